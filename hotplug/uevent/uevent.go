@@ -1,0 +1,277 @@
+// Package uevent holds what the kernel says about a device: the Event, and the
+// parsers of the three forms it comes in (a netlink message, the environment of
+// a hotplug helper, a uevent file in sysfs).
+//
+// It never looks at a file system and never decides anything.
+package uevent
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+)
+
+// MaxMessage is the size in bytes of the largest netlink message that is read.
+// The kernel's own stay under 4 KiB; injected ones may be longer.
+const MaxMessage = 64 << 10
+
+// The errors of the parsers.
+var (
+	// ErrMalformed is returned for input that has not the form of a uevent.
+	ErrMalformed = errors.New("not a uevent")
+	// ErrIncomplete is returned where ACTION or DEVPATH is missing or unusable.
+	ErrIncomplete = errors.New("uevent without a usable ACTION and DEVPATH")
+)
+
+// Actions that the kernel sends (lib/kobject_uevent.c). Others may come in
+// time; whoever meets one that it does not know takes it for a Change.
+const (
+	Add     = "add"
+	Remove  = "remove"
+	Change  = "change"
+	Move    = "move"
+	Online  = "online"
+	Offline = "offline"
+	Bind    = "bind"
+	Unbind  = "unbind"
+)
+
+// Dev is what the kernel calls a device: block or character, and its numbers.
+// The zero Dev stands for a device without numbers.
+type Dev struct {
+	Block        bool
+	Major, Minor uint32
+}
+
+// IsZero reports whether d stands for a device without numbers.
+func (d Dev) IsZero() bool { return d.Major == 0 && d.Minor == 0 }
+
+// String returns the device's name in the notation of udev's database: b8:0 for
+// a block device, c1:3 for a character device.
+func (d Dev) String() string {
+	kind := "c"
+	if d.Block {
+		kind = "b"
+	}
+	return kind + d.Numbers()
+}
+
+// Numbers returns the text of the device's dev attribute without its newline: 8:0.
+func (d Dev) Numbers() string {
+	return strconv.FormatUint(uint64(d.Major), 10) + ":" + strconv.FormatUint(uint64(d.Minor), 10)
+}
+
+// ParseNumbers reads the text of a dev attribute, such as "8:0\n".
+func ParseNumbers(text string) (major, minor uint32, ok bool) {
+	maj, min, found := strings.Cut(strings.TrimSuffix(text, "\n"), ":")
+	if !found {
+		return 0, 0, false
+	}
+	return parsePair(maj, min)
+}
+
+// parsePair reads two decimal numbers within what the kernel can express: 12
+// bits of major and 20 bits of minor (include/linux/kdev_t.h).
+func parsePair(maj, min string) (major, minor uint32, ok bool) {
+	a, err := strconv.ParseUint(maj, 10, 12)
+	if err != nil {
+		return 0, 0, false
+	}
+	b, err := strconv.ParseUint(min, 10, 20)
+	if err != nil {
+		return 0, 0, false
+	}
+	return uint32(a), uint32(b), true
+}
+
+// Event is one uevent. Its fields are read off Env, which holds all that was said.
+type Event struct {
+	Action    string // ACTION
+	Devpath   string // DEVPATH: the device's path below /sys, with a leading slash
+	Subsystem string // SUBSYSTEM, or ""
+	Devname   string // DEVNAME: the node's path below /dev, or ""
+	Dev       Dev    // MAJOR and MINOR, or the zero Dev
+	Seqnum    uint64 // SEQNUM, or 0 where the source has none
+
+	// Env holds every KEY=VALUE in the order in which they were said, each key once.
+	Env []string
+}
+
+// Get returns the value of the variable key, and whether it was there.
+func (e *Event) Get(key string) (string, bool) {
+	for _, kv := range e.Env {
+		if len(kv) > len(key) && kv[len(key)] == '=' && kv[:len(key)] == key {
+			return kv[len(key)+1:], true
+		}
+	}
+	return "", false
+}
+
+// Sysname returns the last part of the devpath: the kernel's name for the
+// device, in which a '!' stands for a slash.
+func (e *Event) Sysname() string {
+	return e.Devpath[strings.LastIndexByte(e.Devpath, '/')+1:]
+}
+
+// ID names the device as udev's database does: b8:0, c1:3, or
+// +SUBSYSTEM:SYSNAME for one without numbers.
+func (e *Event) ID() string {
+	if !e.Dev.IsZero() {
+		return e.Dev.String()
+	}
+	return "+" + e.Subsystem + ":" + e.Sysname()
+}
+
+// ParseMessage reads a netlink message of the kernel: "ACTION@DEVPATH" and then
+// KEY=VALUE strings, each ended by NUL (lib/kobject_uevent.c). The Event keeps
+// no reference to msg.
+func ParseMessage(msg []byte) (*Event, error) {
+	text := string(msg)
+	header, rest, found := strings.Cut(text, "\x00")
+	action, devpath, at := strings.Cut(header, "@")
+	if !found || !at || action == "" || devpath == "" {
+		return nil, ErrMalformed
+	}
+	e := &Event{Env: make([]string, 0, strings.Count(rest, "\x00")+1)}
+	for rest != "" {
+		var kv string
+		kv, rest, _ = strings.Cut(rest, "\x00")
+		e.add(kv)
+	}
+	return e.read()
+}
+
+// FromEnviron makes an Event of a hotplug helper's environment, in which the
+// kernel put it. Variables that are not the event's (PATH, HOME) stay in Env,
+// as commands expect them.
+func FromEnviron(environ []string) (*Event, error) {
+	e := &Event{Env: make([]string, 0, len(environ))}
+	for _, kv := range environ {
+		e.add(kv)
+	}
+	return e.read()
+}
+
+// FromSysfs makes the Event that a coldplug stands for, of the text of the
+// device's uevent file. dev is what the device's dev attribute says.
+//
+// A device can put lines into that file, since an input device's NAME may hold a
+// newline. So numbers come from dev alone, and the variables that describe the
+// node (DEVNAME, DEVMODE, DEVUID, DEVGID) count only where the kernel writes
+// them: at the head of the file, and only for a device that has numbers.
+func FromSysfs(action, devpath, subsystem, text string, dev Dev) (*Event, error) {
+	e := &Event{Env: make([]string, 0, strings.Count(text, "\n")+4)}
+	e.Env = append(e.Env, "ACTION="+action, "DEVPATH="+devpath)
+	if subsystem != "" {
+		e.Env = append(e.Env, "SUBSYSTEM="+subsystem)
+	}
+	head := !dev.IsZero()
+	if head {
+		e.Env = append(e.Env,
+			"MAJOR="+strconv.FormatUint(uint64(dev.Major), 10),
+			"MINOR="+strconv.FormatUint(uint64(dev.Minor), 10))
+	}
+	for text != "" {
+		var line string
+		line, text, _ = strings.Cut(text, "\n")
+		key, _, _ := strings.Cut(line, "=")
+		switch key {
+		case "ACTION", "DEVPATH", "SUBSYSTEM", "SEQNUM":
+			continue
+		case "MAJOR", "MINOR":
+			continue
+		case "DEVNAME", "DEVMODE", "DEVUID", "DEVGID":
+			if !head {
+				continue
+			}
+		default:
+			head = false
+		}
+		if _, said := e.Get(key); !said {
+			e.add(line)
+		}
+	}
+	return e.read()
+}
+
+// add appends one KEY=VALUE; a string without a key says nothing and is left out.
+func (e *Event) add(kv string) {
+	if strings.IndexByte(kv, '=') > 0 {
+		e.Env = append(e.Env, kv)
+	}
+}
+
+// Set gives the variable key a value, in its place where it is there already,
+// and reads the fields anew. It is for what the source did not say.
+func (e *Event) Set(key, value string) error {
+	kv := key + "=" + value
+	for i := range e.Env {
+		if strings.HasPrefix(e.Env[i], kv[:len(key)+1]) {
+			e.Env[i] = kv
+			_, err := e.read()
+			return err
+		}
+	}
+	e.Env = append(e.Env, kv)
+	_, err := e.read()
+	return err
+}
+
+// read fills the fields from Env. The first of two equal keys counts.
+func (e *Event) read() (*Event, error) {
+	*e = Event{Env: e.Env}
+	var major, minor string
+	for _, kv := range e.Env {
+		key, value, _ := strings.Cut(kv, "=")
+		switch key {
+		case "ACTION":
+			first(&e.Action, value)
+		case "DEVPATH":
+			first(&e.Devpath, value)
+		case "SUBSYSTEM":
+			first(&e.Subsystem, value)
+		case "DEVNAME":
+			first(&e.Devname, strings.TrimPrefix(value, "/dev/"))
+		case "MAJOR":
+			first(&major, value)
+		case "MINOR":
+			first(&minor, value)
+		case "SEQNUM":
+			if n, err := strconv.ParseUint(value, 10, 64); err == nil && e.Seqnum == 0 {
+				e.Seqnum = n
+			}
+		}
+	}
+	if e.Action == "" || !cleanDevpath(e.Devpath) {
+		return nil, ErrIncomplete
+	}
+	if a, b, ok := parsePair(major, minor); ok {
+		e.Dev = Dev{Block: e.isBlock(), Major: a, Minor: b}
+	}
+	return e, nil
+}
+
+func first(field *string, value string) {
+	if *field == "" {
+		*field = value
+	}
+}
+
+// isBlock tells block from character devices as mdev does: old kernels name no
+// subsystem but keep disks below a directory "block".
+func (e *Event) isBlock() bool {
+	return e.Subsystem == "block" || strings.Contains(e.Devpath, "/block/")
+}
+
+// cleanDevpath refuses what could lead out of /sys when joined to it.
+func cleanDevpath(p string) bool {
+	if len(p) < 2 || p[0] != '/' || strings.HasSuffix(p, "/") {
+		return false
+	}
+	for part := range strings.SplitSeq(p[1:], "/") {
+		if part == "" || part == "." || part == ".." {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,190 @@
+package nodes
+
+import (
+	"strconv"
+	"strings"
+
+	"devspool/hotplug/uevent"
+)
+
+// Work is what a Plan has to do with nodes.
+type Work uint8
+
+const (
+	// Leave changes no node: the event is none of those that make or remove one.
+	Leave Work = iota
+	// Make makes the Plan's nodes and links and removes what the device had before.
+	Make
+	// Clear removes the device's nodes and links.
+	Clear
+)
+
+// Plan is what the rules say of one event: plain data, which touches nothing.
+type Plan struct {
+	Event *uevent.Event
+	Work  Work
+
+	// Nodes and Links are to be made, or on Clear are those that the rules would
+	// have made; what the record says of the device is removed in any case.
+	Nodes []Node
+	Links []Link
+
+	// Commands run in order: after the nodes are there, on Clear before they go.
+	Commands []Command
+
+	// Firmware is the path below the firmware directory that the device asks for, or "".
+	Firmware string
+
+	// Faults tells what the rules asked for and was refused, a line each.
+	Faults []string
+}
+
+// Node is a device node to make. Its type and numbers are its event's.
+type Node struct {
+	Path     string // below /dev: no leading slash, no "..", no empty part
+	Mode     uint32 // permission bits, 0 to 07777
+	UID, GID uint32
+	Rule     Origin
+}
+
+// Link is a symbolic link to a node of the same Plan.
+type Link struct {
+	Path   string // below /dev, of the same form as Node.Path
+	Target string // the node's path below /dev; the link's text is made relative to Path
+	Rule   Origin
+}
+
+// Command is one command of a rule.
+type Command struct {
+	Text    string // a line for the shell, or where Argv is set words split at blanks
+	Argv    bool   // never given to a shell
+	Node    string // for $MDEV: the node's path below /dev
+	Exists  Exists
+	Timeout Seconds
+	Rule    Origin
+}
+
+// Seconds is a time limit of a command. Below zero stands for "not said", zero for none.
+type Seconds int
+
+// Exists says what to do with a command on add when its device was set up before.
+type Exists uint8
+
+const (
+	// ExistsRun runs the command all the same, as BusyBox does.
+	ExistsRun Exists = iota
+	// ExistsMask leaves the command out and says nothing.
+	ExistsMask
+	// ExistsError leaves out this and every further command of the device, and logs an error.
+	ExistsError
+	// ExistsReport leaves the command out and logs an error.
+	ExistsReport
+)
+
+// Origin names the place that a part of a Plan comes from.
+type Origin struct {
+	File string // "" for what no file says
+	Line int    // from 1; 0 for what no file says
+}
+
+func (o Origin) String() string {
+	if o.Line == 0 {
+		return "built in"
+	}
+	return o.File + ":" + strconv.Itoa(o.Line)
+}
+
+// String shows the plan a line for each part, each with the rule that asks for it.
+func (p *Plan) String() string {
+	var b strings.Builder
+	e := p.Event
+	b.WriteString(e.Action + " " + e.Devpath)
+	if !e.Dev.IsZero() {
+		b.WriteString(" " + e.Dev.String())
+	}
+	b.WriteByte('\n')
+	verb := map[Work]string{Make: "make", Clear: "clear"}[p.Work]
+	line := func(rule Origin, words ...string) {
+		text := "  " + Printable(strings.Join(words, " "))
+		b.WriteString(text + strings.Repeat(" ", max(1, 48-len(text))) + rule.String() + "\n")
+	}
+	runs := func() {
+		for _, c := range p.Commands {
+			words := []string{"run", c.Text}
+			if guard := c.Exists.String(); guard != "run" {
+				words = append(words, "(if_exists="+guard+")")
+			}
+			line(c.Rule, words...)
+		}
+	}
+	if p.Work == Clear {
+		runs()
+	}
+	for _, n := range p.Nodes {
+		words := []string{verb, "node", n.Path}
+		if p.Work == Make {
+			words = append(words, Octal(n.Mode), strconv.Itoa(int(n.UID))+":"+strconv.Itoa(int(n.GID)))
+		}
+		line(n.Rule, words...)
+	}
+	for _, l := range p.Links {
+		line(l.Rule, verb, "link", l.Path, "->", Relative(l.Path, l.Target))
+	}
+	if p.Work != Clear {
+		runs()
+	}
+	if p.Firmware != "" {
+		line(Origin{}, "load firmware", p.Firmware)
+	}
+	for _, f := range p.Faults {
+		b.WriteString("  refused: " + Printable(f) + "\n")
+	}
+	return b.String()
+}
+
+// String returns the word that a config uses for x.
+func (x Exists) String() string {
+	return [...]string{"run", "mask", "error", "report"}[x]
+}
+
+// Octal writes a mode as ls and chmod know it: four digits.
+func Octal(mode uint32) string {
+	s := strconv.FormatUint(uint64(mode), 8)
+	return strings.Repeat("0", max(0, 4-len(s))) + s
+}
+
+// Printable makes text from a device safe for a line of a log: control bytes
+// become \xNN.
+func Printable(s string) string {
+	plain := true
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] == 0x7f {
+			plain = false
+		}
+	}
+	if plain {
+		return s
+	}
+	const hex = "0123456789abcdef"
+	var b strings.Builder
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == 0x7f {
+			b.WriteString(`\x` + string(hex[c>>4]) + string(hex[c&15]))
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// Relative returns the text of a link at the path link that leads to target,
+// both below /dev: "../cdrom" for ("snd/x", "cdrom").
+func Relative(link, target string) string {
+	for {
+		dir, rest, nested := strings.Cut(link, "/")
+		if !nested || !strings.HasPrefix(target, dir+"/") {
+			return strings.Repeat("../", strings.Count(link, "/")) + target
+		}
+		link, target = rest, target[len(dir)+1:]
+	}
+}
