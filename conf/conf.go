@@ -1,0 +1,160 @@
+// Package conf is the flat config, in the format of mdev.conf: its grammar, its
+// rules, and what they make of a device's event, which is a Plan.
+//
+// It touches nothing: texts are given to it, and it returns values. A fault in a
+// config costs no more than the line that it stands in.
+package conf
+
+import (
+	_ "embed"
+	"strconv"
+	"strings"
+
+	"devspool/hotplug/uevent"
+	"devspool/nodes"
+)
+
+// Default is the config that is used where the system has none.
+//
+//go:embed default.conf
+var Default string
+
+// Config is a config that was read. Expressions are compiled when an event first
+// needs them, so Plan and Check must not be called by two goroutines at once.
+type Config struct {
+	// Problems holds what was found wrong, in the order of the text.
+	Problems []Problem
+
+	// Root is the block device that "/" is on; its node gets the link "root".
+	// The zero Dev stands for none.
+	Root uevent.Dev
+
+	rules []rule
+}
+
+// Problem is one fault of a config.
+type Problem struct {
+	File         string
+	Line, Column int    // from 1; the column counts bytes
+	What, Remedy string // what is wrong, and what to write instead
+}
+
+// String returns the problem as "file:line:column: what; remedy".
+func (p Problem) String() string {
+	return p.File + ":" + strconv.Itoa(p.Line) + ":" + strconv.Itoa(p.Column) + ": " +
+		nodes.Printable(p.What+"; "+p.Remedy)
+}
+
+// Parse reads the text of a config; file is its name, for messages. It never
+// fails: what it cannot use becomes a Problem, and costs no other line.
+func Parse(file, text string, ids IDs) *Config {
+	p := parser{file: file, ids: ids, config: &Config{}}
+	text = strings.TrimPrefix(text, "\ufeff") // an editor's mark, no part of the first name
+	for number := 1; text != ""; {
+		p.line, text = cutLine(text, number)
+		number += len(p.line.joints) + 1
+		p.readLine()
+	}
+	return p.config
+}
+
+// Check compiles every expression, which Parse leaves to the first event that
+// needs it, and adds what the compiler refuses to Problems.
+func (c *Config) Check() {
+	for i := range c.rules {
+		r := &c.rules[i]
+		for j := range r.env {
+			c.compile(&r.env[j].value)
+		}
+		c.compile(&r.expr)
+	}
+}
+
+// WantsUnnumbered reports whether a coldplug has to offer devices without
+// numbers to the rules: whether there is a command that runs on add, in a rule
+// that is not bound to numbers.
+func (c *Config) WantsUnnumbered() bool {
+	for i := range c.rules {
+		r := &c.rules[i]
+		if r.subject != ofNumbers && r.command.runsOn(uevent.Add) {
+			return true
+		}
+	}
+	return false
+}
+
+// line is a line of a config, together with those that a backslash joins to it.
+type line struct {
+	text   string
+	number int   // of the first
+	joints []int // the offsets in text at which a further line begins
+}
+
+// cutLine takes the first line off text. A backslash at the end joins the next
+// line, before anything looks at comments. Carriage returns that end a line are
+// no part of it.
+func cutLine(text string, number int) (line, string) {
+	l := line{number: number}
+	for {
+		part, rest, _ := strings.Cut(text, "\n")
+		part = strings.TrimSuffix(part, "\r")
+		joined, joins := strings.CutSuffix(part, `\`)
+		if l.text == "" {
+			l.text = joined
+		} else {
+			l.text += joined
+		}
+		if !joins || rest == "" {
+			return l, rest
+		}
+		l.joints = append(l.joints, len(l.text))
+		text = rest
+	}
+}
+
+// place returns the line and the column, from 1, of an offset in l.text.
+func (l *line) place(offset int) (number, column int) {
+	number, start := l.number, 0
+	for _, joint := range l.joints {
+		if joint > offset {
+			break
+		}
+		number, start = number+1, joint
+	}
+	return number, offset - start + 1
+}
+
+// field is a part of a line, with its place in the line.
+type field struct {
+	text   string
+	offset int
+}
+
+// from returns the part of f that begins at i.
+func (f field) from(i int) field { return field{f.text[i:], f.offset + i} }
+
+// to returns the part of f that ends before i.
+func (f field) to(i int) field { return field{f.text[:i], f.offset} }
+
+// skipBlanks returns f without the blanks that it begins with.
+func (f field) skipBlanks() field {
+	return f.from(len(f.text) - len(strings.TrimLeft(f.text, blanks)))
+}
+
+const blanks = " \t"
+
+// split cuts a line into at most four fields, the last of which is the rest of
+// the line. It stops where a field would begin with '#'.
+func split(text string) (fields [4]field, n int) {
+	rest := field{text: strings.TrimRight(text, blanks)}.skipBlanks()
+	for n < 4 && rest.text != "" && rest.text[0] != '#' {
+		end := strings.IndexAny(rest.text, blanks)
+		if end < 0 || n == 3 {
+			end = len(rest.text)
+		}
+		fields[n] = rest.to(end)
+		rest = rest.from(end).skipBlanks()
+		n++
+	}
+	return fields, n
+}

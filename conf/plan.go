@@ -1,0 +1,377 @@
+package conf
+
+import (
+	"strconv"
+	"strings"
+
+	"devspool/hotplug/uevent"
+	"devspool/nodes"
+)
+
+// privateDir is where the program keeps its own files below /dev. No rule and no
+// device gets a node in it.
+const privateDir = ".devspool"
+
+// Plan returns what the rules say of an event.
+//
+// The rules are tried from the first to the last. One that matches ends this,
+// unless it began with "-"; so several may have their say: each adds its node,
+// its link and its command, and where two speak of the same path the later
+// counts. A "!" holds for the rest: no further node, while those that were given
+// stay. Where no rule gave a node, one is made by the device's own name, as the
+// kernel's DEVMODE, DEVUID and DEVGID say, or else 0660 for root.
+//
+// For a device with numbers, add and move make nodes and remove clears them. A
+// remove without numbers that has a DEVNAME clears what the record holds, but
+// the rules cannot say which nodes those are. Every other action leaves nodes
+// alone. Commands run whatever the device has: on add and remove as they say,
+// those with "*" on every action.
+func (c *Config) Plan(e *uevent.Event) *nodes.Plan {
+	b := planner{config: c, event: e, plan: &nodes.Plan{Event: e, Work: work(e)}}
+	b.takeName()
+	known := len(c.Problems)
+	for i := range c.rules {
+		r := &c.rules[i]
+		if !b.matches(r) {
+			continue
+		}
+		b.apply(r)
+		if !r.goOn {
+			break
+		}
+	}
+	for _, p := range c.Problems[known:] {
+		b.plan.Faults = append(b.plan.Faults, p.String())
+	}
+	if b.makesNodes() {
+		b.finishNodes()
+	}
+	b.addFirmware()
+	return b.plan
+}
+
+// work returns what an event asks to be done with nodes.
+func work(e *uevent.Event) nodes.Work {
+	switch e.Action {
+	case uevent.Add, uevent.Move:
+		if !e.Dev.IsZero() {
+			return nodes.Make
+		}
+	case uevent.Remove:
+		if !e.Dev.IsZero() || e.Devname != "" {
+			return nodes.Clear
+		}
+	}
+	return nodes.Leave
+}
+
+// planner makes the Plan of one event.
+type planner struct {
+	config *Config
+	event  *uevent.Event
+	plan   *nodes.Plan
+
+	name       string // what rules match
+	own        string // the node's path where no rule moves it; "" where the name makes none
+	suppressed bool   // a "!" was met
+	nameless   bool   // a fault about the name was noted
+}
+
+// takeName finds the device's name. The kernel writes '!' for a slash in names
+// of sysfs; rules see it as it is, nodes do not.
+func (b *planner) takeName() {
+	b.name = b.event.Devname
+	if b.name == "" {
+		b.name = b.event.Sysname()
+	}
+	if path := slashes(b.name); refusal(path) == "" {
+		b.own = path
+	}
+}
+
+// makesNodes reports whether the event is about nodes that rules can name.
+func (b *planner) makesNodes() bool {
+	return b.plan.Work != nodes.Leave && !b.event.Dev.IsZero()
+}
+
+// matches reports whether all conditions of a rule hold. What costs least is
+// looked at first.
+func (b *planner) matches(r *rule) bool {
+	e := b.event
+	text := b.name
+	switch r.subject {
+	case ofNumbers:
+		d := e.Dev
+		if d.IsZero() || d.Major != r.major || d.Minor < r.minor || d.Minor > r.maxMinor {
+			return false
+		}
+	case ofVariable:
+		var set bool
+		if text, set = e.Get(r.name); !set {
+			return false
+		}
+		fallthrough
+	default:
+		if !r.expr.mayMatch(text) {
+			return false
+		}
+	}
+	for i := range r.env {
+		value, set := lookup(e, r.env[i].name)
+		if !set || !b.config.matches(&r.env[i].value, value) {
+			return false
+		}
+	}
+	return r.subject == ofNumbers || r.expr.expr == "" || b.config.matches(&r.expr, text)
+}
+
+// lookup is Event.Get, with a short way to what most conditions ask for.
+func lookup(e *uevent.Event, name string) (string, bool) {
+	if name == "SUBSYSTEM" && e.Subsystem != "" {
+		return e.Subsystem, true
+	}
+	return e.Get(name)
+}
+
+// apply adds what a rule that matches asks for.
+func (b *planner) apply(r *rule) {
+	if r.target.kind == '!' {
+		b.suppressed = true
+	}
+	runs := r.command.runsOn(b.event.Action)
+	var path string
+	if !b.suppressed && (b.makesNodes() || runs && !b.event.Dev.IsZero()) {
+		path = b.nodePath(r)
+	}
+	if path != "" && b.makesNodes() {
+		b.addNode(nodes.Node{Path: path, Mode: r.mode, UID: r.uid, GID: r.gid, Rule: r.origin})
+		if r.target.kind == '>' && path != b.own && b.needOwn() {
+			b.addLink(nodes.Link{Path: b.own, Target: path, Rule: r.origin})
+		}
+	}
+	if runs {
+		if path == "" {
+			path = b.label()
+		}
+		b.plan.Commands = append(b.plan.Commands, nodes.Command{
+			Text: r.command.text, Argv: r.command.isArgv(), Node: path,
+			Exists: r.command.exists, Timeout: r.command.timeout, Rule: r.origin,
+		})
+	}
+}
+
+// nodePath returns where a rule puts the node, or "" where it has no place.
+func (b *planner) nodePath(r *rule) string {
+	if r.target.kind == '=' || r.target.kind == '>' {
+		path := r.target.path
+		if r.target.expands && r.subject != ofNumbers {
+			path = b.expand(r)
+		}
+		if strings.HasSuffix(path, "/") {
+			path += slashes(b.name)
+		}
+		why := refusal(path)
+		if why == "" {
+			return path
+		}
+		b.fault(r.origin.String() + ": the target " + quote(path) + " " + why + ", the device keeps its own name")
+	}
+	if !b.needOwn() {
+		return ""
+	}
+	return b.own
+}
+
+// expand puts the groups of what a rule matched into its target. A group that
+// took no part leaves its %N as it is.
+func (b *planner) expand(r *rule) string {
+	text := b.name
+	if r.subject == ofVariable {
+		text, _ = b.event.Get(r.name)
+	}
+	g := r.expr.submatch(text)
+	var out strings.Builder
+	for path := r.target.path; path != ""; {
+		n, isReference := reference(path)
+		if !isReference {
+			out.WriteByte(path[0])
+			path = path[1:]
+			continue
+		}
+		value, took := g.get(n)
+		if !took {
+			value = path[:2]
+		}
+		out.WriteString(slashes(value))
+		path = path[2:]
+	}
+	return out.String()
+}
+
+// needOwn reports whether the device's name can be a node's path, and notes a
+// fault if not.
+func (b *planner) needOwn() bool {
+	if b.own == "" && !b.nameless {
+		b.nameless = true
+		b.fault("the device's name " + quote(b.name) + " " + refusal(slashes(b.name)) + ", so nothing is made by it")
+	}
+	return b.own != ""
+}
+
+// label returns what a command learns of a device without a node: its name, but
+// never one that leads out of /dev.
+func (b *planner) label() string {
+	switch {
+	case b.own == "":
+		return b.event.Sysname()
+	case b.event.Dev.IsZero():
+		return b.name
+	}
+	return b.own
+}
+
+func (b *planner) fault(text string) { b.plan.Faults = append(b.plan.Faults, text) }
+
+// addNode gives a path to a node, whatever an earlier rule gave it to.
+func (b *planner) addNode(n nodes.Node) {
+	p := b.plan
+	for i := range p.Links {
+		if p.Links[i].Path == n.Path {
+			p.Links = append(p.Links[:i], p.Links[i+1:]...)
+			break
+		}
+	}
+	for i := range p.Nodes {
+		if p.Nodes[i].Path == n.Path {
+			p.Nodes[i] = n
+			return
+		}
+	}
+	p.Nodes = append(p.Nodes, n)
+}
+
+// addLink gives a path to a link, whatever an earlier rule gave it to.
+func (b *planner) addLink(l nodes.Link) {
+	p := b.plan
+	for i := range p.Nodes {
+		if p.Nodes[i].Path == l.Path {
+			p.Nodes = append(p.Nodes[:i], p.Nodes[i+1:]...)
+			break
+		}
+	}
+	for i := range p.Links {
+		if p.Links[i].Path == l.Path {
+			p.Links[i] = l
+			return
+		}
+	}
+	p.Links = append(p.Links, l)
+}
+
+// finishNodes adds what no rule of the config has to ask for: the node of a
+// device that none spoke of, and the link of the root file system's device.
+func (b *planner) finishNodes() {
+	if len(b.plan.Nodes) == 0 && !b.suppressed && b.needOwn() {
+		mode, uid, gid := kernelSays(b.event)
+		b.addNode(nodes.Node{Path: b.own, Mode: mode, UID: uid, GID: gid})
+	}
+	d := b.event.Dev
+	if !d.Block || d != b.config.Root || len(b.plan.Nodes) == 0 || b.claims("root") {
+		return
+	}
+	b.addLink(nodes.Link{Path: "root", Target: b.plan.Nodes[0].Path})
+}
+
+// claims reports whether the Plan has something at path, or below it.
+func (b *planner) claims(path string) bool {
+	for _, n := range b.plan.Nodes {
+		if n.Path == path || strings.HasPrefix(n.Path, path+"/") {
+			return true
+		}
+	}
+	for _, l := range b.plan.Links {
+		if l.Path == path || strings.HasPrefix(l.Path, path+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// kernelSays returns the mode and owner that the kernel wants for a node, as
+// devtmpfs uses them. It names them only where they differ from its defaults.
+func kernelSays(e *uevent.Event) (mode, uid, gid uint32) {
+	mode = defaultMode
+	if text, set := e.Get("DEVMODE"); set {
+		if n, err := strconv.ParseUint(text, 8, 12); err == nil {
+			mode = uint32(n)
+		}
+	}
+	if text, set := e.Get("DEVUID"); set {
+		uid = idOrRoot(text)
+	}
+	if text, set := e.Get("DEVGID"); set {
+		gid = idOrRoot(text)
+	}
+	return mode, uid, gid
+}
+
+func idOrRoot(text string) uint32 {
+	if id, ok := parseID(text); ok {
+		return id
+	}
+	return 0
+}
+
+// addFirmware notes what a driver asks for when its device is added.
+func (b *planner) addFirmware() {
+	if b.event.Action != uevent.Add {
+		return
+	}
+	name, set := b.event.Get("FIRMWARE")
+	if !set {
+		return
+	}
+	if why := badPath(name); why != "" {
+		b.fault("the firmware " + quote(name) + " " + why + ", so it is not loaded")
+		return
+	}
+	b.plan.Firmware = name
+}
+
+// refusal says why path may not be used below /dev, or returns "".
+func refusal(path string) string {
+	if why := badPath(path); why != "" {
+		return why
+	}
+	if first, _, _ := strings.Cut(path, "/"); first == privateDir {
+		return "belongs to devspool itself"
+	}
+	return ""
+}
+
+// badPath says why path cannot be used below a directory, or returns "".
+func badPath(path string) string {
+	switch {
+	case path == "":
+		return "is empty"
+	case path[0] == '/':
+		return "begins with a slash"
+	}
+	for part := range strings.SplitSeq(path, "/") {
+		switch part {
+		case "":
+			return "has an empty part"
+		case ".", "..":
+			return "has a part " + quote(part)
+		}
+	}
+	return ""
+}
+
+// slashes returns the path that a name of sysfs stands for.
+func slashes(name string) string {
+	if strings.IndexByte(name, '!') < 0 {
+		return name
+	}
+	return strings.ReplaceAll(name, "!", "/")
+}

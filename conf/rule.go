@@ -1,0 +1,439 @@
+package conf
+
+import (
+	"strconv"
+	"strings"
+
+	"devspool/hotplug/uevent"
+	"devspool/nodes"
+)
+
+// rule is one line of a config.
+type rule struct {
+	origin nodes.Origin
+	goOn   bool // the rules after it are tried also where it matches
+
+	env     []condition // NAME=ERE; all of them must hold
+	subject subject
+	name    string  // the variable, for ofVariable
+	expr    pattern // but for ofNumbers
+
+	major, minor, maxMinor uint32 // for ofNumbers
+
+	uid, gid, mode uint32
+	target         target
+	command        command
+}
+
+// subject is what a rule looks at, besides its conditions.
+type subject uint8
+
+const (
+	ofName     subject = iota // the device's name
+	ofVariable                // $NAME=ERE
+	ofNumbers                 // @maj,min
+)
+
+// condition is a prefix NAME=ERE; of a rule.
+type condition struct {
+	name  string
+	value pattern
+}
+
+// target is where a rule puts the node.
+type target struct {
+	kind    byte   // '=', '>', '!' or 0 for the device's own name
+	path    string // may hold %0 to %9, and end in a slash
+	expands bool   // whether it does hold one of them
+}
+
+// command is the command of a rule.
+type command struct {
+	when    byte // the character that it began with, or 0 for no command
+	text    string
+	exists  nodes.Exists
+	timeout nodes.Seconds
+}
+
+// runsOn reports whether the command is for the action.
+func (c *command) runsOn(action string) bool {
+	switch c.when {
+	case '*':
+		return true
+	case '@', '+':
+		return action == uevent.Add
+	case '$', '&':
+		return action == uevent.Remove
+	case '-':
+		return action == uevent.Add || action == uevent.Remove
+	}
+	return false
+}
+
+// isArgv reports whether the command is one of mdevd's, which no shell reads.
+func (c *command) isArgv() bool { return c.when == '+' || c.when == '&' || c.when == '-' }
+
+// parser reads a config line by line.
+type parser struct {
+	config  *Config
+	file    string
+	ids     IDs
+	line    line
+	unknown []string // names of users and groups that were complained about
+	closed  bool     // an earlier rule matches everything, and lets no other follow
+}
+
+// problem notes a fault at an offset of the current line.
+func (p *parser) problem(offset int, what, remedy string) {
+	where := p.place(offset)
+	where.What, where.Remedy = what, remedy
+	p.config.Problems = append(p.config.Problems, where)
+}
+
+// place returns a Problem that says no more than where it is.
+func (p *parser) place(offset int) Problem {
+	number, column := p.line.place(offset)
+	return Problem{File: p.file, Line: number, Column: column}
+}
+
+// readLine makes a rule of the current line, or notes why it cannot. It goes on
+// after a fault, so that one run shows all of them.
+func (p *parser) readLine() {
+	fields, n := split(p.line.text)
+	if n == 0 {
+		p.checkComment()
+		return
+	}
+	if n < 3 {
+		p.problem(fields[0].offset, "a rule has at least three fields, this has "+strconv.Itoa(n),
+			"write: device, uid:gid, mode")
+		return
+	}
+	r := rule{origin: nodes.Origin{File: p.file, Line: p.line.number}}
+	r.command.timeout = -1
+	ok := p.readMatch(&r, fields[0])
+	r.uid, r.gid = p.readOwner(fields[1])
+	r.mode = p.readMode(fields[2])
+	if n == 4 && !p.readAction(&r, fields[3]) {
+		ok = false
+	}
+	if !ok {
+		return
+	}
+	if r.target.expands {
+		p.checkGroups(&r, fields[3])
+	}
+	p.checkReach(&r, fields[0])
+	p.config.rules = append(p.config.rules, r)
+}
+
+// checkComment warns of a comment that a backslash lets swallow what looks like a rule.
+func (p *parser) checkComment() {
+	for i, start := range p.line.joints {
+		end := len(p.line.text)
+		if i+1 < len(p.line.joints) {
+			end = p.line.joints[i+1]
+		}
+		if _, n := split(p.line.text[start:end]); n > 0 {
+			p.problem(start, "a backslash makes this line part of the comment above it",
+				"take the backslash away, or begin this line with #")
+			return
+		}
+	}
+}
+
+// checkReach warns of the first rule that an earlier one leaves nothing to match.
+func (p *parser) checkReach(r *rule, f field) {
+	if p.closed {
+		p.problem(f.offset, "no event reaches this rule: one before it matches everything",
+			`move it up, or begin the earlier one with "-"`)
+		p.closed = false
+	}
+	b := r.expr.branches
+	if !r.goOn && r.subject == ofName && len(r.env) == 0 &&
+		len(b) == 1 && b[0].all && b[0].any && b[0].text == "" {
+		p.closed = true
+	}
+}
+
+// readMatch reads field 1.
+func (p *parser) readMatch(r *rule, f field) bool {
+	if f.text[0] == '-' {
+		r.goOn = true
+		f = f.from(1)
+	}
+	ok := true
+	for {
+		name := identifier(f.text)
+		end := strings.IndexByte(f.text, ';')
+		if name == "" || end < 0 || len(name) >= end || f.text[len(name)] != '=' {
+			break
+		}
+		if !p.readPrefix(r, name, f.to(end).from(len(name)+1)) {
+			ok = false
+		}
+		f = f.from(end + 1)
+	}
+	switch {
+	case f.text == "":
+		p.problem(f.offset, "nothing says which device is meant", "add .* for every device")
+		return false
+	case f.text[0] == '@':
+		return p.readNumbers(r, f) && ok
+	case f.text[0] == '$':
+		return p.readVariable(r, f) && ok
+	}
+	if name := identifier(f.text); name != "" && strings.HasPrefix(f.text[len(name):], "=") {
+		p.problem(f.offset, quote(f.text)+" is taken for the name of a device",
+			`end a condition with ";" and add the device, or .*`)
+	}
+	return p.readExpr(&r.expr, f, true) && ok
+}
+
+// readPrefix reads a NAME=ERE; or, where the name is in lower case, a directive
+// of our own. f is what stands between '=' and ';'.
+func (p *parser) readPrefix(r *rule, name string, f field) bool {
+	if !isDirective(name) {
+		var value pattern
+		ok := p.readExpr(&value, f, false)
+		r.env = append(r.env, condition{name, value})
+		return ok
+	}
+	switch name {
+	case "if_exists":
+		for x := nodes.ExistsRun; x <= nodes.ExistsReport; x++ {
+			if f.text == x.String() {
+				r.command.exists = x
+				return true
+			}
+		}
+		p.problem(f.offset, "if_exists cannot be "+quote(f.text), "use run, mask, error or report")
+	case "timeout":
+		n, err := strconv.ParseUint(f.text, 10, 31)
+		if err == nil {
+			r.command.timeout = nodes.Seconds(n)
+			return true
+		}
+		p.problem(f.offset, "timeout cannot be "+quote(f.text), "use a number of seconds, or 0 for no limit")
+	default:
+		p.problem(f.offset-len(name)-1, "there is no directive "+quote(name),
+			"use if_exists or timeout; the variables of events are in upper case")
+	}
+	return false
+}
+
+// isDirective tells our own names from those of variables.
+func isDirective(name string) bool {
+	return strings.ToUpper(name) != name && strings.ToLower(name) == name
+}
+
+// identifier returns the identifier of C that s begins with, or "".
+func identifier(s string) string {
+	for i := range len(s) {
+		c := s[i]
+		letter := c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+		if !letter && (i == 0 || c < '0' || c > '9') {
+			return s[:i]
+		}
+	}
+	return s
+}
+
+// readVariable reads $NAME=ERE.
+func (p *parser) readVariable(r *rule, f field) bool {
+	name := identifier(f.text[1:])
+	after := 1 + len(name)
+	if name == "" || !strings.HasPrefix(f.text[after:], "=") {
+		p.problem(f.offset, `no variable and expression follow the "$"`, "write $NAME=ERE")
+		return false
+	}
+	r.subject, r.name = ofVariable, name
+	return p.readExpr(&r.expr, f.from(after+1), true)
+}
+
+// readExpr reads an expression.
+func (p *parser) readExpr(to *pattern, f field, whole bool) bool {
+	e, doubt, broken := translate(f.text)
+	if broken != nil {
+		p.problem(f.offset+broken.offset, broken.what, broken.remedy)
+		return false
+	}
+	if doubt != nil {
+		p.problem(f.offset+doubt.offset, doubt.what, doubt.remedy)
+	}
+	*to = pattern{ere: e, whole: whole, origin: p.place(f.offset)}
+	return true
+}
+
+// readNumbers reads @maj,min or @maj,min-min2.
+func (p *parser) readNumbers(r *rule, f field) bool {
+	r.subject = ofNumbers
+	rest := f.from(1)
+	var ok bool
+	r.major, rest, ok = number(rest)
+	if ok && strings.HasPrefix(rest.text, ",") {
+		r.minor, rest, ok = number(rest.from(1))
+	} else {
+		ok = false
+	}
+	if !ok {
+		p.problem(f.offset, quote(f.text)+" is no pair of numbers", "write @MAJOR,MINOR or @MAJOR,MINOR-MINOR")
+		return false
+	}
+	r.maxMinor = r.minor
+	if strings.HasPrefix(rest.text, "-") {
+		if last, after, ok := number(rest.from(1)); ok {
+			r.maxMinor, rest = last, after
+		}
+	}
+	if rest.text != "" {
+		p.problem(rest.offset, quote(rest.text)+" after the numbers is ignored", "take it away")
+	}
+	if r.maxMinor < r.minor {
+		p.problem(f.offset, "the range of minor numbers is empty, so the rule never matches", "write the smaller one first")
+	}
+	return true
+}
+
+// number reads the decimal number that f begins with.
+func number(f field) (n uint32, rest field, ok bool) {
+	end := len(f.text) - len(strings.TrimLeft(f.text, "0123456789"))
+	wide, err := strconv.ParseUint(f.text[:end], 10, 32)
+	return uint32(wide), f.from(end), err == nil
+}
+
+// readOwner reads field 2. Whoever is unknown is root.
+func (p *parser) readOwner(f field) (uid, gid uint32) {
+	name, groupName, both := strings.Cut(f.text, ":")
+	if both {
+		uid, _ = p.readUser(f.to(len(name)))
+		return uid, p.readGroup(f.from(len(name)+1), groupName)
+	}
+	return p.readUser(f)
+}
+
+// readUser returns a user, and its primary group or a group of the same number.
+func (p *parser) readUser(f field) (uid, gid uint32) {
+	if uid, ok := parseID(f.text); ok {
+		if gid, ok = p.ids.primary(uid); !ok {
+			gid = uid
+		}
+		return uid, gid
+	}
+	uid, gid, ok := p.ids.user(f.text)
+	if !ok {
+		p.unknownName("user", f)
+	}
+	return uid, gid
+}
+
+func (p *parser) readGroup(f field, name string) (gid uint32) {
+	if gid, ok := parseID(name); ok {
+		return gid
+	}
+	gid, ok := p.ids.groupID(name)
+	if !ok {
+		p.unknownName("group", f)
+	}
+	return gid
+}
+
+// unknownName notes an unknown user or group, each name once.
+func (p *parser) unknownName(what string, f field) {
+	key := what + " " + f.text
+	for _, known := range p.unknown {
+		if known == key {
+			return
+		}
+	}
+	p.unknown = append(p.unknown, key)
+	p.problem(f.offset, "there is no "+what+" "+quote(f.text)+", root is used", "use its number, or add it to the system")
+}
+
+// readMode reads field 3.
+func (p *parser) readMode(f field) uint32 {
+	mode, ok := parseMode(f.text)
+	if !ok {
+		p.problem(f.offset, quote(f.text)+" is no mode, 660 is used", "write it as 0 to 7777 in octal, or as chmod takes it")
+		return defaultMode
+	}
+	return mode
+}
+
+// readAction reads field 4. It reports false for what BusyBox drops the rule for:
+// something that begins neither a target nor a command.
+func (p *parser) readAction(r *rule, f field) bool {
+	switch f.text[0] {
+	case '=', '>', '!':
+		end := strings.IndexAny(f.text, blanks)
+		if end < 0 {
+			end = len(f.text)
+		}
+		p.readTarget(r, f.to(end))
+		f = f.from(end).skipBlanks()
+		if f.text == "" || f.text[0] == '#' {
+			return true
+		}
+	}
+	if strings.IndexByte("@$*+&-", f.text[0]) < 0 {
+		p.problem(f.offset, quote(f.text)+" is neither a target nor a command",
+			"begin a target with = > or !, a command with @ (add), $ (remove) or * (always)")
+		return false
+	}
+	text := f.from(1).skipBlanks().text
+	if text == "" {
+		p.problem(f.offset, "the command is empty", "write the command, or take the "+quote(f.text)+" away")
+		return true
+	}
+	r.command.when, r.command.text = f.text[0], text
+	return true
+}
+
+// readTarget reads where the node is to be. A path that could lead elsewhere
+// than into /dev is refused, and the device keeps its own name.
+func (p *parser) readTarget(r *rule, f field) {
+	path := f.text[1:]
+	if f.text[0] == '!' {
+		r.target.kind = '!'
+		if path != "" {
+			p.problem(f.offset+1, quote(path)+" after the ! is ignored", "put a blank between the ! and a command")
+		}
+		return
+	}
+	if why := refusal(strings.TrimSuffix(path, "/")); why != "" {
+		p.problem(f.offset, "the target "+quote(path)+" "+why+", the device keeps its own name",
+			"write a path below /dev, without a slash before it")
+		return
+	}
+	r.target = target{kind: f.text[0], path: path}
+	for i := range len(path) {
+		if _, ok := reference(path[i:]); ok {
+			r.target.expands = true
+		}
+	}
+}
+
+// reference returns the N of the %N that s begins with.
+func reference(s string) (n int, ok bool) {
+	if len(s) < 2 || s[0] != '%' || s[1] < '0' || s[1] > '9' {
+		return 0, false
+	}
+	return int(s[1] - '0'), true
+}
+
+// checkGroups warns of %N for which the expression has no group.
+func (p *parser) checkGroups(r *rule, f field) {
+	highest := r.expr.groups
+	if r.subject == ofNumbers {
+		highest = -1
+	}
+	for i := range len(r.target.path) {
+		if n, ok := reference(r.target.path[i:]); ok && n > highest {
+			p.problem(f.offset+1+i, "the expression has no group for %"+strconv.Itoa(n)+", which stays as it is",
+				"put parentheses around what it stands for")
+		}
+	}
+}
+
+// quote puts text in quotes, for a message.
+func quote(s string) string { return `"` + s + `"` }

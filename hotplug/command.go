@@ -1,0 +1,325 @@
+package hotplug
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/uevent"
+	"devspool/nodes"
+)
+
+// DefaultTimeout is how long a command may run where its rule says nothing.
+const DefaultTimeout nodes.Seconds = 180
+
+// marker is a variable in the environment of each command. A helper that finds
+// it was not started by the kernel, whatever else its environment says.
+const marker = "DEVSPOOL_COMMAND=1"
+
+// defaultPath is searched for programs where the environment has no PATH. It is
+// what the kernel gives to its helpers.
+const defaultPath = "/sbin:/bin:/usr/sbin:/usr/bin"
+
+const shell = "/bin/sh"
+
+var errNotFound = errors.New("no such program, and no " + shell + " to ask for it")
+
+// started is a command that runs.
+type started struct {
+	pid int
+
+	mu     sync.Mutex
+	ended  bool
+	killed bool
+}
+
+// spawn starts c for e, in its own process group, so that all of it can be killed.
+func (r *Road) spawn(e *uevent.Event, c nodes.Command) (*started, error) {
+	env := commandEnviron(r.Environ, e, c)
+	program, argv, err := resolve(c, env)
+	if err != nil {
+		return nil, err
+	}
+	pid, err := r.exec(program, argv, env)
+	if err == syscall.ENOEXEC {
+		// A script that names no interpreter is the shell's.
+		pid, err = r.exec(shell, append([]string{shell, program}, argv[1:]...), env)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &started{pid: pid}, nil
+}
+
+func (r *Road) exec(program string, argv, env []string) (int, error) {
+	null, err := nullInput()
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(null)
+	return syscall.ForkExec(program, argv, &syscall.ProcAttr{
+		Dir:   r.Dev.Path(),
+		Env:   env,
+		Files: []uintptr{uintptr(null), 1, 2},
+		Sys:   &syscall.SysProcAttr{Setpgid: true},
+	})
+}
+
+// nullInput opens /dev/null, or where there is none yet a pipe at its end.
+func nullInput() (int, error) {
+	fd, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err == nil {
+		return fd, nil
+	}
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return 0, err
+	}
+	unix.Close(p[1])
+	return p[0], nil
+}
+
+// wait returns when the command has ended, or was killed at its time limit.
+func (s *started) wait(log *Log, e *uevent.Event, c nodes.Command) {
+	limit := c.Timeout
+	if limit < 0 {
+		limit = DefaultTimeout
+	}
+	if limit > 0 {
+		timer := time.AfterFunc(time.Duration(limit)*time.Second, s.kill)
+		defer timer.Stop()
+	}
+	// First wait without reaping: until the flag is set the process's number
+	// cannot belong to another, so that kill cannot hit a stranger.
+	retryEINTR(func() error { return unix.Waitid(unix.P_PID, s.pid, nil, unix.WEXITED|unix.WNOWAIT, nil) })
+	s.mu.Lock()
+	s.ended = true
+	killed := s.killed
+	s.mu.Unlock()
+	var status unix.WaitStatus
+	retryEINTR(func() error { _, err := unix.Wait4(s.pid, &status, 0, nil); return err })
+	switch {
+	case killed:
+		log.Event(Err, "killed", e, c.Rule.String()+": "+c.Text+": ran longer than "+strconv.Itoa(int(limit))+" s")
+	case status.Signaled():
+		log.Event(Warning, "command ended", e, c.Rule.String()+": "+c.Text+": by signal "+strconv.Itoa(int(status.Signal())))
+	default:
+		log.Event(Info, "command ended", e, c.Rule.String()+": "+c.Text+": exit status "+strconv.Itoa(status.ExitStatus()))
+	}
+}
+
+// kill ends the command and what it started.
+func (s *started) kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.killed = true
+		unix.Kill(-s.pid, unix.SIGKILL)
+	}
+}
+
+func retryEINTR(call func() error) error {
+	for {
+		if err := call(); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// commandEnviron returns the event's variables and MDEV, and what is inherited besides.
+func commandEnviron(inherited []string, e *uevent.Event, c nodes.Command) []string {
+	env := append(slices.Clone(e.Env), "MDEV="+c.Node, marker)
+	own := len(env)
+	for _, kv := range inherited {
+		key, _, _ := strings.Cut(kv, "=")
+		if !slices.ContainsFunc(env[:own], func(o string) bool { return strings.HasPrefix(o, key+"=") }) {
+			env = append(env, kv)
+		}
+	}
+	return env
+}
+
+func getenv(env []string, key string) string {
+	for _, kv := range env {
+		if value, ok := strings.CutPrefix(kv, key+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// resolve finds the program of c and its arguments. A line of plain words needs
+// no shell; all else, and a program that only the shell may know, is for /bin/sh.
+func resolve(c nodes.Command, env []string) (program string, argv []string, err error) {
+	if c.Argv {
+		argv = strings.Fields(c.Text)
+	} else {
+		var plain bool
+		if argv, plain = words(c.Text, env); !plain {
+			return shell, []string{"sh", "-c", c.Text}, nil
+		}
+	}
+	if len(argv) == 0 {
+		return "", nil, errNotFound
+	}
+	if !c.Argv && builtins[argv[0]] && executable(shell) {
+		return shell, []string{"sh", "-c", c.Text}, nil
+	}
+	if program := lookPath(argv[0], env); program != "" {
+		return program, argv, nil
+	}
+	if !c.Argv && executable(shell) {
+		return shell, []string{"sh", "-c", c.Text}, nil
+	}
+	return "", nil, errNotFound
+}
+
+// builtins are the commands that a shell does itself, or does in its own way.
+var builtins = map[string]bool{
+	".": true, ":": true, "[": true, "[[": true, "alias": true, "bg": true, "break": true,
+	"case": true, "cd": true, "command": true, "continue": true, "do": true, "done": true,
+	"echo": true, "elif": true, "else": true, "esac": true, "eval": true, "exec": true,
+	"exit": true, "export": true, "false": true, "fg": true, "fi": true, "for": true,
+	"function": true, "getopts": true, "hash": true, "if": true, "in": true, "jobs": true,
+	"kill": true, "let": true, "local": true, "printf": true, "pwd": true, "read": true,
+	"readonly": true, "return": true, "set": true, "shift": true, "source": true, "test": true,
+	"then": true, "time": true, "times": true, "trap": true, "true": true, "type": true,
+	"ulimit": true, "umask": true, "unalias": true, "unset": true, "until": true,
+	"wait": true, "while": true, "!": true,
+}
+
+// words splits a command line that needs no shell: words, quoted or not, with
+// $NAME or ${NAME} in them. Plain is false where there is anything else.
+//
+// A value is never split or expanded further, so what a device says can change
+// no word but its own. A word of nothing but empty unquoted values is left out,
+// as a shell does.
+func words(line string, env []string) (argv []string, plain bool) {
+	var word strings.Builder
+	begun, quoted := false, false
+	flush := func() {
+		if quoted || word.Len() > 0 {
+			argv = append(argv, word.String())
+		}
+		word.Reset()
+		begun, quoted = false, false
+	}
+	for i := 0; i < len(line); {
+		c := line[i]
+		switch {
+		case c == ' ' || c == '\t':
+			flush()
+			i++
+			continue
+		case c == '\'':
+			end := strings.IndexByte(line[i+1:], '\'')
+			if end < 0 {
+				return nil, false
+			}
+			word.WriteString(line[i+1 : i+1+end])
+			quoted = true
+			i += end + 2
+		case c == '"':
+			text, n, ok := doubleQuoted(line[i:], env)
+			if !ok {
+				return nil, false
+			}
+			word.WriteString(text)
+			quoted = true
+			i += n
+		case c == '$':
+			value, n, ok := variable(line[i:], env)
+			if !ok {
+				return nil, false
+			}
+			word.WriteString(value)
+			i += n
+		case strings.IndexByte("|&;<>()`\\*?[{}\n", c) >= 0,
+			c == '=' && len(argv) == 0, // an assignment
+			!begun && (c == '#' || c == '~'):
+			return nil, false
+		default:
+			word.WriteByte(c)
+			i++
+		}
+		begun = true
+	}
+	flush()
+	return argv, true
+}
+
+// doubleQuoted reads a "…" at the head of s, n bytes of it.
+func doubleQuoted(s string, env []string) (text string, n int, ok bool) {
+	var b strings.Builder
+	for i := 1; i < len(s); {
+		switch c := s[i]; c {
+		case '"':
+			return b.String(), i + 1, true
+		case '`', '\\':
+			return "", 0, false
+		case '$':
+			value, n, ok := variable(s[i:], env)
+			if !ok {
+				return "", 0, false
+			}
+			b.WriteString(value)
+			i += n
+		default:
+			b.WriteByte(c)
+			i++
+		}
+	}
+	return "", 0, false
+}
+
+// variable reads a $NAME or ${NAME} at the head of s, n bytes of it.
+func variable(s string, env []string) (value string, n int, ok bool) {
+	start := 1
+	if strings.HasPrefix(s, "${") {
+		start = 2
+	}
+	end := start
+	for end < len(s) && (s[end] == '_' || s[end]|0x20 >= 'a' && s[end]|0x20 <= 'z' ||
+		end > start && s[end] >= '0' && s[end] <= '9') {
+		end++
+	}
+	if end == start {
+		return "", 0, false
+	}
+	name := s[start:end]
+	if start == 2 {
+		if end == len(s) || s[end] != '}' {
+			return "", 0, false
+		}
+		end++
+	}
+	return getenv(env, name), end, true
+}
+
+// lookPath finds a program as execvp does: "" where there is none.
+func lookPath(name string, env []string) string {
+	if strings.IndexByte(name, '/') >= 0 {
+		return name
+	}
+	path := getenv(env, "PATH")
+	if path == "" {
+		path = defaultPath
+	}
+	for dir := range strings.SplitSeq(path, ":") {
+		if program := dir + "/" + name; dir != "" && executable(program) {
+			return program
+		}
+	}
+	return ""
+}
+
+func executable(path string) bool {
+	var st unix.Stat_t
+	return unix.Stat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && unix.Access(path, unix.X_OK) == nil
+}

@@ -1,0 +1,99 @@
+package hotplug
+
+import (
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/uevent"
+)
+
+// loadFirmware answers a request of the kernel's user helper for firmware
+// (Documentation/driver-api/firmware/fallback-mechanisms.rst): 1 to loading, the
+// file to data, 0 to loading; or -1 to loading, where there is no such file.
+func (r *Road) loadFirmware(e *uevent.Event, name string) {
+	dir := string(r.Sys) + e.Devpath
+	loading, err := openSoon(dir+"/loading", 30*time.Second)
+	if err != nil {
+		r.Log.Event(Err, "firmware", e, name+": "+dir+"/loading: "+err.Error())
+		return
+	}
+	defer unix.Close(loading)
+	file, path := r.openFirmware(name)
+	if file < 0 {
+		r.Log.Event(Err, "firmware", e, name+": not in "+strings.Join(r.firmwarePaths(), ", "))
+		unix.Write(loading, []byte("-1"))
+		return
+	}
+	defer unix.Close(file)
+	unix.Write(loading, []byte("1"))
+	if err := copyTo(dir+"/data", file); err != nil {
+		r.Log.Event(Err, "firmware", e, path+": "+err.Error())
+		unix.Write(loading, []byte("-1"))
+		return
+	}
+	unix.Write(loading, []byte("0"))
+	r.Log.Event(Info, "firmware", e, path)
+}
+
+// openSoon opens a file of sysfs that may not be there yet.
+func openSoon(path string, limit time.Duration) (int, error) {
+	for end := time.Now().Add(limit); ; time.Sleep(50 * time.Millisecond) {
+		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err != unix.ENOENT || time.Now().After(end) {
+			return fd, err
+		}
+	}
+}
+
+// firmwarePaths are the directories that the kernel itself would search.
+func (r *Road) firmwarePaths() []string {
+	release := ""
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		release = "/" + unix.ByteSliceToString(u.Release[:])
+	}
+	return []string{r.Firmware + "/updates" + release, r.Firmware + "/updates", r.Firmware + release, r.Firmware}
+}
+
+// openFirmware opens the first regular file of that name. The name is clean: it
+// has no "..".
+func (r *Road) openFirmware(name string) (int, string) {
+	for _, dir := range r.firmwarePaths() {
+		path := dir + "/" + name
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+		if err != nil {
+			continue
+		}
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
+			return fd, path
+		}
+		unix.Close(fd)
+	}
+	return -1, ""
+}
+
+// copyTo writes what is left of from into the file at path.
+func copyTo(path string, from int) error {
+	to, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(to)
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := unix.Read(from, buf)
+		if n <= 0 || err != nil {
+			return err
+		}
+		for chunk := buf[:n]; len(chunk) > 0; {
+			n, err := unix.Write(to, chunk)
+			if err != nil {
+				return err
+			}
+			chunk = chunk[n:]
+		}
+	}
+}

@@ -1,0 +1,77 @@
+package hotplug
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/uevent"
+)
+
+// Helper does one event: that of a process which the kernel started through
+// /proc/sys/kernel/hotplug, or a script by hand. It returns when all is done,
+// the commands too.
+func Helper(r *Road, e *uevent.Event) error {
+	if err := r.Sys.Complete(e); err != nil {
+		return err
+	}
+	turn := awaitTurn(r.Dev.Path()+"/mdev.seq", e.Seqnum)
+	r.Run([]*uevent.Event{e})
+	r.Drain()
+	turn.pass()
+	return nil
+}
+
+// turnstile is the file mdev.seq, by which boards put their helpers in order:
+// it holds the sequence number whose turn it is.
+type turnstile struct {
+	path string
+	next string // what to write at the end; "" for nothing
+}
+
+// turnWait is how long a helper waits for its turn. One that is killed, or an
+// event that no helper sees, makes each follower wait so long once.
+const turnWait = 2 * time.Second
+
+// awaitTurn waits until the file at path holds seqnum. Where there is no such
+// file there is nothing to wait for.
+func awaitTurn(path string, seqnum uint64) turnstile {
+	if seqnum == 0 {
+		return turnstile{}
+	}
+	t := turnstile{path: path, next: strconv.FormatUint(seqnum+1, 10)}
+	for end := time.Now().Add(turnWait); ; time.Sleep(5 * time.Millisecond) {
+		text, err := readFile(path)
+		if err != nil {
+			return turnstile{}
+		}
+		turn, err := strconv.ParseUint(strings.TrimSpace(text), 10, 64)
+		switch {
+		case err != nil: // empty: whoever comes first begins the count
+			t.write(strconv.FormatUint(seqnum, 10))
+			return t
+		case turn == seqnum || time.Now().After(end):
+			return t
+		case turn > seqnum:
+			return turnstile{}
+		}
+	}
+}
+
+// pass lets the next event have its turn.
+func (t turnstile) pass() {
+	if t.next != "" {
+		t.write(t.next)
+	}
+}
+
+func (t turnstile) write(number string) {
+	fd, err := unix.Open(t.path, unix.O_WRONLY|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return
+	}
+	unix.Write(fd, []byte(number))
+	unix.Close(fd)
+}

@@ -1,0 +1,131 @@
+package hotplug
+
+import (
+	"strings"
+
+	"devspool/hotplug/uevent"
+)
+
+// task is an event on its way, from its arrival until its commands are done.
+type task struct {
+	event *uevent.Event
+	old   string // DEVPATH_OLD, or ""
+	step
+
+	waits int     // earlier tasks that it conflicts with and that are not done
+	next  []*task // later tasks that wait for this one
+}
+
+// order says which tasks may run side by side: those that do not conflict. Two
+// conflict if they are about the same device or node, or if one's device lies
+// below the other's in /sys. Of two that conflict, the later waits.
+//
+// Each task waits only for the last of each kind before it, since those have
+// waited themselves. So a task costs as much as its devpath is deep, however
+// many are queued.
+type order struct {
+	path  map[string]*task          // the last task at a devpath
+	below map[string]map[*task]bool // tasks below a devpath since the last task at it
+	dev   map[uevent.Dev]*task      // the last task of a device
+	name  map[string]*task          // the last task of a node's name
+	count int
+}
+
+func newOrder() *order {
+	return &order{
+		path:  map[string]*task{},
+		below: map[string]map[*task]bool{},
+		dev:   map[uevent.Dev]*task{},
+		name:  map[string]*task{},
+	}
+}
+
+// enter queues t. It may run at once if t.waits is 0 then.
+func (o *order) enter(t *task) {
+	o.count++
+	if !t.event.Dev.IsZero() {
+		t.after(o.dev[t.event.Dev])
+		o.dev[t.event.Dev] = t
+	}
+	if t.event.Devname != "" {
+		t.after(o.name[t.event.Devname])
+		o.name[t.event.Devname] = t
+	}
+	for _, path := range t.paths() {
+		t.after(o.path[path])
+		for child := range o.below[path] {
+			t.after(child)
+		}
+		delete(o.below, path) // whoever comes next waits for t, and so for these
+	}
+	for _, path := range t.paths() {
+		o.path[path] = t
+		for parent := range parents(path) {
+			t.after(o.path[parent])
+			if o.below[parent] == nil {
+				o.below[parent] = map[*task]bool{}
+			}
+			o.below[parent][t] = true
+		}
+	}
+}
+
+// leave takes out a task that is done, and returns those that may run now.
+func (o *order) leave(t *task) (ready []*task) {
+	o.count--
+	forget(o.dev, t.event.Dev, t)
+	forget(o.name, t.event.Devname, t)
+	for _, path := range t.paths() {
+		forget(o.path, path, t)
+		for parent := range parents(path) {
+			delete(o.below[parent], t)
+			if len(o.below[parent]) == 0 {
+				delete(o.below, parent)
+			}
+		}
+	}
+	for _, n := range t.next {
+		if n.waits--; n.waits == 0 {
+			ready = append(ready, n)
+		}
+	}
+	return ready
+}
+
+func forget[K comparable](last map[K]*task, key K, t *task) {
+	if last[key] == t {
+		delete(last, key)
+	}
+}
+
+// after makes t wait for an earlier task.
+func (t *task) after(earlier *task) {
+	if earlier != nil && earlier != t {
+		earlier.next = append(earlier.next, t)
+		t.waits++
+	}
+}
+
+// paths returns the devpaths that t is about: after a move there are two.
+func (t *task) paths() []string {
+	if t.old == "" || t.old == t.event.Devpath {
+		return []string{t.event.Devpath}
+	}
+	return []string{t.event.Devpath, t.old}
+}
+
+// parents yields the devpaths above path, but for /devices and what is directly
+// below it: no event is about those.
+func parents(path string) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		for {
+			slash := strings.LastIndexByte(path, '/')
+			if slash <= 0 {
+				return
+			}
+			if path = path[:slash]; !yield(path) {
+				return
+			}
+		}
+	}
+}

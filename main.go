@@ -1,0 +1,496 @@
+// Devspool turns the Linux kernel's device events into a correct /dev.
+//
+// It is one static binary that takes the place of BusyBox mdev: as the kernel's
+// hotplug helper, as a loop that follows netlink, and as a scan of /sys. Called
+// as mdev it takes mdev's options.
+package main
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/conf"
+	"devspool/hotplug"
+	"devspool/hotplug/uevent"
+	"devspool/nodes"
+)
+
+// version is set by the build.
+var version = "unreleased"
+
+// The exit codes.
+const (
+	exitDone   = 0   // all is done
+	exitFailed = 1   // an event, or a part of one, could not be done; the log says which
+	exitConfig = 2   // the config has problems, or cannot be read
+	exitUsage  = 100 // the command line is wrong
+	exitSystem = 111 // a system call failed without which nothing works
+)
+
+const usage = `devspool turns the kernel's device events into a correct /dev.
+
+usage:
+  devspool -s            coldplug: make /dev what /sys says, then exit
+  devspool -d            coldplug, then follow events in the background
+  devspool -df           the same in the foreground
+  ACTION=... DEVPATH=... devspool [SUBSYSTEM]
+                         do one event, given in the environment: the way the
+                         kernel calls its helper (/proc/sys/kernel/hotplug)
+  devspool --check       check the config; print every problem
+  devspool --plan [DEVICE]
+                         print what would be done for an add of DEVICE (a
+                         devpath, or a path below /sys or /dev), or of every
+                         device, and which line of the config says so; with
+                         ACTION=remove in the environment, for a remove
+  devspool --print-default-conf
+
+options:
+  -f              stay in the foreground; implies -d
+  -n, --dry-run   change nothing and run nothing; with -v or -t say what would be done
+  -t, --table     show each event on stdout, a row each
+  -v              log more
+  -S              log to syslog
+  -D FD           when ready (listening, coldplug done) write a newline to FD
+  -j N            run at most N commands at once (4)
+  --dev DIR       use DIR for /dev
+  --sys DIR       use DIR for /sys
+  --conf FILE     use FILE for /etc/mdev.conf; without such a file the default
+                  config is used
+  --firmware DIR  use DIR for /lib/firmware
+  -h, --help      print this
+  --version       print the version
+
+Called as mdev it takes the same options.
+
+exit codes: 0 done, 1 something failed (the log says what), 2 problems in the
+config, 100 wrong usage, 111 nothing works here (a system call failed)
+`
+
+func main() { os.Exit(run(os.Args, os.Environ())) }
+
+// options is the command line.
+type options struct {
+	mode mode
+
+	foreground, detached, dryRun, table, verbose, syslog bool
+
+	ready    int // the descriptor for readiness, or -1
+	jobs     int
+	dev, sys string
+	conf     string
+	firmware string
+	device   string // for the plan
+}
+
+type mode int
+
+const (
+	modeNone mode = iota
+	modeScan
+	modeLoop
+	modeHelper
+	modeCheck
+	modePlan
+	modeDefaultConf
+	modeHelp
+	modeVersion
+)
+
+func run(args, environ []string) int {
+	o, err := parse(args[1:], environ)
+	if err != nil {
+		complain(err.Error() + "\n\n" + usage)
+		return exitUsage
+	}
+	switch o.mode {
+	case modeNone:
+		complain(usage)
+		return exitUsage
+	case modeHelp:
+		return say(usage)
+	case modeVersion:
+		return say("devspool " + version + "\n")
+	case modeDefaultConf:
+		return say(conf.Default)
+	case modeCheck:
+		return check(o)
+	case modePlan:
+		return plan(o, environ)
+	case modeLoop:
+		if !o.foreground {
+			return daemon(args, o)
+		}
+	}
+	return work(o, environ)
+}
+
+func say(text string) int {
+	if _, err := os.Stdout.WriteString(text); err != nil {
+		return exitFailed
+	}
+	return exitDone
+}
+
+func complain(text string) { os.Stderr.WriteString(strings.TrimSuffix(text, "\n") + "\n") }
+
+// parse reads the command line. Where it names no mode, the environment may hold
+// an event.
+func parse(args, environ []string) (options, error) {
+	o := options{ready: -1, jobs: hotplug.DefaultJobs,
+		dev: "/dev", sys: "/sys", conf: defaultConf, firmware: "/lib/firmware"}
+	_, hasAction := os.LookupEnv("ACTION")
+	_, hasDevpath := os.LookupEnv("DEVPATH")
+	event := hasAction && hasDevpath
+	for len(args) > 0 {
+		arg := args[0]
+		args = args[1:]
+		switch {
+		case strings.HasPrefix(arg, "--"):
+			rest, err := o.long(arg[2:], args)
+			if err != nil {
+				return o, err
+			}
+			args = rest
+		case len(arg) > 1 && arg[0] == '-':
+			rest, err := o.short(arg[1:], args)
+			if err != nil {
+				return o, err
+			}
+			args = rest
+		case event && o.mode == modeNone && len(args) == 0:
+			// The kernel gives the subsystem, which the environment says too.
+		default:
+			return o, errors.New("devspool: not understood: " + arg)
+		}
+	}
+	if o.mode == modeNone && event {
+		o.mode = modeHelper
+	}
+	o.sys = strings.TrimSuffix(o.sys, "/")
+	return o, nil
+}
+
+// short reads a cluster of one-letter options. Rest is args without what they took.
+func (o *options) short(letters string, args []string) (rest []string, err error) {
+	for i, c := range letters {
+		switch c {
+		case 's':
+			o.mode = modeScan
+		case 'd':
+			o.mode = modeLoop
+		case 'f':
+			o.mode, o.foreground = modeLoop, true
+		case 'n':
+			o.dryRun = true
+		case 't':
+			o.table = true
+		case 'v':
+			o.verbose = true
+		case 'S':
+			o.syslog = true
+		case 'h':
+			o.mode = modeHelp
+		case 'D', 'j':
+			value := letters[i+1:]
+			if value == "" {
+				if len(args) == 0 {
+					return nil, errors.New("devspool: -" + string(c) + " needs a number")
+				}
+				value, args = args[0], args[1:]
+			}
+			n, err := strconv.Atoi(value)
+			if err != nil || n < 0 || c == 'j' && n == 0 {
+				return nil, errors.New("devspool: -" + string(c) + ": not a usable number: " + value)
+			}
+			if c == 'D' {
+				o.ready = n
+			} else {
+				o.jobs = n
+			}
+			return args, nil
+		default:
+			return nil, errors.New("devspool: unknown option -" + string(c))
+		}
+	}
+	return args, nil
+}
+
+// long reads one option of more than a letter, given without its dashes.
+func (o *options) long(arg string, args []string) (rest []string, err error) {
+	name, value, given := strings.Cut(arg, "=")
+	values := map[string]*string{"dev": &o.dev, "sys": &o.sys, "conf": &o.conf, "firmware": &o.firmware}
+	if target := values[name]; target != nil {
+		if !given {
+			if len(args) == 0 {
+				return nil, errors.New("devspool: --" + name + " needs a path")
+			}
+			value, args = args[0], args[1:]
+		}
+		*target = value
+		return args, nil
+	}
+	switch arg {
+	case "help":
+		o.mode = modeHelp
+	case "version":
+		o.mode = modeVersion
+	case "check":
+		o.mode = modeCheck
+	case "plan":
+		o.mode = modePlan
+		if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+			o.device, args = args[0], args[1:]
+		}
+	case "print-default-conf":
+		o.mode = modeDefaultConf
+	case "dry-run":
+		o.dryRun = true
+	case "table":
+		o.table = true
+	case "detached":
+		o.detached = true
+	default:
+		return nil, errors.New("devspool: unknown option --" + arg)
+	}
+	return args, nil
+}
+
+const defaultConf = "/etc/mdev.conf"
+
+// readConf reads the config, or takes the default one where there is no file in
+// the usual place. A file that was asked for by name must be there.
+func readConf(o options) (*conf.Config, error) {
+	file, text := o.conf, ""
+	data, err := os.ReadFile(o.conf)
+	switch {
+	case err == nil:
+		text = string(data)
+	case errors.Is(err, os.ErrNotExist) && o.conf == defaultConf:
+		file, text = "default.conf", conf.Default
+	default:
+		return nil, err
+	}
+	passwd, _ := os.ReadFile("/etc/passwd") // without them names become root, with a warning
+	group, _ := os.ReadFile("/etc/group")
+	c := conf.Parse(file, text, conf.ParseIDs(string(passwd), string(group)))
+	var root unix.Stat_t
+	if unix.Stat("/", &root) == nil && unix.Major(uint64(root.Dev)) != 0 {
+		c.Root = uevent.Dev{Block: true, Major: unix.Major(uint64(root.Dev)), Minor: unix.Minor(uint64(root.Dev))}
+	}
+	return c, nil
+}
+
+func check(o options) int {
+	c, err := readConf(o)
+	if err != nil {
+		complain("devspool: error: " + err.Error())
+		return exitConfig
+	}
+	c.Check()
+	for _, p := range c.Problems {
+		say(p.String() + "\n")
+	}
+	if len(c.Problems) > 0 {
+		return exitConfig
+	}
+	return exitDone
+}
+
+func plan(o options, environ []string) int {
+	c, err := readConf(o)
+	if err != nil {
+		complain("devspool: error: " + err.Error())
+		return exitConfig
+	}
+	action := os.Getenv("ACTION")
+	if action == "" {
+		action = uevent.Add
+	}
+	events, err := hotplug.Sysfs(o.sys).Events(action, o.device)
+	if err != nil {
+		complain("devspool: error: " + o.device + ": " + err.Error())
+		return exitFailed
+	}
+	for _, e := range events {
+		if code := say(c.Plan(e).String()); code != exitDone {
+			return code
+		}
+	}
+	return exitDone
+}
+
+// work opens /dev and does what the mode says.
+func work(o options, environ []string) int {
+	unix.Umask(0) // modes are made as they are meant; commands expect it, as under mdev
+	event, log, err := source(o, environ)
+	if err != nil {
+		log.Print(hotplug.Err, err.Error()+"; see --help")
+		return exitUsage
+	}
+	c, err := readConf(o)
+	if err != nil {
+		log.Print(hotplug.Err, err.Error())
+		return exitConfig
+	}
+	for _, p := range c.Problems {
+		log.Print(hotplug.Warning, p.String())
+	}
+	var dev *nodes.Dir
+	if !o.dryRun {
+		if dev, err = nodes.Open(o.dev); err != nil {
+			log.Print(hotplug.Err, err.Error())
+			return exitSystem
+		}
+	}
+	road := hotplug.NewRoad(c, dev, hotplug.Sysfs(o.sys), log, o.jobs)
+	road.Firmware = o.firmware
+	road.Environ = environ
+	if o.table {
+		road.Done = hotplug.NewTable(1).Row
+	}
+	switch o.mode {
+	case modeScan:
+		return scan(road)
+	case modeLoop:
+		return loop(road, o)
+	}
+	if err := hotplug.Helper(road, event); err != nil {
+		log.Print(hotplug.Err, err.Error())
+		return exitFailed
+	}
+	return result(road)
+}
+
+// source returns the event of a helper, and the log that suits the mode: a
+// helper's goes to mdev.log where the board has one, and to the kernel's where
+// the kernel started it, since nobody reads its stderr.
+func source(o options, environ []string) (*uevent.Event, *hotplug.Log, error) {
+	log := hotplug.Stderr()
+	if o.syslog {
+		log = hotplug.Syslog()
+	}
+	log.Verbose = o.verbose
+	if o.mode != modeHelper {
+		return nil, log, nil
+	}
+	e, err := uevent.FromEnviron(environ)
+	if err != nil {
+		return nil, log, err
+	}
+	if file := hotplug.File(o.dev+"/mdev.log", e.Seqnum); file != nil {
+		return e, file, nil
+	}
+	if e.Seqnum != 0 && !o.syslog {
+		log = hotplug.Kmsg()
+		log.Verbose = o.verbose
+	}
+	return e, log, nil
+}
+
+func result(road *hotplug.Road) int {
+	if road.Failed() {
+		return exitFailed
+	}
+	return exitDone
+}
+
+func scan(road *hotplug.Road) int {
+	if road.Dev != nil {
+		if served, err := hotplug.HandOver(road.Dev); err != nil {
+			road.Log.Print(hotplug.Err, err.Error())
+			return exitFailed
+		} else if served {
+			return exitDone
+		}
+	}
+	hotplug.Coldplug(road)
+	road.Drain()
+	return result(road)
+}
+
+func loop(road *hotplug.Road, o options) int {
+	l, err := hotplug.NewLoop(road)
+	if errors.Is(err, hotplug.ErrRunning) {
+		road.Log.Print(hotplug.Err, err.Error())
+		return exitFailed
+	}
+	if err != nil {
+		road.Log.Print(hotplug.Err, err.Error())
+		return exitSystem
+	}
+	l.Coldplug()
+	if o.ready >= 0 {
+		unix.Write(o.ready, []byte("\n"))
+		unix.Close(o.ready)
+	}
+	if o.detached {
+		verbose := road.Log.Verbose
+		if !o.syslog {
+			road.Log = hotplug.Kmsg()
+			road.Log.Verbose = verbose
+		}
+		detach()
+	}
+	if err := l.Serve(); err != nil {
+		road.Log.Print(hotplug.Err, err.Error())
+		return exitSystem
+	}
+	return exitDone
+}
+
+// detach lets go of the terminal.
+func detach() {
+	null, err := unix.Open("/dev/null", unix.O_RDWR, 0)
+	if err != nil {
+		return
+	}
+	for fd := range 3 {
+		unix.Dup3(null, fd, 0)
+	}
+	if null > 2 {
+		unix.Close(null)
+	}
+}
+
+// daemon starts this program anew as a loop in a session of its own, and returns
+// when that loop is ready, or has failed.
+func daemon(args []string, o options) int {
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		complain("devspool: error: pipe: " + err.Error())
+		return exitSystem
+	}
+	self := "/proc/self/exe"
+	if unix.Access(self, unix.X_OK) != nil {
+		self = args[0] // no /proc yet: a board's init names the program by its path
+	}
+	child := append(append([]string{}, args...), "-f", "--detached", "-D", "3")
+	pid, err := syscall.ForkExec(self, child, &syscall.ProcAttr{
+		Env:   os.Environ(),
+		Files: []uintptr{0, 1, 2, uintptr(p[1])},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	unix.Close(p[1])
+	if err != nil {
+		complain("devspool: error: " + self + ": " + err.Error())
+		return exitSystem
+	}
+	var newline [1]byte
+	if n, _ := unix.Read(p[0], newline[:]); n == 1 {
+		if o.ready >= 0 {
+			unix.Write(o.ready, newline[:])
+		}
+		return exitDone
+	}
+	var status unix.WaitStatus
+	unix.Wait4(pid, &status, 0, nil)
+	if status.Exited() {
+		return status.ExitStatus()
+	}
+	return exitFailed
+}

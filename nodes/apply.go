@@ -1,0 +1,345 @@
+package nodes
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/uevent"
+)
+
+// Apply carries out what p says of nodes and links. Existed tells whether the
+// record says that the device was set up before. The lock must be held.
+//
+// What cannot be done does not keep the rest from being done; the errors come
+// back joined, each an *Error.
+func (d *Dir) Apply(p *Plan) (existed bool, err error) {
+	switch {
+	case p.Work == Make:
+		return d.make(p)
+	case p.Work == Clear:
+		return d.clear(p)
+	case p.Event.Action == uevent.Add && guarded(p):
+		return d.note(p)
+	case p.Event.Action == uevent.Remove:
+		return false, d.forget(p.Event.ID())
+	}
+	return false, nil
+}
+
+// guarded reports whether a command of p asks if its device was set up before.
+func guarded(p *Plan) bool {
+	return slices.ContainsFunc(p.Commands, func(c Command) bool { return c.Exists != ExistsRun })
+}
+
+// note records a device that has no node, for its guarded commands.
+func (d *Dir) note(p *Plan) (existed bool, err error) {
+	was := d.recall(p.Event.ID())
+	return was != "", d.remember(recordOf(p), was)
+}
+
+func (d *Dir) make(p *Plan) (existed bool, err error) {
+	e := p.Event
+	was := d.recall(e.ID())
+	known := was != ""
+	want := recordOf(p)
+	var old Record
+	var errs []error
+	if known && want.text() != was {
+		// Until the old paths are gone both are on record: a crash between
+		// leaves nothing that nobody knows of.
+		old = parseRecord(e.ID(), was)
+		both := want
+		both.Nodes = union(want.Nodes, old.Nodes)
+		both.Links = union(want.Links, old.Links)
+		errs = append(errs, d.remember(both, was))
+		existed = old.Devpath == e.Devpath
+		was = both.text()
+	} else {
+		errs = append(errs, d.remember(want, was))
+		existed = known
+		was = want.text()
+	}
+	for _, n := range p.Nodes {
+		errs = append(errs, d.makeNode(n, e.Dev, known))
+	}
+	for _, l := range p.Links {
+		errs = append(errs, d.makeLink(l, known))
+	}
+	for _, path := range old.Links {
+		if !slices.Contains(want.Links, path) && !slices.Contains(want.Nodes, path) {
+			errs = append(errs, d.removeLink(path, old.Nodes))
+		}
+	}
+	for _, path := range append(old.Nodes, d.kernels(p)...) {
+		if !slices.Contains(want.Nodes, path) && !slices.Contains(want.Links, path) {
+			errs = append(errs, d.removeNode(path, e.Dev))
+		}
+	}
+	errs = append(errs, d.remember(want, was))
+	return existed, errors.Join(errs...)
+}
+
+// kernels returns the node that devtmpfs made under the device's own name where
+// p puts it elsewhere. Where p makes none at all it is the kernel's to keep.
+func (d *Dir) kernels(p *Plan) []string {
+	name := Name(p.Event)
+	for _, n := range p.Nodes {
+		if n.Path == name {
+			return nil
+		}
+	}
+	if len(p.Nodes) == 0 || !CleanPath(name) {
+		return nil
+	}
+	return []string{name}
+}
+
+func (d *Dir) clear(p *Plan) (existed bool, err error) {
+	e := p.Event
+	var r Record
+	if was := d.recall(e.ID()); was != "" && !e.Dev.IsZero() {
+		r, existed = parseRecord(e.ID(), was), true
+	} else if e.Dev.IsZero() {
+		r, existed = d.find(e.Devpath)
+	}
+	dev := e.Dev
+	if dev.IsZero() {
+		dev = r.Dev()
+	}
+	if dev.IsZero() {
+		return existed, nil
+	}
+	want := recordOf(p)
+	nodes := union(r.Nodes, want.Nodes)
+	var errs []error
+	for _, path := range union(r.Links, want.Links) {
+		errs = append(errs, d.removeLink(path, nodes))
+	}
+	for _, path := range nodes {
+		errs = append(errs, d.removeNode(path, dev))
+	}
+	if existed {
+		errs = append(errs, d.forget(dev.String()))
+	}
+	return existed, errors.Join(errs...)
+}
+
+// union returns a and what of b is not in a.
+func union(a, b []string) []string {
+	all := slices.Clip(a)
+	for _, s := range b {
+		if !slices.Contains(a, s) {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// makeNode makes n a node of dev with its owner and mode, whatever stood there.
+// Known says that it was made before, so that a look comes before the attempt.
+func (d *Dir) makeNode(n Node, dev uevent.Dev, known bool) error {
+	dir, err := d.parent(n.Path, true)
+	if err != nil {
+		return wrap("open the directory of", n.Path, err)
+	}
+	defer dir.close()
+	if !known {
+		if err := d.create(dir, n, dev); err != unix.EEXIST {
+			return wrap("mknod", n.Path, err)
+		}
+	}
+	var st unix.Stat_t
+	err = unix.Fstatat(dir.fd, dir.name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	switch {
+	case err == unix.ENOENT:
+		return wrap("mknod", n.Path, d.create(dir, n, dev))
+	case err != nil:
+		return wrap("stat", n.Path, err)
+	case !isNodeOf(&st, dev):
+		return wrap("replace", n.Path, d.replace(dir, n, dev))
+	}
+	return wrap("chown or chmod", n.Path, d.adjust(dir, n, dev, &st))
+}
+
+// create makes the node where nothing stands: EEXIST otherwise. Root's is made
+// in place; another's is made where nobody can see it, and linked into place
+// when its owner is right, which watchers see as a creation.
+func (d *Dir) create(dir parent, n Node, dev uevent.Dev) error {
+	if n.UID == 0 && n.GID == 0 {
+		return mknod(dir.fd, dir.name, n, dev)
+	}
+	return d.staged(func(at int, name string) error {
+		return finished(at, name, n, dev)
+	}, func(at int, name string) error {
+		err := unix.Linkat(at, name, dir.fd, dir.name, 0)
+		unix.Unlinkat(at, name, 0)
+		return err
+	})
+}
+
+// replace puts the node in the place of what stands there, in one step.
+func (d *Dir) replace(dir parent, n Node, dev uevent.Dev) error {
+	return d.staged(func(at int, name string) error {
+		return finished(at, name, n, dev)
+	}, func(at int, name string) error {
+		return unix.Renameat(at, name, dir.fd, dir.name)
+	})
+}
+
+func mknod(at int, name string, n Node, dev uevent.Dev) error {
+	return unix.Mknodat(at, name, fileType(dev)|n.Mode, int(unix.Mkdev(dev.Major, dev.Minor)))
+}
+
+// finished makes a node with owner and mode at a place that nobody sees.
+func finished(at int, name string, n Node, dev uevent.Dev) error {
+	if err := mknod(at, name, n, dev); err != nil {
+		return err
+	}
+	if err := unix.Fchownat(at, name, int(n.UID), int(n.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	if n.Mode&(unix.S_ISUID|unix.S_ISGID) == 0 {
+		return nil
+	}
+	return unix.Fchmodat(at, name, n.Mode, 0) // chown took these bits away
+}
+
+// staged makes something under a name in the private directory, then puts it in
+// its place. What a crash left under that name is removed first. Without a
+// private directory the name lies in /dev itself.
+func (d *Dir) staged(prepare, place func(at int, name string) error) error {
+	at, name := d.private, "staged"
+	if at == none {
+		at, name = d.fd, Private+"-staged"
+	}
+	err := prepare(at, name)
+	if err == unix.EEXIST {
+		unix.Unlinkat(at, name, 0)
+		err = prepare(at, name)
+	}
+	if err == nil {
+		err = place(at, name)
+	}
+	if err != nil {
+		unix.Unlinkat(at, name, 0)
+	}
+	return err
+}
+
+// adjust gives a right node its owner and mode, in an order in which the mode is
+// never wider than both the one it had and the one it gets.
+func (d *Dir) adjust(dir parent, n Node, dev uevent.Dev, st *unix.Stat_t) error {
+	mode := uint32(st.Mode) & 0o7777
+	if st.Uid == n.UID && st.Gid == n.GID && mode == n.Mode {
+		return nil
+	}
+	fd, err := unix.Openat(dir.fd, dir.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.Fstat(fd, st); err != nil || !isNodeOf(st, dev) {
+		return unix.ESTALE
+	}
+	if st.Uid != n.UID || st.Gid != n.GID {
+		if narrow := mode & n.Mode; narrow != mode {
+			if err := d.chmod(fd, narrow); err != nil {
+				return d.renewed(err, dir, n, dev)
+			}
+			mode = narrow
+		}
+		if err := unix.Fchownat(fd, "", int(n.UID), int(n.GID), unix.AT_EMPTY_PATH); err != nil {
+			return err
+		}
+		mode &^= unix.S_ISUID | unix.S_ISGID
+	}
+	if mode == n.Mode {
+		return nil
+	}
+	return d.renewed(d.chmod(fd, n.Mode), dir, n, dev)
+}
+
+// chmod changes the mode of an O_PATH descriptor, which no link can lead
+// astray: by fchmodat2 where the kernel has it (6.6), else by way of /proc.
+func (d *Dir) chmod(fd int, mode uint32) error {
+	err := unix.Fchmodat(fd, "", mode, unix.AT_EMPTY_PATH)
+	if err == unix.EOPNOTSUPP {
+		err = unix.Fchmodat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), mode, 0)
+	}
+	return err
+}
+
+// renewed makes the node anew where its mode could not be changed for want of
+// both fchmodat2 and /proc.
+func (d *Dir) renewed(err error, dir parent, n Node, dev uevent.Dev) error {
+	if err == unix.ENOENT || err == unix.ENOTDIR {
+		return d.replace(dir, n, dev)
+	}
+	return err
+}
+
+// makeLink makes l, whatever stood there, unless it is a directory.
+func (d *Dir) makeLink(l Link, known bool) error {
+	dir, err := d.parent(l.Path, true)
+	if err != nil {
+		return wrap("open the directory of", l.Path, err)
+	}
+	defer dir.close()
+	text := Relative(l.Path, l.Target)
+	if !known {
+		if err := unix.Symlinkat(text, dir.fd, dir.name); err != unix.EEXIST {
+			return wrap("symlink", l.Path, err)
+		}
+	}
+	is, err := readLink(dir.fd, dir.name)
+	switch {
+	case err == nil && is == text:
+		return nil
+	case err == unix.ENOENT:
+		return wrap("symlink", l.Path, unix.Symlinkat(text, dir.fd, dir.name))
+	}
+	return wrap("replace", l.Path, d.staged(func(at int, name string) error {
+		return unix.Symlinkat(text, at, name)
+	}, func(at int, name string) error {
+		return unix.Renameat(at, name, dir.fd, dir.name)
+	}))
+}
+
+// removeNode removes the node at path if it is dev's own.
+func (d *Dir) removeNode(path string, dev uevent.Dev) error {
+	return d.remove(path, func(at int, name string) bool {
+		var st unix.Stat_t
+		return unix.Fstatat(at, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && isNodeOf(&st, dev)
+	})
+}
+
+// removeLink removes the link at path if it leads to one of nodes.
+func (d *Dir) removeLink(path string, nodes []string) error {
+	return d.remove(path, func(at int, name string) bool {
+		text, err := readLink(at, name)
+		return err == nil && slices.ContainsFunc(nodes, func(n string) bool { return text == Relative(path, n) })
+	})
+}
+
+// remove unlinks path if own says so, and the directories that are empty then.
+func (d *Dir) remove(path string, own func(at int, name string) bool) error {
+	dir, err := d.parent(path, false)
+	if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP || err == unix.EXDEV {
+		return nil // no directory of ours, so nothing of ours in it
+	}
+	if err != nil {
+		return wrap("open the directory of", path, err)
+	}
+	defer dir.close()
+	if !own(dir.fd, dir.name) {
+		return nil
+	}
+	if err := unix.Unlinkat(dir.fd, dir.name, 0); err != nil && err != unix.ENOENT {
+		return wrap("unlink", path, err)
+	}
+	d.prune(path)
+	return nil
+}

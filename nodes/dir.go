@@ -1,0 +1,249 @@
+package nodes
+
+import (
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Private is the directory below /dev that holds the lock and the record. Only
+// root may look into it, and no rule may name a place in it.
+const Private = ".devspool"
+
+// None stands for a descriptor that is not open.
+const none = -1
+
+// Dir is an open /dev. It is not for use by several goroutines at once; several
+// processes take turns with Lock. The process's umask must be 0.
+type Dir struct {
+	path    string
+	fd      int // /dev itself
+	private int // Private
+	record  int // the record's directory
+	lock    int // the file that is locked
+	dev     uint64
+	ino     uint64
+
+	// walk makes parent go a part at a time, as kernels before 5.6 need.
+	walk bool
+}
+
+// Open opens the directory at path as /dev. It must exist.
+func Open(path string) (*Dir, error) {
+	d := &Dir{path: path, private: none, record: none, lock: none}
+	return d, d.open()
+}
+
+func (d *Dir) open() error {
+	fd, err := unix.Open(d.path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return wrap("open", d.path, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return wrap("fstat", d.path, err)
+	}
+	d.fd, d.dev, d.ino = fd, uint64(st.Dev), st.Ino
+	return nil
+}
+
+// Close lets go of all descriptors, and with them of the lock.
+func (d *Dir) Close() {
+	for _, fd := range []*int{&d.lock, &d.record, &d.private, &d.fd} {
+		if *fd != none {
+			unix.Close(*fd)
+			*fd = none
+		}
+	}
+}
+
+// Path returns the path that d was opened at.
+func (d *Dir) Path() string { return d.path }
+
+// Lock waits until this process is the one that may change /dev. Renewed is true
+// where another file system was mounted on /dev since the last call: what was
+// made before is hidden then, and a scan is due.
+//
+// An error means that there is no private directory to be had (a read-only or
+// foreign /dev): Apply works all the same, but alone, without lock and record.
+func (d *Dir) Lock() (renewed bool, err error) {
+	var st unix.Stat_t
+	if unix.Stat(d.path, &st) == nil && (uint64(st.Dev) != d.dev || st.Ino != d.ino) {
+		d.Close()
+		if err := d.open(); err != nil {
+			return false, err
+		}
+		renewed = true
+	}
+	if d.lock == none {
+		if err := d.openPrivate(); err != nil {
+			return renewed, err
+		}
+	}
+	err = retry(func() error { return unix.Flock(d.lock, unix.LOCK_EX) })
+	return renewed, wrap("flock", Private+"/lock", err)
+}
+
+// Unlock lets the next process have its turn.
+func (d *Dir) Unlock() {
+	if d.lock != none {
+		unix.Flock(d.lock, unix.LOCK_UN)
+	}
+}
+
+// openPrivate opens the private directory and what is in it, and makes what is
+// missing. It makes no writing system call where nothing is.
+func (d *Dir) openPrivate() error {
+	var err error
+	if d.private == none {
+		if d.private, err = ownDirectory(d.fd, Private); err != nil {
+			return wrap("make", Private, err)
+		}
+	}
+	if d.record == none {
+		if d.record, err = ownDirectory(d.private, "record"); err != nil {
+			return wrap("make", Private+"/record", err)
+		}
+	}
+	const flags = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err := unix.Openat(d.private, "lock", flags, 0)
+	if err == unix.ENOENT {
+		fd, err = unix.Openat(d.private, "lock", flags|unix.O_CREAT, 0o600)
+	}
+	if err != nil {
+		return wrap("open", Private+"/lock", err)
+	}
+	d.lock = fd
+	return nil
+}
+
+// ownDirectory opens a directory of ours that nobody else may enter, and makes
+// it where it is missing. A stranger's is refused: what it says would be obeyed.
+func ownDirectory(at int, name string) (int, error) {
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err := unix.Openat(at, name, flags, 0)
+	if err == unix.ENOENT {
+		if err = unix.Mkdirat(at, name, 0o700); err != nil && err != unix.EEXIST {
+			return none, err
+		}
+		fd, err = unix.Openat(at, name, flags, 0)
+	}
+	if err != nil {
+		return none, err
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil && (int(st.Uid) != unix.Geteuid() || st.Mode&0o077 != 0) {
+		err = unix.EACCES
+	}
+	if err != nil {
+		unix.Close(fd)
+		return none, err
+	}
+	return fd, nil
+}
+
+// OpenPrivate returns a new descriptor of the private directory, for what other
+// rooms keep there (a socket, a FIFO).
+func (d *Dir) OpenPrivate() (int, error) {
+	if d.private == none {
+		if err := d.openPrivate(); err != nil {
+			return none, err
+		}
+	}
+	return unix.FcntlInt(uintptr(d.private), unix.F_DUPFD_CLOEXEC, 3)
+}
+
+// parent is the open directory that a path's last part lies in.
+type parent struct {
+	fd   int
+	name string // the last part
+	own  bool   // fd is to be closed
+}
+
+func (p parent) close() {
+	if p.own {
+		unix.Close(p.fd)
+	}
+}
+
+// parent opens the directory of path without following a link, and where create
+// is set makes what is missing, root's and 0755.
+func (d *Dir) parent(path string, create bool) (parent, error) {
+	slash := strings.LastIndexByte(path, '/')
+	if slash < 0 {
+		return parent{fd: d.fd, name: path}, nil
+	}
+	dir, name := path[:slash], path[slash+1:]
+	fd, err := none, error(unix.ENOSYS)
+	if !d.walk {
+		fd, err = unix.Openat2(d.fd, dir, &unix.OpenHow{
+			Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
+			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+		})
+		d.walk = err == unix.ENOSYS
+	}
+	if err == unix.ENOSYS || err == unix.ENOENT && create {
+		fd, err = d.walkTo(dir, create)
+	}
+	return parent{fd: fd, name: name, own: true}, err
+}
+
+// walkTo opens dir a part at a time, which follows no link on any kernel.
+func (d *Dir) walkTo(dir string, create bool) (int, error) {
+	at := parent{fd: d.fd}
+	for part := range strings.SplitSeq(dir, "/") {
+		fd, err := openPart(at.fd, part, create)
+		if err == nil {
+			err = d.sameDevice(fd)
+		}
+		at.close()
+		if err != nil {
+			return none, err
+		}
+		at = parent{fd: fd, own: true}
+	}
+	return at.fd, nil
+}
+
+func openPart(at int, part string, create bool) (int, error) {
+	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err := unix.Openat(at, part, flags, 0)
+	if err != unix.ENOENT || !create {
+		return fd, err
+	}
+	if err = unix.Mkdirat(at, part, 0o755); err != nil && err != unix.EEXIST {
+		return none, err
+	}
+	return unix.Openat(at, part, flags, 0)
+}
+
+// sameDevice refuses a directory that another file system is mounted on.
+func (d *Dir) sameDevice(fd int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || uint64(st.Dev) == d.dev {
+		return err
+	}
+	unix.Close(fd)
+	return unix.EXDEV
+}
+
+// prune removes the directories above path that are empty now.
+func (d *Dir) prune(path string) {
+	for {
+		slash := strings.LastIndexByte(path, '/')
+		if slash < 0 {
+			return
+		}
+		path = path[:slash]
+		dir, err := d.parent(path, false)
+		if err != nil {
+			return
+		}
+		err = unix.Unlinkat(dir.fd, dir.name, unix.AT_REMOVEDIR)
+		dir.close()
+		if err != nil {
+			return // not empty, or not a directory of ours to remove
+		}
+	}
+}

@@ -1,0 +1,99 @@
+// Package nodes holds the Plan, and the only code that changes /dev.
+//
+// A Plan is plain data. Dir carries one out: it makes and removes device nodes
+// and links, follows no link while it does so, never leaves /dev, and keeps a
+// record of what it made, so that it can take away just that. Carrying out a
+// Plan twice changes nothing the second time.
+//
+// The package never decides what a device deserves, and never looks at /sys.
+package nodes
+
+import (
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/uevent"
+)
+
+// Error tells which operation on which path below /dev failed.
+type Error struct {
+	Op   string // what was tried, in the words of the system call
+	Path string // below /dev
+	Err  error
+}
+
+func (e *Error) Error() string {
+	return e.Op + " " + Printable(e.Path) + ": " + e.Err.Error() + remedy(e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// remedy says what to do about the errors that a board meets in practice.
+func remedy(err error) string {
+	switch err {
+	case unix.EROFS:
+		return " (mount a tmpfs or devtmpfs on /dev)"
+	case unix.EPERM, unix.EACCES:
+		return " (device nodes are made by root, on a file system mounted without nodev)"
+	case unix.ELOOP, unix.ENOTDIR:
+		return " (a link or file stands where a directory should be; remove it)"
+	case unix.EISDIR:
+		return " (a directory stands there; remove it)"
+	case unix.EXDEV:
+		return " (another file system is mounted there; name a place on /dev itself)"
+	}
+	return ""
+}
+
+// wrap returns nil for nil, so that call sites stay one line.
+func wrap(op, path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Op: op, Path: path, Err: err}
+}
+
+// retry repeats a call that a signal interrupted.
+func retry(call func() error) error {
+	for {
+		if err := call(); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// CleanPath reports whether p may be made below /dev: relative, without empty
+// parts, "." or "..", and not in the private directory.
+func CleanPath(p string) bool {
+	for part := range strings.SplitSeq(p, "/") {
+		if part == "" || part == "." || part == ".." || len(part) > unix.NAME_MAX {
+			return false
+		}
+	}
+	top, _, _ := strings.Cut(p, "/")
+	return top != Private && len(p) < unix.PathMax && strings.IndexByte(p, 0) < 0
+}
+
+// Name returns the node's path below /dev that the kernel means: DEVNAME, or
+// where there is none the sysname, with '!' for '/'.
+func Name(e *uevent.Event) string {
+	name := e.Devname
+	if name == "" {
+		name = e.Sysname()
+	}
+	return strings.ReplaceAll(name, "!", "/")
+}
+
+// fileType returns the S_IFMT bits of dev's node.
+func fileType(dev uevent.Dev) uint32 {
+	if dev.Block {
+		return unix.S_IFBLK
+	}
+	return unix.S_IFCHR
+}
+
+// isNodeOf reports whether st is a node of dev.
+func isNodeOf(st *unix.Stat_t, dev uevent.Dev) bool {
+	return uint32(st.Mode)&unix.S_IFMT == fileType(dev) && uint64(st.Rdev) == unix.Mkdev(dev.Major, dev.Minor)
+}
