@@ -1,6 +1,8 @@
 package hotplug
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 
 	"devspool/hotplug/uevent"
@@ -18,24 +20,26 @@ func Coldplug(r *Road) {
 		r.Log.Print(Err, "no sysfs at "+string(r.Sys)+"; mount it: mount -t sysfs sysfs "+string(r.Sys))
 		return
 	}
-	r.Run(departed(r))
+	devices := r.Sys.scan(r.Rules.WantsUnnumbered())
+	r.Run(departed(r, devices))
 	const batch = 64 // so that others have their turn between
 	var events []*uevent.Event
-	for _, d := range r.Sys.scan(r.Rules.WantsUnnumbered()) {
+	for _, d := range devices {
 		e, err := r.Sys.event(uevent.Add, d)
 		if err != nil {
 			continue // it has just left; its remove event says the rest
 		}
 		if events = append(events, e); len(events) == batch {
 			r.Run(events)
-			events = nil
+			events = events[:0]
 		}
 	}
 	r.Run(events)
 }
 
-// departed returns a remove event for each device on record that has gone.
-func departed(r *Road) []*uevent.Event {
+// departed returns a remove event for each device on record that is not among
+// those that a scan found, children before parents.
+func departed(r *Road, found []device) []*uevent.Event {
 	if r.Dev == nil {
 		return nil
 	}
@@ -46,23 +50,27 @@ func departed(r *Road) []*uevent.Event {
 		r.failed = true
 		r.Log.Print(Err, err.Error())
 	}
-	var events []*uevent.Event
+	lives := make(map[string]uevent.Dev, len(found))
+	for _, d := range found {
+		lives[d.devpath] = d.dev
+	}
+	left := map[string]nodes.Record{}
 	for _, rec := range records {
-		if gone(r.Sys, rec) {
-			if e, err := removal(rec); err == nil {
-				events = append(events, e)
-			}
+		if dev, is := lives[rec.Devpath]; is && dev == rec.Dev() {
+			continue
+		}
+		if rec.Dev().IsZero() && r.Sys.exists(rec.Devpath) {
+			continue // no scan looks for those that no rule cares for
+		}
+		left[rec.Devpath+" "+rec.ID] = rec
+	}
+	var events []*uevent.Event
+	for _, key := range slices.Backward(slices.Sorted(maps.Keys(left))) {
+		if e, err := removal(left[key]); err == nil {
+			events = append(events, e)
 		}
 	}
 	return events
-}
-
-func gone(sys Sysfs, rec nodes.Record) bool {
-	if dev := rec.Dev(); !dev.IsZero() {
-		return !sys.knows(rec.Devpath, dev)
-	}
-	_, err := readFile(string(sys) + rec.Devpath + "/uevent")
-	return err != nil
 }
 
 // removal makes the remove event that nobody heard.

@@ -1,7 +1,6 @@
 package hotplug
 
 import (
-	"encoding/binary"
 	"errors"
 	"os"
 	"os/signal"
@@ -43,15 +42,16 @@ func NewLoop(r *Road) (*Loop, error) {
 		unix.Close(sock.fd)
 		return nil, err
 	}
-	if l.wakes, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
-		return nil, err
+	var wakes, signals [2]int
+	for _, p := range []*[2]int{&wakes, &signals} {
+		if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+			return nil, err
+		}
 	}
-	r.wake = func() {
-		var one [8]byte
-		binary.NativeEndian.PutUint64(one[:], 1)
-		unix.Write(l.wakes, one[:])
-	}
-	return l, l.watchSignals()
+	l.wakes, l.signals = wakes[0], signals[0]
+	r.wake = func() { unix.Write(wakes[1], []byte{0}) }
+	watchSignals(signals[1])
+	return l, nil
 }
 
 // claim opens the control socket. Where /dev has no room for it the loop does
@@ -82,20 +82,15 @@ func (l *Loop) claim() error {
 	return nil
 }
 
-func (l *Loop) watchSignals() error {
-	var p [2]int
-	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
-		return err
-	}
-	l.signals = p[0]
+// watchSignals writes a byte to the descriptor fd for each signal to end.
+func watchSignals(fd int) {
 	came := make(chan os.Signal, 8)
 	signal.Notify(came, syscall.SIGTERM, syscall.SIGINT)
 	go func() {
-		for s := range came {
-			unix.Write(p[1], []byte{byte(s.(syscall.Signal))})
+		for range came {
+			unix.Write(fd, []byte{0})
 		}
 	}()
-	return nil
 }
 
 // Coldplug scans /sys. Events that come meanwhile wait in the socket.
@@ -182,9 +177,12 @@ func (l *Loop) wait(timeout int) (end bool, err error) {
 
 // collect takes in the parts of tasks that have ended.
 func (l *Loop) collect() {
-	var count [8]byte
-	unix.Read(l.wakes, count[:])
-	for range binary.NativeEndian.Uint64(count[:]) {
+	var bytes [64]byte
+	n, err := unix.Read(l.wakes, bytes[:])
+	if err != nil {
+		return
+	}
+	for range n {
 		l.road.end(<-l.road.ended)
 	}
 }

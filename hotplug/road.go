@@ -167,13 +167,32 @@ func (r *Road) apply(p *nodes.Plan) (existed bool) {
 		r.lock()
 	}
 	existed, err := r.Dev.Apply(p)
-	if err != nil {
-		r.failed = true
-		for line := range strings.SplitSeq(err.Error(), "\n") {
-			r.Log.Event(Err, "failed", p.Event, line)
-		}
+	r.report(p.Event, err)
+	for _, devpath := range r.Dev.Freed() {
+		r.heir(devpath)
 	}
 	return existed
+}
+
+// heir does the node work of a device to which a path comes back that another had.
+func (r *Road) heir(devpath string) {
+	e, err := r.Sys.Event(uevent.Add, devpath)
+	if err != nil || r.Sys.gone(e) {
+		return // it leaves too
+	}
+	_, err = r.Dev.Apply(r.Rules.Plan(e))
+	r.report(e, err)
+}
+
+// report logs what could not be done, a line each.
+func (r *Road) report(e *uevent.Event, err error) {
+	if err == nil {
+		return
+	}
+	r.failed = true
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		r.Log.Event(Err, "failed", e, line)
+	}
 }
 
 // clear does the node work of a remove, after its commands.

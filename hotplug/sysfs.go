@@ -19,6 +19,12 @@ func (s Sysfs) Mounted() bool {
 	return unix.Stat(string(s)+"/devices", &st) == nil
 }
 
+// exists reports whether there is a device at devpath.
+func (s Sysfs) exists(devpath string) bool {
+	var st unix.Stat_t
+	return unix.Stat(string(s)+devpath+"/uevent", &st) == nil
+}
+
 // lives reports whether the device at devpath has the numbers dev now. Its
 // directory may outlive it; the dev attribute goes before the remove event is sent.
 func (s Sysfs) lives(devpath string, dev uevent.Dev) bool {
@@ -171,11 +177,15 @@ func (s Sysfs) scan(all bool) []device {
 	if all {
 		s.scanAll(found)
 	}
-	devices := make([]device, 0, len(found))
-	for _, d := range found {
-		devices = append(devices, d)
+	paths := make([]string, 0, len(found))
+	for path := range found {
+		paths = append(paths, path)
 	}
-	slices.SortFunc(devices, func(a, b device) int { return strings.Compare(a.devpath, b.devpath) })
+	slices.Sort(paths)
+	devices := make([]device, 0, len(paths))
+	for _, path := range paths {
+		devices = append(devices, found[path])
+	}
 	return devices
 }
 

@@ -63,7 +63,7 @@ func (d *Dir) make(p *Plan) (existed bool, err error) {
 		was = want.text()
 	}
 	for _, n := range p.Nodes {
-		errs = append(errs, d.makeNode(n, e.Dev, known))
+		errs = append(errs, d.makeNode(n, e, known))
 	}
 	for _, l := range p.Links {
 		errs = append(errs, d.makeLink(l, known))
@@ -75,7 +75,7 @@ func (d *Dir) make(p *Plan) (existed bool, err error) {
 	}
 	for _, path := range append(old.Nodes, d.kernels(p)...) {
 		if !slices.Contains(want.Nodes, path) && !slices.Contains(want.Links, path) {
-			errs = append(errs, d.removeNode(path, e.Dev))
+			errs = append(errs, d.removeNode(path, e.Dev), d.unclaim(path, e.ID()))
 		}
 	}
 	errs = append(errs, d.remember(want, was))
@@ -119,7 +119,7 @@ func (d *Dir) clear(p *Plan) (existed bool, err error) {
 		errs = append(errs, d.removeLink(path, nodes))
 	}
 	for _, path := range nodes {
-		errs = append(errs, d.removeNode(path, dev))
+		errs = append(errs, d.removeNode(path, dev), d.unclaim(path, dev.String()))
 	}
 	if existed {
 		errs = append(errs, d.forget(dev.String()))
@@ -138,9 +138,10 @@ func union(a, b []string) []string {
 	return all
 }
 
-// makeNode makes n a node of dev with its owner and mode, whatever stood there.
-// Known says that it was made before, so that a look comes before the attempt.
-func (d *Dir) makeNode(n Node, dev uevent.Dev, known bool) error {
+// makeNode makes n a node of e's device with its owner and mode, whatever stood
+// there, unless another device has the better claim. Known says that it was made before, so that a look comes before the attempt.
+func (d *Dir) makeNode(n Node, e *uevent.Event, known bool) error {
+	dev := e.Dev
 	dir, err := d.parent(n.Path, true)
 	if err != nil {
 		return wrap("open the directory of", n.Path, err)
@@ -159,7 +160,11 @@ func (d *Dir) makeNode(n Node, dev uevent.Dev, known bool) error {
 	case err != nil:
 		return wrap("stat", n.Path, err)
 	case !isNodeOf(&st, dev):
-		return wrap("replace", n.Path, d.replace(dir, n, dev))
+		mine, err := d.contest(n.Path, e, &st)
+		if mine {
+			err = errors.Join(err, wrap("replace", n.Path, d.replace(dir, n, dev)))
+		}
+		return err
 	}
 	return wrap("chown or chmod", n.Path, d.adjust(dir, n, dev, &st))
 }

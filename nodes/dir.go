@@ -20,9 +20,12 @@ type Dir struct {
 	fd      int // /dev itself
 	private int // Private
 	record  int // the record's directory
+	claims  int // the lists of claimants; not there until two devices want one path
 	lock    int // the file that is locked
 	dev     uint64
 	ino     uint64
+
+	freed []string // see Freed
 
 	// walk makes parent go a part at a time, as kernels before 5.6 need.
 	walk bool
@@ -30,7 +33,7 @@ type Dir struct {
 
 // Open opens the directory at path as /dev. It must exist.
 func Open(path string) (*Dir, error) {
-	d := &Dir{path: path, private: none, record: none, lock: none}
+	d := &Dir{path: path, private: none, record: none, claims: none, lock: none}
 	return d, d.open()
 }
 
@@ -50,7 +53,7 @@ func (d *Dir) open() error {
 
 // Close lets go of all descriptors, and with them of the lock.
 func (d *Dir) Close() {
-	for _, fd := range []*int{&d.lock, &d.record, &d.private, &d.fd} {
+	for _, fd := range []*int{&d.lock, &d.claims, &d.record, &d.private, &d.fd} {
 		if *fd != none {
 			unix.Close(*fd)
 			*fd = none
@@ -81,8 +84,17 @@ func (d *Dir) Lock() (renewed bool, err error) {
 			return renewed, err
 		}
 	}
-	err = retry(func() error { return unix.Flock(d.lock, unix.LOCK_EX) })
-	return renewed, wrap("flock", Private+"/lock", err)
+	if err := retry(func() error { return unix.Flock(d.lock, unix.LOCK_EX) }); err != nil {
+		return renewed, wrap("flock", Private+"/lock", err)
+	}
+	if d.claims == none {
+		// Another process may have made it since.
+		d.claims, err = unix.Openat(d.private, "claims", ownFlags, 0)
+		if err != nil {
+			d.claims = none
+		}
+	}
+	return renewed, nil
 }
 
 // Unlock lets the next process have its turn.
@@ -118,16 +130,17 @@ func (d *Dir) openPrivate() error {
 	return nil
 }
 
+const ownFlags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+
 // ownDirectory opens a directory of ours that nobody else may enter, and makes
 // it where it is missing. A stranger's is refused: what it says would be obeyed.
 func ownDirectory(at int, name string) (int, error) {
-	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	fd, err := unix.Openat(at, name, flags, 0)
+	fd, err := unix.Openat(at, name, ownFlags, 0)
 	if err == unix.ENOENT {
 		if err = unix.Mkdirat(at, name, 0o700); err != nil && err != unix.EEXIST {
 			return none, err
 		}
-		fd, err = unix.Openat(at, name, flags, 0)
+		fd, err = unix.Openat(at, name, ownFlags, 0)
 	}
 	if err != nil {
 		return none, err

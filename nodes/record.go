@@ -1,7 +1,6 @@
 package nodes
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 
@@ -162,7 +161,7 @@ func (d *Dir) forget(id string) error {
 	return nil
 }
 
-// Records returns all records, sorted by devpath. The lock must be held.
+// Records returns all records, in no order. The lock must be held.
 func (d *Dir) Records() ([]Record, error) {
 	if d.record == none {
 		return nil, nil
@@ -174,7 +173,6 @@ func (d *Dir) Records() ([]Record, error) {
 			all = append(all, parseRecord(id, text))
 		}
 	}
-	slices.SortFunc(all, func(a, b Record) int { return strings.Compare(a.Devpath, b.Devpath) })
 	return all, wrap("read", Private+"/record", err)
 }
 
