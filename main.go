@@ -8,9 +8,9 @@ package main
 import (
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -423,18 +423,23 @@ func loop(road *hotplug.Road, o options) int {
 		road.Log.Print(hotplug.Err, err.Error())
 		return exitSystem
 	}
-	l.Coldplug()
-	if o.ready >= 0 {
-		unix.Write(o.ready, []byte("\n"))
-		unix.Close(o.ready)
-	}
+	ready := o.ready
 	if o.detached {
-		verbose := road.Log.Verbose
+		ready = hotplug.BackgroundFD
+	}
+	if ready >= 0 {
+		unix.CloseOnExec(ready) // no command is to hold it open
+	}
+	l.Coldplug()
+	if o.detached {
 		if !o.syslog {
 			road.Log = hotplug.Kmsg()
-			road.Log.Verbose = verbose
+			road.Log.Verbose = o.verbose
 		}
-		detach()
+		hotplug.Detach()
+	}
+	if ready >= 0 {
+		hotplug.Ready(ready)
 	}
 	if err := l.Serve(); err != nil {
 		road.Log.Print(hotplug.Err, err.Error())
@@ -443,54 +448,17 @@ func loop(road *hotplug.Road, o options) int {
 	return exitDone
 }
 
-// detach lets go of the terminal.
-func detach() {
-	null, err := unix.Open("/dev/null", unix.O_RDWR, 0)
-	if err != nil {
-		return
-	}
-	for fd := range 3 {
-		unix.Dup3(null, fd, 0)
-	}
-	if null > 2 {
-		unix.Close(null)
-	}
-}
-
-// daemon starts this program anew as a loop in a session of its own, and returns
-// when that loop is ready, or has failed.
+// daemon starts this program anew as a loop in the background, and returns when
+// that loop is ready, or has failed.
 func daemon(args []string, o options) int {
-	var p [2]int
-	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
-		complain("devspool: error: pipe: " + err.Error())
-		return exitSystem
-	}
-	self := "/proc/self/exe"
-	if unix.Access(self, unix.X_OK) != nil {
-		self = args[0] // no /proc yet: a board's init names the program by its path
-	}
-	child := append(append([]string{}, args...), "-f", "--detached", "-D", "3")
-	pid, err := syscall.ForkExec(self, child, &syscall.ProcAttr{
-		Env:   os.Environ(),
-		Files: []uintptr{0, 1, 2, uintptr(p[1])},
-		Sys:   &syscall.SysProcAttr{Setsid: true},
-	})
-	unix.Close(p[1])
+	child := append(slices.Clone(args), "-f", "--detached")
+	code, err := hotplug.Background(child, os.Environ())
 	if err != nil {
-		complain("devspool: error: " + self + ": " + err.Error())
+		complain("devspool: error: " + err.Error())
 		return exitSystem
 	}
-	var newline [1]byte
-	if n, _ := unix.Read(p[0], newline[:]); n == 1 {
-		if o.ready >= 0 {
-			unix.Write(o.ready, newline[:])
-		}
-		return exitDone
+	if code == exitDone && o.ready >= 0 {
+		hotplug.Ready(o.ready)
 	}
-	var status unix.WaitStatus
-	unix.Wait4(pid, &status, 0, nil)
-	if status.Exited() {
-		return status.ExitStatus()
-	}
-	return exitFailed
+	return code
 }
