@@ -29,6 +29,7 @@ type Config struct {
 	// The zero Dev stands for none.
 	Root uevent.Dev
 
+	file  string
 	rules []rule
 }
 
@@ -48,7 +49,7 @@ func (p Problem) String() string {
 // Parse reads the text of a config; file is its name, for messages. It never
 // fails: what it cannot use becomes a Problem, and costs no other line.
 func Parse(file, text string, ids IDs) *Config {
-	p := parser{file: file, ids: ids, config: &Config{}}
+	p := parser{ids: ids, config: &Config{file: file}}
 	text = strings.TrimPrefix(text, "\ufeff") // an editor's mark, no part of the first name
 	for number := 1; text != ""; {
 		p.line, text = cutLine(text, number)

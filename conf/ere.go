@@ -37,7 +37,7 @@ const (
 	maxRepeat = 1000    // of one interval, and of intervals in intervals multiplied
 	maxSize   = 1 << 16 // characters, with each repetition written out
 	maxDepth  = 50      // parentheses in parentheses
-	maxChain  = 4       // repetitions of one another, as in a+*
+	maxChain  = 8       // repetitions of one another, as in a+*
 )
 
 // branch is what can be said of one alternative without a regular expression.
@@ -189,7 +189,7 @@ func (t *translator) sequence() part {
 	var buffer [32]byte
 	text, b := buffer[:0], branch{all: true}
 	for t.more() && t.src[t.pos] != '|' && (t.src[t.pos] != ')' || t.depth == 0) {
-		start := len(t.out)
+		at, start := t.pos, len(t.out)
 		p := t.atom()
 		if !p.kind.isAnchor() {
 			t.repetitions(start, &p)
@@ -204,7 +204,7 @@ func (t *translator) sequence() part {
 		whole.size += p.size
 		whole.reps = max(whole.reps, p.reps)
 		if whole.size > maxSize {
-			t.fail(start, "the expression repeats too much", "make its intervals smaller")
+			t.fail(at, "the expression repeats too much", "make its intervals smaller")
 		}
 	}
 	if t.depth == 0 {

@@ -78,12 +78,17 @@ func (g grammar) atom(depth int) string {
 		return g.pick("a", "b", "c", "sd", "0", "-", "/", "\xe9", "}", ",", "]")
 	case n < 10:
 		return "."
+	case n < 11:
+		return "[" + g.pick("", "^") + "[:" + g.pick("alnum", "alpha", "blank", "cntrl", "digit", "graph",
+			"lower", "print", "punct", "space", "upper", "xdigit") + ":]]"
 	case n < 13:
 		return g.pick("[ab]", "[^a]", "[a-c]", "[]a]", "[^]a]", `[\w]`, "[[:digit:]]", "[a[:punct:]]",
 			"[[=a=]b]", "[[.-.]]", "[a-]", "[-a]", "[+--]", "[[.a.]-c]", "[[a]", "[$^*]", "[^\xe9]", "[^[:alnum:]]")
 	case n < 15:
 		return g.pick(`\w`, `\W`, `\s`, `\S`, `\.`, `\:`, `\d`, `\*`, `\(`, `\\`, `\{`, `\-`)
-	case n < 16:
+	case n < 16 && depth == 2:
+		// Not in groups: glibc 2.36 errs on anchors in a group that is repeated,
+		// such as (\'.{1,2}+){,}+ against "c-", all of which it takes for a match.
 		return g.pick("^", "$", `\b`, `\B`, "\\`", `\'`)
 	case depth > 0:
 		return "(" + g.expr(depth-1) + ")"
@@ -103,7 +108,7 @@ func (g grammar) noise() string {
 func (g grammar) text() string {
 	var s string
 	for range g.IntN(6) {
-		s += g.pick("a", "b", "c", "sd", "0", "-", "/", "_", " ", "\xe9", "ab", ".", "d", "*", "]", "}", "(", `\`)
+		s += g.pick("a", "b", "c", "sd", "0", "-", "/", "_", " ", "\xe9", "ab", ".", "d", "*", "]", "}", "(", `\`, "A", "F", "\t", "\x7f", "~")
 	}
 	return s
 }
@@ -143,6 +148,9 @@ func TestAgainstLibc(t *testing.T) {
 		c := &Config{}
 		for j, text := range texts[i] {
 			answer := answers[j]
+			if answer == "slow" {
+				continue
+			}
 			found := c.matches(&search, text)
 			if found != (answer != "no") {
 				t.Errorf("%q (%q) searched for in %q: %v, the C library says %q", patterns[i], e.expr, text, found, answer)

@@ -18,11 +18,14 @@ func parseMode(text string) (mode uint32, ok bool) {
 	}
 	mode = defaultMode
 	for clause := range strings.SplitSeq(text, ",") {
+		if clause == "" { // BusyBox lets a comma too many pass
+			continue
+		}
 		if mode, ok = change(mode, clause); !ok {
 			return 0, false
 		}
 	}
-	return mode, ok
+	return mode, text != ""
 }
 
 // change applies one clause of a symbolic mode: whom it is about, then
@@ -67,7 +70,7 @@ func whom(letters string) (bits uint32) {
 		case 'g':
 			bits |= 0o2070
 		case 'o':
-			bits |= 0o1007
+			bits |= 0o0007
 		case 'a':
 			bits |= 0o7777
 		}

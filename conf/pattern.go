@@ -11,9 +11,10 @@ import (
 type pattern struct {
 	ere
 	whole  bool // it must match all of the text; else it is searched for
-	origin Problem
-	re     *regexp.Regexp
 	broken bool // regexp refused it, so it matches nothing
+	re     *regexp.Regexp
+
+	line, column int32 // where it is in the config
 }
 
 // mayMatch reports false where s cannot match p, found without compiling it.
@@ -54,10 +55,8 @@ func (c *Config) compile(p *pattern) {
 	re, err := regexp.Compile(expr)
 	if err != nil {
 		p.broken = true
-		problem := p.origin
-		problem.What = "the expression cannot be used: " + err.Error()
-		problem.Remedy = "simplify it; until then the rule matches nothing"
-		c.Problems = append(c.Problems, problem)
+		c.Problems = append(c.Problems, Problem{c.file, int(p.line), int(p.column),
+			"the expression cannot be used: " + err.Error(), "simplify it; until then the rule matches nothing"})
 		return
 	}
 	p.re = re

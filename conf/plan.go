@@ -139,47 +139,65 @@ func (b *planner) apply(r *rule) {
 		b.suppressed = true
 	}
 	runs := r.command.runsOn(b.event.Action)
-	var path string
-	if !b.suppressed && (b.makesNodes() || runs && !b.event.Dev.IsZero()) {
-		path = b.nodePath(r)
+	var moved string
+	if !b.suppressed && (b.makesNodes() || runs) {
+		moved = b.targetPath(r)
 	}
-	if path != "" && b.makesNodes() {
-		b.addNode(nodes.Node{Path: path, Mode: r.mode, UID: r.uid, GID: r.gid, Rule: r.origin})
-		if r.target.kind == '>' && path != b.own && b.needOwn() {
-			b.addLink(nodes.Link{Path: b.own, Target: path, Rule: r.origin})
-		}
+	if !b.suppressed && b.makesNodes() {
+		b.place(r, moved)
 	}
-	if runs {
-		if path == "" {
-			path = b.label()
-		}
-		b.plan.Commands = append(b.plan.Commands, nodes.Command{
-			Text: r.command.text, Argv: r.command.isArgv(), Node: path,
-			Exists: r.command.exists, Timeout: r.command.timeout, Rule: r.origin,
-		})
+	if !runs {
+		return
 	}
+	if moved == "" {
+		moved = b.label()
+	}
+	b.plan.Commands = append(b.plan.Commands, nodes.Command{
+		Text: r.command.text, Argv: r.command.isArgv(), Node: moved,
+		Exists: r.command.exists, Timeout: r.command.timeout, Rule: r.origin,
+	})
 }
 
-// nodePath returns where a rule puts the node, or "" where it has no place.
-func (b *planner) nodePath(r *rule) string {
-	if r.target.kind == '=' || r.target.kind == '>' {
-		path := r.target.path
-		if r.target.expands && r.subject != ofNumbers {
-			path = b.expand(r)
+// place adds the node that a rule gives, where it moves it or else by the
+// device's own name, and the link that the rule asks for.
+func (b *planner) place(r *rule, moved string) {
+	path := moved
+	if path == "" {
+		if !b.needOwn() {
+			return
 		}
-		if strings.HasSuffix(path, "/") {
-			path += slashes(b.name)
-		}
-		why := refusal(path)
-		if why == "" {
-			return path
-		}
-		b.fault(r.origin.String() + ": the target " + quote(path) + " " + why + ", the device keeps its own name")
+		path = b.own
 	}
-	if !b.needOwn() {
+	b.addNode(nodes.Node{Path: path, Mode: r.mode, UID: r.uid, GID: r.gid, Rule: r.origin})
+	if r.target.kind != '>' || path == b.own || !b.needOwn() {
+		return
+	}
+	if strings.HasPrefix(path, b.own+"/") || strings.HasPrefix(b.own, path+"/") {
+		b.fault(r.origin.String() + ": the link " + quote(b.own) + " would stand in the way of " + quote(path) +
+			", so it is not made")
+		return
+	}
+	b.addLink(nodes.Link{Path: b.own, Target: path, Rule: r.origin})
+}
+
+// targetPath returns where a rule moves the node, or "" where it does not.
+func (b *planner) targetPath(r *rule) string {
+	if r.target.kind != '=' && r.target.kind != '>' {
 		return ""
 	}
-	return b.own
+	path := r.target.path
+	if r.target.expands && r.subject != ofNumbers {
+		path = b.expand(r)
+	}
+	if strings.HasSuffix(path, "/") {
+		path += slashes(b.name)
+	}
+	why := refusal(path)
+	if why == "" {
+		return path
+	}
+	b.fault(r.origin.String() + ": the target " + quote(path) + " " + why + ", the device keeps its own name")
+	return ""
 }
 
 // expand puts the groups of what a rule matched into its target. A group that
@@ -218,8 +236,9 @@ func (b *planner) needOwn() bool {
 	return b.own != ""
 }
 
-// label returns what a command learns of a device without a node: its name, but
-// never one that leads out of /dev.
+// label returns what a command learns of a device that no rule moves: the node's
+// path, or for a device without numbers its name, but never one that leads out
+// of /dev.
 func (b *planner) label() string {
 	switch {
 	case b.own == "":

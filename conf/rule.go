@@ -76,7 +76,6 @@ func (c *command) isArgv() bool { return c.when == '+' || c.when == '&' || c.whe
 // parser reads a config line by line.
 type parser struct {
 	config  *Config
-	file    string
 	ids     IDs
 	line    line
 	unknown []string // names of users and groups that were complained about
@@ -85,15 +84,8 @@ type parser struct {
 
 // problem notes a fault at an offset of the current line.
 func (p *parser) problem(offset int, what, remedy string) {
-	where := p.place(offset)
-	where.What, where.Remedy = what, remedy
-	p.config.Problems = append(p.config.Problems, where)
-}
-
-// place returns a Problem that says no more than where it is.
-func (p *parser) place(offset int) Problem {
 	number, column := p.line.place(offset)
-	return Problem{File: p.file, Line: number, Column: column}
+	p.config.Problems = append(p.config.Problems, Problem{p.config.file, number, column, what, remedy})
 }
 
 // readLine makes a rule of the current line, or notes why it cannot. It goes on
@@ -109,7 +101,7 @@ func (p *parser) readLine() {
 			"write: device, uid:gid, mode")
 		return
 	}
-	r := rule{origin: nodes.Origin{File: p.file, Line: p.line.number}}
+	r := rule{origin: nodes.Origin{File: p.config.file, Line: p.line.number}}
 	r.command.timeout = -1
 	ok := p.readMatch(&r, fields[0])
 	r.uid, r.gid = p.readOwner(fields[1])
@@ -261,7 +253,8 @@ func (p *parser) readExpr(to *pattern, f field, whole bool) bool {
 	if doubt != nil {
 		p.problem(f.offset+doubt.offset, doubt.what, doubt.remedy)
 	}
-	*to = pattern{ere: e, whole: whole, origin: p.place(f.offset)}
+	number, column := p.line.place(f.offset)
+	*to = pattern{ere: e, whole: whole, line: int32(number), column: int32(column)}
 	return true
 }
 

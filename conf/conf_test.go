@@ -1,0 +1,248 @@
+package conf
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"devspool/hotplug/uevent"
+	"devspool/nodes"
+)
+
+// event makes an Event of variables, parted by blanks.
+func event(t testing.TB, variables string) *uevent.Event {
+	t.Helper()
+	e, err := uevent.FromEnviron(strings.Fields(variables))
+	if err != nil {
+		t.Fatalf("%v: %s", err, variables)
+	}
+	return e
+}
+
+// paths returns where the rules of a config want a device's nodes.
+func paths(t *testing.T, text, variables string) string {
+	t.Helper()
+	var all []string
+	for _, n := range Parse("mdev.conf", text, IDs{}).Plan(event(t, variables)).Nodes {
+		all = append(all, n.Path+" "+n.Rule.String())
+	}
+	return strings.Join(all, ", ")
+}
+
+const sda = "ACTION=add DEVPATH=/block/sda SUBSYSTEM=block MAJOR=8 MINOR=0"
+
+// Lines that BusyBox reads in ways of its own; each is to make the node x.
+func TestLines(t *testing.T) {
+	for _, tt := range []struct{ what, text, want string }{
+		{"no newline at the end", "sda 0:0 600 =x", "x mdev.conf:1"},
+		{"blanks around", " \t sda\t \t0:0  600\t=x \t \n", "x mdev.conf:1"},
+		{"empty lines and comments", "\n  \n#\n  # sda 0:0 600 =y\nsda 0:0 600 =x\n", "x mdev.conf:5"},
+		{"ends of lines as in DOS", "# c\r\n\r\nsda 0:0 600 =x\r\n", "x mdev.conf:3"},
+		{"mode at the end of a DOS line", "-sda 0:0 600\r\nsda 0:0 600 =x\r\n", "sda mdev.conf:1, x mdev.conf:2"},
+		{"a byte order mark", "\ufeffsda 0:0 600 =x\n", "x mdev.conf:1"},
+		{"joined lines", "sd\\\na 0:0 \\\n 600 =\\\nx\n", "x mdev.conf:1"},
+		{"joined DOS lines", "sd\\\r\na 0:0 600 =x\r\n", "x mdev.conf:1"},
+		{"a line after joined ones", "-sd\\\nb 0:0 600 =y\nsda 0:0 600 =x\n", "x mdev.conf:3"},
+		{"a backslash at the end", "sda 0:0 600 =x\\", "x mdev.conf:1"},
+		{"a backslash and a newline at the end", "sda 0:0 600 =x\\\n", "x mdev.conf:1"},
+		{"a comment that swallows a rule", "# c\\\nsda 0:0 600 =y\nsda 0:0 600 =x\n", "x mdev.conf:3"},
+		{"# in a field", "sda# 0:0 600 =y\nsda 0:0 600 =x#\n", "x# mdev.conf:2"},
+		{"a comment for the fourth field", "sda 0:0 600 # =y\n", "sda mdev.conf:1"},
+		{"a comment after a target", "sda 0:0 600 =x # y\n", "x mdev.conf:1"},
+		{"an unopened parenthesis", "-sda) 0:0 600\nsda 0:0 600 =x", "x mdev.conf:2"},
+	} {
+		if got := paths(t, tt.text, sda); got != tt.want {
+			t.Errorf("%s: %q; want %q", tt.what, got, tt.want)
+		}
+	}
+}
+
+func TestCommands(t *testing.T) {
+	for _, tt := range []struct {
+		field, event string
+		want         nodes.Command
+	}{
+		{"@ echo  $MDEV # x", sda, nodes.Command{Text: "echo  $MDEV # x", Node: "sda"}},
+		{"=x\t  @@echo", sda, nodes.Command{Text: "@echo", Node: "x"}},
+		{">x *echo", sda, nodes.Command{Text: "echo", Node: "x"}},
+		{"=x/ *$x", sda, nodes.Command{Text: "$x", Node: "x/sda"}},
+		{"! *echo", sda, nodes.Command{Text: "echo", Node: "sda"}},
+		{"+echo a b", sda, nodes.Command{Text: "echo a b", Node: "sda", Argv: true}},
+		{"=x -echo -b", sda, nodes.Command{Text: "echo -b", Node: "x", Argv: true}},
+		{"*echo", "ACTION=change DEVPATH=/block/a!b SUBSYSTEM=block MAJOR=8 MINOR=0", nodes.Command{Text: "echo", Node: "a/b"}},
+		{"=x/%0 *echo", "ACTION=change DEVPATH=/block/a!b SUBSYSTEM=block MAJOR=8 MINOR=0", nodes.Command{Text: "echo", Node: "x/a/b"}},
+		{"! *echo", "ACTION=change DEVPATH=/block/a!b SUBSYSTEM=block MAJOR=8 MINOR=0", nodes.Command{Text: "echo", Node: "a/b"}},
+		{"*echo", "ACTION=add DEVPATH=/x/a!b", nodes.Command{Text: "echo", Node: "a!b"}},
+		{"=x *echo", "ACTION=add DEVPATH=/x/eth0", nodes.Command{Text: "echo", Node: "x"}},
+		{"*echo", "ACTION=add DEVPATH=/x/y DEVNAME=../../etc/passwd MAJOR=1 MINOR=1", nodes.Command{Text: "echo", Node: "y"}},
+	} {
+		c := Parse("f", ".* 0:0 600 "+tt.field, IDs{})
+		commands := c.Plan(event(t, tt.event)).Commands
+		tt.want.Timeout, tt.want.Rule = -1, nodes.Origin{File: "f", Line: 1}
+		if len(commands) != 1 || commands[0] != tt.want {
+			t.Errorf("%q on %s: %+v; want %+v", tt.field, tt.event, commands, tt.want)
+		}
+	}
+}
+
+func TestDirectives(t *testing.T) {
+	for _, tt := range []struct {
+		match   string
+		exists  nodes.Exists
+		timeout nodes.Seconds
+	}{
+		{"sda", nodes.ExistsRun, -1},
+		{"if_exists=run;sda", nodes.ExistsRun, -1},
+		{"if_exists=mask;SUBSYSTEM=block;timeout=0;sda", nodes.ExistsMask, 0},
+		{"SUBSYSTEM=block;if_exists=error;timeout=30;@8,0", nodes.ExistsError, 30},
+		{"-if_exists=report;$SUBSYSTEM=block", nodes.ExistsReport, -1},
+		{"timeout=1;timeout=2;sda", nodes.ExistsRun, 2},
+	} {
+		c := Parse("f", tt.match+" 0:0 600 @echo", IDs{})
+		p := c.Plan(event(t, sda))
+		if len(p.Commands) != 1 || len(c.Problems) != 0 {
+			t.Errorf("%s: %v %v", tt.match, p.Commands, c.Problems)
+			continue
+		}
+		if got := p.Commands[0]; got.Exists != tt.exists || got.Timeout != tt.timeout {
+			t.Errorf("%s: %v, %d", tt.match, got.Exists, got.Timeout)
+		}
+	}
+}
+
+func TestWantsUnnumbered(t *testing.T) {
+	for _, tt := range []struct {
+		rule string
+		want bool
+	}{
+		{"eth0 0:0 600", false},
+		{"eth0 0:0 600 @x", true},
+		{"eth0 0:0 600 *x", true},
+		{"eth0 0:0 600 +x", true},
+		{"eth0 0:0 600 -x", true},
+		{"eth0 0:0 600 $x", false},
+		{"eth0 0:0 600 &x", false},
+		{"$MODALIAS=.* 0:0 600 @x", true},
+		{"SUBSYSTEM=net;@8,0 0:0 600 @x", false},
+	} {
+		if got := Parse("f", tt.rule, IDs{}).WantsUnnumbered(); got != tt.want {
+			t.Errorf("%s: %v", tt.rule, got)
+		}
+	}
+}
+
+func TestIDs(t *testing.T) {
+	ids := ParseIDs("root:x:0:0:r:/:/bin/sh\nshort:x:1:1\nbad:x:-1:1:b:/:/bin/sh\nlp:x:7:9:p:/:\nbad:x:2:3:later:/:", "disk:x:6:\nlp:x:9:a,b")
+	for _, tt := range []struct {
+		owner    string
+		uid, gid uint32
+		problems int
+	}{
+		{"root:disk", 0, 6, 0},
+		{"lp", 7, 9, 0},
+		{"7", 7, 9, 0},
+		{"8", 8, 8, 0},
+		{"7:7", 7, 7, 0},
+		{"bad", 2, 3, 0},
+		{"short:lp", 0, 9, 1},
+		{"lp:", 7, 0, 1},
+		{":lp", 0, 9, 1},
+		{"lp:lp:lp", 7, 0, 1},
+		{"4294967294:4294967294", 4294967294, 4294967294, 0},
+		{"4294967295:4294967296", 0, 0, 2},
+		{"-1:+1", 0, 0, 2},
+	} {
+		c := Parse("f", "sda "+tt.owner+" 600", ids)
+		n := c.Plan(event(t, sda)).Nodes[0]
+		if n.UID != tt.uid || n.GID != tt.gid || len(c.Problems) != tt.problems {
+			t.Errorf("%s: %d:%d %v", tt.owner, n.UID, n.GID, c.Problems)
+		}
+	}
+}
+
+// The default config has no fault, and agrees with the kernel where that speaks.
+func TestDefault(t *testing.T) {
+	c := Parse("default.conf", Default, IDs{})
+	c.Check()
+	if len(c.Problems) > 0 || len(c.rules) == 0 {
+		t.Fatalf("%d rules, %v", len(c.rules), c.Problems)
+	}
+	if c.WantsUnnumbered() {
+		t.Error("it has a command")
+	}
+	for name, mode := range map[string]uint32{
+		"null": 0o666, "zero": 0o666, "full": 0o666, "random": 0o666, "urandom": 0o666,
+		"tty": 0o666, "ptmx": 0o666, "console": 0o600, "tty1": 0o660, "sda": 0o660, "kmsg": 0o660,
+	} {
+		n := c.Plan(event(t, "ACTION=add DEVPATH=/x/"+name+" MAJOR=1 MINOR=1")).Nodes
+		if len(n) != 1 || n[0].Path != name || n[0].Mode != mode || n[0].UID != 0 || n[0].GID != 0 {
+			t.Errorf("%s: %+v", name, n)
+		}
+	}
+	// What it offers in comments are rules.
+	offered := strings.NewReplacer("\n#$", "\n$", "\n#SUB", "\nSUB", "\n#f", "\nf", "\n#net", "\nnet", "\n#ttyUSB", "\nttyUSB").Replace(Default)
+	more := Parse("default.conf", offered, ParseIDs("", "disk:x:1:\naudio:x:2:\ninput:x:3:\ndialout:x:4:\n"))
+	more.Check()
+	if len(more.Problems) > 0 || len(more.rules) != len(c.rules)+8 {
+		t.Errorf("%d rules, %v", len(more.rules), more.Problems)
+	}
+}
+
+// TestCheck makes up an expression that the compiler refuses, as translate lets
+// none pass: the rule matches nothing, and it is said once.
+func TestCheck(t *testing.T) {
+	c := Parse("f", "\n sda 0:0 600 =y\nsda 0:0 600 =x", IDs{})
+	c.rules[0].expr.expr = "sd(a"
+	p := c.Plan(event(t, sda))
+	if len(p.Nodes) != 1 || p.Nodes[0].Path != "x" || len(p.Faults) != 1 || !strings.HasPrefix(p.Faults[0], "f:2:2: ") {
+		t.Errorf("%s", p)
+	}
+	if p = c.Plan(event(t, sda)); len(p.Faults) != 0 {
+		t.Errorf("%s", p)
+	}
+	c.Check()
+	if len(c.Problems) != 1 {
+		t.Errorf("%v", c.Problems)
+	}
+}
+
+// checkParse holds for every text: each line is a rule or a problem, and is read
+// as if it stood alone.
+func checkParse(t *testing.T, text string) {
+	whole := Parse("f", text, IDs{})
+	var alone []rule
+	rest := strings.TrimPrefix(text, "\ufeff")
+	for number := 1; rest != ""; {
+		p := parser{config: &Config{file: "f"}}
+		p.line, rest = cutLine(rest, number)
+		last := number + len(p.line.joints)
+		number = last + 1
+		p.readLine()
+		alone = append(alone, p.config.rules...)
+
+		trimmed := strings.TrimLeft(p.line.text, blanks)
+		if trimmed == "" || trimmed[0] == '#' {
+			continue
+		}
+		if len(p.config.rules)+len(p.config.Problems) == 0 {
+			t.Errorf("line %d, %q, is lost", p.line.number, p.line.text)
+		}
+		for _, problem := range p.config.Problems {
+			if problem.Line < p.line.number || problem.Line > last || problem.Column < 1 || problem.What == "" || problem.Remedy == "" {
+				t.Errorf("%q has the problem %+v", p.line.text, problem)
+			}
+		}
+	}
+	if !slices.EqualFunc(whole.rules, alone, func(a, b rule) bool { return reflect.DeepEqual(a, b) }) {
+		t.Errorf("%q: the rules are not those of the lines", text)
+	}
+	whole.Check()
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(Default)
+	f.Add("sda 0:0 600\\\r\n =../x @c\n#\\\n\n-$A=b;c(d)*{2} x:y u+s >%1/ *z # q")
+	f.Add("if_exists=mask;timeout=5;@8,0-3 7 a=rw ! &c d\n@1 1 1\n$ 1 1\nx= 1 1 =.devspool")
+	f.Fuzz(checkParse)
+}

@@ -1,0 +1,217 @@
+package conf
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// mustPattern reads an expression that is to be well-formed.
+func mustPattern(t testing.TB, src string, whole bool) *pattern {
+	t.Helper()
+	e, _, broken := translate(src)
+	if broken != nil {
+		t.Fatalf("%q: %+v", src, *broken)
+	}
+	return &pattern{ere: e, whole: whole}
+}
+
+func TestWholeMatch(t *testing.T) {
+	for _, tt := range []struct {
+		expr    string
+		yes, no []string
+	}{
+		{"", []string{""}, []string{"a"}},
+		{"sda", []string{"sda"}, []string{"sd", "sdaa", "xsda", ""}},
+		{"sd|sda", []string{"sd", "sda"}, []string{"sdb", "sdaa"}},
+		{"s.*|.*b", []string{"s", "sx", "b", "xb"}, []string{"xs", "bx"}},
+		{"^sda$", []string{"sda"}, []string{"sda\n", "asda"}},
+		{"^^sda$$", []string{"sda"}, []string{"sdaa"}},
+		{"a^b|a$b", nil, []string{"ab", "a^b", "a$b", "a"}},
+		{"(^a|b$)c?", []string{"a", "ac", "b"}, []string{"bc"}},
+		{".*", []string{"", "a", "a/b", "a\nb", "\xff"}, nil},
+		{"a.b", []string{"a/b", "a\nb", "a\xffb"}, []string{"a\u00e9b", "ab"}},
+		{"tty[0-9]*", []string{"tty", "tty1", "tty12"}, []string{"ttyS", "xtty"}},
+		{"snd/.*", []string{"snd/", "snd/timer"}, []string{"snd"}},
+		{`[\w]`, []string{`\`, "w"}, []string{"a"}},
+		{`[\]]`, []string{`\]`}, []string{"]", `\`}},
+		{`[]a]`, []string{"]", "a"}, []string{"b"}},
+		{`[^]a]`, []string{"b", "\n", "\xe9"}, []string{"]", "a", ""}},
+		{"[a-]", []string{"a", "-"}, []string{"b"}},
+		{"[+--]", []string{"+", ",", "-"}, []string{"."}},
+		{"[[:digit:][:upper:]_]+", []string{"0A_"}, []string{"a", ":"}},
+		{"[[=a=][.-.]]", []string{"a", "-"}, []string{"="}},
+		{"[[.a.]-c]", []string{"a", "b", "c"}, []string{"."}},
+		{"[[]", []string{"["}, []string{"]"}},
+		{"[é]", []string{"\xc3", "\xa9"}, []string{"é"}},
+		{"é*", []string{"\xc3", "é", "\xc3\xa9\xa9"}, []string{"éé"}},
+		{"*a", []string{"*a"}, []string{"a"}},
+		{"(*a|*b)|*c|^*d", []string{"*a", "*b", "*c", "*d"}, []string{"a"}},
+		{"a)", []string{"a)"}, []string{"a"}},
+		{"a]}", []string{"a]}"}, nil},
+		{"a{2}", []string{"aa"}, []string{"a", "aaa"}},
+		{"a{2,}", []string{"aa", "aaa"}, []string{"a"}},
+		{"a{,2}", []string{"", "a", "aa"}, []string{"aaa"}},
+		{"a{,}", []string{"", "a", "aaa"}, []string{"b"}},
+		{"a{0}b", []string{"b"}, []string{"ab"}},
+		{"a*?b", []string{"b", "aab"}, nil},
+		{"(a+)?{2}", []string{"", "a", "aa"}, nil},
+		{"()", []string{""}, []string{"a"}},
+		{"a||b", []string{"", "a", "b"}, nil},
+		{`\w\W\s\S`, []string{"a- b", "_.\vx"}, []string{"a-b "}},
+		{`a\b.*`, []string{"a", "a-"}, []string{"ab"}},
+		{`a\B.*`, []string{"ab"}, []string{"a", "a-"}},
+		{`.*\<b\>.*`, []string{"b", "a b c"}, []string{"ab"}},
+		{"\\`a\\'", []string{"a"}, []string{"b"}},
+		{`usb\:v\*\.\{\(\|\\`, []string{`usb:v*.{(|\`}, nil},
+		{`\d\n`, []string{"dn"}, []string{"0\n"}},
+	} {
+		p := mustPattern(t, tt.expr, true)
+		c := &Config{}
+		for _, s := range tt.yes {
+			if !c.matches(p, s) {
+				t.Errorf("%q (%q) does not match %q", tt.expr, p.expr, s)
+			}
+		}
+		for _, s := range tt.no {
+			if c.matches(p, s) {
+				t.Errorf("%q (%q) matches %q", tt.expr, p.expr, s)
+			}
+		}
+	}
+}
+
+func TestSearch(t *testing.T) {
+	for _, tt := range []struct {
+		expr    string
+		yes, no []string
+	}{
+		{"", []string{"", "a"}, nil},
+		{"usb", []string{"usb", "usbmisc", "xusb"}, []string{"us"}},
+		{"^usb", []string{"usb", "usbmisc"}, []string{"xusb"}},
+		{"usb$", []string{"usb", "xusb"}, []string{"usbmisc"}},
+		{"^usb$", []string{"usb"}, []string{"usbmisc", "xusb"}},
+		{"^a|b$|c", []string{"ax", "xb", "xcx"}, []string{"xa", "bx"}},
+		{"^a.*", []string{"a", "ab"}, []string{"ba"}},
+		{"a.*$", []string{"a", "bab"}, []string{"b"}},
+		{"^0*1", []string{"1", "0012"}, []string{"21"}},
+		{"x[0-9]", []string{"ax1b"}, []string{"xa1"}},
+	} {
+		p := mustPattern(t, tt.expr, false)
+		c := &Config{}
+		for _, s := range tt.yes {
+			if !c.matches(p, s) {
+				t.Errorf("%q is not found in %q", tt.expr, s)
+			}
+		}
+		for _, s := range tt.no {
+			if c.matches(p, s) {
+				t.Errorf("%q is found in %q", tt.expr, s)
+			}
+		}
+	}
+}
+
+func TestBrokenExpressions(t *testing.T) {
+	for expr, offset := range map[string]int{
+		"(": 0, "a(b": 1, "((a)": 0, "[": 0, "[]": 0, "[^]": 0, "x[a": 1, "[a-": 0,
+		"[[:digit]": 1, "[[:nodigit:]]": 1, "[[.ab.]]": 1, "[[=": 1, "[[..]]": 1,
+		"[b-a]": 1, "[a-c-e]": 4, "[[:digit:]-z]": 1, "[a-[:digit:]]": 1,
+		`a\`: 1, `(a)\1`: 3, "+": 0, "?a": 0, "a|+b": 2, "(?a)": 1, "^+": 1, "{1}": 0,
+		"a{": 1, "a{1": 1, "a{}": 1, "a{x}": 1, "a{2,1}": 1, "a{1,2,3}": 1, "a{ 1}": 1, "a{-1}": 1,
+		"a{1001}": 1, "(a{100}){100}": 8, "ab(" + strings.Repeat("c", 70) + "){999}": 2, "a*********": 9,
+		strings.Repeat("(", 60) + strings.Repeat(")", 60): 50,
+	} {
+		_, _, broken := translate(expr)
+		if broken == nil {
+			t.Errorf("%q is taken", expr)
+		} else if broken.offset != offset || broken.what == "" || broken.remedy == "" {
+			t.Errorf("%q: %+v; want offset %d", expr, *broken, offset)
+		}
+	}
+}
+
+func TestSubmatches(t *testing.T) {
+	for _, tt := range []struct{ expr, text, want string }{
+		{"sda", "sda", "sda - -"},
+		{"sd(.)(.)?", "sda", "sda a -"},
+		{"sd(.)(.?)", "sda", "sda a "},
+		{"(sd|sda)(.*)", "sdab", "sdab sd ab"},
+		{"(.*)\xff(.)", "a\xe9\xff\xe9", "a\xe9\xff\xe9 a\xe9 \xe9"},
+	} {
+		p := mustPattern(t, tt.expr, true)
+		c := &Config{}
+		if !c.matches(p, tt.text) {
+			t.Errorf("%q does not match %q", tt.expr, tt.text)
+			continue
+		}
+		var got []string
+		g := p.submatch(tt.text)
+		for n := range 3 {
+			text, took := g.get(n)
+			if !took {
+				text = "-"
+			}
+			got = append(got, text)
+		}
+		if strings.Join(got, " ") != tt.want {
+			t.Errorf("%q in %q: %q; want %q", tt.expr, tt.text, got, tt.want)
+		}
+	}
+}
+
+// The limits of translate lie within those of package regexp.
+func TestLimits(t *testing.T) {
+	for _, expr := range []string{
+		strings.Repeat("(", maxDepth) + "a|b" + strings.Repeat(")*+?+?+?*", maxDepth),
+		"(" + strings.Repeat("[a-z0-9]", 60) + "){1000}",
+		"((a{10}){10}){,10}",
+		strings.Repeat("a?", maxSize/2),
+	} {
+		p, c := mustPattern(t, expr, true), &Config{}
+		if c.compile(p); p.re == nil {
+			t.Errorf("%.60q: %v", expr, c.Problems)
+		}
+	}
+}
+
+// FuzzERE checks that package regexp takes what the translator lets pass, and
+// that the short ways around it come to its results.
+func FuzzERE(f *testing.F) {
+	for _, expr := range []string{
+		"sd([a-z])([0-9]*)", "null|zero|.*x", `^[^]a-c[:digit:]]{1,2}$`, `(a|b*)+?\.\w`, "*a{,3}[[.-.]]", "a.*$|^b",
+	} {
+		f.Add(expr, "sda1")
+	}
+	f.Fuzz(func(t *testing.T, src, text string) {
+		e, _, broken := translate(src)
+		if broken != nil {
+			if broken.offset < 0 || broken.offset > len(src) {
+				t.Fatalf("%q: offset %d", src, broken.offset)
+			}
+			return
+		}
+		tr := translator{src: src}
+		tr.alternation()
+		for _, whole := range []bool{false, true} {
+			expr := "(?s)" + string(tr.out)
+			if whole {
+				expr = "(?s)^(?:" + string(tr.out) + ")$"
+			}
+			re, err := regexp.Compile(expr)
+			if err != nil {
+				t.Fatalf("%q became %q: %v", src, expr, err)
+			}
+			if re.NumSubexp() != e.groups {
+				t.Fatalf("%q has %d groups, not %d", src, re.NumSubexp(), e.groups)
+			}
+			want := re.MatchString(runes(text))
+			if got := (&Config{}).matches(&pattern{ere: e, whole: whole}, text); got != want {
+				t.Fatalf("%q, whole %v, in %q: %v; %q says %v", src, whole, text, got, expr, want)
+			}
+		}
+		if bytes(runes(text)) != text {
+			t.Fatalf("%q does not come back", text)
+		}
+	})
+}

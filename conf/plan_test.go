@@ -1,0 +1,119 @@
+package conf
+
+import (
+	"path"
+	"strconv"
+	"strings"
+	"testing"
+
+	"devspool/hotplug/uevent"
+	"devspool/nodes"
+)
+
+// checkPlan holds for every Plan: nothing in it leads out of /dev, no path is
+// used twice, and every link has its node.
+func checkPlan(t *testing.T, p *nodes.Plan) {
+	seen := map[string]bool{}
+	claim := func(at string) {
+		if !isClean(at) || at == privateDir || strings.HasPrefix(at, privateDir+"/") {
+			t.Errorf("path %q in\n%s", at, p)
+		}
+		if seen[at] {
+			t.Errorf("%q is used twice in\n%s", at, p)
+		}
+		seen[at] = true
+	}
+	nodePaths := map[string]bool{}
+	for _, n := range p.Nodes {
+		claim(n.Path)
+		nodePaths[n.Path] = true
+		if n.Mode > 0o7777 {
+			t.Errorf("mode in\n%s", p)
+		}
+	}
+	for _, l := range p.Links {
+		claim(l.Path)
+		if !nodePaths[l.Target] {
+			t.Errorf("link to %q in\n%s", l.Target, p)
+		}
+	}
+	for _, c := range p.Commands {
+		if c.Text == "" || !isClean(c.Node) {
+			t.Errorf("command %+v in\n%s", c, p)
+		}
+	}
+	if p.Firmware != "" && !isClean(p.Firmware) {
+		t.Errorf("firmware in\n%s", p)
+	}
+	if (p.Work == nodes.Leave || p.Event.Dev.IsZero()) && len(p.Nodes)+len(p.Links) > 0 {
+		t.Errorf("nodes in\n%s", p)
+	}
+	for _, f := range p.Faults {
+		if f == "" {
+			t.Errorf("empty fault in\n%s", p)
+		}
+	}
+}
+
+func isClean(p string) bool {
+	return p != "" && p != "." && p[0] != '/' && path.Clean(p) == p && p != ".." && !strings.HasPrefix(p, "../")
+}
+
+func FuzzPlan(f *testing.F) {
+	f.Add("-s(.*) 1:2 600 >%1/x%2 @c\n.* 0:0 660 =x/ *d", "sda", "DEVMODE=0666", uint8(0))
+	f.Add("$X=(.*) 1:2 600 =%1 @c\n-a!(.*) 0:0 660 >%1/.devspool", "a!b!../c", "X=..", uint8(1))
+	f.Add("-.* 0:0 600\n-.* 0:0 600 >a\na 0:0 600 ! $c", "a", "FIRMWARE=../x", uint8(2))
+	f.Fuzz(func(t *testing.T, text, devname, variable string, action uint8) {
+		actions := []string{uevent.Add, uevent.Remove, uevent.Change, uevent.Move}
+		e, err := uevent.FromEnviron([]string{
+			"ACTION=" + actions[action%4], "DEVPATH=/block/x", "DEVNAME=" + devname,
+			"SUBSYSTEM=block", "MAJOR=8", "MINOR=1", variable,
+		})
+		if err != nil {
+			return
+		}
+		c := Parse("f", text, IDs{})
+		c.Root = e.Dev
+		checkPlan(t, c.Plan(e))
+		e.Dev = uevent.Dev{}
+		checkPlan(t, c.Plan(e))
+	})
+}
+
+// field90 is a config of 90 rules such as those of boards.
+func field90() string {
+	var b strings.Builder
+	for i := range 30 {
+		n := strconv.Itoa(i)
+		b.WriteString("board" + n + " 0:0 660\n")
+		b.WriteString("chip" + n + "[a-z]([0-9]+) 0:6 660 >chips/%1\n")
+		b.WriteString("SUBSYSTEM=bus" + n + ";.* 0:0 660 @echo $MDEV\n")
+	}
+	return b.String()
+}
+
+func BenchmarkPlan(b *testing.B) {
+	for _, bb := range []struct{ name, text, event string }{
+		{"90 rules/none matches", field90(), "SEQNUM=1 DEVNAME=sda DEVTYPE=disk "},
+		{"90 rules/the last matches", field90() + "sda 0:0 660", "SEQNUM=1 DEVNAME=sda DEVTYPE=disk "},
+		{"90 rules/the last matches with groups", field90() + "sd([a-z])([0-9]*) 0:0 660 >disk/%1", "SEQNUM=1 DEVNAME=sda DEVTYPE=disk "},
+		{"no rules", "", ""},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			c := Parse("f", bb.text, IDs{})
+			e := event(b, bb.event+sda)
+			b.ReportAllocs()
+			for b.Loop() {
+				c.Plan(e)
+			}
+		})
+	}
+}
+
+func BenchmarkParse(b *testing.B) {
+	text := field90()
+	b.ReportAllocs()
+	for b.Loop() {
+		Parse("f", text, IDs{})
+	}
+}
