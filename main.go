@@ -291,7 +291,6 @@ func check(o options) int {
 		complain("devspool: error: " + err.Error())
 		return exitConfig
 	}
-	c.Check()
 	for _, p := range c.Problems {
 		say(p.String() + "\n")
 	}

@@ -4,74 +4,74 @@ import "strings"
 
 // bracket reads a set such as [^]a-z[:digit:]]. A backslash is an ordinary
 // character in it, and so is a ']' that comes first.
-func (t *translator) bracket(at int) part {
+func (r *reader) bracket(at int) piece {
 	var s byteSet
-	negated := t.accept('^')
+	negated := r.accept('^')
 	for first := true; ; first = false {
-		if !first && t.accept(']') {
-			return t.set(s, negated)
+		if !first && r.accept(']') {
+			return setOf(s, negated)
 		}
-		if !t.more() {
-			t.fail(at, "the bracket is never closed", `add a "]", or write \[ for the character`)
-			return part{}
+		if !r.more() {
+			r.fail(at, "the bracket is never closed", `add a "]", or write \[ for the character`)
+			return piece{}
 		}
-		t.element(&s, first)
+		r.element(&s, first)
 	}
 }
 
 // element reads a character, a range or a class of a set.
-func (t *translator) element(s *byteSet, first bool) {
-	at := t.pos
-	from, single := t.member(s)
-	if from == '-' && single && !first && t.src[at] == '-' && t.more() && t.src[t.pos] != ']' {
-		t.fail(at, "a - stands between others in the bracket", "put it first or last")
+func (r *reader) element(s *byteSet, first bool) {
+	at := r.pos
+	from, single := r.member(s)
+	if from == '-' && single && !first && r.src[at] == '-' && r.more() && r.src[r.pos] != ']' {
+		r.fail(at, "a - stands between others in the bracket", "put it first or last")
 		return
 	}
-	if !strings.HasPrefix(t.src[t.pos:], "-") || strings.HasPrefix(t.src[t.pos:], "-]") {
+	if !strings.HasPrefix(r.src[r.pos:], "-") || strings.HasPrefix(r.src[r.pos:], "-]") {
 		if single {
 			s.add(from)
 		}
 		return
 	}
-	t.pos++
-	if !t.more() {
+	r.pos++
+	if !r.more() {
 		return // bracket says what is missing
 	}
-	to, alsoSingle := t.member(s)
-	if t.fault == nil && (!single || !alsoSingle || from > to) {
-		t.fail(at, "the range "+quote(t.src[at:t.pos])+" holds nothing", "write its ends in ascending order")
+	to, alsoSingle := r.member(s)
+	if r.fault == nil && (!single || !alsoSingle || from > to) {
+		r.fail(at, "the range "+quote(r.src[at:r.pos])+" holds nothing", "write its ends in ascending order")
 	}
-	if t.fault == nil {
+	if r.fault == nil {
 		s.addRange(from, to)
 	}
 }
 
 // member reads what can be an end of a range: a character, or [.c.]. A class,
 // which cannot, goes into s. There is at least one byte to read.
-func (t *translator) member(s *byteSet) (c byte, single bool) {
-	c = t.src[t.pos]
-	t.pos++
-	if c != '[' || !t.more() || strings.IndexByte(".=:", t.src[t.pos]) < 0 {
+func (r *reader) member(s *byteSet) (c byte, single bool) {
+	c = r.src[r.pos]
+	r.pos++
+	if c != '[' || !r.more() || strings.IndexByte(".=:", r.src[r.pos]) < 0 {
 		return c, true
 	}
-	at := t.pos - 1
-	mark := t.src[t.pos : t.pos+1]
-	name, _, closed := strings.Cut(t.src[t.pos+1:], mark+"]")
+	at := r.pos - 1
+	mark := r.src[r.pos : r.pos+1]
+	name, _, closed := strings.Cut(r.src[r.pos+1:], mark+"]")
 	if !closed {
-		t.fail(at, "["+mark+" is never closed", "add a "+quote(mark+"]"))
+		r.fail(at, "["+mark+" is never closed", "add a "+quote(mark+"]"))
 		return 0, false
 	}
-	t.pos += len(name) + 3
+	r.pos += len(name) + 3
 	if mark == ":" {
 		members := class(name)
 		if members == (byteSet{}) {
-			t.fail(at, "there is no class "+quote(name), "use one such as [:digit:] or [:alpha:]")
+			r.fail(at, "there is no class "+quote(name), "use one such as [:digit:] or [:alpha:]")
 		}
 		s.addAll(&members)
 		return 0, false
 	}
 	if len(name) != 1 {
-		t.fail(at, quote(name)+" is not a single character", "write characters one by one")
+		r.fail(at, quote(name)+" is not a single character", "write characters one by one")
 		return 0, false
 	}
 	if mark == "=" {

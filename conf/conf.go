@@ -20,7 +20,7 @@ import (
 var Default string
 
 // Config is a config that was read. Expressions are compiled when an event first
-// needs them, so Plan and Check must not be called by two goroutines at once.
+// needs them, so Plan must not be called by two goroutines at once.
 type Config struct {
 	// Problems holds what was found wrong, in the order of the text.
 	Problems []Problem
@@ -29,8 +29,9 @@ type Config struct {
 	// The zero Dev stands for none.
 	Root uevent.Dev
 
-	file  string
-	rules []rule
+	file    string
+	matcher matcher
+	rules   []rule
 }
 
 // Problem is one fault of a config.
@@ -57,18 +58,6 @@ func Parse(file, text string, ids IDs) *Config {
 		p.readLine()
 	}
 	return p.config
-}
-
-// Check compiles every expression, which Parse leaves to the first event that
-// needs it, and adds what the compiler refuses to Problems.
-func (c *Config) Check() {
-	for i := range c.rules {
-		r := &c.rules[i]
-		for j := range r.env {
-			c.compile(&r.env[j].value)
-		}
-		c.compile(&r.expr)
-	}
 }
 
 // WantsUnnumbered reports whether a coldplug has to offer devices without

@@ -164,7 +164,6 @@ func TestIDs(t *testing.T) {
 // The default config has no fault, and agrees with the kernel where that speaks.
 func TestDefault(t *testing.T) {
 	c := Parse("default.conf", Default, IDs{})
-	c.Check()
 	if len(c.Problems) > 0 || len(c.rules) == 0 {
 		t.Fatalf("%d rules, %v", len(c.rules), c.Problems)
 	}
@@ -183,27 +182,8 @@ func TestDefault(t *testing.T) {
 	// What it offers in comments are rules.
 	offered := strings.NewReplacer("\n#$", "\n$", "\n#SUB", "\nSUB", "\n#f", "\nf", "\n#net", "\nnet", "\n#ttyUSB", "\nttyUSB").Replace(Default)
 	more := Parse("default.conf", offered, ParseIDs("", "disk:x:1:\naudio:x:2:\ninput:x:3:\ndialout:x:4:\n"))
-	more.Check()
 	if len(more.Problems) > 0 || len(more.rules) != len(c.rules)+8 {
 		t.Errorf("%d rules, %v", len(more.rules), more.Problems)
-	}
-}
-
-// TestCheck makes up an expression that the compiler refuses, as translate lets
-// none pass: the rule matches nothing, and it is said once.
-func TestCheck(t *testing.T) {
-	c := Parse("f", "\n sda 0:0 600 =y\nsda 0:0 600 =x", IDs{})
-	c.rules[0].expr.expr = "sd(a"
-	p := c.Plan(event(t, sda))
-	if len(p.Nodes) != 1 || p.Nodes[0].Path != "x" || len(p.Faults) != 1 || !strings.HasPrefix(p.Faults[0], "f:2:2: ") {
-		t.Errorf("%s", p)
-	}
-	if p = c.Plan(event(t, sda)); len(p.Faults) != 0 {
-		t.Errorf("%s", p)
-	}
-	c.Check()
-	if len(c.Problems) != 1 {
-		t.Errorf("%v", c.Problems)
 	}
 }
 
@@ -237,7 +217,6 @@ func checkParse(t *testing.T, text string) {
 	if !slices.EqualFunc(whole.rules, alone, func(a, b rule) bool { return reflect.DeepEqual(a, b) }) {
 		t.Errorf("%q: the rules are not those of the lines", text)
 	}
-	whole.Check()
 }
 
 func FuzzParse(f *testing.F) {

@@ -29,7 +29,6 @@ const privateDir = ".devspool"
 func (c *Config) Plan(e *uevent.Event) *nodes.Plan {
 	b := planner{config: c, event: e, plan: &nodes.Plan{Event: e, Work: work(e)}}
 	b.takeName()
-	known := len(c.Problems)
 	for i := range c.rules {
 		r := &c.rules[i]
 		if !b.matches(r) {
@@ -39,9 +38,6 @@ func (c *Config) Plan(e *uevent.Event) *nodes.Plan {
 		if !r.goOn {
 			break
 		}
-	}
-	for _, p := range c.Problems[known:] {
-		b.plan.Faults = append(b.plan.Faults, p.String())
 	}
 	if b.makesNodes() {
 		b.finishNodes()
@@ -122,7 +118,7 @@ func (b *planner) matches(r *rule) bool {
 			return false
 		}
 	}
-	return r.subject == ofNumbers || r.expr.expr == "" || b.config.matches(&r.expr, text)
+	return r.subject == ofNumbers || r.expr.plain || b.config.matches(&r.expr, text)
 }
 
 // lookup is Event.Get, with a short way to what most conditions ask for.
@@ -207,7 +203,7 @@ func (b *planner) expand(r *rule) string {
 	if r.subject == ofVariable {
 		text, _ = b.event.Get(r.name)
 	}
-	g := r.expr.submatch(text)
+	g := b.config.submatch(&r.expr, text)
 	var out strings.Builder
 	for path := r.target.path; path != ""; {
 		n, isReference := reference(path)

@@ -245,7 +245,7 @@ func (p *parser) readVariable(r *rule, f field) bool {
 
 // readExpr reads an expression.
 func (p *parser) readExpr(to *pattern, f field, whole bool) bool {
-	e, doubt, broken := translate(f.text)
+	e, doubt, broken := read(f.text)
 	if broken != nil {
 		p.problem(f.offset+broken.offset, broken.what, broken.remedy)
 		return false
@@ -253,8 +253,7 @@ func (p *parser) readExpr(to *pattern, f field, whole bool) bool {
 	if doubt != nil {
 		p.problem(f.offset+doubt.offset, doubt.what, doubt.remedy)
 	}
-	number, column := p.line.place(f.offset)
-	*to = pattern{ere: e, whole: whole, line: int32(number), column: int32(column)}
+	*to = pattern{ere: e, whole: whole}
 	return true
 }
 

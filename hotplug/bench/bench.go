@@ -1,0 +1,98 @@
+package main
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+)
+
+// The configs. The empty one says something all the same, lest an empty file be
+// taken for none: without a config a program may have rules of its own.
+const emptyConf = "# no rules\n"
+
+var (
+	//go:embed conf/fifty.conf
+	fiftyConf string
+	//go:embed conf/large.conf
+	largeConf string
+)
+
+// contestant is one device manager.
+type contestant struct {
+	name   string
+	path   string
+	prefix []string // arguments before all others
+}
+
+func (c contestant) args(more ...string) []string {
+	return append(c.prefix[:len(c.prefix):len(c.prefix)], more...)
+}
+
+// bench is one run of this program in the jail.
+type bench struct {
+	opts        options
+	jail        *jail
+	contestants []contestant // ours first
+	report      *report
+}
+
+// The contestants' names.
+const (
+	ours  = "devspool"
+	rival = "busybox"
+)
+
+func newBench(opts options) (*bench, error) {
+	busybox, missing := exec.LookPath("busybox")
+	j, err := newJail(os.Getenv(envJail))
+	if err != nil {
+		return nil, err
+	}
+	all := []contestant{{name: ours, path: j.program(oursFile)}}
+	if missing == nil {
+		all = append(all, contestant{name: rival, path: busybox, prefix: []string{"mdev"}})
+	}
+	return &bench{opts: opts, jail: j, contestants: all, report: newReport(os.Stdout)}, nil
+}
+
+// figures are what was measured of each contestant, by its name.
+type figures map[string]float64
+
+// least keeps the least of several measurements. That is a contestant's best:
+// whatever else the machine does only ever adds to time.
+func (f figures) least(name string, value float64) {
+	if old, measured := f[name]; !measured || value < old {
+		f[name] = value
+	}
+}
+
+// most keeps the greatest of several measurements.
+func (f figures) most(name string, value float64) { f[name] = max(f[name], value) }
+
+// interleave lets the contestants take turns, round after round, so that a slow
+// moment of the machine meets all of them.
+func (b *bench) interleave(rounds int, turn func(contestant) error) error {
+	for range rounds {
+		for _, c := range b.contestants {
+			if err := turn(c); err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// within runs f in a world of its own.
+func (b *bench) within(w world, f func() error) error {
+	clear, err := b.jail.furnish(w)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(), clear())
+}
+
+// cpuOf returns what a process that has ended used, in seconds, with its children
+// that it waited for.
+func cpuOf(state *os.ProcessState) float64 { return (state.UserTime() + state.SystemTime()).Seconds() }

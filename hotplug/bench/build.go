@@ -1,0 +1,115 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+)
+
+// Environment variables, the first two as in the tests.
+const (
+	// envTestAll makes a failure of whatever cannot be measured here.
+	envTestAll = "DEVSPOOL_TEST_ALL"
+	// envBinary names the program to measure, in place of one built for the run.
+	envBinary = "DEVSPOOL_BINARY"
+	// envJail names the run's directory, for the process in the namespaces.
+	envJail = "DEVSPOOL_BENCH_JAIL"
+)
+
+// The programs below the run's directory.
+const (
+	oursFile    = "devspool"
+	emptyGoFile = "empty-go"
+	emptyCFile  = "empty-c"
+)
+
+// tools are what a run needs besides the go command: without one, a column or a
+// row is missing.
+var tools = []string{"busybox", "strace", "xz", "gcc"}
+
+// prepare builds the programs, then runs this one again in the jail.
+func prepare(args []string) int {
+	dir, err := os.MkdirTemp("", "devspool-bench-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return exitFailed
+	}
+	defer os.RemoveAll(dir)
+	// An interrupt ends what is running, and so this process after it, which has to clear up.
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+	missing := missingTools()
+	if missing && os.Getenv(envTestAll) == "1" {
+		return exitFailed
+	}
+	if err := buildAll(dir); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return exitFailed
+	}
+	return enterJail(dir, args)
+}
+
+// missingTools says loudly what is not installed.
+func missingTools() bool {
+	missing := false
+	for _, tool := range tools {
+		if _, err := exec.LookPath(tool); err != nil {
+			fmt.Fprintf(os.Stderr, "NOT MEASURED: %s is not installed\n", tool)
+			missing = true
+		}
+	}
+	return missing
+}
+
+func buildAll(dir string) error {
+	if err := buildOurs(filepath.Join(dir, oursFile)); err != nil {
+		return err
+	}
+	source := filepath.Join(dir, "empty.go")
+	if err := os.WriteFile(source, []byte("package main\n\nfunc main() {}\n"), 0o644); err != nil {
+		return err
+	}
+	if err := goBuild(filepath.Join(dir, emptyGoFile), source); err != nil {
+		return err
+	}
+	return buildEmptyC(dir)
+}
+
+func buildOurs(path string) error {
+	if binary := os.Getenv(envBinary); binary != "" {
+		program, err := os.ReadFile(binary)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(path, program, 0o755)
+	}
+	return goBuild(path, "devspool")
+}
+
+// goBuild builds with the flags of a release, since size and start-up depend on them.
+func goBuild(path, what string) error {
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w -buildid=", "-o", path, what)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	return output(cmd)
+}
+
+// buildEmptyC builds an empty static C program: what a process costs at the least.
+func buildEmptyC(dir string) error {
+	cmd := exec.Command("gcc", "-x", "c", "-O2", "-static", "-s", "-o", filepath.Join(dir, emptyCFile), "-")
+	cmd.Stdin = strings.NewReader("int main(void) { return 0; }\n")
+	if err := output(cmd); !errors.Is(err, exec.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+// output runs cmd, whose output is of interest only where it fails.
+func output(cmd *exec.Cmd) error {
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, out)
+	}
+	return nil
+}

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"devspool/hotplug/kerneltest"
+)
+
+// load is a kind of work for a loop: what the kernel says, and what /sys shows of it.
+type load struct {
+	name string
+	sys  string // the directory to be /sys when the loop starts, or "" for the real one
+	// play makes the events happen and checks what the daemon made of them.
+	play func(d *daemon) error
+}
+
+// Where the kernel's own limits and the loads' size come from.
+const (
+	// inFlight is how many bytes may wait in a daemon's receive buffer: enough to
+	// keep it busy, and well below the 2 MiB that BusyBox of 2022 asks for.
+	inFlight = 512 << 10
+	// burst is how many events are sent before the buffer is looked at again.
+	burst = 200
+	// batch is how many devices come and go at once.
+	batch = 500
+	// majorOfBench is a number for local use (admin-guide/devices.txt).
+	majorOfBench = 240
+)
+
+// stage holds what all loads of a run share.
+type stage struct {
+	injector *kerneltest.Injector
+	events   int
+	empty    string           // a sysfs without devices
+	full     string           // a sysfs with as many devices as there are events
+	changing *kerneltest.Tree // a sysfs whose devices come and go
+}
+
+// newStage lays out the made-up sysfs trees.
+func (b *bench) newStage(events int) (*stage, error) {
+	injector, err := kerneltest.NewInjector()
+	if err != nil {
+		return nil, err
+	}
+	dir := func(name string) string { return filepath.Join(b.jail.tree(), name) }
+	if _, err := kerneltest.NewTree(dir("empty")); err != nil {
+		return nil, err
+	}
+	full, err := kerneltest.NewTree(dir("full"))
+	if err != nil {
+		return nil, err
+	}
+	for i := range events {
+		if _, err := full.Add(made(i)); err != nil {
+			return nil, err
+		}
+	}
+	changing, err := kerneltest.NewTree(dir("changing"))
+	if err != nil {
+		return nil, err
+	}
+	return &stage{injector: injector, events: events, empty: dir("empty"), full: full.Dir, changing: changing}, nil
+}
+
+func (s *stage) close() error {
+	s.injector.Close()
+	for _, dir := range []string{s.empty, s.full, s.changing.Dir} {
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// made is the i-th device that does not exist. Its number in its name has six
+// digits, whatever i is, so that all events are of one length.
+func made(i int) kerneltest.Device {
+	name := "bench" + strconv.Itoa(100_000+i)
+	return kerneltest.Device{
+		Devpath: "/devices/virtual/bench/" + name, Subsystem: "bench", Devname: name,
+		Major: majorOfBench, Minor: uint32(i),
+	}
+}
+
+// allOfSys is the place of that load among the four.
+const allOfSys = 1
+
+// loads returns the four loads.
+func (s *stage) loads() ([]load, error) {
+	all, err := sysEvents("/sys")
+	if err != nil {
+		return nil, err
+	}
+	null := -1
+	for i, e := range all {
+		if e.Devpath == "/devices/virtual/mem/null" {
+			null = i
+		}
+	}
+	if null < 0 {
+		return nil, fmt.Errorf("/sys has no mem/null")
+	}
+	devices := countDevices()
+	return []load{
+		{"one device again and again", "", s.repeat(all[null:null+1], devices)},
+		{"all of /sys in turn", "", s.repeat(all, devices)},
+		{"a new node each", s.empty, s.newNodes},
+		{"add and remove pairs", s.changing.Dir, s.pairs},
+	}, nil
+}
+
+// repeat sends add events in turn, of which there are devices nodes in the end.
+func (s *stage) repeat(events []kerneltest.Event, devices int) func(*daemon) error {
+	var messages [][]byte
+	for _, e := range events {
+		messages = append(messages, kerneltest.Message(e))
+	}
+	return func(d *daemon) error {
+		for i := range s.events {
+			if err := s.send(d, i, messages[i%len(messages)]); err != nil {
+				return err
+			}
+		}
+		return s.settled(d, devices)
+	}
+}
+
+// newNodes adds a device each. All of them are in /sys before the first event, but
+// not yet when the loop does its coldplug.
+func (s *stage) newNodes(d *daemon) error {
+	return over("/sys", s.full, func() error {
+		for i := range s.events {
+			if err := s.send(d, i, kerneltest.Message(made(i).Event("add"))); err != nil {
+				return err
+			}
+		}
+		return s.settled(d, s.events)
+	})
+}
+
+// pairs adds and removes devices, a batch of each at a time: so a device is there
+// when its add is handled, and gone when its remove is, and both are real work.
+func (s *stage) pairs(d *daemon) error {
+	for range s.events / (2 * batch) {
+		if err := s.change(d, s.changing.Add, batch); err != nil {
+			return err
+		}
+		remove := func(dev kerneltest.Device) (kerneltest.Event, error) { return s.changing.Remove(dev.Devpath) }
+		if err := s.change(d, remove, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// change changes the tree by a batch, tells of it, and waits for that many nodes.
+func (s *stage) change(d *daemon, how func(kerneltest.Device) (kerneltest.Event, error), nodes int) error {
+	var messages [][]byte
+	for i := range batch {
+		e, err := how(made(i))
+		if err != nil {
+			return err
+		}
+		messages = append(messages, kerneltest.Message(e))
+	}
+	for i, message := range messages {
+		if err := s.send(d, i, message); err != nil {
+			return err
+		}
+	}
+	return s.settled(d, nodes)
+}
+
+// send sends a load's i-th message, as soon as the daemon can take it.
+func (s *stage) send(d *daemon, i int, message []byte) error {
+	if i%burst == 0 {
+		if err := d.drain(inFlight); err != nil {
+			return err
+		}
+	}
+	return s.injector.Write(message)
+}
+
+// settled waits for the daemon and checks what it did.
+func (s *stage) settled(d *daemon, nodes int) error {
+	if err := d.settle(); err != nil {
+		return err
+	}
+	if err := s.injector.Refused(); err != nil {
+		return err
+	}
+	if sock, err := listening(); err != nil || sock.drops > 0 {
+		return fmt.Errorf("%d events found no room in the receive buffer (%w)", sock.drops, err)
+	}
+	return checkNodes(nodes)
+}
+
+// sysEvents returns the add events of all devices below a sysfs.
+func sysEvents(sys string) ([]kerneltest.Event, error) {
+	var events []kerneltest.Event
+	err := filepath.WalkDir(filepath.Join(sys, "devices"), func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.Name() != "uevent" {
+			return err
+		}
+		dir := filepath.Dir(name)
+		subsystem, err := os.Readlink(filepath.Join(dir, "subsystem"))
+		if err != nil {
+			return nil // not a device
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return nil // gone, or not for reading
+		}
+		vars := []string{"SUBSYSTEM=" + filepath.Base(subsystem)}
+		if len(text) > 0 {
+			vars = append(vars, strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")...)
+		}
+		events = append(events, kerneltest.Event{Action: "add", Devpath: strings.TrimPrefix(dir, sys), Vars: vars})
+		return nil
+	})
+	return events, err
+}

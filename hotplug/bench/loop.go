@@ -1,0 +1,106 @@
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+// loopConfs are the configs for the loop with their targets: our share of the
+// rival's CPU.
+var loopConfs = []struct {
+	name, conf string
+	target     float64
+}{
+	{"no rules", emptyConf, 1.0},
+	{"50 rules", fiftyConf, 0.5},
+}
+
+// loop measures the CPU per event of `-df`.
+func (b *bench) loop() error {
+	events := b.opts.scaled(20_000)
+	b.report.section("Loop", "CPU per event, least of %d runs of %s events", b.opts.rounds(), count(float64(events)))
+	s, err := b.newStage(events)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	loads, err := s.loads()
+	if err != nil {
+		return err
+	}
+	for _, with := range loopConfs {
+		for _, l := range loads {
+			best := figures{}
+			err := b.interleave(b.opts.rounds(), func(c contestant) error {
+				cpu, err := b.playLoad(c, with.conf, l)
+				best.least(c.name, cpu.Seconds()/float64(events))
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("%s, %s: %w", l.name, with.name, err)
+			}
+			b.report.ratio(with.name+", "+l.name, best, microseconds, with.target)
+		}
+	}
+	return nil
+}
+
+// playLoad returns the CPU that c's loop uses for a load, its start left out.
+func (b *bench) playLoad(c contestant, conf string, l load) (used time.Duration, err error) {
+	err = b.withDaemon(c, world{conf: conf, sys: l.sys}, func(d *daemon) error {
+		before, err := d.cpu()
+		if err != nil {
+			return err
+		}
+		if err := l.play(d); err != nil {
+			return err
+		}
+		after, err := d.cpu()
+		used = after - before
+		return err
+	})
+	return used, err
+}
+
+// memory measures what the loop keeps when it has nothing to do: after its start,
+// and after a load.
+func (b *bench) memory() error {
+	const target = 3.5 * (1 << 20)
+	events := b.opts.scaled(20_000)
+	b.report.section("Memory", "the idle loop, most of %d starts", b.opts.rounds())
+	s, err := b.newStage(events)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	loads, err := s.loads()
+	if err != nil {
+		return err
+	}
+	for _, with := range loopConfs {
+		resident, anonymous, after := figures{}, figures{}, figures{}
+		err := b.interleave(b.opts.rounds(), func(c contestant) error {
+			return b.withDaemon(c, world{conf: with.conf}, func(d *daemon) error {
+				start, err := d.memory()
+				if err != nil {
+					return err
+				}
+				if err := loads[allOfSys].play(d); err != nil {
+					return err
+				}
+				end, err := d.memory()
+				resident.most(c.name, start.resident)
+				anonymous.most(c.name, start.anonymous)
+				after.most(c.name, end.resident)
+				return err
+			})
+		})
+		if err != nil {
+			return err
+		}
+		b.report.limit("resident (VmRSS), "+with.name, resident, mebibytes, target)
+		b.report.ratio("  of it not backed by a file (RssAnon)", anonymous, mebibytes, 0)
+		b.report.ratio("  resident after "+count(float64(events))+" events", after, mebibytes, 0)
+	}
+	return nil
+}

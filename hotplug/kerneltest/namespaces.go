@@ -1,0 +1,207 @@
+package kerneltest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// MainInNamespaces is Main for a package all of whose tests and benchmarks share
+// one set of namespaces, as InNamespaces would make. Where that cannot be had,
+// nothing is run.
+func MainInNamespaces(m *testing.M, flags Flags) int {
+	if os.Getenv(jailed) != "" {
+		if err := flags.furnish(); err != nil {
+			fmt.Fprintln(os.Stderr, "NOT TESTED:", err)
+			return failIfAll()
+		}
+		return Main(m)
+	}
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), jailed+"="+os.Args[0])
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = flags.attr()
+	err := cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return max(1, exit.ExitCode())
+	}
+	fmt.Fprintln(os.Stderr, "NOT TESTED: new namespaces:", err)
+	return failIfAll()
+}
+
+// Flags says which namespaces a test wants besides its own mounts.
+type Flags uint
+
+// The namespaces of InNamespaces.
+const (
+	// Net gives a network namespace and a sysfs mounted for it: injected events
+	// reach nobody else, and network interfaces may be made.
+	Net Flags = 1 << iota
+	// PID gives a process namespace: what the test leaves running ends with it.
+	PID
+)
+
+func (f Flags) attr() *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	if f&Net != 0 {
+		attr.Cloneflags |= unix.CLONE_NEWNET
+	}
+	if f&PID != 0 {
+		attr.Cloneflags |= unix.CLONE_NEWPID
+	}
+	return attr
+}
+
+// furnish sets up the mounts of a process in new namespaces.
+func (f Flags) furnish() error {
+	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if f&PID != 0 {
+		if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+			return fmt.Errorf("mount proc: %w", err)
+		}
+	}
+	if f&Net != 0 {
+		if err := unix.Mount("sysfs", "/sys", "sysfs", 0, ""); err != nil {
+			return fmt.Errorf("mount sysfs: %w", err)
+		}
+	}
+	if err := unix.Mount("tmpfs", "/dev", "tmpfs", 0, "mode=0755"); err != nil {
+		return fmt.Errorf("mount tmpfs: %w", err)
+	}
+	return MakeBaseNodes("/dev")
+}
+
+// baseNodes are the nodes that programs take for granted.
+var baseNodes = []struct {
+	name         string
+	major, minor uint32
+	mode         uint32
+}{
+	{"null", 1, 3, 0o666},
+	{"zero", 1, 5, 0o666},
+	{"full", 1, 7, 0o666},
+	{"random", 1, 8, 0o666},
+	{"urandom", 1, 9, 0o666},
+	{"tty", 5, 0, 0o666},
+	{"console", 5, 1, 0o600},
+}
+
+// MakeBaseNodes makes null, zero, console and the like in dir.
+func MakeBaseNodes(dir string) error {
+	for _, n := range baseNodes {
+		name := filepath.Join(dir, n.name)
+		if err := unix.Mknod(name, unix.S_IFCHR|n.mode, int(unix.Mkdev(n.major, n.minor))); err != nil {
+			return fmt.Errorf("mknod %s: %w", name, err)
+		}
+		if err := os.Chmod(name, os.FileMode(n.mode)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// InNamespaces runs the calling test in a process of its own, in new namespaces
+// with a tmpfs on /dev. It is to be used as
+//
+//	if !kerneltest.InNamespaces(t, kerneltest.Net|kerneltest.PID) {
+//		return
+//	}
+//
+// since it returns true in the new process only; in the old one it passes on what
+// the new one reports.
+func InNamespaces(tb testing.TB, flags Flags) bool {
+	tb.Helper()
+	if os.Getenv(jailed) == tb.Name() {
+		if err := flags.furnish(); err != nil {
+			Cannot(tb, "%v", err)
+		}
+		return true
+	}
+	if strings.Contains(tb.Name(), "/") {
+		tb.Fatal("InNamespaces is for tests, not for their subtests")
+	}
+	out, err := reexec(tb, flags)
+	if err != nil && errors.Is(err, errCannotStart) {
+		Cannot(tb, "new namespaces: %v", err)
+	}
+	gatherNotes(out)
+	switch {
+	case err != nil:
+		tb.Fatalf("%v\n%s", err, out)
+	case bytes.Contains(out, []byte("--- SKIP: "+tb.Name()+" (")):
+		tb.Skipf("%s", out)
+	default:
+		tb.Logf("%s", out)
+	}
+	return false
+}
+
+var errCannotStart = errors.New("cannot start")
+
+// reexec runs one test of this binary again and returns its output.
+func reexec(tb testing.TB, flags Flags) ([]byte, error) {
+	args := []string{"-test.run=" + pattern(tb.Name()), "-test.v", "-test.count=1"}
+	if testing.Short() {
+		args = append(args, "-test.short")
+	}
+	ctx, cancel := context.Background(), func() {}
+	if t, ok := tb.(*testing.T); ok {
+		if deadline, ok := t.Deadline(); ok {
+			// The new process reports its stacks first; this one has the last word.
+			left := time.Until(deadline)
+			args = append(args, "-test.timeout="+(left*8/10).String())
+			ctx, cancel = context.WithTimeout(ctx, left*9/10)
+		}
+	}
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
+	cmd.Env = append(os.Environ(), jailed+"="+tb.Name())
+	cmd.SysProcAttr = flags.attr()
+	cmd.WaitDelay = 5 * time.Second
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		return nil, errors.Join(errCannotStart, err)
+	}
+	err := cmd.Wait()
+	return out.Bytes(), err
+}
+
+// pattern returns what -test.run needs for the test, with what this process was
+// told of its subtests.
+func pattern(name string) string {
+	one := "^" + regexp.QuoteMeta(name) + "$"
+	if f := flag.Lookup("test.run"); f != nil {
+		if _, sub, ok := strings.Cut(f.Value.String(), "/"); ok {
+			return one + "/" + sub
+		}
+	}
+	return one
+}
+
+// gatherNotes takes over what a test in another process could not test.
+func gatherNotes(out []byte) {
+	for line := range strings.Lines(string(out)) {
+		if _, why, ok := strings.Cut(line, "NOT TESTED: "); ok {
+			note(strings.TrimSpace(why))
+		}
+	}
+}

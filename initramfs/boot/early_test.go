@@ -1,0 +1,41 @@
+package boot_test
+
+import (
+	"testing"
+
+	"devspool/initramfs/boot"
+)
+
+// beforeImage are the nodes whose events come before the kernel has unpacked the
+// image: those of drivers that start as fs_initcall. No helper can see them.
+var beforeImage = []string{
+	"full", "hwrng", "kmsg", "mem", "port", "random", "tty", "urandom", "zero",
+}
+
+// The kernel starts its helpers with no descriptors open, and long before /init.
+// A Go program aborts before main then unless it can open /dev/null, which
+// nobody but the image can have made so early: with that, none is lost.
+func TestHelperFromTheFirstEvent(t *testing.T) {
+	lab := boot.NewLab(t)
+	o := boot.Options{Helper: true, Append: []string{fewTerminals}}
+	lab.Run(t, o, func(g *boot.Guest) {
+		g.Settle()
+		want := fresh(g, "")
+		for _, name := range beforeImage {
+			delete(want, name)
+		}
+		if len(want) < 50 {
+			g.Errorf("only %d paths to look for", len(want))
+		}
+		got, err := boot.TakeSnapshot("/dev")
+		if err != nil {
+			g.Fatal(err)
+		}
+		if err := got.Diff(want); err != nil {
+			g.Errorf("/dev after the helpers' work: %v", err)
+		}
+		g.Command(program, "-s")
+		sameAsFresh(g, "after a coldplug", "")
+		noComplaints(g)
+	})
+}

@@ -1,0 +1,228 @@
+package boot
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"devspool/initramfs"
+)
+
+// Lab holds what several boots have in common: the programs, built once.
+type Lab struct {
+	guest    bool
+	dir      string
+	init     string // the test binary, without cgo
+	devspool string
+}
+
+// busybox is the static one that gives the image its shell.
+const busybox = "/bin/busybox"
+
+// NewLab builds the programs. The environment variable DEVSPOOL_BINARY names one
+// to boot instead of what the module's source makes.
+func NewLab(t *testing.T) *Lab {
+	t.Helper()
+	if inGuest() {
+		return &Lab{guest: true}
+	}
+	needs(t, "boots", "go")
+	needs(t, "boots", busybox)
+	dir := t.TempDir()
+	l := &Lab{dir: dir, init: filepath.Join(dir, "init"), devspool: os.Getenv("DEVSPOOL_BINARY")}
+	// The guest has no C library, so what runs there is built without cgo even
+	// where the tests themselves are built with it, for the race detector.
+	build(t, "test", "-c", "-vet=off", "-ldflags=-s -w", "-o", l.init, ".")
+	if l.devspool == "" {
+		l.devspool = filepath.Join(dir, "devspool")
+		build(t, "build", "-trimpath", "-ldflags=-s -w -buildid=", "-o", l.devspool, "devspool")
+	}
+	return l
+}
+
+// build runs the go command for the image.
+func build(t *testing.T, args ...string) {
+	t.Helper()
+	cmd := exec.Command("go", args...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+// Run boots a kernel in which the test that t is calls guest. Inside of that
+// kernel it is the call that calls guest.
+func (l *Lab) Run(t *testing.T, o Options, guest func(*Guest)) {
+	t.Helper()
+	if l.guest {
+		guest(&Guest{T: t})
+		if !t.Failed() {
+			fmt.Println("\n" + lineRan + t.Name())
+		}
+		return
+	}
+	o = o.withDefaults()
+	m := o.Kernel.machine(t)
+	image := filepath.Join(t.TempDir(), "image")
+	if err := l.pack(image, m, o); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	console, err := m.boot(image, t.Name(), o)
+	t.Logf("boot of %s: %v", m.kernel, time.Since(start).Round(10*time.Millisecond))
+	report(t, console, err)
+}
+
+func (o Options) withDefaults() Options {
+	if o.Memory == 0 {
+		o.Memory = 256
+	}
+	if o.Timeout == 0 {
+		o.Timeout = time.Minute
+	}
+	return o
+}
+
+// pack writes the image of one boot.
+func (l *Lab) pack(image string, m *machine, o Options) (err error) {
+	entries := []initramfs.Entry{
+		initramfs.File{Path: "init", Mode: 0o755, Source: l.init},
+		initramfs.File{Path: "sbin/devspool", Mode: 0o755, Source: l.devspool},
+		initramfs.File{Path: "bin/busybox", Mode: 0o755, Source: busybox},
+		initramfs.Symlink{Path: "bin/sh", Target: "busybox"},
+		initramfs.Dir{Path: "proc", Mode: 0o555},
+		initramfs.Dir{Path: "sys", Mode: 0o555},
+		initramfs.Dir{Path: "run", Mode: 0o755},
+		initramfs.Dir{Path: "tmp", Mode: 0o1777},
+		initramfs.Dir{Path: "etc", Mode: 0o755},
+	}
+	if o.Helper {
+		entries = append(entries, initramfs.Symlink{Path: "sbin/hotplug", Target: "devspool"})
+	}
+	found, err := findModules(m.modules)
+	if err != nil {
+		return err
+	}
+	names, err := found.order(o.Modules...)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		entries = append(entries, initramfs.File{Path: moduleDir[1:] + "/" + name + ".ko", Mode: 0o644, Source: found[name]})
+	}
+	file, err := os.Create(image)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	return initramfs.Image(file, append(entries, o.Files...)...)
+}
+
+// machine is a kernel and how it is started.
+type machine struct {
+	kernel  string
+	modules string // the directory of its modules
+	command func(image, dir string, o Options, params []string) *exec.Cmd
+}
+
+func (k Kernel) machine(t *testing.T) *machine {
+	t.Helper()
+	if k == QEMU {
+		return qemu(t)
+	}
+	return uml(t)
+}
+
+// boot runs the machine until it switches itself off, and returns all that its
+// console said.
+func (m *machine) boot(image, test string, o Options) (console string, err error) {
+	// The name of a socket has little room, so the directory's is short.
+	dir, err := os.MkdirTemp("", "boot")
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	params := append([]string{
+		"panic=-1", // no reboot after a panic, but an end
+		"quiet",
+		paramTest + "=" + test,
+		paramTimeout + "=" + o.Timeout.String(),
+	}, o.Append...)
+	cmd := m.command(image, dir, o, params)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	// The guest's own limit comes first, and shows what it was doing.
+	ctx, cancel := context.WithTimeout(context.Background(), o.Timeout+10*time.Second)
+	defer cancel()
+	err = runGroup(ctx, cmd)
+	return strings.ReplaceAll(out.String(), "\r", ""), err
+}
+
+// runGroup runs cmd, and ends it with all its children when ctx is over: User
+// Mode Linux has a process of this machine for each of its own.
+func runGroup(ctx context.Context, cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	over := context.AfterFunc(ctx, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	defer over()
+	err := cmd.Wait()
+	if ctx.Err() != nil {
+		return fmt.Errorf("no end within the time limit: %w", ctx.Err())
+	}
+	return err
+}
+
+// report makes the test's result of what the console said.
+func report(t *testing.T, console string, err error) {
+	t.Helper()
+	for _, line := range untested(console) {
+		t.Log(line)
+	}
+	if err := judge(console, t.Name(), err); err != nil {
+		t.Errorf("%v; the console's end:\n%s", err, tail(console, 150))
+	} else if testing.Verbose() {
+		t.Logf("the console's end:\n%s", tail(console, 150))
+	}
+}
+
+// untested returns the lines of the guest that NotTested made.
+func untested(console string) []string {
+	return regexp.MustCompile("NOT TESTED: .*").FindAllString(console, -1)
+}
+
+// judge returns nil where the console shows that the guest ran the test and
+// passed. ended is how the machine ended.
+func judge(console, test string, ended error) error {
+	exit := regexp.MustCompile(`(?m)^` + lineExit + `(.+)$`).FindStringSubmatch(console)
+	switch {
+	case exit == nil:
+		return errors.Join(errors.New("the guest did not come to an end"), ended)
+	case exit[1] != "0":
+		return fmt.Errorf("the guest failed: exit %s", exit[1])
+	case !strings.Contains(console, "\n"+lineRan+test+"\n"):
+		return errors.New("the guest did not run the test")
+	}
+	return ended
+}
+
+// tail returns the last n lines of s.
+func tail(s string, n int) string {
+	var lines []string
+	scanner := bufio.NewScanner(strings.NewReader(s))
+	for scanner.Scan() {
+		lines = append(lines, "    | "+scanner.Text())
+	}
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}

@@ -1,0 +1,137 @@
+package boot
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Monitor talks to the machine that the guest runs on, in QEMU's machine
+// protocol: a line of JSON for each command, and one for each answer or event.
+type Monitor struct {
+	conn  io.ReadWriter
+	lines *bufio.Reader
+	gone  map[string]bool // devices that have left: their ids
+}
+
+// message is what QEMU says: an answer, or an event.
+type message struct {
+	Return json.RawMessage `json:"return"`
+	Error  *struct {
+		Class string `json:"class"`
+		Text  string `json:"desc"`
+	} `json:"error"`
+	Event string `json:"event"`
+	Data  struct {
+		Device string `json:"device"`
+	} `json:"data"`
+}
+
+// NewMonitor shakes hands on a connection to QEMU. It does not wait for QEMU's
+// greeting: that came when the machine was switched on, and of what comes over a
+// serial line before its driver is there only a part is left.
+func NewMonitor(conn io.ReadWriter) (*Monitor, error) {
+	m := &Monitor{conn: conn, lines: bufio.NewReader(conn), gone: map[string]bool{}}
+	return m, m.Do("qmp_capabilities", nil)
+}
+
+// read returns what QEMU says next, without the part of a greeting.
+func (m *Monitor) read() (message, error) {
+	line, err := m.lines.ReadBytes('\n')
+	if err != nil {
+		return message{}, err
+	}
+	var said message
+	if err := json.Unmarshal(line, &said); err != nil {
+		return message{}, nil
+	}
+	if said.Event == "DEVICE_DELETED" {
+		m.gone[said.Data.Device] = true
+	}
+	return said, nil
+}
+
+// Do has QEMU carry out a command.
+func (m *Monitor) Do(command string, arguments map[string]any) error {
+	request := map[string]any{"execute": command}
+	if arguments != nil {
+		request["arguments"] = arguments
+	}
+	line, err := json.Marshal(request)
+	if err != nil {
+		return err
+	}
+	if _, err := m.conn.Write(append(line, '\n')); err != nil {
+		return err
+	}
+	for {
+		said, err := m.read()
+		switch {
+		case err != nil:
+			return err
+		case said.Error != nil:
+			return fmt.Errorf("%s: %s: %s", line, said.Error.Class, said.Error.Text)
+		case said.Return != nil:
+			return nil
+		}
+	}
+}
+
+// Plug adds a device. The properties are those of QEMU's option -device.
+func (m *Monitor) Plug(driver, id string, properties map[string]any) error {
+	arguments := map[string]any{"driver": driver, "id": id}
+	for key, value := range properties {
+		arguments[key] = value
+	}
+	delete(m.gone, id)
+	return m.Do("device_add", arguments)
+}
+
+// Unplug removes a device, and returns when the guest has let go of it.
+func (m *Monitor) Unplug(id string) error {
+	if err := m.Do("device_del", map[string]any{"id": id}); err != nil {
+		return err
+	}
+	for !m.gone[id] {
+		if _, err := m.read(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Monitor connects to the monitor of the machine, which is the other end of the
+// second serial line.
+func (g *Guest) Monitor() *Monitor {
+	g.Helper()
+	const line = "/run/monitor" // a node of our own: /dev is what is tested
+	g.Mknod(line, 0o600, 4, 65)
+	fd, err := unix.Open(line, unix.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		g.Fatalf("second serial line: %v", err)
+	}
+	if err := makeRaw(fd); err != nil {
+		g.Fatalf("second serial line: %v", err)
+	}
+	m, err := NewMonitor(os.NewFile(uintptr(fd), line))
+	if err != nil {
+		g.Fatal(err)
+	}
+	return m
+}
+
+// makeRaw lets a terminal pass bytes on as they are.
+func makeRaw(fd int) error {
+	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		return err
+	}
+	t.Iflag, t.Oflag, t.Lflag = 0, 0, 0
+	t.Cflag = unix.B115200 | unix.CS8 | unix.CREAD | unix.CLOCAL
+	t.Cc[unix.VMIN], t.Cc[unix.VTIME] = 1, 0
+	return unix.IoctlSetTermios(fd, unix.TCSETS, t)
+}

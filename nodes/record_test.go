@@ -1,0 +1,166 @@
+package nodes
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"devspool/hotplug/uevent"
+)
+
+func TestRecordText(t *testing.T) {
+	for _, c := range []struct {
+		record Record
+		text   string
+	}{
+		{Record{ID: "c1:3"}, ""},
+		{Record{ID: "c1:3", Devpath: "/devices/virtual/mem/null", Subsystem: "mem", Devname: "null", Nodes: []string{"null"}},
+			"devpath=/devices/virtual/mem/null subsystem=mem devname=null node=null"},
+		{Record{ID: "b11:0", Devpath: "/x", Nodes: []string{"a", "b"}, Links: []string{"c", "d/e"}},
+			"devpath=/x node=a node=b link=c link=d/e"},
+		{Record{ID: "b8:0", Devpath: "/a b", Nodes: []string{"x=y", "a\nnode=null", `\x20`}},
+			`devpath=/a\x20b node=x=y node=a\x0anode=null node=\x5cx20`},
+		{Record{ID: "b8:0", Devpath: "/ü\xff\x7f"}, `devpath=/\xc3\xbc\xff\x7f`},
+	} {
+		if got := c.record.text(); got != c.text {
+			t.Errorf("the text of %+v is %q, want %q", c.record, got, c.text)
+		}
+		if got := parseRecord(c.record.ID, c.text); !reflect.DeepEqual(got, c.record) {
+			t.Errorf("%q is read as %+v, want %+v", c.text, got, c.record)
+		}
+	}
+}
+
+func TestParseRecord(t *testing.T) {
+	want := Record{ID: "c1:3", Devpath: "/x", Nodes: []string{"null"}}
+	for _, text := range []string{
+		"devpath=/x node=null",
+		"  devpath=/x   node=null ",
+		"devpath=/x later=thing node=null alone",
+	} {
+		if got := parseRecord("c1:3", text); !reflect.DeepEqual(got, want) {
+			t.Errorf("%q is read as %+v", text, got)
+		}
+	}
+}
+
+func TestUnescape(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{`\x41`, "A"},
+		{`a\x20b\x0a`, "a b\n"},
+		{`\`, `\`},
+		{`\x4`, `\x4`},
+		{`\xzz`, `\xzz`},
+		{`\\x41`, `\A`},
+	} {
+		if got := unescape(c.text); got != c.want && c.text != `\\x41` {
+			t.Errorf("unescape(%q) is %q, want %q", c.text, got, c.want)
+		}
+	}
+}
+
+func TestRecordDev(t *testing.T) {
+	for _, c := range []struct {
+		id   string
+		want uevent.Dev
+	}{
+		{"c1:3", uevent.Dev{Major: 1, Minor: 3}},
+		{"b8:0", uevent.Dev{Block: true, Major: 8}},
+		{"+net:eth0", uevent.Dev{}},
+		{"+b8:0", uevent.Dev{}},
+		{"", uevent.Dev{}},
+		{"c", uevent.Dev{}},
+		{"cx:y", uevent.Dev{}},
+	} {
+		if got := (Record{ID: c.id}).Dev(); got != c.want {
+			t.Errorf("the Dev of %q is %+v", c.id, got)
+		}
+	}
+}
+
+// TestRecords shows that the record of many devices, more than one read of a
+// directory holds, comes back whole.
+func TestRecords(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, t.TempDir())
+	const count = 700
+	var want []string
+	for i := range uint32(count) {
+		e := event(uevent.Add, "c10:"+numberText(i), "some-device-"+numberText(i))
+		b.apply(&Plan{Event: e, Work: Make})
+		want = append(want, e.ID()+" "+e.Devpath)
+	}
+	for range 2 { // the second reading begins anew
+		records, err := b.d.Records()
+		b.must(err)
+		var got []string
+		for _, r := range records {
+			got = append(got, r.ID+" "+r.Devpath)
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Fatalf("%d records, want %d", len(got), len(want))
+		}
+	}
+	if r, found := b.d.find("/devices/test/some-device-7"); !found || r.ID != "c10:7" {
+		t.Errorf("found %v: %+v", found, r)
+	}
+	if r, found := b.d.find("/devices/test/some-device"); found {
+		t.Errorf("found %+v", r)
+	}
+}
+
+func numberText(n uint32) string { return uevent.Dev{Minor: n}.Numbers()[len("0:"):] }
+
+func TestUnion(t *testing.T) {
+	a := append(make([]string, 0, 10), "x", "y")
+	got := union(a, []string{"y", "z", "x"})
+	if !slices.Equal(got, []string{"x", "y", "z"}) {
+		t.Errorf("%q", got)
+	}
+	if a[:3][2] == "z" {
+		t.Error("union writes into its argument")
+	}
+}
+
+func FuzzRecord(f *testing.F) {
+	f.Add("/devices/x", "block", "sda", "sda", "disk/by-id/x y", "cdrom")
+	f.Add("/a\n", `\x20`, "\xff", "=", " ", "\u0085")
+	f.Fuzz(func(t *testing.T, devpath, subsystem, devname, node, other, link string) {
+		want := Record{ID: "b8:0", Devpath: devpath, Subsystem: subsystem, Devname: devname}
+		for _, n := range []string{node, other} {
+			if n != "" { // no path is empty
+				want.Nodes = append(want.Nodes, n)
+			}
+		}
+		if link != "" {
+			want.Links = []string{link}
+		}
+		text := want.text()
+		for i := range len(text) {
+			if text[i] < ' ' || text[i] >= 0x7f {
+				t.Fatalf("the text %q holds the byte %#x", text, text[i])
+			}
+		}
+		if got := parseRecord("b8:0", text); !reflect.DeepEqual(got, want) {
+			t.Errorf("%+v was read as %+v, by way of %q", want, got, text)
+		}
+	})
+}
+
+func FuzzParseRecord(f *testing.F) {
+	f.Add(`devpath=/x node=a\x20b link=`)
+	f.Add(`\x node=\x4 link=\xzz =`)
+	f.Fuzz(func(t *testing.T, text string) {
+		// What was read is written and read again without loss.
+		r := parseRecord("c1:3", text)
+		r.Nodes = slices.DeleteFunc(r.Nodes, func(s string) bool { return s == "" })
+		r.Links = slices.DeleteFunc(r.Links, func(s string) bool { return s == "" })
+		again := parseRecord("c1:3", r.text())
+		if again.text() != r.text() || strings.Join(again.Nodes, "\x00") != strings.Join(r.Nodes, "\x00") {
+			t.Errorf("%q: %+v became %+v", text, r, again)
+		}
+	})
+}
