@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -265,24 +266,30 @@ const defaultConf = "/etc/mdev.conf"
 // readConf reads the config, or takes the default one where there is no file in
 // the usual place. A file that was asked for by name must be there.
 func readConf(o options) (*conf.Config, error) {
-	file, text := o.conf, ""
-	data, err := os.ReadFile(o.conf)
+	file := o.conf
+	text, err := hotplug.ReadFile(o.conf)
 	switch {
 	case err == nil:
-		text = string(data)
 	case errors.Is(err, os.ErrNotExist) && o.conf == defaultConf:
 		file, text = "default.conf", conf.Default
 	default:
 		return nil, err
 	}
-	passwd, _ := os.ReadFile("/etc/passwd") // without them names become root, with a warning
-	group, _ := os.ReadFile("/etc/group")
-	c := conf.Parse(file, text, conf.ParseIDs(string(passwd), string(group)))
+	c := conf.Parse(file, text, conf.IDs{Passwd: once("/etc/passwd"), Group: once("/etc/group")})
 	var root unix.Stat_t
 	if unix.Stat("/", &root) == nil && unix.Major(uint64(root.Dev)) != 0 {
 		c.Root = uevent.Dev{Block: true, Major: unix.Major(uint64(root.Dev)), Minor: unix.Minor(uint64(root.Dev))}
 	}
 	return c, nil
+}
+
+// once returns a function that reads a file when it is first called. Without the
+// file names become root, with a warning.
+func once(path string) func() string {
+	return sync.OnceValue(func() string {
+		text, _ := hotplug.ReadFile(path)
+		return text
+	})
 }
 
 func check(o options) int {

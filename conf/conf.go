@@ -60,13 +60,17 @@ func Parse(file, text string, ids IDs) *Config {
 	return p.config
 }
 
-// WantsUnnumbered reports whether a coldplug has to offer devices without
-// numbers to the rules: whether there is a command that runs on add, in a rule
-// that is not bound to numbers.
-func (c *Config) WantsUnnumbered() bool {
+// WantsUnnumbered reports whether a coldplug has to offer the device of that
+// name to the rules, though it has no numbers: whether there is a rule that may
+// match it and has a command for it. With "" it reports whether there is any
+// such rule, for whatever device.
+func (c *Config) WantsUnnumbered(sysname string) bool {
 	for i := range c.rules {
 		r := &c.rules[i]
-		if r.subject != ofNumbers && r.command.runsOn(uevent.Add) {
+		if r.subject == ofNumbers || !r.command.runsOn(uevent.Add) {
+			continue
+		}
+		if sysname == "" || r.subject == ofVariable || c.matches(&r.expr, sysname) {
 			return true
 		}
 	}

@@ -8,12 +8,29 @@ import (
 // IDs knows the numbers of users and groups. The zero IDs knows none, as in an
 // initramfs that has no passwd.
 type IDs struct {
-	passwd, group string
+	// Passwd and Group return the texts of these files. They are asked when a
+	// config uses a name, and not before: most need neither.
+	Passwd, Group func() string
 }
 
 // ParseIDs takes the texts of a passwd and a group file. Either may be empty.
-// They are searched when a config uses a name, and not before: most need few.
-func ParseIDs(passwd, group string) IDs { return IDs{passwd, group} }
+func ParseIDs(passwd, group string) IDs {
+	return IDs{func() string { return passwd }, func() string { return group }}
+}
+
+func (ids IDs) passwd() string {
+	if ids.Passwd == nil {
+		return ""
+	}
+	return ids.Passwd()
+}
+
+func (ids IDs) group() string {
+	if ids.Group == nil {
+		return ""
+	}
+	return ids.Group()
+}
 
 // maxID is the largest number of a user or group: the next one means "none" to chown.
 const maxID = 1<<32 - 2
@@ -26,12 +43,12 @@ func parseID(text string) (uint32, bool) {
 
 // user returns the numbers of a user and of its primary group.
 func (ids IDs) user(name string) (uid, gid uint32, ok bool) {
-	return findUser(ids.passwd, 0, name)
+	return findUser(ids.passwd(), 0, name)
 }
 
 // primary returns the primary group of the user with the number uid.
 func (ids IDs) primary(uid uint32) (gid uint32, ok bool) {
-	_, gid, ok = findUser(ids.passwd, 2, strconv.FormatUint(uint64(uid), 10))
+	_, gid, ok = findUser(ids.passwd(), 2, strconv.FormatUint(uint64(uid), 10))
 	return gid, ok
 }
 
@@ -54,7 +71,7 @@ func findUser(passwd string, column int, value string) (uid, gid uint32, ok bool
 
 // groupID returns the number of a group.
 func (ids IDs) groupID(name string) (gid uint32, ok bool) {
-	for line := range strings.Lines(ids.group) {
+	for line := range strings.Lines(ids.group()) {
 		columns := strings.SplitN(line, ":", 4)
 		if len(columns) < 4 || columns[0] != name {
 			continue

@@ -20,21 +20,21 @@ func Coldplug(r *Road) {
 		r.Log.Print(Err, "no sysfs at "+string(r.Sys)+"; mount it: mount -t sysfs sysfs "+string(r.Sys))
 		return
 	}
-	devices := r.Sys.scan(r.Rules.WantsUnnumbered())
+	devices := r.Sys.scan(r.Rules.WantsUnnumbered)
 	r.Run(departed(r, devices))
-	const batch = 64 // so that others have their turn between
-	var events []*uevent.Event
-	for _, d := range devices {
+	const turn = 64 // devices; then others may have theirs
+	for i, d := range devices {
+		r.lock()
 		e, err := r.Sys.event(uevent.Add, d)
 		if err != nil {
 			continue // it has just left; its remove event says the rest
 		}
-		if events = append(events, e); len(events) == batch {
-			r.Run(events)
-			events = events[:0]
+		r.enter(&task{event: e, fresh: true})
+		if i%turn == turn-1 {
+			r.leave()
 		}
 	}
-	r.Run(events)
+	r.leave()
 }
 
 // departed returns a remove event for each device on record that is not among
@@ -44,12 +44,8 @@ func departed(r *Road, found []device) []*uevent.Event {
 		return nil
 	}
 	r.lock()
-	records, err := r.Dev.Records()
+	records := r.Dev.Records()
 	r.unlock()
-	if err != nil {
-		r.failed = true
-		r.Log.Print(Err, err.Error())
-	}
 	lives := make(map[string]uevent.Dev, len(found))
 	for _, d := range found {
 		lives[d.devpath] = d.dev

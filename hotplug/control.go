@@ -162,9 +162,7 @@ func HandOver(dev *nodes.Dir) (served bool, err error) {
 	n := 0
 	err = retryEINTR(func() (err error) { n, err = unix.Read(fd, buf[:]); return err })
 	switch {
-	case err != nil:
-		return true, err
-	case n == 0:
+	case err != nil || n == 0:
 		return false, nil // it ended before it answered: do it ourselves
 	case string(buf[:n]) != answerDone:
 		return true, errors.New(string(buf[:n]))

@@ -17,7 +17,10 @@ func Helper(r *Road, e *uevent.Event) error {
 	if err := r.Sys.Complete(e); err != nil {
 		return err
 	}
-	turn := awaitTurn(r.Dev.Path()+"/mdev.seq", e.Seqnum)
+	var turn turnstile
+	if r.Dev != nil {
+		turn = awaitTurn(r.Dev.Path()+"/mdev.seq", e.Seqnum)
+	}
 	r.Run([]*uevent.Event{e})
 	r.Drain()
 	turn.pass()
@@ -67,11 +70,15 @@ func (t turnstile) pass() {
 	}
 }
 
+// write puts number into the file. It is never empty meanwhile, which would tell
+// another helper that the count is to begin.
 func (t turnstile) write(number string) {
-	fd, err := unix.Open(t.path, unix.O_WRONLY|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	fd, err := unix.Open(t.path, unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return
 	}
-	unix.Write(fd, []byte(number))
-	unix.Close(fd)
+	defer unix.Close(fd)
+	if n, err := unix.Write(fd, []byte(number)); err == nil {
+		unix.Ftruncate(fd, int64(n))
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -22,6 +23,7 @@ type Loop struct {
 	sock    *socket
 	control *control
 	events  []*uevent.Event // the batch, used again and again
+	used    bool            // memory was used since it was last given back
 	signals int             // a pipe: a byte for each signal
 	wakes   int             // an eventfd: counts the parts of tasks that have ended
 }
@@ -37,7 +39,7 @@ func NewLoop(r *Road) (*Loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Loop{road: r, sock: sock}
+	l := &Loop{road: r, sock: sock, used: true}
 	if err := l.claim(); err != nil {
 		unix.Close(sock.fd)
 		return nil, err
@@ -101,11 +103,7 @@ func (l *Loop) Coldplug() { Coldplug(l.road) }
 func (l *Loop) Serve() error {
 	for {
 		empty := l.work()
-		timeout := -1
-		if !empty {
-			timeout = 0
-		}
-		end, err := l.wait(timeout)
+		end, err := l.wait(l.timeout(empty))
 		if err != nil {
 			return err
 		}
@@ -116,10 +114,26 @@ func (l *Loop) Serve() error {
 	}
 }
 
+// quiet is how long no event comes until memory is given back, in milliseconds.
+const quiet = 1000
+
+// timeout returns how long poll may sleep, in milliseconds: for ever, but for
+// what is to be done at once or soon.
+func (l *Loop) timeout(empty bool) int {
+	switch {
+	case !empty:
+		return 0
+	case l.used:
+		return quiet
+	}
+	return -1
+}
+
 // work takes in what waits in the socket, and reports whether that was all.
 func (l *Loop) work() (empty bool) {
 	l.events, empty = l.sock.read(l.events[:0], batch)
 	if len(l.events) > 0 {
+		l.used = true
 		l.road.Run(l.events)
 		clear(l.events) // or they would stay in memory
 	}
@@ -160,11 +174,16 @@ func (l *Loop) wait(timeout int) (end bool, err error) {
 			fds = append(fds, unix.PollFd{Fd: int32(k.fd), Events: unix.POLLIN})
 		}
 	}
-	if _, err := unix.Poll(fds, timeout); err != nil {
-		if err == unix.EINTR {
-			return false, nil
-		}
+	n, err := unix.Poll(fds, timeout)
+	if err == unix.EINTR {
+		return false, nil
+	}
+	if err != nil {
 		return false, err
+	}
+	if n == 0 && timeout == quiet {
+		l.used = false
+		debug.FreeOSMemory()
 	}
 	if fds[1].Revents != 0 {
 		l.collect()

@@ -9,7 +9,7 @@ import (
 // task is an event on its way, from its arrival until its commands are done.
 type task struct {
 	event *uevent.Event
-	old   string // DEVPATH_OLD, or ""
+	fresh bool // /sys was read for it under this lock: the device lives
 	step
 
 	waits int     // earlier tasks that it conflicts with and that are not done
@@ -108,10 +108,11 @@ func (t *task) after(earlier *task) {
 
 // paths returns the devpaths that t is about: after a move there are two.
 func (t *task) paths() []string {
-	if t.old == "" || t.old == t.event.Devpath {
+	old, moved := t.event.Get("DEVPATH_OLD")
+	if !moved || old == t.event.Devpath {
 		return []string{t.event.Devpath}
 	}
-	return []string{t.event.Devpath, t.old}
+	return []string{t.event.Devpath, old}
 }
 
 // parents yields the devpaths above path, but for /devices and what is directly

@@ -63,20 +63,28 @@ type step struct {
 // and have no command are at their end when it returns.
 func (r *Road) Run(events []*uevent.Event) {
 	for _, e := range events {
-		t := &task{event: e}
-		t.old, _ = e.Get("DEVPATH_OLD")
-		if r.order.count == 0 {
-			// Nothing is under way, so there is nothing to wait for.
-			if !r.begin(t) {
-				r.order.enter(t)
-			}
-			continue
-		}
-		r.order.enter(t)
-		if t.waits == 0 && r.begin(t) {
-			r.settle(t)
-		}
+		r.enter(&task{event: e})
 	}
+	r.leave()
+}
+
+// enter starts one event on its way.
+func (r *Road) enter(t *task) {
+	if r.order.count == 0 {
+		// Nothing is under way, so there is nothing to wait for.
+		if !r.begin(t) {
+			r.order.enter(t)
+		}
+		return
+	}
+	r.order.enter(t)
+	if t.waits == 0 && r.begin(t) {
+		r.settle(t)
+	}
+}
+
+// leave ends a turn: others may change /dev now, and commands run.
+func (r *Road) leave() {
 	r.unlock()
 	r.start()
 }
@@ -109,7 +117,7 @@ func (r *Road) Renewed() bool {
 // begin does what can be done of t at once, and reports whether that was all.
 func (r *Road) begin(t *task) (done bool) {
 	e := t.event
-	if r.late(e) {
+	if !t.fresh && r.late(e) {
 		return true
 	}
 	p := r.Rules.Plan(e)
@@ -240,6 +248,7 @@ func (r *Road) settle(t *task) {
 	for ended := []*task{t}; len(ended) > 0; {
 		t, ended = ended[0], ended[1:]
 		for _, next := range r.order.leave(t) {
+			next.fresh = false
 			if r.begin(next) {
 				ended = append(ended, next)
 			}
@@ -326,7 +335,7 @@ func (r *Road) lock() {
 	}
 	renewed, err := r.Dev.Lock()
 	r.renewed = r.renewed || renewed
-	r.locked = err == nil
+	r.locked = true
 	if err != nil && !r.lockless {
 		r.lockless = true
 		r.Log.Print(Warning, "no lock and no record on "+r.Dev.Path()+": "+err.Error())
@@ -334,9 +343,13 @@ func (r *Road) lock() {
 }
 
 func (r *Road) unlock() {
-	if r.locked {
-		r.Dev.Unlock()
-		r.locked = false
+	if !r.locked {
+		return
+	}
+	r.locked = false
+	if err := r.Dev.Unlock(); err != nil {
+		r.failed = true
+		r.Log.Print(Err, err.Error())
 	}
 }
 

@@ -106,7 +106,7 @@ func (s Sysfs) Events(action, name string) ([]*uevent.Event, error) {
 		return []*uevent.Event{e}, err
 	}
 	var events []*uevent.Event
-	for _, d := range s.scan(true) {
+	for _, d := range s.scan(everything) {
 		if e, err := s.event(action, d); err == nil {
 			events = append(events, e)
 		}
@@ -157,12 +157,12 @@ type device struct {
 	dev       uevent.Dev
 }
 
-// scan lists the devices in /sys, parents before children: all of them, or only
-// those with numbers.
-func (s Sysfs) scan(all bool) []device {
+// scan lists the devices in /sys, parents before children: all that have
+// numbers, and those of the others whose sysnames wanted approves of.
+func (s Sysfs) scan(wanted func(sysname string) bool) []device {
 	found := map[string]device{}
 	for _, block := range []bool{true, false} {
-		s.eachLink("/dev/"+kindDir(block), func(name, devpath string) {
+		s.eachLink("/dev/"+kindDir(block), everything, func(name, devpath string) {
 			major, minor, ok := uevent.ParseNumbers(name)
 			if !ok {
 				return
@@ -174,8 +174,8 @@ func (s Sysfs) scan(all bool) []device {
 			found[devpath] = d
 		})
 	}
-	if all {
-		s.scanAll(found)
+	if wanted("") {
+		s.scanUnnumbered(found, wanted)
 	}
 	paths := make([]string, 0, len(found))
 	for path := range found {
@@ -189,10 +189,11 @@ func (s Sysfs) scan(all bool) []device {
 	return devices
 }
 
-// scanAll adds the devices of every class and bus, whose links also tell the subsystem.
-func (s Sysfs) scanAll(found map[string]device) {
+// scanUnnumbered adds the devices of every class and bus, whose links also tell
+// the subsystem.
+func (s Sysfs) scanUnnumbered(found map[string]device, wanted func(sysname string) bool) {
 	add := func(dir, subsystem string) {
-		s.eachLink(dir, func(_, devpath string) {
+		s.eachLink(dir, wanted, func(_, devpath string) {
 			d := found[devpath]
 			d.devpath, d.subsystem = devpath, subsystem
 			found[devpath] = d
@@ -206,10 +207,16 @@ func (s Sysfs) scanAll(found map[string]device) {
 	}
 }
 
-// eachLink calls f for every link to a device in a directory of sysfs.
-func (s Sysfs) eachLink(dir string, f func(name, devpath string)) {
+func everything(string) bool { return true }
+
+// eachLink calls f for every link to a device in a directory of sysfs whose name
+// is wanted.
+func (s Sysfs) eachLink(dir string, wanted func(name string) bool, f func(name, devpath string)) {
 	dir = string(s) + dir
 	for _, name := range readDir(dir) {
+		if !wanted(name) {
+			continue
+		}
 		text, err := readLink(dir + "/" + name)
 		if err != nil {
 			continue // an attribute, or a device that has just left
@@ -236,46 +243,4 @@ func kindDir(block bool) string {
 		return "block"
 	}
 	return "char"
-}
-
-// readFile reads a small file: at most a page, as sysfs attributes are, in one read.
-func readFile(path string) (string, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return "", err
-	}
-	defer unix.Close(fd)
-	var buf [4096]byte
-	n, err := unix.Read(fd, buf[:])
-	if err != nil {
-		return "", err
-	}
-	return string(buf[:n]), nil
-}
-
-func readLink(path string) (string, error) {
-	var buf [unix.PathMax]byte
-	n, err := unix.Readlink(path, buf[:])
-	if err != nil {
-		return "", err
-	}
-	return string(buf[:n]), nil
-}
-
-// readDir returns the names in a directory; none where it is not there.
-func readDir(path string) []string {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil
-	}
-	defer unix.Close(fd)
-	var names []string
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := unix.ReadDirent(fd, buf)
-		if n <= 0 || err != nil {
-			return names
-		}
-		_, _, names = unix.ParseDirent(buf[:n], -1, names)
-	}
 }

@@ -24,7 +24,7 @@ func (d *Dir) Apply(p *Plan) (existed bool, err error) {
 	case p.Event.Action == uevent.Add && guarded(p):
 		return d.note(p)
 	case p.Event.Action == uevent.Remove:
-		return false, d.forget(p.Event.ID())
+		d.forget(p.Event.ID())
 	}
 	return false, nil
 }
@@ -36,74 +36,75 @@ func guarded(p *Plan) bool {
 
 // note records a device that has no node, for its guarded commands.
 func (d *Dir) note(p *Plan) (existed bool, err error) {
-	was := d.recall(p.Event.ID())
-	return was != "", d.remember(recordOf(p), was)
+	existed = d.recall(p.Event.ID()) != ""
+	return existed, d.remember(recordOf(p))
+}
+
+// faults gathers errors.
+type faults []error
+
+func (f *faults) add(err error) {
+	if err != nil {
+		*f = append(*f, err)
+	}
 }
 
 func (d *Dir) make(p *Plan) (existed bool, err error) {
 	e := p.Event
-	was := d.recall(e.ID())
-	known := was != ""
 	want := recordOf(p)
-	var old Record
-	var errs []error
-	if known && want.text() != was {
-		// Until the old paths are gone both are on record: a crash between
-		// leaves nothing that nobody knows of.
-		old = parseRecord(e.ID(), was)
-		both := want
-		both.Nodes = union(want.Nodes, old.Nodes)
-		both.Links = union(want.Links, old.Links)
-		errs = append(errs, d.remember(both, was))
-		existed = old.Devpath == e.Devpath
-		was = both.text()
-	} else {
-		errs = append(errs, d.remember(want, was))
-		existed = known
-		was = want.text()
+	was := d.recall(want.ID)
+	known := was != ""
+	now, old := want, Record{}
+	var errs faults
+	if was != want.text() {
+		// Until the old paths are gone both are on record.
+		old = parseRecord(want.ID, was)
+		now.Nodes = union(want.Nodes, old.Nodes)
+		now.Links = union(want.Links, old.Links)
+		now.Shared = old.Shared
+		errs.add(d.remember(now))
 	}
-	for _, n := range p.Nodes {
-		errs = append(errs, d.makeNode(n, e, known))
+	for i := range p.Nodes {
+		errs.add(d.makeNode(&p.Nodes[i], e.Dev, &now, known))
 	}
 	for _, l := range p.Links {
-		errs = append(errs, d.makeLink(l, known))
+		errs.add(d.makeLink(l, known))
 	}
-	for _, path := range old.Links {
-		if !slices.Contains(want.Links, path) && !slices.Contains(want.Nodes, path) {
-			errs = append(errs, d.removeLink(path, old.Nodes))
-		}
+	d.removeOld(p, &want, &old, &errs)
+	if known && was != want.text() {
+		want.Shared = intersection(now.Shared, want.Nodes)
+		errs.add(d.remember(want))
 	}
-	for _, path := range append(old.Nodes, d.kernels(p)...) {
-		if !slices.Contains(want.Nodes, path) && !slices.Contains(want.Links, path) {
-			errs = append(errs, d.removeNode(path, e.Dev), d.unclaim(path, e.ID()))
-		}
-	}
-	errs = append(errs, d.remember(want, was))
-	return existed, errors.Join(errs...)
+	return known && (old.ID == "" || old.Devpath == e.Devpath), errors.Join(errs...)
 }
 
-// kernels returns the node that devtmpfs made under the device's own name where
-// p puts it elsewhere. Where p makes none at all it is the kernel's to keep.
-func (d *Dir) kernels(p *Plan) []string {
-	name := Name(p.Event)
-	for _, n := range p.Nodes {
-		if n.Path == name {
-			return nil
+// removeOld removes what the device had and p does not give it, and the node
+// that devtmpfs made under its own name where p puts it elsewhere.
+func (d *Dir) removeOld(p *Plan, want, old *Record, errs *faults) {
+	for _, path := range old.Links {
+		if !slices.Contains(want.Links, path) && !slices.Contains(want.Nodes, path) {
+			errs.add(d.removeLink(path, old.Nodes))
 		}
 	}
-	if len(p.Nodes) == 0 || !CleanPath(name) {
-		return nil
+	paths := old.Nodes
+	if name := Name(p.Event); len(want.Nodes) > 0 && want.Nodes[0] != name && CleanPath(name) {
+		paths = append(slices.Clip(paths), name)
 	}
-	return []string{name}
+	for _, path := range paths {
+		if !slices.Contains(want.Nodes, path) && !slices.Contains(want.Links, path) {
+			errs.add(d.removeNode(path, p.Event.Dev))
+			d.release(old, path)
+		}
+	}
 }
 
 func (d *Dir) clear(p *Plan) (existed bool, err error) {
 	e := p.Event
 	var r Record
-	if was := d.recall(e.ID()); was != "" && !e.Dev.IsZero() {
-		r, existed = parseRecord(e.ID(), was), true
-	} else if e.Dev.IsZero() {
+	if e.Dev.IsZero() {
 		r, existed = d.find(e.Devpath)
+	} else if was := d.recall(e.ID()); was != "" {
+		r, existed = parseRecord(e.ID(), was), true
 	}
 	dev := e.Dev
 	if dev.IsZero() {
@@ -114,16 +115,15 @@ func (d *Dir) clear(p *Plan) (existed bool, err error) {
 	}
 	want := recordOf(p)
 	nodes := union(r.Nodes, want.Nodes)
-	var errs []error
+	var errs faults
 	for _, path := range union(r.Links, want.Links) {
-		errs = append(errs, d.removeLink(path, nodes))
+		errs.add(d.removeLink(path, nodes))
 	}
 	for _, path := range nodes {
-		errs = append(errs, d.removeNode(path, dev), d.unclaim(path, dev.String()))
+		errs.add(d.removeNode(path, dev))
+		d.release(&r, path)
 	}
-	if existed {
-		errs = append(errs, d.forget(dev.String()))
-	}
+	d.forget(dev.String())
 	return existed, errors.Join(errs...)
 }
 
@@ -138,10 +138,21 @@ func union(a, b []string) []string {
 	return all
 }
 
-// makeNode makes n a node of e's device with its owner and mode, whatever stood
-// there, unless another device has the better claim. Known says that it was made before, so that a look comes before the attempt.
-func (d *Dir) makeNode(n Node, e *uevent.Event, known bool) error {
-	dev := e.Dev
+// intersection returns what of a is in b.
+func intersection(a, b []string) []string {
+	var both []string
+	for _, s := range a {
+		if slices.Contains(b, s) {
+			both = append(both, s)
+		}
+	}
+	return both
+}
+
+// makeNode makes n a node of dev with its owner and mode, whatever stood there,
+// unless another device has the better claim to the path. Known says that it was
+// made before, so that a look comes before the attempt.
+func (d *Dir) makeNode(n *Node, dev uevent.Dev, r *Record, known bool) error {
 	dir, err := d.parent(n.Path, true)
 	if err != nil {
 		return wrap("open the directory of", n.Path, err)
@@ -160,8 +171,8 @@ func (d *Dir) makeNode(n Node, e *uevent.Event, known bool) error {
 	case err != nil:
 		return wrap("stat", n.Path, err)
 	case !isNodeOf(&st, dev):
-		mine, err := d.contest(n.Path, e, &st)
-		if mine {
+		won, err := d.contest(n.Path, r, &st)
+		if won {
 			err = errors.Join(err, wrap("replace", n.Path, d.replace(dir, n, dev)))
 		}
 		return err
@@ -170,10 +181,11 @@ func (d *Dir) makeNode(n Node, e *uevent.Event, known bool) error {
 }
 
 // create makes the node where nothing stands: EEXIST otherwise. Root's is made
-// in place; another's is made where nobody can see it, and linked into place
-// when its owner is right, which watchers see as a creation.
-func (d *Dir) create(dir parent, n Node, dev uevent.Dev) error {
-	if n.UID == 0 && n.GID == 0 {
+// in place, with the right group from the first moment; another's is made where
+// nobody can see it, and linked into place when its owner is right, which
+// watchers see as a creation.
+func (d *Dir) create(dir parent, n *Node, dev uevent.Dev) error {
+	if n.UID == 0 && !dir.inherit && d.setGroup(int(n.GID)) {
 		return mknod(dir.fd, dir.name, n, dev)
 	}
 	return d.staged(func(at int, name string) error {
@@ -186,7 +198,7 @@ func (d *Dir) create(dir parent, n Node, dev uevent.Dev) error {
 }
 
 // replace puts the node in the place of what stands there, in one step.
-func (d *Dir) replace(dir parent, n Node, dev uevent.Dev) error {
+func (d *Dir) replace(dir parent, n *Node, dev uevent.Dev) error {
 	return d.staged(func(at int, name string) error {
 		return finished(at, name, n, dev)
 	}, func(at int, name string) error {
@@ -194,12 +206,12 @@ func (d *Dir) replace(dir parent, n Node, dev uevent.Dev) error {
 	})
 }
 
-func mknod(at int, name string, n Node, dev uevent.Dev) error {
+func mknod(at int, name string, n *Node, dev uevent.Dev) error {
 	return unix.Mknodat(at, name, fileType(dev)|n.Mode, int(unix.Mkdev(dev.Major, dev.Minor)))
 }
 
 // finished makes a node with owner and mode at a place that nobody sees.
-func finished(at int, name string, n Node, dev uevent.Dev) error {
+func finished(at int, name string, n *Node, dev uevent.Dev) error {
 	if err := mknod(at, name, n, dev); err != nil {
 		return err
 	}
@@ -216,6 +228,7 @@ func finished(at int, name string, n Node, dev uevent.Dev) error {
 // its place. What a crash left under that name is removed first. Without a
 // private directory the name lies in /dev itself.
 func (d *Dir) staged(prepare, place func(at int, name string) error) error {
+	d.setGroup(d.gid)
 	at, name := d.private, "staged"
 	if at == none {
 		at, name = d.fd, Private+"-staged"
@@ -236,7 +249,7 @@ func (d *Dir) staged(prepare, place func(at int, name string) error) error {
 
 // adjust gives a right node its owner and mode, in an order in which the mode is
 // never wider than both the one it had and the one it gets.
-func (d *Dir) adjust(dir parent, n Node, dev uevent.Dev, st *unix.Stat_t) error {
+func (d *Dir) adjust(dir parent, n *Node, dev uevent.Dev, st *unix.Stat_t) error {
 	mode := uint32(st.Mode) & 0o7777
 	if st.Uid == n.UID && st.Gid == n.GID && mode == n.Mode {
 		return nil
@@ -279,7 +292,7 @@ func (d *Dir) chmod(fd int, mode uint32) error {
 
 // renewed makes the node anew where its mode could not be changed for want of
 // both fchmodat2 and /proc.
-func (d *Dir) renewed(err error, dir parent, n Node, dev uevent.Dev) error {
+func (d *Dir) renewed(err error, dir parent, n *Node, dev uevent.Dev) error {
 	if err == unix.ENOENT || err == unix.ENOTDIR {
 		return d.replace(dir, n, dev)
 	}
@@ -294,6 +307,7 @@ func (d *Dir) makeLink(l Link, known bool) error {
 	}
 	defer dir.close()
 	text := Relative(l.Path, l.Target)
+	d.setGroup(d.gid)
 	if !known {
 		if err := unix.Symlinkat(text, dir.fd, dir.name); err != unix.EEXIST {
 			return wrap("symlink", l.Path, err)

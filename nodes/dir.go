@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -19,11 +20,13 @@ type Dir struct {
 	path    string
 	fd      int // /dev itself
 	private int // Private
-	record  int // the record's directory
-	claims  int // the lists of claimants; not there until two devices want one path
 	lock    int // the file that is locked
+	record  record
 	dev     uint64
 	ino     uint64
+	inherit bool // nodes made in it get its group, not ours
+	group   int  // the group that this thread makes files with
+	gid     int  // the process's own
 
 	freed []string // see Freed
 
@@ -33,7 +36,9 @@ type Dir struct {
 
 // Open opens the directory at path as /dev. It must exist.
 func Open(path string) (*Dir, error) {
-	d := &Dir{path: path, private: none, record: none, claims: none, lock: none}
+	d := &Dir{path: path, private: none, lock: none, record: record{fd: none}}
+	d.gid = unix.Getegid()
+	d.group = d.gid
 	return d, d.open()
 }
 
@@ -48,12 +53,14 @@ func (d *Dir) open() error {
 		return wrap("fstat", d.path, err)
 	}
 	d.fd, d.dev, d.ino = fd, uint64(st.Dev), st.Ino
+	d.inherit = st.Mode&unix.S_ISGID != 0
 	return nil
 }
 
 // Close lets go of all descriptors, and with them of the lock.
 func (d *Dir) Close() {
-	for _, fd := range []*int{&d.lock, &d.claims, &d.record, &d.private, &d.fd} {
+	d.record.close()
+	for _, fd := range []*int{&d.lock, &d.private, &d.fd} {
 		if *fd != none {
 			unix.Close(*fd)
 			*fd = none
@@ -70,7 +77,10 @@ func (d *Dir) Path() string { return d.path }
 //
 // An error means that there is no private directory to be had (a read-only or
 // foreign /dev): Apply works all the same, but alone, without lock and record.
+// Unlock is to be called in either case. The calling goroutine keeps its thread
+// until then.
 func (d *Dir) Lock() (renewed bool, err error) {
+	runtime.LockOSThread()
 	var st unix.Stat_t
 	if unix.Stat(d.path, &st) == nil && (uint64(st.Dev) != d.dev || st.Ino != d.ino) {
 		d.Close()
@@ -87,24 +97,36 @@ func (d *Dir) Lock() (renewed bool, err error) {
 	if err := retry(func() error { return unix.Flock(d.lock, unix.LOCK_EX) }); err != nil {
 		return renewed, wrap("flock", Private+"/lock", err)
 	}
-	if d.claims == none {
-		// Another process may have made it since.
-		d.claims, err = unix.Openat(d.private, "claims", ownFlags, 0)
-		if err != nil {
-			d.claims = none
-		}
+	if err := d.refresh(); err != nil {
+		d.record.close()
+		return renewed, wrap("read", Private+"/record", err)
 	}
 	return renewed, nil
 }
 
-// Unlock lets the next process have its turn.
-func (d *Dir) Unlock() {
+// Unlock writes what the record still lacks and lets the next process have its turn.
+func (d *Dir) Unlock() error {
+	err := d.flush()
+	d.setGroup(d.gid)
 	if d.lock != none {
 		unix.Flock(d.lock, unix.LOCK_UN)
 	}
+	runtime.UnlockOSThread()
+	return err
 }
 
-// openPrivate opens the private directory and what is in it, and makes what is
+// setGroup makes this thread make files with the group gid, and reports whether
+// it does. The process's own groups and capabilities stay as they are.
+func (d *Dir) setGroup(gid int) bool {
+	if d.group == gid {
+		return true
+	}
+	unix.Setfsgid(gid)
+	d.group, _ = unix.SetfsgidRetGid(-1) // it says what is, not what failed
+	return d.group == gid
+}
+
+// openPrivate opens the private directory and the lock, and makes what is
 // missing. It makes no writing system call where nothing is.
 func (d *Dir) openPrivate() error {
 	var err error
@@ -113,34 +135,33 @@ func (d *Dir) openPrivate() error {
 			return wrap("make", Private, err)
 		}
 	}
-	if d.record == none {
-		if d.record, err = ownDirectory(d.private, "record"); err != nil {
-			return wrap("make", Private+"/record", err)
-		}
-	}
-	const flags = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	fd, err := unix.Openat(d.private, "lock", flags, 0)
-	if err == unix.ENOENT {
-		fd, err = unix.Openat(d.private, "lock", flags|unix.O_CREAT, 0o600)
-	}
-	if err != nil {
-		return wrap("open", Private+"/lock", err)
-	}
-	d.lock = fd
-	return nil
+	d.lock, err = ownFile(d.private, "lock", unix.O_RDONLY)
+	return wrap("open", Private+"/lock", err)
 }
 
-const ownFlags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+// ownFile opens a file in the private directory, and makes it where it is missing.
+func ownFile(at int, name string, flags int) (int, error) {
+	flags |= unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err := unix.Openat(at, name, flags, 0)
+	if err == unix.ENOENT {
+		fd, err = unix.Openat(at, name, flags|unix.O_CREAT, 0o600)
+	}
+	if err != nil {
+		return none, err
+	}
+	return fd, nil
+}
 
 // ownDirectory opens a directory of ours that nobody else may enter, and makes
 // it where it is missing. A stranger's is refused: what it says would be obeyed.
 func ownDirectory(at int, name string) (int, error) {
-	fd, err := unix.Openat(at, name, ownFlags, 0)
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err := unix.Openat(at, name, flags, 0)
 	if err == unix.ENOENT {
 		if err = unix.Mkdirat(at, name, 0o700); err != nil && err != unix.EEXIST {
 			return none, err
 		}
-		fd, err = unix.Openat(at, name, ownFlags, 0)
+		fd, err = unix.Openat(at, name, flags, 0)
 	}
 	if err != nil {
 		return none, err
@@ -169,9 +190,10 @@ func (d *Dir) OpenPrivate() (int, error) {
 
 // parent is the open directory that a path's last part lies in.
 type parent struct {
-	fd   int
-	name string // the last part
-	own  bool   // fd is to be closed
+	fd      int
+	name    string // the last part
+	own     bool   // fd is to be closed
+	inherit bool   // files made in it get its group, not ours
 }
 
 func (p parent) close() {
@@ -185,7 +207,7 @@ func (p parent) close() {
 func (d *Dir) parent(path string, create bool) (parent, error) {
 	slash := strings.LastIndexByte(path, '/')
 	if slash < 0 {
-		return parent{fd: d.fd, name: path}, nil
+		return parent{fd: d.fd, name: path, inherit: d.inherit}, nil
 	}
 	dir, name := path[:slash], path[slash+1:]
 	fd, err := none, error(unix.ENOSYS)
@@ -199,14 +221,22 @@ func (d *Dir) parent(path string, create bool) (parent, error) {
 	if err == unix.ENOSYS || err == unix.ENOENT && create {
 		fd, err = d.walkTo(dir, create)
 	}
-	return parent{fd: fd, name: name, own: true}, err
+	if err != nil {
+		return parent{}, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return parent{}, err
+	}
+	return parent{fd: fd, name: name, own: true, inherit: st.Mode&unix.S_ISGID != 0}, nil
 }
 
 // walkTo opens dir a part at a time, which follows no link on any kernel.
 func (d *Dir) walkTo(dir string, create bool) (int, error) {
 	at := parent{fd: d.fd}
 	for part := range strings.SplitSeq(dir, "/") {
-		fd, err := openPart(at.fd, part, create)
+		fd, err := d.openPart(at.fd, part, create)
 		if err == nil {
 			err = d.sameDevice(fd)
 		}
@@ -219,12 +249,13 @@ func (d *Dir) walkTo(dir string, create bool) (int, error) {
 	return at.fd, nil
 }
 
-func openPart(at int, part string, create bool) (int, error) {
+func (d *Dir) openPart(at int, part string, create bool) (int, error) {
 	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Openat(at, part, flags, 0)
 	if err != unix.ENOENT || !create {
 		return fd, err
 	}
+	d.setGroup(d.gid)
 	if err = unix.Mkdirat(at, part, 0o755); err != nil && err != unix.EEXIST {
 		return none, err
 	}

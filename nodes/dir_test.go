@@ -18,7 +18,7 @@ func TestOpenMissing(t *testing.T) {
 	if !errors.Is(err, unix.ENOENT) {
 		t.Errorf("error %v, want ENOENT", err)
 	}
-	for name, fd := range map[string]int{"fd": d.fd, "private": d.private, "record": d.record, "lock": d.lock} {
+	for name, fd := range map[string]int{"fd": d.fd, "private": d.private, "record": d.record.fd, "lock": d.lock} {
 		if fd != none {
 			t.Errorf("%s is %d, which Close would close", name, fd)
 		}

@@ -9,17 +9,15 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// Record is what was made for one device. It is kept as a symbolic link in
-// /dev/.devspool/record, named by the device's ID (see uevent.Event.ID), whose
-// text lists words such as devpath=/devices/virtual/mem/null and node=null. One
-// system call reads it, one writes it whole or not at all, and ls -l shows it.
+// Record is what was made for one device.
 type Record struct {
-	ID        string
+	ID        string // the device's, see uevent.Event.ID
 	Devpath   string
 	Subsystem string
 	Devname   string
 	Nodes     []string // paths below /dev
 	Links     []string // paths below /dev, each leading to one of Nodes
+	Shared    []string // those of Nodes that another device wants too
 }
 
 // recordOf returns the record that p leads to.
@@ -44,7 +42,7 @@ func (r Record) Dev() uevent.Dev {
 	return uevent.Dev{Block: r.ID[0] == 'b', Major: major, Minor: minor}
 }
 
-// text writes the record as its link's text.
+// text writes the words of the record's line.
 func (r Record) text() string {
 	var b strings.Builder
 	word := func(key, value string) {
@@ -60,6 +58,9 @@ func (r Record) text() string {
 	}
 	for _, l := range r.Links {
 		word("link", l)
+	}
+	for _, n := range r.Shared {
+		word("shared", n)
 	}
 	return strings.TrimPrefix(b.String(), " ")
 }
@@ -81,6 +82,8 @@ func parseRecord(id, text string) Record {
 			r.Nodes = append(r.Nodes, value)
 		case "link":
 			r.Links = append(r.Links, value)
+		case "shared":
+			r.Shared = append(r.Shared, value)
 		}
 	}
 	return r
@@ -122,85 +125,198 @@ func unescape(s string) string {
 	return b.String()
 }
 
-// recall reads the text of the record of id; "" where there is none.
-func (d *Dir) recall(id string) string {
-	if d.record == none {
-		return ""
-	}
-	text, _ := readLink(d.record, id)
-	return text
+// record is the record of what was made: a file in the private directory that
+// grows by a line for each change. A line is the device's ID and words such as
+// devpath=/devices/virtual/mem/null and node=null; an ID alone says that the
+// device has nothing any more. The last line of an ID counts.
+//
+// What is to be made stands there before it is made, so a crash at any moment
+// leaves nothing behind that nobody knows of.
+type record struct {
+	fd    int
+	known int64             // how much of the file was read or written by us
+	text  map[string]string // by ID: the words of its last line
+	live  int64             // bytes that the last lines of all devices take
+	later []byte            // lines that can wait for the end of the turn
 }
 
-// remember writes r, whole or not at all. was is what recall said.
-func (d *Dir) remember(r Record, was string) error {
+// recall returns the words of the device's line; "" where there is none.
+func (d *Dir) recall(id string) string { return d.record.text[id] }
+
+// remember writes r before what it tells of is made.
+func (d *Dir) remember(r Record) error {
 	text := r.text()
-	if d.record == none || text == was {
+	if d.record.fd == none || text == d.record.text[r.ID] {
 		return nil
 	}
-	if was == "" {
-		err := unix.Symlinkat(text, d.record, r.ID)
-		if err != unix.EEXIST {
-			return wrap("symlink", Private+"/record/"+r.ID, err)
+	d.record.set(r.ID, text)
+	return wrap("write", Private+"/record", d.record.write(r.ID+" "+text+"\n"))
+}
+
+// forget notes that the device has nothing any more, after it was removed.
+func (d *Dir) forget(id string) {
+	if d.record.fd != none && d.record.text[id] != "" {
+		d.record.set(id, "")
+		d.record.later = append(d.record.later, id+"\n"...)
+	}
+}
+
+// set takes in one line.
+func (r *record) set(id, text string) {
+	if was := r.text[id]; was != "" {
+		r.live -= lineSize(id, was)
+	}
+	if text == "" {
+		delete(r.text, id)
+		return
+	}
+	r.text[id] = text
+	r.live += lineSize(id, text)
+}
+
+func lineSize(id, text string) int64 { return int64(len(id) + len(text) + 2) }
+
+// write appends lines, whole or not at all.
+func (r *record) write(lines string) error {
+	n, err := unix.Write(r.fd, []byte(lines))
+	if err == nil && n < len(lines) {
+		err = unix.ENOSPC
+	}
+	if err != nil {
+		unix.Ftruncate(r.fd, r.known)
+		return err
+	}
+	r.known += int64(n)
+	return nil
+}
+
+// refresh takes in what other processes wrote since the last turn.
+func (d *Dir) refresh() error {
+	r := &d.record
+	var st unix.Stat_t
+	if r.fd != none {
+		if err := unix.Fstat(r.fd, &st); err != nil {
+			return err
+		}
+		if st.Nlink > 0 && st.Size == r.known {
+			return nil
 		}
 	}
-	return wrap("rename", Private+"/record/"+r.ID, d.staged(func(at int, name string) error {
-		return unix.Symlinkat(text, at, name)
-	}, func(at int, name string) error {
-		return unix.Renameat(at, name, d.record, r.ID)
-	}))
+	if r.fd == none || st.Nlink == 0 || st.Size < r.known {
+		if err := d.openRecord(); err != nil {
+			return err
+		}
+	}
+	return r.load()
 }
 
-// forget removes the record of id.
-func (d *Dir) forget(id string) error {
-	if d.record == none {
-		return nil
+// openRecord opens the file, which may have been written anew since.
+func (d *Dir) openRecord() error {
+	fd, err := ownFile(d.private, "record", unix.O_RDWR|unix.O_APPEND)
+	if err != nil {
+		return err
 	}
-	if err := unix.Unlinkat(d.record, id, 0); err != nil && err != unix.ENOENT {
-		return wrap("unlink", Private+"/record/"+id, err)
+	d.record.close()
+	d.record = record{fd: fd, text: map[string]string{}}
+	return nil
+}
+
+func (r *record) close() {
+	if r.fd != none {
+		unix.Close(r.fd)
+	}
+	*r = record{fd: none}
+}
+
+// load reads from what is known to the end. What a crash left of a line is cut off.
+func (r *record) load() error {
+	var text []byte
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := unix.Pread(r.fd, buf, r.known+int64(len(text)))
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			break
+		}
+		text = append(text, buf[:n]...)
+	}
+	rest := string(text)
+	for {
+		line, after, whole := strings.Cut(rest, "\n")
+		if !whole {
+			break
+		}
+		id, words, _ := strings.Cut(line, " ")
+		r.set(id, words)
+		r.known += int64(len(line)) + 1
+		rest = after
+	}
+	if rest != "" {
+		return unix.Ftruncate(r.fd, r.known)
 	}
 	return nil
 }
 
-// Records returns all records, in no order. The lock must be held.
-func (d *Dir) Records() ([]Record, error) {
-	if d.record == none {
-		return nil, nil
+// flush writes what could wait, and the whole file anew where most of it is old.
+func (d *Dir) flush() error {
+	r := &d.record
+	if r.fd == none {
+		return nil
 	}
-	names, err := list(d.record)
-	var all []Record
-	for _, id := range names {
-		if text, err := readLink(d.record, id); err == nil {
-			all = append(all, parseRecord(id, text))
+	if len(r.later) > 0 {
+		lines := string(r.later)
+		r.later = r.later[:0]
+		if err := r.write(lines); err != nil {
+			return wrap("write", Private+"/record", err)
 		}
 	}
-	return all, wrap("read", Private+"/record", err)
+	const slack = 64 << 10
+	if r.known <= 2*r.live+slack {
+		return nil
+	}
+	return wrap("rename", Private+"/record", d.compact())
+}
+
+// compact writes the file anew.
+func (d *Dir) compact() error {
+	var all []byte
+	for id, text := range d.record.text {
+		all = append(all, id+" "+text+"\n"...)
+	}
+	return d.staged(func(at int, name string) error {
+		fd, err := unix.Openat(at, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		if n, err := unix.Write(fd, all); err != nil || n < len(all) {
+			return unix.ENOSPC
+		}
+		return nil
+	}, func(at int, name string) error {
+		return unix.Renameat(at, name, d.private, "record")
+	})
+}
+
+// Records returns all records, in no order. The lock must be held.
+func (d *Dir) Records() []Record {
+	all := make([]Record, 0, len(d.record.text))
+	for id, text := range d.record.text {
+		all = append(all, parseRecord(id, text))
+	}
+	return all
 }
 
 // find returns the record of the device with this devpath.
 func (d *Dir) find(devpath string) (Record, bool) {
-	all, _ := d.Records()
-	for _, r := range all {
-		if r.Devpath == devpath {
+	for id, text := range d.record.text {
+		if r := parseRecord(id, text); r.Devpath == devpath {
 			return r, true
 		}
 	}
 	return Record{}, false
-}
-
-// list returns the names in an open directory.
-func list(fd int) ([]string, error) {
-	if _, err := unix.Seek(fd, 0, 0); err != nil {
-		return nil, err
-	}
-	var names []string
-	buf := make([]byte, 16<<10)
-	for {
-		n, err := unix.ReadDirent(fd, buf)
-		if n <= 0 || err != nil {
-			return names, err
-		}
-		_, _, names = unix.ParseDirent(buf[:n], -1, names)
-	}
 }
 
 // readLink returns the text of a symbolic link, as long as Linux lets it be.

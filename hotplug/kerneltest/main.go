@@ -51,13 +51,6 @@ func Main(m *testing.M) int {
 	return code
 }
 
-func failIfAll() int {
-	if os.Getenv(testAll) == "1" {
-		return 1
-	}
-	return 0
-}
-
 // Cannot ends a test that this machine cannot run: a loud skip, or a failure where
 // DEVSPOOL_TEST_ALL=1 says that everything must be tested.
 func Cannot(tb testing.TB, format string, args ...any) {

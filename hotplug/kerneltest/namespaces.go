@@ -24,8 +24,7 @@ import (
 func MainInNamespaces(m *testing.M, flags Flags) int {
 	if os.Getenv(jailed) != "" {
 		if err := flags.furnish(); err != nil {
-			fmt.Fprintln(os.Stderr, "NOT TESTED:", err)
-			return failIfAll()
+			return refused(err)
 		}
 		return Main(m)
 	}
@@ -41,8 +40,16 @@ func MainInNamespaces(m *testing.M, flags Flags) int {
 	case errors.As(err, &exit):
 		return max(1, exit.ExitCode())
 	}
+	return refused(err)
+}
+
+// refused tells why a package's tests cannot run, and returns the exit code for it.
+func refused(err error) int {
 	fmt.Fprintln(os.Stderr, "NOT TESTED: new namespaces:", err)
-	return failIfAll()
+	if !cannot(err) || os.Getenv(testAll) == "1" {
+		return 1
+	}
+	return 0
 }
 
 // Flags says which namespaces a test wants besides its own mounts.
@@ -130,8 +137,11 @@ func MakeBaseNodes(dir string) error {
 func InNamespaces(tb testing.TB, flags Flags) bool {
 	tb.Helper()
 	if os.Getenv(jailed) == tb.Name() {
-		if err := flags.furnish(); err != nil {
+		switch err := flags.furnish(); {
+		case cannot(err):
 			Cannot(tb, "%v", err)
+		case err != nil:
+			tb.Fatal(err)
 		}
 		return true
 	}
@@ -139,7 +149,7 @@ func InNamespaces(tb testing.TB, flags Flags) bool {
 		tb.Fatal("InNamespaces is for tests, not for their subtests")
 	}
 	out, err := reexec(tb, flags)
-	if err != nil && errors.Is(err, errCannotStart) {
+	if cannot(err) {
 		Cannot(tb, "new namespaces: %v", err)
 	}
 	gatherNotes(out)
@@ -154,7 +164,20 @@ func InNamespaces(tb testing.TB, flags Flags) bool {
 	return false
 }
 
-var errCannotStart = errors.New("cannot start")
+// cannot reports whether err is one of those that mean that this machine, or this
+// user, cannot have namespaces, mounts or device nodes. Any other is a failure.
+func cannot(err error) bool {
+	for _, errno := range []error{
+		unix.EPERM, unix.EACCES, unix.EROFS, // not root, or not root enough
+		unix.ENOSYS, unix.EINVAL, unix.ENODEV, // the kernel was built without
+		unix.ENOSPC, unix.EUSERS, // the limit in /proc/sys/user is reached
+	} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
 
 // reexec runs one test of this binary again and returns its output.
 func reexec(tb testing.TB, flags Flags) ([]byte, error) {
@@ -179,7 +202,7 @@ func reexec(tb testing.TB, flags Flags) ([]byte, error) {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
-		return nil, errors.Join(errCannotStart, err)
+		return nil, err
 	}
 	err := cmd.Wait()
 	return out.Bytes(), err

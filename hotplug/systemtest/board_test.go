@@ -449,7 +449,7 @@ func terminal(n int) kerneltest.Device {
 	}
 }
 
-// event returns the n-th of many input devices, which have nested names.
+// input returns the n-th of many input devices, which have nested names.
 func input(n int) kerneltest.Device {
 	name := "event" + strconv.Itoa(n)
 	return kerneltest.Device{

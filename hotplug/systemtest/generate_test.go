@@ -59,8 +59,7 @@ var mends = []struct{ what, here string }{
 // that most rules match something.
 var deviceNames = []struct {
 	stem, subsystem, dir string
-	block, nested, bang  bool
-	number               bool
+	block, number        bool
 }{
 	{stem: "sd", subsystem: "block", block: true},
 	{stem: "loop", subsystem: "block", block: true, number: true},

@@ -101,7 +101,7 @@ func TestRootLink(t *testing.T) {
 	}
 }
 
-// TestRenamedInterface follows DEVPATH_OLD: what was recorded under the old name goes.
+// TestMovedDevice has a device take its node along to another devpath.
 func TestMovedDevice(t *testing.T) {
 	t.Parallel()
 	if !jailed(t) {

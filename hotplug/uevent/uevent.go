@@ -187,16 +187,19 @@ func FromSysfs(action, devpath, subsystem, text string, dev Dev) (*Event, error)
 		default:
 			head = false
 		}
-		if _, said := e.Get(key); !said {
-			e.add(line)
-		}
+		e.add(line)
 	}
 	return e.read()
 }
 
-// add appends one KEY=VALUE; a string without a key says nothing and is left out.
+// add appends one KEY=VALUE. A string without a key says nothing, and of two
+// with the same key the first counts.
 func (e *Event) add(kv string) {
-	if strings.IndexByte(kv, '=') > 0 {
+	equals := strings.IndexByte(kv, '=')
+	if equals <= 0 {
+		return
+	}
+	if _, said := e.Get(kv[:equals]); !said {
 		e.Env = append(e.Env, kv)
 	}
 }
@@ -217,7 +220,7 @@ func (e *Event) Set(key, value string) error {
 	return err
 }
 
-// read fills the fields from Env. The first of two equal keys counts.
+// read fills the fields from Env.
 func (e *Event) read() (*Event, error) {
 	*e = Event{Env: e.Env}
 	var major, minor string
@@ -225,21 +228,19 @@ func (e *Event) read() (*Event, error) {
 		key, value, _ := strings.Cut(kv, "=")
 		switch key {
 		case "ACTION":
-			first(&e.Action, value)
+			e.Action = value
 		case "DEVPATH":
-			first(&e.Devpath, value)
+			e.Devpath = value
 		case "SUBSYSTEM":
-			first(&e.Subsystem, value)
+			e.Subsystem = value
 		case "DEVNAME":
-			first(&e.Devname, strings.TrimPrefix(value, "/dev/"))
+			e.Devname = strings.TrimPrefix(value, "/dev/")
 		case "MAJOR":
-			first(&major, value)
+			major = value
 		case "MINOR":
-			first(&minor, value)
+			minor = value
 		case "SEQNUM":
-			if n, err := strconv.ParseUint(value, 10, 64); err == nil && e.Seqnum == 0 {
-				e.Seqnum = n
-			}
+			e.Seqnum, _ = strconv.ParseUint(value, 10, 64) // 0 where it is no number
 		}
 	}
 	if e.Action == "" || !cleanDevpath(e.Devpath) {
@@ -249,12 +250,6 @@ func (e *Event) read() (*Event, error) {
 		e.Dev = Dev{Block: e.isBlock(), Major: a, Minor: b}
 	}
 	return e, nil
-}
-
-func first(field *string, value string) {
-	if *field == "" {
-		*field = value
-	}
 }
 
 // isBlock tells block from character devices as mdev does: old kernels name no

@@ -140,13 +140,11 @@ func TestMonitor(t *testing.T) {
 	here, there := net.Pipe()
 	defer here.Close()
 	go qemuSays(there,
-		`P": {}}`, // what is left of the greeting
+		`P": {}}|{"return": {}}`, // what is left of the greeting comes first
 		`{"return": {}}`,
-		`{"return": {}}`,
-		`{"event": "DEVICE_DELETED", "data": {"path": "/x"}}`,
-		`{"return": {}}`,
-		`{"event": "DEVICE_DELETED", "data": {"device": "other"}}`,
-		`{"event": "DEVICE_DELETED", "data": {"device": "stick", "path": "/y"}}`,
+		`{"event": "DEVICE_DELETED", "data": {"path": "/x"}}|{"return": {}}|`+
+			`{"event": "DEVICE_DELETED", "data": {"device": "other"}}|`+
+			`{"event": "DEVICE_DELETED", "data": {"device": "stick", "path": "/y"}}`,
 		`{"error": {"class": "DeviceNotFound", "desc": "no stick"}}`)
 	m, err := NewMonitor(here)
 	if err != nil {
@@ -166,16 +164,17 @@ func TestMonitor(t *testing.T) {
 	}
 }
 
-// qemuSays answers each command with the lines up to and with an answer.
-func qemuSays(conn net.Conn, lines ...string) {
+// qemuSays answers one command after the other, each with the lines between bars,
+// and then hangs up.
+func qemuSays(conn net.Conn, answers ...string) {
 	defer conn.Close()
 	commands := bufio.NewScanner(conn)
-	for len(lines) > 0 && commands.Scan() {
-		for answered := false; !answered || len(lines) > 0 && strings.Contains(lines[0], `"other"`); lines = lines[1:] {
-			answered = answered || strings.HasPrefix(lines[0], `{"return"`) || strings.HasPrefix(lines[0], `{"error"`)
-			if _, err := io.WriteString(conn, lines[0]+"\r\n"); err != nil {
-				return
-			}
+	for _, answer := range answers {
+		if !commands.Scan() {
+			return
+		}
+		if _, err := io.WriteString(conn, strings.ReplaceAll(answer, "|", "\r\n")+"\r\n"); err != nil {
+			return
 		}
 	}
 }

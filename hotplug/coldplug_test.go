@@ -1,0 +1,168 @@
+package hotplug
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"devspool/hotplug/uevent"
+	"devspool/nodes"
+)
+
+// coldplug scans, and returns when all is done.
+func (b *board) coldplug() {
+	b.t.Helper()
+	within(b.t, "the coldplug", func() {
+		Coldplug(b.Road)
+		b.Drain()
+	})
+	b.rested()
+}
+
+func TestColdplug(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "sd.* 0:0 640 >disk/\neth0 0:0 660 @echo $MDEV $INTERFACE $ACTION >>TMP/said\n")
+	b.sys = newMachine(t)
+	b.Sys = b.sys.Sysfs
+	b.coldplug()
+	b.wantNode("disk/sda", "b8:0 0640")
+	b.wantNode("disk/sda1", "b8:1 0640")
+	b.wantNode("sda1", "-> disk/sda1")
+	b.wantNode("tty0", "c4:0 0620")
+	b.wantNode("null", "") // an input device forged it
+	if got := b.said("said"); !slices.Equal(got, []string{"eth0 eth0 add"}) {
+		t.Errorf("the command says %q", got)
+	}
+
+	b.sys.remove("/devices/pci0/block/sda/sda1")
+	b.sys.remove("/devices/virtual/tty/tty0")
+	b.sys.add("/devices/virtual/tty/tty1", "tty", "4:1", "DEVNAME=tty1")
+	b.coldplug()
+	b.wantNode("disk/sda", "b8:0 0640")
+	b.wantNode("disk/sda1", "")
+	b.wantNode("sda1", "")
+	b.wantNode("tty0", "")
+	b.wantNode("tty1", "c4:1 0660")
+	if b.Failed() {
+		t.Errorf("failed:\n%s", strings.Join(b.log.lines(), "\n"))
+	}
+}
+
+// TestColdplugUnnumbered shows that devices without numbers are looked at only
+// where a rule could care for them.
+func TestColdplugUnnumbered(t *testing.T) {
+	for _, c := range []struct {
+		config string
+		want   []string
+	}{
+		{"sda 0:0 660\n", []string{"sda", "sda1", "tty0"}},
+		{"$MODALIAS=.* 0:0 660 @true\n", []string{"sda", "sda1", "eth0", "1-1:1.0", "input5", "tty0"}},
+	} {
+		b := newBoard(t, c.config)
+		b.Sys, b.Dev = newMachine(t).Sysfs, nil
+		var got []string
+		b.Done = func(e *uevent.Event, _ *nodes.Plan) { got = append(got, e.Sysname()) }
+		b.coldplug()
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%q: events for %q, want %q", c.config, got, c.want)
+		}
+	}
+}
+
+// TestDeparted shows for which devices on record a coldplug makes a remove event,
+// and in which order.
+func TestDeparted(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "-if_exists=mask;.* 0:0 660 @true\n")
+	b.sys = newMachine(t)
+	b.Sys = b.sys.Sysfs
+	b.coldplug()
+	b.sys.remove("/devices/pci0/block/sda/sda1")
+	b.sys.remove("/devices/pci0/block/sda")
+	b.sys.remove("/devices/pci0/net/eth0")
+	// The same place, another device.
+	b.sys.remove("/devices/virtual/tty/tty0")
+	b.sys.add("/devices/virtual/tty/tty0", "tty", "4:64", "DEVNAME=tty0")
+	for _, all := range []bool{true, false} {
+		var got []string
+		for _, e := range departed(b.Road, b.sys.scan(all)) {
+			got = append(got, fmt.Sprint(e.Action, " ", e.Devpath, " ", e.ID(), " ", e.Devname))
+		}
+		want := []string{
+			"remove /devices/virtual/tty/tty0 c4:0 tty0",
+			"remove /devices/pci0/net/eth0 +net:eth0 ",
+			"remove /devices/pci0/block/sda/sda1 b8:1 sda1",
+			"remove /devices/pci0/block/sda b8:0 sda",
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("scan(%v): departed are\n\t%s\nwant\n\t%s", all, strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+		}
+	}
+	b.coldplug()
+	b.wantNode("sda", "")
+	b.wantNode("tty0", "c4:64 0660")
+	if events := departed(b.Road, b.sys.scan(true)); len(events) > 0 {
+		t.Errorf("after a coldplug departed are %v", events)
+	}
+}
+
+// TestColdplugAtRest shows that a coldplug of a /dev that is right writes nothing.
+func TestColdplugAtRest(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "sda 0:0 640 >disk/\nsda1 7:6 640\n")
+	b.sys = newMachine(t)
+	b.Sys = b.sys.Sysfs
+	b.coldplug()
+	before := times(t, b.dir)
+	b.coldplug()
+	if after := times(t, b.dir); !slices.Equal(after, before) {
+		t.Errorf("/dev was written:\n\t%s\nbecame\n\t%s", strings.Join(before, "\n\t"), strings.Join(after, "\n\t"))
+	}
+}
+
+// times lists all that is in a directory with what changes where it is written.
+func times(t *testing.T, dir string) []string {
+	t.Helper()
+	var all []string
+	must(t, filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+		if err == nil {
+			all = append(all, fmt.Sprint(path, " ", info.Mode(), " ", info.ModTime().UnixNano()))
+		}
+		return err
+	}))
+	return all
+}
+
+// TestColdplugNoSysfs shows that without sysfs nothing is taken for gone.
+func TestColdplugNoSysfs(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	b.coldplug()
+	must(t, os.Rename(b.sys.path("/devices"), b.sys.path("/away")))
+	b.coldplug()
+	b.wantNode("sda", "b8:0 0660")
+	b.log.want("error: no sysfs at", "mount -t sysfs")
+	if !b.Failed() {
+		t.Error("it did not fail")
+	}
+}
+
+// TestColdplugMany takes more devices than one batch holds, each with a command.
+func TestColdplugMany(t *testing.T) {
+	needRoot(t)
+	const many = 3*batch + 7
+	b := newBoard(t, "tty.* 0:0 660 @true\n")
+	for i := range many {
+		b.sys.add(fmt.Sprintf("/devices/virtual/tty/tty%d", i), "tty", fmt.Sprint("4:", i), fmt.Sprint("DEVNAME=tty", i))
+	}
+	done := 0
+	b.Done = func(*uevent.Event, *nodes.Plan) { done++ }
+	b.coldplug()
+	if done != many {
+		t.Errorf("%d events came to their end, want %d", done, many)
+	}
+}

@@ -1,0 +1,131 @@
+package hotplug
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"devspool/hotplug/uevent"
+)
+
+// firmwareBoard has a device that asks for a.bin, with stand-ins for the files in
+// which its driver takes it.
+func firmwareBoard(t *testing.T) (b *board, device string) {
+	t.Helper()
+	b = newBoard(t, "")
+	b.sys.add("/devices/wifi/firmware/a", "firmware", "", "FIRMWARE=sub/a.bin", "ASYNC=1")
+	device = b.sys.path("/devices/wifi/firmware/a")
+	writeFile(t, device+"/loading", "")
+	writeFile(t, device+"/data", "")
+	return b, device
+}
+
+func TestFirmware(t *testing.T) {
+	big := strings.Repeat("0123456789abcdef", 20_000)
+	release := filepath.Base(newBoard(t, "").firmwarePaths()[2])
+	for _, c := range []struct {
+		name    string
+		files   map[string]string // below the directory of firmware
+		loading string            // all that was written, one after the other
+		data    string
+		log     []string
+	}{
+		{"one", map[string]string{"sub/a.bin": "image"}, "10", "image", []string{"info: firmware", "sub/a.bin"}},
+		{"longer than a buffer", map[string]string{"sub/a.bin": big}, "10", big, []string{"info: firmware"}},
+		{"empty", map[string]string{"sub/a.bin": ""}, "10", "", []string{"info: firmware"}},
+		{"none", nil, "-1", "", []string{"error: firmware", "sub/a.bin: not in"}},
+		{"another", map[string]string{"a.bin": "x"}, "-1", "", []string{"error: firmware"}},
+		{"a directory", map[string]string{"sub/a.bin/x": ""}, "-1", "", []string{"error: firmware"}},
+		{"that of the kernel's release first", map[string]string{"sub/a.bin": "all", release + "/sub/a.bin": "release"}, "10", "release", []string{release}},
+		{"updates before all", map[string]string{"sub/a.bin": "all", release + "/sub/a.bin": "release", "updates/sub/a.bin": "update"}, "10", "update", []string{"updates"}},
+		{"updates of the release before those", map[string]string{"updates/sub/a.bin": "update", "updates/" + release + "/sub/a.bin": "both"}, "10", "both", []string{"updates/" + release}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b, device := firmwareBoard(t)
+			for name, text := range c.files {
+				writeFile(t, filepath.Join(b.Firmware, name), text)
+			}
+			b.run(b.sys.event("add", "/devices/wifi/firmware/a"))
+			if got := contents(t, device+"/loading"); got != c.loading {
+				t.Errorf("loading got %q, want %q", got, c.loading)
+			}
+			if got := contents(t, device+"/data"); !bytes.Equal([]byte(got), []byte(c.data)) {
+				t.Errorf("data got %d bytes, want %d", len(got), len(c.data))
+			}
+			b.log.want(c.log...)
+		})
+	}
+}
+
+// TestFirmwareMissing shows that a firmware that nobody has fails the event, as
+// anything else that could not be done.
+func TestFirmwareMissing(t *testing.T) {
+	b, _ := firmwareBoard(t)
+	b.run(b.sys.event("add", "/devices/wifi/firmware/a"))
+	if !b.Failed() {
+		t.Error("it did not fail")
+	}
+}
+
+// TestFirmwareActions shows that only an add asks for firmware.
+func TestFirmwareActions(t *testing.T) {
+	b, device := firmwareBoard(t)
+	for _, action := range []string{uevent.Change, uevent.Bind, uevent.Remove} {
+		b.run(b.sys.event(action, "/devices/wifi/firmware/a"))
+	}
+	if got := contents(t, device+"/loading"); got != "" {
+		t.Errorf("loading got %q", got)
+	}
+}
+
+// TestFirmwareNames shows that a name cannot lead out of the directory.
+func TestFirmwareNames(t *testing.T) {
+	for _, name := range []string{"../secret", "/etc/passwd", "a/../../secret", "a//b", "", "."} {
+		b := newBoard(t, "")
+		writeFile(t, filepath.Join(b.tmp, "secret"), "x")
+		b.sys.add("/devices/f", "firmware", "")
+		writeFile(t, b.sys.path("/devices/f/loading"), "")
+		writeFile(t, b.sys.path("/devices/f/data"), "")
+		b.run(newEvent(t, "ACTION=add", "DEVPATH=/devices/f", "SUBSYSTEM=firmware", "FIRMWARE="+name))
+		if got := contents(t, b.sys.path("/devices/f/data")); got != "" {
+			t.Errorf("%q: data got %q", name, got)
+		}
+		if !b.Failed() {
+			t.Errorf("%q: it did not fail", name)
+		}
+	}
+}
+
+// TestFirmwareLate is about a driver whose files appear after its event.
+func TestFirmwareLate(t *testing.T) {
+	b, device := firmwareBoard(t)
+	writeFile(t, filepath.Join(b.Firmware, "sub/a.bin"), "image")
+	must(t, os.Rename(device+"/loading", device+"/hidden"))
+	b.Run([]*uevent.Event{b.sys.event("add", "/devices/wifi/firmware/a")})
+	if b.Idle() {
+		t.Error("the event is at its end")
+	}
+	time.AfterFunc(60*time.Millisecond, func() { os.Rename(device+"/hidden", device+"/loading") })
+	within(t, "the firmware", b.Drain)
+	if got := contents(t, device+"/data"); got != "image" {
+		t.Errorf("data got %q", got)
+	}
+	b.rested()
+}
+
+// TestFirmwareBeside shows that who waits for firmware keeps nobody else waiting.
+func TestFirmwareBeside(t *testing.T) {
+	needRoot(t)
+	b, device := firmwareBoard(t)
+	writeFile(t, filepath.Join(b.Firmware, "sub/a.bin"), "image")
+	must(t, os.Rename(device+"/loading", device+"/hidden"))
+	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	b.Run([]*uevent.Event{b.sys.event("add", "/devices/wifi/firmware/a"), b.sys.event("add", "/devices/block/sda")})
+	b.wantNode("sda", "b8:0 0660")
+	must(t, os.Rename(device+"/hidden", device+"/loading"))
+	within(t, "the firmware", b.Drain)
+	b.rested()
+}

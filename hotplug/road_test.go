@@ -1,0 +1,416 @@
+package hotplug
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"devspool/hotplug/uevent"
+	"devspool/nodes"
+)
+
+// TestRunNodes takes events without commands to their end.
+func TestRunNodes(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "sda 0:0 640 >disk/\n")
+	var ended []string
+	b.Done = func(e *uevent.Event, p *nodes.Plan) {
+		ended = append(ended, fmt.Sprint(e.Action, " ", e.Sysname(), " ", p != nil))
+	}
+	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	b.sys.add("/devices/block/sda/sda1", "block", "8:1", "DEVNAME=sda1")
+	b.run(b.sys.event("add", "/devices/block/sda"), b.sys.event("add", "/devices/block/sda/sda1"), b.sys.event("change", "/devices/block/sda"))
+	b.wantNode("disk/sda", "b8:0 0640")
+	b.wantNode("sda", "-> disk/sda")
+	b.wantNode("sda1", "b8:1 0660")
+	remove := b.sys.event("remove", "/devices/block/sda/sda1")
+	b.run(remove) // the device is still there
+	b.wantNode("sda1", "b8:1 0660")
+	b.sys.remove("/devices/block/sda/sda1")
+	b.run(remove)
+	b.wantNode("sda1", "")
+	add := b.sys.event("add", "/devices/block/sda")
+	remove = b.sys.event("remove", "/devices/block/sda")
+	b.sys.remove("/devices/block/sda")
+	b.run(remove)
+	b.wantNode("sda", "")
+	b.wantNode("disk", "")
+	b.run(add) // the device has gone
+	b.wantNode("sda", "")
+	want := []string{"add sda true", "add sda1 true", "change sda true", "remove sda1 false", "remove sda1 true", "remove sda true", "add sda false"}
+	if !slices.Equal(ended, want) {
+		t.Errorf("at their end were %q, want %q", ended, want)
+	}
+	if b.Failed() {
+		t.Errorf("failed:\n%s", strings.Join(b.log.lines(), "\n"))
+	}
+}
+
+// TestRunWithoutSysfs shows that in an early boot the event alone decides.
+func TestRunWithoutSysfs(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	b.Sys = Sysfs(filepath.Join(b.tmp, "nothing"))
+	env := []string{"ACTION=add", "DEVPATH=/devices/virtual/mem/null", "SUBSYSTEM=mem", "MAJOR=1", "MINOR=3", "DEVNAME=null", "DEVMODE=0666"}
+	b.run(newEvent(t, env...))
+	b.wantNode("null", "c1:3 0666")
+	env[0] = "ACTION=remove"
+	b.run(newEvent(t, env...))
+	b.wantNode("null", "")
+}
+
+// TestCommandOrder shows when commands run: after the node of an add is there,
+// before that of a remove goes, and those of one event one after the other.
+func TestCommandOrder(t *testing.T) {
+	needRoot(t)
+	look := `test -b sda && echo %s yes >>TMP/said || echo %s no >>TMP/said`
+	rule := func(when, what string) string { return "-sda 0:0 660 " + when + fmt.Sprintf(look, what, what) + "\n" }
+	b := newBoard(t, rule("@", "add")+rule("*", "always")+rule("$", "remove"))
+	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	add, remove := b.sys.event("add", "/devices/block/sda"), b.sys.event("remove", "/devices/block/sda")
+	b.run(add)
+	b.sys.remove("/devices/block/sda")
+	b.run(remove)
+	want := []string{"add yes", "always yes", "always yes", "remove yes"}
+	if got := b.said("said"); !slices.Equal(got, want) {
+		t.Errorf("the commands say %q, want %q", got, want)
+	}
+	b.wantNode("sda", "")
+}
+
+// TestConflictsWait shows that the event of a partition waits for the commands of
+// its disk, while another disk's does not.
+func TestConflictsWait(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "sda 0:0 660 @until test -e TMP/go; do sleep 0.01; done; echo sda >>TMP/said\nsd.* 0:0 660 @echo $MDEV >>TMP/said\n")
+	for i, name := range []string{"sda", "sda/sda1", "sdb"} {
+		b.sys.add("/devices/block/"+name, "block", fmt.Sprint("8:", i), "DEVNAME="+filepath.Base(name))
+	}
+	b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sda"), b.sys.event("add", "/devices/block/sda/sda1"), b.sys.event("add", "/devices/block/sdb")})
+	b.wantNode("sda", "b8:0 0660")
+	b.wantNode("sda1", "")
+	b.wantNode("sdb", "b8:2 0660")
+	if b.locked || !b.free() {
+		t.Error("the lock is held while commands run")
+	}
+	eventually(t, "the command of sdb", func() bool { return slices.Equal(b.said("said"), []string{"sdb"}) })
+	writeFile(t, filepath.Join(b.tmp, "go"), "")
+	within(t, "the events", b.Drain)
+	b.wantNode("sda1", "b8:1 0660")
+	if got := b.said("said"); !slices.Equal(got, []string{"sdb", "sda", "sda1"}) {
+		t.Errorf("the commands say %q", got)
+	}
+	b.rested()
+}
+
+// TestJobs shows that no more commands run at once than are allowed, and that all
+// of them do run.
+func TestJobs(t *testing.T) {
+	needRoot(t)
+	for _, jobs := range []int{1, 3} {
+		b := newBoard(t, "-sd.* 0:0 660 @TMP/job\n-sd.* 0:0 660 @TMP/job\n")
+		b.Jobs = jobs
+		script(t, filepath.Join(b.tmp, "job"), "#!/bin/sh\necho + >>"+b.tmp+"/said; sleep 0.02; echo - >>"+b.tmp+"/said\n")
+		const disks = 8
+		var events []*uevent.Event
+		for i := range disks {
+			devpath := fmt.Sprintf("/devices/block/sd%c", 'a'+i)
+			b.sys.add(devpath, "block", fmt.Sprint("8:", 16*i))
+			events = append(events, b.sys.event("add", devpath))
+		}
+		b.run(events...)
+		running, most, said := 0, 0, b.said("said")
+		for _, line := range said {
+			if line == "+" {
+				running++
+			} else {
+				running--
+			}
+			most = max(most, running)
+		}
+		if most != jobs || len(said) != 2*2*disks {
+			t.Errorf("%d commands ran at once, want %d; %d lines, want %d", most, jobs, len(said), 2*2*disks)
+		}
+	}
+}
+
+// TestLockAfterFailedStart is about commands that cannot be started. Whatever is
+// done then, on a remove above all, the lock is not kept.
+func TestLockAfterFailedStart(t *testing.T) {
+	needRoot(t)
+	for _, c := range []struct {
+		name, config string
+		runs         bool // a command runs on while the test looks
+	}{
+		{"on remove", "sda 0:0 660 &missing\n", false},
+		{"with another that waits for it", "sda 0:0 660 +missing\n", false},
+		{"before one that runs", "sda 0:0 660 &missing\nsda1 0:0 660 $until test -e TMP/go; do sleep 0.01; done\n", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBoard(t, c.config)
+			b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+			b.sys.add("/devices/block/sda/sda1", "block", "8:1", "DEVNAME=sda1")
+			b.run(b.sys.event("add", "/devices/block/sda"), b.sys.event("add", "/devices/block/sda/sda1"))
+			disk, part := b.sys.event("remove", "/devices/block/sda"), b.sys.event("remove", "/devices/block/sda/sda1")
+			b.sys.remove("/devices/block/sda")
+			b.Run([]*uevent.Event{disk, part})
+			if !b.free() {
+				t.Error("nobody else can have the lock")
+			}
+			if b.Idle() == c.runs {
+				t.Errorf("idle is %v", b.Idle())
+			}
+			writeFile(t, filepath.Join(b.tmp, "go"), "")
+			within(t, "the events", b.Drain)
+			b.wantNode("sda", "")
+			b.wantNode("sda1", "")
+			b.log.want("cannot run", "missing")
+		})
+	}
+}
+
+// TestReturned is about a device that comes back while the commands of its remove
+// run: its node stays.
+func TestReturned(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "sda 0:0 660 $until test -e TMP/go; do sleep 0.01; done\n")
+	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	add, remove := b.sys.event("add", "/devices/block/sda"), b.sys.event("remove", "/devices/block/sda")
+	b.run(add)
+	b.sys.remove("/devices/block/sda")
+	b.Run([]*uevent.Event{remove})
+	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sda")})
+	writeFile(t, filepath.Join(b.tmp, "go"), "")
+	within(t, "the events", b.Drain)
+	b.wantNode("sda", "b8:0 0660")
+	b.log.want("node kept", "sda")
+	b.rested()
+}
+
+// TestIfExists shows which commands run on an add, the first time and again.
+func TestIfExists(t *testing.T) {
+	needRoot(t)
+	for _, c := range []struct {
+		exists string
+		again  []string // what runs the second time
+		failed bool
+	}{
+		{"run", []string{"1", "2"}, false},
+		{"mask", []string{"2"}, false},
+		{"report", []string{"2"}, true},
+		{"error", nil, true},
+	} {
+		b := newBoard(t, "-if_exists="+c.exists+";sda 0:0 660 @echo 1 >>TMP/said\n-sda 0:0 660 @echo 2 >>TMP/said\n")
+		b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+		add := b.sys.event("add", "/devices/block/sda")
+		b.run(add)
+		if got := b.said("said"); !slices.Equal(got, []string{"1", "2"}) || b.Failed() {
+			t.Errorf("%s: the first time ran %q", c.exists, got)
+		}
+		b.run(add)
+		if got := b.said("said")[2:]; !slices.Equal(got, c.again) || b.Failed() != c.failed {
+			t.Errorf("%s: the second time ran %q", c.exists, got)
+		}
+		remove := b.sys.event("remove", "/devices/block/sda")
+		b.sys.remove("/devices/block/sda")
+		b.run(remove)
+		b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+		before := len(b.said("said"))
+		b.run(add)
+		if got := b.said("said")[before:]; !slices.Equal(got, []string{"1", "2"}) {
+			t.Errorf("%s: after a remove ran %q", c.exists, got)
+		}
+	}
+}
+
+// TestDryRun shows that without a /dev nothing is made and nothing runs.
+func TestDryRun(t *testing.T) {
+	b := newBoard(t, "sda 0:0 660 @touch TMP/said\n")
+	b.Dev = nil
+	var plans []string
+	b.Done = func(_ *uevent.Event, p *nodes.Plan) { plans = append(plans, p.String()) }
+	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "FIRMWARE=x")
+	b.run(b.sys.event("add", "/devices/block/sda"))
+	Coldplug(b.Road)
+	b.Drain()
+	b.wantNode("sda", "")
+	if len(plans) != 2 || len(b.said("said")) > 0 {
+		t.Errorf("plans %q, commands %q", plans, b.said("said"))
+	}
+	entries, err := os.ReadDir(b.dir)
+	if err != nil || len(entries) > 0 {
+		t.Errorf("/dev holds %v, error %v", entries, err)
+	}
+}
+
+// TestDryRunHelper is the same for a helper.
+func TestDryRunHelper(t *testing.T) {
+	b := newBoard(t, "")
+	b.Dev = nil
+	defer func() {
+		if fault := recover(); fault != nil {
+			t.Errorf("it panics: %v", fault)
+		}
+	}()
+	if err := Helper(b.Road, newEvent(t, "ACTION=add", "DEVPATH=/devices/x", "SEQNUM=7")); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestHeir is about a path that two devices want: when one leaves it is the other's.
+func TestHeir(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "sd[ab] 0:0 660 =disk @echo $DEVNAME >>TMP/said\n")
+	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	b.sys.add("/devices/block/sdb", "block", "8:16", "DEVNAME=sdb")
+	add := func(name string) *uevent.Event { return b.sys.event("add", "/devices/block/"+name) }
+	b.run(add("sdb"), add("sda"))
+	b.wantNode("disk", "b8:16 0660")
+	remove := b.sys.event("remove", "/devices/block/sdb")
+	b.sys.remove("/devices/block/sdb")
+	b.run(remove)
+	b.wantNode("disk", "b8:0 0660")
+	if got := b.said("said"); len(got) != 2 {
+		t.Errorf("the commands of an heir ran again: %q", got)
+	}
+}
+
+// TestHeirWithoutSysfs is the same before there is a sysfs.
+func TestHeirWithoutSysfs(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "sd[ab] 0:0 660 =disk\n")
+	b.Sys = Sysfs(filepath.Join(b.tmp, "nothing"))
+	event := func(action, name, minor string) *uevent.Event {
+		return newEvent(t, "ACTION="+action, "DEVPATH=/devices/block/"+name, "SUBSYSTEM=block", "MAJOR=8", "MINOR="+minor, "DEVNAME="+name)
+	}
+	b.run(event("add", "sda", "0"), event("add", "sdb", "16"))
+	b.run(event("remove", "sdb", "16"))
+	b.wantNode("disk", "b8:0 0660")
+}
+
+// TestLockless is about a private directory that cannot be had: nodes are made,
+// the log says why there is no lock, once; and when there is one, it is used.
+func TestLockless(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	must(t, os.Mkdir(filepath.Join(b.dir, nodes.Private), 0o755))
+	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	for range 3 {
+		b.run(b.sys.event("add", "/devices/block/sda"))
+	}
+	b.wantNode("sda", "b8:0 0660")
+	count := 0
+	for _, line := range b.log.lines() {
+		if strings.HasPrefix(line, "warning: no lock") {
+			count++
+		}
+	}
+	if count != 1 || b.Failed() {
+		t.Errorf("%d warnings in\n%s", count, strings.Join(b.log.lines(), "\n"))
+	}
+	must(t, os.Rename(b.dir, b.dir+".away"))
+	must(t, os.Mkdir(b.dir, 0o755))
+	b.run(b.sys.event("add", "/devices/block/sda"))
+	if renewed := b.Renewed(); !renewed || b.lockless {
+		t.Errorf("on a new /dev: renewed %v, lockless %v", renewed, b.lockless)
+	}
+}
+
+// TestFaults shows that what a rule asks for and is refused fails the event, and
+// costs nothing else.
+func TestFaults(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "(sda) 0:0 660 =a/%1/%1\n")
+	env := []string{"ACTION=add", "DEVPATH=/devices/block/sda", "SUBSYSTEM=block", "MAJOR=8", "MINOR=0", "DEVNAME=sda", "FIRMWARE=../../etc/shadow"}
+	b.Sys = Sysfs(filepath.Join(b.tmp, "nothing"))
+	b.run(newEvent(t, env...))
+	b.log.want("error: refused", "/devices/block/sda", "firmware")
+	if !b.Failed() || b.Failed() {
+		t.Error("Failed does not say so once")
+	}
+	b.wantNode("a/sda/sda", "b8:0 0660")
+}
+
+// TestFailedNode shows that what cannot be made is logged, a line for each.
+func TestFailedNode(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "-sda 0:0 660 =a\n-sda 0:0 660 =b\n")
+	for _, name := range []string{"a", "b"} {
+		must(t, os.Mkdir(filepath.Join(b.dir, name), 0o755))
+	}
+	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	b.run(b.sys.event("add", "/devices/block/sda"))
+	b.log.want("error: failed: add /devices/block/sda: replace a: is a directory")
+	b.log.want("error: failed: add /devices/block/sda: replace b: is a directory")
+	if !b.Failed() {
+		t.Error("it did not fail")
+	}
+}
+
+// TestQueue shows that a queue gives out what came first, and keeps nothing.
+func TestQueue(t *testing.T) {
+	var q queue
+	tasks := []*task{{}, {}, {}}
+	for range 3 {
+		for _, x := range tasks {
+			q.push(x)
+		}
+		for _, x := range tasks {
+			if q.pop() != x {
+				t.Error("another one came first")
+			}
+		}
+		if q.pop() != nil || q.tasks != nil {
+			t.Error("something is left")
+		}
+	}
+}
+
+// TestStorm runs many events of few devices, with commands that end in any order.
+// At the end /dev is what a coldplug of a new /dev makes.
+func TestStorm(t *testing.T) {
+	needRoot(t)
+	config := "sd[a-c] 0:0 640 >disk/ @sleep 0.00$SEQNUM\nsd.* 0:0 660 *true\n"
+	b := newBoard(t, config)
+	b.Jobs = 8
+	paths := []string{"/devices/block/sda", "/devices/block/sda/sda1", "/devices/block/sda/sda2", "/devices/block/sdb", "/devices/block/sdc"}
+	there := map[string]bool{}
+	var events []*uevent.Event
+	for i := range 150 {
+		n := i * 7 % len(paths)
+		path := paths[n]
+		if !there[path] {
+			b.sys.add(path, "block", fmt.Sprint("8:", n), "DEVNAME="+filepath.Base(path), fmt.Sprint("SEQNUM=", i%10))
+		}
+		action := map[bool]string{true: "remove", false: "add"}[there[path]]
+		events = append(events, b.sys.event(action, path))
+		if there[path] && i < 140 {
+			must(t, os.RemoveAll(b.sys.path(path+"/dev")))
+			os.Remove(b.sys.path(fmt.Sprint("/dev/block/8:", n)))
+			os.Remove(b.sys.path("/class/block/" + filepath.Base(path)))
+			os.Remove(b.sys.path(path + "/subsystem"))
+			there[path] = false
+		} else {
+			there[path] = true
+		}
+		if i%20 == 19 {
+			b.Run(events)
+			events = nil
+		}
+	}
+	b.run(events...)
+	fresh := newBoard(t, config)
+	fresh.sys = b.sys
+	fresh.Sys = b.sys.Sysfs
+	Coldplug(fresh.Road)
+	within(t, "the coldplug", fresh.Drain)
+	for _, path := range paths {
+		name := filepath.Base(path)
+		b.wantNode(name, fresh.node(name))
+		b.wantNode("disk/"+name, fresh.node("disk/"+name))
+	}
+}
