@@ -345,7 +345,7 @@ func TestDryRun(t *testing.T) {
 		args    string
 		rows    int // of the table
 	}{
-		{nil, "-snt", 5},
+		{nil, "-snt", 4},
 		{[]string{"ACTION=add", "DEVPATH=/devices/pci0/block/sda", "SEQNUM=7"}, "-nt", 2},
 	} {
 		o := b.do(c.environ, c.args)

@@ -86,9 +86,10 @@ func TestDeparted(t *testing.T) {
 	// The same place, another device.
 	b.sys.remove("/devices/virtual/tty/tty0")
 	b.sys.add("/devices/virtual/tty/tty0", "tty", "4:64", "DEVNAME=tty0")
-	for _, all := range []bool{true, false} {
+	nothing := func(string) bool { return false }
+	for name, wanted := range map[string]func(string) bool{"everything": everything, "numbers alone": nothing} {
 		var got []string
-		for _, e := range departed(b.Road, b.sys.scan(all)) {
+		for _, e := range departed(b.Road, b.sys.scan(wanted)) {
 			got = append(got, fmt.Sprint(e.Action, " ", e.Devpath, " ", e.ID(), " ", e.Devname))
 		}
 		want := []string{
@@ -98,13 +99,13 @@ func TestDeparted(t *testing.T) {
 			"remove /devices/pci0/block/sda b8:0 sda",
 		}
 		if !slices.Equal(got, want) {
-			t.Errorf("scan(%v): departed are\n\t%s\nwant\n\t%s", all, strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+			t.Errorf("%s: departed are\n\t%s\nwant\n\t%s", name, strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
 		}
 	}
 	b.coldplug()
 	b.wantNode("sda", "")
 	b.wantNode("tty0", "c4:64 0660")
-	if events := departed(b.Road, b.sys.scan(true)); len(events) > 0 {
+	if events := departed(b.Road, b.sys.scan(everything)); len(events) > 0 {
 		t.Errorf("after a coldplug departed are %v", events)
 	}
 }

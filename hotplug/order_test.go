@@ -29,9 +29,7 @@ func conflict(a, b *task) bool {
 
 func newTask(t testing.TB, env ...string) *task {
 	t.Helper()
-	e := newEvent(t, env...)
-	old, _ := e.Get("DEVPATH_OLD")
-	return &task{event: e, old: old}
+	return &task{event: newEvent(t, env...)}
 }
 
 // randomTask makes an event of few devices, so that many conflict.

@@ -227,6 +227,23 @@ func TestIfExists(t *testing.T) {
 	}
 }
 
+// TestIfExistsRenamed is about a network interface that gets another name: the
+// next one that has the old name is a new device.
+func TestIfExistsRenamed(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "if_exists=mask;eth0|lan0 0:0 660 @echo $INTERFACE >>TMP/said\n")
+	add := func(name string) *uevent.Event {
+		return newEvent(t, "ACTION=add", "DEVPATH=/devices/net/"+name, "SUBSYSTEM=net", "INTERFACE="+name)
+	}
+	b.run(add("eth0"))
+	b.run(newEvent(t, "ACTION=move", "DEVPATH=/devices/net/lan0", "DEVPATH_OLD=/devices/net/eth0", "SUBSYSTEM=net", "INTERFACE=lan0"))
+	b.run(add("lan0")) // a coldplug: it was set up before
+	b.run(add("eth0")) // another one
+	if got := b.said("said"); !slices.Equal(got, []string{"eth0", "eth0"}) {
+		t.Errorf("the commands ran for %q", got)
+	}
+}
+
 // TestDryRun shows that without a /dev nothing is made and nothing runs.
 func TestDryRun(t *testing.T) {
 	b := newBoard(t, "sda 0:0 660 @touch TMP/said\n")

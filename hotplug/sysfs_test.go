@@ -37,22 +37,25 @@ func newMachine(t *testing.T) *sysfs {
 func TestScan(t *testing.T) {
 	s := newMachine(t)
 	for _, c := range []struct {
-		all  bool
-		want []string
+		name   string
+		wanted func(string) bool
+		want   []string
 	}{
-		{false, []string{"/devices/pci0/block/sda block b8:0", "/devices/pci0/block/sda/sda1 block b8:1", "/devices/virtual/tty/tty0  c4:0"}},
-		{true, []string{"/devices/pci0/block/sda block b8:0", "/devices/pci0/block/sda/sda1 block b8:1", "/devices/pci0/net/eth0 net c0:0",
+		{"numbers alone", func(string) bool { return false }, []string{"/devices/pci0/block/sda block b8:0", "/devices/pci0/block/sda/sda1 block b8:1", "/devices/virtual/tty/tty0  c4:0"}},
+		{"one", func(name string) bool { return name == "" || name == "eth0" }, []string{"/devices/pci0/block/sda block b8:0",
+			"/devices/pci0/block/sda/sda1 block b8:1", "/devices/pci0/net/eth0 net c0:0", "/devices/virtual/tty/tty0  c4:0"}},
+		{"everything", everything, []string{"/devices/pci0/block/sda block b8:0", "/devices/pci0/block/sda/sda1 block b8:1", "/devices/pci0/net/eth0 net c0:0",
 			"/devices/usb1/1-1/1-1:1.0 usb c0:0", "/devices/usb1/input/input5 input c0:0", "/devices/virtual/tty/tty0 tty c4:0"}},
 	} {
 		var got []string
-		for _, d := range s.scan(c.all) {
+		for _, d := range s.scan(c.wanted) {
 			got = append(got, fmt.Sprint(d.devpath, " ", d.subsystem, " ", d.dev))
 		}
 		if !slices.Equal(got, c.want) {
-			t.Errorf("scan(%v) finds\n\t%s\nwant\n\t%s", c.all, strings.Join(got, "\n\t"), strings.Join(c.want, "\n\t"))
+			t.Errorf("%s: scan finds\n\t%s\nwant\n\t%s", c.name, strings.Join(got, "\n\t"), strings.Join(c.want, "\n\t"))
 		}
 	}
-	if got := (Sysfs(s.path("/nothing"))).scan(true); len(got) > 0 {
+	if got := (Sysfs(s.path("/nothing"))).scan(everything); len(got) > 0 {
 		t.Errorf("where there is no sysfs, it finds %v", got)
 	}
 }

@@ -53,6 +53,16 @@ func TestMake(t *testing.T) {
 			plan:   makes("c116:33", "snd/timer", "snd/timer 0660 0:0"),
 			want:   []string{"snd/ 0711 0:0", "snd/timer c116:33 0660 0:0"},
 		}, {
+			name: "a parent that gives its group to what is made in it",
+			before: func(b *board) {
+				b.mkdir("snd")
+				b.must(os.Chown(b.path("snd"), 0, 50))
+				b.must(unix.Chmod(b.path("snd"), 0o2755))
+			},
+			plan: makes("c116:33", "snd/timer", "snd/timer 0660 0:0", "snd/clock 0660 0:29", "seq 0660 0:29", "snd/new/x 0660 0:0"),
+			want: []string{"snd/ 2755 0:50", "snd/timer c116:33 0660 0:0", "snd/clock c116:33 0660 0:29", "seq c116:33 0660 0:29",
+				"snd/new/ 2755 0:50", "snd/new/x c116:33 0660 0:0"},
+		}, {
 			name: "several nodes and links",
 			plan: makes("b11:0", "sr0", "sr0 0660 0:24", "scd0 0660 0:24", "cdrom -> sr0", "disk/by-id/x -> sr0"),
 			want: []string{"sr0 b11:0 0660 0:24", "scd0 b11:0 0660 0:24", "cdrom -> sr0",

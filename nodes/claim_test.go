@@ -68,9 +68,6 @@ func TestRivals(t *testing.T) {
 			}
 			b.check()
 			b.checkRecord()
-			if left := b.tree(Private + "/claims"); len(left) > 0 {
-				b.Fatalf("seed %d: claims are left: %q", seed, left)
-			}
 		}
 	})
 }

@@ -203,18 +203,22 @@ func (b *board) check(want ...string) {
 // checkRecord compares the record with the lines of want: an ID, a blank, the text.
 func (b *board) checkRecord(want ...string) {
 	b.Helper()
-	var got []string
-	entries, err := os.ReadDir(b.path(Private + "/record"))
+	last := map[string]string{}
+	text, err := os.ReadFile(b.path(Private + "/record"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		b.Error(err)
 	}
-	for _, entry := range entries {
-		text, err := os.Readlink(b.path(Private + "/record/" + entry.Name()))
-		if err != nil {
-			b.Error(err)
+	for line := range strings.Lines(string(text)) {
+		id, words, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		if last[id] = words; words == "" {
+			delete(last, id)
 		}
-		got = append(got, entry.Name()+" "+text)
 	}
+	var got []string
+	for id, words := range last {
+		got = append(got, id+" "+words)
+	}
+	slices.Sort(got)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		b.Errorf("the record holds\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
@@ -236,11 +240,11 @@ func (b *board) tree(below string) []string {
 func (b *board) walk(below string, f func(path string)) {
 	b.Helper()
 	root := b.path(below)
-	err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || path == root {
 			return err
 		}
-		if path == b.path(Private) {
+		if path == b.path(Private) && entry.IsDir() {
 			return fs.SkipDir
 		}
 		name, err := filepath.Rel(b.dir, path)

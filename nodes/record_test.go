@@ -1,10 +1,14 @@
 package nodes
 
 import (
+	"fmt"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/uevent"
 )
@@ -21,6 +25,7 @@ func TestRecordText(t *testing.T) {
 			"devpath=/x node=a node=b link=c link=d/e"},
 		{Record{ID: "b8:0", Devpath: "/a b", Nodes: []string{"x=y", "a\nnode=null", `\x20`}},
 			`devpath=/a\x20b node=x=y node=a\x0anode=null node=\x5cx20`},
+		{Record{ID: "b11:0", Devpath: "/x", Nodes: []string{"a", "b"}, Shared: []string{"b"}}, "devpath=/x node=a node=b shared=b"},
 		{Record{ID: "b8:0", Devpath: "/ü\xff\x7f"}, `devpath=/\xc3\xbc\xff\x7f`},
 	} {
 		if got := c.record.text(); got != c.text {
@@ -79,8 +84,8 @@ func TestRecordDev(t *testing.T) {
 	}
 }
 
-// TestRecords shows that the record of many devices, more than one read of a
-// directory holds, comes back whole.
+// TestRecords shows that the record of many devices, more than one read of the
+// file holds, is there for a process that comes later.
 func TestRecords(t *testing.T) {
 	needRoot(t)
 	b := newBoard(t, t.TempDir())
@@ -91,25 +96,102 @@ func TestRecords(t *testing.T) {
 		b.apply(&Plan{Event: e, Work: Make})
 		want = append(want, e.ID()+" "+e.Devpath)
 	}
-	for range 2 { // the second reading begins anew
-		records, err := b.d.Records()
-		b.must(err)
+	slices.Sort(want)
+	later := newBoard(t, b.dir)
+	for _, d := range []*Dir{b.d, later.d} {
+		if _, err := d.Lock(); err != nil {
+			t.Fatal(err)
+		}
 		var got []string
-		for _, r := range records {
+		for _, r := range d.Records() {
 			got = append(got, r.ID+" "+r.Devpath)
 		}
 		slices.Sort(got)
-		slices.Sort(want)
 		if !slices.Equal(got, want) {
-			t.Fatalf("%d records, want %d", len(got), len(want))
+			t.Errorf("%d records, want %d", len(got), len(want))
 		}
+		if r, found := d.find("/devices/test/some-device-7"); !found || r.ID != "c10:7" {
+			t.Errorf("found %v: %+v", found, r)
+		}
+		if r, found := d.find("/devices/test/some-device"); found {
+			t.Errorf("found %+v", r)
+		}
+		d.Unlock()
 	}
-	if r, found := b.d.find("/devices/test/some-device-7"); !found || r.ID != "c10:7" {
-		t.Errorf("found %v: %+v", found, r)
+}
+
+// TestTurn does several things with one device in one turn, and looks at what
+// another process finds on record: how it ended.
+func TestTurn(t *testing.T) {
+	made, moved, gone := makes("c1:3", "null", "null 0666 0:0"), makes("c1:3", "null", "x/null 0666 0:0"), clears("c1:3", "null")
+	const words = "c1:3 devpath=/devices/test/null subsystem=test devname=null node="
+	for _, c := range []struct {
+		name   string
+		turn   []*Plan
+		record []string
+	}{
+		{"made", []*Plan{made}, []string{words + "null"}},
+		{"gone", []*Plan{made, gone}, nil},
+		{"moved", []*Plan{made, moved}, []string{words + "x/null"}},
+		{"back", []*Plan{made, gone, made}, []string{words + "null"}},
+		{"back elsewhere", []*Plan{made, gone, moved}, []string{words + "x/null"}},
+		{"gone in the end", []*Plan{made, gone, moved, gone}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			eachWay(t, func(b *board) {
+				if _, err := b.d.Lock(); err != nil {
+					b.Fatal(err)
+				}
+				for _, p := range c.turn {
+					if _, err := b.d.Apply(p); err != nil {
+						b.Error(err)
+					}
+				}
+				b.d.Unlock()
+				b.checkRecord(c.record...)
+				later := newBoard(b.T, b.dir)
+				later.apply(gone)
+				later.check()
+			})
+		})
 	}
-	if r, found := b.d.find("/devices/test/some-device"); found {
-		t.Errorf("found %+v", r)
-	}
+}
+
+// TestTornRecord is about a record whose last line was cut off by a crash.
+func TestTornRecord(t *testing.T) {
+	eachWay(t, func(b *board) {
+		b.apply(makes("c1:3", "null", "null 0666 0:0"))
+		file := b.path(Private + "/record")
+		text, err := os.ReadFile(file)
+		b.must(err)
+		b.must(os.WriteFile(file, append(text, "c1:5 devpath=/devices/test/zero no"...), 0o600))
+		later := newBoard(b.T, b.dir)
+		later.apply(makes("c1:7", "full", "full 0666 0:0"))
+		b.apply(makes("c1:8", "random", "random 0666 0:0"))
+		const words = " devpath=/devices/test/%s subsystem=test devname=%[1]s node=%[1]s"
+		b.checkRecord("c1:3"+fmt.Sprintf(words, "null"), "c1:7"+fmt.Sprintf(words, "full"), "c1:8"+fmt.Sprintf(words, "random"))
+	})
+}
+
+// TestRecordSize shows that the record of a device that comes and goes does not
+// grow for ever, whichever of two processes sees it come and go.
+func TestRecordSize(t *testing.T) {
+	eachWay(t, func(b *board) {
+		other := newBoard(b.T, b.dir)
+		b.apply(makes("c1:5", "zero", "zero 0666 0:0"))
+		for i := range 2000 {
+			turn := []*board{b, other}[i%2]
+			turn.apply(makes("c1:3", "null", "null 0666 0:0"))
+			turn.apply(clears("c1:3", "null"))
+		}
+		var st unix.Stat_t
+		b.must(unix.Stat(b.path(Private+"/record"), &st))
+		if st.Size > 100<<10 {
+			b.Errorf("it has %d bytes", st.Size)
+		}
+		b.checkRecord("c1:5 devpath=/devices/test/zero subsystem=test devname=zero node=zero")
+		b.check("zero c1:5 0666 0:0")
+	})
 }
 
 func numberText(n uint32) string { return uevent.Dev{Minor: n}.Numbers()[len("0:"):] }
