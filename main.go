@@ -130,6 +130,15 @@ func run(args, environ []string) int {
 	return work(o, environ)
 }
 
+func getenv(environ []string, key string) string {
+	for _, kv := range environ {
+		if value, ok := strings.CutPrefix(kv, key+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
 func say(text string) int {
 	if _, err := os.Stdout.WriteString(text); err != nil {
 		return exitFailed
@@ -144,9 +153,7 @@ func complain(text string) { os.Stderr.WriteString(strings.TrimSuffix(text, "\n"
 func parse(args, environ []string) (options, error) {
 	o := options{ready: -1, jobs: hotplug.DefaultJobs,
 		dev: "/dev", sys: "/sys", conf: defaultConf, firmware: "/lib/firmware"}
-	_, hasAction := os.LookupEnv("ACTION")
-	_, hasDevpath := os.LookupEnv("DEVPATH")
-	event := hasAction && hasDevpath
+	event := getenv(environ, "ACTION") != "" && getenv(environ, "DEVPATH") != ""
 	for len(args) > 0 {
 		arg := args[0]
 		args = args[1:]
@@ -313,13 +320,13 @@ func plan(o options, environ []string) int {
 		complain("devspool: error: " + err.Error())
 		return exitConfig
 	}
-	action := os.Getenv("ACTION")
+	action := getenv(environ, "ACTION")
 	if action == "" {
 		action = uevent.Add
 	}
-	events, err := hotplug.Sysfs(o.sys).Events(action, o.device)
+	events, err := hotplug.Sysfs(o.sys).Events(action, o.device, o.dev)
 	if err != nil {
-		complain("devspool: error: " + o.device + ": " + err.Error())
+		complain("devspool: error: " + err.Error())
 		return exitFailed
 	}
 	for _, e := range events {
@@ -365,11 +372,7 @@ func work(o options, environ []string) int {
 	case modeLoop:
 		return loop(road, o)
 	}
-	if err := hotplug.Helper(road, event); err != nil {
-		log.Print(hotplug.Err, err.Error())
-		return exitFailed
-	}
-	return result(road)
+	return result(hotplug.Helper(road, event))
 }
 
 // source returns the event of a helper, and the log that suits the mode: a
@@ -398,15 +401,17 @@ func source(o options, environ []string) (*uevent.Event, *hotplug.Log, error) {
 	return e, log, nil
 }
 
-func result(road *hotplug.Road) int {
-	if road.Failed() {
+func result(ok bool) int {
+	if !ok {
 		return exitFailed
 	}
 	return exitDone
 }
 
+// scan coldplugs, or has the loop do it, unless the loop waits for us: a command
+// that a rule runs.
 func scan(road *hotplug.Road) int {
-	if road.Dev != nil {
+	if road.Dev != nil && !hotplug.InCommand(road.Environ) {
 		if served, err := hotplug.HandOver(road.Dev); err != nil {
 			road.Log.Print(hotplug.Err, err.Error())
 			return exitFailed
@@ -414,9 +419,7 @@ func scan(road *hotplug.Road) int {
 			return exitDone
 		}
 	}
-	hotplug.Coldplug(road)
-	road.Drain()
-	return result(road)
+	return result(hotplug.Coldplug(road).Wait())
 }
 
 func loop(road *hotplug.Road, o options) int {
@@ -436,17 +439,18 @@ func loop(road *hotplug.Road, o options) int {
 	if ready >= 0 {
 		unix.CloseOnExec(ready) // no command is to hold it open
 	}
-	l.Coldplug()
-	if o.detached {
-		if !o.syslog {
-			road.Log = hotplug.Kmsg()
-			road.Log.Verbose = o.verbose
+	go func() {
+		hotplug.Coldplug(road).Wait() // its commands may wait for what an event brings
+		if o.detached {
+			if !o.syslog {
+				road.Log.Become(hotplug.Kmsg())
+			}
+			hotplug.Detach()
 		}
-		hotplug.Detach()
-	}
-	if ready >= 0 {
-		hotplug.Ready(ready)
-	}
+		if ready >= 0 {
+			hotplug.Ready(ready)
+		}
+	}()
 	if err := l.Serve(); err != nil {
 		road.Log.Print(hotplug.Err, err.Error())
 		return exitSystem

@@ -79,7 +79,7 @@ func TestCommands(t *testing.T) {
 	} {
 		c := Parse("f", ".* 0:0 600 "+tt.field, IDs{})
 		commands := c.Plan(event(t, tt.event)).Commands
-		tt.want.Timeout, tt.want.Rule = -1, nodes.Origin{File: "f", Line: 1}
+		tt.want.Timeout, tt.want.Rule = 0, nodes.Origin{File: "f", Line: 1}
 		if len(commands) != 1 || commands[0] != tt.want {
 			t.Errorf("%q on %s: %+v; want %+v", tt.field, tt.event, commands, tt.want)
 		}
@@ -92,11 +92,11 @@ func TestDirectives(t *testing.T) {
 		exists  nodes.Exists
 		timeout nodes.Seconds
 	}{
-		{"sda", nodes.ExistsRun, -1},
-		{"if_exists=run;sda", nodes.ExistsRun, -1},
-		{"if_exists=mask;SUBSYSTEM=block;timeout=0;sda", nodes.ExistsMask, 0},
+		{"sda", nodes.ExistsRun, 0},
+		{"if_exists=run;sda", nodes.ExistsRun, 0},
+		{"if_exists=mask;SUBSYSTEM=block;timeout=0;sda", nodes.ExistsMask, nodes.Unlimited},
 		{"SUBSYSTEM=block;if_exists=error;timeout=30;@8,0", nodes.ExistsError, 30},
-		{"-if_exists=report;$SUBSYSTEM=block", nodes.ExistsReport, -1},
+		{"-if_exists=report;$SUBSYSTEM=block", nodes.ExistsReport, 0},
 		{"timeout=1;timeout=2;sda", nodes.ExistsRun, 2},
 	} {
 		c := Parse("f", tt.match+" 0:0 600 @echo", IDs{})
@@ -113,21 +113,31 @@ func TestDirectives(t *testing.T) {
 
 func TestWantsUnnumbered(t *testing.T) {
 	for _, tt := range []struct {
-		rule string
-		want bool
+		rule     string
+		any      bool   // for whatever device
+		yes, not string // devices that it is wanted for, and not; "" for no such device
 	}{
-		{"eth0 0:0 600", false},
-		{"eth0 0:0 600 @x", true},
-		{"eth0 0:0 600 *x", true},
-		{"eth0 0:0 600 +x", true},
-		{"eth0 0:0 600 -x", true},
-		{"eth0 0:0 600 $x", false},
-		{"eth0 0:0 600 &x", false},
-		{"$MODALIAS=.* 0:0 600 @x", true},
-		{"SUBSYSTEM=net;@8,0 0:0 600 @x", false},
+		{"eth0 0:0 600", false, "", "eth0"},
+		{"eth0 0:0 600 @x", true, "eth0", "eth01"},
+		{"eth0 0:0 600 *x", true, "eth0", "eth"},
+		{"eth0 0:0 600 +x", true, "eth0", "lo"},
+		{"eth0 0:0 600 -x", true, "eth0", "lo"},
+		{"eth0 0:0 600 $x", false, "", "eth0"},
+		{"eth0 0:0 600 &x", false, "", "eth0"},
+		{"eth[0-9] 0:0 600\nwlan.* 0:0 600 @x", true, "wlan7", "eth0"},
+		{"$MODALIAS=.* 0:0 600 @x", true, "1-1:1.0", ""},
+		{"SUBSYSTEM=net;eth0 0:0 600 @x", true, "eth0", "lo"},
+		{"SUBSYSTEM=net;@8,0 0:0 600 @x", false, "", "eth0"},
 	} {
-		if got := Parse("f", tt.rule, IDs{}).WantsUnnumbered(); got != tt.want {
-			t.Errorf("%s: %v", tt.rule, got)
+		c := Parse("f", tt.rule, IDs{})
+		if got := c.WantsUnnumbered(""); got != tt.any {
+			t.Errorf("%s: for any device: %v", tt.rule, got)
+		}
+		if tt.yes != "" && !c.WantsUnnumbered(tt.yes) {
+			t.Errorf("%s: not for %s", tt.rule, tt.yes)
+		}
+		if tt.not != "" && c.WantsUnnumbered(tt.not) {
+			t.Errorf("%s: for %s", tt.rule, tt.not)
 		}
 	}
 }
@@ -167,7 +177,7 @@ func TestDefault(t *testing.T) {
 	if len(c.Problems) > 0 || len(c.rules) == 0 {
 		t.Fatalf("%d rules, %v", len(c.rules), c.Problems)
 	}
-	if c.WantsUnnumbered() {
+	if c.WantsUnnumbered("") {
 		t.Error("it has a command")
 	}
 	for name, mode := range map[string]uint32{

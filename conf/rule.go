@@ -102,7 +102,6 @@ func (p *parser) readLine() {
 		return
 	}
 	r := rule{origin: nodes.Origin{File: p.config.file, Line: p.line.number}}
-	r.command.timeout = -1
 	ok := p.readMatch(&r, fields[0])
 	r.uid, r.gid = p.readOwner(fields[1])
 	r.mode = p.readMode(fields[2])
@@ -204,6 +203,9 @@ func (p *parser) readPrefix(r *rule, name string, f field) bool {
 		n, err := strconv.ParseUint(f.text, 10, 31)
 		if err == nil {
 			r.command.timeout = nodes.Seconds(n)
+			if n == 0 {
+				r.command.timeout = nodes.Unlimited
+			}
 			return true
 		}
 		p.problem(f.offset, "timeout cannot be "+quote(f.text), "use a number of seconds, or 0 for no limit")

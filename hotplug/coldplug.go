@@ -13,45 +13,52 @@ import (
 // that have gone, then sends an add for each device there is, parents before
 // children. Devices without numbers are left out where no rule can care for them.
 //
-// It returns when the events have begun; Road.Drain waits for their end.
-func Coldplug(r *Road) {
+// It returns when the events have begun; the Batch tells of their end.
+func Coldplug(r *Road) *Batch {
+	b := newBatch()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer b.close()
 	if !r.Sys.Mounted() {
-		r.failed = true
+		b.failed = true
 		r.Log.Print(Err, "no sysfs at "+string(r.Sys)+"; mount it: mount -t sysfs sysfs "+string(r.Sys))
-		return
+		return b
 	}
 	devices := r.Sys.scan(r.Rules.WantsUnnumbered)
-	r.Run(departed(r, devices))
+	r.lock()
+	for _, e := range departed(r, devices) {
+		r.enter(&task{event: e, batch: b})
+	}
 	const turn = 64 // devices; then others may have theirs
 	for i, d := range devices {
+		if i%turn == 0 {
+			r.leave()
+			r.mu.Unlock()
+			r.mu.Lock()
+		}
 		r.lock()
 		e, err := r.Sys.event(uevent.Add, d)
 		if err != nil {
 			continue // it has just left; its remove event says the rest
 		}
-		r.enter(&task{event: e, fresh: true})
-		if i%turn == turn-1 {
-			r.leave()
-		}
+		r.enter(&task{event: e, batch: b, fresh: true})
 	}
 	r.leave()
+	return b
 }
 
 // departed returns a remove event for each device on record that is not among
-// those that a scan found, children before parents.
+// those that a scan found, children before parents. The lock is held.
 func departed(r *Road, found []device) []*uevent.Event {
 	if r.Dev == nil {
 		return nil
 	}
-	r.lock()
-	records := r.Dev.Records()
-	r.unlock()
 	lives := make(map[string]uevent.Dev, len(found))
 	for _, d := range found {
 		lives[d.devpath] = d.dev
 	}
 	left := map[string]nodes.Record{}
-	for _, rec := range records {
+	for _, rec := range r.Dev.Records() {
 		if dev, is := lives[rec.Devpath]; is && dev == rec.Dev() {
 			continue
 		}
@@ -62,16 +69,16 @@ func departed(r *Road, found []device) []*uevent.Event {
 	}
 	var events []*uevent.Event
 	for _, key := range slices.Backward(slices.Sorted(maps.Keys(left))) {
-		if e, err := removal(left[key]); err == nil {
+		if e, err := eventOf(uevent.Remove, left[key]); err == nil {
 			events = append(events, e)
 		}
 	}
 	return events
 }
 
-// removal makes the remove event that nobody heard.
-func removal(rec nodes.Record) (*uevent.Event, error) {
-	env := []string{"ACTION=" + uevent.Remove, "DEVPATH=" + rec.Devpath}
+// eventOf makes an event of a device that only the record tells of.
+func eventOf(action string, rec nodes.Record) (*uevent.Event, error) {
+	env := []string{"ACTION=" + action, "DEVPATH=" + rec.Devpath}
 	if rec.Subsystem != "" {
 		env = append(env, "SUBSYSTEM="+rec.Subsystem)
 	}

@@ -12,21 +12,19 @@ import (
 	"devspool/nodes"
 )
 
-// coldplug scans, and returns when all is done.
-func (b *board) coldplug() {
+// coldplug scans, returns when all is done, and reports whether it could be.
+func (b *board) coldplug() (ok bool) {
 	b.t.Helper()
-	within(b.t, "the coldplug", func() {
-		Coldplug(b.Road)
-		b.Drain()
-	})
+	ok = b.wait(Coldplug(b.Road))
 	b.rested()
+	return ok
 }
 
 func TestColdplug(t *testing.T) {
 	needRoot(t)
 	b := newBoard(t, "sd.* 0:0 640 >disk/\neth0 0:0 660 @echo $MDEV $INTERFACE $ACTION >>TMP/said\n")
 	b.sys = newMachine(t)
-	b.Sys = b.sys.Sysfs
+	b.use(b.sys.Sysfs)
 	b.coldplug()
 	b.wantNode("disk/sda", "b8:0 0640")
 	b.wantNode("disk/sda1", "b8:1 0640")
@@ -40,13 +38,13 @@ func TestColdplug(t *testing.T) {
 	b.sys.remove("/devices/pci0/block/sda/sda1")
 	b.sys.remove("/devices/virtual/tty/tty0")
 	b.sys.add("/devices/virtual/tty/tty1", "tty", "4:1", "DEVNAME=tty1")
-	b.coldplug()
+	ok := b.coldplug()
 	b.wantNode("disk/sda", "b8:0 0640")
 	b.wantNode("disk/sda1", "")
 	b.wantNode("sda1", "")
 	b.wantNode("tty0", "")
 	b.wantNode("tty1", "c4:1 0660")
-	if b.Failed() {
+	if !ok {
 		t.Errorf("failed:\n%s", strings.Join(b.log.lines(), "\n"))
 	}
 }
@@ -62,7 +60,8 @@ func TestColdplugUnnumbered(t *testing.T) {
 		{"$MODALIAS=.* 0:0 660 @true\n", []string{"sda", "sda1", "eth0", "1-1:1.0", "input5", "tty0"}},
 	} {
 		b := newBoard(t, c.config)
-		b.Sys, b.Dev = newMachine(t).Sysfs, nil
+		b.use(newMachine(t).Sysfs)
+		b.Dev = nil
 		var got []string
 		b.Done = func(e *uevent.Event, _ *nodes.Plan) { got = append(got, e.Sysname()) }
 		b.coldplug()
@@ -78,7 +77,7 @@ func TestDeparted(t *testing.T) {
 	needRoot(t)
 	b := newBoard(t, "-if_exists=mask;.* 0:0 660 @true\n")
 	b.sys = newMachine(t)
-	b.Sys = b.sys.Sysfs
+	b.use(b.sys.Sysfs)
 	b.coldplug()
 	b.sys.remove("/devices/pci0/block/sda/sda1")
 	b.sys.remove("/devices/pci0/block/sda")
@@ -115,7 +114,7 @@ func TestColdplugAtRest(t *testing.T) {
 	needRoot(t)
 	b := newBoard(t, "sda 0:0 640 >disk/\nsda1 7:6 640\n")
 	b.sys = newMachine(t)
-	b.Sys = b.sys.Sysfs
+	b.use(b.sys.Sysfs)
 	b.coldplug()
 	before := times(t, b.dir)
 	b.coldplug()
@@ -144,18 +143,17 @@ func TestColdplugNoSysfs(t *testing.T) {
 	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
 	b.coldplug()
 	must(t, os.Rename(b.sys.path("/devices"), b.sys.path("/away")))
-	b.coldplug()
-	b.wantNode("sda", "b8:0 0660")
-	b.log.want("error: no sysfs at", "mount -t sysfs")
-	if !b.Failed() {
+	if b.coldplug() {
 		t.Error("it did not fail")
 	}
+	b.wantNode("sda", "b8:0 0660")
+	b.log.want("error: no sysfs at", "mount -t sysfs")
 }
 
-// TestColdplugMany takes more devices than one batch holds, each with a command.
+// TestColdplugMany takes more devices than one turn is for, each with a command.
 func TestColdplugMany(t *testing.T) {
 	needRoot(t)
-	const many = 3*batch + 7
+	const many = 3*64 + 7
 	b := newBoard(t, "tty.* 0:0 660 @true\n")
 	for i := range many {
 		b.sys.add(fmt.Sprintf("/devices/virtual/tty/tty%d", i), "tty", fmt.Sprint("4:", i), fmt.Sprint("DEVNAME=tty", i))

@@ -20,7 +20,13 @@ const DefaultTimeout nodes.Seconds = 180
 
 // marker is a variable in the environment of each command. A helper that finds
 // it was not started by the kernel, whatever else its environment says.
-const marker = "DEVSPOOL_COMMAND=1"
+const (
+	markerKey = "DEVSPOOL_COMMAND"
+	marker    = markerKey + "=1"
+)
+
+// InCommand reports whether environ is that of a command which a rule runs.
+func InCommand(environ []string) bool { return slices.Contains(environ, marker) }
 
 // defaultPath is searched for programs where the environment has no PATH. It is
 // what the kernel gives to its helpers.
@@ -88,10 +94,10 @@ func nullInput() (int, error) {
 // wait returns when the command has ended, or was killed at its time limit.
 func (s *started) wait(log *Log, e *uevent.Event, c nodes.Command) {
 	limit := c.Timeout
-	if limit < 0 {
+	if limit == 0 {
 		limit = DefaultTimeout
 	}
-	if limit > 0 {
+	if limit != nodes.Unlimited {
 		timer := time.AfterFunc(time.Duration(limit)*time.Second, s.kill)
 		defer timer.Stop()
 	}
@@ -121,6 +127,7 @@ func (s *started) kill() {
 	if !s.ended {
 		s.killed = true
 		unix.Kill(-s.pid, unix.SIGKILL)
+		unix.Kill(s.pid, unix.SIGKILL) // it may have left its group
 	}
 }
 
@@ -134,7 +141,13 @@ func retryEINTR(call func() error) error {
 
 // commandEnviron returns the event's variables and MDEV, and what is inherited besides.
 func commandEnviron(inherited []string, e *uevent.Event, c nodes.Command) []string {
-	env := append(slices.Clone(e.Env), "MDEV="+c.Node, marker)
+	env := make([]string, 0, len(e.Env)+len(inherited)+2)
+	env = append(env, "MDEV="+c.Node, marker)
+	for _, kv := range e.Env {
+		if key, _, _ := strings.Cut(kv, "="); key != "MDEV" && key != markerKey {
+			env = append(env, kv)
+		}
+	}
 	own := len(env)
 	for _, kv := range inherited {
 		key, _, _ := strings.Cut(kv, "=")
@@ -192,6 +205,13 @@ var builtins = map[string]bool{
 	"then": true, "time": true, "times": true, "trap": true, "true": true, "type": true,
 	"ulimit": true, "umask": true, "unalias": true, "unset": true, "until": true,
 	"wait": true, "while": true, "!": true,
+}
+
+// shells are the variables that a shell gives values of its own.
+var shells = map[string]bool{
+	"IFS": true, "LINENO": true, "OLDPWD": true, "OPTARG": true, "OPTIND": true, "PPID": true,
+	"PS1": true, "PS2": true, "PS4": true, "PWD": true, "RANDOM": true, "SECONDS": true,
+	"SHLVL": true, "UID": true, "EUID": true, "_": true,
 }
 
 // words splits a command line that needs no shell: words, quoted or not, with
@@ -293,6 +313,9 @@ func variable(s string, env []string) (value string, n int, ok bool) {
 		return "", 0, false
 	}
 	name := s[start:end]
+	if shells[name] {
+		return "", 0, false
+	}
 	if start == 2 {
 		if end == len(s) || s[end] != '}' {
 			return "", 0, false

@@ -2,7 +2,9 @@ package hotplug
 
 import (
 	"errors"
+	"os"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -12,25 +14,19 @@ import (
 // ErrRunning is returned where another loop already serves this /dev.
 var ErrRunning = errors.New("another loop already serves this /dev; stop it first")
 
-// control is the loop's socket in the private directory, by which other
-// processes ask it to work for them: one request a connection, one answer.
-type control struct {
-	fd    int
-	conns []*conn
-}
-
-// conn is a connection of a process that asks.
-type conn struct {
-	fd    int
-	asked bool // its request was read, its answer is due
-}
-
 // Requests and answers.
 const (
 	requestColdplug = "coldplug"
 	answerDone      = "done"
 	answerFailed    = "failed: see the loop's log"
 )
+
+// control is the loop's socket in the private directory, by which other
+// processes ask it to work for them: one request a connection, one answer.
+type control struct {
+	road *Road
+	file *os.File
+}
 
 // controlAddress names the socket without regard to how long /dev's path is:
 // an address has room for 107 bytes.
@@ -46,97 +42,85 @@ func controlAddress(dev *nodes.Dir) (addr *unix.SockaddrUnix, release func(), er
 	return &unix.SockaddrUnix{Name: path + "/control"}, func() { unix.Close(fd) }, nil
 }
 
-func controlSocket() (int, error) {
-	return unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+func controlSocket(flags int) (int, error) {
+	return unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|flags, 0)
 }
 
 // openControl makes the socket, and so claims this /dev for one loop. The lock
 // must be held, or two could claim it at once.
-func openControl(dev *nodes.Dir) (*control, error) {
-	addr, release, err := controlAddress(dev)
+func openControl(r *Road) (*control, error) {
+	addr, release, err := controlAddress(r.Dev)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	fd, err := controlSocket()
+	fd, err := controlSocket(unix.SOCK_NONBLOCK)
 	if err != nil {
 		return nil, err
 	}
-	if unix.Connect(fd, addr) == nil {
+	if err := unix.Connect(fd, addr); err == nil || err == unix.EAGAIN {
 		unix.Close(fd)
-		return nil, ErrRunning
+		return nil, ErrRunning // EAGAIN: it lives, and has much to do
 	}
 	unix.Unlink(addr.Name) // a dead loop's
-	err = unix.Bind(fd, addr)
-	if err == nil {
+	if err = unix.Bind(fd, addr); err == nil {
 		err = unix.Listen(fd, 16)
-	}
-	if err == nil {
-		err = unix.SetNonblock(fd, true)
 	}
 	if err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
-	return &control{fd: fd}, nil
+	c := &control{road: r, file: os.NewFile(uintptr(fd), "control")}
+	go c.serve()
+	return c, nil
 }
 
-// close lets go of the socket. Who waits for an answer gets none.
-func (c *control) close() {
-	for _, k := range c.conns {
-		unix.Close(k.fd)
-	}
-	unix.Close(c.fd)
-}
+// close lets go of the socket. Who waits for an answer still gets one.
+func (c *control) close() { c.file.Close() }
 
-// accept takes one new connection, of root or of the loop's own user.
-func (c *control) accept() {
-	fd, _, err := unix.Accept4(c.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+// serve takes connections until the socket is closed.
+func (c *control) serve() {
+	conn, err := c.file.SyscallConn()
 	if err != nil {
 		return
 	}
-	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
-	if err != nil || peer.Uid != 0 && int(peer.Uid) != unix.Geteuid() {
-		unix.Close(fd)
-		return
-	}
-	c.conns = append(c.conns, &conn{fd: fd})
-}
-
-// request reads what k asks for; "" where it has hung up.
-func (k *conn) request() string {
-	var buf [256]byte
-	n, err := unix.Read(k.fd, buf[:])
-	if n <= 0 || err != nil {
-		return ""
-	}
-	k.asked = true
-	return string(buf[:n])
-}
-
-// drop closes k and forgets it.
-func (c *control) drop(k *conn) {
-	unix.Close(k.fd)
-	for i := range c.conns {
-		if c.conns[i] == k {
-			c.conns = append(c.conns[:i], c.conns[i+1:]...)
+	for {
+		var fd int
+		var failure error
+		err := conn.Read(func(listener uintptr) bool {
+			fd, _, failure = unix.Accept4(int(listener), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+			return failure != unix.EAGAIN
+		})
+		if err != nil {
 			return
 		}
+		if failure != nil {
+			time.Sleep(100 * time.Millisecond) // no descriptor to be had, perhaps
+			continue
+		}
+		go c.answer(fd)
 	}
 }
 
-// answer tells all who asked.
-func (c *control) answer(text string) {
-	var waiting []*conn
-	for _, k := range c.conns {
-		if !k.asked {
-			waiting = append(waiting, k)
-			continue
-		}
-		unix.SendmsgN(k.fd, []byte(text), nil, nil, unix.MSG_NOSIGNAL)
-		unix.Close(k.fd)
+// answer reads the request of one connection and does what it asks for. Only
+// root, or the loop's own user, is answered.
+func (c *control) answer(fd int) {
+	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	file := os.NewFile(uintptr(fd), "control")
+	defer file.Close()
+	if err != nil || peer.Uid != 0 && int(peer.Uid) != unix.Geteuid() {
+		return
 	}
-	c.conns = waiting
+	var buf [256]byte
+	n, err := file.Read(buf[:])
+	if err != nil || string(buf[:n]) != requestColdplug {
+		return
+	}
+	text := answerDone
+	if !Coldplug(c.road).Wait() {
+		text = answerFailed
+	}
+	file.WriteString(text)
 }
 
 // HandOver asks a living loop to coldplug, and waits for the end of it. Served
@@ -147,7 +131,7 @@ func HandOver(dev *nodes.Dir) (served bool, err error) {
 		return false, nil // no private directory, so no loop
 	}
 	defer release()
-	fd, err := controlSocket()
+	fd, err := controlSocket(0)
 	if err != nil {
 		return false, nil
 	}

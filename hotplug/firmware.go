@@ -11,30 +11,32 @@ import (
 
 // loadFirmware answers a request of the kernel's user helper for firmware
 // (Documentation/driver-api/firmware/fallback-mechanisms.rst): 1 to loading, the
-// file to data, 0 to loading; or -1 to loading, where there is no such file.
-func (r *Road) loadFirmware(e *uevent.Event, name string) {
+// file to data, 0 to loading; or -1 to loading, where there is no such file. It
+// reports whether the device has its firmware now.
+func (r *Road) loadFirmware(e *uevent.Event, name string) bool {
 	dir := string(r.Sys) + e.Devpath
 	loading, err := openSoon(dir+"/loading", 30*time.Second)
 	if err != nil {
 		r.Log.Event(Err, "firmware", e, name+": "+dir+"/loading: "+err.Error())
-		return
+		return false
 	}
 	defer unix.Close(loading)
 	file, path := r.openFirmware(name)
 	if file < 0 {
 		r.Log.Event(Err, "firmware", e, name+": not in "+strings.Join(r.firmwarePaths(), ", "))
 		unix.Write(loading, []byte("-1"))
-		return
+		return false
 	}
 	defer unix.Close(file)
 	unix.Write(loading, []byte("1"))
 	if err := copyTo(dir+"/data", file); err != nil {
 		r.Log.Event(Err, "firmware", e, path+": "+err.Error())
 		unix.Write(loading, []byte("-1"))
-		return
+		return false
 	}
 	unix.Write(loading, []byte("0"))
 	r.Log.Event(Info, "firmware", e, path)
+	return true
 }
 
 // openSoon opens a file of sysfs that may not be there yet.

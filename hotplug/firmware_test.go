@@ -48,7 +48,9 @@ func TestFirmware(t *testing.T) {
 			for name, text := range c.files {
 				writeFile(t, filepath.Join(b.Firmware, name), text)
 			}
-			b.run(b.sys.event("add", "/devices/wifi/firmware/a"))
+			if ok := b.run(b.sys.event("add", "/devices/wifi/firmware/a")); ok != (c.loading == "10") {
+				t.Errorf("ok is %v", ok)
+			}
 			if got := contents(t, device+"/loading"); got != c.loading {
 				t.Errorf("loading got %q, want %q", got, c.loading)
 			}
@@ -64,8 +66,7 @@ func TestFirmware(t *testing.T) {
 // anything else that could not be done.
 func TestFirmwareMissing(t *testing.T) {
 	b, _ := firmwareBoard(t)
-	b.run(b.sys.event("add", "/devices/wifi/firmware/a"))
-	if !b.Failed() {
+	if b.run(b.sys.event("add", "/devices/wifi/firmware/a")) {
 		t.Error("it did not fail")
 	}
 }
@@ -89,11 +90,11 @@ func TestFirmwareNames(t *testing.T) {
 		b.sys.add("/devices/f", "firmware", "")
 		writeFile(t, b.sys.path("/devices/f/loading"), "")
 		writeFile(t, b.sys.path("/devices/f/data"), "")
-		b.run(newEvent(t, "ACTION=add", "DEVPATH=/devices/f", "SUBSYSTEM=firmware", "FIRMWARE="+name))
+		ok := b.run(newEvent(t, "ACTION=add", "DEVPATH=/devices/f", "SUBSYSTEM=firmware", "FIRMWARE="+name))
 		if got := contents(t, b.sys.path("/devices/f/data")); got != "" {
 			t.Errorf("%q: data got %q", name, got)
 		}
-		if !b.Failed() {
+		if ok {
 			t.Errorf("%q: it did not fail", name)
 		}
 	}
@@ -104,12 +105,14 @@ func TestFirmwareLate(t *testing.T) {
 	b, device := firmwareBoard(t)
 	writeFile(t, filepath.Join(b.Firmware, "sub/a.bin"), "image")
 	must(t, os.Rename(device+"/loading", device+"/hidden"))
-	b.Run([]*uevent.Event{b.sys.event("add", "/devices/wifi/firmware/a")})
-	if b.Idle() {
+	batch := b.Run([]*uevent.Event{b.sys.event("add", "/devices/wifi/firmware/a")})
+	if b.idle() {
 		t.Error("the event is at its end")
 	}
 	time.AfterFunc(60*time.Millisecond, func() { os.Rename(device+"/hidden", device+"/loading") })
-	within(t, "the firmware", b.Drain)
+	if !b.wait(batch) {
+		t.Error("it failed")
+	}
 	if got := contents(t, device+"/data"); got != "image" {
 		t.Errorf("data got %q", got)
 	}
@@ -123,9 +126,9 @@ func TestFirmwareBeside(t *testing.T) {
 	writeFile(t, filepath.Join(b.Firmware, "sub/a.bin"), "image")
 	must(t, os.Rename(device+"/loading", device+"/hidden"))
 	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	b.Run([]*uevent.Event{b.sys.event("add", "/devices/wifi/firmware/a"), b.sys.event("add", "/devices/block/sda")})
+	batch := b.Run([]*uevent.Event{b.sys.event("add", "/devices/wifi/firmware/a"), b.sys.event("add", "/devices/block/sda")})
 	b.wantNode("sda", "b8:0 0660")
 	must(t, os.Rename(device+"/hidden", device+"/loading"))
-	within(t, "the firmware", b.Drain)
+	b.wait(batch)
 	b.rested()
 }

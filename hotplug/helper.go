@@ -12,19 +12,16 @@ import (
 
 // Helper does one event: that of a process which the kernel started through
 // /proc/sys/kernel/hotplug, or a script by hand. It returns when all is done,
-// the commands too.
-func Helper(r *Road, e *uevent.Event) error {
-	if err := r.Sys.Complete(e); err != nil {
-		return err
-	}
+// the commands too, and reports whether everything could be.
+func Helper(r *Road, e *uevent.Event) (ok bool) {
+	r.Sys.Complete(e)
 	var turn turnstile
 	if r.Dev != nil {
 		turn = awaitTurn(r.Dev.Path()+"/mdev.seq", e.Seqnum)
 	}
-	r.Run([]*uevent.Event{e})
-	r.Drain()
+	ok = r.Run([]*uevent.Event{e}).Wait()
 	turn.pass()
-	return nil
+	return ok
 }
 
 // turnstile is the file mdev.seq, by which boards put their helpers in order:

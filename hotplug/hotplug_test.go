@@ -254,38 +254,64 @@ func (b *board) road(config string) *Road {
 	b.t.Helper()
 	dev, err := nodes.Open(b.dir)
 	must(b.t, err)
-	b.t.Cleanup(dev.Close)
 	rules := conf.Parse("mdev.conf", strings.ReplaceAll(config, "TMP", b.tmp), conf.ParseIDs("", ""))
 	for _, p := range rules.Problems {
 		b.t.Error(p)
 	}
 	r := NewRoad(rules, dev, b.sys.Sysfs, b.log.Log, DefaultJobs)
+	b.t.Cleanup(func() {
+		r.mu.Lock() // a loop's goroutines may still hold it
+		defer r.mu.Unlock()
+		dev.Close()
+	})
 	r.Environ = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	r.Firmware = filepath.Join(b.tmp, "firmware")
 	return r
 }
 
-// run takes events to their end.
-func (b *board) run(events ...*uevent.Event) {
+// use gives the Road another /sys.
+func (b *board) use(s Sysfs) { b.Sys, b.census = s, newCensus(s) }
+
+// run takes events to their end, and reports whether everything could be done.
+func (b *board) run(events ...*uevent.Event) (ok bool) {
 	b.t.Helper()
-	within(b.t, "the events", func() {
-		b.Run(events)
-		b.Drain()
-	})
+	ok = b.wait(b.Run(events))
 	b.rested()
+	return ok
+}
+
+// wait returns when a batch is at its end.
+func (b *board) wait(batch *Batch) (ok bool) {
+	b.t.Helper()
+	within(b.t, "the events", func() { ok = batch.Wait() })
+	return ok
+}
+
+// idle reports whether nothing is under way, and unlocked whether nobody of the
+// Road holds the lock on /dev.
+func (b *board) idle() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.order.count == 0
+}
+
+func (b *board) unlocked() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.locked
 }
 
 // rested fails the test where a Road that has nothing to do holds on to anything.
 func (b *board) rested() {
 	b.t.Helper()
-	if !b.Idle() {
-		b.t.Error("tasks are left")
-	}
+	within(b.t, "the end of what flies", b.flights.Wait)
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.locked {
 		b.t.Error("the lock is held")
 	}
-	if t := b.queue.pop(); t != nil || len(b.active) > 0 || b.flying != 0 {
-		b.t.Errorf("left: queued %v, %d commands, %d parts", t, len(b.active), b.flying)
+	if t := b.queue.pop(); t != nil || len(b.active) > 0 {
+		b.t.Errorf("left: queued %v, %d commands", t, len(b.active))
 	}
 	checkEmpty(b.t, b.order)
 }

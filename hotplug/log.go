@@ -2,6 +2,7 @@ package hotplug
 
 import (
 	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -32,10 +33,18 @@ func (l Level) String() string {
 // Log writes lines: level, what, which device, why. It is safe for use by
 // several goroutines at once.
 type Log struct {
-	Verbose bool // write Info too
+	Verbose bool // write Info too; to be set before the log is used
 
+	mu     sync.Mutex
 	fd     int
 	format func(level Level, line string) string
+}
+
+// Become makes the log write where another does, from now on.
+func (l *Log) Become(other *Log) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fd, l.format = other.fd, other.format
 }
 
 // Stderr returns a log on descriptor 2.
@@ -48,6 +57,10 @@ func Stderr() *Log {
 // facility is syslog's number for daemons, which the kernel's log knows too.
 const facility = 3 << 3
 
+// kmsgLine is how much of a line /dev/kmsg takes at least; it refuses what is
+// over some 1,000 bytes in all.
+const kmsgLine = 900
+
 // Kmsg returns a log in the kernel's ring buffer, or where that cannot be had on stderr.
 func Kmsg() *Log {
 	fd, err := unix.Open("/dev/kmsg", unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
@@ -55,7 +68,8 @@ func Kmsg() *Log {
 		return Stderr()
 	}
 	return &Log{fd: fd, format: func(level Level, line string) string {
-		return "<" + strconv.Itoa(facility+int(level)) + ">devspool: " + level.String() + ": " + line + "\n"
+		return "<" + strconv.Itoa(facility+int(level)) + ">devspool: " + level.String() + ": " +
+			line[:min(len(line), kmsgLine)] + "\n"
 	}}
 }
 
@@ -95,6 +109,8 @@ func (l *Log) Print(level Level, line string) {
 	if level >= Info && !l.Verbose {
 		return
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	unix.Write(l.fd, []byte(l.format(level, nodes.Printable(line))))
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/kerneltest"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
@@ -24,15 +25,18 @@ func (b *board) newLoop() (l *Loop, end func()) {
 		b.t.Skip("NOT TESTED: the loop: needs a netlink socket")
 	}
 	must(b.t, err)
-	var p [2]int
-	must(b.t, unix.Pipe2(p[:], unix.O_CLOEXEC))
-	l.signals = p[0]
 	b.t.Cleanup(func() {
-		unix.Close(p[0])
-		unix.Close(p[1])
-		unix.Close(l.sock.fd)
+		l.unclaim()
+		l.sock.file.Close()
 	})
-	return l, func() { unix.Write(p[1], []byte{0}) }
+	return l, l.end
+}
+
+// controlled reports whether other processes can ask the loop for work.
+func (l *Loop) controlled() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.control != nil
 }
 
 // serve runs a loop beside the test, until it is told to stop or the test ends.
@@ -142,24 +146,29 @@ func TestHandOverMany(t *testing.T) {
 	})
 }
 
-// TestHandOverAtTheEnd is about a loop that ends before it has read the request:
-// who asked does the work itself.
+// TestHandOverAtTheEnd is about a loop that ends before it has answered the
+// request: who asked does the work itself.
 func TestHandOverAtTheEnd(t *testing.T) {
 	needRoot(t)
 	for _, c := range []struct {
-		name  string
-		until func(l *Loop) bool // how far the loop comes
+		name string
+		dies func(listener int) // what the loop still does before it ends
 	}{
-		{"not accepted", func(l *Loop) bool { return true }},
-		{"accepted, not read", func(l *Loop) bool { l.control.accept(); return len(l.control.conns) == 1 }},
-		{"read, not answered", func(l *Loop) bool {
-			l.control.accept()
-			return len(l.control.conns) == 1 && l.control.serve(l.control.conns[0])
+		{"not accepted", func(int) {}},
+		{"accepted, not read", func(listener int) {
+			fd, _, _ := unix.Accept(listener)
+			unix.Close(fd)
+		}},
+		{"read, not answered", func(listener int) {
+			fd, _, _ := unix.Accept(listener)
+			var buf [256]byte
+			unix.Read(fd, buf[:])
+			unix.Close(fd)
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBoard(t, "")
-			l, _ := b.newLoop()
+			listener := b.deafLoop()
 			d := b.other()
 			type answer struct {
 				served bool
@@ -171,13 +180,13 @@ func TestHandOverAtTheEnd(t *testing.T) {
 				answers <- answer{served, err}
 			}()
 			eventually(t, "the request", func() bool {
-				fds := []unix.PollFd{{Fd: int32(l.control.fd), Events: unix.POLLIN}}
+				fds := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}
 				n, _ := unix.Poll(fds, 0)
 				return n == 1
 			})
 			time.Sleep(20 * time.Millisecond) // for the request itself, which nothing shows before accept
-			eventually(t, "the loop", func() bool { return c.until(l) })
-			l.finish()
+			c.dies(listener)
+			unix.Close(listener)
 			within(t, "the answer", func() {
 				if a := <-answers; a.served || a.err != nil {
 					t.Errorf("served %v, error %v", a.served, a.err)
@@ -185,6 +194,60 @@ func TestHandOverAtTheEnd(t *testing.T) {
 			})
 		})
 	}
+}
+
+// deafLoop is a socket at the place of a loop's, at which nobody accepts.
+func (b *board) deafLoop() (listener int) {
+	b.t.Helper()
+	d := b.other()
+	_, err := d.Lock() // which makes the private directory
+	must(b.t, err)
+	must(b.t, d.Unlock())
+	addr, release, err := controlAddress(d)
+	must(b.t, err)
+	defer release()
+	listener, err = controlSocket(0)
+	must(b.t, err)
+	must(b.t, unix.Bind(listener, addr))
+	must(b.t, unix.Listen(listener, 1))
+	return listener
+}
+
+// TestHandOverWhileEnding is about a loop that is told to end while it works on a
+// request: it still comes to the end of that, and answers.
+func TestHandOverWhileEnding(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "sda 0:0 660 @touch TMP/begun; until test -e TMP/go; do sleep 0.01; done\n")
+	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	l, end := b.newLoop()
+	ended := make(chan error, 1)
+	go func() { ended <- l.Serve() }()
+	answer := make(chan bool, 1)
+	d := b.other()
+	go func() {
+		served, err := HandOver(d)
+		answer <- served && err == nil
+	}()
+	eventually(t, "the command", func() bool { return b.has("begun") })
+	end()
+	select {
+	case <-ended:
+		t.Error("it did not wait for the command")
+	case <-time.After(50 * time.Millisecond):
+	}
+	writeFile(t, filepath.Join(b.tmp, "go"), "")
+	within(t, "the answer", func() {
+		if !<-answer {
+			t.Error("not served")
+		}
+	})
+	within(t, "the end of the loop", func() { must(t, <-ended) })
+}
+
+// has reports whether there is a file of that name in board.tmp.
+func (b *board) has(name string) bool {
+	_, err := os.Stat(filepath.Join(b.tmp, name))
+	return err == nil
 }
 
 // TestOneLoop shows that a /dev has one loop, and after its end another.
@@ -214,36 +277,29 @@ func TestOneLoop(t *testing.T) {
 func TestBusyLoop(t *testing.T) {
 	needRoot(t)
 	b := newBoard(t, "")
-	l, _ := b.newLoop()
+	listener := b.deafLoop()
+	defer unix.Close(listener)
 	addr, release, err := controlAddress(b.other())
 	must(t, err)
 	defer release()
 	for range 100 { // until no more go into its queue
-		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		fd, err := controlSocket(unix.SOCK_NONBLOCK)
 		must(t, err)
 		defer unix.Close(fd)
 		if unix.Connect(fd, addr) != nil {
 			break
 		}
 	}
-	d := b.other()
 	result := make(chan error, 1)
 	go func() {
-		_, err := openControl(d)
+		_, err := openControl(b.Road)
 		result <- err
 	}()
-	select {
-	case err := <-result:
-		if !errors.Is(err, ErrRunning) {
+	within(t, "the answer of a busy loop", func() {
+		if err := <-result; !errors.Is(err, ErrRunning) {
 			t.Errorf("error %v", err)
 		}
-	case <-time.After(time.Second):
-		t.Error("it waits for the busy loop")
-	}
-	l.control.close()
-	if t.Failed() {
-		<-result
-	}
+	})
 }
 
 // TestStrangeRequests shows that the loop drops who asks for what it does not
@@ -256,7 +312,7 @@ func TestStrangeRequests(t *testing.T) {
 	must(t, err)
 	defer release()
 	connect := func() int {
-		fd, err := controlSocket()
+		fd, err := controlSocket(0)
 		must(t, err)
 		must(t, unix.Connect(fd, addr))
 		return fd
@@ -288,17 +344,119 @@ func TestStrangeRequests(t *testing.T) {
 // TestLost shows that a loop which lost events scans anew: it adds and removes.
 func TestLost(t *testing.T) {
 	needRoot(t)
+	if !kerneltest.InNamespaces(t, kerneltest.Net) {
+		return
+	}
 	b := newBoard(t, "")
 	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	l, _ := b.newLoop()
-	l.Coldplug()
+	l, end := b.newLoop()
+	if !b.coldplug() {
+		t.Error("it failed")
+	}
 	b.sys.remove("/devices/block/sda")
 	b.sys.add("/devices/block/sdb", "block", "8:16", "DEVNAME=sdb")
-	l.sock.lost = true
-	eventually(t, "the scan", func() bool { return l.work() && !l.sock.lost })
-	b.wantNode("sda", "")
-	b.wantNode("sdb", "b8:16 0660")
+	var failure error
+	must(t, l.sock.conn.Control(func(fd uintptr) {
+		failure = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 1)
+	}))
+	must(t, failure)
+	kernel := newInjector(t)
+	for i := range 500 {
+		must(t, kernel.Send("change", fmt.Sprint("/devices/virtual/x", i)))
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- l.Serve() }()
+	eventually(t, "the scan", func() bool { return b.node("sda") == "" && b.node("sdb") == "b8:16 0660" })
+	end()
+	within(t, "the end of the loop", func() { must(t, <-ended) })
 	b.log.want("warning: the kernel dropped events")
+}
+
+func newInjector(t *testing.T) *kerneltest.Injector {
+	t.Helper()
+	kernel, err := kerneltest.NewInjector()
+	must(t, err)
+	t.Cleanup(func() { kernel.Close() })
+	return kernel
+}
+
+// TestForged shows that only the kernel is believed: not a process that sends to
+// the loop's own port or to everybody who listens to the kernel.
+func TestForged(t *testing.T) {
+	needRoot(t)
+	if !kerneltest.InNamespaces(t, kerneltest.Net) {
+		return
+	}
+	log := newLog(t)
+	s, err := listen(log.Log)
+	must(t, err)
+	defer s.file.Close()
+	var own unix.Sockaddr
+	must(t, s.conn.Control(func(fd uintptr) { own, err = unix.Getsockname(int(fd)) }))
+	must(t, err)
+	liar, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
+	must(t, err)
+	defer unix.Close(liar)
+	forged := []byte("add@/devices/forged\x00ACTION=add\x00DEVPATH=/devices/forged\x00SEQNUM=7\x00")
+	for _, to := range []*unix.SockaddrNetlink{
+		{Family: unix.AF_NETLINK, Pid: own.(*unix.SockaddrNetlink).Pid},
+		{Family: unix.AF_NETLINK, Groups: kernelGroup},
+	} {
+		must(t, unix.Sendto(liar, forged, 0, to))
+	}
+	must(t, newInjector(t).Send("add", "/devices/true", "SUBSYSTEM=x"))
+	var got []string
+	within(t, "the kernel's event", func() {
+		for len(got) == 0 {
+			events, lost, err := s.read()
+			if err != nil || lost {
+				t.Errorf("lost %v, error %v", lost, err)
+				return
+			}
+			for _, e := range events {
+				got = append(got, e.Devpath)
+			}
+		}
+	})
+	if !slices.Equal(got, []string{"/devices/true"}) {
+		t.Errorf("events of %q", got)
+	}
+	if lines := log.lines(); strings.Count(strings.Join(lines, "\n"), "the kernel did not send") != 2 {
+		t.Errorf("logged %q", lines)
+	}
+}
+
+// TestMany reads more events than one system call takes, in their order.
+func TestMany(t *testing.T) {
+	needRoot(t)
+	if !kerneltest.InNamespaces(t, kerneltest.Net) {
+		return
+	}
+	log := newLog(t)
+	s, err := listen(log.Log)
+	must(t, err)
+	defer s.file.Close()
+	kernel := newInjector(t)
+	const many = 3*batch + 7
+	for i := range many {
+		must(t, kernel.Send("add", "/devices/virtual/"+strings.Repeat("x", i)+"y"))
+	}
+	next, seqnum := 0, uint64(0)
+	within(t, "the events", func() {
+		for next < many {
+			events, lost, err := s.read()
+			if err != nil || lost || len(events) > batch {
+				t.Errorf("%d events, lost %v, error %v", len(events), lost, err)
+				return
+			}
+			for _, e := range events {
+				if e.Devpath != "/devices/virtual/"+strings.Repeat("x", next)+"y" || e.Seqnum <= seqnum {
+					t.Errorf("event %d is %q", next, e.Env)
+				}
+				next, seqnum = next+1, e.Seqnum
+			}
+		}
+	})
 }
 
 // TestLoopRenewed is about a /dev that is mounted over while a loop runs: it makes
@@ -311,36 +469,24 @@ func TestLoopRenewed(t *testing.T) {
 			must(t, os.Mkdir(filepath.Join(b.dir, nodes.Private), 0o755))
 		}
 		b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+		b.sys.add("/devices/block/sdb", "block", "8:16", "DEVNAME=sdb")
 		l, _ := b.newLoop()
-		if (l.control == nil) != lockless {
-			t.Errorf("lockless %v: control %v", lockless, l.control)
+		if l.controlled() == lockless {
+			t.Errorf("lockless %v: controlled %v", lockless, l.controlled())
 		}
 		must(t, os.Rename(b.dir, b.dir+".away"))
 		must(t, os.Mkdir(b.dir, 0o755))
-		b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sda")}) // any event shows it
-		must(t, os.Remove(filepath.Join(b.dir, "sda")))
-		eventually(t, "the scan", func() bool { l.work(); return b.node("sda") != "" })
-		if l.control == nil {
+		b.wait(b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sda")})) // any event shows it
+		eventually(t, "the scan", func() bool { return b.node("sda") != "" && b.node("sdb") != "" })
+		if !l.controlled() {
 			t.Errorf("lockless %v: on the new /dev nobody listens", lockless)
 			continue
 		}
-		served := make(chan bool, 1)
-		d := b.other()
-		go func() {
-			is, _ := HandOver(d)
-			served <- is
-		}()
-		eventually(t, "an answer", func() bool {
-			_, err := l.wait(0)
-			must(t, err)
-			l.work()
-			select {
-			case is := <-served:
-				return is
-			default:
-				return false
-			}
-		})
+		must(t, os.Remove(filepath.Join(b.dir, "sda")))
+		if served, err := b.handOver(); !served || err != nil {
+			t.Errorf("served %v, error %v", served, err)
+		}
+		b.wantNode("sda", "b8:0 0660")
 	}
 }
 
@@ -363,49 +509,59 @@ func TestFinish(t *testing.T) {
 		t.Errorf("the commands say %q", got)
 	}
 	b.wantNode("sdb", "b8:1 0660")
-	if b.locked || len(b.active) > 0 || b.flying > 0 {
-		t.Errorf("locked %v, %d commands, %d parts", b.locked, len(b.active), b.flying)
+	within(t, "the end of what flies", b.flights.Wait)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.locked || len(b.active) > 0 {
+		t.Errorf("locked %v, %d commands", b.locked, len(b.active))
 	}
 }
 
 // TestSocketEvent shows which messages the loop believes.
 func TestSocketEvent(t *testing.T) {
 	const message = "add@/devices/x\x00ACTION=add\x00DEVPATH=/devices/x\x00SEQNUM=7\x00"
-	kernel := &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: kernelGroup}
+	from := func(port, groups uint32) *unix.RawSockaddrNetlink {
+		return &unix.RawSockaddrNetlink{Family: unix.AF_NETLINK, Pid: port, Groups: groups}
+	}
+	kernel := from(0, kernelGroup)
 	for _, c := range []struct {
 		name string
 		text string
-		from unix.Sockaddr
-		n    int // the length that the kernel reports, where it is not the text's
+		from *unix.RawSockaddrNetlink // nil for a sender without an address
+		long bool                     // the kernel had to cut it off
 		log  string
-		lost bool
 	}{
 		{name: "the kernel's", text: message, from: kernel},
-		{name: "a process's", text: message, from: &unix.SockaddrNetlink{Pid: 4711, Groups: kernelGroup}, log: "the kernel did not send"},
-		{name: "of another group", text: message, from: &unix.SockaddrNetlink{Groups: 2}, log: "the kernel did not send"},
-		{name: "to nobody in particular", text: message, from: &unix.SockaddrNetlink{}, log: "the kernel did not send"},
-		{name: "of no family", text: message, from: nil, log: "the kernel did not send"},
-		{name: "too long", text: message, from: kernel, n: uevent.MaxMessage + 1, log: "longer than any uevent", lost: true},
+		{name: "a process's", text: message, from: from(4711, kernelGroup), log: "the kernel did not send"},
+		{name: "of another group", text: message, from: from(0, 2), log: "the kernel did not send"},
+		{name: "to nobody in particular", text: message, from: from(0, 0), log: "the kernel did not send"},
+		{name: "of nobody", text: message, from: nil, log: "the kernel did not send"},
+		{name: "too long", text: message, from: kernel, long: true, log: "which no uevent is"},
 		{name: "udev's", text: "libudev\x00\xfe\xed\xca\xfe", from: kernel, log: uevent.ErrMalformed.Error()},
 		{name: "without a devpath", text: "add@/x\x00ACTION=add\x00", from: kernel, log: uevent.ErrIncomplete.Error()},
 		{name: "empty", text: "", from: kernel, log: uevent.ErrMalformed.Error()},
 	} {
 		log := newLog(t)
-		s := &socket{log: log.Log, buf: make([]byte, uevent.MaxMessage)}
-		n := copy(s.buf, c.text)
-		if c.n > 0 {
-			n = c.n
+		s := &socket{log: log.Log, room: make([]byte, batch*uevent.MaxMessage)}
+		const i = 3
+		m := &s.messages[i]
+		m.length = uint32(copy(s.room[i*uevent.MaxMessage:], c.text))
+		if c.from != nil {
+			m.header.Namelen, s.senders[i] = unix.SizeofSockaddrNetlink, *c.from
 		}
-		e := s.event(n, c.from)
-		if (e == nil) != (c.log != "") || s.lost != c.lost {
-			t.Errorf("%s: %v, lost %v", c.name, e, s.lost)
+		if c.long {
+			m.header.Flags = unix.MSG_TRUNC
+		}
+		e, oversize := s.event(i)
+		if (e == nil) != (c.log != "") || oversize != c.long {
+			t.Errorf("%s: %v, oversize %v", c.name, e, oversize)
 		}
 		if c.log != "" {
 			log.want(c.log)
 		} else if len(log.lines()) > 0 {
 			t.Errorf("%s: logged %q", c.name, log.lines())
 		}
-		clear(s.buf)
+		clear(s.room)
 		if e != nil && (e.Devpath != "/devices/x" || e.Seqnum != 7) {
 			t.Errorf("%s: the event keeps the buffer: %+v", c.name, e)
 		}

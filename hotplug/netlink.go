@@ -1,7 +1,10 @@
 package hotplug
 
 import (
+	"os"
 	"strconv"
+	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -16,24 +19,40 @@ const kernelGroup = 1
 // charged only when it is used.
 const receiveBuffer = 128 << 20
 
+// batch is how many messages are received at once, and then worked off together
+// under one lock.
+const batch = 32
+
 // socket receives the kernel's uevents.
 type socket struct {
-	fd  int
-	log *Log
-	buf []byte
+	file *os.File
+	conn syscall.RawConn
+	log  *Log
 
-	lost bool // the kernel had to drop events since the flag was last cleared
+	// What recvmmsg(2) is given: for each message its sender and room for it.
+	messages [batch]message
+	vectors  [batch]unix.Iovec
+	senders  [batch]unix.RawSockaddrNetlink
+	room     []byte // batch times uevent.MaxMessage; what is not used takes no memory
+
+	events []*uevent.Event
+}
+
+// message is C's struct mmsghdr.
+type message struct {
+	header unix.Msghdr
+	length uint32
 }
 
 // listen opens the socket. From then on no event is missed.
 func listen(log *Log) (*socket, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_KOBJECT_UEVENT)
 	if err != nil {
-		return nil, err
+		return nil, os.NewSyscallError("socket", err)
 	}
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: kernelGroup}); err != nil {
 		unix.Close(fd)
-		return nil, err
+		return nil, os.NewSyscallError("bind", err)
 	}
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
@@ -43,48 +62,75 @@ func listen(log *Log) (*socket, error) {
 		log.Print(Warning, "the receive buffer is "+strconv.Itoa(got/2>>10)+" KiB, not "+
 			strconv.Itoa(receiveBuffer>>10)+": long bursts may lead to rescans")
 	}
-	return &socket{fd: fd, log: log, buf: make([]byte, uevent.MaxMessage)}, nil
-}
-
-// read appends the events that are waiting, limit at most. Empty is true where
-// none was left.
-func (s *socket) read(events []*uevent.Event, limit int) (_ []*uevent.Event, empty bool) {
-	for range limit {
-		n, from, err := unix.Recvfrom(s.fd, s.buf, unix.MSG_TRUNC)
-		switch err {
-		case nil:
-		case unix.EINTR:
-			continue
-		case unix.ENOBUFS:
-			s.lost = true
-			continue
-		default: // EAGAIN
-			return events, true
-		}
-		if e := s.event(n, from); e != nil {
-			events = append(events, e)
-		}
+	s := &socket{file: os.NewFile(uintptr(fd), "netlink"), log: log, room: make([]byte, batch*uevent.MaxMessage)}
+	for i := range s.messages {
+		s.vectors[i].Base = &s.room[i*uevent.MaxMessage]
+		s.vectors[i].SetLen(uevent.MaxMessage)
+		h := &s.messages[i].header
+		h.Name = (*byte)(unsafe.Pointer(&s.senders[i]))
+		h.Iov = &s.vectors[i]
+		h.SetIovlen(1)
 	}
-	return events, false
+	s.conn, err = s.file.SyscallConn()
+	return s, err
 }
 
-// event parses one message, or drops what the kernel did not send: any process
-// may write to a netlink socket, but only the kernel's port is 0.
-func (s *socket) event(n int, from unix.Sockaddr) *uevent.Event {
-	sender, ok := from.(*unix.SockaddrNetlink)
-	if !ok || sender.Pid != 0 || sender.Groups != kernelGroup {
+// read waits for events and returns those that are there, batch at most. Lost
+// tells that the kernel had to drop some before. The slice holds until the next call.
+func (s *socket) read() (events []*uevent.Event, lost bool, err error) {
+	var errno syscall.Errno
+	n := 0
+	err = s.conn.Read(func(fd uintptr) bool {
+		n, errno = s.receive(fd)
+		return errno != unix.EAGAIN
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	if errno == unix.ENOBUFS || errno == unix.EINTR {
+		return nil, errno == unix.ENOBUFS, nil
+	}
+	if errno != 0 {
+		return nil, false, os.NewSyscallError("recvmmsg", errno)
+	}
+	clear(s.events) // or they would stay in memory
+	s.events = s.events[:0]
+	for i := range s.messages[:n] {
+		e, oversize := s.event(i)
+		if e != nil {
+			s.events = append(s.events, e)
+		}
+		lost = lost || oversize
+	}
+	return s.events, lost, nil
+}
+
+// receive takes the messages that are there.
+func (s *socket) receive(fd uintptr) (n int, errno syscall.Errno) {
+	for i := range s.messages {
+		s.messages[i].header.Namelen = unix.SizeofSockaddrNetlink
+	}
+	r, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&s.messages)), batch, unix.MSG_DONTWAIT, 0, 0)
+	return int(r), errno
+}
+
+// event parses a message, or drops what the kernel did not send: any process may
+// write to a netlink socket, but only the kernel's port is 0.
+func (s *socket) event(i int) (e *uevent.Event, oversize bool) {
+	m := &s.messages[i]
+	if m.header.Namelen != unix.SizeofSockaddrNetlink || s.senders[i].Pid != 0 || s.senders[i].Groups != kernelGroup {
 		s.log.Print(Warning, "dropped a message that the kernel did not send")
-		return nil
+		return nil, false
 	}
-	if n > len(s.buf) {
-		s.log.Print(Err, "dropped a message of "+strconv.Itoa(n)+" bytes: longer than any uevent")
-		s.lost = true
-		return nil
+	if m.header.Flags&unix.MSG_TRUNC != 0 {
+		s.log.Print(Err, "dropped a message longer than "+strconv.Itoa(uevent.MaxMessage)+" bytes, which no uevent is")
+		return nil, true
 	}
-	e, err := uevent.ParseMessage(s.buf[:n])
+	from := i * uevent.MaxMessage
+	e, err := uevent.ParseMessage(s.room[from : from+int(m.length)])
 	if err != nil {
 		s.log.Print(Warning, "dropped a message: "+err.Error())
-		return nil
+		return nil, false
 	}
-	return e
+	return e, false
 }

@@ -9,6 +9,7 @@ import (
 // task is an event on its way, from its arrival until its commands are done.
 type task struct {
 	event *uevent.Event
+	batch *Batch
 	fresh bool // /sys was read for it under this lock: the device lives
 	step
 

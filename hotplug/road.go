@@ -2,6 +2,8 @@ package hotplug
 
 import (
 	"strings"
+	"sync"
+	"time"
 
 	"devspool/conf"
 	"devspool/hotplug/uevent"
@@ -15,7 +17,8 @@ const DefaultJobs = 4
 // other, in the order in which they came; others need not wait for each other.
 // Node work is done at once, commands run beside it.
 //
-// A Road is for one goroutine. Call NewRoad to make one.
+// The exported fields are to be set before the first event. The methods may be
+// called by several goroutines. Call NewRoad to make a Road.
 type Road struct {
 	Rules    *conf.Config
 	Dev      *nodes.Dir // nil for a dry run: nothing is changed, no command runs
@@ -29,26 +32,51 @@ type Road struct {
 	// one that came too late to be acted on.
 	Done func(e *uevent.Event, p *nodes.Plan)
 
-	order  *order
-	queue  queue             // tasks whose next command waits for a slot
-	active map[*started]bool // commands that run
-	flying int               // commands and firmware requests under way
-	ended  chan ending
-	wake   func() // called when something was sent to ended; may be nil
+	// Renewed, where set, is called in a goroutine of its own when another file
+	// system was mounted over /dev, so that all has to be made anew.
+	Renewed func()
+
+	mu      sync.Mutex // guards what follows, and the fields above that change
+	census  census
+	order   *order
+	queue   queue             // tasks whose next command waits for a slot
+	active  map[*started]bool // commands that run
+	flights sync.WaitGroup    // commands and firmware requests under way
 
 	locked   bool
 	lockless bool // there is no lock to be had; said once
-	renewed  bool
-	failed   bool
 }
 
-// NewRoad returns a Road that commands may run on side by side: jobs at most.
+// NewRoad returns a Road on which jobs commands may run side by side.
 func NewRoad(rules *conf.Config, dev *nodes.Dir, sys Sysfs, log *Log, jobs int) *Road {
 	return &Road{
 		Rules: rules, Dev: dev, Sys: sys, Log: log, Jobs: jobs,
+		census: newCensus(sys),
 		order:  newOrder(),
 		active: map[*started]bool{},
-		ended:  make(chan ending),
+	}
+}
+
+// Batch is a set of events whose end somebody waits for.
+type Batch struct {
+	open   int // events under way, and one for as long as more may come
+	failed bool
+	end    chan struct{}
+}
+
+func newBatch() *Batch { return &Batch{open: 1, end: make(chan struct{})} }
+
+// Wait returns when all of the events are at their end, commands included, and
+// reports whether everything could be done.
+func (b *Batch) Wait() (ok bool) {
+	<-b.end
+	return !b.failed
+}
+
+// close counts one part of the batch as ended.
+func (b *Batch) close() {
+	if b.open--; b.open == 0 {
+		close(b.end)
 	}
 }
 
@@ -59,17 +87,23 @@ type step struct {
 	open     int // parts that are under way: the commands, the firmware
 }
 
-// Run starts events on their way, in this order. Events that wait for nothing
-// and have no command are at their end when it returns.
-func (r *Road) Run(events []*uevent.Event) {
+// Run starts events on their way, in this order. Those that wait for nothing and
+// have no command are at their end when it returns.
+func (r *Road) Run(events []*uevent.Event) *Batch {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b := newBatch()
 	for _, e := range events {
-		r.enter(&task{event: e})
+		r.enter(&task{event: e, batch: b})
 	}
 	r.leave()
+	b.close()
+	return b
 }
 
 // enter starts one event on its way.
 func (r *Road) enter(t *task) {
+	t.batch.open++
 	if r.order.count == 0 {
 		// Nothing is under way, so there is nothing to wait for.
 		if !r.begin(t) {
@@ -83,70 +117,87 @@ func (r *Road) enter(t *task) {
 	}
 }
 
-// leave ends a turn: others may change /dev now, and commands run.
+// leave ends a turn: others may change /dev now, and commands get free slots.
 func (r *Road) leave() {
-	r.unlock()
-	r.start()
-}
-
-// Drain returns when everything that was started is at its end.
-func (r *Road) Drain() {
-	for r.flying > 0 {
-		r.end(<-r.ended)
+	for {
+		r.unlock()
+		if len(r.active) >= r.Jobs {
+			return
+		}
+		t := r.queue.pop()
+		if t == nil {
+			return
+		}
+		r.launch(t)
 	}
 }
 
-// Idle reports whether nothing is under way.
-func (r *Road) Idle() bool { return r.order.count == 0 }
-
-// Failed reports whether anything could not be done since the last call.
-func (r *Road) Failed() bool {
-	failed := r.failed
-	r.failed = false
-	return failed
+// launch starts the next command of t.
+func (r *Road) launch(t *task) {
+	c := t.commands[0]
+	run, err := r.spawn(t.event, c)
+	if err != nil {
+		t.batch.failed = true
+		r.Log.Event(Err, "cannot run", t.event, c.Rule.String()+": "+c.Text+": "+err.Error())
+		r.next(t)
+		return
+	}
+	r.active[run] = true
+	r.fly(t, func() bool { run.wait(r.Log, t.event, c); return true }, func() {
+		delete(r.active, run)
+		r.next(t)
+	})
 }
 
-// Renewed reports whether /dev was mounted over since the last call, so that
-// all has to be made anew.
-func (r *Road) Renewed() bool {
-	renewed := r.renewed
-	r.renewed = false
-	return renewed
+// fly does a part of a task beside the road; then is called when it has ended.
+func (r *Road) fly(t *task, part func() (ok bool), then func()) {
+	r.flights.Go(func() {
+		ok := part()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if !ok {
+			t.batch.failed = true
+		}
+		then()
+		r.leave()
+	})
 }
 
 // begin does what can be done of t at once, and reports whether that was all.
 func (r *Road) begin(t *task) (done bool) {
 	e := t.event
 	if !t.fresh && r.late(e) {
+		r.finish(t)
 		return true
 	}
 	p := r.Rules.Plan(e)
 	t.plan = p
 	for _, fault := range p.Faults {
-		r.failed = true
+		t.batch.failed = true
 		r.Log.Event(Err, "refused", e, fault)
+	}
+	if r.Dev == nil {
+		r.finish(t)
+		return true
 	}
 	existed := false
 	if p.Work != nodes.Clear || len(p.Commands) == 0 {
-		existed = r.apply(p)
+		existed = r.apply(t)
 	}
-	if r.Dev == nil {
-		r.done(t)
-		return true
-	}
-	t.commands = r.allowed(p, existed)
+	t.commands = r.allowed(t, existed)
 	if len(t.commands) > 0 {
 		t.open++
 		r.queue.push(t)
 	}
 	if p.Firmware != "" {
 		t.open++
-		r.fly(ending{task: t}, func() { r.loadFirmware(e, p.Firmware) })
+		r.fly(t, func() bool { return r.loadFirmware(e, p.Firmware) }, func() { r.part(t) })
 	}
-	if t.open == 0 {
-		r.done(t)
+	if t.open > 0 {
+		return false
 	}
-	return t.open == 0
+	r.finish(t)
+	return true
 }
 
 // late reports whether /sys says that e is about a device that has gone or come
@@ -156,65 +207,67 @@ func (r *Road) late(e *uevent.Event) bool {
 		return false
 	}
 	r.lock()
-	if !r.Sys.gone(e) {
+	if !r.census.gone(e) {
 		return false
 	}
 	r.Log.Event(Info, "too late", e, "/sys says otherwise by now")
-	if r.Done != nil {
-		r.Done(e, nil)
-	}
 	return true
 }
 
-// apply does the node work of p.
-func (r *Road) apply(p *nodes.Plan) (existed bool) {
-	if r.Dev == nil {
-		return false
-	}
+// apply does the node work of t.
+func (r *Road) apply(t *task) (existed bool) {
+	p := t.plan
 	if p.Work != nodes.Leave || p.Event.Action == uevent.Add || p.Event.Action == uevent.Remove {
 		r.lock()
 	}
 	existed, err := r.Dev.Apply(p)
-	r.report(p.Event, err)
-	for _, devpath := range r.Dev.Freed() {
-		r.heir(devpath)
+	r.report(t, err)
+	for freed := r.Dev.Freed(); len(freed) > 0; freed = r.Dev.Freed() {
+		for _, heir := range freed {
+			r.inherit(t, heir)
+		}
 	}
 	return existed
 }
 
-// heir does the node work of a device to which a path comes back that another had.
-func (r *Road) heir(devpath string) {
-	e, err := r.Sys.Event(uevent.Add, devpath)
-	if err != nil || r.Sys.gone(e) {
+// inherit does the node work of a device to which a path comes back that the one
+// of t had. Where there is no sysfs to ask, the record says who it is.
+func (r *Road) inherit(t *task, heir nodes.Record) {
+	e, err := r.Sys.Event(uevent.Add, heir.Devpath)
+	if err != nil && !r.Sys.Mounted() {
+		e, err = eventOf(uevent.Add, heir)
+	}
+	if err != nil || r.census.gone(e) {
 		return // it leaves too
 	}
 	_, err = r.Dev.Apply(r.Rules.Plan(e))
-	r.report(e, err)
+	r.report(&task{event: e, batch: t.batch}, err)
 }
 
 // report logs what could not be done, a line each.
-func (r *Road) report(e *uevent.Event, err error) {
+func (r *Road) report(t *task, err error) {
 	if err == nil {
 		return
 	}
-	r.failed = true
+	t.batch.failed = true
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		r.Log.Event(Err, "failed", e, line)
+		r.Log.Event(Err, "failed", t.event, line)
 	}
 }
 
 // clear does the node work of a remove, after its commands.
 func (r *Road) clear(t *task) {
 	r.lock()
-	if r.Sys.gone(t.event) {
+	if r.census.gone(t.event) {
 		r.Log.Event(Info, "node kept", t.event, "the device came back")
 		return
 	}
-	r.apply(t.plan)
+	r.apply(t)
 }
 
-// allowed returns the commands of p that are to run, by their if_exists.
-func (r *Road) allowed(p *nodes.Plan, existed bool) []nodes.Command {
+// allowed returns the commands of t that are to run, by their if_exists.
+func (r *Road) allowed(t *task, existed bool) []nodes.Command {
+	p := t.plan
 	if !existed || p.Event.Action != uevent.Add {
 		return p.Commands
 	}
@@ -224,7 +277,7 @@ func (r *Road) allowed(p *nodes.Plan, existed bool) []nodes.Command {
 		case nodes.ExistsRun:
 			commands = append(commands, c)
 		case nodes.ExistsReport, nodes.ExistsError:
-			r.failed = true
+			t.batch.failed = true
 			r.Log.Event(Err, "exists already", p.Event, c.Rule.String()+": not run: "+c.Text)
 		}
 		if c.Exists == nodes.ExistsError {
@@ -232,79 +285,6 @@ func (r *Road) allowed(p *nodes.Plan, existed bool) []nodes.Command {
 		}
 	}
 	return commands
-}
-
-// done is the end of the road for t.
-func (r *Road) done(t *task) {
-	r.Log.Event(Info, "done", t.event, "")
-	if r.Done != nil {
-		r.Done(t.event, t.plan)
-	}
-}
-
-// settle takes out a task that is at its end, and begins those that waited for
-// it, and in turn those that waited for them.
-func (r *Road) settle(t *task) {
-	for ended := []*task{t}; len(ended) > 0; {
-		t, ended = ended[0], ended[1:]
-		for _, next := range r.order.leave(t) {
-			next.fresh = false
-			if r.begin(next) {
-				ended = append(ended, next)
-			}
-		}
-	}
-}
-
-// start gives free slots to commands that wait for one.
-func (r *Road) start() {
-	for len(r.active) < r.Jobs {
-		t := r.queue.pop()
-		if t == nil {
-			return
-		}
-		c := t.commands[0]
-		run, err := r.spawn(t.event, c)
-		if err != nil {
-			r.failed = true
-			r.Log.Event(Err, "cannot run", t.event, c.Rule.String()+": "+c.Text+": "+err.Error())
-			r.next(t)
-			continue
-		}
-		r.active[run] = true
-		r.fly(ending{task: t, run: run}, func() { run.wait(r.Log, t.event, c) })
-	}
-}
-
-// ending tells that a part of a task has ended: its command, or else its firmware.
-type ending struct {
-	task *task
-	run  *started
-}
-
-// fly does a part of a task beside the road, and tells of its end.
-func (r *Road) fly(end ending, part func()) {
-	r.flying++
-	go func() {
-		part()
-		if r.wake != nil {
-			r.wake()
-		}
-		r.ended <- end
-	}()
-}
-
-// end takes in that a part has ended.
-func (r *Road) end(end ending) {
-	r.flying--
-	if end.run != nil {
-		delete(r.active, end.run)
-		r.next(end.task)
-	} else {
-		r.part(end.task)
-	}
-	r.unlock()
-	r.start()
 }
 
 // next drops the command of t that has run and queues the one after it.
@@ -324,8 +304,55 @@ func (r *Road) part(t *task) {
 	if t.plan.Work == nodes.Clear {
 		r.clear(t)
 	}
-	r.done(t)
+	r.finish(t)
 	r.settle(t)
+}
+
+// finish is the end of the road for t.
+func (r *Road) finish(t *task) {
+	if t.plan != nil {
+		r.Log.Event(Info, "done", t.event, "")
+	}
+	if r.Done != nil {
+		r.Done(t.event, t.plan)
+	}
+	t.batch.close()
+}
+
+// settle takes out a task that is at its end, and begins those that waited for
+// it, and in turn those that waited for them.
+func (r *Road) settle(t *task) {
+	for ended := []*task{t}; len(ended) > 0; {
+		t, ended = ended[0], ended[1:]
+		for _, next := range r.order.leave(t) {
+			next.fresh = false
+			if r.begin(next) {
+				ended = append(ended, next)
+			}
+		}
+	}
+}
+
+// Stop lets the commands that run come to their end, or kills them when limit is
+// over. What has not begun is left to the next scan.
+func (r *Road) Stop(limit time.Duration) {
+	r.mu.Lock()
+	r.Jobs = 0
+	r.mu.Unlock()
+	landed := make(chan struct{})
+	go func() {
+		r.flights.Wait()
+		close(landed)
+	}()
+	select {
+	case <-landed:
+	case <-time.After(limit):
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for run := range r.active {
+			run.kill()
+		}
+	}
 }
 
 // lock takes the lock on /dev, unless it is held.
@@ -334,12 +361,15 @@ func (r *Road) lock() {
 		return
 	}
 	renewed, err := r.Dev.Lock()
-	r.renewed = r.renewed || renewed
 	r.locked = true
+	r.census.refresh()
+	if renewed && r.Renewed != nil {
+		go r.Renewed()
+	}
 	if err != nil && !r.lockless {
-		r.lockless = true
 		r.Log.Print(Warning, "no lock and no record on "+r.Dev.Path()+": "+err.Error())
 	}
+	r.lockless = err != nil
 }
 
 func (r *Road) unlock() {
@@ -348,7 +378,6 @@ func (r *Road) unlock() {
 	}
 	r.locked = false
 	if err := r.Dev.Unlock(); err != nil {
-		r.failed = true
 		r.Log.Print(Err, err.Error())
 	}
 }

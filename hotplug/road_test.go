@@ -5,8 +5,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
@@ -22,29 +25,29 @@ func TestRunNodes(t *testing.T) {
 	}
 	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
 	b.sys.add("/devices/block/sda/sda1", "block", "8:1", "DEVNAME=sda1")
-	b.run(b.sys.event("add", "/devices/block/sda"), b.sys.event("add", "/devices/block/sda/sda1"), b.sys.event("change", "/devices/block/sda"))
+	ok := b.run(b.sys.event("add", "/devices/block/sda"), b.sys.event("add", "/devices/block/sda/sda1"), b.sys.event("change", "/devices/block/sda"))
 	b.wantNode("disk/sda", "b8:0 0640")
 	b.wantNode("sda", "-> disk/sda")
 	b.wantNode("sda1", "b8:1 0660")
 	remove := b.sys.event("remove", "/devices/block/sda/sda1")
-	b.run(remove) // the device is still there
+	ok = b.run(remove) && ok // the device is still there
 	b.wantNode("sda1", "b8:1 0660")
 	b.sys.remove("/devices/block/sda/sda1")
-	b.run(remove)
+	ok = b.run(remove) && ok
 	b.wantNode("sda1", "")
 	add := b.sys.event("add", "/devices/block/sda")
 	remove = b.sys.event("remove", "/devices/block/sda")
 	b.sys.remove("/devices/block/sda")
-	b.run(remove)
+	ok = b.run(remove) && ok
 	b.wantNode("sda", "")
 	b.wantNode("disk", "")
-	b.run(add) // the device has gone
+	ok = b.run(add) && ok // the device has gone
 	b.wantNode("sda", "")
 	want := []string{"add sda true", "add sda1 true", "change sda true", "remove sda1 false", "remove sda1 true", "remove sda true", "add sda false"}
 	if !slices.Equal(ended, want) {
 		t.Errorf("at their end were %q, want %q", ended, want)
 	}
-	if b.Failed() {
+	if !ok {
 		t.Errorf("failed:\n%s", strings.Join(b.log.lines(), "\n"))
 	}
 }
@@ -53,7 +56,7 @@ func TestRunNodes(t *testing.T) {
 func TestRunWithoutSysfs(t *testing.T) {
 	needRoot(t)
 	b := newBoard(t, "")
-	b.Sys = Sysfs(filepath.Join(b.tmp, "nothing"))
+	b.use(Sysfs(filepath.Join(b.tmp, "nothing")))
 	env := []string{"ACTION=add", "DEVPATH=/devices/virtual/mem/null", "SUBSYSTEM=mem", "MAJOR=1", "MINOR=3", "DEVNAME=null", "DEVMODE=0666"}
 	b.run(newEvent(t, env...))
 	b.wantNode("null", "c1:3 0666")
@@ -89,16 +92,16 @@ func TestConflictsWait(t *testing.T) {
 	for i, name := range []string{"sda", "sda/sda1", "sdb"} {
 		b.sys.add("/devices/block/"+name, "block", fmt.Sprint("8:", i), "DEVNAME="+filepath.Base(name))
 	}
-	b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sda"), b.sys.event("add", "/devices/block/sda/sda1"), b.sys.event("add", "/devices/block/sdb")})
+	batch := b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sda"), b.sys.event("add", "/devices/block/sda/sda1"), b.sys.event("add", "/devices/block/sdb")})
 	b.wantNode("sda", "b8:0 0660")
 	b.wantNode("sda1", "")
 	b.wantNode("sdb", "b8:2 0660")
-	if b.locked || !b.free() {
+	if !b.unlocked() || !b.free() {
 		t.Error("the lock is held while commands run")
 	}
 	eventually(t, "the command of sdb", func() bool { return slices.Equal(b.said("said"), []string{"sdb"}) })
 	writeFile(t, filepath.Join(b.tmp, "go"), "")
-	within(t, "the events", b.Drain)
+	b.wait(batch)
 	b.wantNode("sda1", "b8:1 0660")
 	if got := b.said("said"); !slices.Equal(got, []string{"sdb", "sda", "sda1"}) {
 		t.Errorf("the commands say %q", got)
@@ -153,18 +156,22 @@ func TestLockAfterFailedStart(t *testing.T) {
 			b := newBoard(t, c.config)
 			b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
 			b.sys.add("/devices/block/sda/sda1", "block", "8:1", "DEVNAME=sda1")
-			b.run(b.sys.event("add", "/devices/block/sda"), b.sys.event("add", "/devices/block/sda/sda1"))
+			ok := b.run(b.sys.event("add", "/devices/block/sda"), b.sys.event("add", "/devices/block/sda/sda1"))
 			disk, part := b.sys.event("remove", "/devices/block/sda"), b.sys.event("remove", "/devices/block/sda/sda1")
+			b.sys.remove("/devices/block/sda/sda1")
 			b.sys.remove("/devices/block/sda")
-			b.Run([]*uevent.Event{disk, part})
+			batch := b.Run([]*uevent.Event{disk, part})
 			if !b.free() {
 				t.Error("nobody else can have the lock")
 			}
-			if b.Idle() == c.runs {
-				t.Errorf("idle is %v", b.Idle())
+			if idle := b.idle(); idle == c.runs {
+				t.Errorf("idle is %v", idle)
 			}
 			writeFile(t, filepath.Join(b.tmp, "go"), "")
-			within(t, "the events", b.Drain)
+			if b.wait(batch) && ok {
+				t.Error("it did not fail")
+			}
+			b.rested()
 			b.wantNode("sda", "")
 			b.wantNode("sda1", "")
 			b.log.want("cannot run", "missing")
@@ -181,11 +188,12 @@ func TestReturned(t *testing.T) {
 	add, remove := b.sys.event("add", "/devices/block/sda"), b.sys.event("remove", "/devices/block/sda")
 	b.run(add)
 	b.sys.remove("/devices/block/sda")
-	b.Run([]*uevent.Event{remove})
+	leaving := b.Run([]*uevent.Event{remove})
 	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sda")})
+	returning := b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sda")})
 	writeFile(t, filepath.Join(b.tmp, "go"), "")
-	within(t, "the events", b.Drain)
+	b.wait(leaving)
+	b.wait(returning)
 	b.wantNode("sda", "b8:0 0660")
 	b.log.want("node kept", "sda")
 	b.rested()
@@ -207,12 +215,12 @@ func TestIfExists(t *testing.T) {
 		b := newBoard(t, "-if_exists="+c.exists+";sda 0:0 660 @echo 1 >>TMP/said\n-sda 0:0 660 @echo 2 >>TMP/said\n")
 		b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
 		add := b.sys.event("add", "/devices/block/sda")
-		b.run(add)
-		if got := b.said("said"); !slices.Equal(got, []string{"1", "2"}) || b.Failed() {
+		ok := b.run(add)
+		if got := b.said("said"); !slices.Equal(got, []string{"1", "2"}) || !ok {
 			t.Errorf("%s: the first time ran %q", c.exists, got)
 		}
-		b.run(add)
-		if got := b.said("said")[2:]; !slices.Equal(got, c.again) || b.Failed() != c.failed {
+		ok = b.run(add)
+		if got := b.said("said")[2:]; !slices.Equal(got, c.again) || ok == c.failed {
 			t.Errorf("%s: the second time ran %q", c.exists, got)
 		}
 		remove := b.sys.event("remove", "/devices/block/sda")
@@ -252,8 +260,7 @@ func TestDryRun(t *testing.T) {
 	b.Done = func(_ *uevent.Event, p *nodes.Plan) { plans = append(plans, p.String()) }
 	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "FIRMWARE=x")
 	b.run(b.sys.event("add", "/devices/block/sda"))
-	Coldplug(b.Road)
-	b.Drain()
+	b.coldplug()
 	b.wantNode("sda", "")
 	if len(plans) != 2 || len(b.said("said")) > 0 {
 		t.Errorf("plans %q, commands %q", plans, b.said("said"))
@@ -273,8 +280,8 @@ func TestDryRunHelper(t *testing.T) {
 			t.Errorf("it panics: %v", fault)
 		}
 	}()
-	if err := Helper(b.Road, newEvent(t, "ACTION=add", "DEVPATH=/devices/x", "SEQNUM=7")); err != nil {
-		t.Error(err)
+	if !Helper(b.Road, newEvent(t, "ACTION=add", "DEVPATH=/devices/x", "SEQNUM=7")) {
+		t.Error("it failed")
 	}
 }
 
@@ -300,7 +307,7 @@ func TestHeir(t *testing.T) {
 func TestHeirWithoutSysfs(t *testing.T) {
 	needRoot(t)
 	b := newBoard(t, "sd[ab] 0:0 660 =disk\n")
-	b.Sys = Sysfs(filepath.Join(b.tmp, "nothing"))
+	b.use(Sysfs(filepath.Join(b.tmp, "nothing")))
 	event := func(action, name, minor string) *uevent.Event {
 		return newEvent(t, "ACTION="+action, "DEVPATH=/devices/block/"+name, "SUBSYSTEM=block", "MAJOR=8", "MINOR="+minor, "DEVNAME="+name)
 	}
@@ -317,7 +324,9 @@ func TestLockless(t *testing.T) {
 	must(t, os.Mkdir(filepath.Join(b.dir, nodes.Private), 0o755))
 	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
 	for range 3 {
-		b.run(b.sys.event("add", "/devices/block/sda"))
+		if !b.run(b.sys.event("add", "/devices/block/sda")) {
+			t.Error("it failed")
+		}
 	}
 	b.wantNode("sda", "b8:0 0660")
 	count := 0
@@ -326,14 +335,19 @@ func TestLockless(t *testing.T) {
 			count++
 		}
 	}
-	if count != 1 || b.Failed() {
+	if count != 1 {
 		t.Errorf("%d warnings in\n%s", count, strings.Join(b.log.lines(), "\n"))
 	}
+	renewed := make(chan bool, 9)
+	b.Renewed = func() { renewed <- true }
 	must(t, os.Rename(b.dir, b.dir+".away"))
 	must(t, os.Mkdir(b.dir, 0o755))
-	b.run(b.sys.event("add", "/devices/block/sda"))
-	if renewed := b.Renewed(); !renewed || b.lockless {
-		t.Errorf("on a new /dev: renewed %v, lockless %v", renewed, b.lockless)
+	for range 2 {
+		b.run(b.sys.event("add", "/devices/block/sda"))
+	}
+	within(t, "the call of Renewed", func() { <-renewed })
+	if len(renewed) > 0 || b.lockless {
+		t.Errorf("on a new /dev: renewed %d times more, lockless %v", len(renewed), b.lockless)
 	}
 }
 
@@ -343,11 +357,13 @@ func TestFaults(t *testing.T) {
 	needRoot(t)
 	b := newBoard(t, "(sda) 0:0 660 =a/%1/%1\n")
 	env := []string{"ACTION=add", "DEVPATH=/devices/block/sda", "SUBSYSTEM=block", "MAJOR=8", "MINOR=0", "DEVNAME=sda", "FIRMWARE=../../etc/shadow"}
-	b.Sys = Sysfs(filepath.Join(b.tmp, "nothing"))
-	b.run(newEvent(t, env...))
+	b.use(Sysfs(filepath.Join(b.tmp, "nothing")))
+	if b.run(newEvent(t, env...)) {
+		t.Error("it did not fail")
+	}
 	b.log.want("error: refused", "/devices/block/sda", "firmware")
-	if !b.Failed() || b.Failed() {
-		t.Error("Failed does not say so once")
+	if !b.run(newEvent(t, env[:len(env)-1]...)) {
+		t.Error("another batch fails for what the first one could not do")
 	}
 	b.wantNode("a/sda/sda", "b8:0 0660")
 }
@@ -360,12 +376,11 @@ func TestFailedNode(t *testing.T) {
 		must(t, os.Mkdir(filepath.Join(b.dir, name), 0o755))
 	}
 	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	b.run(b.sys.event("add", "/devices/block/sda"))
-	b.log.want("error: failed: add /devices/block/sda: replace a: is a directory")
-	b.log.want("error: failed: add /devices/block/sda: replace b: is a directory")
-	if !b.Failed() {
+	if b.run(b.sys.event("add", "/devices/block/sda")) {
 		t.Error("it did not fail")
 	}
+	b.log.want("error: failed: add /devices/block/sda: replace a: is a directory")
+	b.log.want("error: failed: add /devices/block/sda: replace b: is a directory")
 }
 
 // TestQueue shows that a queue gives out what came first, and keeps nothing.
@@ -397,6 +412,7 @@ func TestStorm(t *testing.T) {
 	paths := []string{"/devices/block/sda", "/devices/block/sda/sda1", "/devices/block/sda/sda2", "/devices/block/sdb", "/devices/block/sdc"}
 	there := map[string]bool{}
 	var events []*uevent.Event
+	var batches []*Batch
 	for i := range 150 {
 		n := i * 7 % len(paths)
 		path := paths[n]
@@ -415,19 +431,147 @@ func TestStorm(t *testing.T) {
 			there[path] = true
 		}
 		if i%20 == 19 {
-			b.Run(events)
+			batches = append(batches, b.Run(events))
 			events = nil
 		}
 	}
-	b.run(events...)
+	for _, batch := range append(batches, b.Run(events)) {
+		if !b.wait(batch) {
+			t.Error("it failed")
+		}
+	}
+	b.rested()
 	fresh := newBoard(t, config)
 	fresh.sys = b.sys
-	fresh.Sys = b.sys.Sysfs
-	Coldplug(fresh.Road)
-	within(t, "the coldplug", fresh.Drain)
+	fresh.use(b.sys.Sysfs)
+	fresh.coldplug()
 	for _, path := range paths {
 		name := filepath.Base(path)
 		b.wantNode(name, fresh.node(name))
 		b.wantNode("disk/"+name, fresh.node("disk/"+name))
+	}
+}
+
+// TestBatches shows that of two batches each ends when its own events have, and
+// knows of its own failures alone.
+func TestBatches(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "sda 0:0 660 @until test -e TMP/go; do sleep 0.01; done\nsdb 0:0 660 +missing\n")
+	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	b.sys.add("/devices/block/sdb", "block", "8:16", "DEVNAME=sdb")
+	slow := b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sda")})
+	quick := b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sdb")})
+	behind := b.Run([]*uevent.Event{b.sys.event("change", "/devices/block/sda")})
+	none := b.Run(nil)
+	if b.wait(quick) {
+		t.Error("the quick one did not fail")
+	}
+	if !b.wait(none) {
+		t.Error("a batch of nothing fails")
+	}
+	for name, batch := range map[string]*Batch{"slow": slow, "behind": behind} {
+		select {
+		case <-batch.end:
+			t.Errorf("the %s one is at its end", name)
+		default:
+		}
+	}
+	writeFile(t, filepath.Join(b.tmp, "go"), "")
+	for name, batch := range map[string]*Batch{"slow": slow, "behind": behind} {
+		for range 2 { // who waits once more gets the same answer
+			if !b.wait(batch) {
+				t.Errorf("the %s one fails for what another could not do", name)
+			}
+		}
+	}
+	b.rested()
+}
+
+// TestBatchesAtOnce lets several goroutines use a Road at once.
+func TestBatchesAtOnce(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "tty.* 0:0 660 @echo $MDEV >>TMP/said\n")
+	const many, each = 8, 12
+	ended := 0 // Done is not called twice at once
+	b.Done = func(*uevent.Event, *nodes.Plan) { ended++ }
+	var users sync.WaitGroup
+	for u := range many {
+		var events []*uevent.Event
+		for i := range each {
+			n := u*each + i
+			devpath := fmt.Sprint("/devices/virtual/tty/tty", n)
+			b.sys.add(devpath, "tty", fmt.Sprint("4:", n), fmt.Sprint("DEVNAME=tty", n))
+			events = append(events, b.sys.event("add", devpath))
+		}
+		users.Go(func() {
+			for _, e := range events {
+				if !b.Run([]*uevent.Event{e}).Wait() {
+					t.Error("a batch failed")
+				}
+			}
+		})
+	}
+	users.Go(func() {
+		if !Coldplug(b.Road).Wait() {
+			t.Error("a coldplug failed")
+		}
+	})
+	within(t, "the events", users.Wait)
+	b.rested()
+	if said := len(b.said("said")); ended != 2*many*each || said != ended {
+		t.Errorf("%d events, %d commands, want %d", ended, said, 2*many*each)
+	}
+}
+
+// TestStop shows that a Road which is stopped lets commands end that are quick
+// enough, kills the others with all that they started, and begins nothing new.
+func TestStop(t *testing.T) {
+	needRoot(t)
+	for _, c := range []struct {
+		name    string
+		command string
+		limit   time.Duration
+		killed  bool
+	}{
+		{"quick", "sleep 0.05", patience, false},
+		{"slow", "sleep 600", 50 * time.Millisecond, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBoard(t, "-sd.* 0:0 660 @TMP/job\nsd.* 0:0 660 @touch TMP/next\n")
+			b.Jobs = 2
+			script(t, filepath.Join(b.tmp, "job"), "#!/bin/sh\necho $$ >>"+b.tmp+"/pids\n"+c.command+" &\necho $! >>"+b.tmp+"/pids\nwait\n")
+			var events []*uevent.Event
+			for i, name := range []string{"sda", "sdb", "sdc"} {
+				b.sys.add("/devices/block/"+name, "block", fmt.Sprint("8:", 16*i), "DEVNAME="+name)
+				events = append(events, b.sys.event("add", "/devices/block/"+name))
+			}
+			b.Run(events)
+			eventually(t, "the commands", func() bool { return len(b.said("pids")) == 4 })
+			start := time.Now()
+			within(t, "the end", func() { b.Stop(c.limit) })
+			if took := time.Since(start); c.killed && took < c.limit {
+				t.Errorf("it ended after %v", took)
+			}
+			for _, text := range b.said("pids") {
+				pid, err := strconv.Atoi(text)
+				must(t, err)
+				eventually(t, "the end of a process", func() bool { return !alive(pid) })
+			}
+			within(t, "the end of what flies", b.flights.Wait)
+			if len(b.said("pids")) != 4 || b.has("next") {
+				t.Error("another command was started")
+			}
+			if b.log.has("killed") != c.killed {
+				t.Errorf("logged %q", b.log.lines())
+			}
+			b.sys.add("/devices/block/sdd", "block", "8:48", "DEVNAME=sdd")
+			b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sdd")})
+			if len(b.said("pids")) != 4 {
+				t.Error("another command was started")
+			}
+			if !b.unlocked() || !b.free() {
+				t.Error("the lock is held")
+			}
+		})
 	}
 }

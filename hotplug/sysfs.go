@@ -1,7 +1,10 @@
 package hotplug
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -25,62 +28,26 @@ func (s Sysfs) exists(devpath string) bool {
 	return unix.Stat(string(s)+devpath+"/uevent", &st) == nil
 }
 
-// lives reports whether the device at devpath has the numbers dev now. Its
-// directory may outlive it; the dev attribute goes before the remove event is sent.
-func (s Sysfs) lives(devpath string, dev uevent.Dev) bool {
-	is, ok := s.numbers(devpath)
-	return ok && is == dev.Numbers()
-}
-
-// knows reports the same with one system call, where the answer is yes: the
-// kernel keeps a link from the numbers to the devpath.
-func (s Sysfs) knows(devpath string, dev uevent.Dev) bool {
-	path, err := readLink(string(s) + "/dev/" + kindDir(dev.Block) + "/" + dev.Numbers())
-	return err == nil && devpathOf(path) == devpath || s.lives(devpath, dev)
-}
-
 // numbers reads the dev attribute of devpath.
 func (s Sysfs) numbers(devpath string) (string, bool) {
 	text, err := readFile(string(s) + devpath + "/dev")
 	return strings.TrimSuffix(text, "\n"), err == nil
 }
 
-// gone reports whether /sys says that an event comes too late to be acted on: an
-// add of a device that left, or a remove of one that came back. Where there is
-// no sysfs, the event itself is all there is to know.
-func (s Sysfs) gone(e *uevent.Event) bool {
-	switch e.Action {
-	case uevent.Add, uevent.Move:
-		return !e.Dev.IsZero() && !s.knows(e.Devpath, e.Dev) && s.Mounted()
-	case uevent.Remove:
-		if e.Dev.IsZero() {
-			_, lives := s.numbers(e.Devpath)
-			return lives
-		}
-		return s.lives(e.Devpath, e.Dev)
-	}
-	return false
-}
-
 // Complete gives an event that came without numbers what sysfs says of its
 // device. Scripts call the helper with no more than ACTION and DEVPATH.
-func (s Sysfs) Complete(e *uevent.Event) error {
+func (s Sysfs) Complete(e *uevent.Event) {
 	if !e.Dev.IsZero() {
-		return nil
+		return
 	}
 	full, err := s.Event(e.Action, e.Devpath)
 	if err != nil {
-		return nil // not there: the event is all there is to know
+		return // not there: the event is all there is to know
 	}
 	for _, kv := range full.Env {
 		key, value, _ := strings.Cut(kv, "=")
-		if _, said := e.Get(key); !said {
-			if err := e.Set(key, value); err != nil {
-				return err
-			}
-		}
+		e.SetDefault(key, value)
 	}
-	return nil
 }
 
 // Event makes the event that stands for the device at devpath.
@@ -94,11 +61,12 @@ func (s Sysfs) Event(action, devpath string) (*uevent.Event, error) {
 	return s.event(action, d)
 }
 
-// Events makes the events that stand for one device, or where it is "" for all.
-// The device is named by a devpath, or by a path below /sys or /dev.
-func (s Sysfs) Events(action, name string) ([]*uevent.Event, error) {
+// Events makes the events that stand for one device, or where its name is "" for
+// all. A device is named by its devpath, by a path below /sys, or by its node,
+// which lies below dev or /dev.
+func (s Sysfs) Events(action, name, dev string) ([]*uevent.Event, error) {
 	if name != "" {
-		devpath, err := s.find(name)
+		devpath, err := s.find(name, dev)
 		if err != nil {
 			return nil, err
 		}
@@ -114,22 +82,33 @@ func (s Sysfs) Events(action, name string) ([]*uevent.Event, error) {
 	return events, nil
 }
 
-// find returns the devpath of a device named by its devpath, by a path below
-// /sys (/sys/class/net/lo), or by its node.
-func (s Sysfs) find(name string) (string, error) {
-	devpath, inSys := strings.CutPrefix(name, string(s)+"/")
-	if !inSys && strings.HasPrefix(name, "/dev/") {
+// find returns the devpath of the device of that name.
+func (s Sysfs) find(name, dev string) (string, error) {
+	path := name
+	switch {
+	case strings.HasPrefix(name, string(s)+"/"):
+	case strings.HasPrefix(name, "/dev/"), strings.HasPrefix(name, dev+"/"):
 		var st unix.Stat_t
 		if err := unix.Stat(name, &st); err != nil {
-			return "", err
+			return "", &os.PathError{Op: "stat", Path: name, Err: err}
 		}
-		dev := uevent.Dev{Block: st.Mode&unix.S_IFMT == unix.S_IFBLK,
+		d := uevent.Dev{Block: st.Mode&unix.S_IFMT == unix.S_IFBLK,
 			Major: unix.Major(uint64(st.Rdev)), Minor: unix.Minor(uint64(st.Rdev))}
-		devpath = "dev/" + kindDir(dev.Block) + "/" + dev.Numbers()
+		path = string(s) + "/dev/" + kindDir(d.Block) + "/" + d.Numbers()
+	default:
+		path = string(s) + "/" + strings.TrimPrefix(name, "/")
 	}
-	devpath = "/" + strings.Trim(devpath, "/")
-	if text, err := readLink(string(s) + devpath); err == nil {
-		devpath = devpathOf(text)
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", err
+	}
+	root, err := filepath.EvalSymlinks(string(s) + "/")
+	if err != nil {
+		return "", err
+	}
+	devpath, below := strings.CutPrefix(path, root)
+	if !below || devpath == "" {
+		return "", &os.PathError{Op: "find", Path: name, Err: os.ErrNotExist}
 	}
 	return devpath, nil
 }
@@ -138,6 +117,9 @@ func (s Sysfs) event(action string, d device) (*uevent.Event, error) {
 	text, err := readFile(string(s) + d.devpath + "/uevent")
 	if err != nil {
 		return nil, err
+	}
+	if strings.HasPrefix(text, "MAJOR=") && !strings.HasPrefix(text, d.head()) {
+		return nil, unix.ESTALE // another device took the place since its numbers were read
 	}
 	if d.subsystem == "" {
 		d.subsystem = s.subsystem(d.devpath)
@@ -155,6 +137,12 @@ type device struct {
 	devpath   string
 	subsystem string // "" where it is still to be read
 	dev       uevent.Dev
+}
+
+// head returns what the kernel writes first into the uevent file of a device
+// that has numbers.
+func (d device) head() string {
+	return "MAJOR=" + strconv.Itoa(int(d.dev.Major)) + "\nMINOR=" + strconv.Itoa(int(d.dev.Minor)) + "\n"
 }
 
 // scan lists the devices in /sys, parents before children: all that have

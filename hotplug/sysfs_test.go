@@ -3,6 +3,7 @@ package hotplug
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -100,17 +101,17 @@ func TestFind(t *testing.T) {
 		{s.path("/class/block/sda/sda1"), "/devices/pci0/block/sda/sda1"}, // a link above it
 		{s.path("/class/net/eth0/device"), "/devices/pci0"},               // a link that stays in devices
 	} {
-		events, err := s.Events(uevent.Add, c.name)
+		events, err := s.Events(uevent.Add, c.name, "/nowhere")
 		if err != nil || len(events) != 1 || events[0].Devpath != c.want {
 			t.Errorf("%s: %v, error %v, want %s", c.name, events, err, c.want)
 		}
 	}
 	for _, name := range []string{"/devices/nothing", s.path("/class/net"), "/", "..", "/dev/nothing-of-this-name"} {
-		if events, err := s.Events(uevent.Add, name); err == nil {
+		if events, err := s.Events(uevent.Add, name, "/nowhere"); err == nil {
 			t.Errorf("%s: %q", name, events[0].Env)
 		}
 	}
-	all, err := s.Events(uevent.Remove, "")
+	all, err := s.Events(uevent.Remove, "", "/nowhere")
 	if err != nil || len(all) != 6 || all[0].Action != uevent.Remove {
 		t.Errorf("all: %d events, error %v", len(all), err)
 	}
@@ -124,7 +125,7 @@ func TestFindNode(t *testing.T) {
 	}
 	s := newSysfs(t)
 	s.add("/devices/virtual/mem/null", "mem", "1:3", "DEVNAME=null")
-	events, err := s.Events(uevent.Add, "/dev/null")
+	events, err := s.Events(uevent.Add, "/dev/null", "/nowhere")
 	if err != nil || events[0].Devpath != "/devices/virtual/mem/null" {
 		t.Errorf("%v, error %v", events, err)
 	}
@@ -133,14 +134,16 @@ func TestFindNode(t *testing.T) {
 // TestGone shows which events come too late, by what /sys holds.
 func TestGone(t *testing.T) {
 	s := newMachine(t)
-	// A device whose directory has outlived it, and one that is known by its
-	// attribute alone.
+	// A device whose directory has outlived it, and one whose link has gone before
+	// its attribute, as the link of a device that leaves does.
 	s.add("/devices/pci0/block/sdx", "block", "8:240")
 	must(t, os.Remove(s.path("/devices/pci0/block/sdx/dev")))
 	must(t, os.Remove(s.path("/dev/block/8:240")))
 	s.add("/devices/pci0/block/sdy", "block", "8:224")
 	must(t, os.Remove(s.path("/dev/block/8:224")))
-	none := Sysfs(s.path("/nothing"))
+	with, without := newCensus(s.Sysfs), newCensus(Sysfs(s.path("/nothing")))
+	with.refresh()
+	without.refresh()
 	for _, c := range []struct {
 		action, devpath, numbers string
 		gone, goneWithout        bool // with this /sys, and with none
@@ -152,7 +155,7 @@ func TestGone(t *testing.T) {
 		{"move", "/devices/pci0/block/sdb", "8:16", true, false},
 		{"add", "/devices/pci0/block/sdb", "8:0", true, false}, // another's numbers
 		{"add", "/devices/pci0/block/sdx", "8:240", true, false},
-		{"add", "/devices/pci0/block/sdy", "8:224", false, false},
+		{"add", "/devices/pci0/block/sdy", "8:224", true, false},
 		{"change", "/devices/pci0/block/sdb", "8:16", false, false},
 		{"add", "/devices/pci0/net/eth1", "", false, false},
 		{"remove", "/devices/pci0/block/sda", "8:0", true, false},
@@ -167,11 +170,83 @@ func TestGone(t *testing.T) {
 			env = append(env, "MAJOR="+major, "MINOR="+minor)
 		}
 		e := newEvent(t, env...)
-		if got := s.gone(e); got != c.gone {
+		if got := with.gone(e); got != c.gone {
 			t.Errorf("%v: gone is %v", env, got)
 		}
-		if got := none.gone(e); got != c.goneWithout {
+		if got := without.gone(e); got != c.goneWithout {
 			t.Errorf("%v: without sysfs gone is %v", env, got)
+		}
+	}
+}
+
+// TestCensusWithoutLinks is about a sysfs that has no links from numbers: the dev
+// attribute tells.
+func TestCensusWithoutLinks(t *testing.T) {
+	s := newMachine(t)
+	must(t, os.RemoveAll(s.path("/dev")))
+	c := newCensus(s.Sysfs)
+	c.refresh()
+	disk := uevent.Dev{Block: true, Major: 8}
+	if !c.lives("/devices/pci0/block/sda", disk) || c.lives("/devices/pci0/block/sdb", disk) || c.lives("/devices/pci0/block/sda/sda1", disk) {
+		t.Error("it does not go by the attribute")
+	}
+}
+
+// TestCensusRefresh mounts, so to say, a sysfs where there was none, and another
+// one over it.
+func TestCensusRefresh(t *testing.T) {
+	first, second := newMachine(t), newSysfs(t)
+	place := filepath.Join(t.TempDir(), "sys")
+	c := newCensus(Sysfs(place))
+	lives := func() bool {
+		c.refresh()
+		return c.lives("/devices/pci0/block/sda", uevent.Dev{Block: true, Major: 8})
+	}
+	if lives() {
+		t.Error("a device lives where there is no sysfs")
+	}
+	must(t, os.Symlink(first.path(""), place))
+	before := 0
+	for i := range 20 {
+		if !lives() {
+			t.Error("the first sysfs is not seen")
+		}
+		if fds := openDescriptors(t); i == 0 {
+			before = fds
+		} else if fds > before {
+			t.Fatalf("%d descriptors are open, %d were", fds, before)
+		}
+	}
+	must(t, os.Remove(place))
+	must(t, os.Symlink(second.path(""), place))
+	if lives() {
+		t.Error("the first sysfs is still asked")
+	}
+}
+
+func openDescriptors(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skip("NOT TESTED: leaks of descriptors: needs /proc")
+	}
+	return len(entries)
+}
+
+func TestIsLinkTo(t *testing.T) {
+	for _, c := range []struct {
+		link, devpath string
+		want          bool
+	}{
+		{"../../devices/block/sda", "/devices/block/sda", true},
+		{"devices/block/sda", "/devices/block/sda", false},
+		{"../../devices/block/sda1", "/devices/block/sda", false},
+		{"../../devices/x/devices/block/sda", "/devices/block/sda", false},
+		{"../../devices/block/sda", "/devices/block/sdb", false},
+		{"", "/devices/block/sda", false},
+	} {
+		if got := isLinkTo([]byte(c.link), c.devpath); got != c.want {
+			t.Errorf("isLinkTo(%q, %q) is %v", c.link, c.devpath, got)
 		}
 	}
 }
@@ -186,8 +261,8 @@ func TestComplete(t *testing.T) {
 		{"ACTION=add DEVPATH=/devices/nothing", "ACTION=add DEVPATH=/devices/nothing"},
 	} {
 		e := newEvent(t, strings.Fields(c.env)...)
-		if err := s.Complete(e); err != nil || strings.Join(e.Env, " ") != c.want {
-			t.Errorf("%s: %q, error %v", c.env, e.Env, err)
+		if s.Complete(e); strings.Join(e.Env, " ") != c.want {
+			t.Errorf("%s: %q", c.env, e.Env)
 		}
 		if strings.Contains(c.want, "MAJOR=8") && e.Dev.IsZero() {
 			t.Errorf("%s: the field has no numbers", c.env)

@@ -23,6 +23,8 @@ func (d *Dir) Apply(p *Plan) (existed bool, err error) {
 		return d.clear(p)
 	case p.Event.Action == uevent.Add && guarded(p):
 		return d.note(p)
+	case p.Event.Action == uevent.Move:
+		return false, d.rename(p.Event)
 	case p.Event.Action == uevent.Remove:
 		d.forget(p.Event.ID())
 	}
@@ -36,8 +38,24 @@ func guarded(p *Plan) bool {
 
 // note records a device that has no node, for its guarded commands.
 func (d *Dir) note(p *Plan) (existed bool, err error) {
-	existed = d.recall(p.Event.ID()) != ""
-	return existed, d.remember(recordOf(p))
+	r := recordOf(p)
+	was := d.recall(r.ID)
+	return was != "" && parseRecord(r.ID, was).Devpath == r.Devpath, d.remember(r)
+}
+
+// rename moves the record of a device that has no node to its new name.
+func (d *Dir) rename(e *uevent.Event) error {
+	old, moved := e.Get("DEVPATH_OLD")
+	if !moved {
+		return nil
+	}
+	r, known := d.find(old)
+	if !known || !r.Dev().IsZero() {
+		return nil
+	}
+	d.forget(r.ID)
+	r.ID, r.Devpath = e.ID(), e.Devpath
+	return d.remember(r)
 }
 
 // faults gathers errors.
@@ -49,14 +67,23 @@ func (f *faults) add(err error) {
 	}
 }
 
+// inTheWay reports whether something of another kind stood in a place.
+func (f faults) inTheWay() bool {
+	return slices.ContainsFunc(f, func(err error) bool {
+		return errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EISDIR) ||
+			errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY)
+	})
+}
+
 func (d *Dir) make(p *Plan) (existed bool, err error) {
 	e := p.Event
 	want := recordOf(p)
 	was := d.recall(want.ID)
-	known := was != ""
+	known := was != "" || d.record.fd == none // without a record a look comes first too
 	now, old := want, Record{}
+	changed := was != want.text()
 	var errs faults
-	if was != want.text() {
+	if changed {
 		// Until the old paths are gone both are on record.
 		old = parseRecord(want.ID, was)
 		now.Nodes = union(want.Nodes, old.Nodes)
@@ -64,18 +91,30 @@ func (d *Dir) make(p *Plan) (existed bool, err error) {
 		now.Shared = old.Shared
 		errs.add(d.remember(now))
 	}
+	making := d.makeAll(p, &now, known)
+	d.removeOld(p, &want, &old, &errs)
+	if making.inTheWay() {
+		// What the device had itself was in the way: a node where a directory
+		// is to be, or the reverse. It is gone now.
+		making = d.makeAll(p, &now, known)
+	}
+	errs = append(errs, making...)
+	if was != "" && changed {
+		want.Shared = intersection(now.Shared, want.Nodes)
+		errs.add(d.remember(want))
+	}
+	return was != "" && (old.ID == "" || old.Devpath == e.Devpath), errors.Join(errs...)
+}
+
+// makeAll makes the nodes and links of p.
+func (d *Dir) makeAll(p *Plan, r *Record, known bool) (errs faults) {
 	for i := range p.Nodes {
-		errs.add(d.makeNode(&p.Nodes[i], e.Dev, &now, known))
+		errs.add(d.makeNode(&p.Nodes[i], p.Event.Dev, r, known))
 	}
 	for _, l := range p.Links {
 		errs.add(d.makeLink(l, known))
 	}
-	d.removeOld(p, &want, &old, &errs)
-	if known && was != want.text() {
-		want.Shared = intersection(now.Shared, want.Nodes)
-		errs.add(d.remember(want))
-	}
-	return known && (old.ID == "" || old.Devpath == e.Devpath), errors.Join(errs...)
+	return errs
 }
 
 // removeOld removes what the device had and p does not give it, and the node
@@ -100,20 +139,27 @@ func (d *Dir) removeOld(p *Plan, want, old *Record, errs *faults) {
 
 func (d *Dir) clear(p *Plan) (existed bool, err error) {
 	e := p.Event
-	var r Record
+	want := recordOf(p)
+	r := want
 	if e.Dev.IsZero() {
 		r, existed = d.find(e.Devpath)
-	} else if was := d.recall(e.ID()); was != "" {
-		r, existed = parseRecord(e.ID(), was), true
+	} else if was := d.recall(want.ID); was != "" {
+		existed = true
+		if was != want.text() {
+			r = parseRecord(want.ID, was)
+		}
+	}
+	if existed && r.Devpath != e.Devpath {
+		return false, nil // these numbers are another device's by now, and so is the node
 	}
 	dev := e.Dev
 	if dev.IsZero() {
 		dev = r.Dev()
 	}
 	if dev.IsZero() {
+		d.forget(r.ID)
 		return existed, nil
 	}
-	want := recordOf(p)
 	nodes := union(r.Nodes, want.Nodes)
 	var errs faults
 	for _, path := range union(r.Links, want.Links) {
@@ -124,6 +170,7 @@ func (d *Dir) clear(p *Plan) (existed bool, err error) {
 		d.release(&r, path)
 	}
 	d.forget(dev.String())
+	d.forget(r.ID)
 	return existed, errors.Join(errs...)
 }
 
@@ -149,10 +196,24 @@ func intersection(a, b []string) []string {
 	return both
 }
 
+// tries is how often a thing is made anew when the kernel, which changes
+// devtmpfs beside us, removed what stood there or the directory above it.
+const tries = 10
+
 // makeNode makes n a node of dev with its owner and mode, whatever stood there,
 // unless another device has the better claim to the path. Known says that it was
 // made before, so that a look comes before the attempt.
-func (d *Dir) makeNode(n *Node, dev uevent.Dev, r *Record, known bool) error {
+func (d *Dir) makeNode(n *Node, dev uevent.Dev, r *Record, known bool) (err error) {
+	for range tries {
+		if err = d.tryNode(n, dev, r, known); !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESTALE) {
+			break
+		}
+		known = false
+	}
+	return err
+}
+
+func (d *Dir) tryNode(n *Node, dev uevent.Dev, r *Record, known bool) error {
 	dir, err := d.parent(n.Path, true)
 	if err != nil {
 		return wrap("open the directory of", n.Path, err)
@@ -164,20 +225,17 @@ func (d *Dir) makeNode(n *Node, dev uevent.Dev, r *Record, known bool) error {
 		}
 	}
 	var st unix.Stat_t
-	err = unix.Fstatat(dir.fd, dir.name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	switch {
-	case err == unix.ENOENT:
-		return wrap("mknod", n.Path, d.create(dir, n, dev))
-	case err != nil:
+	if err := unix.Fstatat(dir.fd, dir.name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return wrap("stat", n.Path, err)
-	case !isNodeOf(&st, dev):
-		won, err := d.contest(n.Path, r, &st)
-		if won {
-			err = errors.Join(err, wrap("replace", n.Path, d.replace(dir, n, dev)))
-		}
-		return err
 	}
-	return wrap("chown or chmod", n.Path, d.adjust(dir, n, dev, &st))
+	if isNodeOf(&st, dev) {
+		return wrap("chown or chmod", n.Path, d.adjust(dir, n, dev, &st))
+	}
+	won, err := d.contest(n.Path, r, &st)
+	if won {
+		err = errors.Join(err, wrap("replace", n.Path, d.replace(dir, n, dev)))
+	}
+	return err
 }
 
 // create makes the node where nothing stands: EEXIST otherwise. Root's is made
@@ -300,7 +358,17 @@ func (d *Dir) renewed(err error, dir parent, n *Node, dev uevent.Dev) error {
 }
 
 // makeLink makes l, whatever stood there, unless it is a directory.
-func (d *Dir) makeLink(l Link, known bool) error {
+func (d *Dir) makeLink(l Link, known bool) (err error) {
+	for range tries {
+		if err = d.tryLink(l, known); !errors.Is(err, unix.ENOENT) {
+			break
+		}
+		known = false
+	}
+	return err
+}
+
+func (d *Dir) tryLink(l Link, known bool) error {
 	dir, err := d.parent(l.Path, true)
 	if err != nil {
 		return wrap("open the directory of", l.Path, err)
@@ -318,7 +386,7 @@ func (d *Dir) makeLink(l Link, known bool) error {
 	case err == nil && is == text:
 		return nil
 	case err == unix.ENOENT:
-		return wrap("symlink", l.Path, unix.Symlinkat(text, dir.fd, dir.name))
+		return wrap("read", l.Path, err)
 	}
 	return wrap("replace", l.Path, d.staged(func(at int, name string) error {
 		return unix.Symlinkat(text, at, name)
@@ -329,31 +397,40 @@ func (d *Dir) makeLink(l Link, known bool) error {
 
 // removeNode removes the node at path if it is dev's own.
 func (d *Dir) removeNode(path string, dev uevent.Dev) error {
-	return d.remove(path, func(at int, name string) bool {
+	return d.remove(path, func(at int, name string) (owned, gone bool) {
 		var st unix.Stat_t
-		return unix.Fstatat(at, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && isNodeOf(&st, dev)
+		err := unix.Fstatat(at, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		return err == nil && isNodeOf(&st, dev), err == unix.ENOENT
 	})
 }
 
 // removeLink removes the link at path if it leads to one of nodes.
 func (d *Dir) removeLink(path string, nodes []string) error {
-	return d.remove(path, func(at int, name string) bool {
+	return d.remove(path, func(at int, name string) (owned, gone bool) {
 		text, err := readLink(at, name)
-		return err == nil && slices.ContainsFunc(nodes, func(n string) bool { return text == Relative(path, n) })
+		owned = err == nil && slices.ContainsFunc(nodes, func(n string) bool { return text == Relative(path, n) })
+		return owned, err == unix.ENOENT
 	})
 }
 
 // remove unlinks path if own says so, and the directories that are empty then.
-func (d *Dir) remove(path string, own func(at int, name string) bool) error {
+func (d *Dir) remove(path string, own func(at int, name string) (owned, gone bool)) error {
 	dir, err := d.parent(path, false)
-	if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP || err == unix.EXDEV {
+	if err == unix.ENOENT {
+		d.prune(path) // a crash may have come between
+		return nil
+	}
+	if err == unix.ENOTDIR || err == unix.ELOOP || err == unix.EXDEV {
 		return nil // no directory of ours, so nothing of ours in it
 	}
 	if err != nil {
 		return wrap("open the directory of", path, err)
 	}
 	defer dir.close()
-	if !own(dir.fd, dir.name) {
+	if owned, gone := own(dir.fd, dir.name); gone {
+		d.prune(path)
+		return nil
+	} else if !owned {
 		return nil
 	}
 	if err := unix.Unlinkat(dir.fd, dir.name, 0); err != nil && err != unix.ENOENT {

@@ -2,11 +2,14 @@ package nodes
 
 import (
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -305,13 +308,82 @@ func TestChangedPlan(t *testing.T) {
 				}
 				b.check(c.want...)
 				b.checkRecord(c.record)
-				b.apply(clears("b11:0", "sr0"))
-				b.apply(clears("b8:0", "sda"))
+				b.apply(clears(c.then.Event.ID(), c.then.Event.Devname))
 				b.check()
 				b.checkRecord()
 			})
 		})
 	}
+}
+
+// TestLateRemove is about numbers that another device has got by the time the
+// remove of the first one comes: the node is the new one's, and stays.
+func TestLateRemove(t *testing.T) {
+	at := func(host, action string) *Plan {
+		e := event(action, "b8:0", "sda")
+		e.Devpath = "/devices/" + host + "/block/sda"
+		p := &Plan{Event: e, Work: Clear}
+		if action == uevent.Add {
+			p.Work = Make
+		}
+		return planned(p, []string{"disk/sda 0660 0:0", "sda -> disk/sda"})
+	}
+	eachWay(t, func(b *board) {
+		b.apply(at("host0", uevent.Add))
+		if b.apply(at("host1", uevent.Add)) {
+			b.Error("another device is said to have existed")
+		}
+		b.unchanged(func() {
+			if b.apply(at("host0", uevent.Remove)) {
+				b.Error("the device that left is said to be on record")
+			}
+		})
+		b.check("disk/ 0755 0:0", "disk/sda b8:0 0660 0:0", "sda -> disk/sda")
+		b.checkRecord("b8:0 devpath=/devices/host1/block/sda subsystem=test devname=sda node=disk/sda link=sda")
+		b.apply(at("host1", uevent.Remove))
+		b.check()
+		b.checkRecord()
+	})
+}
+
+// TestParentVanishes makes nested nodes while somebody, as devtmpfs does, removes
+// their directory whenever it is empty.
+func TestParentVanishes(t *testing.T) {
+	eachWay(t, func(b *board) {
+		var rival sync.WaitGroup
+		stop := make(chan struct{})
+		removed := 0
+		rival.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if unix.Rmdir(b.path("bus/usb")) == nil {
+					removed++
+					// Now and then, as devices leave: in lockstep with Apply it
+					// would come between every time.
+					time.Sleep(time.Duration(rand.IntN(500)) * time.Microsecond)
+				}
+			}
+		})
+		for i := range 300 {
+			n := makes("c189:0", "usb", "bus/usb/001 0664 0:0", "bus/usb/link -> bus/usb/001")
+			if i%2 == 1 {
+				n.Nodes[0].UID = 7 // made elsewhere and linked into place
+			}
+			b.apply(n)
+			want := map[uint32]string{0: "bus/usb/001 c189:0 0664 0:0", 7: "bus/usb/001 c189:0 0664 7:0"}[n.Nodes[0].UID]
+			if got := b.describe("bus/usb/001"); got != want {
+				b.Fatalf("it is %q", got)
+			}
+			b.apply(clears("c189:0", "usb"))
+		}
+		close(stop)
+		rival.Wait()
+		b.Logf("the directory was removed %d times", removed)
+	})
 }
 
 // TestClear shows that a remove takes away what is the device's own, and no more.
@@ -429,6 +501,35 @@ func TestClearGuarded(t *testing.T) {
 		b.checkRecord()
 		if b.apply(add) {
 			b.Error("after its remove the device is said to exist")
+		}
+	})
+}
+
+// TestMoved shows that the record of a device without numbers follows it to its
+// new name, and that no other event renames anything.
+func TestMoved(t *testing.T) {
+	move := func(dev, name, old string) *Plan {
+		e := event(uevent.Move, dev, name)
+		e.Env = append(e.Env, "DEVPATH_OLD=/devices/test/"+old)
+		return &Plan{Event: e, Work: Leave}
+	}
+	eachWay(t, func(b *board) {
+		guarded := []Command{{Text: "x", Exists: ExistsMask}}
+		b.apply(&Plan{Event: event(uevent.Add, "", "eth0"), Work: Leave, Commands: guarded})
+		b.apply(makes("c4:0", "tty0", "tty0 0660 0:0"))
+		const tty = "c4:0 devpath=/devices/test/tty0 subsystem=test devname=tty0 node=tty0"
+		b.unchanged(func() {
+			b.apply(move("", "lan1", "eth1"))
+			b.apply(move("", "tty1", "tty0"))
+			b.apply(&Plan{Event: event(uevent.Move, "", "lan0"), Work: Leave})
+		})
+		b.apply(move("", "lan0", "eth0"))
+		b.checkRecord("+test:lan0 devpath=/devices/test/lan0 subsystem=test devname=eth0", tty)
+		if !b.apply(&Plan{Event: event(uevent.Add, "", "lan0"), Work: Leave, Commands: guarded}) {
+			b.Error("under its new name it is said to be new")
+		}
+		if b.apply(&Plan{Event: event(uevent.Add, "", "eth0"), Work: Leave, Commands: guarded}) {
+			b.Error("another device of the old name is said to have existed")
 		}
 	})
 }

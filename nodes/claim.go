@@ -47,14 +47,14 @@ func (d *Dir) release(r *Record, path string) {
 	}
 	for _, other := range d.Records() {
 		if other.ID != r.ID && slices.Contains(other.Nodes, path) {
-			d.freed = append(d.freed, other.Devpath)
+			d.freed = append(d.freed, other)
 		}
 	}
 }
 
-// Freed returns the devpaths of the devices that want a path which has become
+// Freed returns the records of the devices that want a path which has become
 // free since the last call. Their Plans are to be applied again.
-func (d *Dir) Freed() []string {
+func (d *Dir) Freed() []Record {
 	freed := d.freed
 	d.freed = nil
 	return freed

@@ -27,7 +27,7 @@ func applyAll(b *board, p *Plan, byDevpath map[string]*Plan) {
 	for todo := []*Plan{p}; len(todo) > 0; todo = todo[1:] {
 		b.apply(todo[0])
 		for _, devpath := range b.d.Freed() {
-			if heir := byDevpath[devpath]; heir != nil {
+			if heir := byDevpath[devpath.Devpath]; heir != nil {
 				todo = append(todo, heir)
 			}
 		}

@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"errors"
 	"runtime"
 	"strings"
 
@@ -28,7 +29,7 @@ type Dir struct {
 	group   int  // the group that this thread makes files with
 	gid     int  // the process's own
 
-	freed []string // see Freed
+	freed []Record // see Freed
 
 	// walk makes parent go a part at a time, as kernels before 5.6 need.
 	walk bool
@@ -36,7 +37,7 @@ type Dir struct {
 
 // Open opens the directory at path as /dev. It must exist.
 func Open(path string) (*Dir, error) {
-	d := &Dir{path: path, private: none, lock: none, record: record{fd: none}}
+	d := &Dir{path: path, fd: none, private: none, lock: none, record: record{fd: none}}
 	d.gid = unix.Getegid()
 	d.group = d.gid
 	return d, d.open()
@@ -59,12 +60,10 @@ func (d *Dir) open() error {
 
 // Close lets go of all descriptors, and with them of the lock.
 func (d *Dir) Close() {
-	d.record.close()
-	for _, fd := range []*int{&d.lock, &d.private, &d.fd} {
-		if *fd != none {
-			unix.Close(*fd)
-			*fd = none
-		}
+	d.closePrivate()
+	if d.fd != none {
+		unix.Close(d.fd)
+		d.fd = none
 	}
 }
 
@@ -82,26 +81,46 @@ func (d *Dir) Path() string { return d.path }
 func (d *Dir) Lock() (renewed bool, err error) {
 	runtime.LockOSThread()
 	var st unix.Stat_t
-	if unix.Stat(d.path, &st) == nil && (uint64(st.Dev) != d.dev || st.Ino != d.ino) {
+	if d.fd == none || unix.Stat(d.path, &st) == nil && (uint64(st.Dev) != d.dev || st.Ino != d.ino) {
 		d.Close()
 		if err := d.open(); err != nil {
 			return false, err
 		}
 		renewed = true
 	}
+	err = d.lockPrivate()
+	if errors.Is(err, unix.ENOENT) {
+		// Somebody removed the private directory, so what we hold excludes nobody.
+		d.closePrivate()
+		err = d.lockPrivate()
+	}
+	return renewed, err
+}
+
+func (d *Dir) lockPrivate() error {
 	if d.lock == none {
 		if err := d.openPrivate(); err != nil {
-			return renewed, err
+			return err
 		}
 	}
 	if err := retry(func() error { return unix.Flock(d.lock, unix.LOCK_EX) }); err != nil {
-		return renewed, wrap("flock", Private+"/lock", err)
+		return wrap("flock", Private+"/lock", err)
 	}
 	if err := d.refresh(); err != nil {
 		d.record.close()
-		return renewed, wrap("read", Private+"/record", err)
+		return wrap("read", Private+"/record", err)
 	}
-	return renewed, nil
+	return nil
+}
+
+func (d *Dir) closePrivate() {
+	d.record.close()
+	for _, fd := range []*int{&d.lock, &d.private} {
+		if *fd != none {
+			unix.Close(*fd)
+			*fd = none
+		}
+	}
 }
 
 // Unlock writes what the record still lacks and lets the next process have its turn.
@@ -281,12 +300,15 @@ func (d *Dir) prune(path string) {
 		}
 		path = path[:slash]
 		dir, err := d.parent(path, false)
+		if err == unix.ENOENT {
+			continue
+		}
 		if err != nil {
 			return
 		}
 		err = unix.Unlinkat(dir.fd, dir.name, unix.AT_REMOVEDIR)
 		dir.close()
-		if err != nil {
+		if err != nil && err != unix.ENOENT {
 			return // not empty, or not a directory of ours to remove
 		}
 	}

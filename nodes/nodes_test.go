@@ -43,11 +43,16 @@ func TestMain(m *testing.M) {
 // child returns a command that plays a role of children.
 func child(t *testing.T, role string, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(executable(t), args...)
+	words := append(strings.Fields(os.Getenv(emulator)), executable(t))
+	cmd := exec.Command(words[0], append(words[1:], args...)...)
 	cmd.Env = append(os.Environ(), childRole+"="+role)
 	cmd.Stderr = os.Stderr
 	return cmd
 }
+
+// emulator is the variable that names the program under which these tests run,
+// where they are another architecture's.
+const emulator = "DEVSPOOL_EMULATOR"
 
 func executable(t *testing.T) string {
 	t.Helper()

@@ -64,8 +64,12 @@ type Command struct {
 	Rule    Origin
 }
 
-// Seconds is a time limit of a command. Below zero stands for "not said", zero for none.
+// Seconds is the time limit that a rule gives a command. Zero stands for a rule
+// that says nothing.
 type Seconds int
+
+// Unlimited is the limit of a command that may run for ever.
+const Unlimited Seconds = -1
 
 // Exists says what to do with a command on add when its device was set up before.
 type Exists uint8
@@ -98,7 +102,7 @@ func (o Origin) String() string {
 func (p *Plan) String() string {
 	var b strings.Builder
 	e := p.Event
-	b.WriteString(e.Action + " " + e.Devpath)
+	b.WriteString(Printable(e.Action + " " + e.Devpath))
 	if !e.Dev.IsZero() {
 		b.WriteString(" " + e.Dev.String())
 	}
@@ -113,6 +117,9 @@ func (p *Plan) String() string {
 			words := []string{"run", c.Text}
 			if guard := c.Exists.String(); guard != "run" {
 				words = append(words, "(if_exists="+guard+")")
+			}
+			if c.Timeout != 0 {
+				words = append(words, "(timeout="+strconv.Itoa(max(0, int(c.Timeout)))+")")
 			}
 			line(c.Rule, words...)
 		}

@@ -149,13 +149,19 @@ func (d *Dir) remember(r Record) error {
 	if d.record.fd == none || text == d.record.text[r.ID] {
 		return nil
 	}
+	// What waits is written before it, since it may be about the same device.
+	lines := string(d.record.later) + r.ID + " " + text + "\n"
+	if err := d.record.write(lines); err != nil {
+		return wrap("write", Private+"/record", err)
+	}
+	d.record.later = d.record.later[:0]
 	d.record.set(r.ID, text)
-	return wrap("write", Private+"/record", d.record.write(r.ID+" "+text+"\n"))
+	return nil
 }
 
 // forget notes that the device has nothing any more, after it was removed.
 func (d *Dir) forget(id string) {
-	if d.record.fd != none && d.record.text[id] != "" {
+	if d.record.text[id] != "" {
 		d.record.set(id, "")
 		d.record.later = append(d.record.later, id+"\n"...)
 	}
@@ -266,11 +272,10 @@ func (d *Dir) flush() error {
 		return nil
 	}
 	if len(r.later) > 0 {
-		lines := string(r.later)
-		r.later = r.later[:0]
-		if err := r.write(lines); err != nil {
+		if err := r.write(string(r.later)); err != nil {
 			return wrap("write", Private+"/record", err)
 		}
+		r.later = r.later[:0]
 	}
 	const slack = 64 << 10
 	if r.known <= 2*r.live+slack {

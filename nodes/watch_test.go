@@ -50,7 +50,7 @@ func spy(t *testing.T, path string, f func()) map[look]int {
 
 // A stat of the kernel is no snapshot: one that falls between two changes may mix
 // them. So a wrong look counts only where it was seen more often than by chance.
-const chance = 3
+const chance = 20
 
 // TestModeWhileAdjusted watches a node that goes from one owner and mode to
 // another and back: at no moment may anyone have a right that neither gives.

@@ -49,16 +49,19 @@ func (d Dev) IsZero() bool { return d.Major == 0 && d.Minor == 0 }
 // String returns the device's name in the notation of udev's database: b8:0 for
 // a block device, c1:3 for a character device.
 func (d Dev) String() string {
-	kind := "c"
+	kind := byte('c')
 	if d.Block {
-		kind = "b"
+		kind = 'b'
 	}
-	return kind + d.Numbers()
+	return string(d.append([]byte{kind}))
 }
 
 // Numbers returns the text of the device's dev attribute without its newline: 8:0.
-func (d Dev) Numbers() string {
-	return strconv.FormatUint(uint64(d.Major), 10) + ":" + strconv.FormatUint(uint64(d.Minor), 10)
+func (d Dev) Numbers() string { return string(d.append(nil)) }
+
+func (d Dev) append(to []byte) []byte {
+	to = strconv.AppendUint(to, uint64(d.Major), 10)
+	return strconv.AppendUint(append(to, ':'), uint64(d.Minor), 10)
 }
 
 // ParseNumbers reads the text of a dev attribute, such as "8:0\n".
@@ -204,20 +207,12 @@ func (e *Event) add(kv string) {
 	}
 }
 
-// Set gives the variable key a value, in its place where it is there already,
-// and reads the fields anew. It is for what the source did not say.
-func (e *Event) Set(key, value string) error {
-	kv := key + "=" + value
-	for i := range e.Env {
-		if strings.HasPrefix(e.Env[i], kv[:len(key)+1]) {
-			e.Env[i] = kv
-			_, err := e.read()
-			return err
-		}
+// SetDefault gives the variable key a value, unless it has one.
+func (e *Event) SetDefault(key, value string) {
+	before := len(e.Env)
+	if e.add(key + "=" + value); len(e.Env) > before {
+		e.read() // ACTION and DEVPATH are there already, and stay
 	}
-	e.Env = append(e.Env, kv)
-	_, err := e.read()
-	return err
 }
 
 // read fills the fields from Env.

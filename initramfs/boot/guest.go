@@ -112,7 +112,7 @@ type Guest struct {
 
 // Patience is how long a Guest waits for something to come about. It is long:
 // what runs here may be a slow machine's emulation of one.
-const Patience = 30 * time.Second
+const Patience = 6 * time.Minute
 
 // Until calls check every few milliseconds until it returns nil. After
 // Patience it ends the test with what check returned last.

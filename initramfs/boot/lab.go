@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,12 +20,11 @@ import (
 	"devspool/initramfs"
 )
 
-// Lab holds what several boots have in common: the programs, built once.
+// Lab holds what several boots have in common: an image of the programs, packed
+// once, to which each boot adds its own.
 type Lab struct {
-	guest    bool
-	dir      string
-	init     string // the test binary, without cgo
-	devspool string
+	guest bool
+	image string
 }
 
 // busybox is the static one that gives the image its shell.
@@ -39,15 +40,46 @@ func NewLab(t *testing.T) *Lab {
 	needs(t, "boots", "go")
 	needs(t, "boots", busybox)
 	dir := t.TempDir()
-	l := &Lab{dir: dir, init: filepath.Join(dir, "init"), devspool: os.Getenv("DEVSPOOL_BINARY")}
 	// The guest has no C library, so what runs there is built without cgo even
 	// where the tests themselves are built with it, for the race detector.
-	build(t, "test", "-c", "-vet=off", "-ldflags=-s -w", "-o", l.init, ".")
-	if l.devspool == "" {
-		l.devspool = filepath.Join(dir, "devspool")
-		build(t, "build", "-trimpath", "-ldflags=-s -w -buildid=", "-o", l.devspool, "devspool")
+	initBinary := filepath.Join(dir, "init")
+	build(t, "test", "-c", "-vet=off", "-ldflags=-s -w", "-o", initBinary, ".")
+	devspool := os.Getenv("DEVSPOOL_BINARY")
+	if devspool == "" {
+		devspool = filepath.Join(dir, "devspool")
+		build(t, "build", "-trimpath", "-ldflags=-s -w -buildid=", "-o", devspool, "devspool")
+	}
+	l := &Lab{image: filepath.Join(dir, "image")}
+	err := create(l.image, func(w io.Writer) error { return initramfs.Image(w, programs(initBinary, devspool)...) })
+	if err != nil {
+		t.Fatal(err)
 	}
 	return l
+}
+
+// programs is what every boot has.
+func programs(initBinary, devspool string) []initramfs.Entry {
+	return []initramfs.Entry{
+		initramfs.File{Path: "init", Mode: 0o755, Source: initBinary},
+		initramfs.File{Path: "sbin/devspool", Mode: 0o755, Source: devspool},
+		initramfs.File{Path: "bin/busybox", Mode: 0o755, Source: busybox},
+		initramfs.Symlink{Path: "bin/sh", Target: "busybox"},
+		initramfs.Dir{Path: "proc", Mode: 0o555},
+		initramfs.Dir{Path: "sys", Mode: 0o555},
+		initramfs.Dir{Path: "run", Mode: 0o755},
+		initramfs.Dir{Path: "tmp", Mode: 0o1777},
+		initramfs.Dir{Path: "etc", Mode: 0o755},
+	}
+}
+
+// create writes a new file.
+func create(path string, write func(io.Writer) error) (err error) {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	return write(file)
 }
 
 // build runs the go command for the image.
@@ -93,19 +125,10 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// pack writes the image of one boot.
-func (l *Lab) pack(image string, m *machine, o Options) (err error) {
-	entries := []initramfs.Entry{
-		initramfs.File{Path: "init", Mode: 0o755, Source: l.init},
-		initramfs.File{Path: "sbin/devspool", Mode: 0o755, Source: l.devspool},
-		initramfs.File{Path: "bin/busybox", Mode: 0o755, Source: busybox},
-		initramfs.Symlink{Path: "bin/sh", Target: "busybox"},
-		initramfs.Dir{Path: "proc", Mode: 0o555},
-		initramfs.Dir{Path: "sys", Mode: 0o555},
-		initramfs.Dir{Path: "run", Mode: 0o755},
-		initramfs.Dir{Path: "tmp", Mode: 0o1777},
-		initramfs.Dir{Path: "etc", Mode: 0o755},
-	}
+// pack writes the image of one boot: that of the lab, and behind it what is this
+// boot's own, as a second archive.
+func (l *Lab) pack(image string, m *machine, o Options) error {
+	entries := slices.Clone(o.Files)
 	if o.Helper {
 		entries = append(entries, initramfs.Symlink{Path: "sbin/hotplug", Target: "devspool"})
 	}
@@ -120,12 +143,16 @@ func (l *Lab) pack(image string, m *machine, o Options) (err error) {
 	for _, name := range names {
 		entries = append(entries, initramfs.File{Path: moduleDir[1:] + "/" + name + ".ko", Mode: 0o644, Source: found[name]})
 	}
-	file, err := os.Create(image)
+	common, err := os.Open(l.image)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	return initramfs.Image(file, append(entries, o.Files...)...)
+	defer common.Close()
+	var own bytes.Buffer
+	if err := initramfs.Archive(&own, entries...); err != nil {
+		return err
+	}
+	return create(image, func(w io.Writer) error { return initramfs.Join(w, common, &own) })
 }
 
 // machine is a kernel and how it is started.

@@ -1,0 +1,88 @@
+package hotplug
+
+import (
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/uevent"
+)
+
+// census answers whether a device lives, by the links that sysfs keeps from
+// numbers to devpaths (dev/block/8:0), with one short system call. A link is
+// there just as long as the device's dev attribute, which may not be said of its
+// directory.
+type census struct {
+	sys         Sysfs
+	block, char int    // the directories of the links, or -1
+	dev, ino    uint64 // of /sys when they were opened
+}
+
+func newCensus(sys Sysfs) census { return census{sys: sys, block: -1, char: -1} }
+
+// refresh notices that a sysfs was mounted, or another one over it.
+func (c *census) refresh() {
+	var st unix.Stat_t
+	if unix.Stat(string(c.sys), &st) == nil && c.block >= 0 && c.char >= 0 &&
+		uint64(st.Dev) == c.dev && st.Ino == c.ino {
+		return
+	}
+	c.dev, c.ino = uint64(st.Dev), st.Ino
+	c.block = reopen(c.block, string(c.sys)+"/dev/block")
+	c.char = reopen(c.char, string(c.sys)+"/dev/char")
+}
+
+func reopen(old int, path string) int {
+	if old >= 0 {
+		unix.Close(old)
+	}
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1
+	}
+	return fd
+}
+
+// lives reports whether the device at devpath has the numbers dev now.
+func (c *census) lives(devpath string, dev uevent.Dev) bool {
+	fd := c.char
+	if dev.Block {
+		fd = c.block
+	}
+	if fd < 0 {
+		is, ok := c.sys.numbers(devpath)
+		return ok && is == dev.Numbers()
+	}
+	var buf [unix.PathMax]byte
+	n, err := unix.Readlinkat(fd, dev.Numbers(), buf[:])
+	return err == nil && isLinkTo(buf[:n], devpath)
+}
+
+// gone reports whether /sys says that an event comes too late to be acted on: an
+// add of a device that left, or a remove of one that came back. Where there is
+// no sysfs, the event itself is all there is to know.
+func (c *census) gone(e *uevent.Event) bool {
+	switch e.Action {
+	case uevent.Add, uevent.Move:
+		return !e.Dev.IsZero() && !c.lives(e.Devpath, e.Dev) && c.sys.Mounted()
+	case uevent.Remove:
+		if e.Dev.IsZero() {
+			_, lives := c.sys.numbers(e.Devpath)
+			return lives
+		}
+		return c.lives(e.Devpath, e.Dev)
+	}
+	return false
+}
+
+// isLinkTo reports whether the text of a link in sysfs leads to devpath.
+func isLinkTo(link []byte, devpath string) bool {
+	tail := len(link) - len(devpath)
+	if tail < 0 || string(link[tail:]) != devpath {
+		return false
+	}
+	for _, c := range link[:tail] {
+		if c != '.' && c != '/' {
+			return false
+		}
+	}
+	return true
+}
