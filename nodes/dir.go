@@ -37,7 +37,7 @@ type Dir struct {
 
 // Open opens the directory at path as /dev. It must exist.
 func Open(path string) (*Dir, error) {
-	d := &Dir{path: path, fd: none, private: none, lock: none, record: record{fd: none}}
+	d := &Dir{path: path, fd: none, private: none, lock: none, record: record{fd: none, out: none}}
 	d.gid = unix.Getegid()
 	d.group = d.gid
 	return d, d.open()

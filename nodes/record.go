@@ -133,7 +133,8 @@ func unescape(s string) string {
 // What is to be made stands there before it is made, so a crash at any moment
 // leaves nothing behind that nobody knows of.
 type record struct {
-	fd    int
+	fd    int               // for reading
+	out   int               // for appending, once something is written
 	known int64             // how much of the file was read or written by us
 	text  map[string]string // by ID: the words of its last line
 	live  int64             // bytes that the last lines of all devices take
@@ -151,7 +152,7 @@ func (d *Dir) remember(r Record) error {
 	}
 	// What waits is written before it, since it may be about the same device.
 	lines := string(d.record.later) + r.ID + " " + text + "\n"
-	if err := d.record.write(lines); err != nil {
+	if err := d.append(lines); err != nil {
 		return wrap("write", Private+"/record", err)
 	}
 	d.record.later = d.record.later[:0]
@@ -182,14 +183,22 @@ func (r *record) set(id, text string) {
 
 func lineSize(id, text string) int64 { return int64(len(id) + len(text) + 2) }
 
-// write appends lines, whole or not at all.
-func (r *record) write(lines string) error {
-	n, err := unix.Write(r.fd, []byte(lines))
+// append writes lines, whole or not at all.
+func (d *Dir) append(lines string) error {
+	r := &d.record
+	if r.out == none {
+		fd, err := unix.Openat(d.private, "record", unix.O_WRONLY|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		r.out = fd
+	}
+	n, err := unix.Write(r.out, []byte(lines))
 	if err == nil && n < len(lines) {
 		err = unix.ENOSPC
 	}
 	if err != nil {
-		unix.Ftruncate(r.fd, r.known)
+		unix.Ftruncate(r.out, r.known)
 		return err
 	}
 	r.known += int64(n)
@@ -213,35 +222,48 @@ func (d *Dir) refresh() error {
 			return err
 		}
 	}
-	return r.load()
+	torn, err := r.load()
+	if err != nil || !torn {
+		return err
+	}
+	// Cut off what a crash left of a line.
+	fd, err := unix.Openat(d.private, "record", unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Ftruncate(fd, r.known)
 }
 
 // openRecord opens the file, which may have been written anew since.
 func (d *Dir) openRecord() error {
-	fd, err := ownFile(d.private, "record", unix.O_RDWR|unix.O_APPEND)
+	fd, err := ownFile(d.private, "record", unix.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	d.record.close()
-	d.record = record{fd: fd, text: map[string]string{}}
+	d.record = record{fd: fd, out: none, text: map[string]string{}}
 	return nil
 }
 
 func (r *record) close() {
-	if r.fd != none {
-		unix.Close(r.fd)
+	for _, fd := range []int{r.fd, r.out} {
+		if fd != none {
+			unix.Close(fd)
+		}
 	}
-	*r = record{fd: none}
+	*r = record{fd: none, out: none}
 }
 
-// load reads from what is known to the end. What a crash left of a line is cut off.
-func (r *record) load() error {
+// load reads from what is known to the end. Torn tells that the end is a part of
+// a line.
+func (r *record) load() (torn bool, err error) {
 	var text []byte
 	buf := make([]byte, 16<<10)
 	for {
 		n, err := unix.Pread(r.fd, buf, r.known+int64(len(text)))
 		if err != nil {
-			return err
+			return false, err
 		}
 		if n == 0 {
 			break
@@ -259,10 +281,7 @@ func (r *record) load() error {
 		r.known += int64(len(line)) + 1
 		rest = after
 	}
-	if rest != "" {
-		return unix.Ftruncate(r.fd, r.known)
-	}
-	return nil
+	return rest != "", nil
 }
 
 // flush writes what could wait, and the whole file anew where most of it is old.
@@ -272,7 +291,7 @@ func (d *Dir) flush() error {
 		return nil
 	}
 	if len(r.later) > 0 {
-		if err := r.write(string(r.later)); err != nil {
+		if err := d.append(string(r.later)); err != nil {
 			return wrap("write", Private+"/record", err)
 		}
 		r.later = r.later[:0]
