@@ -8,6 +8,7 @@ package main
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,7 +53,7 @@ usage:
 
 options:
   -f              stay in the foreground; implies -d
-  -n, --dry-run   change nothing and run nothing; with -v or -t say what would be done
+  -n, --dry-run   change nothing and run nothing; with -t show what would be done
   -t, --table     show each event on stdout, a row each
   -v              log more
   -S              log to syslog
@@ -60,8 +61,8 @@ options:
   -j N            run at most N commands at once (4)
   --dev DIR       use DIR for /dev
   --sys DIR       use DIR for /sys
-  --conf FILE     use FILE for /etc/mdev.conf; without such a file the default
-                  config is used
+  --conf FILE     use FILE, which must be there; else /etc/mdev.conf is used, and
+                  where that is missing a default config
   --firmware DIR  use DIR for /lib/firmware
   -h, --help      print this
   --version       print the version
@@ -69,7 +70,8 @@ options:
 Called as mdev it takes the same options.
 
 exit codes: 0 done, 1 something failed (the log says what), 2 problems in the
-config, 100 wrong usage, 111 nothing works here (a system call failed)
+config, 100 wrong usage, 111 nothing works here (a system call failed); -d: 0 when
+the loop is ready, whatever the log says of single devices
 `
 
 func main() { os.Exit(run(os.Args, os.Environ())) }
@@ -84,6 +86,7 @@ type options struct {
 	jobs     int
 	dev, sys string
 	conf     string
+	named    bool // the config was asked for by name
 	firmware string
 	device   string // for the plan
 }
@@ -105,7 +108,7 @@ const (
 func run(args, environ []string) int {
 	o, err := parse(args[1:], environ)
 	if err != nil {
-		complain(err.Error() + "\n\n" + usage)
+		complain(usage + "\n" + err.Error())
 		return exitUsage
 	}
 	switch o.mode {
@@ -123,6 +126,10 @@ func run(args, environ []string) int {
 	case modePlan:
 		return plan(o, environ)
 	case modeLoop:
+		if !isOpen(o.ready) {
+			complain("devspool: -D " + strconv.Itoa(o.ready) + ": no such descriptor is open")
+			return exitUsage
+		}
 		if !o.foreground {
 			return daemon(args, o)
 		}
@@ -130,13 +137,14 @@ func run(args, environ []string) int {
 	return work(o, environ)
 }
 
-func getenv(environ []string, key string) string {
-	for _, kv := range environ {
-		if value, ok := strings.CutPrefix(kv, key+"="); ok {
-			return value
-		}
+// isOpen reports whether fd, which is to be told of readiness, is open. It looks
+// before anything of ours takes that number, and keeps commands from inheriting it.
+func isOpen(fd int) bool {
+	if fd < 0 {
+		return true
 	}
-	return ""
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC)
+	return err == nil
 }
 
 func say(text string) int {
@@ -153,7 +161,7 @@ func complain(text string) { os.Stderr.WriteString(strings.TrimSuffix(text, "\n"
 func parse(args, environ []string) (options, error) {
 	o := options{ready: -1, jobs: hotplug.DefaultJobs,
 		dev: "/dev", sys: "/sys", conf: defaultConf, firmware: "/lib/firmware"}
-	event := getenv(environ, "ACTION") != "" && getenv(environ, "DEVPATH") != ""
+	event := hotplug.Getenv(environ, "ACTION") != "" && hotplug.Getenv(environ, "DEVPATH") != ""
 	for len(args) > 0 {
 		arg := args[0]
 		args = args[1:]
@@ -183,16 +191,26 @@ func parse(args, environ []string) (options, error) {
 	return o, nil
 }
 
+// absolute makes the paths hold wherever the process goes.
+func (o *options) absolute() {
+	for _, path := range []*string{&o.dev, &o.sys, &o.conf, &o.firmware} {
+		if abs, err := filepath.Abs(*path); err == nil {
+			*path = abs
+		}
+	}
+}
+
 // short reads a cluster of one-letter options. Rest is args without what they took.
 func (o *options) short(letters string, args []string) (rest []string, err error) {
 	for i, c := range letters {
 		switch c {
 		case 's':
-			o.mode = modeScan
+			err = o.choose(modeScan)
 		case 'd':
-			o.mode = modeLoop
+			err = o.choose(modeLoop)
 		case 'f':
-			o.mode, o.foreground = modeLoop, true
+			o.foreground = true
+			err = o.choose(modeLoop)
 		case 'n':
 			o.dryRun = true
 		case 't':
@@ -202,7 +220,7 @@ func (o *options) short(letters string, args []string) (rest []string, err error
 		case 'S':
 			o.syslog = true
 		case 'h':
-			o.mode = modeHelp
+			err = o.choose(modeHelp)
 		case 'D', 'j':
 			value := letters[i+1:]
 			if value == "" {
@@ -222,10 +240,26 @@ func (o *options) short(letters string, args []string) (rest []string, err error
 			}
 			return args, nil
 		default:
-			return nil, errors.New("devspool: unknown option -" + string(c))
+			err = errors.New("devspool: unknown option -" + string(c))
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	return args, nil
+}
+
+// choose sets the mode. A loop scans first, so that -s with it says nothing new;
+// any other two exclude each other.
+func (o *options) choose(m mode) error {
+	switch {
+	case m == modeHelp || o.mode == modeNone || o.mode == m || o.mode == modeScan && m == modeLoop:
+		o.mode = m
+	case o.mode == modeHelp || o.mode == modeLoop && m == modeScan:
+	default:
+		return errors.New("devspool: two of -s, -d, --check, --plan and the like exclude each other")
+	}
+	return nil
 }
 
 // long reads one option of more than a letter, given without its dashes.
@@ -239,23 +273,27 @@ func (o *options) long(arg string, args []string) (rest []string, err error) {
 			}
 			value, args = args[0], args[1:]
 		}
+		if value == "" {
+			return nil, errors.New("devspool: --" + name + " needs a path")
+		}
 		*target = value
+		o.named = o.named || name == "conf"
 		return args, nil
 	}
 	switch arg {
 	case "help":
-		o.mode = modeHelp
+		err = o.choose(modeHelp)
 	case "version":
-		o.mode = modeVersion
+		err = o.choose(modeVersion)
 	case "check":
-		o.mode = modeCheck
+		err = o.choose(modeCheck)
 	case "plan":
-		o.mode = modePlan
+		err = o.choose(modePlan)
 		if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 			o.device, args = args[0], args[1:]
 		}
 	case "print-default-conf":
-		o.mode = modeDefaultConf
+		err = o.choose(modeDefaultConf)
 	case "dry-run":
 		o.dryRun = true
 	case "table":
@@ -263,21 +301,22 @@ func (o *options) long(arg string, args []string) (rest []string, err error) {
 	case "detached":
 		o.detached = true
 	default:
-		return nil, errors.New("devspool: unknown option --" + arg)
+		err = errors.New("devspool: unknown option --" + arg)
 	}
-	return args, nil
+	return args, err
 }
 
 const defaultConf = "/etc/mdev.conf"
 
 // readConf reads the config, or takes the default one where there is no file in
-// the usual place. A file that was asked for by name must be there.
+// the usual place. A file that was asked for by name must be there. The config
+// is nil only where there is an error.
 func readConf(o options) (*conf.Config, error) {
 	file := o.conf
 	text, err := hotplug.ReadFile(o.conf)
 	switch {
 	case err == nil:
-	case errors.Is(err, os.ErrNotExist) && o.conf == defaultConf:
+	case errors.Is(err, os.ErrNotExist) && !o.named:
 		file, text = "default.conf", conf.Default
 	default:
 		return nil, err
@@ -320,7 +359,7 @@ func plan(o options, environ []string) int {
 		complain("devspool: error: " + err.Error())
 		return exitConfig
 	}
-	action := getenv(environ, "ACTION")
+	action := hotplug.Getenv(environ, "ACTION")
 	if action == "" {
 		action = uevent.Add
 	}
@@ -339,6 +378,7 @@ func plan(o options, environ []string) int {
 
 // work opens /dev and does what the mode says.
 func work(o options, environ []string) int {
+	o.absolute()
 	unix.Umask(0) // modes are made as they are meant; commands expect it, as under mdev
 	event, log, err := source(o, environ)
 	if err != nil {
@@ -348,7 +388,11 @@ func work(o options, environ []string) int {
 	c, err := readConf(o)
 	if err != nil {
 		log.Print(hotplug.Err, err.Error())
-		return exitConfig
+		if o.named {
+			return exitConfig
+		}
+		// A board without a config that can be read is still to have a /dev.
+		c = conf.Parse("default.conf", conf.Default, conf.IDs{})
 	}
 	for _, p := range c.Problems {
 		log.Print(hotplug.Warning, p.String())
@@ -363,12 +407,14 @@ func work(o options, environ []string) int {
 	road := hotplug.NewRoad(c, dev, hotplug.Sysfs(o.sys), log, o.jobs)
 	road.Firmware = o.firmware
 	road.Environ = environ
+	road.Conf = o.conf
+	road.Reload = func() (*conf.Config, error) { return readConf(o) }
 	if o.table {
 		road.Done = hotplug.NewTable(1).Row
 	}
 	switch o.mode {
 	case modeScan:
-		return scan(road)
+		return scan(road, o)
 	case modeLoop:
 		return loop(road, o)
 	}
@@ -410,9 +456,9 @@ func result(ok bool) int {
 
 // scan coldplugs, or has the loop do it, unless the loop waits for us: a command
 // that a rule runs.
-func scan(road *hotplug.Road) int {
-	if road.Dev != nil && !hotplug.InCommand(road.Environ) {
-		if served, err := hotplug.HandOver(road.Dev); err != nil {
+func scan(road *hotplug.Road, o options) int {
+	if road.Dev != nil && !o.table && !hotplug.InCommand(road.Environ) {
+		if served, err := hotplug.HandOver(road); err != nil {
 			road.Log.Print(hotplug.Err, err.Error())
 			return exitFailed
 		} else if served {
@@ -423,6 +469,11 @@ func scan(road *hotplug.Road) int {
 }
 
 func loop(road *hotplug.Road, o options) int {
+	ready := o.ready
+	if o.detached {
+		ready = hotplug.BackgroundFD
+		unix.Chdir("/") // or the file system that it was started in could not be unmounted
+	}
 	l, err := hotplug.NewLoop(road)
 	if errors.Is(err, hotplug.ErrRunning) {
 		road.Log.Print(hotplug.Err, err.Error())
@@ -431,13 +482,6 @@ func loop(road *hotplug.Road, o options) int {
 	if err != nil {
 		road.Log.Print(hotplug.Err, err.Error())
 		return exitSystem
-	}
-	ready := o.ready
-	if o.detached {
-		ready = hotplug.BackgroundFD
-	}
-	if ready >= 0 {
-		unix.CloseOnExec(ready) // no command is to hold it open
 	}
 	go func() {
 		hotplug.Coldplug(road).Wait() // its commands may wait for what an event brings

@@ -8,10 +8,6 @@ import (
 	"devspool/nodes"
 )
 
-// privateDir is where the program keeps its own files below /dev. No rule and no
-// device gets a node in it.
-const privateDir = ".devspool"
-
 // Plan returns what the rules say of an event.
 //
 // The rules are tried from the first to the last. One that matches ends this,
@@ -22,8 +18,8 @@ const privateDir = ".devspool"
 // kernel's DEVMODE, DEVUID and DEVGID say, or else 0660 for root.
 //
 // For a device with numbers, add and move make nodes and remove clears them. A
-// remove without numbers that has a DEVNAME clears what the record holds, but
-// the rules cannot say which nodes those are. Every other action leaves nodes
+// remove without numbers that has a DEVNAME, or comes from a script (it has no
+// SEQNUM), clears what the record holds, but the rules cannot say what that is. Every other action leaves nodes
 // alone. Commands run whatever the device has: on add and remove as they say,
 // those with "*" on every action.
 func (c *Config) Plan(e *uevent.Event) *nodes.Plan {
@@ -54,7 +50,7 @@ func work(e *uevent.Event) nodes.Work {
 			return nodes.Make
 		}
 	case uevent.Remove:
-		if !e.Dev.IsZero() || e.Devname != "" {
+		if !e.Dev.IsZero() || e.Devname != "" || e.Seqnum == 0 {
 			return nodes.Clear
 		}
 	}
@@ -358,7 +354,7 @@ func refusal(path string) string {
 	if why := badPath(path); why != "" {
 		return why
 	}
-	if first, _, _ := strings.Cut(path, "/"); first == privateDir {
+	if first, _, _ := strings.Cut(path, "/"); first == nodes.Private {
 		return "belongs to devspool itself"
 	}
 	return ""

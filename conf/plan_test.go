@@ -15,7 +15,7 @@ import (
 func checkPlan(t *testing.T, p *nodes.Plan) {
 	seen := map[string]bool{}
 	claim := func(at string) {
-		if !isClean(at) || at == privateDir || strings.HasPrefix(at, privateDir+"/") {
+		if !isClean(at) || at == nodes.Private || strings.HasPrefix(at, nodes.Private+"/") {
 			t.Errorf("path %q in\n%s", at, p)
 		}
 		if seen[at] {

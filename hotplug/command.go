@@ -42,7 +42,7 @@ type started struct {
 
 	mu     sync.Mutex
 	ended  bool
-	killed bool
+	killed string // why it was killed, or ""
 }
 
 // spawn starts c for e, in its own process group, so that all of it can be killed.
@@ -91,14 +91,17 @@ func nullInput() (int, error) {
 	return p[0], nil
 }
 
-// wait returns when the command has ended, or was killed at its time limit.
-func (s *started) wait(log *Log, e *uevent.Event, c nodes.Command) {
+// wait returns when the command has ended, or was killed at its time limit, and
+// reports whether it was left to end by itself.
+func (s *started) wait(log *Log, e *uevent.Event, c nodes.Command) bool {
 	limit := c.Timeout
 	if limit == 0 {
 		limit = DefaultTimeout
 	}
 	if limit != nodes.Unlimited {
-		timer := time.AfterFunc(time.Duration(limit)*time.Second, s.kill)
+		timer := time.AfterFunc(time.Duration(limit)*time.Second, func() {
+			s.kill("ran longer than " + strconv.Itoa(int(limit)) + " s")
+		})
 		defer timer.Stop()
 	}
 	// First wait without reaping: until the flag is set the process's number
@@ -111,21 +114,22 @@ func (s *started) wait(log *Log, e *uevent.Event, c nodes.Command) {
 	var status unix.WaitStatus
 	retryEINTR(func() error { _, err := unix.Wait4(s.pid, &status, 0, nil); return err })
 	switch {
-	case killed:
-		log.Event(Err, "killed", e, c.Rule.String()+": "+c.Text+": ran longer than "+strconv.Itoa(int(limit))+" s")
+	case killed != "":
+		log.Event(Err, "killed", e, c.Rule.String()+": "+c.Text+": "+killed)
 	case status.Signaled():
 		log.Event(Warning, "command ended", e, c.Rule.String()+": "+c.Text+": by signal "+strconv.Itoa(int(status.Signal())))
 	default:
 		log.Event(Info, "command ended", e, c.Rule.String()+": "+c.Text+": exit status "+strconv.Itoa(status.ExitStatus()))
 	}
+	return killed == ""
 }
 
-// kill ends the command and what it started.
-func (s *started) kill() {
+// kill ends the command and what it started. Why is for the log.
+func (s *started) kill(why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.ended {
-		s.killed = true
+		s.killed = why
 		unix.Kill(-s.pid, unix.SIGKILL)
 		unix.Kill(s.pid, unix.SIGKILL) // it may have left its group
 	}
@@ -158,7 +162,8 @@ func commandEnviron(inherited []string, e *uevent.Event, c nodes.Command) []stri
 	return env
 }
 
-func getenv(env []string, key string) string {
+// Getenv returns the value of a variable in an environment, or "".
+func Getenv(env []string, key string) string {
 	for _, kv := range env {
 		if value, ok := strings.CutPrefix(kv, key+"="); ok {
 			return value
@@ -322,7 +327,7 @@ func variable(s string, env []string) (value string, n int, ok bool) {
 		}
 		end++
 	}
-	return getenv(env, name), end, true
+	return Getenv(env, name), end, true
 }
 
 // lookPath finds a program as execvp does: "" where there is none.
@@ -330,7 +335,7 @@ func lookPath(name string, env []string) string {
 	if strings.IndexByte(name, '/') >= 0 {
 		return name
 	}
-	path := getenv(env, "PATH")
+	path := Getenv(env, "PATH")
 	if path == "" {
 		path = defaultPath
 	}

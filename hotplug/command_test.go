@@ -324,7 +324,7 @@ func TestKillGroupLeft(t *testing.T) {
 	sleep := exec.Command("sleep", "600")
 	must(t, sleep.Start()) // in the group of this test
 	s := &started{pid: sleep.Process.Pid}
-	s.kill()
+	s.kill("it is enough")
 	done := make(chan error, 1)
 	go func() { done <- sleep.Wait() }()
 	select {
@@ -343,8 +343,8 @@ func TestKillLate(t *testing.T) {
 	sleep.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 	must(t, sleep.Start())
 	s := &started{pid: sleep.Process.Pid, ended: true}
-	s.kill()
-	if s.killed || !alive(sleep.Process.Pid) {
+	s.kill("")
+	if s.killed != "" || !alive(sleep.Process.Pid) {
 		t.Error("it was killed")
 	}
 	must(t, sleep.Process.Kill())

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,11 +15,13 @@ import (
 // ErrRunning is returned where another loop already serves this /dev.
 var ErrRunning = errors.New("another loop already serves this /dev; stop it first")
 
-// Requests and answers.
+// Requests and answers. Behind requestColdplug stands the path of the config that
+// the asker would use.
 const (
-	requestColdplug = "coldplug"
+	requestColdplug = "coldplug "
 	answerDone      = "done"
-	answerFailed    = "failed: see the loop's log"
+	answerFailed    = "the loop could not do all; its log says what"
+	answerNotMine   = "not mine" // the asker is to scan by itself
 )
 
 // control is the loop's socket in the private directory, by which other
@@ -111,22 +114,61 @@ func (c *control) answer(fd int) {
 	if err != nil || peer.Uid != 0 && int(peer.Uid) != unix.Geteuid() {
 		return
 	}
-	var buf [256]byte
-	n, err := file.Read(buf[:])
-	if err != nil || string(buf[:n]) != requestColdplug {
+	buf := make([]byte, len(requestColdplug)+unix.PathMax)
+	n, err := file.Read(buf)
+	if err != nil {
 		return
 	}
-	text := answerDone
-	if !Coldplug(c.road).Wait() {
-		text = answerFailed
+	conf, ours := strings.CutPrefix(string(buf[:n]), requestColdplug)
+	switch {
+	case !ours:
+	case conf != c.road.Conf || c.road.started(int(peer.Pid)):
+		file.WriteString(answerNotMine)
+	case c.road.anew():
+		file.WriteString(answerDone)
+	default:
+		file.WriteString(answerFailed)
 	}
-	file.WriteString(text)
 }
 
-// HandOver asks a living loop to coldplug, and waits for the end of it. Served
-// is false where no loop serves this /dev.
-func HandOver(dev *nodes.Dir) (served bool, err error) {
-	addr, release, err := controlAddress(dev)
+// started reports whether a process belongs to a command that runs. The loop
+// would wait for it, and it for the loop.
+func (r *Road) started(pid int) bool {
+	group, err := unix.Getpgid(pid)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for run := range r.active {
+		if err == nil && run.pid == group {
+			return true
+		}
+	}
+	return false
+}
+
+// anew reads the config again and coldplugs, and reports whether all could be
+// done. A config that cannot be read leaves the one that there is.
+func (r *Road) anew() (ok bool) {
+	if r.Reload != nil {
+		rules, err := r.Reload()
+		if err != nil {
+			r.Log.Print(Err, err.Error()+"; the old config stays")
+		} else {
+			r.mu.Lock()
+			r.Rules = rules
+			r.mu.Unlock()
+			for _, p := range rules.Problems {
+				r.Log.Print(Warning, p.String())
+			}
+		}
+	}
+	return Coldplug(r).Wait()
+}
+
+// HandOver asks a living loop to read its config anew and to coldplug, and waits
+// for the end of it. Served is false where no loop serves this /dev, or one with
+// another config.
+func HandOver(r *Road) (served bool, err error) {
+	addr, release, err := controlAddress(r.Dev)
 	if err != nil {
 		return false, nil // no private directory, so no loop
 	}
@@ -139,15 +181,15 @@ func HandOver(dev *nodes.Dir) (served bool, err error) {
 	if unix.Connect(fd, addr) != nil {
 		return false, nil
 	}
-	if _, err := unix.SendmsgN(fd, []byte(requestColdplug), nil, nil, unix.MSG_NOSIGNAL); err != nil {
+	if _, err := unix.SendmsgN(fd, []byte(requestColdplug+r.Conf), nil, nil, unix.MSG_NOSIGNAL); err != nil {
 		return false, nil
 	}
 	var buf [256]byte
 	n := 0
 	err = retryEINTR(func() (err error) { n, err = unix.Read(fd, buf[:]); return err })
 	switch {
-	case err != nil || n == 0:
-		return false, nil // it ended before it answered: do it ourselves
+	case err != nil || n == 0 || string(buf[:n]) == answerNotMine:
+		return false, nil // or it ended before it answered: do it ourselves
 	case string(buf[:n]) != answerDone:
 		return true, errors.New(string(buf[:n]))
 	}

@@ -28,8 +28,8 @@ func ReadFile(path string) (string, error) {
 	}
 }
 
-// readFile reads a small file: at most a page, as sysfs attributes are, in one read.
-func readFile(path string) (string, error) {
+// readAttribute reads a small file: at most a page, as sysfs attributes are, in one read.
+func readAttribute(path string) (string, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", err

@@ -43,7 +43,7 @@ func awaitTurn(path string, seqnum uint64) turnstile {
 	}
 	t := turnstile{path: path, next: strconv.FormatUint(seqnum+1, 10)}
 	for end := time.Now().Add(turnWait); ; time.Sleep(5 * time.Millisecond) {
-		text, err := readFile(path)
+		text, err := readAttribute(path)
 		if err != nil {
 			return turnstile{}
 		}

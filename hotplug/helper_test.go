@@ -95,7 +95,7 @@ func TestTurnstileWhole(t *testing.T) {
 				return
 			default:
 			}
-			text, err := readFile(path)
+			text, err := readAttribute(path)
 			if _, bad := strconv.ParseUint(text, 10, 64); err != nil || bad != nil {
 				broken++
 			}

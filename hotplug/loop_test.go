@@ -66,7 +66,7 @@ func (b *board) serve() (stop func()) {
 // handOver asks the board's loop, as another process would, for a coldplug.
 func (b *board) handOver() (served bool, err error) {
 	b.t.Helper()
-	within(b.t, "the answer", func() { served, err = HandOver(b.other()) })
+	within(b.t, "the answer", func() { served, err = HandOver(&Road{Dev: b.other()}) })
 	return served, err
 }
 
@@ -130,7 +130,7 @@ func TestHandOverMany(t *testing.T) {
 	for range many {
 		d := b.other()
 		go func() {
-			served, err := HandOver(d)
+			served, err := HandOver(&Road{Dev: d})
 			if !served {
 				err = errors.Join(err, errors.New("not served"))
 			}
@@ -176,7 +176,7 @@ func TestHandOverAtTheEnd(t *testing.T) {
 			}
 			answers := make(chan answer, 1)
 			go func() {
-				served, err := HandOver(d)
+				served, err := HandOver(&Road{Dev: d})
 				answers <- answer{served, err}
 			}()
 			eventually(t, "the request", func() bool {
@@ -225,7 +225,7 @@ func TestHandOverWhileEnding(t *testing.T) {
 	answer := make(chan bool, 1)
 	d := b.other()
 	go func() {
-		served, err := HandOver(d)
+		served, err := HandOver(&Road{Dev: d})
 		answer <- served && err == nil
 	}()
 	eventually(t, "the command", func() bool { return b.has("begun") })

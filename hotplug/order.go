@@ -116,8 +116,8 @@ func (t *task) paths() []string {
 	return []string{t.event.Devpath, old}
 }
 
-// parents yields the devpaths above path, but for /devices and what is directly
-// below it: no event is about those.
+// parents yields the devpaths above path, but for /devices itself, which no event
+// is about.
 func parents(path string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		for {
@@ -125,7 +125,7 @@ func parents(path string) func(yield func(string) bool) {
 			if slash <= 0 {
 				return
 			}
-			if path = path[:slash]; !yield(path) {
+			if path = path[:slash]; path == "/devices" || !yield(path) {
 				return
 			}
 		}

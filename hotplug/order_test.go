@@ -235,8 +235,8 @@ func TestParents(t *testing.T) {
 		path string
 		want []string
 	}{
-		{"/devices/a/b/c", []string{"/devices/a/b", "/devices/a", "/devices"}},
-		{"/devices/a", []string{"/devices"}},
+		{"/devices/a/b/c", []string{"/devices/a/b", "/devices/a"}},
+		{"/devices/a", nil},
 		{"/devices", nil},
 	} {
 		var got []string

@@ -28,6 +28,11 @@ type Road struct {
 	Environ  []string // what commands inherit
 	Jobs     int      // commands at once
 
+	// Conf is the absolute path of the config, and Reload reads it anew. The loop
+	// needs them, to answer who asks it to coldplug.
+	Conf   string
+	Reload func() (*conf.Config, error)
+
 	// Done, where set, is told of each event at its end. The Plan is nil for
 	// one that came too late to be acted on.
 	Done func(e *uevent.Event, p *nodes.Plan)
@@ -143,7 +148,7 @@ func (r *Road) launch(t *task) {
 		return
 	}
 	r.active[run] = true
-	r.fly(t, func() bool { run.wait(r.Log, t.event, c); return true }, func() {
+	r.fly(t, func() bool { return run.wait(r.Log, t.event, c) }, func() {
 		delete(r.active, run)
 		r.next(t)
 	})
@@ -203,7 +208,13 @@ func (r *Road) begin(t *task) (done bool) {
 // late reports whether /sys says that e is about a device that has gone or come
 // back since, and so is not to be acted on.
 func (r *Road) late(e *uevent.Event) bool {
-	if e.Dev.IsZero() && e.Action != uevent.Remove {
+	switch e.Action {
+	case uevent.Add, uevent.Move:
+		if e.Dev.IsZero() {
+			return false
+		}
+	case uevent.Remove:
+	default:
 		return false
 	}
 	r.lock()
@@ -217,7 +228,8 @@ func (r *Road) late(e *uevent.Event) bool {
 // apply does the node work of t.
 func (r *Road) apply(t *task) (existed bool) {
 	p := t.plan
-	if p.Work != nodes.Leave || p.Event.Action == uevent.Add || p.Event.Action == uevent.Remove {
+	switch p.Event.Action {
+	case uevent.Add, uevent.Remove, uevent.Move:
 		r.lock()
 	}
 	existed, err := r.Dev.Apply(p)
@@ -350,7 +362,7 @@ func (r *Road) Stop(limit time.Duration) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		for run := range r.active {
-			run.kill()
+			run.kill("the loop ends")
 		}
 	}
 }

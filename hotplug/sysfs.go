@@ -1,6 +1,7 @@
 package hotplug
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,15 +31,19 @@ func (s Sysfs) exists(devpath string) bool {
 
 // numbers reads the dev attribute of devpath.
 func (s Sysfs) numbers(devpath string) (string, bool) {
-	text, err := readFile(string(s) + devpath + "/dev")
+	text, err := readAttribute(string(s) + devpath + "/dev")
 	return strings.TrimSuffix(text, "\n"), err == nil
 }
 
-// Complete gives an event that came without numbers what sysfs says of its
-// device. Scripts call the helper with no more than ACTION and DEVPATH.
+// Complete gives an event that came without numbers or DEVNAME what sysfs says of
+// its device. Scripts call the helper with no more than ACTION and DEVPATH, and
+// that may be a link such as /class/mem/null.
 func (s Sysfs) Complete(e *uevent.Event) {
-	if !e.Dev.IsZero() {
+	if !e.Dev.IsZero() && e.Devname != "" {
 		return
+	}
+	if text, err := readLink(string(s) + e.Devpath); err == nil && devpathOf(text) != "" {
+		e.Relocate(devpathOf(text))
 	}
 	full, err := s.Event(e.Action, e.Devpath)
 	if err != nil {
@@ -71,7 +76,10 @@ func (s Sysfs) Events(action, name, dev string) ([]*uevent.Event, error) {
 			return nil, err
 		}
 		e, err := s.Event(action, devpath)
-		return []*uevent.Event{e}, err
+		if err != nil {
+			return nil, &os.PathError{Op: "no device at", Path: string(s) + devpath, Err: err}
+		}
+		return []*uevent.Event{e}, nil
 	}
 	var events []*uevent.Event
 	for _, d := range s.scan(everything) {
@@ -85,12 +93,18 @@ func (s Sysfs) Events(action, name, dev string) ([]*uevent.Event, error) {
 // find returns the devpath of the device of that name.
 func (s Sysfs) find(name, dev string) (string, error) {
 	path := name
+	if !strings.Contains(name, "/") {
+		name = dev + "/" + name
+	}
 	switch {
 	case strings.HasPrefix(name, string(s)+"/"):
 	case strings.HasPrefix(name, "/dev/"), strings.HasPrefix(name, dev+"/"):
 		var st unix.Stat_t
 		if err := unix.Stat(name, &st); err != nil {
 			return "", &os.PathError{Op: "stat", Path: name, Err: err}
+		}
+		if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFBLK && kind != unix.S_IFCHR {
+			return "", errors.New(name + " is no device node")
 		}
 		d := uevent.Dev{Block: st.Mode&unix.S_IFMT == unix.S_IFBLK,
 			Major: unix.Major(uint64(st.Rdev)), Minor: unix.Minor(uint64(st.Rdev))}
@@ -114,7 +128,7 @@ func (s Sysfs) find(name, dev string) (string, error) {
 }
 
 func (s Sysfs) event(action string, d device) (*uevent.Event, error) {
-	text, err := readFile(string(s) + d.devpath + "/uevent")
+	text, err := readAttribute(string(s) + d.devpath + "/uevent")
 	if err != nil {
 		return nil, err
 	}
@@ -165,6 +179,10 @@ func (s Sysfs) scan(wanted func(sysname string) bool) []device {
 	if wanted("") {
 		s.scanUnnumbered(found, wanted)
 	}
+	// A request for firmware that came before us still waits.
+	s.eachLink("/class/firmware", everything, func(_, devpath string) {
+		found[devpath] = device{devpath: devpath, subsystem: "firmware"}
+	})
 	paths := make([]string, 0, len(found))
 	for path := range found {
 		paths = append(paths, path)

@@ -257,7 +257,9 @@ func TestComplete(t *testing.T) {
 	for _, c := range []struct{ env, want string }{
 		{"ACTION=add DEVPATH=/devices/pci0/block/sda", "ACTION=add DEVPATH=/devices/pci0/block/sda SUBSYSTEM=block MAJOR=8 MINOR=0 DEVNAME=sda DEVTYPE=disk"},
 		{"ACTION=change DEVPATH=/devices/pci0/block/sda DEVNAME=mine", "ACTION=change DEVPATH=/devices/pci0/block/sda DEVNAME=mine SUBSYSTEM=block MAJOR=8 MINOR=0 DEVTYPE=disk"},
-		{"ACTION=add DEVPATH=/devices/pci0/block/sda MAJOR=8 MINOR=0", "ACTION=add DEVPATH=/devices/pci0/block/sda MAJOR=8 MINOR=0"},
+		{"ACTION=add DEVPATH=/devices/pci0/block/sda MAJOR=8 MINOR=0", "ACTION=add DEVPATH=/devices/pci0/block/sda MAJOR=8 MINOR=0 SUBSYSTEM=block DEVNAME=sda DEVTYPE=disk"},
+		{"ACTION=add DEVPATH=/devices/pci0/block/sda MAJOR=8 MINOR=0 DEVNAME=sda", "ACTION=add DEVPATH=/devices/pci0/block/sda MAJOR=8 MINOR=0 DEVNAME=sda"},
+		{"ACTION=add DEVPATH=/dev/block/8:0", "ACTION=add DEVPATH=/devices/pci0/block/sda SUBSYSTEM=block MAJOR=8 MINOR=0 DEVNAME=sda DEVTYPE=disk"},
 		{"ACTION=add DEVPATH=/devices/nothing", "ACTION=add DEVPATH=/devices/nothing"},
 	} {
 		e := newEvent(t, strings.Fields(c.env)...)

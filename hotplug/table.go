@@ -35,7 +35,7 @@ func (t *Table) Row(e *uevent.Event, p *nodes.Plan) {
 		cells[3] = n.Path
 		if p.Work == nodes.Make {
 			cells[4] = nodes.Octal(n.Mode)
-			cells[5] = strconv.Itoa(int(n.UID)) + ":" + strconv.Itoa(int(n.GID))
+			cells[5] = n.Owner()
 		}
 	}
 	if t.rows%50 == 0 {

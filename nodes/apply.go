@@ -108,11 +108,17 @@ func (d *Dir) make(p *Plan) (existed bool, err error) {
 
 // makeAll makes the nodes and links of p.
 func (d *Dir) makeAll(p *Plan, r *Record, known bool) (errs faults) {
+	var missing []string
 	for i := range p.Nodes {
-		errs.add(d.makeNode(&p.Nodes[i], p.Event.Dev, r, known))
+		if err := d.makeNode(&p.Nodes[i], p.Event.Dev, r, known); err != nil {
+			errs = append(errs, err)
+			missing = append(missing, p.Nodes[i].Path)
+		}
 	}
 	for _, l := range p.Links {
-		errs.add(d.makeLink(l, known))
+		if !slices.Contains(missing, l.Target) { // no link without its node
+			errs.add(d.makeLink(l, known))
+		}
 	}
 	return errs
 }
@@ -169,8 +175,10 @@ func (d *Dir) clear(p *Plan) (existed bool, err error) {
 		errs.add(d.removeNode(path, dev))
 		d.release(&r, path)
 	}
-	d.forget(dev.String())
-	d.forget(r.ID)
+	if len(errs) == 0 { // else the next scan tries again
+		d.forget(dev.String())
+		d.forget(r.ID)
+	}
 	return existed, errors.Join(errs...)
 }
 

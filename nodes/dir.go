@@ -12,7 +12,7 @@ import (
 // root may look into it, and no rule may name a place in it.
 const Private = ".devspool"
 
-// None stands for a descriptor that is not open.
+// none stands for a descriptor that is not open.
 const none = -1
 
 // Dir is an open /dev. It is not for use by several goroutines at once; several
@@ -235,9 +235,9 @@ func (d *Dir) parent(path string, create bool) (parent, error) {
 			Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
 			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
 		})
-		d.walk = err == unix.ENOSYS
+		d.walk = err == unix.ENOSYS || err == unix.EPERM // some sandboxes say EPERM for what they do not know
 	}
-	if err == unix.ENOSYS || err == unix.ENOENT && create {
+	if d.walk || err == unix.ENOENT && create {
 		fd, err = d.walkTo(dir, create)
 	}
 	if err != nil {

@@ -47,6 +47,11 @@ type Node struct {
 	Rule     Origin
 }
 
+// Owner returns the node's owner as chown takes it: 0:6.
+func (n Node) Owner() string {
+	return strconv.FormatUint(uint64(n.UID), 10) + ":" + strconv.FormatUint(uint64(n.GID), 10)
+}
+
 // Link is a symbolic link to a node of the same Plan.
 type Link struct {
 	Path   string // below /dev, of the same form as Node.Path
@@ -130,7 +135,7 @@ func (p *Plan) String() string {
 	for _, n := range p.Nodes {
 		words := []string{verb, "node", n.Path}
 		if p.Work == Make {
-			words = append(words, Octal(n.Mode), strconv.Itoa(int(n.UID))+":"+strconv.Itoa(int(n.GID)))
+			words = append(words, Octal(n.Mode), n.Owner())
 		}
 		line(n.Rule, words...)
 	}

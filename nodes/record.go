@@ -151,7 +151,7 @@ func (d *Dir) remember(r Record) error {
 		return nil
 	}
 	// What waits is written before it, since it may be about the same device.
-	lines := string(d.record.later) + r.ID + " " + text + "\n"
+	lines := string(d.record.later) + escape(r.ID) + " " + text + "\n"
 	if err := d.append(lines); err != nil {
 		return wrap("write", Private+"/record", err)
 	}
@@ -164,7 +164,7 @@ func (d *Dir) remember(r Record) error {
 func (d *Dir) forget(id string) {
 	if d.record.text[id] != "" {
 		d.record.set(id, "")
-		d.record.later = append(d.record.later, id+"\n"...)
+		d.record.later = append(d.record.later, escape(id)+"\n"...)
 	}
 }
 
@@ -277,7 +277,7 @@ func (r *record) load() (torn bool, err error) {
 			break
 		}
 		id, words, _ := strings.Cut(line, " ")
-		r.set(id, words)
+		r.set(unescape(id), words)
 		r.known += int64(len(line)) + 1
 		rest = after
 	}
@@ -307,7 +307,7 @@ func (d *Dir) flush() error {
 func (d *Dir) compact() error {
 	var all []byte
 	for id, text := range d.record.text {
-		all = append(all, id+" "+text+"\n"...)
+		all = append(all, escape(id)+" "+text+"\n"...)
 	}
 	return d.staged(func(at int, name string) error {
 		fd, err := unix.Openat(at, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)

@@ -246,3 +246,33 @@ func FuzzParseRecord(f *testing.F) {
 		}
 	})
 }
+
+// TestHostileID records devices whose names hold what the record's lines are made of.
+func TestHostileID(t *testing.T) {
+	eachWay(t, func(b *board) {
+		b.d.Lock()
+		for _, name := range []string{"Fixed MDIO bus.0", "hid-X\nc1:3 devpath=/devices/x node=null", `a\x20b`} {
+			e, err := uevent.FromEnviron([]string{"ACTION=add", "SUBSYSTEM=platform", "DEVPATH=/devices/platform/" + name})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := &Plan{Event: e, Commands: []Command{{Text: "true", Exists: ExistsMask}}}
+			for _, want := range []bool{false, true} {
+				if existed, err := b.d.Apply(p); existed != want || err != nil {
+					b.Errorf("%q: existed %v, error %v, want %v", name, existed, err, want)
+				}
+			}
+		}
+		b.d.Unlock()
+		fresh, err := Open(b.d.Path())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer fresh.Close()
+		fresh.Lock()
+		if all := fresh.Records(); len(all) != 3 {
+			b.Errorf("the record holds %q", all)
+		}
+		fresh.Unlock()
+	})
+}

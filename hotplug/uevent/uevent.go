@@ -189,10 +189,34 @@ func FromSysfs(action, devpath, subsystem, text string, dev Dev) (*Event, error)
 			}
 		default:
 			head = false
+			if !isVariable(key) {
+				continue
+			}
 		}
 		e.add(line)
 	}
 	return e.read()
+}
+
+// isVariable reports whether a key in a uevent file can be the kernel's. A line
+// that a device forged must not change how the commands of rules run.
+func isVariable(key string) bool {
+	for i := range len(key) {
+		if c := key[i]; !(c >= 'A' && c <= 'Z' || c == '_' || i > 0 && c >= '0' && c <= '9') {
+			return false
+		}
+	}
+	switch key {
+	case "PATH", "HOME", "IFS", "ENV", "SHELL", "USER", "LOGNAME", "PWD", "OLDPWD", "CDPATH",
+		"TERM", "TMPDIR", "TZ", "LANG", "EDITOR", "PAGER", "MDEV":
+		return false
+	}
+	for _, prefix := range []string{"LD_", "LC_", "BASH", "DEVSPOOL_", "GCONV_", "GLIBC_", "MALLOC_", "PERL", "PYTHON", "RUBY"} {
+		if strings.HasPrefix(key, prefix) {
+			return false
+		}
+	}
+	return true
 }
 
 // add appends one KEY=VALUE. A string without a key says nothing, and of two
@@ -205,6 +229,16 @@ func (e *Event) add(kv string) {
 	if _, said := e.Get(kv[:equals]); !said {
 		e.Env = append(e.Env, kv)
 	}
+}
+
+// Relocate gives the event another devpath, which names the same device.
+func (e *Event) Relocate(devpath string) {
+	for i, kv := range e.Env {
+		if strings.HasPrefix(kv, "DEVPATH=") {
+			e.Env[i] = "DEVPATH=" + devpath
+		}
+	}
+	e.read()
 }
 
 // SetDefault gives the variable key a value, unless it has one.

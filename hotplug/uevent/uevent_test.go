@@ -315,3 +315,16 @@ func FuzzFromSysfs(f *testing.F) {
 		}
 	})
 }
+
+// TestForgedVariables reads uevent files into which a device put lines of its own.
+func TestForgedVariables(t *testing.T) {
+	text := "NAME=\"x\nPATH=/tmp/evil\nLD_PRELOAD=/tmp/evil.so\nBASH_ENV=/tmp/x\nlower=1\n1X=1\nA-B=1\n=1\nMODALIAS=input:b0003\nKEY=1 2\n"
+	e, err := uevent.FromSysfs(uevent.Add, "/devices/virtual/input/input1", "input", text, uevent.Dev{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"ACTION=add", "DEVPATH=/devices/virtual/input/input1", "SUBSYSTEM=input", "NAME=\"x", "MODALIAS=input:b0003", "KEY=1 2"}
+	if !slices.Equal(e.Env, want) {
+		t.Errorf("the event holds %q, want %q", e.Env, want)
+	}
+}
