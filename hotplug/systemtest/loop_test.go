@@ -72,7 +72,7 @@ func TestScanBesideDyingLoop(t *testing.T) {
 	if err := b.start(scan); err != nil {
 		t.Fatal(err)
 	}
-	time.AfterFunc(300*time.Millisecond, l.kill)
+	time.AfterFunc(300*time.Millisecond, func() { l.cmd.Process.Kill() })
 	r := await(t, scan, &stderr, &stderr)
 	if got := b.snapshot(); r.code != exitDone || len(got) != 1 {
 		t.Errorf("exit code %d, /dev holds %q\n%s", r.code, got, r.stderr)
