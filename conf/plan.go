@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -76,7 +77,7 @@ func (b *planner) takeName() {
 	if b.name == "" {
 		b.name = b.event.Sysname()
 	}
-	if path := slashes(b.name); refusal(path) == "" {
+	if path := slashes(b.name); nodes.Refusal(path) == "" {
 		b.own = path
 	}
 }
@@ -184,7 +185,7 @@ func (b *planner) targetPath(r *rule) string {
 	if strings.HasSuffix(path, "/") {
 		path += slashes(b.name)
 	}
-	why := refusal(path)
+	why := nodes.Refusal(path)
 	if why == "" {
 		return path
 	}
@@ -223,7 +224,7 @@ func (b *planner) expand(r *rule) string {
 func (b *planner) needOwn() bool {
 	if b.own == "" && !b.nameless {
 		b.nameless = true
-		b.fault("the device's name " + quote(b.name) + " " + refusal(slashes(b.name)) + ", so nothing is made by it")
+		b.fault("the device's name " + quote(b.name) + " " + nodes.Refusal(slashes(b.name)) + ", so nothing is made by it")
 	}
 	return b.own != ""
 }
@@ -245,38 +246,20 @@ func (b *planner) fault(text string) { b.plan.Faults = append(b.plan.Faults, tex
 
 // addNode gives a path to a node, whatever an earlier rule gave it to.
 func (b *planner) addNode(n nodes.Node) {
-	p := b.plan
-	for i := range p.Links {
-		if p.Links[i].Path == n.Path {
-			p.Links = append(p.Links[:i], p.Links[i+1:]...)
-			break
-		}
-	}
-	for i := range p.Nodes {
-		if p.Nodes[i].Path == n.Path {
-			p.Nodes[i] = n
-			return
-		}
-	}
-	p.Nodes = append(p.Nodes, n)
+	b.free(n.Path)
+	b.plan.Nodes = append(b.plan.Nodes, n)
 }
 
 // addLink gives a path to a link, whatever an earlier rule gave it to.
 func (b *planner) addLink(l nodes.Link) {
+	b.free(l.Path)
+	b.plan.Links = append(b.plan.Links, l)
+}
+
+func (b *planner) free(path string) {
 	p := b.plan
-	for i := range p.Nodes {
-		if p.Nodes[i].Path == l.Path {
-			p.Nodes = append(p.Nodes[:i], p.Nodes[i+1:]...)
-			break
-		}
-	}
-	for i := range p.Links {
-		if p.Links[i].Path == l.Path {
-			p.Links[i] = l
-			return
-		}
-	}
-	p.Links = append(p.Links, l)
+	p.Nodes = slices.DeleteFunc(p.Nodes, func(n nodes.Node) bool { return n.Path == path })
+	p.Links = slices.DeleteFunc(p.Links, func(l nodes.Link) bool { return l.Path == path })
 }
 
 // finishNodes adds what no rule of the config has to ask for: the node of a
@@ -342,41 +325,11 @@ func (b *planner) addFirmware() {
 	if !set {
 		return
 	}
-	if why := badPath(name); why != "" {
+	if why := nodes.BadPath(name); why != "" {
 		b.fault("the firmware " + quote(name) + " " + why + ", so it is not loaded")
 		return
 	}
 	b.plan.Firmware = name
-}
-
-// refusal says why path may not be used below /dev, or returns "".
-func refusal(path string) string {
-	if why := badPath(path); why != "" {
-		return why
-	}
-	if first, _, _ := strings.Cut(path, "/"); first == nodes.Private {
-		return "belongs to devspool itself"
-	}
-	return ""
-}
-
-// badPath says why path cannot be used below a directory, or returns "".
-func badPath(path string) string {
-	switch {
-	case path == "":
-		return "is empty"
-	case path[0] == '/':
-		return "begins with a slash"
-	}
-	for part := range strings.SplitSeq(path, "/") {
-		switch part {
-		case "":
-			return "has an empty part"
-		case ".", "..":
-			return "has a part " + quote(part)
-		}
-	}
-	return ""
 }
 
 // slashes returns the path that a name of sysfs stands for.

@@ -394,7 +394,7 @@ func (p *parser) readTarget(r *rule, f field) {
 		}
 		return
 	}
-	if why := refusal(strings.TrimSuffix(path, "/")); why != "" {
+	if why := nodes.Refusal(strings.TrimSuffix(path, "/")); why != "" {
 		p.problem(f.offset, "the target "+quote(path)+" "+why+", the device keeps its own name",
 			"write a path below /dev, without a slash before it")
 		return

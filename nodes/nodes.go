@@ -9,6 +9,7 @@
 package nodes
 
 import (
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -63,16 +64,42 @@ func retry(call func() error) error {
 	}
 }
 
-// CleanPath reports whether p may be made below /dev: relative, without empty
-// parts, "." or "..", and not in the private directory.
-func CleanPath(p string) bool {
+// CleanPath reports whether p may be made below /dev.
+func CleanPath(p string) bool { return Refusal(p) == "" }
+
+// Refusal says why p may not be made below /dev, or returns "".
+func Refusal(p string) string {
+	if why := BadPath(p); why != "" {
+		return why
+	}
+	if top, _, _ := strings.Cut(p, "/"); top == Private {
+		return "belongs to devspool itself"
+	}
+	return ""
+}
+
+// BadPath says why p may lead out of a directory that it is to be found in, or
+// cannot be a path at all, or returns "".
+func BadPath(p string) string {
+	switch {
+	case p == "":
+		return "is empty"
+	case p[0] == '/':
+		return "begins with a slash"
+	case len(p) >= unix.PathMax, strings.IndexByte(p, 0) >= 0:
+		return "cannot be a path"
+	}
 	for part := range strings.SplitSeq(p, "/") {
-		if part == "" || part == "." || part == ".." || len(part) > unix.NAME_MAX {
-			return false
+		switch {
+		case part == "":
+			return "has an empty part"
+		case part == ".", part == "..":
+			return "has a part " + strconv.Quote(part)
+		case len(part) > unix.NAME_MAX:
+			return "has a part that is too long"
 		}
 	}
-	top, _, _ := strings.Cut(p, "/")
-	return top != Private && len(p) < unix.PathMax && strings.IndexByte(p, 0) < 0
+	return ""
 }
 
 // Name returns the node's path below /dev that the kernel means: DEVNAME, or
