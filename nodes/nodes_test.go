@@ -43,8 +43,7 @@ func TestMain(m *testing.M) {
 // child returns a command that plays a role of children.
 func child(t *testing.T, role string, args ...string) *exec.Cmd {
 	t.Helper()
-	words := append(strings.Fields(os.Getenv(emulator)), executable(t))
-	cmd := exec.Command(words[0], append(words[1:], args...)...)
+	cmd := self(t, args...)
 	cmd.Env = append(os.Environ(), childRole+"="+role)
 	cmd.Stderr = os.Stderr
 	return cmd
@@ -54,13 +53,15 @@ func child(t *testing.T, role string, args ...string) *exec.Cmd {
 // where they are another architecture's.
 const emulator = "DEVSPOOL_EMULATOR"
 
-func executable(t *testing.T) string {
+// self returns a command that runs this test program again.
+func self(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	self, err := os.Executable()
+	path, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return self
+	words := append(strings.Fields(os.Getenv(emulator)), path)
+	return exec.Command(words[0], append(words[1:], args...)...)
 }
 
 // notTested skips the test, or fails it where everything has to be tested.
@@ -96,7 +97,7 @@ func inOwnMounts(t *testing.T) bool {
 		}
 		return true
 	}
-	cmd := exec.Command(executable(t), "-test.v", "-test.run=^"+t.Name()+"$")
+	cmd := self(t, "-test.v", "-test.run=^"+t.Name()+"$")
 	cmd.Env = append(os.Environ(), inside+"="+t.Name())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	out, err := cmd.CombinedOutput()

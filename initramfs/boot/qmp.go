@@ -16,10 +16,12 @@ type Monitor struct {
 	conn  io.ReadWriter
 	lines *bufio.Reader
 	gone  map[string]bool // devices that have left: their ids
+	asked int             // requests so far; each carries its number
 }
 
 // message is what QEMU says: an answer, or an event.
 type message struct {
+	ID     int             `json:"id"` // of the request that it answers; 0 for none
 	Return json.RawMessage `json:"return"`
 	Error  *struct {
 		Class string `json:"class"`
@@ -36,6 +38,11 @@ type message struct {
 // serial line before its driver is there only a part is left.
 func NewMonitor(conn io.ReadWriter) (*Monitor, error) {
 	m := &Monitor{conn: conn, lines: bufio.NewReader(conn), gone: map[string]bool{}}
+	// Before the line was raw it may have echoed a part of the greeting. This byte,
+	// which JSON never holds, makes QEMU forget what it has read of that.
+	if _, err := conn.Write([]byte{0xff, '\n'}); err != nil {
+		return nil, err
+	}
 	return m, m.Do("qmp_capabilities", nil)
 }
 
@@ -57,7 +64,8 @@ func (m *Monitor) read() (message, error) {
 
 // Do has QEMU carry out a command.
 func (m *Monitor) Do(command string, arguments map[string]any) error {
-	request := map[string]any{"execute": command}
+	m.asked++
+	request := map[string]any{"execute": command, "id": m.asked}
 	if arguments != nil {
 		request["arguments"] = arguments
 	}
@@ -73,6 +81,7 @@ func (m *Monitor) Do(command string, arguments map[string]any) error {
 		switch {
 		case err != nil:
 			return err
+		case said.ID != m.asked: // an event, or about what was no request of ours
 		case said.Error != nil:
 			return fmt.Errorf("%s: %s: %s", line, said.Error.Class, said.Error.Text)
 		case said.Return != nil:
