@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +19,7 @@ type Monitor struct {
 	lines *bufio.Reader
 	gone  map[string]bool // devices that have left: their ids
 	asked int             // requests so far; each carries its number
+	begun []byte          // of a line, what has come of it
 }
 
 // message is what QEMU says: an answer, or an event.
@@ -38,20 +41,36 @@ type message struct {
 // serial line before its driver is there only a part is left.
 func NewMonitor(conn io.ReadWriter) (*Monitor, error) {
 	m := &Monitor{conn: conn, lines: bufio.NewReader(conn), gone: map[string]bool{}}
-	// Before the line was raw it may have echoed a part of the greeting. This byte,
-	// which JSON never holds, makes QEMU forget what it has read of that.
-	if _, err := conn.Write([]byte{0xff, '\n'}); err != nil {
-		return nil, err
+	var err error
+	for range 10 {
+		// Before the line was raw it may have echoed a part of the greeting. This
+		// byte, which JSON never holds, makes QEMU forget what it read of that.
+		if _, err = conn.Write([]byte{0xff, '\n'}); err != nil {
+			break
+		}
+		err = m.do("qmp_capabilities", nil, 3*time.Second)
+		if err == nil || strings.Contains(err.Error(), "CommandNotFound") { // an earlier one was heard
+			return m, nil
+		}
 	}
-	return m, m.Do("qmp_capabilities", nil)
+	return nil, err
 }
 
-// read returns what QEMU says next, without the part of a greeting.
-func (m *Monitor) read() (message, error) {
-	line, err := m.lines.ReadBytes('\n')
-	if err != nil {
-		return message{}, err
+// read returns what QEMU says next before the deadline, without the part of a
+// greeting. The line says EOF when nothing comes for a while.
+func (m *Monitor) read(deadline time.Time) (message, error) {
+	for {
+		part, err := m.lines.ReadBytes('\n')
+		m.begun = append(m.begun, part...)
+		if err == nil {
+			break
+		}
+		if err != io.EOF || time.Now().After(deadline) {
+			return message{}, fmt.Errorf("QEMU's monitor: %w", err)
+		}
 	}
+	line := m.begun
+	m.begun = nil
 	var said message
 	if err := json.Unmarshal(line, &said); err != nil {
 		return message{}, nil
@@ -64,6 +83,11 @@ func (m *Monitor) read() (message, error) {
 
 // Do has QEMU carry out a command.
 func (m *Monitor) Do(command string, arguments map[string]any) error {
+	return m.do(command, arguments, Patience)
+}
+
+func (m *Monitor) do(command string, arguments map[string]any, limit time.Duration) error {
+	deadline := time.Now().Add(limit)
 	m.asked++
 	request := map[string]any{"execute": command, "id": m.asked}
 	if arguments != nil {
@@ -77,7 +101,7 @@ func (m *Monitor) Do(command string, arguments map[string]any) error {
 		return err
 	}
 	for {
-		said, err := m.read()
+		said, err := m.read(deadline)
 		switch {
 		case err != nil:
 			return err
@@ -105,8 +129,8 @@ func (m *Monitor) Unplug(id string) error {
 	if err := m.Do("device_del", map[string]any{"id": id}); err != nil {
 		return err
 	}
-	for !m.gone[id] {
-		if _, err := m.read(); err != nil {
+	for deadline := time.Now().Add(Patience); !m.gone[id]; {
+		if _, err := m.read(deadline); err != nil {
 			return err
 		}
 	}
@@ -141,6 +165,6 @@ func makeRaw(fd int) error {
 	}
 	t.Iflag, t.Oflag, t.Lflag = 0, 0, 0
 	t.Cflag = unix.B115200 | unix.CS8 | unix.CREAD | unix.CLOCAL
-	t.Cc[unix.VMIN], t.Cc[unix.VTIME] = 1, 0
+	t.Cc[unix.VMIN], t.Cc[unix.VTIME] = 0, 5 // a read ends after half a second with nothing
 	return unix.IoctlSetTermios(fd, unix.TCSETS, t)
 }
