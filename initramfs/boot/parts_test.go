@@ -2,12 +2,14 @@ package boot
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -140,12 +142,12 @@ func TestMonitor(t *testing.T) {
 	here, there := net.Pipe()
 	defer here.Close()
 	go qemuSays(there,
-		`P": {}}|{"return": {}}`, // what is left of the greeting comes first
-		`{"return": {}}`,
-		`{"event": "DEVICE_DELETED", "data": {"path": "/x"}}|{"return": {}}|`+
+		`P": {}}|{"error": {"class": "GenericError", "desc": "stray"}}|{"return": {}, "id": ID}`, // what is left of the greeting comes first
+		`{"return": {}, "id": ID}`,
+		`{"event": "DEVICE_DELETED", "data": {"path": "/x"}}|{"return": {}, "id": ID}|`+
 			`{"event": "DEVICE_DELETED", "data": {"device": "other"}}|`+
 			`{"event": "DEVICE_DELETED", "data": {"device": "stick", "path": "/y"}}`,
-		`{"error": {"class": "DeviceNotFound", "desc": "no stick"}}`)
+		`{"error": {"class": "DeviceNotFound", "desc": "no stick"}, "id": ID}`)
 	m, err := NewMonitor(here)
 	if err != nil {
 		t.Fatal(err)
@@ -165,14 +167,21 @@ func TestMonitor(t *testing.T) {
 }
 
 // qemuSays answers one command after the other, each with the lines between bars,
-// and then hangs up.
+// in which ID stands for the command's, and then hangs up.
 func qemuSays(conn net.Conn, answers ...string) {
 	defer conn.Close()
 	commands := bufio.NewScanner(conn)
 	for _, answer := range answers {
-		if !commands.Scan() {
-			return
+		var command struct {
+			ID int `json:"id"`
 		}
+		for command.ID == 0 { // what is no command resets the parser
+			if !commands.Scan() {
+				return
+			}
+			json.Unmarshal(commands.Bytes(), &command)
+		}
+		answer = strings.ReplaceAll(answer, "ID", strconv.Itoa(command.ID))
 		if _, err := io.WriteString(conn, strings.ReplaceAll(answer, "|", "\r\n")+"\r\n"); err != nil {
 			return
 		}

@@ -57,15 +57,17 @@ func NewMonitor(conn io.ReadWriter) (*Monitor, error) {
 }
 
 // read returns what QEMU says next before the deadline, without the part of a
-// greeting. The line says EOF when nothing comes for a while.
+// greeting. The line says EOF when nothing came for a while (see makeRaw); an EOF
+// at once is the end.
 func (m *Monitor) read(deadline time.Time) (message, error) {
 	for {
+		asked := time.Now()
 		part, err := m.lines.ReadBytes('\n')
 		m.begun = append(m.begun, part...)
 		if err == nil {
 			break
 		}
-		if err != io.EOF || time.Now().After(deadline) {
+		if err != io.EOF || time.Since(asked) < 100*time.Millisecond || time.Now().After(deadline) {
 			return message{}, fmt.Errorf("QEMU's monitor: %w", err)
 		}
 	}
