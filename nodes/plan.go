@@ -168,19 +168,23 @@ func Octal(mode uint32) string {
 // Printable makes text from a device safe for a line of a log: control bytes
 // become \xNN.
 func Printable(s string) string {
-	plain := true
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] == 0x7f {
-			plain = false
-		}
+	return escapeBytes(s, func(c byte) bool { return c < ' ' || c == 0x7f })
+}
+
+// escapeBytes writes each byte that is unfit as \xNN.
+func escapeBytes(s string, unfit func(byte) bool) string {
+	at := 0
+	for at < len(s) && !unfit(s[at]) {
+		at++
 	}
-	if plain {
+	if at == len(s) {
 		return s
 	}
 	const hex = "0123456789abcdef"
 	var b strings.Builder
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c == 0x7f {
+	b.WriteString(s[:at])
+	for ; at < len(s); at++ {
+		if c := s[at]; unfit(c) {
 			b.WriteString(`\x` + string(hex[c>>4]) + string(hex[c&15]))
 		} else {
 			b.WriteByte(c)

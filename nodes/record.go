@@ -92,19 +92,7 @@ func parseRecord(id, text string) Record {
 // escape keeps a value one word: blanks, control bytes, bytes above ASCII and
 // the backslash itself become \xNN.
 func escape(s string) string {
-	const hex = "0123456789abcdef"
-	if strings.IndexFunc(s, func(c rune) bool { return c <= ' ' || c >= 0x7f || c == '\\' }) < 0 {
-		return s
-	}
-	var b strings.Builder
-	for i := range len(s) {
-		if c := s[i]; c <= ' ' || c >= 0x7f || c == '\\' {
-			b.WriteString(`\x` + string(hex[c>>4]) + string(hex[c&15]))
-		} else {
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
+	return escapeBytes(s, func(c byte) bool { return c <= ' ' || c >= 0x7f || c == '\\' })
 }
 
 func unescape(s string) string {
