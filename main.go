@@ -43,6 +43,16 @@ usage:
   ACTION=... DEVPATH=... devspool [SUBSYSTEM]
                          do one event, given in the environment: the way the
                          kernel calls its helper (/proc/sys/kernel/hotplug)
+  devspool status        tell how a running loop stands
+  devspool coldplug      have a running loop ask the kernel for an add of every
+                         device, and wait for the end of all that follows
+  devspool settle [SECONDS]
+                         wait until every event is at its end (120)
+  devspool wait DEVICE... [SECONDS]
+                         wait until all of these are there (120): a path below
+                         /dev or /sys, or KEY=VALUE of a device's event
+  devspool ctl ...       steer a running loop: ping, status, stop, start, reload,
+                         exit, log-level LEVEL, children-max N, running-max N
   devspool --check       check the config; print every problem
   devspool --plan [DEVICE]
                          print what would be done for an add of DEVICE (a
@@ -59,6 +69,7 @@ options:
   -S              log to syslog
   -D FD           when ready (listening, coldplug done) write a newline to FD
   -j N            run at most N commands at once (4)
+  --quiet SECONDS for settle and coldplug: no event may have come for so long (0.2)
   --dev DIR       use DIR for /dev
   --sys DIR       use DIR for /sys
   --conf FILE     use FILE, which must be there; else /etc/mdev.conf is used, and
@@ -88,7 +99,9 @@ type options struct {
 	conf     string
 	named    bool // the config was asked for by name
 	firmware string
-	device   string // for the plan
+	device   string   // for the plan
+	words    []string // what the loop is asked for
+	quiet    string
 }
 
 type mode int
@@ -103,7 +116,17 @@ const (
 	modeDefaultConf
 	modeHelp
 	modeVersion
+	modeAsk
 )
+
+// requests are what "ctl" can ask the loop for, with how many words follow.
+var requests = map[string]int{
+	"ping": 0, "status": 0, "stop": 0, "start": 0, "reload": 0, "exit": 0,
+	"log-level": 1, "children-max": 1, "running-max": 1,
+}
+
+// asks are the words that make a command line one that asks the loop.
+var asks = []string{"ctl", "status", "coldplug", "settle", "wait"}
 
 func run(args, environ []string) int {
 	o, err := parse(args[1:], environ)
@@ -125,6 +148,8 @@ func run(args, environ []string) int {
 		return check(o)
 	case modePlan:
 		return plan(o, environ)
+	case modeAsk:
+		return ask(o)
 	case modeLoop:
 		if !isOpen(o.ready) {
 			complain("devspool: -D " + strconv.Itoa(o.ready) + ": no such descriptor is open")
@@ -160,8 +185,9 @@ func complain(text string) { os.Stderr.WriteString(strings.TrimSuffix(text, "\n"
 // an event.
 func parse(args, environ []string) (options, error) {
 	o := options{ready: -1, jobs: hotplug.DefaultJobs,
-		dev: "/dev", sys: "/sys", conf: defaultConf, firmware: "/lib/firmware"}
+		quiet: "0.2", dev: "/dev", sys: "/sys", conf: defaultConf, firmware: "/lib/firmware"}
 	event := hotplug.Getenv(environ, "ACTION") != "" && hotplug.Getenv(environ, "DEVPATH") != ""
+	subsystem := hotplug.Getenv(environ, "SUBSYSTEM")
 	for len(args) > 0 {
 		arg := args[0]
 		args = args[1:]
@@ -178,6 +204,11 @@ func parse(args, environ []string) (options, error) {
 				return o, err
 			}
 			args = rest
+		case o.mode == modeAsk:
+			o.words = append(o.words, arg)
+		case o.mode == modeNone && slices.Contains(asks, arg) && !(event && arg == subsystem):
+			o.mode = modeAsk
+			o.words = []string{arg}
 		case event && o.mode == modeNone && len(args) == 0:
 			// The kernel gives the subsystem, which the environment says too.
 		default:
@@ -186,6 +217,11 @@ func parse(args, environ []string) (options, error) {
 	}
 	if o.mode == modeNone && event {
 		o.mode = modeHelper
+	}
+	if o.mode == modeAsk {
+		if err := o.request(); err != nil {
+			return o, err
+		}
 	}
 	o.sys = strings.TrimSuffix(o.sys, "/")
 	return o, nil
@@ -249,6 +285,58 @@ func (o *options) short(letters string, args []string) (rest []string, err error
 	return args, nil
 }
 
+// defaultWait is how long settle and wait take at most, in seconds.
+const defaultWait = "120"
+
+// request turns the words of the command line into those that the loop is sent.
+func (o *options) request() error {
+	what, rest := o.words[0], o.words[1:]
+	switch what {
+	case "ctl":
+		if len(rest) == 0 {
+			return errors.New("devspool: ctl needs a word; see --help")
+		}
+		if n, known := requests[rest[0]]; !known || n != len(rest)-1 {
+			return errors.New("devspool: ctl: not understood: " + strings.Join(rest, " "))
+		}
+		o.words = rest
+	case "wait":
+		timeout := defaultWait
+		if n := len(rest); n > 0 && isSeconds(rest[n-1]) {
+			timeout, rest = rest[n-1], rest[:n-1]
+		}
+		if len(rest) == 0 {
+			return errors.New("devspool: wait needs a device to wait for")
+		}
+		o.words = append([]string{"wait", timeout}, rest...)
+	case "settle":
+		timeout := defaultWait
+		if len(rest) == 1 && isSeconds(rest[0]) {
+			timeout, rest = rest[0], nil
+		}
+		o.words = []string{"settle", timeout, o.quiet}
+		return tooMany(what, rest)
+	case "coldplug":
+		o.words = []string{"coldplug", o.quiet}
+		return tooMany(what, rest)
+	default:
+		return tooMany(what, rest)
+	}
+	return nil
+}
+
+func tooMany(what string, rest []string) error {
+	if len(rest) > 0 {
+		return errors.New("devspool: " + what + ": not understood: " + strings.Join(rest, " "))
+	}
+	return nil
+}
+
+func isSeconds(text string) bool {
+	_, err := hotplug.ParseSeconds(text)
+	return err == nil
+}
+
 // choose sets the mode. A loop scans first, so that -s with it says nothing new;
 // any other two exclude each other.
 func (o *options) choose(m mode) error {
@@ -265,16 +353,16 @@ func (o *options) choose(m mode) error {
 // long reads one option of more than a letter, given without its dashes.
 func (o *options) long(arg string, args []string) (rest []string, err error) {
 	name, value, given := strings.Cut(arg, "=")
-	values := map[string]*string{"dev": &o.dev, "sys": &o.sys, "conf": &o.conf, "firmware": &o.firmware}
+	values := map[string]*string{"dev": &o.dev, "sys": &o.sys, "conf": &o.conf, "firmware": &o.firmware, "quiet": &o.quiet}
 	if target := values[name]; target != nil {
-		if !given {
-			if len(args) == 0 {
-				return nil, errors.New("devspool: --" + name + " needs a path")
-			}
+		if !given && len(args) > 0 {
 			value, args = args[0], args[1:]
 		}
 		if value == "" {
 			return nil, errors.New("devspool: --" + name + " needs a path")
+		}
+		if target == &o.quiet && !isSeconds(value) {
+			return nil, errors.New("devspool: --quiet needs a time in seconds: " + value)
 		}
 		*target = value
 		o.named = o.named || name == "conf"
@@ -376,6 +464,26 @@ func plan(o options, environ []string) int {
 	return exitDone
 }
 
+// ask has the loop do what the command line says. Waiting for a device needs no loop.
+func ask(o options) int {
+	o.absolute()
+	dev, err := nodes.Open(o.dev)
+	if err != nil {
+		complain("devspool: error: " + err.Error())
+		return exitSystem
+	}
+	err = hotplug.Ask(dev, o.words, func(line string) { say(line + "\n") })
+	if err == hotplug.ErrNoLoop && o.words[0] == "wait" {
+		road := hotplug.NewRoad(nil, dev, hotplug.Sysfs(o.sys), hotplug.Stderr(), 0)
+		err = hotplug.Wait(road, o.words[1:], func(line string) { say(line + "\n") })
+	}
+	if err != nil {
+		complain("devspool: error: " + err.Error())
+		return exitFailed
+	}
+	return exitDone
+}
+
 // work opens /dev and does what the mode says.
 func work(o options, environ []string) int {
 	o.absolute()
@@ -410,7 +518,7 @@ func work(o options, environ []string) int {
 	road.Conf = o.conf
 	road.Reload = func() (*conf.Config, error) { return readConf(o) }
 	if o.table {
-		road.Done = hotplug.NewTable(1).Row
+		road.Listeners = append(road.Listeners, hotplug.Listener{Done: hotplug.NewTable(1).Row})
 	}
 	switch o.mode {
 	case modeScan:
@@ -429,7 +537,7 @@ func source(o options, environ []string) (*uevent.Event, *hotplug.Log, error) {
 	if o.syslog {
 		log = hotplug.Syslog()
 	}
-	log.Verbose = o.verbose
+	log.SetLevel(o.level())
 	if o.mode != modeHelper {
 		return nil, log, nil
 	}
@@ -442,9 +550,17 @@ func source(o options, environ []string) (*uevent.Event, *hotplug.Log, error) {
 	}
 	if e.Seqnum != 0 && !o.syslog {
 		log = hotplug.Kmsg()
-		log.Verbose = o.verbose
+		log.SetLevel(o.level())
 	}
 	return e, log, nil
+}
+
+// level is what the log shows.
+func (o *options) level() hotplug.Level {
+	if o.verbose {
+		return hotplug.Info
+	}
+	return hotplug.Notice
 }
 
 func result(ok bool) int {

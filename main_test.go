@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -240,6 +241,13 @@ func TestCommandLine(t *testing.T) {
 		{args: "-s block", code: exitUsage, errors: "devspool: not understood: block\n"},
 		{args: "block block", environ: event, code: exitUsage, errors: "devspool: not understood: block\n"},
 		{args: "-s block", environ: event, code: exitUsage, errors: "devspool: not understood: block\n"},
+		{args: "status x", code: exitUsage, errors: "devspool: status: not understood: x\n"},
+		{args: "settle x", code: exitUsage, errors: "devspool: settle: not understood: x\n"},
+		{args: "settle --quiet x", code: exitUsage, errors: "devspool: --quiet needs a time in seconds: x\n"},
+		{args: "wait 3", code: exitUsage, errors: "devspool: wait needs a device"},
+		{args: "ctl", code: exitUsage, errors: "devspool: ctl needs a word"},
+		{args: "ctl x", code: exitUsage, errors: "devspool: ctl: not understood: x\n"},
+		{args: "ctl children-max", code: exitUsage, errors: "devspool: ctl: not understood: children-max\n"},
 		{args: "-j", code: exitUsage, errors: "devspool: -j needs a number\n"},
 		{args: "-j 0", code: exitUsage, errors: "devspool: -j: not a usable number: 0\n"},
 		{args: "-j x", code: exitUsage, errors: "devspool: -j: not a usable number: x\n"},
@@ -269,7 +277,7 @@ func TestCommandLine(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	basic := options{ready: -1, jobs: 4, dev: "/dev", sys: "/sys", conf: defaultConf, firmware: "/lib/firmware"}
+	basic := options{ready: -1, jobs: 4, quiet: "0.2", dev: "/dev", sys: "/sys", conf: defaultConf, firmware: "/lib/firmware"}
 	for _, c := range []struct {
 		args string
 		want func(o *options)
@@ -286,6 +294,15 @@ func TestParse(t *testing.T) {
 		{"-s --dev=a --sys b/ --conf=c --firmware d", func(o *options) {
 			o.mode, o.dev, o.sys, o.conf, o.firmware, o.named = modeScan, "a", "b", "c", "d", true
 		}},
+		{"status", func(o *options) { o.mode, o.words = modeAsk, []string{"status"} }},
+		{"--dev x status", func(o *options) { o.mode, o.dev, o.words = modeAsk, "x", []string{"status"} }},
+		{"settle", func(o *options) { o.mode, o.words = modeAsk, []string{"settle", "120", "0.2"} }},
+		{"settle 0.5 --quiet 0", func(o *options) { o.mode, o.quiet, o.words = modeAsk, "0", []string{"settle", "0.5", "0"} }},
+		{"coldplug --quiet=1", func(o *options) { o.mode, o.quiet, o.words = modeAsk, "1", []string{"coldplug", "1"} }},
+		{"wait /dev/sda", func(o *options) { o.mode, o.words = modeAsk, []string{"wait", "120", "/dev/sda"} }},
+		{"wait UUID=1 sda --dev x 3", func(o *options) { o.mode, o.dev, o.words = modeAsk, "x", []string{"wait", "3", "UUID=1", "sda"} }},
+		{"ctl stop", func(o *options) { o.mode, o.words = modeAsk, []string{"stop"} }},
+		{"ctl children-max 3", func(o *options) { o.mode, o.words = modeAsk, []string{"children-max", "3"} }},
 		{"-ds", func(o *options) { o.mode = modeLoop }},
 		{"-sd", func(o *options) { o.mode = modeLoop }},
 		{"--check", func(o *options) { o.mode = modeCheck }},
@@ -297,7 +314,7 @@ func TestParse(t *testing.T) {
 	} {
 		want := basic
 		c.want(&want)
-		if got, err := parse(strings.Fields(c.args), nil); err != nil || got != want {
+		if got, err := parse(strings.Fields(c.args), nil); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, error %v, want %+v", c.args, got, err, want)
 		}
 	}

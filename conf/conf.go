@@ -60,6 +60,9 @@ func Parse(file, text string, ids IDs) *Config {
 	return p.config
 }
 
+// File returns the name that the config was read by.
+func (c *Config) File() string { return c.file }
+
 // WantsUnnumbered reports whether a coldplug has to offer the device of that
 // name to the rules, though it has no numbers: whether there is a rule that may
 // match it and has a command for it. With "" it reports whether there is any

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
@@ -24,6 +25,9 @@ func Coldplug(r *Road) *Batch {
 		r.Log.Print(Err, "no sysfs at "+string(r.Sys)+"; mount it: mount -t sysfs sysfs "+string(r.Sys))
 		return b
 	}
+	r.scans++
+	defer func() { r.scans-- }()
+	r.ledger.last = time.Now()
 	devices := r.Sys.scan(r.Rules.WantsUnnumbered)
 	r.lock()
 	for _, e := range departed(r, devices) {
@@ -45,6 +49,20 @@ func Coldplug(r *Road) *Batch {
 	}
 	r.leave()
 	return b
+}
+
+// clean takes away what was made for devices that have gone.
+func (r *Road) clean() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b := newBatch()
+	defer b.close()
+	devices := r.Sys.scan(nothing)
+	r.lock()
+	for _, e := range departed(r, devices) {
+		r.enter(&task{event: e, batch: b})
+	}
+	r.leave()
 }
 
 // departed returns a remove event for each device on record that is not among

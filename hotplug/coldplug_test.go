@@ -63,7 +63,7 @@ func TestColdplugUnnumbered(t *testing.T) {
 		b.use(newMachine(t).Sysfs)
 		b.Dev = nil
 		var got []string
-		b.Done = func(e *uevent.Event, _ *nodes.Plan) { got = append(got, e.Sysname()) }
+		b.done(func(e *uevent.Event, _ *nodes.Plan) { got = append(got, e.Sysname()) })
 		b.coldplug()
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%q: events for %q, want %q", c.config, got, c.want)
@@ -159,7 +159,7 @@ func TestColdplugMany(t *testing.T) {
 		b.sys.add(fmt.Sprintf("/devices/virtual/tty/tty%d", i), "tty", fmt.Sprint("4:", i), fmt.Sprint("DEVNAME=tty", i))
 	}
 	done := 0
-	b.Done = func(*uevent.Event, *nodes.Plan) { done++ }
+	b.done(func(*uevent.Event, *nodes.Plan) { done++ })
 	b.coldplug()
 	if done != many {
 		t.Errorf("%d events came to their end, want %d", done, many)

@@ -38,16 +38,35 @@ var errNotFound = errors.New("no such program, and no " + shell + " to ask for i
 
 // started is a command that runs.
 type started struct {
-	pid int
+	task    *task
+	command nodes.Command
+	pid     int
+	since   time.Time
 
 	mu     sync.Mutex
 	ended  bool
 	killed string // why it was killed, or ""
 }
 
-// spawn starts c for e, in its own process group, so that all of it can be killed.
-func (r *Road) spawn(e *uevent.Event, c nodes.Command) (*started, error) {
-	env := commandEnviron(r.Environ, e, c)
+// outcome is what came of a command.
+type outcome struct {
+	status unix.WaitStatus
+	killed string // why we killed it, or ""
+}
+
+func (o outcome) String() string {
+	switch {
+	case o.killed != "":
+		return o.killed
+	case o.status.Signaled():
+		return "by signal " + strconv.Itoa(int(o.status.Signal()))
+	}
+	return "exit status " + strconv.Itoa(o.status.ExitStatus())
+}
+
+// spawn starts c for t, in its own process group, so that all of it can be killed.
+func (r *Road) spawn(t *task, c nodes.Command) (*started, error) {
+	env := commandEnviron(r.Environ, t.event, c)
 	program, argv, err := resolve(c, env)
 	if err != nil {
 		return nil, err
@@ -60,7 +79,7 @@ func (r *Road) spawn(e *uevent.Event, c nodes.Command) (*started, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &started{pid: pid}, nil
+	return &started{task: t, command: c, pid: pid, since: time.Now()}, nil
 }
 
 func (r *Road) exec(program string, argv, env []string) (int, error) {
@@ -91,10 +110,9 @@ func nullInput() (int, error) {
 	return p[0], nil
 }
 
-// wait returns when the command has ended, or was killed at its time limit, and
-// reports whether it was left to end by itself.
-func (s *started) wait(log *Log, e *uevent.Event, c nodes.Command) bool {
-	limit := c.Timeout
+// wait returns when the command has ended, or was killed at its time limit.
+func (s *started) wait() (o outcome) {
+	limit := s.command.Timeout
 	if limit == 0 {
 		limit = DefaultTimeout
 	}
@@ -109,19 +127,10 @@ func (s *started) wait(log *Log, e *uevent.Event, c nodes.Command) bool {
 	retryEINTR(func() error { return unix.Waitid(unix.P_PID, s.pid, nil, unix.WEXITED|unix.WNOWAIT, nil) })
 	s.mu.Lock()
 	s.ended = true
-	killed := s.killed
+	o.killed = s.killed
 	s.mu.Unlock()
-	var status unix.WaitStatus
-	retryEINTR(func() error { _, err := unix.Wait4(s.pid, &status, 0, nil); return err })
-	switch {
-	case killed != "":
-		log.Event(Err, "killed", e, c.Rule.String()+": "+c.Text+": "+killed)
-	case status.Signaled():
-		log.Event(Warning, "command ended", e, c.Rule.String()+": "+c.Text+": by signal "+strconv.Itoa(int(status.Signal())))
-	default:
-		log.Event(Info, "command ended", e, c.Rule.String()+": "+c.Text+": exit status "+strconv.Itoa(status.ExitStatus()))
-	}
-	return killed == ""
+	retryEINTR(func() error { _, err := unix.Wait4(s.pid, &o.status, 0, nil); return err })
+	return o
 }
 
 // kill ends the command and what it started. Why is for the log.
@@ -133,6 +142,30 @@ func (s *started) kill(why string) {
 		unix.Kill(-s.pid, unix.SIGKILL)
 		unix.Kill(s.pid, unix.SIGKILL) // it may have left its group
 	}
+}
+
+// countRunning returns how many processes of the commands are in state R: on a
+// processor, or waiting for one.
+func countRunning(commands map[*started]bool) (n int) {
+	groups := map[string]bool{}
+	for s := range commands {
+		groups[strconv.Itoa(s.pid)] = true
+	}
+	for _, pid := range readDir("/proc") {
+		if pid[0] < '1' || pid[0] > '9' {
+			continue
+		}
+		stat, err := readAttribute("/proc/" + pid + "/stat")
+		if err != nil {
+			continue
+		}
+		// The name in parentheses may hold anything; then come state, parent, group.
+		fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+		if len(fields) > 2 && fields[0] == "R" && groups[fields[2]] {
+			n++
+		}
+	}
+	return n
 }
 
 func retryEINTR(call func() error) error {

@@ -15,35 +15,52 @@ import (
 // ErrRunning is returned where another loop already serves this /dev.
 var ErrRunning = errors.New("another loop already serves this /dev; stop it first")
 
-// Requests and answers. Behind requestColdplug stands the path of the config that
-// the asker would use.
+// ErrNoLoop is returned where no loop, nor a server of helpers, serves this /dev.
+var ErrNoLoop = errors.New("no loop serves this /dev; start one with: devspool -d")
+
+// errNotMine is the answer to a request that the asker is to see to by itself.
+var errNotMine = errors.New("not mine")
+
+// An answer is one packet for each line of text, and a last one. The first byte
+// of a packet tells which it is.
 const (
-	requestColdplug = "coldplug "
-	answerDone      = "done"
-	answerFailed    = "the loop could not do all; its log says what"
-	answerNotMine   = "not mine" // the asker is to scan by itself
+	answerLine    = 'l'
+	answerDone    = 'd'
+	answerFailed  = 'f' // what follows says why
+	answerNotMine = 'n'
 )
+
+// source is where the events on a Road come from.
+type source interface {
+	name() string  // for the status
+	pending() bool // events have come that are not on the road yet
+	end()          // makes it end, as SIGTERM does
+}
 
 // control is the loop's socket in the private directory, by which other
 // processes ask it to work for them: one request a connection, one answer.
 type control struct {
-	road *Road
-	file *os.File
+	road   *Road
+	source source
+	file   *os.File
+	dir    int // the private directory, to take the socket away at the end
 }
 
 // controlAddress names the socket without regard to how long /dev's path is:
 // an address has room for 107 bytes.
-func controlAddress(dev *nodes.Dir) (addr *unix.SockaddrUnix, release func(), err error) {
-	fd, err := dev.OpenPrivate()
+func controlAddress(dev *nodes.Dir) (addr *unix.SockaddrUnix, fd int, err error) {
+	fd, err = dev.OpenPrivate()
 	if err != nil {
-		return nil, nil, err
+		return nil, -1, err
 	}
 	path := "/proc/self/fd/" + strconv.Itoa(fd)
 	if unix.Access(path, unix.F_OK) != nil {
 		path = dev.Path() + "/" + nodes.Private // no /proc yet
 	}
-	return &unix.SockaddrUnix{Name: path + "/control"}, func() { unix.Close(fd) }, nil
+	return &unix.SockaddrUnix{Name: path + "/" + controlName}, fd, nil
 }
+
+const controlName = "control"
 
 func controlSocket(flags int) (int, error) {
 	return unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|flags, 0)
@@ -51,12 +68,23 @@ func controlSocket(flags int) (int, error) {
 
 // openControl makes the socket, and so claims this /dev for one loop. The lock
 // must be held, or two could claim it at once.
-func openControl(r *Road) (*control, error) {
-	addr, release, err := controlAddress(r.Dev)
+func openControl(r *Road, from source) (*control, error) {
+	addr, dir, err := controlAddress(r.Dev)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
+	file, err := claimSocket(addr)
+	if err != nil {
+		unix.Close(dir)
+		return nil, err
+	}
+	c := &control{road: r, source: from, file: file, dir: dir}
+	go c.serve()
+	return c, nil
+}
+
+// claimSocket listens at addr, unless somebody does.
+func claimSocket(addr *unix.SockaddrUnix) (*os.File, error) {
 	fd, err := controlSocket(unix.SOCK_NONBLOCK)
 	if err != nil {
 		return nil, err
@@ -73,13 +101,15 @@ func openControl(r *Road) (*control, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	c := &control{road: r, file: os.NewFile(uintptr(fd), "control")}
-	go c.serve()
-	return c, nil
+	return os.NewFile(uintptr(fd), "control"), nil
 }
 
-// close lets go of the socket. Who waits for an answer still gets one.
-func (c *control) close() { c.file.Close() }
+// close takes the socket away. Who waits for an answer still gets one.
+func (c *control) close() {
+	unix.Unlinkat(c.dir, controlName, 0)
+	unix.Close(c.dir)
+	c.file.Close()
+}
 
 // serve takes connections until the socket is closed.
 func (c *control) serve() {
@@ -105,6 +135,9 @@ func (c *control) serve() {
 	}
 }
 
+// maxRequest is how long a request may be, in bytes.
+const maxRequest = 16 << 10
+
 // answer reads the request of one connection and does what it asks for. Only
 // root, or the loop's own user, is answered.
 func (c *control) answer(fd int) {
@@ -114,20 +147,24 @@ func (c *control) answer(fd int) {
 	if err != nil || peer.Uid != 0 && int(peer.Uid) != unix.Geteuid() {
 		return
 	}
-	buf := make([]byte, len(requestColdplug)+unix.PathMax)
+	buf := make([]byte, maxRequest)
 	n, err := file.Read(buf)
 	if err != nil {
 		return
 	}
-	conf, ours := strings.CutPrefix(string(buf[:n]), requestColdplug)
-	switch {
-	case !ours:
-	case conf != c.road.Conf || c.road.started(int(peer.Pid)):
-		file.WriteString(answerNotMine)
-	case c.road.anew():
-		file.WriteString(answerDone)
+	words := strings.Split(string(buf[:n]), "\x00")
+	q := &request{args: words[1:], pid: int(peer.Pid), file: file, gone: make(chan struct{})}
+	go func() { // who asks says nothing more, so this ends with the connection
+		file.Read(buf[:1])
+		close(q.gone)
+	}()
+	switch err := c.obey(words[0], q); err {
+	case nil:
+		q.write(answerDone, "")
+	case errNotMine:
+		q.write(answerNotMine, "")
 	default:
-		file.WriteString(answerFailed)
+		q.write(answerFailed, err.Error())
 	}
 }
 
@@ -145,53 +182,68 @@ func (r *Road) started(pid int) bool {
 	return false
 }
 
-// anew reads the config again and coldplugs, and reports whether all could be
-// done. A config that cannot be read leaves the one that there is.
-func (r *Road) anew() (ok bool) {
-	if r.Reload != nil {
-		rules, err := r.Reload()
-		if err != nil {
-			r.Log.Print(Err, err.Error()+"; the old config stays")
-		} else {
-			r.mu.Lock()
-			r.Rules = rules
-			r.mu.Unlock()
-			for _, p := range rules.Problems {
-				r.Log.Print(Warning, p.String())
-			}
+// Ask has the loop that serves dev do what words say, and hands each line of its
+// answer to say. ErrNoLoop tells that there is none; another error is the loop's.
+func Ask(dev *nodes.Dir, words []string, say func(line string)) error {
+	addr, dir, err := controlAddress(dev)
+	if err == unix.EACCES || err == unix.EPERM {
+		return errors.New("permission denied: only root may ask the loop")
+	}
+	if err != nil {
+		return ErrNoLoop // there is no private directory
+	}
+	defer unix.Close(dir)
+	fd, err := controlSocket(0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	if unix.Connect(fd, addr) != nil {
+		return ErrNoLoop
+	}
+	if _, err := unix.SendmsgN(fd, []byte(strings.Join(words, "\x00")), nil, nil, unix.MSG_NOSIGNAL); err != nil {
+		return ErrNoLoop // it has just ended
+	}
+	err = readAnswer(fd, say)
+	if err == errUnanswered && words[0] == "exit" {
+		return nil
+	}
+	return err
+}
+
+// errUnanswered tells that the loop ended before it answered.
+var errUnanswered = errors.New("the loop ended before it answered")
+
+func readAnswer(fd int, say func(line string)) error {
+	buf := make([]byte, 64<<10)
+	for {
+		n := 0
+		err := retryEINTR(func() (err error) { n, err = unix.Read(fd, buf); return err })
+		if err != nil || n == 0 {
+			return errUnanswered
+		}
+		text := string(buf[1:n])
+		switch buf[0] {
+		case answerLine:
+			say(text)
+		case answerDone:
+			return nil
+		case answerNotMine:
+			return errNotMine
+		default:
+			return errors.New(text)
 		}
 	}
-	return Coldplug(r).Wait()
 }
 
 // HandOver asks a living loop to read its config anew and to coldplug, and waits
 // for the end of it. Served is false where no loop serves this /dev, or one with
 // another config.
 func HandOver(r *Road) (served bool, err error) {
-	addr, release, err := controlAddress(r.Dev)
-	if err != nil {
-		return false, nil // no private directory, so no loop
+	switch err := Ask(r.Dev, []string{"scan", r.Conf}, func(string) {}); err {
+	case ErrNoLoop, errNotMine, errUnanswered:
+		return false, nil // do it ourselves
+	default:
+		return true, err
 	}
-	defer release()
-	fd, err := controlSocket(0)
-	if err != nil {
-		return false, nil
-	}
-	defer unix.Close(fd)
-	if unix.Connect(fd, addr) != nil {
-		return false, nil
-	}
-	if _, err := unix.SendmsgN(fd, []byte(requestColdplug+r.Conf), nil, nil, unix.MSG_NOSIGNAL); err != nil {
-		return false, nil
-	}
-	var buf [256]byte
-	n := 0
-	err = retryEINTR(func() (err error) { n, err = unix.Read(fd, buf[:]); return err })
-	switch {
-	case err != nil || n == 0 || string(buf[:n]) == answerNotMine:
-		return false, nil // or it ended before it answered: do it ourselves
-	case string(buf[:n]) != answerDone:
-		return true, errors.New(string(buf[:n]))
-	}
-	return true, nil
 }

@@ -2,6 +2,7 @@ package hotplug
 
 import (
 	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,19 +54,39 @@ func readLink(path string) (string, error) {
 }
 
 // readDir returns the names in a directory; none where it is not there.
-func readDir(path string) []string {
+func readDir(path string) (names []string) {
+	eachDirent(path, func(part []byte) { _, _, names = unix.ParseDirent(part, -1, names) })
+	return names
+}
+
+// subdirs returns the names of the directories in a directory of sysfs.
+func subdirs(path string) (names []string) {
+	eachDirent(path, func(part []byte) {
+		for len(part) > 0 {
+			d := (*unix.Dirent)(unsafe.Pointer(&part[0]))
+			entry := part[:d.Reclen]
+			part = part[d.Reclen:]
+			if d.Type == unix.DT_DIR {
+				_, _, names = unix.ParseDirent(entry, -1, names) // which leaves out . and ..
+			}
+		}
+	})
+	return names
+}
+
+// eachDirent calls f for each part of a directory, as getdents(2) gives them.
+func eachDirent(path string, f func(part []byte)) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil
+		return
 	}
 	defer unix.Close(fd)
-	var names []string
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := unix.ReadDirent(fd, buf)
 		if n <= 0 || err != nil {
-			return names
+			return
 		}
-		_, _, names = unix.ParseDirent(buf[:n], -1, names)
+		f(buf[:n])
 	}
 }

@@ -287,14 +287,12 @@ func (b *board) wait(batch *Batch) (ok bool) {
 	return ok
 }
 
-// idle reports whether nothing is under way, and unlocked whether nobody of the
-// Road holds the lock on /dev.
-func (b *board) idle() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.order.count == 0
+// done has f told of each event at its end.
+func (b *board) done(f func(*uevent.Event, *nodes.Plan)) {
+	b.Listeners = append(b.Listeners, Listener{Done: f})
 }
 
+// unlocked reports whether nobody of the Road holds the lock on /dev.
 func (b *board) unlocked() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -310,8 +308,8 @@ func (b *board) rested() {
 	if b.locked {
 		b.t.Error("the lock is held")
 	}
-	if t := b.queue.pop(); t != nil || len(b.active) > 0 {
-		b.t.Errorf("left: queued %v, %d commands", t, len(b.active))
+	if !b.queue.empty() || len(b.active) > 0 {
+		b.t.Errorf("left: queued %d, %d commands", b.queue.length(), len(b.active))
 	}
 	checkEmpty(b.t, b.order)
 }

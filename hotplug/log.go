@@ -3,6 +3,7 @@ package hotplug
 import (
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -17,6 +18,7 @@ type Level int
 const (
 	Err     Level = 3
 	Warning Level = 4
+	Notice  Level = 5
 	Info    Level = 6
 )
 
@@ -26,19 +28,47 @@ func (l Level) String() string {
 		return "error"
 	case Warning:
 		return "warning"
+	case Notice:
+		return "notice"
 	}
 	return "info"
+}
+
+// ParseLevel reads a level: its name, or syslog's number, 0 to 7.
+func ParseLevel(text string) (Level, bool) {
+	for l := Err; l <= Info; l++ {
+		if text == l.String() {
+			return l, true
+		}
+	}
+	switch n, err := strconv.Atoi(text); {
+	case text == "err":
+		return Err, true
+	case text == "debug":
+		return Info, true
+	case err != nil || n < 0 || n > 7:
+		return 0, false
+	default:
+		return min(max(Level(n), Err), Info), true
+	}
 }
 
 // Log writes lines: level, what, which device, why. It is safe for use by
 // several goroutines at once.
 type Log struct {
-	Verbose bool // write Info too; to be set before the log is used
+	level atomic.Int32 // the least that is written, less Notice
 
 	mu     sync.Mutex
 	fd     int
 	format func(level Level, line string) string
 }
+
+// SetLevel makes the log write lines of that level and of those that matter more.
+// A new one is at Notice.
+func (l *Log) SetLevel(level Level) { l.level.Store(int32(level - Notice)) }
+
+// writes reports whether lines of that level are written.
+func (l *Log) writes(level Level) bool { return level-Notice <= Level(l.level.Load()) }
 
 // Become makes the log write where another does, from now on.
 func (l *Log) Become(other *Log) {
@@ -99,14 +129,16 @@ func File(path string, seqnum uint64) *Log {
 		return nil
 	}
 	number := strconv.FormatUint(seqnum, 10)
-	return &Log{fd: fd, Verbose: true, format: func(level Level, line string) string {
+	l := &Log{fd: fd, format: func(level Level, line string) string {
 		return number + " devspool: " + level.String() + ": " + line + "\n"
 	}}
+	l.SetLevel(Info)
+	return l
 }
 
 // Print writes one line. Control bytes in it are escaped, since names come from devices.
 func (l *Log) Print(level Level, line string) {
-	if level >= Info && !l.Verbose {
+	if !l.writes(level) {
 		return
 	}
 	l.mu.Lock()
@@ -116,7 +148,7 @@ func (l *Log) Print(level Level, line string) {
 
 // Event writes one line about e: what happened, and why.
 func (l *Log) Event(level Level, what string, e *uevent.Event, why string) {
-	if level >= Info && !l.Verbose {
+	if !l.writes(level) {
 		return
 	}
 	line := what + ": " + e.Action + " " + e.Devpath

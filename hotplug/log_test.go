@@ -32,7 +32,7 @@ func TestLog(t *testing.T) {
 	if got := log.lines(); !slices.Equal(got, want) {
 		t.Errorf("the log holds\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	log.Verbose = false
+	log.SetLevel(Notice)
 	log.Print(Info, "x")
 	log.Event(Info, "x", hostile, "")
 	log.Event(Warning, "y", newEvent(t, "ACTION=add", "DEVPATH=/devices/a"), "")

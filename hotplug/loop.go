@@ -5,10 +5,13 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"devspool/hotplug/uevent"
 )
 
 // exitWait is how long commands may still run when the loop is told to end.
@@ -22,6 +25,9 @@ type Loop struct {
 	road  *Road
 	sock  *socket
 	ended atomic.Bool
+
+	last    uint64 // the highest sequence number that came
+	auditor auditor
 
 	mu      sync.Mutex
 	control *control // nil where /dev has no room for it
@@ -40,14 +46,34 @@ func NewLoop(r *Road) (*Loop, error) {
 		sock.file.Close()
 		return nil, err
 	}
-	told := make(chan os.Signal, 1)
-	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT)
-	go func() {
-		<-told
-		l.end()
-	}()
+	go l.heed()
 	return l, nil
 }
+
+// heed does what signals say: TERM and INT end the loop, HUP has it read the
+// config anew, USR1 has it log its status.
+func (l *Loop) heed() {
+	told := make(chan os.Signal, 4)
+	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
+	for {
+		switch <-told {
+		case syscall.SIGHUP:
+			l.road.Renew()
+		case syscall.SIGUSR1:
+			for _, line := range l.road.Status() {
+				l.road.Log.Print(Notice, line)
+			}
+		default:
+			l.end()
+		}
+	}
+}
+
+func (l *Loop) name() string { return "loop" }
+
+// pending reports whether there are events that the kernel sent and that are not
+// on the road yet. The reader is busy from before it takes them until it finds no more.
+func (l *Loop) pending() bool { return l.sock.ready() || l.sock.busy.Load() }
 
 // claim opens the control socket, by which other processes know that there is a
 // loop. Where /dev has no room for it the loop does without.
@@ -63,7 +89,7 @@ func (l *Loop) claim() error {
 	if r.lockless {
 		return nil
 	}
-	control, err := openControl(r)
+	control, err := openControl(r, l)
 	if errors.Is(err, ErrRunning) {
 		return err
 	}
@@ -110,10 +136,11 @@ func (l *Loop) Serve() error {
 			return err
 		}
 		if len(events) > 0 {
+			l.count(events)
 			l.road.Run(events)
 		}
 		if lost {
-			l.road.Log.Print(Warning, "the kernel dropped events: scanning /sys anew")
+			l.road.Gap("the kernel dropped events: scanning /sys anew")
 			Coldplug(l.road)
 		}
 		rest.Reset(quiet)
@@ -121,6 +148,19 @@ func (l *Loop) Serve() error {
 	l.road.Stop(exitWait)
 	l.unclaim()
 	return nil
+}
+
+// count follows the sequence numbers. Some that do not come prove nothing: a new
+// network namespace alone uses up three. So /dev is compared with /sys, some time.
+func (l *Loop) count(events []*uevent.Event) {
+	for _, e := range events {
+		if l.last != 0 && e.Seqnum > l.last+1 {
+			l.road.Log.Print(Info, "sequence numbers "+strconv.FormatUint(l.last+1, 10)+" to "+
+				strconv.FormatUint(e.Seqnum-1, 10)+" did not come: comparing with /sys")
+			l.auditor.call(l.road)
+		}
+		l.last = max(l.last, e.Seqnum)
+	}
 }
 
 // end makes Serve return.

@@ -110,7 +110,7 @@ func TestHandOverFailed(t *testing.T) {
 	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
 	must(t, os.Mkdir(filepath.Join(b.dir, "sda"), 0o755))
 	b.serve()
-	if served, err := b.handOver(); !served || err == nil || err.Error() != answerFailed {
+	if served, err := b.handOver(); !served || err == nil || err.Error() != errLogged.Error() {
 		t.Errorf("served %v, error %v", served, err)
 	}
 	must(t, os.Remove(filepath.Join(b.dir, "sda")))
@@ -203,9 +203,9 @@ func (b *board) deafLoop() (listener int) {
 	_, err := d.Lock() // which makes the private directory
 	must(b.t, err)
 	must(b.t, d.Unlock())
-	addr, release, err := controlAddress(d)
+	addr, dir, err := controlAddress(d)
 	must(b.t, err)
-	defer release()
+	defer unix.Close(dir)
 	listener, err = controlSocket(0)
 	must(b.t, err)
 	must(b.t, unix.Bind(listener, addr))
@@ -279,9 +279,9 @@ func TestBusyLoop(t *testing.T) {
 	b := newBoard(t, "")
 	listener := b.deafLoop()
 	defer unix.Close(listener)
-	addr, release, err := controlAddress(b.other())
+	addr, dir, err := controlAddress(b.other())
 	must(t, err)
-	defer release()
+	defer unix.Close(dir)
 	for range 100 { // until no more go into its queue
 		fd, err := controlSocket(unix.SOCK_NONBLOCK)
 		must(t, err)
@@ -292,7 +292,7 @@ func TestBusyLoop(t *testing.T) {
 	}
 	result := make(chan error, 1)
 	go func() {
-		_, err := openControl(b.Road)
+		_, err := openControl(b.Road, nil)
 		result <- err
 	}()
 	within(t, "the answer of a busy loop", func() {
@@ -308,22 +308,21 @@ func TestStrangeRequests(t *testing.T) {
 	needRoot(t)
 	b := newBoard(t, "")
 	b.serve()
-	addr, release, err := controlAddress(b.other())
+	addr, dir, err := controlAddress(b.other())
 	must(t, err)
-	defer release()
+	defer unix.Close(dir)
 	connect := func() int {
 		fd, err := controlSocket(0)
 		must(t, err)
 		must(t, unix.Connect(fd, addr))
 		return fd
 	}
-	for _, request := range []string{"nonsense", "coldplug\n", strings.Repeat("x", 5000), ""} {
+	for _, request := range []string{"nonsense", "coldplug\n", strings.Repeat("x", 5000), "\x00\x00"} {
 		fd := connect()
 		unix.SendmsgN(fd, []byte(request), nil, nil, unix.MSG_NOSIGNAL)
-		var buf [1]byte
-		within(t, "the end of the connection", func() {
-			if n, _ := unix.Read(fd, buf[:]); n > 0 {
-				t.Errorf("%.20q got an answer", request)
+		within(t, "the answer", func() {
+			if err := readAnswer(fd, func(string) {}); err == nil || !strings.Contains(err.Error(), "does not know") {
+				t.Errorf("%.20q got the answer %v", request, err)
 			}
 		})
 		unix.Close(fd)
@@ -334,7 +333,7 @@ func TestStrangeRequests(t *testing.T) {
 	silent := connect()
 	defer unix.Close(silent)
 	impatient := connect()
-	unix.SendmsgN(impatient, []byte(requestColdplug), nil, nil, unix.MSG_NOSIGNAL)
+	unix.SendmsgN(impatient, []byte("scan\x00"+b.Conf), nil, nil, unix.MSG_NOSIGNAL)
 	unix.Close(impatient)
 	if served, err := b.handOver(); !served || err != nil {
 		t.Errorf("served %v, error %v", served, err)

@@ -3,6 +3,7 @@ package hotplug
 import (
 	"os"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -36,6 +37,7 @@ type socket struct {
 	room     []byte // batch times uevent.MaxMessage; what is not used takes no memory
 
 	events []*uevent.Event
+	busy   atomic.Bool // messages were taken, and may not have been worked off
 }
 
 // message is C's struct mmsghdr.
@@ -81,7 +83,9 @@ func (s *socket) read() (events []*uevent.Event, lost bool, err error) {
 	var errno syscall.Errno
 	n := 0
 	err = s.conn.Read(func(fd uintptr) bool {
+		s.busy.Store(true)
 		n, errno = s.receive(fd)
+		s.busy.Store(errno != unix.EAGAIN)
 		return errno != unix.EAGAIN
 	})
 	if err != nil {
@@ -103,6 +107,16 @@ func (s *socket) read() (events []*uevent.Event, lost bool, err error) {
 		lost = lost || oversize
 	}
 	return s.events, lost, nil
+}
+
+// ready reports whether there are messages that were not taken yet.
+func (s *socket) ready() (is bool) {
+	s.conn.Control(func(fd uintptr) {
+		var head [1]byte
+		_, _, err := unix.Recvfrom(int(fd), head[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		is = err != unix.EAGAIN
+	})
+	return is
 }
 
 // receive takes the messages that are there.

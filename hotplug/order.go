@@ -30,6 +30,7 @@ type order struct {
 	dev   map[uevent.Dev]*task      // the last task of a device
 	name  map[string]*task          // the last task of a node's name
 	count int
+	peak  int // the most that were in it at once since it was empty
 }
 
 func newOrder() *order {
@@ -44,6 +45,7 @@ func newOrder() *order {
 // enter queues t. It may run at once if t.waits is 0 then.
 func (o *order) enter(t *task) {
 	o.count++
+	o.peak = max(o.peak, o.count)
 	if !t.event.Dev.IsZero() {
 		t.after(o.dev[t.event.Dev])
 		o.dev[t.event.Dev] = t
@@ -90,8 +92,14 @@ func (o *order) leave(t *task) (ready []*task) {
 			ready = append(ready, n)
 		}
 	}
+	if o.count == 0 && o.peak > manyTasks {
+		*o = *newOrder() // a map keeps its memory, whatever is taken out of it
+	}
 	return ready
 }
+
+// manyTasks is how many tasks make maps that are worth giving back.
+const manyTasks = 1024
 
 func forget[K comparable](last map[K]*task, key K, t *task) {
 	if last[key] == t {

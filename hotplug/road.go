@@ -27,15 +27,15 @@ type Road struct {
 	Firmware string   // the directory that firmware lies in
 	Environ  []string // what commands inherit
 	Jobs     int      // commands at once
+	Running  int      // of these, how many in state R at once; 0 for no limit
 
 	// Conf is the absolute path of the config, and Reload reads it anew. The loop
 	// needs them, to answer who asks it to coldplug.
 	Conf   string
 	Reload func() (*conf.Config, error)
 
-	// Done, where set, is told of each event at its end. The Plan is nil for
-	// one that came too late to be acted on.
-	Done func(e *uevent.Event, p *nodes.Plan)
+	// Listeners are told of each event at its end, in this order.
+	Listeners []Listener
 
 	// Renewed, where set, is called in a goroutine of its own when another file
 	// system was mounted over /dev, so that all has to be made anew.
@@ -47,18 +47,38 @@ type Road struct {
 	queue   queue             // tasks whose next command waits for a slot
 	active  map[*started]bool // commands that run
 	flights sync.WaitGroup    // commands and firmware requests under way
+	ledger  ledger
+	watches map[*watch]bool
+	scans   int // coldplugs that still make events
+
+	halted bool    // nothing is begun until Start
+	held   []*task // what would have begun since, but for that
+	probed bool    // a look at the commands' states is due
 
 	locked   bool
 	lockless bool // there is no lock to be had; said once
+}
+
+// Listener is somebody who is told what happens to events. It must not wait for
+// anything, nor call the Road.
+type Listener struct {
+	// Done, where set, is told of an event at its end. The Plan is nil for one
+	// that came too late to be acted on.
+	Done func(e *uevent.Event, p *nodes.Plan)
+
+	// Gap, where set, is told that events were lost, and how.
+	Gap func(why string)
 }
 
 // NewRoad returns a Road on which jobs commands may run side by side.
 func NewRoad(rules *conf.Config, dev *nodes.Dir, sys Sysfs, log *Log, jobs int) *Road {
 	return &Road{
 		Rules: rules, Dev: dev, Sys: sys, Log: log, Jobs: jobs,
-		census: newCensus(sys),
-		order:  newOrder(),
-		active: map[*started]bool{},
+		census:  newCensus(sys),
+		order:   newOrder(),
+		active:  map[*started]bool{},
+		watches: map[*watch]bool{},
+		ledger:  newLedger(),
 	}
 }
 
@@ -98,6 +118,7 @@ func (r *Road) Run(events []*uevent.Event) *Batch {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b := newBatch()
+	r.ledger.last = time.Now()
 	for _, e := range events {
 		r.enter(&task{event: e, batch: b})
 	}
@@ -109,7 +130,9 @@ func (r *Road) Run(events []*uevent.Event) *Batch {
 // enter starts one event on its way.
 func (r *Road) enter(t *task) {
 	t.batch.open++
-	if r.order.count == 0 {
+	r.ledger.received++
+	r.tell(t.event, true)
+	if r.order.count == 0 && !r.halted {
 		// Nothing is under way, so there is nothing to wait for.
 		if !r.begin(t) {
 			r.order.enter(t)
@@ -117,55 +140,144 @@ func (r *Road) enter(t *task) {
 		return
 	}
 	r.order.enter(t)
-	if t.waits == 0 && r.begin(t) {
+	switch {
+	case t.waits > 0:
+	case r.halted:
+		r.hold(t)
+	case r.begin(t):
 		r.settle(t)
 	}
+}
+
+// hold keeps a task that could begin until the road is open again.
+func (r *Road) hold(t *task) {
+	t.fresh = false
+	r.held = append(r.held, t)
+}
+
+// Halt stops the queue: events are taken, but none is begun, nor a command. What
+// runs goes on.
+func (r *Road) Halt() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.halted = true
+}
+
+// Start opens the road again after Halt.
+func (r *Road) Start() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	held := r.held
+	r.halted, r.held = false, nil
+	for _, t := range held {
+		if r.begin(t) {
+			r.settle(t)
+		}
+	}
+	r.leave()
+}
+
+// SetJobs sets how many commands may run at once, from 1.
+func (r *Road) SetJobs(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Jobs = n
+	r.leave()
+}
+
+// SetRunning sets how many of the commands may be in state R at once; 0 is for no limit.
+func (r *Road) SetRunning(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Running = n
+	r.leave()
 }
 
 // leave ends a turn: others may change /dev now, and commands get free slots.
 func (r *Road) leave() {
 	for {
 		r.unlock()
-		if len(r.active) >= r.Jobs {
+		if r.halted || len(r.active) >= r.Jobs || r.queue.empty() || r.busy() {
 			return
 		}
-		t := r.queue.pop()
-		if t == nil {
-			return
-		}
-		r.launch(t)
+		r.launch(r.queue.pop())
 	}
+}
+
+// probe is how often the states of commands are looked at where their number is limited.
+const probe = 10 * time.Millisecond
+
+// busy reports whether so many commands are in state R that no other may start
+// now. If so, there will be another look.
+func (r *Road) busy() bool {
+	if r.Running == 0 || len(r.active) < r.Running || countRunning(r.active) < r.Running {
+		return false
+	}
+	if !r.probed {
+		r.probed = true
+		time.AfterFunc(probe, func() {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.probed = false
+			r.leave()
+		})
+	}
+	return true
 }
 
 // launch starts the next command of t.
 func (r *Road) launch(t *task) {
 	c := t.commands[0]
-	run, err := r.spawn(t.event, c)
+	run, err := r.spawn(t, c)
 	if err != nil {
-		t.batch.failed = true
-		r.Log.Event(Err, "cannot run", t.event, c.Rule.String()+": "+c.Text+": "+err.Error())
+		r.fail(t, "cannot run", c.Rule.String()+": "+c.Text+": "+err.Error())
 		r.next(t)
 		return
 	}
 	r.active[run] = true
-	r.fly(t, func() bool { return run.wait(r.Log, t.event, c) }, func() {
+	r.ledger.commands++
+	r.fly(func() {
+		outcome := run.wait()
+		r.mu.Lock()
+		r.ended(run, outcome)
 		delete(r.active, run)
 		r.next(t)
 	})
 }
 
-// fly does a part of a task beside the road; then is called when it has ended.
-func (r *Road) fly(t *task, part func() (ok bool), then func()) {
+// ended says what came of a command.
+func (r *Road) ended(run *started, o outcome) {
+	why := run.command.Rule.String() + ": " + run.command.Text + ": " + o.String()
+	switch {
+	case o.killed != "":
+		r.fail(run.task, "killed", why)
+		return
+	case o.status.Signaled():
+		r.Log.Event(Warning, "command ended", run.task.event, why)
+	default:
+		r.Log.Event(Info, "command ended", run.task.event, why)
+	}
+	if o.status != 0 {
+		r.ledger.blame(run.task.event, "command ended: "+why)
+	}
+}
+
+// fly does a part of a task beside the road. It is to come back with the Road's
+// mutex locked.
+func (r *Road) fly(part func()) {
 	r.flights.Go(func() {
-		ok := part()
-		r.mu.Lock()
+		part()
 		defer r.mu.Unlock()
-		if !ok {
-			t.batch.failed = true
-		}
-		then()
 		r.leave()
 	})
+}
+
+// fail says that a part of t could not be done, and why.
+func (r *Road) fail(t *task, what, why string) {
+	t.batch.failed = true
+	r.ledger.failed++
+	r.ledger.blame(t.event, what+": "+why)
+	r.Log.Event(Err, what, t.event, why)
 }
 
 // begin does what can be done of t at once, and reports whether that was all.
@@ -178,8 +290,7 @@ func (r *Road) begin(t *task) (done bool) {
 	p := r.Rules.Plan(e)
 	t.plan = p
 	for _, fault := range p.Faults {
-		t.batch.failed = true
-		r.Log.Event(Err, "refused", e, fault)
+		r.fail(t, "refused", fault)
 	}
 	if r.Dev == nil {
 		r.finish(t)
@@ -196,7 +307,12 @@ func (r *Road) begin(t *task) (done bool) {
 	}
 	if p.Firmware != "" {
 		t.open++
-		r.fly(t, func() bool { return r.loadFirmware(e, p.Firmware) }, func() { r.part(t) })
+		r.fly(func() {
+			ok := r.loadFirmware(e, p.Firmware)
+			r.mu.Lock()
+			t.batch.failed = t.batch.failed || !ok
+			r.part(t)
+		})
 	}
 	if t.open > 0 {
 		return false
@@ -261,9 +377,8 @@ func (r *Road) report(t *task, err error) {
 	if err == nil {
 		return
 	}
-	t.batch.failed = true
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		r.Log.Event(Err, "failed", t.event, line)
+		r.fail(t, "failed", line)
 	}
 }
 
@@ -289,8 +404,7 @@ func (r *Road) allowed(t *task, existed bool) []nodes.Command {
 		case nodes.ExistsRun:
 			commands = append(commands, c)
 		case nodes.ExistsReport, nodes.ExistsError:
-			t.batch.failed = true
-			r.Log.Event(Err, "exists already", p.Event, c.Rule.String()+": not run: "+c.Text)
+			r.fail(t, "exists already", c.Rule.String()+": not run: "+c.Text)
 		}
 		if c.Exists == nodes.ExistsError {
 			break
@@ -324,11 +438,30 @@ func (r *Road) part(t *task) {
 func (r *Road) finish(t *task) {
 	if t.plan != nil {
 		r.Log.Event(Info, "done", t.event, "")
+	} else {
+		r.ledger.late++
 	}
-	if r.Done != nil {
-		r.Done(t.event, t.plan)
+	r.ledger.done++
+	for _, l := range r.Listeners {
+		if l.Done != nil {
+			l.Done(t.event, t.plan)
+		}
 	}
+	r.tell(t.event, false)
 	t.batch.close()
+}
+
+// Gap says that events were lost before this moment.
+func (r *Road) Gap(why string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ledger.gaps++
+	r.Log.Print(Warning, why)
+	for _, l := range r.Listeners {
+		if l.Gap != nil {
+			l.Gap(why)
+		}
+	}
 }
 
 // settle takes out a task that is at its end, and begins those that waited for
@@ -338,7 +471,10 @@ func (r *Road) settle(t *task) {
 		t, ended = ended[0], ended[1:]
 		for _, next := range r.order.leave(t) {
 			next.fresh = false
-			if r.begin(next) {
+			switch {
+			case r.halted:
+				r.hold(next)
+			case r.begin(next):
 				ended = append(ended, next)
 			}
 		}
@@ -402,13 +538,16 @@ type queue struct {
 
 func (q *queue) push(t *task) { q.tasks = append(q.tasks, t) }
 
+func (q *queue) length() int { return len(q.tasks) - q.head }
+
+func (q *queue) empty() bool { return q.length() == 0 }
+
+// pop takes the first task out of a queue that is not empty.
 func (q *queue) pop() *task {
-	if q.head == len(q.tasks) {
-		*q = queue{}
-		return nil
-	}
 	t := q.tasks[q.head]
 	q.tasks[q.head] = nil
-	q.head++
+	if q.head++; q.empty() {
+		*q = queue{}
+	}
 	return t
 }

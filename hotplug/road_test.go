@@ -20,9 +20,9 @@ func TestRunNodes(t *testing.T) {
 	needRoot(t)
 	b := newBoard(t, "sda 0:0 640 >disk/\n")
 	var ended []string
-	b.Done = func(e *uevent.Event, p *nodes.Plan) {
+	b.done(func(e *uevent.Event, p *nodes.Plan) {
 		ended = append(ended, fmt.Sprint(e.Action, " ", e.Sysname(), " ", p != nil))
-	}
+	})
 	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
 	b.sys.add("/devices/block/sda/sda1", "block", "8:1", "DEVNAME=sda1")
 	ok := b.run(b.sys.event("add", "/devices/block/sda"), b.sys.event("add", "/devices/block/sda/sda1"), b.sys.event("change", "/devices/block/sda"))
@@ -257,7 +257,7 @@ func TestDryRun(t *testing.T) {
 	b := newBoard(t, "sda 0:0 660 @touch TMP/said\n")
 	b.Dev = nil
 	var plans []string
-	b.Done = func(_ *uevent.Event, p *nodes.Plan) { plans = append(plans, p.String()) }
+	b.done(func(_ *uevent.Event, p *nodes.Plan) { plans = append(plans, p.String()) })
 	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "FIRMWARE=x")
 	b.run(b.sys.event("add", "/devices/block/sda"))
 	b.coldplug()
@@ -396,7 +396,7 @@ func TestQueue(t *testing.T) {
 				t.Error("another one came first")
 			}
 		}
-		if q.pop() != nil || q.tasks != nil {
+		if !q.empty() || q.tasks != nil {
 			t.Error("something is left")
 		}
 	}
@@ -493,7 +493,7 @@ func TestBatchesAtOnce(t *testing.T) {
 	b := newBoard(t, "tty.* 0:0 660 @echo $MDEV >>TMP/said\n")
 	const many, each = 8, 12
 	ended := 0 // Done is not called twice at once
-	b.Done = func(*uevent.Event, *nodes.Plan) { ended++ }
+	b.done(func(*uevent.Event, *nodes.Plan) { ended++ })
 	var users sync.WaitGroup
 	for u := range many {
 		var events []*uevent.Event

@@ -214,6 +214,41 @@ func (s Sysfs) scanUnnumbered(found map[string]device, wanted func(sysname strin
 }
 
 func everything(string) bool { return true }
+func nothing(string) bool    { return false }
+
+// real reports whether this is the kernel's sysfs, and no tree that looks like it.
+func (s Sysfs) real() bool {
+	var st unix.Statfs_t
+	return unix.Statfs(string(s)+"/devices", &st) == nil && uint32(st.Type) == unix.SYSFS_MAGIC
+}
+
+// walk lists every devpath there is, with or without a class or a bus, parents
+// before children.
+func (s Sysfs) walk() (devpaths []string) {
+	dirs := []string{"/devices"}
+	for len(dirs) > 0 {
+		dir := dirs[len(dirs)-1]
+		dirs = dirs[:len(dirs)-1]
+		if s.exists(dir) {
+			devpaths = append(devpaths, dir)
+		}
+		for _, name := range subdirs(string(s) + dir) {
+			dirs = append(dirs, dir+"/"+name)
+		}
+	}
+	return devpaths
+}
+
+// write writes an attribute.
+func (s Sysfs) write(path, text string) error {
+	fd, err := unix.Open(string(s)+path, unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	_, err = unix.Write(fd, []byte(text))
+	return err
+}
 
 // eachLink calls f for every link to a device in a directory of sysfs whose name
 // is wanted.

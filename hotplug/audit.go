@@ -1,0 +1,91 @@
+package hotplug
+
+import (
+	"sync/atomic"
+	"time"
+
+	"devspool/hotplug/uevent"
+	"devspool/nodes"
+)
+
+// auditEvery is how much time lies between two comparisons with /sys at least.
+// A comparison looks twice, auditPause apart, so that events which are on their
+// way are not taken for lost.
+const (
+	auditEvery = time.Minute
+	auditPause = time.Second
+)
+
+// auditor compares /dev with /sys when it is called, but not too often.
+type auditor struct {
+	called atomic.Bool
+	last   time.Time // of the last comparison
+}
+
+// call asks for a comparison. It does not wait for it.
+func (a *auditor) call(r *Road) {
+	if a.called.Swap(true) {
+		return // one is to come
+	}
+	time.AfterFunc(time.Until(a.last.Add(auditEvery)), func() {
+		a.last = time.Now()
+		a.called.Store(false) // whoever calls from now on is heard
+		audit(r, auditPause)
+	})
+}
+
+// audit makes up for events that were lost: it does what two looks at /sys agree on.
+func audit(r *Road, pause time.Duration) {
+	first := map[string]bool{}
+	for _, e := range r.differences() {
+		first[e.Action+e.Devpath+e.ID()] = true
+	}
+	if len(first) == 0 {
+		return
+	}
+	time.Sleep(pause)
+	var lost []*uevent.Event
+	for _, e := range r.differences() {
+		if first[e.Action+e.Devpath+e.ID()] {
+			lost = append(lost, e)
+		}
+	}
+	if len(lost) > 0 {
+		r.Gap("events were lost, by what /sys says: making up for them")
+		r.Run(lost)
+	}
+}
+
+// differences returns the events that would make /dev what /sys says: a remove
+// for each device on record that has gone, an add for each that should have a
+// node and is not on record. Devices with events under way are left alone.
+func (r *Road) differences() []*uevent.Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.Dev == nil || !r.Sys.Mounted() {
+		return nil
+	}
+	defer r.unlock()
+	devices := r.Sys.scan(nothing)
+	r.lock()
+	events := departed(r, devices)
+	known := map[uevent.Dev]bool{}
+	for _, rec := range r.Dev.Records() {
+		known[rec.Dev()] = true
+	}
+	for _, d := range devices {
+		if d.dev.IsZero() || known[d.dev] {
+			continue
+		}
+		if e, err := r.Sys.event(uevent.Add, d); err == nil && r.Rules.Plan(e).Work == nodes.Make {
+			events = append(events, e)
+		}
+	}
+	rest := events[:0]
+	for _, e := range events {
+		if r.order.path[e.Devpath] == nil {
+			rest = append(rest, e)
+		}
+	}
+	return rest
+}

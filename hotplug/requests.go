@@ -1,0 +1,211 @@
+package hotplug
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/conf"
+)
+
+// request is one that another process made by the control socket.
+type request struct {
+	args []string
+	pid  int // of who asks
+	file *os.File
+	gone chan struct{} // closed when nobody waits for the answer any more
+}
+
+// write sends one packet of the answer.
+func (q *request) write(kind byte, text string) {
+	q.file.Write(append([]byte{kind}, text...))
+}
+
+// say sends a line of the answer.
+func (q *request) say(line string) { q.write(answerLine, line) }
+
+// requests are what the loop can be asked for. An error is the answer.
+var requests = map[string]func(c *control, q *request) error{
+	"ping":         func(*control, *request) error { return nil },
+	"status":       (*control).status,
+	"stop":         func(c *control, _ *request) error { c.road.Halt(); return nil },
+	"start":        func(c *control, _ *request) error { c.road.Start(); return nil },
+	"exit":         (*control).exit,
+	"reload":       func(c *control, _ *request) error { return c.road.Renew() },
+	"log-level":    (*control).logLevel,
+	"children-max": (*control).childrenMax,
+	"running-max":  (*control).runningMax,
+	"scan":         (*control).scan,
+	"coldplug":     (*control).coldplug,
+	"settle":       (*control).settle,
+	"wait":         (*control).wait,
+}
+
+// obey does what a request says.
+func (c *control) obey(what string, q *request) error {
+	do := requests[what]
+	if do == nil {
+		return errors.New("the loop does not know the request " + strconv.Quote(what) + "; is it of another version?")
+	}
+	return do(c, q)
+}
+
+func (c *control) status(q *request) error {
+	q.say("serving: " + c.road.Dev.Path() + ", as " + c.source.name() + ", pid " + strconv.Itoa(unix.Getpid()))
+	for _, line := range c.road.Status() {
+		q.say(line)
+	}
+	return nil
+}
+
+// exit ends the loop. The end of the connection, which comes with that of the
+// process, is the answer.
+func (c *control) exit(q *request) error {
+	c.source.end()
+	<-q.gone
+	return nil
+}
+
+func (c *control) logLevel(q *request) error {
+	level, ok := ParseLevel(arg(q, 0))
+	if !ok {
+		return errors.New("no level of the log: " + strconv.Quote(arg(q, 0)) + "; use error, warning, notice or info")
+	}
+	c.road.Log.SetLevel(level)
+	return nil
+}
+
+func (c *control) childrenMax(q *request) error {
+	n, err := strconv.Atoi(arg(q, 0))
+	if err != nil || n < 1 {
+		return errors.New("not a usable number of commands: " + strconv.Quote(arg(q, 0)) + "; use 1 or more")
+	}
+	c.road.SetJobs(n)
+	return nil
+}
+
+func (c *control) runningMax(q *request) error {
+	n, err := strconv.Atoi(arg(q, 0))
+	if err != nil || n < 0 {
+		return errors.New("not a usable number of commands: " + strconv.Quote(arg(q, 0)) + "; use 1 or more, or 0 for no limit")
+	}
+	c.road.SetRunning(n)
+	return nil
+}
+
+func arg(q *request, i int) string {
+	if i >= len(q.args) {
+		return ""
+	}
+	return q.args[i]
+}
+
+// errLogged is the answer where there is more to say than fits into a line.
+var errLogged = errors.New("the loop could not do all; its log says what")
+
+// scan reads the config anew and makes /dev what /sys says.
+func (c *control) scan(q *request) error {
+	if arg(q, 0) != c.road.Conf || c.road.started(q.pid) {
+		return errNotMine
+	}
+	renewed := c.road.Renew()
+	if !Coldplug(c.road).Wait() {
+		return errLogged
+	}
+	return renewed
+}
+
+// errInCommand is the answer to a command that would wait for itself.
+var errInCommand = errors.New("a command that a rule runs cannot wait for the end of commands")
+
+// coldplug has the kernel send an add for each device, and waits for the end of
+// all that follows from them.
+func (c *control) coldplug(q *request) error {
+	if c.road.started(q.pid) {
+		return errInCommand
+	}
+	quiet, err := ParseSeconds(arg(q, 0))
+	if err != nil {
+		return err
+	}
+	if !c.trigger(q.gone) || !c.settled(quiet, nil, q.gone) {
+		return errLogged
+	}
+	return nil
+}
+
+// settle waits until all events are at their end: TIMEOUT QUIET.
+func (c *control) settle(q *request) error {
+	if c.road.started(q.pid) {
+		return errInCommand
+	}
+	timeout, err := ParseSeconds(arg(q, 0))
+	if err != nil {
+		return err
+	}
+	quiet, err := ParseSeconds(arg(q, 1))
+	if err != nil {
+		return err
+	}
+	if !c.settled(quiet, time.After(timeout), q.gone) {
+		for _, line := range c.road.Status() {
+			q.say(line)
+		}
+		return errors.New("timed out: not all events are at their end")
+	}
+	return nil
+}
+
+// ParseSeconds reads a time in seconds, such as "2" or "0.5".
+func ParseSeconds(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text + "s")
+	if err != nil || d < 0 {
+		return 0, errors.New("not a time in seconds: " + strconv.Quote(text))
+	}
+	return d, nil
+}
+
+// Renew reads the config anew and uses it from now on. A config that cannot be
+// read, or that has a problem which the one in use has not, is reported and not
+// used.
+func (r *Road) Renew() error {
+	if r.Reload == nil {
+		return nil
+	}
+	rules, err := r.Reload()
+	if err != nil {
+		r.Log.Print(Err, err.Error()+"; the old config stays")
+		return errors.New(err.Error() + "; the old config stays")
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if fresh := freshProblems(r.Rules, rules); len(fresh) > 0 {
+		for _, p := range fresh {
+			r.Log.Print(Err, p.String())
+		}
+		err := errors.New(fresh[0].String() + "; the old config stays")
+		r.Log.Print(Err, rules.File()+" has problems; the old config stays")
+		return err
+	}
+	r.Rules = rules
+	r.Log.Print(Notice, "the config was read anew: "+rules.File())
+	return nil
+}
+
+// freshProblems returns the problems of a new config that the old one has not,
+// wherever they stand.
+func freshProblems(old, renewed *conf.Config) (fresh []conf.Problem) {
+	known := map[string]bool{}
+	for _, p := range old.Problems {
+		known[p.What+p.Remedy] = true
+	}
+	for _, p := range renewed.Problems {
+		if !known[p.What+p.Remedy] {
+			fresh = append(fresh, p)
+		}
+	}
+	return fresh
+}

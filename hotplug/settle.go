@@ -1,0 +1,210 @@
+package hotplug
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/uevent"
+)
+
+// glance is how often is looked for what nothing tells of.
+const glance = 5 * time.Millisecond
+
+// settled waits until nothing is under way and nothing came for quiet. It
+// reports false where that took until timeout, or stop was closed.
+func (c *control) settled(quiet time.Duration, timeout <-chan time.Time, stop <-chan struct{}) bool {
+	look := time.NewTicker(glance)
+	defer look.Stop()
+	for {
+		// What leaves the one is in the other before, so this order misses nothing.
+		if !c.source.pending() && c.road.idle() && c.road.silence() >= quiet {
+			return true
+		}
+		select {
+		case <-look.C:
+		case <-timeout:
+			return false
+		case <-stop:
+			return false
+		}
+	}
+}
+
+// wait waits for devices: TIMEOUT REF...
+func (c *control) wait(q *request) error {
+	w := c.road.watch(false)
+	defer c.road.unwatch(w)
+	return c.road.await(w, q.args, q.say, q.gone)
+}
+
+// Wait waits for devices where no loop tells of their events: args are a time in
+// seconds and what to wait for, each a path below /dev, a devpath, or KEY=VALUE of
+// an event. When time is over it returns an error.
+func Wait(r *Road, args []string, say func(line string)) error {
+	return r.await(nil, args, say, nil)
+}
+
+// await waits for what args say. Events come by w; where that is nil, /sys is
+// looked at again and again.
+func (r *Road) await(w *watch, args []string, say func(line string), stop <-chan struct{}) error {
+	refs, timeout, err := r.parseRefs(args)
+	if err != nil {
+		return err
+	}
+	poke := make(<-chan struct{})
+	if w != nil {
+		poke = w.poke
+	}
+	over := time.After(timeout)
+	look := time.NewTicker(10 * glance) // others make nodes too
+	defer look.Stop()
+	var seen []string
+	var surveyed time.Time
+	for {
+		if surveyed.IsZero() || w == nil && time.Since(surveyed) > surveyEvery {
+			r.survey(refs)
+			surveyed = time.Now()
+		}
+		for _, e := range r.take(w) {
+			for _, f := range refs {
+				f.learn(e)
+			}
+			seen = append(seen[max(0, len(seen)-maxSeen):], strings.TrimSpace(e.Action+" "+e.Devpath+" "+e.Devname))
+		}
+		missing := r.missing(refs)
+		if missing == "" {
+			return nil
+		}
+		select {
+		case <-poke:
+			continue
+		case <-look.C:
+			continue
+		case <-over:
+		case <-stop:
+		}
+		for _, line := range seen {
+			say("seen meanwhile: " + line)
+		}
+		return errors.New("timed out: not there:" + missing)
+	}
+}
+
+// maxSeen is how many events are told of to who waited in vain: the last ones.
+const maxSeen = 100
+
+// surveyEvery is how often /sys is read where no events come.
+const surveyEvery = 500 * time.Millisecond
+
+func (r *Road) parseRefs(args []string) (refs []*ref, timeout time.Duration, err error) {
+	if len(args) == 0 {
+		return nil, 0, errors.New("nothing to wait for")
+	}
+	if timeout, err = ParseSeconds(args[0]); err != nil {
+		return nil, 0, err
+	}
+	for _, text := range args[1:] {
+		f, err := r.parseRef(text)
+		if err != nil {
+			return nil, 0, err
+		}
+		refs = append(refs, f)
+	}
+	return refs, timeout, nil
+}
+
+// missing names those of refs that are not there.
+func (r *Road) missing(refs []*ref) (names string) {
+	for _, f := range refs {
+		if !r.present(f) {
+			names += " " + f.text
+		}
+	}
+	return names
+}
+
+// ref says what is waited for: a path below /dev, a device's place in /sys, or a
+// property of an event.
+type ref struct {
+	text string
+
+	node       string // a path, or ""
+	devpath    string // or a devpath
+	key, value string // or a property
+	has        map[string]bool
+}
+
+func (r *Road) parseRef(text string) (*ref, error) {
+	f := &ref{text: text, has: map[string]bool{}}
+	key, value, property := strings.Cut(text, "=")
+	below := func(dir string) (string, bool) { return strings.CutPrefix(text, strings.TrimSuffix(dir, "/")+"/") }
+	if name, is := below(r.Dev.Path()); is {
+		f.node = r.Dev.Path() + "/" + name
+	} else if name, is := below("/dev"); is {
+		f.node = r.Dev.Path() + "/" + name
+	} else if path, is := below(string(r.Sys)); is {
+		f.devpath = "/" + path
+	} else if strings.HasPrefix(text, "/") {
+		f.devpath = text
+	} else if property && key != "" {
+		f.key, f.value = key, value
+	} else {
+		return nil, errors.New("cannot wait for " + strconv.Quote(text) +
+			"; name a path below /dev, a devpath, or KEY=VALUE of an event")
+	}
+	return f, nil
+}
+
+// survey looks which of the devices that are there have the properties of refs.
+func (r *Road) survey(refs []*ref) {
+	for _, f := range refs {
+		if f.key == "" {
+			continue
+		}
+		events, _ := r.Sys.Events(uevent.Add, "", r.Dev.Path())
+		for _, e := range events {
+			f.learn(e)
+		}
+	}
+}
+
+// learn notes whether the device of e has the property.
+func (f *ref) learn(e *uevent.Event) {
+	if f.key == "" {
+		return
+	}
+	if value, is := e.Get(f.key); is && value == f.value && e.Action != uevent.Remove {
+		f.has[e.Devpath] = true
+	} else {
+		delete(f.has, e.Devpath)
+	}
+}
+
+// present reports whether what f says is there, and no event about it is under way.
+func (r *Road) present(f *ref) bool {
+	switch {
+	case f.key != "":
+		return len(f.has) > 0
+	case f.devpath != "":
+		devpath, err := r.Sys.find(f.devpath, r.Dev.Path())
+		if err != nil {
+			return false
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.order.path[devpath] == nil
+	}
+	var st unix.Stat_t
+	if unix.Stat(f.node, &st) != nil {
+		return false
+	}
+	d := uevent.Dev{Block: st.Mode&unix.S_IFMT == unix.S_IFBLK,
+		Major: unix.Major(uint64(st.Rdev)), Minor: unix.Minor(uint64(st.Rdev))}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return d.IsZero() || r.order.dev[d] == nil
+}

@@ -1,0 +1,172 @@
+package hotplug
+
+import (
+	"slices"
+	"strconv"
+	"time"
+
+	"devspool/hotplug/uevent"
+	"devspool/nodes"
+)
+
+// ledger counts what came of events.
+type ledger struct {
+	since    time.Time
+	last     time.Time // when the last events came
+	received uint64    // events that took the road
+	done     uint64    // of these, the ones at their end
+	late     uint64    // of these, the ones that /sys did not bear out
+	failed   uint64    // parts of events that could not be done
+	commands uint64    // commands that were started
+	gaps     uint64    // times that events were lost
+	faults   map[string]fault
+}
+
+// fault is the last thing that went wrong with a device.
+type fault struct {
+	when time.Time
+	text string
+}
+
+// maxFaults is for how many devices the last fault is kept.
+const maxFaults = 64
+
+func newLedger() ledger { return ledger{since: time.Now(), faults: map[string]fault{}} }
+
+// blame keeps text as the last fault of the device of e.
+func (l *ledger) blame(e *uevent.Event, text string) {
+	l.faults[e.Devpath] = fault{time.Now(), e.Action + ": " + text}
+	if len(l.faults) <= maxFaults {
+		return
+	}
+	oldest := e.Devpath
+	for devpath, f := range l.faults {
+		if f.when.Before(l.faults[oldest].when) {
+			oldest = devpath
+		}
+	}
+	delete(l.faults, oldest)
+}
+
+// Status tells how things stand, in lines for a person: "name: value", then one
+// for each command that runs, and one for each device that something went wrong
+// with.
+func (r *Road) Status() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := &r.ledger
+	state := "open"
+	if r.halted {
+		state = "stopped"
+	}
+	lines := []string{
+		"config: " + r.Rules.File(),
+		"up: " + age(l.since),
+		"queue: " + state,
+		"events: " + count(l.received) + " received, " + count(l.done) + " done, " + count(l.late) + " of them too late",
+		"under way: " + strconv.Itoa(r.order.count) + ", " + strconv.Itoa(r.queue.length()) + " of them waiting for a command's turn",
+		"commands: " + count(l.commands) + " started, " + strconv.Itoa(len(r.active)) + " running, " + strconv.Itoa(r.Jobs) + " at most" + r.runningLimit(),
+		"failures: " + count(l.failed),
+		"gaps: " + count(l.gaps),
+	}
+	var running []*started
+	for s := range r.active {
+		running = append(running, s)
+	}
+	slices.SortFunc(running, func(a, b *started) int { return a.since.Compare(b.since) })
+	for _, s := range running {
+		lines = append(lines, "running: "+age(s.since)+", pid "+strconv.Itoa(s.pid)+": "+
+			s.task.event.Action+" "+s.task.event.Devpath+": "+s.command.Rule.String()+": "+s.command.Text)
+	}
+	var paths []string
+	for devpath := range l.faults {
+		paths = append(paths, devpath)
+	}
+	slices.Sort(paths)
+	for _, devpath := range paths {
+		f := l.faults[devpath]
+		lines = append(lines, "last error: "+devpath+": "+age(f.when)+" ago: "+f.text)
+	}
+	for i := range lines {
+		lines[i] = nodes.Printable(lines[i])
+	}
+	return lines
+}
+
+func (r *Road) runningLimit() string {
+	if r.Running == 0 {
+		return ""
+	}
+	return ", " + strconv.Itoa(r.Running) + " of them in state R"
+}
+
+func count(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// age returns how long ago a moment was, to the tenth of a second.
+func age(since time.Time) string {
+	tenths := time.Since(since).Milliseconds() / 100
+	return strconv.FormatInt(tenths/10, 10) + "." + strconv.FormatInt(tenths%10, 10) + " s"
+}
+
+// watch collects the events that come to their end while somebody waits for one.
+type watch struct {
+	early bool          // tell of events when they come, not at their end
+	poke  chan struct{} // holds a token when there is something new
+	seen  []*uevent.Event
+}
+
+// tell keeps an event for those who watch. The Road's mutex is locked.
+func (r *Road) tell(e *uevent.Event, early bool) {
+	for w := range r.watches {
+		if w.early != early {
+			continue
+		}
+		w.seen = append(w.seen, e)
+		select {
+		case w.poke <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// watch begins to collect the events that come to their end, or early, when they
+// take the road.
+func (r *Road) watch(early bool) *watch {
+	w := &watch{early: early, poke: make(chan struct{}, 1)}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.watches[w] = true
+	return w
+}
+
+// take returns what was collected since the last call.
+func (r *Road) take(w *watch) []*uevent.Event {
+	if w == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	seen := w.seen
+	w.seen = nil
+	return seen
+}
+
+func (r *Road) unwatch(w *watch) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.watches, w)
+}
+
+// idle reports whether no event is under way, and no command.
+func (r *Road) idle() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.order.count == 0 && r.scans == 0
+}
+
+// silence returns how long no event has come.
+func (r *Road) silence() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.Since(r.ledger.last)
+}
