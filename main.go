@@ -8,7 +8,7 @@ package main
 import (
 	"errors"
 	"os"
-	"path/filepath"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -223,16 +223,18 @@ func parse(args, environ []string) (options, error) {
 			return o, err
 		}
 	}
-	o.sys = strings.TrimSuffix(o.sys, "/")
 	return o, nil
 }
 
 // absolute makes the paths hold wherever the process goes.
 func (o *options) absolute() {
-	for _, path := range []*string{&o.dev, &o.sys, &o.conf, &o.firmware} {
-		if abs, err := filepath.Abs(*path); err == nil {
-			*path = abs
+	var cwd [unix.PathMax]byte
+	n, err := unix.Getcwd(cwd[:])
+	for _, place := range []*string{&o.dev, &o.sys, &o.conf, &o.firmware} {
+		if !path.IsAbs(*place) && err == nil {
+			*place = string(cwd[:n-1]) + "/" + *place
 		}
+		*place = path.Clean(*place)
 	}
 }
 
@@ -442,6 +444,7 @@ func check(o options) int {
 }
 
 func plan(o options, environ []string) int {
+	o.absolute()
 	c, err := readConf(o)
 	if err != nil {
 		complain("devspool: error: " + err.Error())

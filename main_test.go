@@ -292,7 +292,7 @@ func TestParse(t *testing.T) {
 		{"-fD3", func(o *options) { o.mode, o.foreground, o.ready = modeLoop, true, 3 }},
 		{"-f -D 3 -j9", func(o *options) { o.mode, o.foreground, o.ready, o.jobs = modeLoop, true, 3, 9 }},
 		{"-s --dev=a --sys b/ --conf=c --firmware d", func(o *options) {
-			o.mode, o.dev, o.sys, o.conf, o.firmware, o.named = modeScan, "a", "b", "c", "d", true
+			o.mode, o.dev, o.sys, o.conf, o.firmware, o.named = modeScan, "a", "b/", "c", "d", true
 		}},
 		{"status", func(o *options) { o.mode, o.words = modeAsk, []string{"status"} }},
 		{"--dev x status", func(o *options) { o.mode, o.dev, o.words = modeAsk, "x", []string{"status"} }},

@@ -19,7 +19,7 @@ const (
 // auditor compares /dev with /sys when it is called, but not too often.
 type auditor struct {
 	called atomic.Bool
-	last   time.Time // of the last comparison
+	last   moment // of the last comparison
 }
 
 // call asks for a comparison. It does not wait for it.
@@ -27,8 +27,12 @@ func (a *auditor) call(r *Road) {
 	if a.called.Swap(true) {
 		return // one is to come
 	}
-	time.AfterFunc(time.Until(a.last.Add(auditEvery)), func() {
-		a.last = time.Now()
+	pause := time.Duration(0)
+	if a.last != 0 {
+		pause = auditEvery - a.last.age()
+	}
+	time.AfterFunc(pause, func() {
+		a.last = now()
 		a.called.Store(false) // whoever calls from now on is heard
 		audit(r, auditPause)
 	})

@@ -4,7 +4,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"time"
 
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
@@ -27,7 +26,7 @@ func Coldplug(r *Road) *Batch {
 	}
 	r.scans++
 	defer func() { r.scans-- }()
-	r.ledger.last = time.Now()
+	r.ledger.last = now()
 	devices := r.Sys.scan(r.Rules.WantsUnnumbered)
 	r.lock()
 	for _, e := range departed(r, devices) {

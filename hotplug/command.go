@@ -41,7 +41,7 @@ type started struct {
 	task    *task
 	command nodes.Command
 	pid     int
-	since   time.Time
+	since   moment
 
 	mu     sync.Mutex
 	ended  bool
@@ -79,7 +79,7 @@ func (r *Road) spawn(t *task, c nodes.Command) (*started, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &started{task: t, command: c, pid: pid, since: time.Now()}, nil
+	return &started{task: t, command: c, pid: pid, since: now()}, nil
 }
 
 func (r *Road) exec(program string, argv, env []string) (int, error) {

@@ -2,6 +2,7 @@ package hotplug
 
 import (
 	"os"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -51,6 +52,41 @@ func readLink(path string) (string, error) {
 		return "", err
 	}
 	return string(buf[:n]), nil
+}
+
+// realpath returns where an absolute path leads, with no link left in it. (The
+// function of path/filepath would cost the program 80 kB.)
+func realpath(path string) (string, error) {
+	const maxLinks = 40 // as in the kernel
+	done := ""
+	for links := 0; path != ""; {
+		part, rest, _ := strings.Cut(path, "/")
+		path = rest
+		switch part {
+		case "", ".":
+			continue
+		case "..":
+			done = done[:max(0, strings.LastIndexByte(done, '/'))]
+			continue
+		}
+		done += "/" + part
+		text, err := readLink(done)
+		switch {
+		case err == unix.EINVAL: // no link
+			continue
+		case err != nil:
+			return "", &os.PathError{Op: "readlink", Path: done, Err: err}
+		case links == maxLinks:
+			return "", &os.PathError{Op: "readlink", Path: done, Err: unix.ELOOP}
+		}
+		links++
+		done = done[:strings.LastIndexByte(done, '/')]
+		if strings.HasPrefix(text, "/") {
+			done = ""
+		}
+		path = text + "/" + path
+	}
+	return done, nil
 }
 
 // readDir returns the names in a directory; none where it is not there.

@@ -150,7 +150,7 @@ func (c *control) settle(q *request) error {
 	if err != nil {
 		return err
 	}
-	if !c.settled(quiet, time.After(timeout), q.gone) {
+	if !c.settled(quiet, after(timeout), q.gone) {
 		for _, line := range c.road.Status() {
 			q.say(line)
 		}

@@ -118,7 +118,7 @@ func (r *Road) Run(events []*uevent.Event) *Batch {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b := newBatch()
-	r.ledger.last = time.Now()
+	r.ledger.last = now()
 	for _, e := range events {
 		r.enter(&task{event: e, batch: b})
 	}
@@ -494,7 +494,7 @@ func (r *Road) Stop(limit time.Duration) {
 	}()
 	select {
 	case <-landed:
-	case <-time.After(limit):
+	case <-after(limit):
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		for run := range r.active {

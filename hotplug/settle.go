@@ -16,16 +16,14 @@ const glance = 5 * time.Millisecond
 
 // settled waits until nothing is under way and nothing came for quiet. It
 // reports false where that took until timeout, or stop was closed.
-func (c *control) settled(quiet time.Duration, timeout <-chan time.Time, stop <-chan struct{}) bool {
-	look := time.NewTicker(glance)
-	defer look.Stop()
+func (c *control) settled(quiet time.Duration, timeout, stop <-chan struct{}) bool {
 	for {
 		// What leaves the one is in the other before, so this order misses nothing.
 		if !c.source.pending() && c.road.idle() && c.road.silence() >= quiet {
 			return true
 		}
 		select {
-		case <-look.C:
+		case <-after(glance):
 		case <-timeout:
 			return false
 		case <-stop:
@@ -59,15 +57,13 @@ func (r *Road) await(w *watch, args []string, say func(line string), stop <-chan
 	if w != nil {
 		poke = w.poke
 	}
-	over := time.After(timeout)
-	look := time.NewTicker(10 * glance) // others make nodes too
-	defer look.Stop()
+	over := after(timeout)
 	var seen []string
-	var surveyed time.Time
+	var surveyed moment
 	for {
-		if surveyed.IsZero() || w == nil && time.Since(surveyed) > surveyEvery {
+		if surveyed == 0 || w == nil && surveyed.age() > surveyEvery {
 			r.survey(refs)
-			surveyed = time.Now()
+			surveyed = now()
 		}
 		for _, e := range r.take(w) {
 			for _, f := range refs {
@@ -82,7 +78,7 @@ func (r *Road) await(w *watch, args []string, say func(line string), stop <-chan
 		select {
 		case <-poke:
 			continue
-		case <-look.C:
+		case <-after(10 * glance): // others make nodes too
 			continue
 		case <-over:
 		case <-stop:

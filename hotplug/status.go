@@ -11,37 +11,37 @@ import (
 
 // ledger counts what came of events.
 type ledger struct {
-	since    time.Time
-	last     time.Time // when the last events came
-	received uint64    // events that took the road
-	done     uint64    // of these, the ones at their end
-	late     uint64    // of these, the ones that /sys did not bear out
-	failed   uint64    // parts of events that could not be done
-	commands uint64    // commands that were started
-	gaps     uint64    // times that events were lost
+	since    moment
+	last     moment // when the last events came
+	received uint64 // events that took the road
+	done     uint64 // of these, the ones at their end
+	late     uint64 // of these, the ones that /sys did not bear out
+	failed   uint64 // parts of events that could not be done
+	commands uint64 // commands that were started
+	gaps     uint64 // times that events were lost
 	faults   map[string]fault
 }
 
 // fault is the last thing that went wrong with a device.
 type fault struct {
-	when time.Time
+	when moment
 	text string
 }
 
 // maxFaults is for how many devices the last fault is kept.
 const maxFaults = 64
 
-func newLedger() ledger { return ledger{since: time.Now(), faults: map[string]fault{}} }
+func newLedger() ledger { return ledger{since: now(), faults: map[string]fault{}} }
 
 // blame keeps text as the last fault of the device of e.
 func (l *ledger) blame(e *uevent.Event, text string) {
-	l.faults[e.Devpath] = fault{time.Now(), e.Action + ": " + text}
+	l.faults[e.Devpath] = fault{now(), e.Action + ": " + text}
 	if len(l.faults) <= maxFaults {
 		return
 	}
 	oldest := e.Devpath
 	for devpath, f := range l.faults {
-		if f.when.Before(l.faults[oldest].when) {
+		if f.when < l.faults[oldest].when {
 			oldest = devpath
 		}
 	}
@@ -61,7 +61,7 @@ func (r *Road) Status() []string {
 	}
 	lines := []string{
 		"config: " + r.Rules.File(),
-		"up: " + age(l.since),
+		"up: " + l.since.ago(),
 		"queue: " + state,
 		"events: " + count(l.received) + " received, " + count(l.done) + " done, " + count(l.late) + " of them too late",
 		"under way: " + strconv.Itoa(r.order.count) + ", " + strconv.Itoa(r.queue.length()) + " of them waiting for a command's turn",
@@ -73,9 +73,9 @@ func (r *Road) Status() []string {
 	for s := range r.active {
 		running = append(running, s)
 	}
-	slices.SortFunc(running, func(a, b *started) int { return a.since.Compare(b.since) })
+	slices.SortFunc(running, func(a, b *started) int { return int(a.since - b.since) })
 	for _, s := range running {
-		lines = append(lines, "running: "+age(s.since)+", pid "+strconv.Itoa(s.pid)+": "+
+		lines = append(lines, "running: "+s.since.ago()+", pid "+strconv.Itoa(s.pid)+": "+
 			s.task.event.Action+" "+s.task.event.Devpath+": "+s.command.Rule.String()+": "+s.command.Text)
 	}
 	var paths []string
@@ -85,7 +85,7 @@ func (r *Road) Status() []string {
 	slices.Sort(paths)
 	for _, devpath := range paths {
 		f := l.faults[devpath]
-		lines = append(lines, "last error: "+devpath+": "+age(f.when)+" ago: "+f.text)
+		lines = append(lines, "last error: "+devpath+": "+f.when.ago()+" ago: "+f.text)
 	}
 	for i := range lines {
 		lines[i] = nodes.Printable(lines[i])
@@ -101,12 +101,6 @@ func (r *Road) runningLimit() string {
 }
 
 func count(n uint64) string { return strconv.FormatUint(n, 10) }
-
-// age returns how long ago a moment was, to the tenth of a second.
-func age(since time.Time) string {
-	tenths := time.Since(since).Milliseconds() / 100
-	return strconv.FormatInt(tenths/10, 10) + "." + strconv.FormatInt(tenths%10, 10) + " s"
-}
 
 // watch collects the events that come to their end while somebody waits for one.
 type watch struct {
@@ -168,5 +162,5 @@ func (r *Road) idle() bool {
 func (r *Road) silence() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return time.Since(r.ledger.last)
+	return r.ledger.last.age()
 }

@@ -3,7 +3,6 @@ package hotplug
 import (
 	"errors"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -112,11 +111,11 @@ func (s Sysfs) find(name, dev string) (string, error) {
 	default:
 		path = string(s) + "/" + strings.TrimPrefix(name, "/")
 	}
-	path, err := filepath.EvalSymlinks(path)
+	path, err := realpath(path)
 	if err != nil {
 		return "", err
 	}
-	root, err := filepath.EvalSymlinks(string(s) + "/")
+	root, err := realpath(string(s))
 	if err != nil {
 		return "", err
 	}

@@ -3,7 +3,6 @@ package hotplug
 import (
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -14,7 +13,7 @@ import (
 // Table shows each event at its end as a row that a person can read.
 type Table struct {
 	fd    int
-	start time.Time
+	start moment
 	rows  int
 }
 
@@ -25,7 +24,7 @@ var columns = []struct {
 }{{"time", 9}, {"action", 7}, {"device", 8}, {"node", 22}, {"mode", 5}, {"owner", 7}, {"", 0}}
 
 // NewTable returns a Table that writes to the descriptor fd.
-func NewTable(fd int) *Table { return &Table{fd: fd, start: time.Now()} }
+func NewTable(fd int) *Table { return &Table{fd: fd, start: now()} }
 
 // Row writes the row of one event. It has the form of Road.Done.
 func (t *Table) Row(e *uevent.Event, p *nodes.Plan) {
@@ -47,7 +46,7 @@ func (t *Table) Row(e *uevent.Event, p *nodes.Plan) {
 
 // clock returns the seconds since the start, to the millisecond.
 func (t *Table) clock() string {
-	ms := time.Since(t.start).Milliseconds()
+	ms := t.start.age().Milliseconds()
 	frac := strconv.FormatInt(ms%1000, 10)
 	return strconv.FormatInt(ms/1000, 10) + "." + strings.Repeat("0", 3-len(frac)) + frac
 }

@@ -32,12 +32,10 @@ func (c *control) count(run *roll, devpaths []string, stop <-chan struct{}) bool
 	for _, devpath := range devpaths {
 		run.call(devpath)
 	}
-	look := time.NewTicker(glance)
-	defer look.Stop()
 	for !run.over(c.source.pending()) {
 		select {
 		case <-w.poke:
-		case <-look.C:
+		case <-after(glance):
 		case <-stop:
 			return false
 		}
@@ -60,7 +58,7 @@ type roll struct {
 	open     map[string]bool // the devices whose event has not come
 	answered string          // a device whose event has
 	closing  bool            // the last request is made
-	last     time.Time       // of the last request or event
+	last     moment          // of the last request or event
 }
 
 // call asks for the event of a device.
@@ -73,7 +71,7 @@ func (run *roll) call(devpath string) {
 	if err == nil {
 		run.open[devpath] = true
 	}
-	run.last = time.Now()
+	run.last = now()
 }
 
 func (run *roll) request() string {
@@ -90,7 +88,7 @@ func (run *roll) note(e *uevent.Event) {
 	}
 	delete(run.open, e.Devpath)
 	run.answered = e.Devpath
-	run.last = time.Now()
+	run.last = now()
 }
 
 // over reports whether all events have come that will. Pending tells that some
@@ -104,7 +102,7 @@ func (run *roll) over(pending bool) bool {
 		run.call(run.answered)
 		delete(run.open, run.answered) // it is known to speak
 	}
-	return !pending && time.Since(run.last) >= afterLast
+	return !pending && run.last.age() >= afterLast
 }
 
 // newUUID returns a random identifier in the form that the kernel takes.
