@@ -146,7 +146,7 @@ func (b *planner) apply(r *rule) {
 		moved = b.label()
 	}
 	b.plan.Commands = append(b.plan.Commands, nodes.Command{
-		Text: r.command.text, Argv: r.command.isArgv(), Node: moved,
+		Text: r.command.text, Argv: r.command.isArgv(), Socket: r.command.socket, Node: moved,
 		Exists: r.command.exists, Timeout: r.command.timeout, Rule: r.origin,
 	})
 }

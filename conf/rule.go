@@ -51,6 +51,7 @@ type target struct {
 type command struct {
 	when    byte // the character that it began with, or 0 for no command
 	text    string
+	socket  string // the address in "socket:ADDRESS", or ""
 	exists  nodes.Exists
 	timeout nodes.Seconds
 }
@@ -374,12 +375,36 @@ func (p *parser) readAction(r *rule, f field) bool {
 			"begin a target with = > or !, a command with @ (add), $ (remove) or * (always)")
 		return false
 	}
-	text := f.from(1).skipBlanks().text
-	if text == "" {
+	text := f.from(1).skipBlanks()
+	if text.text == "" {
 		p.problem(f.offset, "the command is empty", "write the command, or take the "+quote(f.text)+" away")
 		return true
 	}
-	r.command.when, r.command.text = f.text[0], text
+	if strings.HasPrefix(text.text, socketPrefix) && !p.readSocket(r, text.from(len(socketPrefix))) {
+		return true
+	}
+	r.command.when, r.command.text = f.text[0], text.text
+	return true
+}
+
+// socketPrefix begins what is no command but the address of a socket.
+const socketPrefix = "socket:"
+
+// maxAddress is how long a socket's address may be, in bytes, as unix(7) has it.
+const maxAddress = 107
+
+// readSocket reads the address of a socket: a path, or @ and an abstract name.
+func (p *parser) readSocket(r *rule, f field) bool {
+	const remedy = "write socket:/PATH, or socket:@NAME for an abstract one"
+	switch {
+	case len(f.text) < 2 || f.text[0] != '/' && f.text[0] != '@' || strings.ContainsAny(f.text, blanks):
+		p.problem(f.offset, quote(f.text)+" is no address of a socket, nothing is sent", remedy)
+		return false
+	case len(f.text) > maxAddress:
+		p.problem(f.offset, "the address has more than "+strconv.Itoa(maxAddress)+" bytes, nothing is sent", "write a shorter one")
+		return false
+	}
+	r.command.socket = f.text
 	return true
 }
 

@@ -301,9 +301,8 @@ func (r *Road) begin(t *task) (done bool) {
 		existed = r.apply(t)
 	}
 	t.commands = r.allowed(t, existed)
-	if len(t.commands) > 0 {
+	if r.proceed(t) {
 		t.open++
-		r.queue.push(t)
 	}
 	if p.Firmware != "" {
 		t.open++
@@ -316,6 +315,9 @@ func (r *Road) begin(t *task) (done bool) {
 	}
 	if t.open > 0 {
 		return false
+	}
+	if p.Work == nodes.Clear && len(p.Commands) > 0 {
+		r.clear(t) // what stood before it was only to be sent
 	}
 	r.finish(t)
 	return true
@@ -415,11 +417,9 @@ func (r *Road) allowed(t *task, existed bool) []nodes.Command {
 
 // next drops the command of t that has run and queues the one after it.
 func (r *Road) next(t *task) {
-	if t.commands = t.commands[1:]; len(t.commands) > 0 {
-		r.queue.push(t)
-		return
+	if t.commands = t.commands[1:]; !r.proceed(t) {
+		r.part(t)
 	}
-	r.part(t)
 }
 
 // part counts one part of t as done; after the last, t is at its end.

@@ -63,6 +63,7 @@ type Link struct {
 type Command struct {
 	Text    string // a line for the shell, or where Argv is set words split at blanks
 	Argv    bool   // never given to a shell
+	Socket  string // where the event is to be sent, with nothing to run: a path, or @ and an abstract name; or ""
 	Node    string // for $MDEV: the node's path below /dev
 	Exists  Exists
 	Timeout Seconds
@@ -120,6 +121,9 @@ func (p *Plan) String() string {
 	runs := func() {
 		for _, c := range p.Commands {
 			words := []string{"run", c.Text}
+			if c.Socket != "" {
+				words = []string{"send to", c.Socket}
+			}
 			if guard := c.Exists.String(); guard != "run" {
 				words = append(words, "(if_exists="+guard+")")
 			}

@@ -144,6 +144,20 @@ func ParseMessage(msg []byte) (*Event, error) {
 	return e.read()
 }
 
+// AppendMessage appends the event to a buffer in the form of the kernel's netlink
+// messages, which ParseMessage reads.
+func (e *Event) AppendMessage(to []byte) []byte {
+	to = append(to, e.Action...)
+	to = append(to, '@')
+	to = append(to, e.Devpath...)
+	to = append(to, 0)
+	for _, kv := range e.Env {
+		to = append(to, kv...)
+		to = append(to, 0)
+	}
+	return to
+}
+
 // FromEnviron makes an Event of a hotplug helper's environment, in which the
 // kernel put it. Variables that are not the event's (PATH, HOME) stay in Env,
 // as commands expect them.
@@ -272,7 +286,7 @@ func (e *Event) read() (*Event, error) {
 			e.Seqnum, _ = strconv.ParseUint(value, 10, 64) // 0 where it is no number
 		}
 	}
-	if e.Action == "" || !cleanDevpath(e.Devpath) {
+	if e.Action == "" || strings.IndexByte(e.Action, '@') >= 0 || !cleanDevpath(e.Devpath) {
 		return nil, ErrIncomplete
 	}
 	if a, b, ok := parsePair(major, minor); ok {

@@ -1,0 +1,43 @@
+package hotplug
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/uevent"
+	"devspool/nodes"
+)
+
+// proceed sends what comes before the next command of t that has to run, and
+// queues t for that one. It reports whether there is one.
+func (r *Road) proceed(t *task) bool {
+	for len(t.commands) > 0 && t.commands[0].Socket != "" {
+		r.send(t.event, t.commands[0])
+		t.commands = t.commands[1:]
+	}
+	if len(t.commands) == 0 {
+		return false
+	}
+	r.queue.push(t)
+	return true
+}
+
+// send gives an event to the socket that c names, as one datagram in the form of
+// the kernel's messages. Whether anybody listens there, and has room for it, is
+// not our concern.
+func (r *Road) send(e *uevent.Event, c nodes.Command) {
+	if err := sendDatagram(c.Socket, e.AppendMessage(nil)); err != nil {
+		r.Log.Event(Info, "not sent", e, c.Rule.String()+": "+c.Text+": "+err.Error())
+	}
+}
+
+// sendDatagram never waits.
+func sendDatagram(address string, msg []byte) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	return unix.Sendto(fd, msg, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, &unix.SockaddrUnix{Name: address})
+}

@@ -1,0 +1,148 @@
+package hotplug
+
+import (
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/uevent"
+	"devspool/nodes"
+)
+
+// Rebroadcast sends each event at its end to netlink groups, in the form of the
+// kernel's messages: to programs that are to hear of a device when its node is
+// there and its commands are done.
+type Rebroadcast struct {
+	log    *Log
+	fd     int
+	groups []*unix.SockaddrNetlink // one each: of a mask with two, the kernel serves the lower alone
+	buf    []byte
+	said   map[error]bool
+}
+
+// NewRebroadcast opens a socket to send to the groups in mask, of which the
+// kernel's own (1) must not be one, or each event would come back to us. Sending
+// needs CAP_NET_ADMIN.
+func NewRebroadcast(mask uint32, log *Log) (*Rebroadcast, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	b := &Rebroadcast{log: log, fd: fd, said: map[error]bool{}}
+	for bit := uint32(1); bit != 0; bit <<= 1 {
+		if mask&bit != 0 {
+			b.groups = append(b.groups, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: bit})
+		}
+	}
+	return b, nil
+}
+
+// Done sends an event. One that came too late is not told of. It does not wait,
+// and may be called by one goroutine at a time.
+func (b *Rebroadcast) Done(e *uevent.Event, p *nodes.Plan) {
+	if p == nil {
+		return
+	}
+	b.buf = e.AppendMessage(b.buf[:0])
+	for _, group := range b.groups {
+		err := unix.Sendto(b.fd, b.buf, unix.MSG_DONTWAIT, group)
+		if err == nil || err == unix.ECONNREFUSED || b.said[err] { // refused: nobody listens
+			continue
+		}
+		b.said[err] = true
+		b.log.Event(Warning, "not sent to group "+strconv.Itoa(int(group.Groups)), e, err.Error())
+	}
+}
+
+// outputQueue is how many events wait for the reader of an Output.
+const outputQueue = 4096
+
+// Output writes each event at its end to a descriptor: the kernel's message and a
+// further NUL. A reader that is too slow loses events, which the log tells.
+type Output struct {
+	log     *Log
+	name    string
+	file    *os.File
+	queue   chan []byte
+	flush   chan chan struct{}
+	dropped int // events since the queue was full
+}
+
+// NewOutput returns an Output to fd, which it uses alone from then on.
+func NewOutput(fd int, log *Log) *Output {
+	o := newOutput(fd, log)
+	go o.serve()
+	return o
+}
+
+func newOutput(fd int, log *Log) *Output {
+	name := "descriptor " + strconv.Itoa(fd)
+	return &Output{
+		log: log, name: name, file: os.NewFile(uintptr(fd), name),
+		queue: make(chan []byte, outputQueue), flush: make(chan chan struct{}),
+	}
+}
+
+// Done queues an event. One that came too late is not told of. It does not wait,
+// and may be called by one goroutine at a time.
+func (o *Output) Done(e *uevent.Event, p *nodes.Plan) {
+	if p == nil {
+		return
+	}
+	// Once it was full, the queue has to be half empty, so that there is one gap
+	// and not many.
+	if waiting := len(o.queue); waiting == outputQueue || o.dropped > 0 && waiting > outputQueue/2 {
+		if o.dropped == 0 {
+			o.log.Print(Warning, "the reader of "+o.name+" is too slow: it loses events from SEQNUM "+strconv.FormatUint(e.Seqnum, 10))
+		}
+		o.dropped++
+		return
+	}
+	if o.dropped > 0 {
+		o.log.Print(Warning, "the reader of "+o.name+" has lost "+strconv.Itoa(o.dropped)+" events, up to SEQNUM "+strconv.FormatUint(e.Seqnum, 10))
+		o.dropped = 0
+	}
+	o.queue <- append(e.AppendMessage(make([]byte, 0, 512)), 0)
+}
+
+// Flush waits until the reader has taken what is queued, for limit at most.
+func (o *Output) Flush(limit time.Duration) {
+	over := time.After(limit)
+	done := make(chan struct{})
+	select {
+	case o.flush <- done:
+	case <-over:
+		return
+	}
+	select {
+	case <-done:
+	case <-over:
+	}
+}
+
+// serve writes what is queued, and waits for the reader where it must.
+func (o *Output) serve() {
+	broken := false
+	write := func(msg []byte) {
+		if broken {
+			return
+		}
+		if _, err := o.file.Write(msg); err != nil {
+			broken = true
+			o.log.Print(Warning, "no further event is written to "+o.name+": "+err.Error())
+		}
+	}
+	for {
+		select {
+		case msg := <-o.queue:
+			write(msg)
+		case done := <-o.flush:
+			for len(o.queue) > 0 {
+				write(<-o.queue)
+			}
+			close(done)
+		}
+	}
+}

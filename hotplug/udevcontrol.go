@@ -1,0 +1,179 @@
+package hotplug
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// udevControlAddress is the abstract socket at which udevcontrol reached the
+// udevd of 2006. It belongs to the network namespace.
+const udevControlAddress = "@/org/kernel/udev/udevd"
+
+// knobs is what can be steered while events run. Any goroutine may call the
+// methods, which do not wait for events.
+type knobs interface {
+	Stop()             // begin no further event, while they are still received
+	Start()            // end that
+	SetLogLevel(n int) // as syslog counts: 0 to 7
+	SetChildren(n int) // how many commands may be under way, at least 1
+	SetRunning(n int)  // how many of them may be in state R, at least 1
+	Reload() error     // read the config anew
+}
+
+// A message of udevcontrol is a C struct in host order, without gaps: char
+// magic[32], which is "udevd_" and a version; int type; char buf[256], which
+// begins with an int where the type has one.
+const (
+	udevMagic     = "udevd_"
+	udevMagicSize = 32
+	udevSize      = udevMagicSize + 4 + 256
+)
+
+// The types of messages.
+const (
+	udevStop = 1 + iota
+	udevStart
+	udevLog
+	udevChildren
+	udevRunning
+	udevReload
+)
+
+// Why a message is refused.
+var (
+	errUdevSender = errors.New("its sender is not root")
+	errUdevSize   = errors.New("it has another size than udevcontrol's")
+	errUdevMagic  = errors.New("it does not begin with " + udevMagic + " and a version")
+	errUdevType   = errors.New("its type is unknown")
+	errUdevNumber = errors.New("its number is out of range")
+)
+
+// parseUdevControl returns what a message asks for.
+func parseUdevControl(msg []byte) (steer func(knobs) error, err error) {
+	if len(msg) != udevSize {
+		return nil, errUdevSize
+	}
+	if !bytes.HasPrefix(msg, []byte(udevMagic)) {
+		return nil, errUdevMagic
+	}
+	kind := binary.NativeEndian.Uint32(msg[udevMagicSize:])
+	n := int(int32(binary.NativeEndian.Uint32(msg[udevMagicSize+4:])))
+	switch kind {
+	case udevStop:
+		return func(k knobs) error { k.Stop(); return nil }, nil
+	case udevStart:
+		return func(k knobs) error { k.Start(); return nil }, nil
+	case udevReload:
+		return knobs.Reload, nil
+	case udevLog:
+		if n < 0 || n > 7 {
+			return nil, errUdevNumber
+		}
+		return func(k knobs) error { k.SetLogLevel(n); return nil }, nil
+	case udevChildren, udevRunning:
+		if n < 1 {
+			return nil, errUdevNumber
+		}
+		if kind == udevChildren {
+			return func(k knobs) error { k.SetChildren(n); return nil }, nil
+		}
+		return func(k knobs) error { k.SetRunning(n); return nil }, nil
+	}
+	return nil, errUdevType
+}
+
+// udevControl lets udevcontrol steer a loop.
+type udevControl struct {
+	knobs knobs
+	log   *Log
+	file  *os.File
+	said  map[error]bool // why messages were refused: logged once each
+}
+
+// openUdevControl binds the socket, and serves it until close is called.
+func openUdevControl(k knobs, log *Log) (*udevControl, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	// First, so that no message comes without its sender's credentials.
+	if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err == nil {
+		err = unix.Bind(fd, &unix.SockaddrUnix{Name: udevControlAddress})
+	}
+	if err != nil {
+		unix.Close(fd)
+		if err == unix.EADDRINUSE {
+			err = errors.New("a udevd, or another loop, listens there; stop it first")
+		}
+		return nil, &os.PathError{Op: "listen at", Path: udevControlAddress, Err: err}
+	}
+	c := &udevControl{knobs: k, log: log, file: os.NewFile(uintptr(fd), "udevcontrol"), said: map[error]bool{}}
+	go c.serve()
+	return c, nil
+}
+
+// close lets go of the socket.
+func (c *udevControl) close() { c.file.Close() }
+
+// serve does what messages ask for until the socket is closed.
+func (c *udevControl) serve() {
+	conn, err := c.file.SyscallConn()
+	if err != nil {
+		return
+	}
+	var msg [udevSize + 1]byte // so that a longer one is seen to be longer
+	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred))
+	for {
+		var n, oobn int
+		var failure error
+		err := conn.Read(func(fd uintptr) bool {
+			n, oobn, _, _, failure = unix.Recvmsg(int(fd), msg[:], oob, unix.MSG_DONTWAIT)
+			return failure != unix.EAGAIN
+		})
+		if err != nil {
+			return
+		}
+		if failure != nil {
+			time.Sleep(100 * time.Millisecond) // short of memory, perhaps
+			continue
+		}
+		if err := c.obey(msg[:n], oob[:oobn]); err != nil && !c.said[err] {
+			c.said[err] = true
+			c.log.Print(Warning, "refused a message at "+udevControlAddress+": "+err.Error())
+		}
+	}
+}
+
+// obey does what a message asks for.
+func (c *udevControl) obey(msg, oob []byte) (refused error) {
+	if !fromRoot(oob) {
+		return errUdevSender
+	}
+	steer, err := parseUdevControl(msg)
+	if err != nil {
+		return err
+	}
+	if err := steer(c.knobs); err != nil {
+		c.log.Print(Err, err.Error())
+	}
+	return nil
+}
+
+// fromRoot reports whether the credentials that came with a message are root's.
+func fromRoot(oob []byte) bool {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return false
+	}
+	for i := range messages {
+		if ucred, err := unix.ParseUnixCredentials(&messages[i]); err == nil {
+			return ucred.Uid == 0
+		}
+	}
+	return false
+}

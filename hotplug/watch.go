@@ -1,0 +1,205 @@
+package hotplug
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// confWatchPause is how long nothing may happen until a change is told of, so
+// that an editor's remove and rename are one.
+const confWatchPause = 100 * time.Millisecond
+
+// maxLinks is how many links a path may lead through, as in the kernel.
+const maxLinks = 40
+
+// confWatch tells when the file at a path has become another one, or has other
+// content: edited in place, renamed over, removed, made again; also where this
+// happens to a directory or a link that the path leads through.
+//
+// What another file system brings that is mounted over a part of the path it
+// cannot see.
+type confWatch struct {
+	path    string
+	log     *Log
+	changed func()
+	file    *os.File // inotify's
+	conn    syscall.RawConn
+
+	names   map[int][]string // what matters in each that is watched
+	seen    fileState
+	refused bool // a watch was; said once
+}
+
+// fileState tells one state of a file from another. The zero value is that of
+// no file.
+type fileState struct {
+	dev, ino     uint64
+	size         int64
+	mtime, ctime unix.Timespec
+}
+
+// newConfWatch watches the file at an absolute path, which need not be there.
+// It calls changed in a goroutine of its own, one call at a time, and keeps who
+// would write the file waiting meanwhile: changed is to read it without delay.
+func newConfWatch(path string, log *Log, changed func()) (*confWatch, error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, os.NewSyscallError("inotify_init1", err)
+	}
+	w := &confWatch{path: path, log: log, changed: changed, file: os.NewFile(uintptr(fd), "inotify")}
+	if w.conn, err = w.file.SyscallConn(); err != nil {
+		return nil, err
+	}
+	w.conn.Control(w.arm)
+	w.seen = stateOf(path)
+	go w.serve()
+	return w, nil
+}
+
+// close ends the watch. A call of changed may still be under way.
+func (w *confWatch) close() { w.file.Close() }
+
+// serve waits for what happens until the watch is closed.
+func (w *confWatch) serve() {
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := w.file.Read(buf)
+		switch {
+		case err == nil:
+			if w.matters(buf[:n]) {
+				w.conn.Control(w.arm)
+				w.file.SetReadDeadline(time.Now().Add(confWatchPause))
+			}
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			w.file.SetReadDeadline(time.Time{})
+			w.tell()
+		default:
+			return
+		}
+	}
+}
+
+// tell calls changed, if the file is another one now. One that somebody writes
+// is left alone, since its close will be seen too.
+func (w *confWatch) tell() {
+	release, written := hold(w.path)
+	defer release()
+	if written {
+		return
+	}
+	if now := stateOf(w.path); now != w.seen {
+		w.seen = now
+		w.changed()
+	}
+}
+
+// matters reports whether one of the events in buf is about the path.
+func (w *confWatch) matters(buf []byte) bool {
+	for len(buf) >= unix.SizeofInotifyEvent {
+		e := (*unix.InotifyEvent)(unsafe.Pointer(&buf[0]))
+		end := unix.SizeofInotifyEvent + int(e.Len)
+		name := strings.TrimRight(string(buf[unix.SizeofInotifyEvent:end]), "\x00")
+		buf = buf[end:]
+		if e.Mask&unix.IN_Q_OVERFLOW != 0 {
+			return true
+		}
+		// Without a name it is about the directory itself, or the file.
+		if names, watched := w.names[int(e.Wd)]; watched && (name == "" || slices.Contains(names, name)) {
+			return true
+		}
+	}
+	return false
+}
+
+// What is watched of a directory: names that come, go or are written, and its own end.
+const directoryEvents = unix.IN_CLOSE_WRITE | unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVE | unix.IN_DELETE_SELF | unix.IN_ONLYDIR
+
+// arm watches each directory that the path leads through, as far as it is there,
+// and the file, which may be written by another of its names. A directory is
+// watched before it is looked into, so what happens in between is an event.
+func (w *confWatch) arm(fd uintptr) {
+	before := w.names
+	w.names = map[int][]string{}
+	dir, links := "", 0
+	rest := strings.Split(w.path, "/")
+	for len(rest) > 0 {
+		name := rest[0]
+		rest = rest[1:]
+		if name == "" || name == "." {
+			continue
+		}
+		if name == ".." { // of a link; dir itself leads through none
+			dir = dir[:max(0, strings.LastIndexByte(dir, '/'))]
+			continue
+		}
+		if !w.add(fd, dir+"/", name, directoryEvents) {
+			break
+		}
+		text, err := readLink(dir + "/" + name)
+		if err != nil { // no link; it may be missing, which add finds out
+			dir += "/" + name
+			continue
+		}
+		if links++; links > maxLinks {
+			break
+		}
+		if strings.HasPrefix(text, "/") {
+			dir = ""
+		}
+		rest = append(strings.Split(text, "/"), rest...)
+	}
+	if len(rest) == 0 {
+		w.add(fd, dir, "", unix.IN_CLOSE_WRITE)
+	}
+	for wd := range before {
+		if _, still := w.names[wd]; !still {
+			unix.InotifyRmWatch(int(fd), uint32(wd))
+		}
+	}
+}
+
+// add watches what is at path, and reports whether it is there. Of a directory
+// name matters.
+func (w *confWatch) add(fd uintptr, path, name string, events uint32) bool {
+	wd, err := unix.InotifyAddWatch(int(fd), path, events)
+	switch err {
+	case nil:
+		w.names[wd] = append(w.names[wd], name)
+		return true
+	case unix.ENOENT, unix.ENOTDIR, unix.ELOOP:
+		return false
+	}
+	if !w.refused {
+		w.refused = true
+		w.log.Print(Warning, "changes of "+w.path+" may go unseen: cannot watch "+path+": "+err.Error())
+	}
+	return false
+}
+
+// hold keeps the file at path as it is until release is called: who opens it for
+// writing waits so long. Written tells that somebody has it open for writing
+// already. On a file system that has no leases (NFS, FUSE) neither is known, and
+// the pause has to do.
+func hold(path string) (release func(), written bool) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return func() {}, false
+	}
+	_, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
+	return func() { unix.Close(fd) }, err == unix.EAGAIN
+}
+
+func stateOf(path string) fileState {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return fileState{}
+	}
+	return fileState{uint64(st.Dev), st.Ino, int64(st.Size), st.Mtim, st.Ctim}
+}
