@@ -37,7 +37,7 @@ func NewLoop(r *Road) (*Loop, error) {
 	l := &Loop{road: r, sock: sock}
 	r.Renewed = l.renew
 	if err := l.claim(); err != nil {
-		sock.file.Close()
+		sock.close()
 		return nil, err
 	}
 	told := make(chan os.Signal, 1)
@@ -126,5 +126,5 @@ func (l *Loop) Serve() error {
 // end makes Serve return.
 func (l *Loop) end() {
 	l.ended.Store(true)
-	l.sock.file.Close()
+	l.sock.wake()
 }
