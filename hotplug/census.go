@@ -14,6 +14,7 @@ type census struct {
 	sys         Sysfs
 	block, char int    // the directories of the links, or -1
 	dev, ino    uint64 // of /sys when they were opened
+	link        [unix.PathMax]byte
 }
 
 func newCensus(sys Sysfs) census { return census{sys: sys, block: -1, char: -1} }
@@ -51,9 +52,8 @@ func (c *census) lives(devpath string, dev uevent.Dev) bool {
 		is, ok := c.sys.numbers(devpath)
 		return ok && is == dev.Numbers()
 	}
-	var buf [unix.PathMax]byte
-	n, err := unix.Readlinkat(fd, dev.Numbers(), buf[:])
-	return err == nil && isLinkTo(buf[:n], devpath)
+	n, err := unix.Readlinkat(fd, dev.Numbers(), c.link[:])
+	return err == nil && isLinkTo(c.link[:n], devpath)
 }
 
 // gone reports whether /sys says that an event comes too late to be acted on: an

@@ -43,7 +43,7 @@ func NewLoop(r *Road) (*Loop, error) {
 	l := &Loop{road: r, sock: sock}
 	r.Renewed = l.renew
 	if err := l.claim(); err != nil {
-		sock.file.Close()
+		sock.close()
 		return nil, err
 	}
 	go l.heed()
@@ -166,5 +166,5 @@ func (l *Loop) count(events []*uevent.Event) {
 // end makes Serve return.
 func (l *Loop) end() {
 	l.ended.Store(true)
-	l.sock.file.Close()
+	l.sock.wake()
 }

@@ -27,7 +27,7 @@ func (b *board) newLoop() (l *Loop, end func()) {
 	must(b.t, err)
 	b.t.Cleanup(func() {
 		l.unclaim()
-		l.sock.file.Close()
+		l.sock.close()
 	})
 	return l, l.end
 }
@@ -354,11 +354,7 @@ func TestLost(t *testing.T) {
 	}
 	b.sys.remove("/devices/block/sda")
 	b.sys.add("/devices/block/sdb", "block", "8:16", "DEVNAME=sdb")
-	var failure error
-	must(t, l.sock.conn.Control(func(fd uintptr) {
-		failure = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 1)
-	}))
-	must(t, failure)
+	must(t, unix.SetsockoptInt(l.sock.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 1))
 	kernel := newInjector(t)
 	for i := range 500 {
 		must(t, kernel.Send("change", fmt.Sprint("/devices/virtual/x", i)))
@@ -389,9 +385,8 @@ func TestForged(t *testing.T) {
 	log := newLog(t)
 	s, err := listen(log.Log)
 	must(t, err)
-	defer s.file.Close()
-	var own unix.Sockaddr
-	must(t, s.conn.Control(func(fd uintptr) { own, err = unix.Getsockname(int(fd)) }))
+	defer s.close()
+	own, err := unix.Getsockname(s.fd)
 	must(t, err)
 	liar, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
 	must(t, err)
@@ -434,7 +429,7 @@ func TestMany(t *testing.T) {
 	log := newLog(t)
 	s, err := listen(log.Log)
 	must(t, err)
-	defer s.file.Close()
+	defer s.close()
 	kernel := newInjector(t)
 	const many = 3*batch + 7
 	for i := range many {

@@ -25,10 +25,13 @@ const receiveBuffer = 128 << 20
 const batch = 32
 
 // socket receives the kernel's uevents.
+//
+// It waits by itself rather than in the runtime's poller, where a thread would
+// wake for each event that comes while others are at work.
 type socket struct {
-	file *os.File
-	conn syscall.RawConn
-	log  *Log
+	fd    int
+	alarm int // an eventfd, whose ringing ends the waiting
+	log   *Log
 
 	// What recvmmsg(2) is given: for each message its sender and room for it.
 	messages [batch]message
@@ -64,7 +67,12 @@ func listen(log *Log) (*socket, error) {
 		log.Print(Warning, "the receive buffer is "+strconv.Itoa(got/2>>10)+" KiB, not "+
 			strconv.Itoa(receiveBuffer>>10)+": long bursts may lead to rescans")
 	}
-	s := &socket{file: os.NewFile(uintptr(fd), "netlink"), log: log, room: make([]byte, batch*uevent.MaxMessage)}
+	alarm, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	s := &socket{fd: fd, alarm: alarm, log: log, room: make([]byte, batch*uevent.MaxMessage)}
 	for i := range s.messages {
 		s.vectors[i].Base = &s.room[i*uevent.MaxMessage]
 		s.vectors[i].SetLen(uevent.MaxMessage)
@@ -73,25 +81,31 @@ func listen(log *Log) (*socket, error) {
 		h.Iov = &s.vectors[i]
 		h.SetIovlen(1)
 	}
-	s.conn, err = s.file.SyscallConn()
-	return s, err
+	return s, nil
 }
 
-// read waits for events and returns those that are there, batch at most. Lost
-// tells that the kernel had to drop some before. The slice holds until the next call.
+func (s *socket) close() {
+	unix.Close(s.fd)
+	unix.Close(s.alarm)
+}
+
+// wake makes read return, now or as soon as it is called.
+func (s *socket) wake() {
+	unix.Write(s.alarm, []byte{1, 1, 1, 1, 1, 1, 1, 1}) // any number will do
+}
+
+// read waits for events and returns those that are there, batch at most, or none
+// where it was woken. Lost tells that the kernel had to drop some before. The
+// slice holds until the next call.
 func (s *socket) read() (events []*uevent.Event, lost bool, err error) {
-	var errno syscall.Errno
-	n := 0
-	err = s.conn.Read(func(fd uintptr) bool {
-		s.busy.Store(true)
-		n, errno = s.receive(fd)
-		s.busy.Store(errno != unix.EAGAIN)
-		return errno != unix.EAGAIN
-	})
-	if err != nil {
-		return nil, false, err
+	n, errno := s.receive()
+	if errno == unix.EAGAIN {
+		if err := s.wait(); err != nil {
+			return nil, false, err
+		}
+		n, errno = s.receive()
 	}
-	if errno == unix.ENOBUFS || errno == unix.EINTR {
+	if errno == unix.ENOBUFS || errno == unix.EINTR || errno == unix.EAGAIN {
 		return nil, errno == unix.ENOBUFS, nil
 	}
 	if errno != 0 {
@@ -110,21 +124,29 @@ func (s *socket) read() (events []*uevent.Event, lost bool, err error) {
 }
 
 // ready reports whether there are messages that were not taken yet.
-func (s *socket) ready() (is bool) {
-	s.conn.Control(func(fd uintptr) {
-		var head [1]byte
-		_, _, err := unix.Recvfrom(int(fd), head[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		is = err != unix.EAGAIN
-	})
-	return is
+func (s *socket) ready() bool {
+	var head [1]byte
+	_, _, err := unix.Recvfrom(s.fd, head[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return err != unix.EAGAIN
+}
+
+// wait returns when there is something to receive, or the alarm rings.
+func (s *socket) wait() error {
+	ready := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}, {Fd: int32(s.alarm), Events: unix.POLLIN}}
+	if _, err := unix.Poll(ready, -1); err != unix.EINTR {
+		return os.NewSyscallError("poll", err)
+	}
+	return nil
 }
 
 // receive takes the messages that are there.
-func (s *socket) receive(fd uintptr) (n int, errno syscall.Errno) {
+func (s *socket) receive() (n int, errno syscall.Errno) {
 	for i := range s.messages {
 		s.messages[i].header.Namelen = unix.SizeofSockaddrNetlink
 	}
-	r, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&s.messages)), batch, unix.MSG_DONTWAIT, 0, 0)
+	s.busy.Store(true)
+	r, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.messages)), batch, unix.MSG_DONTWAIT, 0, 0)
+	s.busy.Store(errno != unix.EAGAIN)
 	return int(r), errno
 }
 

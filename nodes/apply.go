@@ -176,7 +176,6 @@ func (d *Dir) clear(p *Plan) (existed bool, err error) {
 		d.release(&r, path)
 	}
 	if len(errs) == 0 { // else the next scan tries again
-		d.forget(dev.String())
 		d.forget(r.ID)
 	}
 	return existed, errors.Join(errs...)

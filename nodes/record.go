@@ -44,11 +44,15 @@ func (r Record) Dev() uevent.Dev {
 
 // text writes the words of the record's line.
 func (r Record) text() string {
-	var b strings.Builder
+	text := make([]byte, 0, 160) // most need less
 	word := func(key, value string) {
-		if value != "" {
-			b.WriteString(" " + key + "=" + escape(value))
+		if value == "" {
+			return
 		}
+		if len(text) > 0 {
+			text = append(text, ' ')
+		}
+		text = append(append(append(text, key...), '='), escape(value)...)
 	}
 	word("devpath", r.Devpath)
 	word("subsystem", r.Subsystem)
@@ -62,7 +66,7 @@ func (r Record) text() string {
 	for _, n := range r.Shared {
 		word("shared", n)
 	}
-	return strings.TrimPrefix(b.String(), " ")
+	return string(text)
 }
 
 // parseRecord reads what text wrote. Words that it does not know it passes over.
@@ -139,11 +143,12 @@ func (d *Dir) remember(r Record) error {
 		return nil
 	}
 	// What waits is written before it, since it may be about the same device.
-	lines := string(d.record.later) + escape(r.ID) + " " + text + "\n"
-	if err := d.append(lines); err != nil {
+	waiting := len(d.record.later)
+	d.record.later = appendLine(d.record.later, r.ID, text)
+	if err := d.append(); err != nil {
+		d.record.later = d.record.later[:waiting]
 		return wrap("write", Private+"/record", err)
 	}
-	d.record.later = d.record.later[:0]
 	d.record.set(r.ID, text)
 	return nil
 }
@@ -152,8 +157,17 @@ func (d *Dir) remember(r Record) error {
 func (d *Dir) forget(id string) {
 	if d.record.text[id] != "" {
 		d.record.set(id, "")
-		d.record.later = append(d.record.later, escape(id)+"\n"...)
+		d.record.later = appendLine(d.record.later, id, "")
 	}
+}
+
+// appendLine appends a line of the file.
+func appendLine(to []byte, id, text string) []byte {
+	to = append(to, escape(id)...)
+	if text != "" {
+		to = append(append(to, ' '), text...)
+	}
+	return append(to, '\n')
 }
 
 // set takes in one line.
@@ -171,8 +185,8 @@ func (r *record) set(id, text string) {
 
 func lineSize(id, text string) int64 { return int64(len(id) + len(text) + 2) }
 
-// append writes lines, whole or not at all.
-func (d *Dir) append(lines string) error {
+// append writes the lines that wait, whole or not at all.
+func (d *Dir) append() error {
 	r := &d.record
 	if r.out == none {
 		fd, err := unix.Openat(d.private, "record", unix.O_WRONLY|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -181,8 +195,8 @@ func (d *Dir) append(lines string) error {
 		}
 		r.out = fd
 	}
-	n, err := unix.Write(r.out, []byte(lines))
-	if err == nil && n < len(lines) {
+	n, err := unix.Write(r.out, r.later)
+	if err == nil && n < len(r.later) {
 		err = unix.ENOSPC
 	}
 	if err != nil {
@@ -190,6 +204,7 @@ func (d *Dir) append(lines string) error {
 		return err
 	}
 	r.known += int64(n)
+	r.later = r.later[:0]
 	return nil
 }
 
@@ -279,10 +294,9 @@ func (d *Dir) flush() error {
 		return nil
 	}
 	if len(r.later) > 0 {
-		if err := d.append(string(r.later)); err != nil {
+		if err := d.append(); err != nil {
 			return wrap("write", Private+"/record", err)
 		}
-		r.later = r.later[:0]
 	}
 	const slack = 64 << 10
 	if r.known <= 2*r.live+slack {
@@ -295,7 +309,7 @@ func (d *Dir) flush() error {
 func (d *Dir) compact() error {
 	var all []byte
 	for id, text := range d.record.text {
-		all = append(all, escape(id)+" "+text+"\n"...)
+		all = appendLine(all, id, text)
 	}
 	return d.staged(func(at int, name string) error {
 		fd, err := unix.Openat(at, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)

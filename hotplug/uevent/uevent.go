@@ -53,11 +53,14 @@ func (d Dev) String() string {
 	if d.Block {
 		kind = 'b'
 	}
-	return string(d.append([]byte{kind}))
+	return string(d.append(append(make([]byte, 0, textOfDev), kind)))
 }
 
 // Numbers returns the text of the device's dev attribute without its newline: 8:0.
-func (d Dev) Numbers() string { return string(d.append(nil)) }
+func (d Dev) Numbers() string { return string(d.append(make([]byte, 0, textOfDev))) }
+
+// textOfDev is enough bytes for a Dev's text: b4095:1048575.
+const textOfDev = 16
 
 func (d Dev) append(to []byte) []byte {
 	to = strconv.AppendUint(to, uint64(d.Major), 10)
