@@ -25,6 +25,7 @@ type Loop struct {
 	road  *Road
 	sock  *socket
 	ended atomic.Bool
+	rest  *time.Timer // gives back memory when nothing happens
 
 	last    uint64 // the highest sequence number that came
 	auditor auditor
@@ -41,7 +42,9 @@ func NewLoop(r *Road) (*Loop, error) {
 		return nil, err
 	}
 	l := &Loop{road: r, sock: sock}
+	l.rest = time.AfterFunc(quiet, debug.FreeOSMemory)
 	r.Renewed = l.renew
+	r.shed = func() { l.rest.Reset(quiet) }
 	if err := l.claim(); err != nil {
 		sock.close()
 		return nil, err
@@ -126,7 +129,6 @@ func (l *Loop) renew() {
 // Serve follows events until it is told to end by SIGTERM or SIGINT. It lets
 // commands that run come to their end, for a while.
 func (l *Loop) Serve() error {
-	rest := time.AfterFunc(quiet, debug.FreeOSMemory)
 	for {
 		events, lost, err := l.sock.read()
 		if l.ended.Load() {
@@ -143,7 +145,7 @@ func (l *Loop) Serve() error {
 			l.road.Gap("the kernel dropped events: scanning /sys anew")
 			Coldplug(l.road)
 		}
-		rest.Reset(quiet)
+		l.rest.Reset(quiet)
 	}
 	l.road.Stop(exitWait)
 	l.unclaim()

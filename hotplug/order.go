@@ -42,6 +42,27 @@ func newOrder() *order {
 	}
 }
 
+// free reports whether t conflicts with nothing that is under way.
+func (o *order) free(t *task) bool {
+	if o.count == 0 {
+		return true
+	}
+	if o.dev[t.event.Dev] != nil || o.name[t.event.Devname] != nil {
+		return false // neither holds the zero value
+	}
+	for _, path := range t.paths() {
+		if o.path[path] != nil || len(o.below[path]) > 0 {
+			return false
+		}
+		for parent := range parents(path) {
+			if o.path[parent] != nil {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // enter queues t. It may run at once if t.waits is 0 then.
 func (o *order) enter(t *task) {
 	o.count++
@@ -92,14 +113,21 @@ func (o *order) leave(t *task) (ready []*task) {
 			ready = append(ready, n)
 		}
 	}
-	if o.count == 0 && o.peak > manyTasks {
-		*o = *newOrder() // a map keeps its memory, whatever is taken out of it
-	}
 	return ready
 }
 
 // manyTasks is how many tasks make maps that are worth giving back.
 const manyTasks = 1024
+
+// shed gives back the memory of a long queue that has come to its end, and
+// reports whether there was one. A map keeps its own, whatever is taken out of it.
+func (o *order) shed() bool {
+	if o.count > 0 || o.peak <= manyTasks {
+		return false
+	}
+	*o = *newOrder()
+	return true
+}
 
 func forget[K comparable](last map[K]*task, key K, t *task) {
 	if last[key] == t {

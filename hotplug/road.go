@@ -49,6 +49,7 @@ type Road struct {
 	flights sync.WaitGroup    // commands and firmware requests under way
 	ledger  ledger
 	watches map[*watch]bool
+	shed    func() // called, where set, when a long queue has come to its end
 	scans   int // coldplugs that still make events
 
 	halted bool    // nothing is begun until Start
@@ -132,20 +133,16 @@ func (r *Road) enter(t *task) {
 	t.batch.open++
 	r.ledger.received++
 	r.tell(t.event, true)
-	if r.order.count == 0 && !r.halted {
-		// Nothing is under way, so there is nothing to wait for.
+	if !r.halted && r.order.free(t) {
+		// Most events are at their end at once, and nobody ever waits for them.
 		if !r.begin(t) {
 			r.order.enter(t)
 		}
 		return
 	}
 	r.order.enter(t)
-	switch {
-	case t.waits > 0:
-	case r.halted:
+	if t.waits == 0 {
 		r.hold(t)
-	case r.begin(t):
-		r.settle(t)
 	}
 }
 
@@ -478,6 +475,9 @@ func (r *Road) settle(t *task) {
 				ended = append(ended, next)
 			}
 		}
+	}
+	if r.order.shed() && r.shed != nil {
+		r.shed()
 	}
 }
 

@@ -133,14 +133,17 @@ func (s *stage) repeat(events []kerneltest.Event, devices int) func(*daemon) err
 // newNodes adds a device each. All of them are in /sys before the first event, but
 // not yet when the loop does its coldplug.
 func (s *stage) newNodes(d *daemon) error {
-	return over("/sys", s.full, func() error {
-		for i := range s.events {
-			if err := s.send(d, i, kerneltest.Message(made(i).Event("add"))); err != nil {
-				return err
-			}
+	return over("/sys", s.full, func() error { return s.newOnes(d) })
+}
+
+// newOnes adds every device of the stage, which /sys already shows.
+func (s *stage) newOnes(d *daemon) error {
+	for i := range s.events {
+		if err := s.send(d, i, kerneltest.Message(made(i).Event("add"))); err != nil {
+			return err
 		}
-		return s.settled(d, s.events)
-	})
+	}
+	return s.settled(d, s.events)
 }
 
 // pairs adds and removes devices, a batch of each at a time: so a device is there

@@ -42,6 +42,7 @@ var parts = []struct {
 	{"loop", (*bench).loop},
 	{"memory", (*bench).memory},
 	{"storm", (*bench).storm},
+	{"queue", (*bench).queue},
 	{"size", (*bench).size},
 	{"helper", (*bench).helper},
 }
