@@ -50,7 +50,7 @@ type Road struct {
 	ledger  ledger
 	watches map[*watch]bool
 	shed    func() // called, where set, when a long queue has come to its end
-	scans   int // coldplugs that still make events
+	scans   int    // coldplugs that still make events
 
 	halted bool    // nothing is begun until Start
 	held   []*task // what would have begun since, but for that
