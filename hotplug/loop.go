@@ -126,6 +126,7 @@ func (l *Loop) renew() {
 // Serve follows events until it is told to end by SIGTERM or SIGINT. It lets
 // commands that run come to their end, for a while.
 func (l *Loop) Serve() error {
+	defer l.road.watchConf()()
 	rest := time.AfterFunc(quiet, debug.FreeOSMemory)
 	for {
 		events, lost, err := l.sock.read()
