@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -69,6 +70,10 @@ options:
   -S              log to syslog
   -D FD           when ready (listening, coldplug done) write a newline to FD
   -j N            run at most N commands at once (4)
+  -O MASK         send each event, when all is done for it, to these netlink groups:
+                  4 for libudev-zero; -d only
+  -o FD           write each event to FD then, NUL-separated; -f only
+  --udevcontrol   let the udevcontrol of old steer the loop, at its socket
   --quiet SECONDS for settle and coldplug: no event may have come for so long (0.2)
   --dev DIR       use DIR for /dev
   --sys DIR       use DIR for /sys
@@ -91,9 +96,11 @@ func main() { os.Exit(run(os.Args, os.Environ())) }
 type options struct {
 	mode mode
 
-	foreground, detached, dryRun, table, verbose, syslog bool
+	foreground, detached, dryRun, table, verbose, syslog, udevControl bool
 
 	ready    int // the descriptor for readiness, or -1
+	output   int // the descriptor for events, or -1
+	groups   uint32
 	jobs     int
 	dev, sys string
 	conf     string
@@ -151,9 +158,11 @@ func run(args, environ []string) int {
 	case modeAsk:
 		return ask(o)
 	case modeLoop:
-		if !isOpen(o.ready) {
-			complain("devspool: -D " + strconv.Itoa(o.ready) + ": no such descriptor is open")
-			return exitUsage
+		for letter, fd := range map[string]int{"-D ": o.ready, "-o ": o.output} {
+			if !o.detached && !isOpen(fd) {
+				complain("devspool: " + letter + strconv.Itoa(fd) + ": no such descriptor is open")
+				return exitUsage
+			}
 		}
 		if !o.foreground {
 			return daemon(args, o)
@@ -162,8 +171,9 @@ func run(args, environ []string) int {
 	return work(o, environ)
 }
 
-// isOpen reports whether fd, which is to be told of readiness, is open. It looks
-// before anything of ours takes that number, and keeps commands from inheriting it.
+// isOpen reports whether fd, which is to be told of readiness or of events, is
+// open. It looks before anything of ours takes that number, and keeps commands
+// from inheriting it.
 func isOpen(fd int) bool {
 	if fd < 0 {
 		return true
@@ -184,7 +194,7 @@ func complain(text string) { os.Stderr.WriteString(strings.TrimSuffix(text, "\n"
 // parse reads the command line. Where it names no mode, the environment may hold
 // an event.
 func parse(args, environ []string) (options, error) {
-	o := options{ready: -1, jobs: hotplug.DefaultJobs,
+	o := options{ready: -1, output: -1, jobs: hotplug.DefaultJobs,
 		quiet: "0.2", dev: "/dev", sys: "/sys", conf: defaultConf, firmware: "/lib/firmware"}
 	event := hotplug.Getenv(environ, "ACTION") != "" && hotplug.Getenv(environ, "DEVPATH") != ""
 	subsystem := hotplug.Getenv(environ, "SUBSYSTEM")
@@ -223,6 +233,9 @@ func parse(args, environ []string) (options, error) {
 			return o, err
 		}
 	}
+	if o.output >= 0 && (!o.foreground || o.output == o.ready) {
+		return o, errors.New("devspool: -o needs -f, and a descriptor of its own")
+	}
 	return o, nil
 }
 
@@ -259,7 +272,7 @@ func (o *options) short(letters string, args []string) (rest []string, err error
 			o.syslog = true
 		case 'h':
 			err = o.choose(modeHelp)
-		case 'D', 'j':
+		case 'D', 'j', 'o', 'O':
 			value := letters[i+1:]
 			if value == "" {
 				if len(args) == 0 {
@@ -267,16 +280,11 @@ func (o *options) short(letters string, args []string) (rest []string, err error
 				}
 				value, args = args[0], args[1:]
 			}
-			n, err := strconv.Atoi(value)
-			if err != nil || n < 0 || c == 'j' && n == 0 {
+			n, err := strconv.ParseInt(value, 10, 32)
+			if err != nil || n < 0 || n == 0 && (c == 'j' || c == 'O') {
 				return nil, errors.New("devspool: -" + string(c) + ": not a usable number: " + value)
 			}
-			if c == 'D' {
-				o.ready = n
-			} else {
-				o.jobs = n
-			}
-			return args, nil
+			return args, o.number(c, int(n))
 		default:
 			err = errors.New("devspool: unknown option -" + string(c))
 		}
@@ -285,6 +293,25 @@ func (o *options) short(letters string, args []string) (rest []string, err error
 		}
 	}
 	return args, nil
+}
+
+// number takes the number of an option.
+func (o *options) number(option rune, n int) error {
+	switch {
+	case option == 'D':
+		o.ready = n
+	case option == 'j':
+		o.jobs = n
+	case option == 'o' && n < 3:
+		return errors.New("devspool: -o: commands write to the descriptors up to 2; use one from 3 on")
+	case option == 'o':
+		o.output = n
+	case n&1 != 0:
+		return errors.New("devspool: -O: group 1 is the kernel's, and each event would come back; use 4")
+	default:
+		o.groups = uint32(n)
+	}
+	return nil
 }
 
 // defaultWait is how long settle and wait take at most, in seconds.
@@ -388,6 +415,8 @@ func (o *options) long(arg string, args []string) (rest []string, err error) {
 		o.dryRun = true
 	case "table":
 		o.table = true
+	case "udevcontrol":
+		o.udevControl = true
 	case "detached":
 		o.detached = true
 	default:
@@ -593,10 +622,19 @@ func loop(road *hotplug.Road, o options) int {
 		ready = hotplug.BackgroundFD
 		unix.Chdir("/") // or the file system that it was started in could not be unmounted
 	}
+	flush, err := passOn(road, o)
+	if err != nil {
+		road.Log.Print(hotplug.Err, err.Error())
+		return exitSystem
+	}
+	defer flush()
 	l, err := hotplug.NewLoop(road)
 	if errors.Is(err, hotplug.ErrRunning) {
 		road.Log.Print(hotplug.Err, err.Error())
 		return exitFailed
+	}
+	if err == nil && o.udevControl {
+		err = hotplug.ServeUdevControl(road)
 	}
 	if err != nil {
 		road.Log.Print(hotplug.Err, err.Error())
@@ -619,6 +657,25 @@ func loop(road *hotplug.Road, o options) int {
 		return exitSystem
 	}
 	return exitDone
+}
+
+// passOn has others hear of each event at its end, as the command line says. What
+// is still on its way to them is waited for by flush, for a while.
+func passOn(road *hotplug.Road, o options) (flush func(), err error) {
+	flush = func() {}
+	if o.groups != 0 && !o.dryRun {
+		groups, err := hotplug.NewRebroadcast(o.groups, road.Log)
+		if err != nil {
+			return flush, err
+		}
+		road.Listeners = append(road.Listeners, hotplug.Listener{Done: groups.Done})
+	}
+	if o.output >= 0 {
+		output := hotplug.NewOutput(o.output, road.Log)
+		road.Listeners = append(road.Listeners, hotplug.Listener{Done: output.Done})
+		flush = func() { output.Flush(time.Second) }
+	}
+	return flush, nil
 }
 
 // daemon starts this program anew as a loop in the background, and returns when

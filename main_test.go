@@ -252,6 +252,15 @@ func TestCommandLine(t *testing.T) {
 		{args: "-j 0", code: exitUsage, errors: "devspool: -j: not a usable number: 0\n"},
 		{args: "-j x", code: exitUsage, errors: "devspool: -j: not a usable number: x\n"},
 		{args: "-D -1", code: exitUsage, errors: "devspool: -D: not a usable number: -1\n"},
+		{args: "-O 0", code: exitUsage, errors: "devspool: -O: not a usable number: 0\n"},
+		{args: "-O 4294967300", code: exitUsage, errors: "devspool: -O: not a usable number: 4294967300\n"},
+		{args: "-df -O 5", code: exitUsage, errors: "devspool: -O: group 1 is the kernel's, and each event would come back; use 4\n"},
+		{args: "-f -o", code: exitUsage, errors: "devspool: -o needs a number\n"},
+		{args: "-f -o 2", code: exitUsage, errors: "devspool: -o: commands write to the descriptors up to 2; use one from 3 on\n"},
+		{args: "-d -o 3", code: exitUsage, errors: "devspool: -o needs -f, and a descriptor of its own\n"},
+		{args: "-s -o 3", code: exitUsage, errors: "devspool: -o needs -f, and a descriptor of its own\n"},
+		{args: "-f -o 3 -D 3", code: exitUsage, errors: "devspool: -o needs -f, and a descriptor of its own\n"},
+		{args: "-f -o 99 --conf /dev/null", code: exitUsage, errors: "devspool: -o 99: no such descriptor"},
 		{args: "-s -D", code: exitUsage, errors: "devspool: -D needs a number\n"},
 		{args: "--dev", code: exitUsage, errors: "devspool: --dev needs a path\n"},
 		{args: "-s --dev=", code: exitUsage, errors: "devspool: --dev needs a path\n"},
@@ -277,7 +286,7 @@ func TestCommandLine(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	basic := options{ready: -1, jobs: 4, quiet: "0.2", dev: "/dev", sys: "/sys", conf: defaultConf, firmware: "/lib/firmware"}
+	basic := options{ready: -1, output: -1, jobs: 4, quiet: "0.2", dev: "/dev", sys: "/sys", conf: defaultConf, firmware: "/lib/firmware"}
 	for _, c := range []struct {
 		args string
 		want func(o *options)
@@ -291,6 +300,9 @@ func TestParse(t *testing.T) {
 		{"-s --dry-run --table", func(o *options) { o.mode, o.dryRun, o.table = modeScan, true, true }},
 		{"-fD3", func(o *options) { o.mode, o.foreground, o.ready = modeLoop, true, 3 }},
 		{"-f -D 3 -j9", func(o *options) { o.mode, o.foreground, o.ready, o.jobs = modeLoop, true, 3, 9 }},
+		{"-f -O 6 -o 3 --udevcontrol", func(o *options) {
+			o.mode, o.foreground, o.groups, o.output, o.udevControl = modeLoop, true, 6, 3, true
+		}},
 		{"-s --dev=a --sys b/ --conf=c --firmware d", func(o *options) {
 			o.mode, o.dev, o.sys, o.conf, o.firmware, o.named = modeScan, "a", "b/", "c", "d", true
 		}},
@@ -532,9 +544,19 @@ func TestScanInCommand(t *testing.T) {
 func TestBackground(t *testing.T) {
 	needRoot(t)
 	b := newBoard(t, "")
-	cmd := b.program("-d")
+	ready, to, err := os.Pipe()
+	must(t, err)
+	defer ready.Close()
+	cmd := b.program("-d", "-D", "12")
+	for range 10 { // so that none of the program's own takes the last one's place
+		cmd.ExtraFiles = append(cmd.ExtraFiles, to)
+	}
 	cmd.Stdout = os.Stdout // no pipe, for whose end Wait would wait
 	must(t, cmd.Run())
+	if line, err := bufio.NewReader(ready).ReadString('\n'); line != "\n" {
+		t.Errorf("it says %q, error %v", line, err)
+	}
+	to.Close()
 	b.wantNodes("sda", "sda1", "tty0")
 	pids := running(t, b.dev)
 	if len(pids) != 1 {

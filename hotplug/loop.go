@@ -25,7 +25,7 @@ type Loop struct {
 	road  *Road
 	sock  *socket
 	ended atomic.Bool
-	rest  *time.Timer // gives back memory when nothing happens
+	rest  func() // begins anew to wait for a quiet time, to give back memory
 
 	last    uint64 // the highest sequence number that came
 	auditor auditor
@@ -42,9 +42,10 @@ func NewLoop(r *Road) (*Loop, error) {
 		return nil, err
 	}
 	l := &Loop{road: r, sock: sock}
-	l.rest = time.AfterFunc(quiet, debug.FreeOSMemory)
+	rest := time.AfterFunc(quiet, debug.FreeOSMemory)
+	l.rest = func() { rest.Reset(quiet) }
 	r.Renewed = l.renew
-	r.shed = func() { l.rest.Reset(quiet) }
+	r.shed = l.rest
 	if err := l.claim(); err != nil {
 		sock.close()
 		return nil, err
@@ -129,6 +130,7 @@ func (l *Loop) renew() {
 // Serve follows events until it is told to end by SIGTERM or SIGINT. It lets
 // commands that run come to their end, for a while.
 func (l *Loop) Serve() error {
+	defer l.road.watchConf()()
 	for {
 		events, lost, err := l.sock.read()
 		if l.ended.Load() {
@@ -145,7 +147,7 @@ func (l *Loop) Serve() error {
 			l.road.Gap("the kernel dropped events: scanning /sys anew")
 			Coldplug(l.road)
 		}
-		l.rest.Reset(quiet)
+		l.rest()
 	}
 	l.road.Stop(exitWait)
 	l.unclaim()

@@ -109,8 +109,7 @@ func (o *Output) Done(e *uevent.Event, p *nodes.Plan) {
 
 // Flush waits until the reader has taken what is queued, for limit at most.
 func (o *Output) Flush(limit time.Duration) {
-	over := time.After(limit)
-	done := make(chan struct{})
+	over, done := after(limit), make(chan struct{})
 	select {
 	case o.flush <- done:
 	case <-over:

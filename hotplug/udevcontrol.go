@@ -14,15 +14,20 @@ import (
 // udevd of 2006. It belongs to the network namespace.
 const udevControlAddress = "@/org/kernel/udev/udevd"
 
-// knobs is what can be steered while events run. Any goroutine may call the
-// methods, which do not wait for events.
+// knobs is what of a Road can be steered.
 type knobs interface {
-	Stop()             // begin no further event, while they are still received
-	Start()            // end that
-	SetLogLevel(n int) // as syslog counts: 0 to 7
-	SetChildren(n int) // how many commands may be under way, at least 1
-	SetRunning(n int)  // how many of them may be in state R, at least 1
-	Reload() error     // read the config anew
+	Halt()
+	Start()
+	SetJobs(n int)
+	SetRunning(n int)
+	SetLevel(level Level) // of the log
+	Renew() error         // what is wrong was logged
+}
+
+// roadKnobs are those of a Road and of its log.
+type roadKnobs struct {
+	*Road
+	*Log
 }
 
 // A message of udevcontrol is a C struct in host order, without gaps: char
@@ -54,7 +59,7 @@ var (
 )
 
 // parseUdevControl returns what a message asks for.
-func parseUdevControl(msg []byte) (steer func(knobs) error, err error) {
+func parseUdevControl(msg []byte) (steer func(knobs), err error) {
 	if len(msg) != udevSize {
 		return nil, errUdevSize
 	}
@@ -65,29 +70,36 @@ func parseUdevControl(msg []byte) (steer func(knobs) error, err error) {
 	n := int(int32(binary.NativeEndian.Uint32(msg[udevMagicSize+4:])))
 	switch kind {
 	case udevStop:
-		return func(k knobs) error { k.Stop(); return nil }, nil
+		return knobs.Halt, nil
 	case udevStart:
-		return func(k knobs) error { k.Start(); return nil }, nil
+		return knobs.Start, nil
 	case udevReload:
-		return knobs.Reload, nil
+		return func(k knobs) { k.Renew() }, nil
 	case udevLog:
 		if n < 0 || n > 7 {
 			return nil, errUdevNumber
 		}
-		return func(k knobs) error { k.SetLogLevel(n); return nil }, nil
+		return func(k knobs) { k.SetLevel(min(max(Level(n), Err), Info)) }, nil
 	case udevChildren, udevRunning:
 		if n < 1 {
 			return nil, errUdevNumber
 		}
 		if kind == udevChildren {
-			return func(k knobs) error { k.SetChildren(n); return nil }, nil
+			return func(k knobs) { k.SetJobs(n) }, nil
 		}
-		return func(k knobs) error { k.SetRunning(n); return nil }, nil
+		return func(k knobs) { k.SetRunning(n) }, nil
 	}
 	return nil, errUdevType
 }
 
-// udevControl lets udevcontrol steer a loop.
+// ServeUdevControl lets udevcontrol steer a loop on r, until the process ends. At
+// the socket's address there can be one only.
+func ServeUdevControl(r *Road) error {
+	_, err := openUdevControl(roadKnobs{r, r.Log}, r.Log)
+	return err
+}
+
+// udevControl lets udevcontrol turn knobs.
 type udevControl struct {
 	knobs knobs
 	log   *Log
@@ -95,7 +107,7 @@ type udevControl struct {
 	said  map[error]bool // why messages were refused: logged once each
 }
 
-// openUdevControl binds the socket, and serves it until close is called.
+// openUdevControl binds the socket, and serves it until its file is closed.
 func openUdevControl(k knobs, log *Log) (*udevControl, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -116,9 +128,6 @@ func openUdevControl(k knobs, log *Log) (*udevControl, error) {
 	go c.serve()
 	return c, nil
 }
-
-// close lets go of the socket.
-func (c *udevControl) close() { c.file.Close() }
 
 // serve does what messages ask for until the socket is closed.
 func (c *udevControl) serve() {
@@ -155,13 +164,10 @@ func (c *udevControl) obey(msg, oob []byte) (refused error) {
 		return errUdevSender
 	}
 	steer, err := parseUdevControl(msg)
-	if err != nil {
-		return err
+	if err == nil {
+		steer(c.knobs)
 	}
-	if err := steer(c.knobs); err != nil {
-		c.log.Print(Err, err.Error())
-	}
-	return nil
+	return err
 }
 
 // fromRoot reports whether the credentials that came with a message are root's.

@@ -14,17 +14,14 @@ import (
 )
 
 // turned is what was done to the knobs.
-type turned struct {
-	locker[string]
-	broken error // what Reload says
-}
+type turned struct{ locker[string] }
 
-func (k *turned) Stop()             { k.add("stop") }
-func (k *turned) Start()            { k.add("start") }
-func (k *turned) SetLogLevel(n int) { k.add(fmt.Sprint("log ", n)) }
-func (k *turned) SetChildren(n int) { k.add(fmt.Sprint("children ", n)) }
-func (k *turned) SetRunning(n int)  { k.add(fmt.Sprint("running ", n)) }
-func (k *turned) Reload() error     { k.add("reload"); return k.broken }
+func (k *turned) Halt()            { k.add("stop") }
+func (k *turned) Start()           { k.add("start") }
+func (k *turned) SetLevel(l Level) { k.add("log " + l.String()) }
+func (k *turned) SetJobs(n int)    { k.add(fmt.Sprint("children ", n)) }
+func (k *turned) SetRunning(n int) { k.add(fmt.Sprint("running ", n)) }
+func (k *turned) Renew() error     { k.add("reload"); return errors.New("a broken config") }
 
 // udevMessage is what udevcontrol sends.
 func udevMessage(version string, kind uint32, n int32) []byte {
@@ -44,8 +41,9 @@ func TestParseUdevControl(t *testing.T) {
 	}{
 		{"stop", udevMessage("085", 1, 0), "stop", nil},
 		{"start", udevMessage("085", 2, 0), "start", nil},
-		{"log", udevMessage("085", 3, 7), "log 7", nil},
-		{"log 0", udevMessage("085", 3, 0), "log 0", nil},
+		{"log", udevMessage("085", 3, 7), "log info", nil},
+		{"log level 0", udevMessage("085", 3, 0), "log error", nil},
+		{"log level 4", udevMessage("085", 3, 4), "log warning", nil},
 		{"children", udevMessage("085", 4, 1), "children 1", nil},
 		{"many children", udevMessage("085", 4, 1<<31-1), "children 2147483647", nil},
 		{"running", udevMessage("085", 5, 3), "running 3", nil},
@@ -111,7 +109,7 @@ func udevControlled(t *testing.T, k knobs, log *Log) (*udevControl, func(msg []b
 	ownNetwork(t)
 	c, err := openUdevControl(k, log)
 	must(t, err)
-	t.Cleanup(c.close)
+	t.Cleanup(func() { c.file.Close() })
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	must(t, err)
 	t.Cleanup(func() { unix.Close(fd) })
@@ -146,10 +144,9 @@ func TestUdevControl(t *testing.T) {
 		send(append(udevMessage("085", udevStop, 0), 0))
 	}
 	send(udevMessage("085", udevChildren, 12))
-	k.broken = errors.New("a broken config")
 	send(udevMessage("085", udevReload, 0))
 	send(udevMessage("085", udevStart, 0))
-	want := []string{"stop", "log 7", "children 12", "reload", "start"}
+	want := []string{"stop", "log info", "children 12", "reload", "start"}
 	eventually(t, "the last message", func() bool { return len(k.list()) == len(want) })
 	if got := k.list(); !slices.Equal(got, want) {
 		t.Errorf("done: %q, want %q", got, want)
@@ -157,7 +154,6 @@ func TestUdevControl(t *testing.T) {
 	if got := log.lines(); !slices.Equal(got, []string{
 		"warning: refused a message at " + udevControlAddress + ": " + errUdevType.Error(),
 		"warning: refused a message at " + udevControlAddress + ": " + errUdevSize.Error(),
-		"error: a broken config",
 	}) {
 		t.Errorf("it says %q", got)
 	}
@@ -191,10 +187,10 @@ func TestUdevControlTaken(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), udevControlAddress) || !strings.Contains(err.Error(), "stop it first") {
 		t.Errorf("error %v", err)
 	}
-	c.close()
+	c.file.Close()
 	eventually(t, "the address", func() bool {
 		c, err = openUdevControl(&turned{}, log)
 		return err == nil
 	})
-	c.close()
+	c.file.Close()
 }

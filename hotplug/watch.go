@@ -66,6 +66,19 @@ func newConfWatch(path string, log *Log, changed func()) (*confWatch, error) {
 // close ends the watch. A call of changed may still be under way.
 func (w *confWatch) close() { w.file.Close() }
 
+// watchConf has the Road read its config anew whenever the file changes.
+func (r *Road) watchConf() (stop func()) {
+	if r.Reload == nil {
+		return func() {}
+	}
+	w, err := newConfWatch(r.Conf, r.Log, func() { r.Renew() })
+	if err != nil {
+		r.Log.Print(Warning, "changes of "+r.Conf+" will go unseen: "+err.Error())
+		return func() {}
+	}
+	return w.close
+}
+
 // serve waits for what happens until the watch is closed.
 func (w *confWatch) serve() {
 	buf := make([]byte, 16<<10)

@@ -137,12 +137,15 @@ type Listener struct {
 }
 
 // NewListener opens a Listener in the calling thread's network namespace.
-func NewListener() (*Listener, error) {
+func NewListener() (*Listener, error) { return ListenTo(1) }
+
+// ListenTo opens a Listener of other groups than the kernel's.
+func ListenTo(groups uint32) (*Listener, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("bind", err)
 	}

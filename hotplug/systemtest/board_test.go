@@ -56,6 +56,7 @@ type board struct {
 	program  string
 	null     *os.File
 	jail     *kerneltest.Jail // or nil; in it the program finds all in the usual places
+	files    []*os.File       // a loop's descriptors from 4 on
 
 	mu     sync.Mutex
 	seqnum uint64
@@ -278,7 +279,7 @@ func (b *board) startLoop(args ...string) *loop {
 	}
 	l := &loop{board: b, stderr: new(bytes.Buffer), inject: in}
 	l.cmd = b.command(append([]string{"-df", "-D", "3"}, args...)...)
-	l.cmd.ExtraFiles = []*os.File{write}
+	l.cmd.ExtraFiles = append([]*os.File{write}, b.files...)
 	l.cmd.Stderr = l.stderr
 	l.cmd.WaitDelay = time.Second
 	if err := b.start(l.cmd); err != nil {
