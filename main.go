@@ -668,11 +668,11 @@ func passOn(road *hotplug.Road, o options) (flush func(), err error) {
 		if err != nil {
 			return flush, err
 		}
-		road.Listeners = append(road.Listeners, hotplug.Listener{Done: groups.Done})
+		road.Listeners = append(road.Listeners, groups.Listener())
 	}
 	if o.output >= 0 {
 		output := hotplug.NewOutput(o.output, road.Log)
-		road.Listeners = append(road.Listeners, hotplug.Listener{Done: output.Done})
+		road.Listeners = append(road.Listeners, output.Listener())
 		flush = func() { output.Flush(time.Second) }
 	}
 	return flush, nil

@@ -39,12 +39,30 @@ func NewRebroadcast(mask uint32, log *Log) (*Rebroadcast, error) {
 	return b, nil
 }
 
-// Done sends an event. One that came too late is not told of. It does not wait,
-// and may be called by one goroutine at a time.
-func (b *Rebroadcast) Done(e *uevent.Event, p *nodes.Plan) {
-	if p == nil {
-		return
+// Listener returns what sends each event that did not come too late, and gaps too,
+// as events with UEVENT_GAP=1. It does not wait.
+func (b *Rebroadcast) Listener() Listener { return telling(b.send) }
+
+// telling makes a Listener of what is to be told of events, and of gaps as events.
+func telling(send func(*uevent.Event)) Listener {
+	return Listener{
+		Done: func(e *uevent.Event, p *nodes.Plan) {
+			if p != nil {
+				send(e)
+			}
+		},
+		Gap: func(why string) { send(gapEvent(why)) },
 	}
+}
+
+// gapEvent is an event which says that others were lost.
+func gapEvent(why string) *uevent.Event {
+	return &uevent.Event{Action: uevent.Change, Devpath: "/", Env: []string{
+		"ACTION=" + uevent.Change, "DEVPATH=/", "SUBSYSTEM=devspool", "UEVENT_GAP=1", "REASON=" + why,
+	}}
+}
+
+func (b *Rebroadcast) send(e *uevent.Event) {
 	b.buf = e.AppendMessage(b.buf[:0])
 	for _, group := range b.groups {
 		err := unix.Sendto(b.fd, b.buf, unix.MSG_DONTWAIT, group)
@@ -85,12 +103,11 @@ func newOutput(fd int, log *Log) *Output {
 	}
 }
 
-// Done queues an event. One that came too late is not told of. It does not wait,
-// and may be called by one goroutine at a time.
-func (o *Output) Done(e *uevent.Event, p *nodes.Plan) {
-	if p == nil {
-		return
-	}
+// Listener returns what queues each event that did not come too late, and gaps too,
+// as events with UEVENT_GAP=1. It does not wait.
+func (o *Output) Listener() Listener { return telling(o.send) }
+
+func (o *Output) send(e *uevent.Event) {
 	// Once it was full, the queue has to be half empty, so that there is one gap
 	// and not many.
 	if waiting := len(o.queue); waiting == outputQueue || o.dropped > 0 && waiting > outputQueue/2 {

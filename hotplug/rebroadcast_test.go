@@ -63,8 +63,8 @@ func TestRebroadcast(t *testing.T) {
 	log := newLog(t)
 	kernel, udev, zero := newGroup(t, 1), newGroup(t, 2), newGroup(t, 4)
 	e, msg := sda(t, 7)
-	newRebroadcast(t, 4, log.Log).Done(e, &nodes.Plan{})
-	newRebroadcast(t, 6, log.Log).Done(e, &nodes.Plan{})
+	newRebroadcast(t, 4, log.Log).Listener().Done(e, &nodes.Plan{})
+	newRebroadcast(t, 6, log.Log).Listener().Done(e, &nodes.Plan{})
 	for _, c := range []struct {
 		name string
 		*group
@@ -82,7 +82,7 @@ func TestRebroadcast(t *testing.T) {
 			t.Errorf("to group %s came %q, want %q", c.name, got, c.want)
 		}
 	}
-	newRebroadcast(t, 4, log.Log).Done(e, nil)
+	newRebroadcast(t, 4, log.Log).Listener().Done(e, nil)
 	if got := zero.next(); got != "" {
 		t.Errorf("of an event that came too late: %q", got)
 	}
@@ -101,7 +101,7 @@ func TestRebroadcastUnheard(t *testing.T) {
 	e, _ := sda(t, 7)
 	within(t, "the sending", func() {
 		for range 1000 {
-			b.Done(e, &nodes.Plan{})
+			b.Listener().Done(e, &nodes.Plan{})
 		}
 	})
 	if _, err := unix.Read(deaf.fd, make([]byte, 4096)); err != unix.ENOBUFS {
@@ -125,7 +125,7 @@ func TestRebroadcastForbidden(t *testing.T) {
 	as(65534)
 	e, _ := sda(t, 7)
 	for range 3 {
-		b.Done(e, &nodes.Plan{})
+		b.Listener().Done(e, &nodes.Plan{})
 	}
 	as(0)
 	if lines := log.lines(); len(lines) != 1 || !strings.Contains(lines[0], "warning: not sent to group 2: add /devices/block/sda: operation not permitted") {
@@ -139,7 +139,7 @@ func TestRebroadcastAtTheEnd(t *testing.T) {
 	ownNetwork(t)
 	b := newBoard(t, "sda 0:0 660 @until test -e TMP/go; do sleep 0.01; done; echo x >TMP/ran\n")
 	g := newGroup(t, 4)
-	b.done(newRebroadcast(t, 4, b.log.Log).Done)
+	b.done(newRebroadcast(t, 4, b.log.Log).Listener().Done)
 	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
 	e, msg := sda(t, 7)
 	batch := b.Run([]*uevent.Event{e})
@@ -179,8 +179,8 @@ func TestOutput(t *testing.T) {
 	var want string
 	for seqnum := range 100 {
 		e, msg := sda(t, seqnum)
-		o.Done(e, &nodes.Plan{})
-		o.Done(e, nil)
+		o.Listener().Done(e, &nodes.Plan{})
+		o.Listener().Done(e, nil)
 		want += msg + "\x00"
 	}
 	within(t, "all events", func() { o.Flush(patience) })
@@ -201,7 +201,7 @@ func TestOutputSlow(t *testing.T) {
 	plan := &nodes.Plan{}
 	done := func(seqnum int) {
 		e, _ := sda(t, seqnum)
-		o.Done(e, plan)
+		o.Listener().Done(e, plan)
 	}
 	within(t, "the queuing", func() {
 		for seqnum := 1; seqnum <= outputQueue+10; seqnum++ {
@@ -247,7 +247,7 @@ func TestOutputBlocked(t *testing.T) {
 	go o.serve()
 	e, _ := sda(t, 1)
 	for range outputQueue {
-		o.Done(e, &nodes.Plan{})
+		o.Listener().Done(e, &nodes.Plan{})
 	}
 	within(t, "the end", func() { o.Flush(confWatchPause) })
 	if len(o.queue) == 0 {
@@ -265,11 +265,31 @@ func TestOutputBroken(t *testing.T) {
 	e, _ := sda(t, 1)
 	for range 3 {
 		for range outputQueue {
-			o.Done(e, &nodes.Plan{})
+			o.Listener().Done(e, &nodes.Plan{})
 		}
 		within(t, "the queue", func() { o.Flush(patience) })
 	}
 	if lines := log.lines(); len(lines) != 1 || !strings.Contains(lines[0], "no further event is written to descriptor") || !strings.Contains(lines[0], "broken pipe") {
 		t.Errorf("it says %q", lines)
+	}
+}
+
+// TestGapIsTold shows that listeners hear of lost events, as an event that no
+// device could be taken for.
+func TestGapIsTold(t *testing.T) {
+	var p [2]int
+	must(t, unix.Pipe2(p[:], unix.O_CLOEXEC))
+	defer unix.Close(p[0])
+	r := NewRoad(nil, nil, "", newLog(t).Log, 1)
+	o := NewOutput(p[1], r.Log)
+	r.Listeners = []Listener{o.Listener()}
+	r.Gap("the kernel dropped events")
+	o.Flush(patience)
+	buf := make([]byte, 4096)
+	n, err := unix.Read(p[0], buf)
+	must(t, err)
+	want := "change@/\x00ACTION=change\x00DEVPATH=/\x00SUBSYSTEM=devspool\x00UEVENT_GAP=1\x00REASON=the kernel dropped events\x00\x00"
+	if got := string(buf[:n]); got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
