@@ -177,12 +177,14 @@ func (r *Road) Start() {
 	r.leave()
 }
 
-// SetJobs sets how many commands may run at once, from 1.
+// SetJobs sets how many commands may run at once, from 1. After Stop it does nothing.
 func (r *Road) SetJobs(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.Jobs = n
-	r.leave()
+	if r.Jobs > 0 {
+		r.Jobs = n
+		r.leave()
+	}
 }
 
 // SetRunning sets how many of the commands may be in state R at once; 0 is for no limit.
