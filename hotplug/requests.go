@@ -176,6 +176,8 @@ func (r *Road) Renew() error {
 	if r.Reload == nil {
 		return nil
 	}
+	r.renewing.Lock()
+	defer r.renewing.Unlock()
 	rules, err := r.Reload()
 	if err != nil {
 		r.Log.Print(Err, err.Error()+"; the old config stays")

@@ -41,6 +41,8 @@ type Road struct {
 	// system was mounted over /dev, so that all has to be made anew.
 	Renewed func()
 
+	renewing sync.Mutex // held from the reading of a config until it is used
+
 	mu      sync.Mutex // guards what follows, and the fields above that change
 	census  census
 	order   *order
