@@ -40,6 +40,19 @@ func (b *board) controlled() *fakeSource {
 	return s
 }
 
+// connect opens a connection to the control socket.
+func (b *board) connect() (fd int) {
+	b.t.Helper()
+	addr, dir, err := controlAddress(b.other())
+	must(b.t, err)
+	defer unix.Close(dir)
+	fd, err = controlSocket(0)
+	must(b.t, err)
+	b.t.Cleanup(func() { unix.Close(fd) })
+	must(b.t, unix.Connect(fd, addr))
+	return fd
+}
+
 // answer is what a request led to.
 type answer struct {
 	lines []string
@@ -208,20 +221,14 @@ func TestHangUp(t *testing.T) {
 	b := newBoard(t, "sda 0:0 660 @"+untilGo+"\n")
 	b.controlled()
 	batch := b.Run(b.disks(1))
-	addr, dir, err := controlAddress(b.other())
-	must(t, err)
-	defer unix.Close(dir)
 	eventually(t, "the command", func() bool { return b.running() == 1 })
 	before := runtime.NumGoroutine()
 	for _, request := range []string{"settle\x00600\x000", "wait\x00600\x00/dev/sdz", "wait\x00600\x00X=Y", "exit", ""} {
 		for range 5 {
-			fd, err := controlSocket(0)
-			must(t, err)
-			must(t, unix.Connect(fd, addr))
+			fd := b.connect()
 			if request != "" {
 				must(t, unix.Send(fd, []byte(request), unix.MSG_NOSIGNAL))
 			}
-			defer unix.Close(fd)
 			if request != "" {
 				eventually(t, "its goroutines", func() bool { return runtime.NumGoroutine() > before })
 			}
