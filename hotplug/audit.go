@@ -22,8 +22,8 @@ type auditor struct {
 	last   moment // of the last comparison
 }
 
-// call asks for a comparison. It does not wait for it.
-func (a *auditor) call(r *Road) {
+// call asks for a comparison. It does not wait for it. Pending is as that of a source.
+func (a *auditor) call(r *Road, pending func() bool) {
 	if a.called.Swap(true) {
 		return // one is to come
 	}
@@ -34,12 +34,12 @@ func (a *auditor) call(r *Road) {
 	time.AfterFunc(pause, func() {
 		a.last = now()
 		a.called.Store(false) // whoever calls from now on is heard
-		audit(r, auditPause)
+		audit(r, auditPause, pending)
 	})
 }
 
 // audit makes up for events that were lost: it does what two looks at /sys agree on.
-func audit(r *Road, pause time.Duration) {
+func audit(r *Road, pause time.Duration, pending func() bool) {
 	first := map[string]bool{}
 	for _, e := range r.differences() {
 		first[e.Action+e.Devpath+e.ID()] = true
@@ -48,6 +48,9 @@ func audit(r *Road, pause time.Duration) {
 		return
 	}
 	time.Sleep(pause)
+	for pending() {
+		time.Sleep(glance) // what was missed may be among these
+	}
 	var lost []*uevent.Event
 	for _, e := range r.differences() {
 		if first[e.Action+e.Devpath+e.ID()] {
@@ -73,12 +76,12 @@ func (r *Road) differences() []*uevent.Event {
 	devices := r.Sys.scan(nothing)
 	r.lock()
 	events := departed(r, devices)
-	known := map[uevent.Dev]bool{}
+	known := map[device]bool{}
 	for _, rec := range r.Dev.Records() {
-		known[rec.Dev()] = true
+		known[device{devpath: rec.Devpath, dev: rec.Dev()}] = true
 	}
 	for _, d := range devices {
-		if d.dev.IsZero() || known[d.dev] {
+		if d.dev.IsZero() || known[device{devpath: d.devpath, dev: d.dev}] {
 			continue
 		}
 		if e, err := r.Sys.event(uevent.Add, d); err == nil && r.Rules.Plan(e).Work == nodes.Make {

@@ -25,6 +25,7 @@ const childRole = "HOTPLUG_TEST_CHILD"
 var children = map[string]func() int{
 	"ready":  func() int { Ready(BackgroundFD); return 0 },
 	"fails":  func() int { return 3 },
+	"asks":   asks,
 	"killed": func() int { unix.Kill(unix.Getpid(), unix.SIGKILL); return 0 },
 }
 

@@ -161,7 +161,7 @@ func (l *Loop) count(events []*uevent.Event) {
 		if l.last != 0 && e.Seqnum > l.last+1 {
 			l.road.Log.Print(Info, "sequence numbers "+strconv.FormatUint(l.last+1, 10)+" to "+
 				strconv.FormatUint(e.Seqnum-1, 10)+" did not come: comparing with /sys")
-			l.auditor.call(l.road)
+			l.auditor.call(l.road, l.pending)
 		}
 		l.last = max(l.last, e.Seqnum)
 	}

@@ -577,3 +577,35 @@ func TestBackground(t *testing.T) {
 		})
 	}
 }
+
+// TestLostSeen shows that whoever asks whether events are to come does not use up
+// the word of the kernel that some were lost.
+func TestLostSeen(t *testing.T) {
+	needRoot(t)
+	if !kerneltest.InNamespaces(t, kerneltest.Net) {
+		return
+	}
+	s, err := listen(newLog(t).Log)
+	must(t, err)
+	defer s.close()
+	if s.ready() {
+		t.Error("an empty socket is ready")
+	}
+	must(t, unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 1))
+	kernel := newInjector(t)
+	for i := range 500 {
+		must(t, kernel.Send("change", fmt.Sprint("/devices/virtual/x", i)))
+	}
+	for range 3 {
+		if !s.ready() {
+			t.Error("a full socket is not ready")
+		}
+	}
+	within(t, "the loss", func() {
+		for lost := false; !lost && !t.Failed(); {
+			if _, lost, err = s.read(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}

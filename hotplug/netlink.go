@@ -123,11 +123,11 @@ func (s *socket) read() (events []*uevent.Event, lost bool, err error) {
 	return s.events, lost, nil
 }
 
-// ready reports whether there are messages that were not taken yet.
+// ready reports whether there are messages that were not taken yet, or were lost.
+// It takes no look at them: a look would use up the error that tells of the loss.
 func (s *socket) ready() bool {
-	var head [1]byte
-	_, _, err := unix.Recvfrom(s.fd, head[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-	return err != unix.EAGAIN
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}, 0)
+	return n != 0 || err != nil
 }
 
 // wait returns when there is something to receive, or the alarm rings.

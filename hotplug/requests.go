@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -162,7 +163,7 @@ func (c *control) settle(q *request) error {
 // ParseSeconds reads a time in seconds, such as "2" or "0.5".
 func ParseSeconds(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text + "s")
-	if err != nil || d < 0 {
+	if err != nil || strings.Trim(text, "0123456789.") != "" { // 5m would be 5 ms
 		return 0, errors.New("not a time in seconds: " + strconv.Quote(text))
 	}
 	return d, nil
@@ -175,6 +176,8 @@ func (r *Road) Renew() error {
 	if r.Reload == nil {
 		return nil
 	}
+	r.renewing.Lock()
+	defer r.renewing.Unlock()
 	rules, err := r.Reload()
 	if err != nil {
 		r.Log.Print(Err, err.Error()+"; the old config stays")

@@ -41,6 +41,8 @@ type Road struct {
 	// system was mounted over /dev, so that all has to be made anew.
 	Renewed func()
 
+	renewing sync.Mutex // held from the reading of a config until it is used
+
 	mu      sync.Mutex // guards what follows, and the fields above that change
 	census  census
 	order   *order
@@ -174,12 +176,14 @@ func (r *Road) Start() {
 	r.leave()
 }
 
-// SetJobs sets how many commands may run at once, from 1.
+// SetJobs sets how many commands may run at once, from 1. After Stop it does nothing.
 func (r *Road) SetJobs(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.Jobs = n
-	r.leave()
+	if r.Jobs > 0 {
+		r.Jobs = n
+		r.leave()
+	}
 }
 
 // SetRunning sets how many of the commands may be in state R at once; 0 is for no limit.

@@ -36,19 +36,20 @@ func (c *control) settled(quiet time.Duration, timeout, stop <-chan struct{}) bo
 func (c *control) wait(q *request) error {
 	w := c.road.watch(false)
 	defer c.road.unwatch(w)
-	return c.road.await(w, q.args, q.say, q.gone)
+	return c.road.await(w, c.source.pending, q.args, q.say, q.gone)
 }
 
 // Wait waits for devices where no loop tells of their events: args are a time in
 // seconds and what to wait for, each a path below /dev, a devpath, or KEY=VALUE of
 // an event. When time is over it returns an error.
 func Wait(r *Road, args []string, say func(line string)) error {
-	return r.await(nil, args, say, nil)
+	return r.await(nil, func() bool { return false }, args, say, nil)
 }
 
 // await waits for what args say. Events come by w; where that is nil, /sys is
-// looked at again and again.
-func (r *Road) await(w *watch, args []string, say func(line string), stop <-chan struct{}) error {
+// looked at again and again. While events are pending nobody knows whether they
+// are about what is there: the kernel's devtmpfs has a node before its event comes.
+func (r *Road) await(w *watch, pending func() bool, args []string, say func(line string), stop <-chan struct{}) error {
 	refs, timeout, err := r.parseRefs(args)
 	if err != nil {
 		return err
@@ -71,8 +72,9 @@ func (r *Road) await(w *watch, args []string, say func(line string), stop <-chan
 			}
 			seen = append(seen[max(0, len(seen)-maxSeen):], strings.TrimSpace(e.Action+" "+e.Devpath+" "+e.Devname))
 		}
+		unsure := pending() // first: what leaves the socket is on the road before
 		missing := r.missing(refs)
-		if missing == "" {
+		if missing == "" && !unsure {
 			return nil
 		}
 		select {
@@ -81,6 +83,9 @@ func (r *Road) await(w *watch, args []string, say func(line string), stop <-chan
 		case <-after(10 * glance): // others make nodes too
 			continue
 		case <-over:
+			if missing == "" {
+				return nil
+			}
 		case <-stop:
 		}
 		for _, line := range seen {
@@ -184,10 +189,17 @@ func (f *ref) learn(e *uevent.Event) {
 func (r *Road) present(f *ref) bool {
 	switch {
 	case f.key != "":
-		return len(f.has) > 0
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for devpath := range f.has {
+			if r.order.path[devpath] == nil {
+				return true
+			}
+		}
+		return false
 	case f.devpath != "":
 		devpath, err := r.Sys.find(f.devpath, r.Dev.Path())
-		if err != nil {
+		if err != nil || !r.Sys.exists(devpath) {
 			return false
 		}
 		r.mu.Lock()

@@ -1,6 +1,7 @@
 package hotplug
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"time"
@@ -73,7 +74,7 @@ func (r *Road) Status() []string {
 	for s := range r.active {
 		running = append(running, s)
 	}
-	slices.SortFunc(running, func(a, b *started) int { return int(a.since - b.since) })
+	slices.SortFunc(running, func(a, b *started) int { return cmp.Compare(a.since, b.since) })
 	for _, s := range running {
 		lines = append(lines, "running: "+s.since.ago()+", pid "+strconv.Itoa(s.pid)+": "+
 			s.task.event.Action+" "+s.task.event.Devpath+": "+s.command.Rule.String()+": "+s.command.Text)

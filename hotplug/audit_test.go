@@ -1,0 +1,149 @@
+package hotplug
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"devspool/hotplug/uevent"
+)
+
+func nothingPending() bool { return false }
+
+// TestAudit makes up for an add and a remove of which nobody told, once.
+func TestAudit(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "null 0:0 666 !\nsd.* 0:0 660 *echo $MDEV $ACTION >>TMP/said\n")
+	gaps := 0
+	b.Listeners = append(b.Listeners, Listener{Gap: func(string) { gaps++ }})
+	b.run(b.disks(2)...)
+	b.sys.remove("/devices/block/sda")
+	b.sys.add("/devices/block/sdz", "block", "8:99", "DEVNAME=sdz")
+	b.sys.add("/devices/virtual/mem/null", "mem", "1:3", "DEVNAME=null") // which has no node
+	for range 3 {
+		audit(b.Road, 0, nothingPending)
+		eventually(t, "the end of it", b.idle)
+	}
+	b.rested()
+	b.wantNode("sda", "")
+	b.wantNode("sdb", "b8:16 0660")
+	b.wantNode("sdz", "b8:99 0660")
+	b.wantNode("null", "")
+	got := b.said("said")[2:]
+	slices.Sort(got)
+	if !slices.Equal(got, []string{"sda remove", "sdz add"}) {
+		t.Errorf("the commands say %q", got)
+	}
+	if gaps != 1 || b.ledger.gaps != 1 {
+		t.Errorf("listeners heard of %d gaps, counted are %d", gaps, b.ledger.gaps)
+	}
+}
+
+// TestAuditSwap is about a device that left unheard, and another that got its
+// numbers or its place.
+func TestAuditSwap(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	b.run(b.disks(2)...)
+	b.sys.remove("/devices/block/sda")
+	b.sys.remove("/devices/block/sdb")
+	b.sys.add("/devices/other/block/sdx", "block", "8:0", "DEVNAME=sdx") // sda's numbers
+	b.sys.add("/devices/block/sdb", "block", "8:80", "DEVNAME=sdb")      // sdb's place
+	audit(b.Road, 0, nothingPending)
+	b.rested()
+	b.wantNode("sda", "")
+	b.wantNode("sdx", "b8:0 0660")
+	b.wantNode("sdb", "b8:80 0660")
+}
+
+// TestAuditUnderWay leaves devices alone of which events are under way, and what
+// came right by itself between the two looks.
+func TestAuditUnderWay(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "sd.* 0:0 660 *"+untilGo+"; echo $MDEV $ACTION >>TMP/said\n")
+	events := b.disks(3)
+	writeFile(t, filepath.Join(b.tmp, "go"), "")
+	b.run(events[:2]...)
+	b.sys.remove("/devices/block/sda")
+	b.Halt()
+	remove := newEvent(t, "ACTION=remove", "DEVPATH=/devices/block/sda", "SUBSYSTEM=block", "MAJOR=8", "MINOR=0", "DEVNAME=sda")
+	b.Run([]*uevent.Event{remove, events[2]})
+	if got := b.differences(); len(got) > 0 {
+		t.Errorf("differences: %d", len(got))
+	}
+	audit(b.Road, 0, nothingPending)
+	b.Start()
+	eventually(t, "the end", b.idle)
+	b.rested()
+	// What is merely late: it comes while the auditor waits for what is pending.
+	b.sys.add("/devices/block/sdz", "block", "8:99", "DEVNAME=sdz")
+	asked := 0
+	audit(b.Road, time.Millisecond, func() bool {
+		if asked++; asked == 3 {
+			b.run(b.sys.event("add", "/devices/block/sdz"))
+		}
+		return asked < 3
+	})
+	eventually(t, "the end", b.idle)
+	b.rested()
+	got := b.said("said")
+	slices.Sort(got)
+	if !slices.Equal(got, []string{"sda add", "sda remove", "sdb add", "sdc add", "sdz add"}) || b.ledger.gaps > 0 {
+		t.Errorf("the commands say %q, %d gaps", got, b.ledger.gaps)
+	}
+}
+
+// TestAuditWithoutSysfs shows that where there is no sysfs nothing is said to be lost.
+func TestAuditWithoutSysfs(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	b.run(b.disks(1)...)
+	b.use(Sysfs(filepath.Join(b.tmp, "nothing")))
+	audit(b.Road, 0, nothingPending)
+	b.wantNode("sda", "b8:0 0660")
+	b.Dev = nil
+	audit(b.Road, 0, nothingPending)
+}
+
+// TestAuditor shows that a gap in the sequence numbers leads to a comparison, and
+// gaps that follow within a minute to one more, at its end.
+func TestAuditor(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	b.run(b.disks(1)...)
+	l := &Loop{road: b.Road, sock: &socket{fd: -1}}
+	l.auditor.last = -moment(2 * auditEvery) // long ago
+	event := func(seqnum string) []*uevent.Event {
+		return []*uevent.Event{newEvent(t, "ACTION=change", "DEVPATH=/devices/x", "SEQNUM="+seqnum)}
+	}
+	looks := func() int {
+		return strings.Count(strings.Join(b.log.lines(), "\n"), "did not come: comparing with /sys")
+	}
+	b.log.SetLevel(Info)
+	for _, seqnum := range []string{"7", "8", "9", "8", "10"} {
+		l.count(event(seqnum))
+	}
+	if l.auditor.called.Load() || looks() > 0 {
+		t.Error("it looks where no number is missing")
+	}
+	l.count(event("12"))
+	if looks() != 1 {
+		t.Errorf("logged %q", b.log.lines())
+	}
+	eventually(t, "the comparison", func() bool { return !l.auditor.called.Load() })
+	l.count(event("14"))
+	l.count(event("16"))
+	if !l.auditor.called.Load() {
+		t.Error("no other comparison is to come")
+	}
+	b.log.want("sequence numbers 11 to 11 did not come")
+	if looks() != 3 {
+		t.Errorf("logged %q", b.log.lines())
+	}
+	time.Sleep(20 * glance)
+	if !l.auditor.called.Load() {
+		t.Error("the next comparison came within a minute")
+	}
+}

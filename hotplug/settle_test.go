@@ -1,0 +1,431 @@
+package hotplug
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/uevent"
+	"devspool/nodes"
+)
+
+// fakeSource is a source of events that are on their way for as long as the test says.
+type fakeSource struct {
+	coming atomic.Bool
+	ended  atomic.Bool
+}
+
+func (s *fakeSource) name() string  { return "a test" }
+func (s *fakeSource) pending() bool { return s.coming.Load() }
+func (s *fakeSource) end()          { s.ended.Store(true) }
+
+// controlled has the board's Road answer requests, as that of a loop does.
+func (b *board) controlled() *fakeSource {
+	b.t.Helper()
+	_, err := b.Dev.Lock() // which makes the private directory
+	must(b.t, err)
+	must(b.t, b.Dev.Unlock())
+	s := &fakeSource{}
+	c, err := openControl(b.Road, s)
+	must(b.t, err)
+	b.t.Cleanup(c.close)
+	return s
+}
+
+// connect opens a connection to the control socket.
+func (b *board) connect() (fd int) {
+	b.t.Helper()
+	addr, dir, err := controlAddress(b.other())
+	must(b.t, err)
+	defer unix.Close(dir)
+	fd, err = controlSocket(0)
+	must(b.t, err)
+	b.t.Cleanup(func() { unix.Close(fd) })
+	must(b.t, unix.Connect(fd, addr))
+	return fd
+}
+
+// answer is what a request led to.
+type answer struct {
+	lines []string
+	err   error
+}
+
+// ask makes a request as another process would, and returns its answer.
+func (b *board) ask(words ...string) (a answer) {
+	b.t.Helper()
+	within(b.t, "the answer to "+strings.Join(words, " "), func() { a = <-b.asking(words...) })
+	return a
+}
+
+// asking makes a request and does not wait for the answer.
+func (b *board) asking(words ...string) <-chan answer {
+	b.t.Helper()
+	d := b.other()
+	answers := make(chan answer, 1)
+	go func() {
+		var a answer
+		a.err = Ask(d, words, func(line string) { a.lines = append(a.lines, line) })
+		answers <- a
+	}()
+	return answers
+}
+
+// still fails the test where a request has an answer.
+func still(t *testing.T, what string, answers <-chan answer) {
+	t.Helper()
+	select {
+	case a := <-answers:
+		t.Errorf("%s: there is an answer: %q, %v", what, a.lines, a.err)
+	case <-time.After(20 * glance):
+	}
+}
+
+// ends fails the test where a request does not end well.
+func ends(t *testing.T, what string, answers <-chan answer) {
+	t.Helper()
+	within(t, what, func() {
+		if a := <-answers; a.err != nil {
+			t.Errorf("%s: %q, %v", what, a.lines, a.err)
+		}
+	})
+}
+
+// TestSettle shows what settle waits for: events that are to come, commands, and
+// the events that wait for the end of these.
+func TestSettle(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "sda 0:0 660 @until test -e TMP/go; do sleep 0.01; done\nsda1 0:0 660 @until test -e TMP/go1; do sleep 0.01; done; touch TMP/ended\n")
+	source := b.controlled()
+	if a := b.ask("settle", "20", "0"); a.err != nil {
+		t.Errorf("on a road at rest: %v", a.err)
+	}
+	source.coming.Store(true)
+	answers := b.asking("settle", "20", "0")
+	still(t, "while events come", answers)
+	b.disks(1)
+	b.sys.add("/devices/block/sda/sda1", "block", "8:1", "DEVNAME=sda1")
+	b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sda"), b.sys.event("add", "/devices/block/sda/sda1")})
+	source.coming.Store(false)
+	still(t, "while a command runs", answers)
+	writeFile(t, filepath.Join(b.tmp, "go"), "")
+	eventually(t, "the other event", func() bool { return b.node("sda1") != "" })
+	still(t, "while the command of another event runs", answers)
+	writeFile(t, filepath.Join(b.tmp, "go1"), "")
+	ends(t, "the end", answers)
+	if !b.has("ended") {
+		t.Error("it did not wait for the last command")
+	}
+	b.rested()
+}
+
+// TestSettleHalted shows that settle waits where the road is halted.
+func TestSettleHalted(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	b.controlled()
+	if a := b.ask("stop"); a.err != nil {
+		t.Fatal(a.err)
+	}
+	b.Run(b.disks(1))
+	answers := b.asking("settle", "20", "0")
+	still(t, "on a road that is halted", answers)
+	b.wantNode("sda", "")
+	if a := b.ask("start"); a.err != nil {
+		t.Fatal(a.err)
+	}
+	ends(t, "after start", answers)
+	b.wantNode("sda", "b8:0 0660")
+}
+
+// TestSettleQuiet shows that settle waits until no event has come for so long.
+func TestSettleQuiet(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	b.controlled()
+	events := b.disks(1)
+	b.run(events...)
+	came := time.Now()
+	const quiet = 300 * time.Millisecond
+	answers := b.asking("settle", "20", "0.3")
+	time.Sleep(quiet / 2)
+	b.run(events...)
+	again := time.Now()
+	ends(t, "silence", answers)
+	if time.Since(again) < quiet || again.Sub(came) < quiet/2 {
+		t.Errorf("it ended %v after the last event", time.Since(again))
+	}
+}
+
+// TestSettleInVain shows that who waits in vain is told how things stand.
+func TestSettleInVain(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "sda 0:0 660 @sleep 600\n")
+	source := b.controlled()
+	b.Run(b.disks(1))
+	a := b.ask("settle", "0.05", "0")
+	if a.err == nil || !strings.Contains(a.err.Error(), "timed out") {
+		t.Errorf("error %v", a.err)
+	}
+	if i := slices.IndexFunc(a.lines, func(s string) bool { return strings.HasPrefix(s, "running: ") && strings.Contains(s, "sleep 600") }); i < 0 {
+		t.Errorf("told %q", a.lines)
+	}
+	within(t, "the end", func() { b.Stop(0); b.flights.Wait() })
+	ends(t, "after that", b.asking("settle", "20", "0"))
+	source.coming.Store(true)
+	if a := b.ask("settle", "0", "0"); a.err == nil {
+		t.Error("without any time: no error")
+	}
+}
+
+// TestSettleRefused shows which requests make no sense.
+func TestSettleRefused(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	b.controlled()
+	for _, words := range [][]string{
+		{"settle"}, {"settle", "1"}, {"settle", "x", "0"}, {"settle", "1", "-1"}, {"settle", "5m", "0"},
+		{"coldplug"}, {"coldplug", "soon"},
+		{"wait"}, {"wait", "1", "sda"}, {"wait", "1", ""}, {"wait", "1", "=x"}, {"wait", "x", "/dev/sda"},
+	} {
+		if a := b.ask(words...); a.err == nil || strings.Contains(a.err.Error(), "timed out") {
+			t.Errorf("%q: error %v", words, a.err)
+		}
+	}
+}
+
+func TestParseSeconds(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"0": 0, "2": 2 * time.Second, "0.5": time.Second / 2, ".5": time.Second / 2, "120": 2 * time.Minute,
+		"": -1, ".": -1, "-1": -1, "+1": -1, "1s": -1, "5m": -1, "1h30": -1, "1 ": -1, "1e3": -1, "1.2.3": -1, "x": -1,
+		"99999999999999999999": -1,
+	} {
+		got, err := ParseSeconds(text)
+		if (err != nil) != (want < 0) || err == nil && got != want {
+			t.Errorf("%q is %v, error %v", text, got, err)
+		}
+	}
+}
+
+// TestHangUp shows that nothing is left of those who ask and do not wait for the answer.
+func TestHangUp(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "sda 0:0 660 @"+untilGo+"\n")
+	b.controlled()
+	batch := b.Run(b.disks(1))
+	eventually(t, "the command", func() bool { return b.running() == 1 })
+	before := runtime.NumGoroutine()
+	for _, request := range []string{"settle\x00600\x000", "wait\x00600\x00/dev/sdz", "wait\x00600\x00X=Y", "exit", ""} {
+		for range 5 {
+			fd := b.connect()
+			if request != "" {
+				must(t, unix.Send(fd, []byte(request), unix.MSG_NOSIGNAL))
+			}
+			if request != "" {
+				eventually(t, "its goroutines", func() bool { return runtime.NumGoroutine() > before })
+			}
+			unix.Shutdown(fd, unix.SHUT_RDWR)
+		}
+	}
+	eventually(t, "the end of all goroutines", func() bool { return runtime.NumGoroutine() <= before })
+	b.mu.Lock()
+	if len(b.watches) > 0 {
+		t.Errorf("%d watches are left", len(b.watches))
+	}
+	b.mu.Unlock()
+	writeFile(t, filepath.Join(b.tmp, "go"), "")
+	b.wait(batch)
+}
+
+// asks is a command of a rule that asks the loop for what ASKS says, and says
+// what the answer was.
+func asks() int {
+	dev, err := nodes.Open(os.Getenv("ASKS_DEV"))
+	if err == nil {
+		err = Ask(dev, strings.Split(os.Getenv("ASKS"), " "), func(string) {})
+	}
+	text := "done\n"
+	if err != nil {
+		text = err.Error() + "\n"
+	}
+	if os.WriteFile(os.Getenv("ASKS_FILE"), []byte(text), 0o644) != nil {
+		return 1
+	}
+	return 0
+}
+
+// TestAskInCommand shows that a command which a rule runs cannot wait for its own
+// end, but may ask for all else.
+func TestAskInCommand(t *testing.T) {
+	needRoot(t)
+	self, err := os.Executable()
+	must(t, err)
+	for request, want := range map[string]string{
+		"settle 600 0":   errInCommand.Error(),
+		"coldplug 0":     errInCommand.Error(),
+		"scan " + "conf": errNotMine.Error(),
+		"ping":           "done",
+		"status":         "done",
+	} {
+		b := newBoard(t, "sda 0:0 660 @"+self+"\n")
+		b.Conf = "conf"
+		b.controlled()
+		b.Environ = append(b.Environ, childRole+"=asks", "ASKS="+request, "ASKS_DEV="+b.dir, "ASKS_FILE="+b.tmp+"/said")
+		if !b.run(b.disks(1)...) {
+			t.Errorf("%s: it failed: %q", request, b.log.lines())
+		}
+		if got := b.said("said"); !slices.Equal(got, []string{want}) {
+			t.Errorf("%s: the answer is %q, want %q", request, got, want)
+		}
+	}
+}
+
+// TestWait waits for a device, named in each way, that comes later.
+func TestWait(t *testing.T) {
+	needRoot(t)
+	for _, refs := range [][]string{
+		{"/dev/sda"}, {"DEV/sda"}, {"/dev/disk/first"}, {"/devices/block/sda"}, {"SYS/class/block/sda"}, {"SYS/devices/block/sda"},
+		{"DEVNAME=sda"}, {"ID=a=b"}, {"/dev/sda", "DEVNAME=sda", "/devices/block/sda"},
+	} {
+		b := newBoard(t, "sda 0:0 660 >disk/first @"+untilGo+"\n")
+		source := b.controlled()
+		words := []string{"wait", "20"}
+		for _, ref := range refs {
+			words = append(words, strings.NewReplacer("DEV/", b.dir+"/", "SYS/", string(b.Sys)+"/").Replace(ref))
+		}
+		answers := b.asking(words...)
+		still(t, "without the device", answers)
+		source.coming.Store(true)
+		b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "ID=a=b")
+		batch := b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sda")})
+		source.coming.Store(false)
+		still(t, "while its command runs", answers)
+		writeFile(t, filepath.Join(b.tmp, "go"), "")
+		ends(t, strings.Join(refs, " "), answers)
+		b.wait(batch)
+		if a := b.ask(append([]string{"wait", "0"}, words[2:]...)...); a.err != nil {
+			t.Errorf("%q is there, but: %v", refs, a.err)
+		}
+	}
+}
+
+// TestWaitMeanwhile shows that a device which is in /sys already is waited for
+// while its commands run.
+func TestWaitMeanwhile(t *testing.T) {
+	needRoot(t)
+	for _, ref := range []string{"/dev/sda", "/devices/block/sda", "DEVNAME=sda"} {
+		b := newBoard(t, "sda 0:0 660 @"+untilGo+"\n")
+		b.controlled()
+		batch := b.Run(b.disks(1))
+		answers := b.asking("wait", "20", ref)
+		still(t, ref+": while its command runs", answers)
+		writeFile(t, filepath.Join(b.tmp, "go"), "")
+		ends(t, ref, answers)
+		b.wait(batch)
+	}
+}
+
+// TestWaitUnsure is about a node that the kernel made and whose event is still to
+// come: its rule is to be seen to first.
+func TestWaitUnsure(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	source := b.controlled()
+	b.run(b.disks(1)...)
+	source.coming.Store(true)
+	answers := b.asking("wait", "20", "/dev/sda")
+	still(t, "while events come", answers)
+	source.coming.Store(false)
+	ends(t, "after them", answers)
+	source.coming.Store(true)
+	ends(t, "whatever else comes", b.asking("wait", "0.05", "/dev/sda"))
+}
+
+// TestWaitTakenBack is about a property that a device had which has gone.
+func TestWaitTakenBack(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	b.controlled()
+	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "ID=x")
+	add, remove := b.sys.event("add", "/devices/block/sda"), b.sys.event("remove", "/devices/block/sda")
+	b.run(add)
+	answers := b.asking("wait", "20", "ID=x", "/dev/sdb")
+	still(t, "one of two", answers)
+	b.sys.remove("/devices/block/sda")
+	b.run(remove)
+	b.sys.add("/devices/block/sdb", "block", "8:16", "DEVNAME=sdb")
+	b.run(b.sys.event("add", "/devices/block/sdb"))
+	still(t, "the other of two", answers)
+	b.run(newEvent(t, "ACTION=change", "DEVPATH=/devices/block/sdb", "SUBSYSTEM=block", "MAJOR=8", "MINOR=16", "DEVNAME=sdb", "ID=x"))
+	ends(t, "both", answers)
+}
+
+// TestWaitNoDevice shows that no directory of /sys is taken for a device.
+func TestWaitNoDevice(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	b.controlled()
+	b.run(b.disks(1)...)
+	for _, ref := range []string{"/dev", "/devices", "/devices/block", "/class/block", string(b.Sys) + "/class/block", "/"} {
+		if a := b.ask("wait", "0", ref); a.err == nil {
+			t.Errorf("%s is a device", ref)
+		}
+	}
+}
+
+// TestWaitInVain shows what is told to who waited in vain.
+func TestWaitInVain(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	b.controlled()
+	answers := b.asking("wait", "0.3", "/dev/sda", "/dev/sdz", "X=Y")
+	eventually(t, "the watch", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return len(b.watches) == 1 })
+	b.run(b.disks(1)...)
+	within(t, "the answer", func() {
+		a := <-answers
+		if a.err == nil || a.err.Error() != "timed out: not there: /dev/sdz X=Y" {
+			t.Errorf("error %v", a.err)
+		}
+		if !slices.Equal(a.lines, []string{"seen meanwhile: add /devices/block/sda sda"}) {
+			t.Errorf("told %q", a.lines)
+		}
+	})
+	if a := b.ask("wait", "0", "/dev/sdz"); a.err == nil {
+		t.Error("without any time: no error")
+	}
+}
+
+// TestWaitAlone waits where there is no loop.
+func TestWaitAlone(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	if a := b.ask("wait", "0", "/dev/sda"); !errors.Is(a.err, ErrNoLoop) {
+		t.Errorf("the answer of nobody is %v", a.err)
+	}
+	alone := func(words ...string) <-chan answer {
+		answers := make(chan answer, 1)
+		r := NewRoad(nil, b.other(), b.Sys, b.log.Log, 0)
+		go func() { answers <- answer{nil, Wait(r, words, func(string) {})} }()
+		return answers
+	}
+	all := []string{"20", "/dev/sda", "/devices/block/sda", "DEVNAME=sda"}
+	answers := alone(all...)
+	still(t, "without the device", answers)
+	b.run(b.disks(1)...)
+	ends(t, "all", answers)
+	all[0] = "0"
+	ends(t, "at once", alone(all...))
+	within(t, "in vain", func() {
+		if a := <-alone("0.05", "/dev/sda", "ID=x"); a.err == nil || a.err.Error() != "timed out: not there: ID=x" {
+			t.Errorf("error %v", a.err)
+		}
+	})
+}

@@ -1,0 +1,257 @@
+package hotplug
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/conf"
+	"devspool/hotplug/uevent"
+)
+
+// line returns the rest of the one status line that begins with name.
+func line(t *testing.T, lines []string, name string) string {
+	t.Helper()
+	var found []string
+	for _, l := range lines {
+		if rest, ok := strings.CutPrefix(l, name+": "); ok {
+			found = append(found, rest)
+		}
+	}
+	if len(found) != 1 {
+		t.Errorf("%d lines of %s in %q", len(found), name, lines)
+		return ""
+	}
+	return found[0]
+}
+
+// TestStatus follows the status through what happens on a road.
+func TestStatus(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "sda 0:0 660 @"+untilGo+"\nsdb 0:0 660 @exit 3\nsd.* 0:0 660 @"+untilGo+"\n")
+	b.Jobs = 2
+	wants := func(want map[string]string) {
+		t.Helper()
+		lines := b.Status()
+		for name, text := range want {
+			if got := line(t, lines, name); got != text {
+				t.Errorf("%s: %s; want %s", name, got, text)
+			}
+		}
+	}
+	wants(map[string]string{
+		"config": "mdev.conf", "queue": "open", "failures": "0", "gaps": "0",
+		"events":    "0 received, 0 done, 0 of them too late",
+		"under way": "0, 0 of them waiting for a command's turn",
+		"commands":  "0 started, 0 running, 2 at most",
+	})
+	events := b.disks(4)
+	b.run(events[1])
+	batch := b.Run(slices.Concat(events[:1], events[2:], []*uevent.Event{b.sys.event("change", "/devices/block/sda")}))
+	b.sys.add("/devices/block/sdz", "block", "8:99", "DEVNAME=sdz")
+	late := b.sys.event("add", "/devices/block/sdz")
+	b.sys.remove("/devices/block/sdz")
+	b.Run([]*uevent.Event{late})
+	b.SetRunning(7)
+	b.Gap("a test")
+	b.Halt()
+	wants(map[string]string{
+		"queue": "stopped", "gaps": "1",
+		"events":     "6 received, 2 done, 1 of them too late",
+		"under way":  "4, 1 of them waiting for a command's turn",
+		"commands":   "3 started, 2 running, 2 at most, 7 of them in state R",
+		"last error": "/devices/block/sdb: 0.0 s ago: add: command ended: mdev.conf:2: exit 3: exit status 3",
+	})
+	var running []string
+	for _, l := range b.Status() {
+		if rest, ok := strings.CutPrefix(l, "running: "); ok {
+			running = append(running, rest)
+		}
+	}
+	b.mu.Lock()
+	for _, s := range []int{1, 3} { // lines of the config, the longest running first
+		device := map[int]string{1: "sda", 3: "sdc"}[s]
+		found := false
+		for run := range b.active {
+			found = found || slices.ContainsFunc(running, func(l string) bool {
+				return strings.Contains(l, fmt.Sprintf(" s, pid %d: add /devices/block/%s: mdev.conf:%d: until", run.pid, device, s))
+			})
+		}
+		if !found {
+			t.Errorf("%s is not among %q", device, running)
+		}
+	}
+	b.mu.Unlock()
+	b.Start()
+	writeFile(t, filepath.Join(b.tmp, "go"), "")
+	b.wait(batch)
+	b.rested()
+	wants(map[string]string{
+		"events":    "6 received, 6 done, 1 of them too late",
+		"under way": "0, 0 of them waiting for a command's turn",
+		"commands":  "4 started, 0 running, 2 at most, 7 of them in state R",
+		"failures":  "0",
+	})
+}
+
+// TestStatusOrder shows the command that has run longest first, also where that
+// is longer than an int of 32 bits can say in nanoseconds.
+func TestStatusOrder(t *testing.T) {
+	b := newBoard(t, "")
+	for i := range 5 {
+		e := newEvent(t, "ACTION=add", fmt.Sprint("DEVPATH=/devices/d", i))
+		b.active[&started{task: &task{event: e}, pid: i, since: -moment(i) * 2_000_000_000}] = true
+	}
+	var paths []string
+	for _, l := range b.Status() {
+		if _, rest, ok := strings.Cut(l, ": add /devices/d"); ok {
+			paths = append(paths, rest[:1])
+		}
+	}
+	if !slices.Equal(paths, []string{"4", "3", "2", "1", "0"}) {
+		t.Errorf("in the order %q", paths)
+	}
+}
+
+// TestStatusPrintable shows that no device can say anything to a terminal.
+func TestStatusPrintable(t *testing.T) {
+	b := newBoard(t, "")
+	e := newEvent(t, "ACTION=add", "DEVPATH=/devices/\x1b[31m\nforged: line")
+	b.ledger.blame(e, "because of \x00\x7f\n")
+	b.active[&started{task: &task{event: e}}] = true
+	for _, l := range b.Status() {
+		if strings.ContainsAny(l, "\x1b\n\x00\x7f") || strings.HasPrefix(l, "forged") {
+			t.Errorf("a line is %q", l)
+		}
+	}
+}
+
+// TestLastErrors shows that for each device the last fault is kept, and for no
+// more devices than that is good for: those with the oldest are forgotten.
+func TestLastErrors(t *testing.T) {
+	b := newBoard(t, "")
+	event := func(i int) *uevent.Event {
+		return newEvent(t, "ACTION=add", fmt.Sprintf("DEVPATH=/devices/d%04d", i))
+	}
+	const many = 3 * maxFaults
+	for i := range many {
+		b.ledger.blame(event(i), "at first")
+		b.ledger.blame(event(0), "again") // so it is never the oldest
+	}
+	var errors []string
+	for _, l := range b.Status() {
+		if rest, ok := strings.CutPrefix(l, "last error: /devices/"); ok {
+			errors = append(errors, rest)
+		}
+	}
+	if len(errors) != maxFaults || len(b.ledger.faults) != maxFaults {
+		t.Fatalf("%d lines of %d faults, want %d", len(errors), len(b.ledger.faults), maxFaults)
+	}
+	if !strings.HasPrefix(errors[0], "d0000: ") || !strings.HasSuffix(errors[0], "again") {
+		t.Errorf("the first is %q", errors[0])
+	}
+	for i, l := range errors[1:] {
+		if !strings.HasPrefix(l, fmt.Sprintf("d%04d: ", many-maxFaults+1+i)) {
+			t.Errorf("%d is %q", i+1, l)
+		}
+	}
+}
+
+// TestKnobsByRequest turns the knobs that the road and the log have.
+func TestKnobsByRequest(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	source := b.controlled()
+	for _, c := range []struct {
+		words []string
+		ok    bool
+	}{
+		{[]string{"ping"}, true},
+		{[]string{"stop"}, true},
+		{[]string{"children-max", "7"}, true},
+		{[]string{"running-max", "3"}, true},
+		{[]string{"log-level", "info"}, true},
+		{[]string{"children-max", "0"}, false},
+		{[]string{"children-max", "-1"}, false},
+		{[]string{"children-max"}, false},
+		{[]string{"children-max", "many"}, false},
+		{[]string{"children-max", "99999999999999999999"}, false},
+		{[]string{"running-max", "-1"}, false},
+		{[]string{"running-max", ""}, false},
+		{[]string{"log-level", "loud"}, false},
+		{[]string{"log-level"}, false},
+		{[]string{"nonsense"}, false},
+		{[]string{""}, false},
+	} {
+		if a := b.ask(c.words...); (a.err == nil) != c.ok || len(a.lines) > 0 {
+			t.Errorf("%q: %q, %v", c.words, a.lines, a.err)
+		}
+	}
+	b.mu.Lock()
+	if b.Jobs != 7 || b.Running != 3 || !b.halted || !b.log.writes(Info) {
+		t.Errorf("children-max %d, running-max %d, halted %v, logs info %v", b.Jobs, b.Running, b.halted, b.log.writes(Info))
+	}
+	b.mu.Unlock()
+	a := b.ask("status")
+	if a.err != nil || line(t, a.lines, "queue") != "stopped" || !strings.HasPrefix(line(t, a.lines, "serving"), b.dir+", as a test, pid ") {
+		t.Errorf("the status is %q, %v", a.lines, a.err)
+	}
+	fd := b.connect()
+	must(t, unix.Send(fd, []byte("exit"), unix.MSG_NOSIGNAL))
+	eventually(t, "the end", source.ended.Load) // of the process, which is the answer
+}
+
+// TestRenew shows which configs are used.
+func TestRenew(t *testing.T) {
+	needRoot(t)
+	const broken = "sdb 0:0 660 @true\nsdc nobody:0 6x0\n"
+	parse := func(text string) *conf.Config { return conf.Parse("mdev.conf", text, conf.ParseIDs("", "")) }
+	if len(parse(broken).Problems) == 0 {
+		t.Fatal("the broken config has no problem")
+	}
+	b := newBoard(t, "sda 0:0 600\n")
+	b.disks(1)
+	var mu sync.Mutex // the loop reads in a goroutine of its own
+	var renewed *conf.Config
+	var failure error
+	b.Reload = func() (*conf.Config, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return renewed, failure
+	}
+	b.controlled()
+	try := func(name, text string, err error, refused, mode string) {
+		t.Helper()
+		mu.Lock()
+		renewed, failure = parse(text), err
+		mu.Unlock()
+		a := b.ask("reload")
+		if refused == "" != (a.err == nil) || a.err != nil && !strings.Contains(a.err.Error(), refused) {
+			t.Errorf("%s: error %v, want %q", name, a.err, refused)
+		}
+		b.run(b.sys.event("add", "/devices/block/sda"))
+		b.wantNode("sda", "b8:0 "+mode)
+	}
+	try("good", "sda 0:0 640\n", nil, "", "0640")
+	try("broken", broken, nil, "mdev.conf:2:", "0640")
+	b.log.want("error: mdev.conf:2:")
+	b.log.want("the old config stays")
+	try("unreadable", "", errUdevSize, errUdevSize.Error(), "0640")
+	b.log.want("error: " + errUdevSize.Error() + "; the old config stays")
+	b.mu.Lock()
+	b.Rules = parse(broken + "sda 0:0 604\n") // the start takes what it can get
+	b.mu.Unlock()
+	try("with the problem that it had", "# one line more\n"+broken+"sda 0:0 622\n", nil, "", "0622")
+	try("with another problem", "sda 0:0 9\n"+broken, nil, "mdev.conf:1:", "0622")
+	try("mended", "sda 0:0 644\n", nil, "", "0644")
+	try("with a problem that was mended", broken, nil, "mdev.conf:2:", "0644")
+	b.log.want("notice: the config was read anew: mdev.conf")
+	if err := b.road("").Renew(); err != nil { // which has nothing to read
+		t.Error(err)
+	}
+}

@@ -1,0 +1,238 @@
+package hotplug
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"devspool/hotplug/uevent"
+	"devspool/nodes"
+)
+
+// untilGo is a command that ends when the test says so.
+const untilGo = "until test -e TMP/go; do sleep 0.01; done"
+
+// disks makes n disks and returns the events that add them.
+func (b *board) disks(n int) (events []*uevent.Event) {
+	b.t.Helper()
+	for i := range n {
+		name := fmt.Sprintf("sd%c", 'a'+i)
+		b.sys.add("/devices/block/"+name, "block", fmt.Sprint("8:", 16*i), "DEVNAME="+name)
+		events = append(events, b.sys.event("add", "/devices/block/"+name))
+	}
+	return events
+}
+
+// running returns how many commands run.
+func (b *board) running() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.active)
+}
+
+// computing returns how many processes of commands are in state R.
+func (b *board) computing() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return countRunning(b.active)
+}
+
+// TestHalt shows that a road which is halted takes events and begins none, nor a
+// command, while what runs goes on; and that all follows in order after Start.
+func TestHalt(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "-sda 0:0 660 @"+untilGo+"; touch TMP/ended\n-sda 0:0 660 @echo sda second >>TMP/said\nsd.* 0:0 660 *echo $MDEV $ACTION >>TMP/said\n")
+	b.Jobs = 1
+	var ended []string
+	b.done(func(e *uevent.Event, _ *nodes.Plan) { ended = append(ended, e.Action+" "+e.Devname) })
+	events := b.disks(4)
+	first := b.Run(events[:2]) // sda's command runs, sdb's waits for its turn
+	b.Halt()
+	b.Halt()
+	second := b.Run([]*uevent.Event{events[2], b.sys.event("change", "/devices/block/sda"), b.sys.event("change", "/devices/block/sdc"), events[3]})
+	writeFile(t, filepath.Join(b.tmp, "go"), "")
+	eventually(t, "the end of what runs", func() bool { return b.has("ended") && b.running() == 0 })
+	b.wantNode("sdb", "b8:16 0660")
+	b.wantNode("sdc", "")
+	b.wantNode("sdd", "")
+	if len(b.said("said")) > 0 || len(ended) > 0 {
+		t.Errorf("while halted, %q ran and %q ended", b.said("said"), ended)
+	}
+	if b.idle() {
+		t.Error("it calls itself idle")
+	}
+	if !b.unlocked() || !b.free() {
+		t.Error("the lock is held meanwhile")
+	}
+	b.sys.remove("/devices/block/sdd") // what left meanwhile is too late
+	b.Start()
+	b.wait(first)
+	b.wait(second)
+	b.rested()
+	b.wantNode("sdc", "b8:32 0660")
+	b.wantNode("sdd", "")
+	want := []string{"sdb add", "sda second", "sda add", "sda change", "sdc add", "sdc change"}
+	got := b.said("said")
+	for _, device := range []string{"sda", "sdb", "sdc"} {
+		of := func(lines []string) []string {
+			return slices.DeleteFunc(slices.Clone(lines), func(s string) bool { return !strings.HasPrefix(s, device) })
+		}
+		if !slices.Equal(of(got), of(want)) {
+			t.Errorf("of %s ran %q, want %q", device, of(got), of(want))
+		}
+	}
+	if len(got) != len(want) || len(ended) != 6 {
+		t.Errorf("ran %q, ended %q", got, ended)
+	}
+	b.Start() // once more does nothing
+	b.rested()
+}
+
+// TestHaltRemoves shows that a device that comes, goes and comes back while the
+// road is halted is there at the end, and one that went is not.
+func TestHaltRemoves(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	events := b.disks(2)
+	b.run(events...)
+	b.Halt()
+	var batches []*Batch
+	for _, name := range []string{"sda", "sdb"} {
+		remove := b.sys.event("remove", "/devices/block/"+name)
+		b.sys.remove("/devices/block/" + name)
+		batches = append(batches, b.Run([]*uevent.Event{remove}))
+	}
+	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	batches = append(batches, b.Run(events[:1]))
+	b.wantNode("sdb", "b8:16 0660")
+	b.Start()
+	for _, batch := range batches {
+		b.wait(batch)
+	}
+	b.rested()
+	b.wantNode("sda", "b8:0 0660")
+	b.wantNode("sdb", "")
+}
+
+// TestHaltColdplug is about a device that leaves between a scan, whose word is
+// believed while the lock is held, and the start of the road: it gets no node.
+func TestHaltColdplug(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	b.disks(2)
+	b.Halt()
+	batch := Coldplug(b.Road)
+	b.wantNode("sda", "")
+	b.sys.remove("/devices/block/sda")
+	b.Start()
+	b.wait(batch)
+	b.rested()
+	b.wantNode("sda", "")
+	b.wantNode("sdb", "b8:16 0660")
+}
+
+// TestHaltStop shows that a road which is halted comes to its end too.
+func TestHaltStop(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "sda 0:0 660 @"+untilGo+"\n")
+	b.Run(b.disks(1))
+	b.Halt()
+	within(t, "the end", func() { b.Stop(0) })
+	within(t, "the end of the command", b.flights.Wait)
+}
+
+// TestSetJobs shows that more commands start at once when more may run, and
+// fewer when fewer may; those that run go on.
+func TestSetJobs(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "sd.* 0:0 660 @echo $MDEV >>TMP/begun; until test -e TMP/go.$MDEV; do sleep 0.01; done\n")
+	b.Jobs = 1
+	batch := b.Run(b.disks(6))
+	begun := func(n int) {
+		t.Helper()
+		eventually(t, "the commands", func() bool { return len(b.said("begun")) >= n })
+		if got := len(b.said("begun")); got != n || b.running() != n {
+			t.Fatalf("%d commands were begun and %d run, want %d", got, b.running(), n)
+		}
+	}
+	begun(1)
+	b.SetJobs(4)
+	begun(4)
+	b.SetJobs(2)
+	for _, name := range []string{"sda", "sdb"} {
+		writeFile(t, filepath.Join(b.tmp, "go."+name), "")
+	}
+	eventually(t, "the end of two", func() bool { return b.running() == 2 })
+	if got := len(b.said("begun")); got != 4 {
+		t.Errorf("%d commands were begun, where no other may run", got)
+	}
+	for _, name := range []string{"sdc", "sdd", "sde", "sdf"} {
+		writeFile(t, filepath.Join(b.tmp, "go."+name), "")
+	}
+	b.wait(batch)
+	b.rested()
+	if got := b.said("begun"); len(got) != 6 {
+		t.Errorf("ran %q", got)
+	}
+	b.Stop(0)
+	b.SetJobs(9)
+	if b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sda")}); b.running() > 0 {
+		t.Error("after Stop a command is started")
+	}
+}
+
+// TestSetRunning lets one command be in state R at once: one that computes keeps
+// the next from starting, however many slots are free, those that sleep do not.
+func TestSetRunning(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "sda 0:0 660 @echo $MDEV >>TMP/begun; until test -e TMP/go; do :; done\nsd.* 0:0 660 @echo $MDEV >>TMP/begun; exec sleep 600\n")
+	b.Jobs, b.Running = 9, 1
+	events := b.disks(4)
+	batch := b.Run(events[:1])
+	eventually(t, "the command", func() bool { return b.computing() == 1 })
+	for _, e := range events[1:] {
+		b.Run([]*uevent.Event{e}) // each is a chance to start one
+	}
+	b.wantNode("sdd", "b8:48 0660") // nodes are made all the same
+	if got := b.said("begun"); !slices.Equal(got, []string{"sda"}) {
+		t.Errorf("beside a command that runs, %q were begun", got)
+	}
+	writeFile(t, filepath.Join(b.tmp, "go"), "")
+	b.wait(batch)
+	eventually(t, "those that sleep", func() bool { return len(b.said("begun")) == 4 && b.running() == 3 })
+	within(t, "the end", func() { b.Stop(0); b.flights.Wait() })
+}
+
+// TestSetRunningLifted shows that a limit that is lifted holds nobody back.
+func TestSetRunningLifted(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "sd.* 0:0 660 @echo $MDEV >>TMP/begun; until test -e TMP/go; do :; done\n")
+	b.Jobs, b.Running = 2, 1
+	batch := b.Run(b.disks(3))
+	eventually(t, "the first", func() bool { return len(b.said("begun")) >= 1 })
+	b.SetRunning(0)
+	eventually(t, "the second", func() bool { return len(b.said("begun")) >= 2 })
+	writeFile(t, filepath.Join(b.tmp, "go"), "")
+	b.wait(batch)
+	b.rested()
+}
+
+// TestCountRunning counts processes in state R, in the groups of commands alone.
+func TestCountRunning(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "sda 0:0 660 @(until test -e TMP/go; do :; done) & until test -e TMP/go; do :; done; wait\nsdb 0:0 660 @until test -e TMP/go; do sleep 600; done\n")
+	events := b.disks(2)
+	b.Run(events)
+	eventually(t, "two that run", func() bool { return b.computing() == 2 })
+	writeFile(t, filepath.Join(b.tmp, "go"), "")
+	eventually(t, "none that runs", func() bool { return b.computing() == 0 })
+	if n := countRunning(nil); n != 0 {
+		t.Errorf("of no commands, %d run", n)
+	}
+	if countRunning(map[*started]bool{{pid: 1 << 30}: true}) != 0 {
+		t.Error("a command that is gone runs")
+	}
+	within(t, "the end", func() { b.Stop(0); b.flights.Wait() })
+}
