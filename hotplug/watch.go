@@ -81,7 +81,7 @@ func (r *Road) watchConf() (stop func()) {
 
 // serve waits for what happens until the watch is closed.
 func (w *confWatch) serve() {
-	buf := make([]byte, 16<<10)
+	buf := make([]byte, 4<<10)
 	for {
 		n, err := w.file.Read(buf)
 		switch {
