@@ -175,7 +175,7 @@ func (r *Road) Renew() error {
 	if r.Reload == nil {
 		return nil
 	}
-	rules, err := r.Reload()
+	rules, err := r.reload()
 	if err != nil {
 		r.Log.Print(Err, err.Error()+"; the old config stays")
 		return errors.New(err.Error() + "; the old config stays")
