@@ -38,6 +38,9 @@ func checkPlan(t *testing.T, p *nodes.Plan) {
 		}
 	}
 	for _, c := range p.Commands {
+		if c.Socket != "" && (c.Socket[0] != '/' && c.Socket[0] != '@' || len(c.Socket) < 2 || len(c.Socket) > maxAddress || c.Text != socketPrefix+c.Socket) {
+			t.Errorf("socket %q of %q in\n%s", c.Socket, c.Text, p)
+		}
 		if c.Text == "" || !isClean(c.Node) {
 			t.Errorf("command %+v in\n%s", c, p)
 		}
@@ -63,6 +66,7 @@ func FuzzPlan(f *testing.F) {
 	f.Add("-s(.*) 1:2 600 >%1/x%2 @c\n.* 0:0 660 =x/ *d", "sda", "DEVMODE=0666", uint8(0))
 	f.Add("$X=(.*) 1:2 600 =%1 @c\n-a!(.*) 0:0 660 >%1/.devspool", "a!b!../c", "X=..", uint8(1))
 	f.Add("-.* 0:0 600\n-.* 0:0 600 >a\na 0:0 600 ! $c", "a", "FIRMWARE=../x", uint8(2))
+	f.Add("-.* 0:0 600 @socket:/a\n-.* 0:0 600 *socket:@a b\na 0:0 600 ! - socket:@", "a", "X=", uint8(0))
 	f.Fuzz(func(t *testing.T, text, devname, variable string, action uint8) {
 		actions := []string{uevent.Add, uevent.Remove, uevent.Change, uevent.Move}
 		e, err := uevent.FromEnviron([]string{

@@ -30,6 +30,8 @@ type Loop struct {
 	last    uint64 // the highest sequence number that came
 	auditor auditor
 
+	unwatch func() // ends the watch over the config
+
 	mu      sync.Mutex
 	control *control // nil where /dev has no room for it
 }
@@ -50,6 +52,7 @@ func NewLoop(r *Road) (*Loop, error) {
 		sock.close()
 		return nil, err
 	}
+	l.unwatch = r.watchConf()
 	go l.heed()
 	return l, nil
 }
@@ -130,7 +133,7 @@ func (l *Loop) renew() {
 // Serve follows events until it is told to end by SIGTERM or SIGINT. It lets
 // commands that run come to their end, for a while.
 func (l *Loop) Serve() error {
-	defer l.road.watchConf()()
+	defer l.unwatch()
 	for {
 		events, lost, err := l.sock.read()
 		if l.ended.Load() {

@@ -178,7 +178,7 @@ func (r *Road) Renew() error {
 	}
 	r.renewing.Lock()
 	defer r.renewing.Unlock()
-	rules, err := r.Reload()
+	rules, err := r.reload()
 	if err != nil {
 		r.Log.Print(Err, err.Error()+"; the old config stays")
 		return errors.New(err.Error() + "; the old config stays")

@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/conf"
 )
 
 // confWatchPause is how long nothing may happen until a change is told of, so
@@ -46,8 +48,7 @@ type fileState struct {
 }
 
 // newConfWatch watches the file at an absolute path, which need not be there.
-// It calls changed in a goroutine of its own, one call at a time, and keeps who
-// would write the file waiting meanwhile: changed is to read it without delay.
+// It calls changed in a goroutine of its own, one call at a time.
 func newConfWatch(path string, log *Log, changed func()) (*confWatch, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
@@ -79,9 +80,20 @@ func (r *Road) watchConf() (stop func()) {
 	return w.close
 }
 
+// reload reads the config, unless somebody writes it. Who would begin to waits
+// meanwhile.
+func (r *Road) reload() (*conf.Config, error) {
+	release, written := hold(r.Conf)
+	defer release()
+	if written {
+		return nil, errors.New(r.Conf + " is being written")
+	}
+	return r.Reload()
+}
+
 // serve waits for what happens until the watch is closed.
 func (w *confWatch) serve() {
-	buf := make([]byte, 16<<10)
+	buf := make([]byte, 4<<10)
 	for {
 		n, err := w.file.Read(buf)
 		switch {
@@ -103,7 +115,7 @@ func (w *confWatch) serve() {
 // is left alone, since its close will be seen too.
 func (w *confWatch) tell() {
 	release, written := hold(w.path)
-	defer release()
+	release()
 	if written {
 		return
 	}

@@ -12,6 +12,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/conf"
 )
 
 // watched is a config that is watched: what the loop would have read of it, and
@@ -285,35 +287,54 @@ func (w *watched) open(name string, flags int) *os.File {
 	return file
 }
 
-// TestConfWatchHolds shows that who would write the file while it is read waits.
-func TestConfWatchHolds(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "mdev.conf")
-	writeFile(t, path, "old")
-	var opened sync.WaitGroup
-	reads := make(chan string, 2)
-	w, err := newConfWatch(path, newLog(t).Log, func() {
-		if len(reads) == 0 {
-			begun := make(chan bool)
-			opened.Go(func() {
-				close(begun)
-				os.WriteFile(path, []byte("newer"), 0o644)
-			})
-			<-begun
-			time.Sleep(20 * time.Millisecond) // for the write, were it not to wait
-		}
-		text, _ := ReadFile(path)
-		reads <- text
-	})
+// TestRenewHalfWritten asks for the config while somebody writes it.
+func TestRenewHalfWritten(t *testing.T) {
+	b := confBoard(t)
+	file, err := os.OpenFile(b.Conf, os.O_WRONLY|os.O_TRUNC, 0)
 	must(t, err)
-	defer w.close()
-	writeFile(t, path, "new")
-	within(t, "the reading", func() {
-		if first, second := <-reads, <-reads; first != "new" || second != "newer" {
-			t.Errorf("read: %q, then %q", first, second)
-		}
-	})
-	opened.Wait()
+	if err := b.Renew(); err == nil || !strings.Contains(err.Error(), "mdev.conf is being written; the old config stays") {
+		t.Errorf("error %v", err)
+	}
+	must(t, file.Close())
+	must(t, b.Renew())
+}
+
+// TestRenewHolds shows that who would write the config while it is read waits.
+func TestRenewHolds(t *testing.T) {
+	b := confBoard(t)
+	var writer sync.WaitGroup
+	read := ""
+	b.Reload = func() (*conf.Config, error) {
+		begun := make(chan bool)
+		writer.Go(func() {
+			close(begun)
+			if err := os.WriteFile(b.Conf, []byte("new"), 0o644); err != nil {
+				t.Error(err)
+			}
+		})
+		<-begun
+		time.Sleep(20 * time.Millisecond) // for the write, were it not to wait
+		read = contents(t, b.Conf)
+		return b.Rules, nil
+	}
+	must(t, b.Renew())
+	if read != "old" {
+		t.Errorf("read: %q", read)
+	}
+	within(t, "the write", writer.Wait)
+	if got := contents(t, b.Conf); got != "new" {
+		t.Errorf("the file holds %q", got)
+	}
+}
+
+// confBoard is a board with a config file, which holds "old".
+func confBoard(t *testing.T) *board {
+	t.Helper()
+	b := newBoard(t, "")
+	b.Conf = filepath.Join(b.tmp, "mdev.conf")
+	writeFile(t, b.Conf, "old")
+	b.Reload = func() (*conf.Config, error) { return b.Rules, nil }
+	return b
 }
 
 // TestConfWatchMissing begins where nothing of the path is there yet.
