@@ -195,7 +195,7 @@ func (d *Dir) append() error {
 		}
 		r.out = fd
 	}
-	n, err := unix.Write(r.out, r.later)
+	n, err := write(r.out, r.later)
 	if err == nil && n < len(r.later) {
 		err = unix.ENOSPC
 	}
