@@ -96,8 +96,15 @@ func parseRecord(id, text string) Record {
 // escape keeps a value one word: blanks, control bytes, bytes above ASCII and
 // the backslash itself become \xNN.
 func escape(s string) string {
-	return escapeBytes(s, func(c byte) bool { return c <= ' ' || c >= 0x7f || c == '\\' })
+	for i := range len(s) {
+		if breaksWord(s[i]) {
+			return escapeBytes(s, breaksWord)
+		}
+	}
+	return s // nearly always, and without a call for each byte
 }
+
+func breaksWord(c byte) bool { return c <= ' ' || c >= 0x7f || c == '\\' }
 
 func unescape(s string) string {
 	if strings.IndexByte(s, '\\') < 0 {
