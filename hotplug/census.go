@@ -1,6 +1,8 @@
 package hotplug
 
 import (
+	"unsafe"
+
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/uevent"
@@ -52,8 +54,17 @@ func (c *census) lives(devpath string, dev uevent.Dev) bool {
 		is, ok := c.sys.numbers(devpath)
 		return ok && is == dev.Numbers()
 	}
-	n, err := unix.Readlinkat(fd, dev.Numbers(), c.link[:])
-	return err == nil && isLinkTo(c.link[:n], devpath)
+	n, ok := c.read(fd, dev)
+	return ok && isLinkTo(c.link[:n], devpath)
+}
+
+// read reads the link of a device. It is asked for each event, and never blocks,
+// so it does without the Go scheduler's knowledge.
+func (c *census) read(dir int, dev uevent.Dev) (length int, ok bool) {
+	name := append([]byte(dev.Numbers()), 0)
+	n, _, errno := unix.RawSyscall6(unix.SYS_READLINKAT, uintptr(dir), uintptr(unsafe.Pointer(&name[0])),
+		uintptr(unsafe.Pointer(&c.link)), uintptr(len(c.link)), 0, 0)
+	return int(n), errno == 0
 }
 
 // gone reports whether /sys says that an event comes too late to be acted on: an

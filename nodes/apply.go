@@ -272,7 +272,7 @@ func (d *Dir) replace(dir parent, n *Node, dev uevent.Dev) error {
 }
 
 func mknod(at int, name string, n *Node, dev uevent.Dev) error {
-	return unix.Mknodat(at, name, fileType(dev)|n.Mode, int(unix.Mkdev(dev.Major, dev.Minor)))
+	return mknodat(at, name, fileType(dev)|n.Mode, unix.Mkdev(dev.Major, dev.Minor))
 }
 
 // finished makes a node with owner and mode at a place that nobody sees.
@@ -440,7 +440,7 @@ func (d *Dir) remove(path string, own func(at int, name string) (owned, gone boo
 	} else if !owned {
 		return nil
 	}
-	if err := unix.Unlinkat(dir.fd, dir.name, 0); err != nil && err != unix.ENOENT {
+	if err := unlinkat(dir.fd, dir.name); err != nil && err != unix.ENOENT {
 		return wrap("unlink", path, err)
 	}
 	d.prune(path)

@@ -96,8 +96,15 @@ func parseRecord(id, text string) Record {
 // escape keeps a value one word: blanks, control bytes, bytes above ASCII and
 // the backslash itself become \xNN.
 func escape(s string) string {
-	return escapeBytes(s, func(c byte) bool { return c <= ' ' || c >= 0x7f || c == '\\' })
+	for i := range len(s) {
+		if breaksWord(s[i]) {
+			return escapeBytes(s, breaksWord)
+		}
+	}
+	return s // nearly always, and without a call for each byte
 }
+
+func breaksWord(c byte) bool { return c <= ' ' || c >= 0x7f || c == '\\' }
 
 func unescape(s string) string {
 	if strings.IndexByte(s, '\\') < 0 {
@@ -195,7 +202,7 @@ func (d *Dir) append() error {
 		}
 		r.out = fd
 	}
-	n, err := unix.Write(r.out, r.later)
+	n, err := write(r.out, r.later)
 	if err == nil && n < len(r.later) {
 		err = unix.ENOSPC
 	}
