@@ -533,13 +533,13 @@ func TestStop(t *testing.T) {
 		limit   time.Duration
 		killed  bool
 	}{
-		{"quick", "sleep 0.05", patience, false},
+		{"quick", "until test -e TMP/stopped; do sleep 0.01; done", patience, false},
 		{"slow", "sleep 600", 50 * time.Millisecond, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBoard(t, "-sd.* 0:0 660 @TMP/job\nsd.* 0:0 660 @touch TMP/next\n")
 			b.Jobs = 2
-			script(t, filepath.Join(b.tmp, "job"), "#!/bin/sh\necho $$ >>"+b.tmp+"/pids\n"+c.command+" &\necho $! >>"+b.tmp+"/pids\nwait\n")
+			script(t, filepath.Join(b.tmp, "job"), strings.ReplaceAll("#!/bin/sh\necho $$ >>TMP/pids\n"+c.command+" &\necho $! >>TMP/pids\nwait\n", "TMP", b.tmp))
 			var events []*uevent.Event
 			for i, name := range []string{"sda", "sdb", "sdc"} {
 				b.sys.add("/devices/block/"+name, "block", fmt.Sprint("8:", 16*i), "DEVNAME="+name)
@@ -548,6 +548,14 @@ func TestStop(t *testing.T) {
 			b.Run(events)
 			eventually(t, "the commands", func() bool { return len(b.said("pids")) == 4 })
 			start := time.Now()
+			go func() {
+				for jobs := 1; jobs > 0; time.Sleep(time.Millisecond) {
+					b.mu.Lock()
+					jobs = b.Jobs
+					b.mu.Unlock()
+				}
+				os.WriteFile(filepath.Join(b.tmp, "stopped"), nil, 0o644)
+			}()
 			within(t, "the end", func() { b.Stop(c.limit) })
 			if took := time.Since(start); c.killed && took < c.limit {
 				t.Errorf("it ended after %v", took)
