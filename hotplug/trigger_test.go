@@ -1,0 +1,254 @@
+package hotplug
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/uevent"
+)
+
+// requested returns what was written into a device's uevent file.
+func (s *sysfs) requested(devpath string) string {
+	s.Helper()
+	return contents(s.T, s.path(devpath+"/uevent"))
+}
+
+// rolled makes three devices without numbers and returns a roll to call.
+func (b *board) rolled(uuid string) (run *roll, devpaths []string) {
+	b.t.Helper()
+	for _, name := range []string{"a", "b", "c"} {
+		b.sys.add("/devices/"+name, "x", "", "")
+		devpaths = append(devpaths, "/devices/"+name)
+	}
+	return &roll{sys: b.Sys, uuid: uuid, open: map[string]bool{}}, devpaths
+}
+
+// answers makes the event by which a device answers a request.
+func answers(t *testing.T, devpath string, env ...string) *uevent.Event {
+	return newEvent(t, append([]string{"ACTION=add", "DEVPATH=" + devpath}, env...)...)
+}
+
+// TestRoll counts the events of requests: those with its own identifier, alone.
+func TestRoll(t *testing.T) {
+	b := newBoard(t, "")
+	const uuid = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+	run, devpaths := b.rolled(uuid)
+	for _, devpath := range devpaths {
+		run.call(devpath)
+		if got := b.sys.requested(devpath); !strings.HasPrefix(got, "add "+uuid) {
+			t.Errorf("the request is %q", got)
+		}
+	}
+	run.call("/devices/gone")
+	for _, e := range []*uevent.Event{
+		answers(t, "/devices/a"),
+		answers(t, "/devices/a", "SYNTH_UUID=0"),
+		answers(t, "/devices/a", "SYNTH_UUID=other"),
+		newEvent(t, "ACTION=change", "DEVPATH=/devices/a", "SYNTH_UUID="+uuid),
+	} {
+		if run.note(e); len(run.open) != 3 || run.answered != "" {
+			t.Errorf("%q counts", e.Env)
+		}
+	}
+	run.last -= moment(afterLast)
+	if !run.over(false) || run.over(true) {
+		t.Error("with no answer at all, silence is its end")
+	}
+	for i, devpath := range devpaths {
+		run.last = now()
+		if run.over(false) {
+			t.Errorf("over after %d of 3", i)
+		}
+		run.note(answers(t, devpath, "SYNTH_UUID="+uuid))
+	}
+	if !run.over(true) {
+		t.Error("not over when all have answered")
+	}
+}
+
+// TestRollSilent is about devices that take the request and send nothing: a last
+// request to one that has answered, and silence after it, are the end.
+func TestRollSilent(t *testing.T) {
+	b := newBoard(t, "")
+	run, devpaths := b.rolled("u")
+	for _, devpath := range devpaths {
+		run.call(devpath)
+	}
+	run.note(answers(t, "/devices/b", "SYNTH_UUID=u"))
+	writeFile(t, b.sys.path("/devices/b/uevent"), "")
+	if run.over(false) || b.sys.requested("/devices/b") != "add u" {
+		t.Errorf("the last request is %q", b.sys.requested("/devices/b"))
+	}
+	if run.open["/devices/b"] || len(run.open) != 2 {
+		t.Errorf("open are %v", run.open)
+	}
+	writeFile(t, b.sys.path("/devices/b/uevent"), "")
+	run.last -= moment(afterLast)
+	if run.over(true) {
+		t.Error("over while events are on their way")
+	}
+	if !run.over(false) || b.sys.requested("/devices/b") != "" {
+		t.Error("not over after silence, or asked again")
+	}
+}
+
+// TestRollOldKernel is about one before Linux 4.13, whose events carry no identifier.
+func TestRollOldKernel(t *testing.T) {
+	b := newBoard(t, "")
+	run, devpaths := b.rolled("")
+	run.call(devpaths[0])
+	if got := b.sys.requested(devpaths[0]); !strings.HasPrefix(got, "add\n") && got != "add" {
+		t.Errorf("the request is %q", got)
+	}
+	if run.note(answers(t, devpaths[0])); len(run.open) > 0 {
+		t.Error("an answer does not count")
+	}
+}
+
+// TestCount counts as the loop does: until all have come, all that will, or
+// nobody waits for the end any more.
+func TestCount(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	run, devpaths := b.rolled("u")
+	source := &fakeSource{}
+	c := &control{road: b.Road, source: source}
+	b.log.SetLevel(Info)
+	stop := make(chan struct{})
+	counted := make(chan bool, 1)
+	count := func(run *roll) { go func() { counted <- c.count(run, devpaths, stop) }() }
+	source.coming.Store(true)
+	count(run)
+	eventually(t, "the requests", func() bool { return strings.HasPrefix(b.sys.requested(devpaths[2]), "add u") })
+	b.Run([]*uevent.Event{answers(t, devpaths[0], "SYNTH_UUID=u"), answers(t, devpaths[2], "SYNTH_UUID=u")})
+	select {
+	case <-counted:
+		t.Error("it ended while events are on their way")
+	case <-time.After(afterLast + 20*glance):
+	}
+	source.coming.Store(false)
+	within(t, "the end", func() {
+		if !<-counted {
+			t.Error("it was stopped")
+		}
+	})
+	b.log.want("info: took the request for an event and sent none: /devices/b")
+	if b.log.has("sent none: /devices/a") || b.log.has("sent none: /devices/c") {
+		t.Errorf("logged %q", b.log.lines())
+	}
+	source.coming.Store(true)
+	count(&roll{sys: b.Sys, uuid: "v", open: map[string]bool{}})
+	close(stop)
+	within(t, "the end", func() {
+		if <-counted {
+			t.Error("it was not stopped")
+		}
+	})
+	if len(b.watches) > 0 {
+		t.Errorf("%d watches are left", len(b.watches))
+	}
+}
+
+func TestNewUUID(t *testing.T) {
+	form := regexp.MustCompile("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+	if a, b := newUUID(), newUUID(); a == b || !form.MatchString(a) || !form.MatchString(b) {
+		t.Errorf("%s and %s", a, b)
+	}
+}
+
+// TestWalk compares the list of this machine's devices with what a search for
+// uevent files finds.
+func TestWalk(t *testing.T) {
+	const sys = Sysfs("/sys")
+	if !sys.real() {
+		t.Skip("NOT TESTED: TestWalk: needs a sysfs")
+	}
+	search := func() (found []string) {
+		err := filepath.WalkDir("/sys/devices", func(name string, d fs.DirEntry, err error) error {
+			if err == nil && d.Name() == "uevent" {
+				found = append(found, strings.TrimPrefix(filepath.Dir(name), "/sys"))
+			}
+			return nil
+		})
+		must(t, err)
+		slices.Sort(found)
+		return found
+	}
+	var got, want []string
+	eventually(t, "a moment without a change", func() bool {
+		want = search()
+		got = sys.walk()
+		return slices.Equal(want, search())
+	})
+	for i, devpath := range got {
+		if j := slices.Index(got, filepath.Dir(devpath)); j > i {
+			t.Errorf("%s comes before its parent", devpath)
+		}
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("it lists %d devices, the search %d", len(got), len(want))
+	}
+	if b := newSysfs(t); b.real() {
+		t.Error("a tree of files passes for a sysfs")
+	}
+}
+
+// TestColdplugByKernel asks a loop on this machine's sysfs for a coldplug: when
+// there is an answer, every command of its events has ended.
+func TestColdplugByKernel(t *testing.T) {
+	needRoot(t)
+	if !kerneltest.InNamespaces(t, kerneltest.Net) {
+		return
+	}
+	if err := os.WriteFile("/sys/devices/virtual/mem/null/uevent", []byte("change"), 0); errors.Is(err, fs.ErrPermission) {
+		t.Skip("NOT TESTED: TestColdplugByKernel: needs a sysfs to write to")
+	}
+	b := newBoard(t, "-.* 0:0 660 @sleep 0.01; echo $DEVPATH $SYNTH_UUID >>TMP/said\n.* 0:0 660\n")
+	b.use("/sys")
+	b.log.SetLevel(Info)
+	b.Jobs = 8
+	b.serve()
+	before := time.Now()
+	a := b.ask("coldplug", "0.1")
+	if a.err != nil {
+		t.Fatalf("%v\n%s", a.err, strings.Join(b.log.lines(), "\n"))
+	}
+	said := b.said("said")
+	t.Logf("%d commands in %v", len(said), time.Since(before))
+	if b.running() > 0 || !b.idle() {
+		t.Error("there is an answer before the end")
+	}
+	silent := 0
+	for _, devpath := range b.Sys.walk() {
+		if b.log.has("sent none: " + devpath) {
+			silent++
+			continue
+		}
+		if !slices.ContainsFunc(said, func(l string) bool { return strings.HasPrefix(l, devpath+" ") }) {
+			t.Errorf("no command ran for %s", devpath)
+		}
+	}
+	if len(said) < 50 || silent > len(said) {
+		t.Errorf("%d commands, %d devices are silent", len(said), silent)
+	}
+	b.wantNode("null", "c1:3 0660")
+	if again := b.ask("coldplug", "0.1"); again.err != nil || len(b.said("said")) < 2*len(said)-2 {
+		t.Errorf("once more: %v, %d commands", again.err, len(b.said("said")))
+	}
+	within(t, "the end of what flies", b.flights.Wait)
+	// Before Linux 4.13 the kernel refuses a request with an identifier, as this
+	// one refuses what is none.
+	old := roll{sys: b.Sys, uuid: "none", open: map[string]bool{}}
+	if old.call("/devices/virtual/mem/null"); old.uuid != "" || len(old.open) != 1 {
+		t.Errorf("the identifier is %q, open are %v", old.uuid, old.open)
+	}
+}
