@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/uevent"
 )
 
 // conflict is the rule in its plainest form: the same device, the same node's
@@ -248,6 +251,118 @@ func TestParents(t *testing.T) {
 		}
 		for range parents(c.path) {
 			break // whoever needs no more may stop
+		}
+	}
+}
+
+// TestOrderGivesBack shows that an order which held many tasks takes no memory for
+// them when they are done, and one that held few does not begin anew each time.
+func TestOrderGivesBack(t *testing.T) {
+	for _, c := range []struct {
+		tasks int
+		anew  bool
+	}{{manyTasks, false}, {manyTasks + 1, true}} {
+		o := newOrder()
+		o.path["/devices/mark"] = nil // of the maps as they are now
+		var tasks []*task
+		for i := range c.tasks {
+			n := newTask(t, "ACTION=add", fmt.Sprint("DEVPATH=/devices/d", i))
+			o.enter(n)
+			tasks = append(tasks, n)
+		}
+		for _, n := range tasks {
+			o.leave(n)
+		}
+		if _, marked := o.path["/devices/mark"]; marked == c.anew || c.anew && o.peak != 0 {
+			t.Errorf("after %d tasks: anew %v, peak %d", c.tasks, !marked, o.peak)
+		}
+	}
+}
+
+// randomEvents returns events of few devices that come, change, are moved below
+// each other and go. Each says by SLEEP how many milliseconds its command takes.
+func randomEvents(t *testing.T, random *rand.Rand, n int) (events []*uevent.Event) {
+	homes := []string{"/devices/a", "/devices/a/b", "/devices/a/b/c", "/devices/a/d", "/devices/e", "/devices/e/f"}
+	place := slices.Clone(homes)
+	there := make([]bool, len(homes))
+	for seqnum := range n {
+		d := random.IntN(len(homes))
+		env := []string{
+			"SUBSYSTEM=block", "MAJOR=8", fmt.Sprint("MINOR=", d), fmt.Sprintf("DEVNAME=n%d%s", d, []string{"", "x"}[random.IntN(2)]),
+			fmt.Sprint("SEQNUM=", seqnum+1), fmt.Sprint("SLEEP=", random.IntN(8)),
+		}
+		switch {
+		case !there[d]:
+			there[d], place[d] = true, homes[d]
+			env = append(env, "ACTION=add", "DEVPATH="+place[d])
+		case random.IntN(3) == 0:
+			env = append(env, "ACTION=change", "DEVPATH="+place[d])
+		case random.IntN(2) == 0:
+			old := place[d]
+			place[d] = fmt.Sprintf("%s/m%d", homes[random.IntN(len(homes))], d)
+			env = append(env, "ACTION=move", "DEVPATH="+place[d], "DEVPATH_OLD="+old)
+		default:
+			there[d] = false
+			env = append(env, "ACTION=remove", "DEVPATH="+place[d])
+		}
+		events = append(events, newEvent(t, env...))
+	}
+	return events
+}
+
+// TestOrderModel compares a road on which as much as may be runs side by side with
+// one that takes the same events one after the other: /dev is the same in the end,
+// and of two events that conflict the command of the later begins when that of
+// the earlier has ended.
+func TestOrderModel(t *testing.T) {
+	needRoot(t)
+	const rule = "n([0-5]).* 0:0 640 >by/%1"
+	for range 6 {
+		seed := rand.Uint64()
+		random := rand.New(rand.NewPCG(seed, 2))
+		events := randomEvents(t, random, 80)
+
+		serial := newBoard(t, rule+"\n")
+		serial.use(Sysfs(serial.tmp + "/nothing")) // so the events alone decide
+		for _, e := range events {
+			serial.run(e)
+		}
+
+		b := newBoard(t, rule+" *echo begin $SEQNUM >>TMP/log; sleep 0.00$SLEEP; echo end $SEQNUM >>TMP/log\n")
+		b.use(serial.Sys)
+		b.Jobs = 1 + random.IntN(12)
+		var batches []*Batch
+		for rest := events; len(rest) > 0; {
+			n := 1 + random.IntN(len(rest))
+			batches = append(batches, b.Run(rest[:n]))
+			rest = rest[n:]
+		}
+		for _, batch := range batches {
+			b.wait(batch)
+		}
+		b.rested()
+
+		want, err := kerneltest.Snapshot(serial.dir)
+		must(t, err)
+		got, err := kerneltest.Snapshot(b.dir)
+		must(t, err)
+		if diff := kerneltest.Diff(want, got); diff != "" {
+			t.Errorf("seed %d: /dev differs (-serial +side by side):\n%s", seed, diff)
+		}
+		at := map[string]int{}
+		for i, line := range b.said("log") {
+			at[line] = i
+		}
+		if len(at) != 2*len(events) {
+			t.Errorf("seed %d: %d lines of %d commands", seed, len(at), len(events))
+		}
+		for i, later := range events {
+			for _, earlier := range events[:i] {
+				if conflict(&task{event: earlier}, &task{event: later}) &&
+					at[fmt.Sprint("end ", earlier.Seqnum)] > at[fmt.Sprint("begin ", later.Seqnum)] {
+					t.Errorf("seed %d: the command of %q began before the end of that of %q", seed, later.Env, earlier.Env)
+				}
+			}
 		}
 	}
 }
