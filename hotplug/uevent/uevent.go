@@ -6,6 +6,7 @@
 package uevent
 
 import (
+	"bytes"
 	"errors"
 	"strconv"
 	"strings"
@@ -132,13 +133,13 @@ func (e *Event) ID() string {
 // KEY=VALUE strings, each ended by NUL (lib/kobject_uevent.c). The Event keeps
 // no reference to msg.
 func ParseMessage(msg []byte) (*Event, error) {
-	text := string(msg)
-	header, rest, found := strings.Cut(text, "\x00")
-	action, devpath, at := strings.Cut(header, "@")
-	if !found || !at || action == "" || devpath == "" {
+	end := bytes.IndexByte(msg, 0)
+	at := bytes.IndexByte(msg, '@')
+	if at <= 0 || at+1 >= end {
 		return nil, ErrMalformed
 	}
-	e := &Event{Env: make([]string, 0, strings.Count(rest, "\x00")+1)}
+	rest := string(msg[end+1:]) // many events may have to wait, so no more is kept
+	e := &Event{Env: make([]string, 0, strings.Count(rest, "\x00"))}
 	for rest != "" {
 		var kv string
 		kv, rest, _ = strings.Cut(rest, "\x00")
