@@ -257,16 +257,40 @@ func (b *board) tell(e kerneltest.Event) {
 	b.must(b.finish(b.helper(e)))
 }
 
+// transcript is what a process says, to be read while it runs.
+type transcript struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (s *transcript) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *transcript) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
 // loop is a running loop.
 type loop struct {
 	*board
 	cmd    *exec.Cmd
-	stderr *bytes.Buffer
+	stderr *transcript
 	inject *kerneltest.Injector
 }
 
 // startLoop starts the program's loop and returns when it says that it is ready.
 func (b *board) startLoop(args ...string) *loop {
+	b.Helper()
+	return b.startLoopTo(b.null, args...)
+}
+
+// startLoopTo starts a loop that writes its table to stdout.
+func (b *board) startLoopTo(stdout *os.File, args ...string) *loop {
 	b.Helper()
 	ready, write, err := os.Pipe()
 	if err != nil {
@@ -277,8 +301,9 @@ func (b *board) startLoop(args ...string) *loop {
 	if err != nil {
 		b.Fatal(err)
 	}
-	l := &loop{board: b, stderr: new(bytes.Buffer), inject: in}
+	l := &loop{board: b, stderr: new(transcript), inject: in}
 	l.cmd = b.command(append([]string{"-df", "-D", "3"}, args...)...)
+	l.cmd.Stdout = stdout
 	l.cmd.ExtraFiles = append([]*os.File{write}, b.files...)
 	l.cmd.Stderr = l.stderr
 	l.cmd.WaitDelay = time.Second
