@@ -38,8 +38,9 @@
 //
 // A queue is a directory NAME-PID or NAME-PID-SLOT below the root. One whose name
 // begins with a dot is being prepared: nothing is put into it until it is renamed.
-// A client that makes .NAME-PID, takes a flock on it, writes its dot files and
-// renames it to NAME-PID misses no event from then on.
+// A client that makes .NAME-PID, takes an exclusive flock on it, writes its dot
+// files and renames it to NAME-PID misses no event from then on. The lock is to be
+// waited for: the publisher tries a shared one now and then, for a moment.
 //
 // Event files have names of twenty digits; their content is that of Append. head
 // and tail, where the queue has them, are symbolic links to the file to be read

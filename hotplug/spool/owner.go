@@ -96,7 +96,7 @@ func (o *owner) close() { closeAll(&o.maker.fd, &o.named.fd) }
 func (s *Spool) identify(q *queue) {
 	o := &q.owner
 	switch {
-	case locked(q.fd):
+	case q.live && locked(q.fd):
 		if !o.locker {
 			o.close()
 			o.locker, o.named = true, follower{fd: none}
@@ -112,9 +112,10 @@ func (s *Spool) identify(q *queue) {
 	s.follow(q)
 }
 
-// alive reports whether q has an owner.
+// alive reports whether q has an owner. The lock is tried last, and not while a
+// client may be about to take it.
 func (q *queue) alive() bool {
-	return locked(q.fd) || q.owner.maker.alive() || q.owner.named.alive()
+	return q.owner.maker.alive() || q.owner.named.alive() || q.live && locked(q.fd)
 }
 
 // locked reports whether a client holds the lock on its queue. It asks for a
@@ -215,6 +216,10 @@ func (s *Spool) check(q *queue) {
 	case exists(q.fd, fileSticky) && !q.root.libudev:
 		o.next = 0
 	case o.orphaned() || s.waited(q):
+		if !q.live && locked(q.fd) { // before it has its name
+			o.next = now() + recheck
+			return
+		}
 		s.reap(q)
 	}
 }
