@@ -89,7 +89,7 @@ func (s Subscription) make(ctx context.Context, name string) (*Reader, error) {
 
 // mark locks the queue, which says whose it is, and writes its dot files.
 func (s Subscription) mark(dir int) error {
-	err := unix.Flock(dir, unix.LOCK_EX|unix.LOCK_NB)
+	err := retry(func() error { return unix.Flock(dir, unix.LOCK_EX) })
 	if err == nil && len(s.Filter) > 0 {
 		err = writeAt(dir, ".filter", strings.Join(s.Filter, "\n")+"\n")
 	}

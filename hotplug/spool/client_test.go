@@ -388,33 +388,27 @@ func TestForeign(t *testing.T) {
 	p.must(os.Remove(r.Path() + "/1"))
 }
 
-// asReader is the variable that makes a test's process a reader of the queue that
-// it names.
-const asReader = "DEVSPOOL_TEST_READER"
+func init() { roles["reader"] = readerProcess }
 
-// TestReaderProcess is no test: it is what TestTwoReaders starts. It prints N of
-// each event, up to one without.
-func TestReaderProcess(t *testing.T) {
-	path := os.Getenv(asReader)
-	if path == "" {
-		t.Skip("no test of its own")
-	}
-	r, err := NewReader(t.Context(), path)
+// readerProcess prints N of each event of the queue that it is given, up to an
+// event without.
+func readerProcess() {
+	r, err := NewReader(context.Background(), os.Args[1])
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	out := bufio.NewWriter(os.Stdout)
 	defer out.Flush()
 	for {
 		e, err := r.Next()
 		if err != nil {
-			t.Fatal(err)
+			panic(err)
 		}
 		n, more := e.Get("N")
 		if !more {
 			return
 		}
-		fmt.Fprintln(out, "got", n)
+		fmt.Fprintln(out, n)
 	}
 }
 
@@ -423,20 +417,16 @@ func (p *press) readers(n int, path string) (outputs []*bytes.Buffer, wait func(
 	p.Helper()
 	var running []*exec.Cmd
 	for range n {
-		cmd := exec.Command("/proc/self/exe", "-test.run=^TestReaderProcess$")
-		out := &bytes.Buffer{}
-		cmd.Env = append(os.Environ(), asReader+"="+path)
-		cmd.Stdout, cmd.Stderr = out, os.Stderr
+		cmd, out := actor("reader", path), &bytes.Buffer{}
+		cmd.Stdout = out
 		p.must(cmd.Start())
 		p.Cleanup(func() { cmd.Process.Kill() })
 		running, outputs = append(running, cmd), append(outputs, out)
 	}
 	return outputs, func() {
 		p.Helper()
-		for i, cmd := range running {
-			if err := cmd.Wait(); err != nil {
-				p.Fatalf("%v\n%s", err, outputs[i])
-			}
+		for _, cmd := range running {
+			p.must(cmd.Wait())
 		}
 	}
 }
@@ -444,11 +434,9 @@ func (p *press) readers(n int, path string) (outputs []*bytes.Buffer, wait func(
 // got returns the numbers that a reader printed.
 func (p *press) got(out *bytes.Buffer) (numbers []uint64) {
 	for line := range strings.Lines(out.String()) {
-		if text, ok := strings.CutPrefix(strings.TrimSpace(line), "got "); ok {
-			n, err := strconv.ParseUint(text, 10, 64)
-			p.must(err)
-			numbers = append(numbers, n)
-		}
+		n, err := strconv.ParseUint(strings.TrimSuffix(line, "\n"), 10, 64)
+		p.must(err)
+		numbers = append(numbers, n)
 	}
 	return numbers
 }

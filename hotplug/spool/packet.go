@@ -79,6 +79,12 @@ func replaced(kv string, later []string) bool {
 	return slices.ContainsFunc(later, func(kv string) bool { return strings.HasPrefix(kv, key) })
 }
 
+// Escape returns text as it stands in an event file.
+func Escape(text string) string {
+	line := appendEscaped(nil, text)
+	return string(line[:len(line)-1])
+}
+
 // appendEscaped appends one line.
 func appendEscaped(b []byte, text string) []byte {
 	const hex = "0123456789abcdef"

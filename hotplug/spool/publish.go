@@ -90,6 +90,9 @@ func (s *Spool) choose(packet func() Packet) (targets []*queue, wanted bool) {
 	targets = s.targets[:0]
 	var p Packet
 	for _, q := range s.live {
+		if q.ino == s.source {
+			continue
+		}
 		if q.filter != nil {
 			if p.Action == "" {
 				p = packet()

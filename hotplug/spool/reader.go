@@ -2,9 +2,9 @@ package spool
 
 import (
 	"context"
-	"errors"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -175,23 +175,39 @@ func (r *Reader) Close() error {
 	return err
 }
 
-// remove removes the queue. Should a publisher be quicker again and again, its own
-// removal of dead queues does the rest.
+// remove removes the queue. Renamed, it gets no more events; one that was under way
+// then may still come.
 func (r *Reader) remove() error {
+	at := strings.LastIndexByte(r.path, '/') + 1
+	path, hidden := r.path, r.path[:at]+"."+r.path[at:]
+	if unix.Renameat2(unix.AT_FDCWD, path, unix.AT_FDCWD, hidden, unix.RENAME_NOREPLACE) == nil {
+		path = hidden
+	}
 	var err error
 	for range 100 {
 		names, _ := dirNames(r.dir, nil, r.buf)
 		for _, name := range names {
 			unix.Unlinkat(r.dir, name, 0)
 		}
-		if err = unix.Rmdir(r.path); !errors.Is(err, unix.ENOTEMPTY) {
+		if err = unix.Rmdir(path); err != unix.ENOTEMPTY {
 			break
 		}
 	}
 	if err != nil && err != unix.ENOENT {
-		return failed("rmdir", r.path, err)
+		return failed("rmdir", path, err)
 	}
 	return nil
+}
+
+// Unread returns how many events wait in the queue at path.
+func Unread(path string) (int, error) {
+	dir, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, failed("open", path, err)
+	}
+	defer unix.Close(dir)
+	names, err := eventNames(dir, nil, make([]byte, 16<<10))
+	return len(names), err
 }
 
 // eventNames appends to names those of the event files in a queue, the oldest first.

@@ -48,6 +48,10 @@ type Options struct {
 	Held    int // events held back, at most (16384, and less on a small file system)
 	PerUser int // entries that one user other than root may have in a root (256)
 
+	// Source, where set, is a queue that is given nothing of what is published: what
+	// is passed on came out of it.
+	Source string
+
 	// Log, where set, is told of what was refused and lost, in short lines.
 	Log func(text string)
 
@@ -84,6 +88,7 @@ type Spool struct {
 	heldCap int
 	users   map[uint32]int  // entries in the roots, by user
 	told    map[string]bool // what Log was told already
+	source  uint64          // the inode of Options.Source
 	pending []change        // names in the roots that are to be looked at
 	gone    []*queue        // those whose name was not found any more
 	listed  bool            // live is right
@@ -148,6 +153,9 @@ func (s *Spool) open() error {
 	if err := s.openOwn(); err != nil {
 		return err
 	}
+	if err := s.findSource(); err != nil {
+		return err
+	}
 	s.measure()
 	if s.o.Resident {
 		return s.settleIn()
@@ -186,6 +194,22 @@ func (s *Spool) openOwn() (err error) {
 	defer s.end()
 	s.counter, err = openCounter(s.dir)
 	return err
+}
+
+func (s *Spool) findSource() error {
+	if s.o.Source == "" {
+		return nil
+	}
+	var st unix.Stat_t
+	err := unix.Lstat(s.o.Source, &st)
+	if err == nil && (st.Mode&unix.S_IFMT != unix.S_IFDIR || uint64(st.Dev) != s.dev) {
+		err = ErrUnusable
+	}
+	if err != nil {
+		return failed("take from", s.o.Source, err)
+	}
+	s.source = st.Ino
+	return nil
 }
 
 // measure sets the limits that follow from the size of the file system.

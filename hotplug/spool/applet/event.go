@@ -1,0 +1,133 @@
+package applet
+
+import (
+	"context"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/spool"
+	"devspool/hotplug/uevent"
+)
+
+const eventUsage = `usage:
+  devspool event put [-n SEQNUM] [-s QUEUE] [--dev DIR] < EVENT
+                     give an event to every queue: a line ACTION@DEVPATH, then
+                     lines KEY=VALUE (or the kernel's own form, ended by NUL)
+      -n SEQNUM      the event's SEQNUM
+      -s QUEUE       not to this queue, which the event comes from
+      --dev DIR      use DIR for /dev
+  devspool event pop [-w] QUEUE
+                     print the oldest event and remove it; exit 1 when there is none
+      -w             wait for one
+  devspool event ls [--events DIR]
+                     list the queues: user, process, unread events
+      --events DIR   the spool's directory (/dev/events)
+`
+
+// Event does one of the small things that scripts need, and returns the exit code.
+func Event(args []string, s Streams) int {
+	tools := map[string]func([]string) error{"put": s.put, "pop": s.pop, "ls": s.ls}
+	if len(args) == 0 {
+		return s.misused(eventUsage, "put, pop or ls?")
+	}
+	if args[0] == "-h" || args[0] == "--help" {
+		return s.help(eventUsage)
+	}
+	tool := tools[args[0]]
+	if tool == nil {
+		return s.misused(eventUsage, "not understood: "+args[0])
+	}
+	switch err := tool(args[1:]); err {
+	case nil:
+		return exitDone
+	case errHelp:
+		return s.help(eventUsage)
+	case spool.ErrEmpty:
+		return exitFailed // how a script's loop ends
+	default:
+		return s.fail(eventUsage, "event "+args[0], err)
+	}
+}
+
+// put publishes the event that it reads.
+func (s Streams) put(args []string) error {
+	seqnum, source, dev := "", "", "/dev"
+	rest, err := parse(args, map[string]option{"-n": {value: &seqnum}, "-s": {value: &source}, "--dev": {value: &dev}})
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		return misuse("not understood: " + rest[0])
+	}
+	if _, err := strconv.ParseUint(seqnum, 10, 64); err != nil && seqnum != "" {
+		return misuse("-n needs a number: " + seqnum)
+	}
+	p, err := s.packet()
+	if err != nil {
+		return err
+	}
+	if seqnum != "" {
+		p.Env = append(p.Env, "SEQNUM="+seqnum)
+	}
+	return publish(dev, source, p)
+}
+
+// packet reads an event.
+func (s Streams) packet() (spool.Packet, error) {
+	text, err := io.ReadAll(io.LimitReader(s.In, uevent.MaxMessage+1))
+	if err == nil && len(text) > uevent.MaxMessage {
+		err = unix.EMSGSIZE
+	}
+	if err != nil {
+		return spool.Packet{}, err
+	}
+	return spool.Parse(text)
+}
+
+// publish gives an event to every queue but the one it comes from.
+func publish(dev, source string, p spool.Packet) error {
+	o := spool.Options{Private: dev + "/.devspool", Events: dev + "/events", Source: source}
+	if err := unix.Mkdir(o.Private, 0o700); err != nil && err != unix.EEXIST {
+		return &os.PathError{Op: "mkdir", Path: o.Private, Err: err}
+	}
+	if libudev := dev + strings.TrimPrefix(spool.DefaultLibudev, "/dev"); unix.Access(libudev, unix.F_OK) == nil {
+		o.Libudev = libudev
+	}
+	publisher, err := spool.Open(o)
+	if err != nil {
+		return err
+	}
+	defer publisher.Close()
+	return publisher.Put(p)
+}
+
+// pop prints the oldest event of a queue.
+func (s Streams) pop(args []string) error {
+	var wait bool
+	rest, err := parse(args, map[string]option{"-w": {is: &wait}})
+	if err != nil {
+		return err
+	}
+	if len(rest) != 1 {
+		return misuse("which queue?")
+	}
+	r, err := spool.NewReader(context.Background(), rest[0])
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	next := r.TryNext
+	if wait {
+		next = r.Next
+	}
+	p, err := next()
+	if err != nil {
+		return err
+	}
+	_, err = s.Out.Write(p.Append(nil))
+	return err
+}
