@@ -28,6 +28,10 @@ type misuse string
 
 func (m misuse) Error() string { return string(m) }
 
+func noSpool(root string) error {
+	return errors.New("no spool at " + root + "; does devspool run there?")
+}
+
 // fail writes why a tool failed, or how it is to be used, and returns the exit
 // code for it.
 func (s Streams) fail(usage, tool string, err error) int {

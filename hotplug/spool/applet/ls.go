@@ -21,6 +21,9 @@ func (s Streams) ls(args []string) error {
 		return misuse("not understood: " + rest[0])
 	}
 	entries, err := os.ReadDir(root)
+	if os.IsNotExist(err) {
+		return noSpool(root)
+	}
 	if err != nil {
 		return err
 	}

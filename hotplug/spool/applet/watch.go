@@ -1,7 +1,9 @@
 package applet
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"os/signal"
 	"strconv"
 	"strings"
@@ -66,7 +68,7 @@ func (w *watch) parse(args []string) error {
 		return err
 	}
 	if w.property && w.json {
-		return misuse("--property and --json exclude each other")
+		return misuse("--json and --property exclude each other")
 	}
 	if subsystem != "" {
 		w.filter = []string{"subsystem=" + subsystem}
@@ -83,6 +85,9 @@ func (w *watch) parse(args []string) error {
 // run subscribes before it replays, so that no event is missed between the two.
 func (w *watch) run(ctx context.Context, replay Replay) error {
 	r, err := spool.Subscribe(ctx, spool.Subscription{Root: w.events, Name: "watch", Filter: w.filter})
+	if errors.Is(err, unix.ENOENT) {
+		return noSpool(cmp.Or(w.events, spool.DefaultEvents))
+	}
 	if err != nil {
 		return err
 	}
