@@ -117,64 +117,6 @@ func TestGet(t *testing.T) {
 	}
 }
 
-func TestFit(t *testing.T) {
-	const head = "add@/devices/x\nACTION=add\nDEVPATH=/devices/x\n"
-	long := strings.Repeat("0123456789", 50)
-	several := func(n int, line string) string { return strings.Repeat(line+"\n", n) }
-	for _, test := range []struct {
-		name, text, want string
-		cut              []string
-	}{
-		{"small", null, null, nil},
-		{"two links have room", head + "DEVLINKS=/" + long + " /" + long + "\n", head + "DEVLINKS=/" + long + " /" + long + "\n", nil},
-		{"the third has not", head + "DEVLINKS=/" + long + " /" + long + " /x" + long + "\n",
-			head + "DEVLINKS=/" + long + " /" + long + "\n", []string{"DEVLINKS"}},
-		{"one that is too long", head + "DEVLINKS=/" + long + long + long + "\nA=1\n", head + "DEVLINKS=\nA=1\n", []string{"DEVLINKS"}},
-		{"tags", head + "TAGS=:" + strings.Repeat("tag:", 300) + "\n", head + "TAGS=:" + strings.Repeat("tag:", 255) + "\n", []string{"TAGS"}},
-		{"the old devpath", head + "DEVPATH_OLD=/" + long + long + long + "\nA=1\n", head + "A=1\n", []string{"DEVPATH_OLD"}},
-		{"bytes, and the known ones come first", head + several(7, "A="+long) + "B=" + long + "\nC=1\nDEVNAME=null\n",
-			head + several(7, "A="+long) + "C=1\nDEVNAME=null\n", []string{"B"}},
-		{"keys, and the known ones come first", head + several(117, "A=1") + "B=1\nDEVNAME=null\n",
-			head + several(117, "A=1") + "DEVNAME=null\n", []string{"B"}},
-	} {
-		got, cut, err := Fit([]byte(test.text))
-		if err != nil || string(got) != test.want || !slices.Equal(cut, test.cut) {
-			t.Errorf("%s: cut %v, error %v\n%s", test.name, cut, err, got)
-		}
-		if bad := compatRefuses(got); bad != "" {
-			t.Errorf("%s: %s", test.name, bad)
-		}
-	}
-	if _, _, err := Fit([]byte("add@/" + long + long + long + "\n")); err != ErrTooLong {
-		t.Errorf("a devpath that is too long: error %v", err)
-	}
-}
-
-// compatRefuses says why libudev-compat would drop an event, or returns "".
-func compatRefuses(text []byte) string {
-	header, rest, _ := strings.Cut(string(text), "\n")
-	lines := strings.Split(strings.TrimSuffix(rest, "\n"), "\n")
-	switch {
-	case len(text) >= 8192:
-		return "8192 bytes or more"
-	case len(rest) >= 4000:
-		return "4000 bytes of properties or more"
-	case len(lines) > 120:
-		return "more than 120 keys"
-	case !strings.Contains(header, "@"):
-		return "no header"
-	}
-	for _, line := range lines {
-		switch key, value, _ := strings.Cut(line, "="); key {
-		case "DEVPATH", "DEVLINKS", "TAGS":
-			if len(value) >= 1024 {
-				return key + " has 1024 bytes or more"
-			}
-		}
-	}
-	return ""
-}
-
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(null))
 	f.Add([]byte("add@/devices/x=\x00ACTION=add\x00A=1\nB=2\x00"))
@@ -202,27 +144,6 @@ func FuzzParse(f *testing.F) {
 		if bytes.Count(again, []byte("\n")) != len(q.Env)+1 || bytes.ContainsFunc(bytes.ReplaceAll(again, []byte("\n"), nil),
 			func(r rune) bool { return r < ' ' || r == 0x7f }) {
 			t.Fatalf("%q holds control bytes", again)
-		}
-	})
-}
-
-// FuzzFit gives libudev-compat events of hostile devices.
-func FuzzFit(f *testing.F) {
-	f.Add("/devices/x", "/dev/a /dev/b", ":a:", "A=1 B=2", uint(300))
-	f.Fuzz(func(t *testing.T, devpath, links, tags, others string, times uint) {
-		env := []string{"ACTION=add", "DEVPATH=" + devpath}
-		for i, kv := range strings.Fields(strings.Repeat(others+" ", int(times%300))) {
-			env = append(env, string(rune('A'+i%26))+kv+"=")
-		}
-		e, err := uevent.FromEnviron(env)
-		if err != nil {
-			return
-		}
-		text, _, err := Fit(Append(nil, e, []string{"DEVLINKS=" + links, "TAGS=" + tags}))
-		if err == nil {
-			if bad := compatRefuses(text); bad != "" {
-				t.Fatalf("%s: %q", bad, text)
-			}
 		}
 	})
 }
