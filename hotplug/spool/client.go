@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -29,7 +28,7 @@ const slots = 10_000
 // filter. It lives until Close, or until this process ends in whatever way.
 //
 // The context ends Next, not the queue.
-func Subscribe(ctx context.Context, s Subscription) (*Reader, error) {
+func Subscribe(ctx Context, s Subscription) (*Reader, error) {
 	if s.Root == "" {
 		s.Root = DefaultEvents
 	}
@@ -59,7 +58,7 @@ func Subscribe(ctx context.Context, s Subscription) (*Reader, error) {
 }
 
 // make makes the queue name. It is locked and complete before it is live.
-func (s Subscription) make(ctx context.Context, name string) (*Reader, error) {
+func (s Subscription) make(ctx Context, name string) (*Reader, error) {
 	live, hidden := s.Root+"/"+name, s.Root+"/."+name
 	if err := unix.Mkdir(hidden, 0o700); err != nil {
 		return nil, failed("mkdir", hidden, err)

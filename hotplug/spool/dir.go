@@ -62,9 +62,14 @@ func (s *Spool) openBeneath(at int, name string, flags int) (int, error) {
 	return unix.Openat(at, name, flags, 0)
 }
 
-// list returns the names in a directory, in no order.
+// list returns the names in a directory, in no order; as many as can be read.
 func list(dir int) []string {
-	var names []string
+	names, _ := tryList(dir)
+	return names
+}
+
+// tryList is list for who must know that the directory is still there.
+func tryList(dir int) (names []string, err error) {
 	buf := make([]byte, 16<<10)
 	unix.Seek(dir, 0, 0)
 	for {
@@ -73,7 +78,7 @@ func list(dir int) []string {
 			continue
 		}
 		if err != nil || n <= 0 {
-			return names
+			return names, err
 		}
 		_, _, names = unix.ParseDirent(buf[:n], -1, names)
 	}

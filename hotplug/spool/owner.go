@@ -131,29 +131,13 @@ func locked(fd int) bool {
 // lockHolder returns the process that took the lock on q, as this process's /proc
 // numbers it, whatever its own namespace does.
 func (s *Spool) lockHolder(q *queue) follower {
-	text, _ := os.ReadFile("/proc/locks")
-	end := ":" + strconv.FormatUint(q.ino, 10)
-	for line := range strings.Lines(string(text)) {
-		// 1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE START END
-		f := strings.Fields(line)
-		if len(f) < 6 || f[1] != "FLOCK" || !strings.HasSuffix(f[5], end) || !s.onDevice(f[5]) {
-			continue
-		}
-		pid, err := strconv.Atoi(f[4])
-		if p, ok := findProcess(pid); err == nil && ok && pid > 0 {
+	locks, _ := os.ReadFile("/proc/locks")
+	if pid := flockHolder(string(locks), s.dev, q.ino); pid > 0 {
+		if p, ok := findProcess(pid); ok {
 			return follower{p, none}
 		}
 	}
 	return follower{fd: none}
-}
-
-// onDevice reports whether what /proc/locks says is on the spool's file system.
-func (s *Spool) onDevice(id string) bool {
-	major, rest, _ := strings.Cut(id, ":")
-	minor, _, _ := strings.Cut(rest, ":")
-	a, err1 := strconv.ParseUint(major, 16, 32)
-	b, err2 := strconv.ParseUint(minor, 16, 32)
-	return err1 == nil && err2 == nil && unix.Mkdev(uint32(a), uint32(b)) == s.dev
 }
 
 // namedBy returns the process whose number is in the name NAME-PID or

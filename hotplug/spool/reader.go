@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"context"
 	"os"
 	"slices"
 	"strings"
@@ -12,6 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Context ends a wait. Any context.Context is one; that package itself would cost
+// the program dear.
+type Context interface {
+	Done() <-chan struct{}
+	Err() error
+}
+
 // Reader reads a queue. Several Readers, in any number of processes, may share
 // one: each event comes to one of them, and to each they come in order. The
 // methods may be called by several goroutines.
@@ -19,30 +25,28 @@ type Reader struct {
 	path string
 	own  bool // the queue goes with Close
 
-	ctx  context.Context
-	stop func() bool // lets go of ctx
-	bell *bell
-	wait syscall.RawConn // by which a goroutine waits for the bell
+	ctx    Context
+	closed chan struct{} // by Close
+	bell   *bell
+	wait   syscall.RawConn // by which a goroutine waits for the bell
 
 	mu     sync.Mutex // guards what follows
 	dir    int
 	unread []string // names that were seen and not read yet, the oldest first
-	buf    []byte
 }
 
 // NewReader returns a Reader of the queue at path, which stays there at Close.
 // The context ends Next.
-func NewReader(ctx context.Context, path string) (*Reader, error) {
+func NewReader(ctx Context, path string) (*Reader, error) {
 	dir, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, failed("open", path, err)
 	}
-	r := &Reader{path: path, ctx: ctx, dir: dir, buf: make([]byte, 16<<10)}
+	r := &Reader{path: path, ctx: ctx, closed: make(chan struct{}), dir: dir}
 	if r.bell, err = newBell(path); err != nil {
 		unix.Close(dir)
 		return nil, failed("watch", path, err)
 	}
-	r.stop = context.AfterFunc(ctx, func() { r.bell.file.SetReadDeadline(time.Unix(1, 0)) })
 	if r.wait, err = r.bell.file.SyscallConn(); err == nil {
 		err = r.look() // what is there already rings too
 	}
@@ -50,7 +54,19 @@ func NewReader(ctx context.Context, path string) (*Reader, error) {
 		r.Close()
 		return nil, failed("read", path, err)
 	}
+	if ctx.Done() != nil {
+		go r.heed()
+	}
 	return r, nil
+}
+
+// heed ends Next when the context ends.
+func (r *Reader) heed() {
+	select {
+	case <-r.ctx.Done():
+		r.bell.file.SetReadDeadline(time.Unix(1, 0))
+	case <-r.closed:
+	}
 }
 
 // Path returns the queue's path.
@@ -87,25 +103,25 @@ func (r *Reader) TryNext() (Packet, error) {
 	if err != nil {
 		return Packet{}, err
 	}
-	return Parse(text)
+	return Parse([]byte(text))
 }
 
 // pop takes out the oldest event. Of several readers the one whose unlink succeeds
 // has it; a reader that dies before that has taken nothing.
-func (r *Reader) pop() ([]byte, error) {
+func (r *Reader) pop() (string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.dir == none {
-		return nil, os.ErrClosed
+		return "", os.ErrClosed
 	}
 	for {
 		if len(r.unread) == 0 {
 			if err := r.look(); err != nil {
-				return nil, failed("read", r.path, err)
+				return "", failed("read", r.path, err)
 			}
 		}
 		if len(r.unread) == 0 {
-			return nil, ErrEmpty
+			return "", ErrEmpty
 		}
 		name := r.unread[0]
 		text, err := r.read(name)
@@ -113,7 +129,7 @@ func (r *Reader) pop() ([]byte, error) {
 			err = unix.Unlinkat(r.dir, name, 0)
 		}
 		if err != nil && err != unix.ENOENT {
-			return nil, failed("take", r.path+"/"+name, err)
+			return "", failed("take", r.path+"/"+name, err)
 		}
 		r.unread = r.unread[1:]
 		if err == nil {
@@ -129,7 +145,7 @@ func (r *Reader) pop() ([]byte, error) {
 // unread. What comes after the bell was hushed rings it again.
 func (r *Reader) look() (err error) {
 	r.bell.hush()
-	r.unread, err = eventNames(r.dir, r.unread[:0], r.buf)
+	r.unread, err = eventNames(r.dir)
 	if r.bell.moved {
 		err = unix.ENOENT // it was taken away, and is on its way out
 	}
@@ -138,33 +154,25 @@ func (r *Reader) look() (err error) {
 }
 
 // read reads one event file.
-func (r *Reader) read(name string) ([]byte, error) {
+func (r *Reader) read(name string) (string, error) {
 	fd, err := unix.Openat(r.dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	defer unix.Close(fd)
-	var text []byte
-	for len(text) < maxText {
-		n, err := unix.Read(fd, r.buf)
-		if err != nil || n == 0 {
-			return text, err
-		}
-		text = append(text, r.buf[:n]...)
-	}
-	return text, nil
+	return readAll(fd, maxText)
 }
 
 // Close ends the Reader, and the queue with it where Subscribe made it. A Next
 // that waits returns os.ErrClosed.
 func (r *Reader) Close() error {
-	r.stop()
 	r.bell.wake() // Next holds the mutex while it looks, never while it waits
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.dir == none {
 		return os.ErrClosed
 	}
+	close(r.closed)
 	r.bell.close()
 	var err error
 	if r.own {
@@ -185,8 +193,7 @@ func (r *Reader) remove() error {
 	}
 	var err error
 	for range 100 {
-		names, _ := dirNames(r.dir, nil, r.buf)
-		for _, name := range names {
+		for _, name := range list(r.dir) {
 			unix.Unlinkat(r.dir, name, 0)
 		}
 		if err = unix.Rmdir(path); err != unix.ENOTEMPTY {
@@ -199,44 +206,13 @@ func (r *Reader) remove() error {
 	return nil
 }
 
-// Unread returns how many events wait in the queue at path.
-func Unread(path string) (int, error) {
-	dir, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return 0, failed("open", path, err)
-	}
-	defer unix.Close(dir)
-	names, err := eventNames(dir, nil, make([]byte, 16<<10))
-	return len(names), err
-}
-
-// eventNames appends to names those of the event files in a queue, the oldest first.
-func eventNames(dir int, names []string, buf []byte) ([]string, error) {
-	names, err := dirNames(dir, names, buf)
-	names = slices.DeleteFunc(names, func(name string) bool { return !isEventName(name) })
+// eventNames returns those of the event files in a queue, the oldest first.
+func eventNames(dir int) ([]string, error) {
+	names, err := tryList(dir)
+	names = slices.DeleteFunc(names, func(name string) bool {
+		_, ok := number(name)
+		return !ok
+	})
 	slices.Sort(names)
 	return names, err
-}
-
-func isEventName(name string) bool {
-	for i := range len(name) {
-		if name[i] < '0' || name[i] > '9' {
-			return false
-		}
-	}
-	return len(name) == 20
-}
-
-// dirNames appends to names those in an open directory.
-func dirNames(dir int, names []string, buf []byte) ([]string, error) {
-	if _, err := unix.Seek(dir, 0, unix.SEEK_SET); err != nil {
-		return names, err
-	}
-	for {
-		n, err := unix.ReadDirent(dir, buf)
-		if n <= 0 || err != nil {
-			return names, err
-		}
-		_, _, names = unix.ParseDirent(buf[:n], -1, names)
-	}
 }

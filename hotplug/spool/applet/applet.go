@@ -8,6 +8,10 @@ import (
 	"errors"
 	"io"
 	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/uevent"
 )
 
 // The exit codes, which are those of devspool.
@@ -23,6 +27,27 @@ type Streams struct {
 	Out, Err io.Writer
 }
 
+func (s Streams) print(text []byte) error {
+	_, err := s.Out.Write(text)
+	return err
+}
+
+// read returns all of stdin, which is to be no more than a uevent.
+func (s Streams) read() ([]byte, error) {
+	text := make([]byte, 0, uevent.MaxMessage)
+	for len(text) < cap(text) {
+		n, err := s.In.Read(text[len(text):cap(text)])
+		text = text[:len(text)+n]
+		if err == io.EOF {
+			return text, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, unix.EMSGSIZE
+}
+
 // misuse says what is wrong with a command line.
 type misuse string
 
@@ -32,28 +57,27 @@ func noSpool(root string) error {
 	return errors.New("no spool at " + root + "; does devspool run there?")
 }
 
-// fail writes why a tool failed, or how it is to be used, and returns the exit
-// code for it.
-func (s Streams) fail(usage, tool string, err error) int {
-	var wrong misuse
-	if errors.As(err, &wrong) {
-		return s.misused(usage, string(wrong))
+// end writes what is to be said of how a tool ended, and returns the exit code.
+func (s Streams) end(usage, tool string, err error) int {
+	if err == nil {
+		return exitDone
 	}
-	io.WriteString(s.Err, "devspool "+tool+": error: "+err.Error()+"\n")
+	if err == errHelp {
+		return s.end(usage, tool, s.print([]byte(usage)))
+	}
+	if wrong, is := err.(misuse); is {
+		s.Err.Write([]byte(usage + "\n" + string(wrong) + "\n"))
+		return exitUsage
+	}
+	s.Err.Write([]byte("devspool " + tool + ": error: " + err.Error() + "\n"))
 	return exitFailed
 }
 
-func (s Streams) misused(usage, wrong string) int {
-	io.WriteString(s.Err, usage+"\n"+wrong+"\n")
-	return exitUsage
-}
+// forever is a spool.Context that does not end.
+type forever struct{}
 
-func (s Streams) help(usage string) int {
-	if _, err := io.WriteString(s.Out, usage); err != nil {
-		return exitFailed
-	}
-	return exitDone
-}
+func (forever) Done() <-chan struct{} { return nil }
+func (forever) Err() error            { return nil }
 
 // errHelp is returned where the command line asks for help.
 var errHelp = errors.New("help")

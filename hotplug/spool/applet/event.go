@@ -1,8 +1,6 @@
 package applet
 
 import (
-	"context"
-	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -10,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/spool"
-	"devspool/hotplug/uevent"
 )
 
 const eventUsage = `usage:
@@ -30,27 +27,26 @@ const eventUsage = `usage:
 
 // Event does one of the small things that scripts need, and returns the exit code.
 func Event(args []string, s Streams) int {
-	tools := map[string]func([]string) error{"put": s.put, "pop": s.pop, "ls": s.ls}
-	if len(args) == 0 {
-		return s.misused(eventUsage, "put, pop or ls?")
+	tool, err := "event", error(misuse("put, pop or ls?"))
+	if len(args) > 0 {
+		tool += " " + args[0]
+		switch args[0] {
+		case "put":
+			err = s.put(args[1:])
+		case "pop":
+			err = s.pop(args[1:])
+		case "ls":
+			err = s.ls(args[1:])
+		case "-h", "--help":
+			err = errHelp
+		default:
+			err = misuse("not understood: " + args[0])
+		}
 	}
-	if args[0] == "-h" || args[0] == "--help" {
-		return s.help(eventUsage)
-	}
-	tool := tools[args[0]]
-	if tool == nil {
-		return s.misused(eventUsage, "not understood: "+args[0])
-	}
-	switch err := tool(args[1:]); err {
-	case nil:
-		return exitDone
-	case errHelp:
-		return s.help(eventUsage)
-	case spool.ErrEmpty:
+	if err == spool.ErrEmpty {
 		return exitFailed // how a script's loop ends
-	default:
-		return s.fail(eventUsage, "event "+args[0], err)
 	}
+	return s.end(eventUsage, tool, err)
 }
 
 // put publishes the event that it reads.
@@ -66,7 +62,11 @@ func (s Streams) put(args []string) error {
 	if _, err := strconv.ParseUint(seqnum, 10, 64); err != nil && seqnum != "" {
 		return misuse("-n needs a number: " + seqnum)
 	}
-	p, err := s.packet()
+	text, err := s.read()
+	if err != nil {
+		return err
+	}
+	p, err := spool.Parse(text)
 	if err != nil {
 		return err
 	}
@@ -74,18 +74,6 @@ func (s Streams) put(args []string) error {
 		p.Env = append(p.Env, "SEQNUM="+seqnum)
 	}
 	return publish(dev, source, p)
-}
-
-// packet reads an event.
-func (s Streams) packet() (spool.Packet, error) {
-	text, err := io.ReadAll(io.LimitReader(s.In, uevent.MaxMessage+1))
-	if err == nil && len(text) > uevent.MaxMessage {
-		err = unix.EMSGSIZE
-	}
-	if err != nil {
-		return spool.Packet{}, err
-	}
-	return spool.Parse(text)
 }
 
 // publish gives an event to every queue but the one it comes from.
@@ -115,7 +103,7 @@ func (s Streams) pop(args []string) error {
 	if len(rest) != 1 {
 		return misuse("which queue?")
 	}
-	r, err := spool.NewReader(context.Background(), rest[0])
+	r, err := spool.NewReader(forever{}, rest[0])
 	if err != nil {
 		return err
 	}
@@ -128,6 +116,5 @@ func (s Streams) pop(args []string) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.Out.Write(p.Append(nil))
-	return err
+	return s.print(p.Append(nil))
 }

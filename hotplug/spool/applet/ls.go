@@ -1,9 +1,8 @@
 package applet
 
 import (
-	"os"
+	"errors"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -20,64 +19,31 @@ func (s Streams) ls(args []string) error {
 	if len(rest) > 0 {
 		return misuse("not understood: " + rest[0])
 	}
-	entries, err := os.ReadDir(root)
-	if os.IsNotExist(err) {
+	queues, err := spool.Survey(root)
+	if errors.Is(err, unix.ENOENT) {
 		return noSpool(root)
 	}
 	if err != nil {
 		return err
 	}
-	locks, _ := os.ReadFile("/proc/locks")
 	text := "   UID    OWNER  UNREAD  QUEUE\n"
-	for _, e := range entries {
-		if !e.IsDir() || e.Name()[0] == '.' {
-			continue
+	for _, q := range queues {
+		unread := "?"
+		if q.Unread >= 0 {
+			unread = strconv.Itoa(q.Unread)
 		}
-		path := root + "/" + e.Name()
-		var st unix.Stat_t
-		if unix.Lstat(path, &st) != nil {
-			continue // it has just left
-		}
-		text += right(strconv.Itoa(int(st.Uid)), 6) + right(owner(path, string(locks), &st), 9) +
-			right(unread(path), 8) + "  " + spool.Escape(e.Name()) + "\n"
+		text += right(strconv.Itoa(q.UID), 6) + right(owner(q), 9) + right(unread, 8) + "  " + spool.Escape(q.Name) + "\n"
 	}
-	_, err = s.Out.Write([]byte(text))
-	return err
+	return s.print([]byte(text))
 }
 
-// owner returns the process that a queue lives by, as far as it can be told from
-// outside: who holds its lock, or who is in its name, if it lives; else "sticky"
-// or "-". The lock is not tried: a publisher would see it held.
-func owner(path, locks string, st *unix.Stat_t) string {
-	file := hex(unix.Major(uint64(st.Dev))) + ":" + hex(unix.Minor(uint64(st.Dev))) + ":" + strconv.FormatUint(st.Ino, 10)
-	for line := range strings.Lines(locks) {
-		if f := strings.Fields(line); len(f) > 5 && f[1] == "FLOCK" && f[5] == file {
-			return f[4]
-		}
-	}
-	words := strings.Split(path, "-") // its name ends in PID or PID-SLOT
-	for _, word := range words[max(0, len(words)-2):] {
-		if pid, err := strconv.Atoi(word); err == nil && pid > 0 && unix.Kill(pid, 0) != unix.ESRCH {
-			return word
-		}
-	}
-	if unix.Access(path+"/.sticky", unix.F_OK) == nil {
+// owner names what a queue lives by.
+func owner(q spool.Queue) string {
+	switch {
+	case q.PID > 0:
+		return strconv.Itoa(q.PID)
+	case q.Sticky:
 		return "sticky"
 	}
 	return "-"
-}
-
-// hex writes a number as /proc/locks does.
-func hex(n uint32) string {
-	text := strconv.FormatUint(uint64(n), 16)
-	return strings.Repeat("0", max(0, 2-len(text))) + text
-}
-
-// unread returns how many events wait, or "?" where the queue may not be looked into.
-func unread(path string) string {
-	n, err := spool.Unread(path)
-	if err != nil {
-		return "?"
-	}
-	return strconv.Itoa(n)
 }

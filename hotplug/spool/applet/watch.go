@@ -2,8 +2,8 @@ package applet
 
 import (
 	"cmp"
-	"context"
 	"errors"
+	"os"
 	"os/signal"
 	"strconv"
 	"strings"
@@ -42,20 +42,15 @@ type watch struct {
 
 // Watch prints events until a signal ends it, and returns the exit code.
 func Watch(args []string, s Streams, replay Replay) int {
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
-	defer stop()
 	w := watch{Streams: s, clock: uptime}
 	err := w.parse(args)
 	if err == nil {
-		err = w.run(ctx, replay)
+		err = w.run(interrupted(), replay)
 	}
-	switch err {
-	case nil, context.Canceled:
+	if err == errInterrupted {
 		return exitDone
-	case errHelp:
-		return s.help(watchUsage)
 	}
-	return s.fail(watchUsage, "watch", err)
+	return s.end(watchUsage, "watch", err)
 }
 
 func (w *watch) parse(args []string) error {
@@ -83,7 +78,7 @@ func (w *watch) parse(args []string) error {
 }
 
 // run subscribes before it replays, so that no event is missed between the two.
-func (w *watch) run(ctx context.Context, replay Replay) error {
+func (w *watch) run(ctx spool.Context, replay Replay) error {
 	r, err := spool.Subscribe(ctx, spool.Subscription{Root: w.events, Name: "watch", Filter: w.filter})
 	if errors.Is(err, unix.ENOENT) {
 		return noSpool(cmp.Or(w.events, spool.DefaultEvents))
@@ -100,7 +95,7 @@ func (w *watch) run(ctx context.Context, replay Replay) error {
 	for {
 		p, err := r.Next()
 		if err == nil {
-			err = w.print(p)
+			err = w.show(p)
 		}
 		if err != nil && err != spool.ErrMalformed {
 			return err
@@ -122,15 +117,15 @@ func (w *watch) replayed(replay Replay) error {
 		if !filter.Match(p) {
 			continue
 		}
-		if err := w.print(p); err != nil {
+		if err := w.show(p); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// print writes one event in one go.
-func (w *watch) print(p spool.Packet) error {
+// show writes one event in one go.
+func (w *watch) show(p spool.Packet) error {
 	var text []byte
 	switch {
 	case w.json:
@@ -141,8 +136,7 @@ func (w *watch) print(p spool.Packet) error {
 	default:
 		text = w.row(p)
 	}
-	_, err := w.Out.Write(text)
-	return err
+	return w.Streams.print(text)
 }
 
 // row returns the line that a person reads. Control bytes are escaped in it as they
@@ -176,4 +170,31 @@ func uptime() string {
 	}
 	micros := strconv.FormatInt(1_000_000+t.Nano()/1000%1_000_000, 10)
 	return strconv.FormatInt(t.Nano()/1_000_000_000, 10) + "." + micros[1:]
+}
+
+// errInterrupted is returned when a signal has ended the watch.
+var errInterrupted = errors.New("interrupted")
+
+// signalled is a spool.Context that a signal ends.
+type signalled chan struct{}
+
+func interrupted() signalled {
+	ended, signals := make(signalled), make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	go func() {
+		<-signals
+		close(ended)
+	}()
+	return ended
+}
+
+func (s signalled) Done() <-chan struct{} { return s }
+
+func (s signalled) Err() error {
+	select {
+	case <-s:
+		return errInterrupted
+	default:
+		return nil
+	}
 }
