@@ -50,15 +50,31 @@ func (s *Spool) replaceLink(q *queue, link string, n uint64) {
 	}
 }
 
-// target returns what a link of q points to, or 0.
-func target(q *queue, link string) uint64 {
+// moveHead makes head point to n. It changes places with the old one: a client that
+// removes that at the same time is to be woken for the new one, as by any head that
+// comes where there was none.
+func (s *Spool) moveHead(q *queue, n uint64) {
+	unix.Unlinkat(s.making, linkHead, 0)
+	err := unix.Symlinkat(fileName(n), s.making, linkHead)
+	if err == nil {
+		err = unix.Renameat2(s.making, linkHead, q.fd, linkHead, unix.RENAME_EXCHANGE)
+		unix.Unlinkat(s.making, linkHead, 0)
+	}
+	if err != nil {
+		s.makeLink(q, linkHead, n)
+	}
+}
+
+// target returns what a link of q points to, 0 if to nothing of ours, and whether
+// there is one.
+func target(q *queue, link string) (n uint64, there bool) {
 	var buf [digits + 1]byte
 	size, err := unix.Readlinkat(q.fd, link, buf[:])
 	if err != nil || size < 0 {
-		return 0
+		return 0, err == unix.EINVAL // not a link
 	}
-	n, _ := number(string(buf[:size]))
-	return n
+	n, _ = number(string(buf[:size]))
+	return n, true
 }
 
 // readOrder finds out which events are in q.
@@ -72,38 +88,45 @@ func (s *Spool) readOrder(q *queue) {
 	slices.Sort(q.order)
 }
 
-// settle makes head and tail right after q's client removed something.
+// settle makes head and tail right after q's client removed something. It looks at
+// each only once: a client that removes one meanwhile is seen to at the next turn.
 func (s *Spool) settle(q *queue) {
-	for _, l := range []struct {
-		name string
-		was  uint64
-	}{{linkHead, q.head}, {linkTail, q.tail}} {
-		if l.was != 0 && !exists(q.fd, l.name) {
-			unix.Unlinkat(q.fd, fileName(l.was), 0)
-		}
+	oldHead, isHead := target(q, linkHead)
+	oldTail, isTail := target(q, linkTail)
+	if q.head != 0 && !isHead {
+		unix.Unlinkat(q.fd, fileName(q.head), 0)
 	}
-	for len(q.order) > 0 && !exists(q.fd, fileName(q.order[0])) {
-		q.order = q.order[1:]
+	if q.tail != 0 && !isTail {
+		unix.Unlinkat(q.fd, fileName(q.tail), 0)
 	}
-	for len(q.order) > 0 && !exists(q.fd, fileName(q.order[len(q.order)-1])) {
-		q.order = q.order[:len(q.order)-1]
-	}
+	q.trim()
 	if len(q.order) == 0 {
 		s.unlink(q)
 		return
 	}
 	head, tail := q.order[0], q.order[len(q.order)-1]
-	if target(q, linkTail) != tail {
+	if oldTail != tail {
 		s.replaceLink(q, linkTail, tail)
 	}
-	if !exists(q.fd, linkHead) {
+	switch {
+	case !isHead:
 		s.makeLink(q, linkHead, head)
-	} else if target(q, linkHead) != head {
-		s.replaceLink(q, linkHead, head)
+	case oldHead != head:
+		s.moveHead(q, head)
 	}
 	if q.head != head || q.tail != tail {
 		q.head, q.tail = head, tail
 		s.writeState(q)
+	}
+}
+
+// trim forgets events at both ends of the queue that are gone from it.
+func (q *queue) trim() {
+	for len(q.order) > 0 && !exists(q.fd, fileName(q.order[0])) {
+		q.order = q.order[1:]
+	}
+	for len(q.order) > 0 && !exists(q.fd, fileName(q.order[len(q.order)-1])) {
+		q.order = q.order[:len(q.order)-1]
 	}
 }
 
@@ -122,6 +145,7 @@ func (s *Spool) unlink(q *queue) {
 // a link that is missing was perhaps not made yet.
 func (s *Spool) resettle(q *queue) {
 	s.readOrder(q)
-	q.head, q.tail = target(q, linkHead), target(q, linkTail)
+	q.head, _ = target(q, linkHead)
+	q.tail, _ = target(q, linkTail)
 	s.settle(q)
 }

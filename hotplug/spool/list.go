@@ -33,19 +33,22 @@ func addWatch(inotify, fd int, mask uint32) (int32, error) {
 	return int32(watch), err
 }
 
+// maxEvents is how many events are read at once: as many as the kernel keeps. Who
+// makes new ones all the time is not to hold up the others.
+const maxEvents = 16384
+
 // readInotify calls seen for each event that waits in an inotify descriptor. Lost
-// is true where the kernel could not keep them all.
-func readInotify(fd int, seen func(watch int32, name string)) (any, lost bool) {
+// is true where the kernel could not keep them all, more where some may wait still.
+func readInotify(fd int, seen func(watch int32, name string)) (lost, more bool) {
 	var buf [4096]byte
-	for {
+	for count := 0; count < maxEvents; {
 		n, err := unix.Read(fd, buf[:])
 		if err == unix.EINTR {
 			continue
 		}
 		if err != nil || n < unix.SizeofInotifyEvent {
-			return any, lost
+			return lost, false
 		}
-		any = true
 		for rest := buf[:n]; len(rest) >= unix.SizeofInotifyEvent; {
 			e := (*unix.InotifyEvent)(unsafe.Pointer(&rest[0]))
 			end := unix.SizeofInotifyEvent + int(e.Len)
@@ -55,8 +58,10 @@ func readInotify(fd int, seen func(watch int32, name string)) (any, lost bool) {
 			lost = lost || e.Mask&unix.IN_Q_OVERFLOW != 0
 			seen(e.Wd, unix.ByteSliceToString(rest[unix.SizeofInotifyEvent:end]))
 			rest = rest[end:]
+			count++
 		}
 	}
+	return lost, true
 }
 
 // change is a name in a root with which something happened.
@@ -73,7 +78,7 @@ func (s *Spool) changes() []change {
 		return nil
 	}
 	var all []change
-	_, lost := readInotify(s.watch, func(watch int32, name string) {
+	lost, more := readInotify(s.watch, func(watch int32, name string) {
 		for _, r := range s.roots {
 			if r.watch == watch {
 				all = append(all, change{r, name})
@@ -81,6 +86,7 @@ func (s *Spool) changes() []change {
 		}
 	})
 	s.stale = s.stale || lost
+	s.again = s.again || more
 	return all
 }
 
@@ -170,7 +176,9 @@ func (s *Spool) look(r *root, name string) {
 			return
 		}
 		if q, err = s.newQueue(r, name); err != nil {
-			s.log("a queue is not used: " + err.Error())
+			if err != unix.ENOENT { // gone since
+				s.log("a queue is not used: " + err.Error())
+			}
 			return
 		}
 		s.queues[q.ino] = q
@@ -189,10 +197,13 @@ func (s *Spool) enter(r *root, name string, q *queue) {
 	}
 	r.names[name] = q
 	q.seen = true
-	if name[0] != '.' && !q.live {
+	switch ready := name[0] != '.'; {
+	case ready && !q.live:
 		s.enliven(q)
 		s.identify(q)
-	} else if !q.owner.known {
+	case !ready && q.live:
+		s.quiesce(q)
+	case !q.owner.known:
 		s.identify(q)
 	}
 }
@@ -220,9 +231,9 @@ func (s *Spool) forget(q *queue) {
 	if s.users[q.uid]--; s.users[q.uid] <= 0 {
 		delete(s.users, q.uid)
 	}
+	q.live = false
 	s.unwatchQueue(q)
 	unix.Unlinkat(s.states, q.stateName(), 0)
-	q.live = false
 	q.close()
 	s.listed = false
 }

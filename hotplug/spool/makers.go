@@ -33,7 +33,7 @@ const (
 )
 
 // readMakers calls made for each directory that was made since the last call. The
-// descriptor is the callee's to close, or none where the maker is dead already.
+// process's descriptor is made's to close, or none where the maker is dead already.
 func readMakers(fanotify int, made func(name string, pid, pidfd int)) {
 	const size = int(unsafe.Sizeof(unix.FanotifyEventMetadata{}))
 	var aligned [512]uint64
@@ -91,10 +91,7 @@ func makerInfo(info []byte) (name string, pidfd int) {
 // makerOf returns who made the directory of q, if the kernel said so.
 func (s *Spool) makerOf(q *queue) follower {
 	s.hearMakers()
-	f, ok := q.root.made[q.name]
-	if !ok {
-		return follower{fd: none}
-	}
+	f := follower{process: q.root.made[q.name], fd: none}
 	delete(q.root.made, q.name)
 	return f
 }
@@ -106,34 +103,39 @@ func (s *Spool) hearMakers() {
 		if r.makers == none {
 			continue
 		}
+		var p process // many come from the same
 		readMakers(r.makers, func(name string, pid, pidfd int) {
-			f := follower{fd: pidfd}
-			if p, ok := findProcess(pid); pidfd != none && ok {
-				f.process = p
-			} else {
-				closeAll(&f.fd)
+			if pidfd == none {
 				return
 			}
-			if q := r.names[name]; q != nil && q.owner.known && q.owner.maker.pid == 0 && !q.owner.locker {
-				q.owner.maker, q.owner.since = f, 0
-				s.writeState(q)
-				s.follow(q)
-				return
+			defer unix.Close(pidfd)
+			if p.pid != pid {
+				p, _ = findProcess(pid)
 			}
-			if old, ok := r.made[name]; ok {
-				closeAll(&old.fd)
+			// It lives still, so what was found is of the same process.
+			if f := (follower{p, pidfd}); f.alive() {
+				s.hearMaker(r, name, p)
 			}
-			r.made[name] = f
 		})
 	}
 }
 
-// forgetMakers lets go of makers of directories that are gone already.
+func (s *Spool) hearMaker(r *root, name string, p process) {
+	q := r.names[name]
+	if q == nil || !q.owner.known || q.owner.locker || q.owner.maker.pid != 0 {
+		r.made[name] = p
+		return
+	}
+	q.owner.maker, q.owner.since = follower{p, none}, 0
+	s.writeState(q)
+	s.follow(q)
+}
+
+// forgetMakers forgets who made directories that are gone already.
 func (s *Spool) forgetMakers() {
 	for _, r := range s.roots {
-		for name, f := range r.made {
+		for name := range r.made {
 			if r.names[name] == nil {
-				closeAll(&f.fd)
 				delete(r.made, name)
 			}
 		}

@@ -47,7 +47,7 @@ func (s *Spool) place() error {
 		if err != nil {
 			return err
 		}
-		s.roots = append(s.roots, &root{fd: fd, libudev: r.libudev, watch: none, makers: none, names: map[string]*queue{}, made: map[string]follower{}})
+		s.roots = append(s.roots, &root{fd: fd, libudev: r.libudev, watch: none, makers: none, names: map[string]*queue{}, made: map[string]process{}})
 	}
 	return nil
 }

@@ -257,18 +257,16 @@ const sweepSteps = 512
 
 // sweep removes what lies in trash, a part at a time.
 func (s *Spool) sweep() {
-	if !s.unswept {
-		return
-	}
-	steps := sweepSteps
-	names := list(s.trash)
-	for _, name := range names {
-		if steps = s.empty(name, steps); steps <= 0 {
-			return
+	for steps := sweepSteps; s.unswept && steps > 0; {
+		names := list(s.trash)
+		s.unswept = len(names) > 0 // and again: directories that lay in these come beside them
+		for _, name := range names {
+			if steps = s.empty(name, steps); steps <= 0 {
+				return
+			}
+			unix.Unlinkat(s.trash, name, unix.AT_REMOVEDIR)
 		}
-		unix.Unlinkat(s.trash, name, unix.AT_REMOVEDIR)
 	}
-	s.unswept = len(names) > 0 // directories that lay in them are there now
 }
 
 // empty removes the files of a directory in trash, and returns how many steps are

@@ -86,6 +86,13 @@ func (s *Spool) enliven(q *queue) {
 	}
 }
 
+// quiesce stops giving events to a queue whose client renamed it, to remove it in peace.
+func (s *Spool) quiesce(q *queue) {
+	q.live, q.links, q.cursor = false, false, 0
+	s.unwatchQueue(q)
+	s.writeState(q)
+}
+
 func exists(dir int, name string) bool {
 	var st unix.Stat_t
 	return unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
@@ -241,5 +248,8 @@ func (s *Spool) writeState(q *queue) {
 	}
 	if _, err := unix.Pwrite(q.state, text, 0); err != nil {
 		s.log("no record of queues: " + err.Error())
+	}
+	if q.cursor == 0 && !q.links {
+		closeAll(&q.state) // it is not written often
 	}
 }

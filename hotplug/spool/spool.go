@@ -102,7 +102,7 @@ type Spool struct {
 	noTmp    bool // O_TMPFILE is not there
 	byProc   bool // AT_EMPTY_PATH is not to be had: link through /proc
 	dirSizes bool // a directory's size tells how many entries it has
-	again    bool // something could not be done for want of room
+	again    bool // something is to be done at the next turn that could not be done at this
 
 	under int // files that are being made
 
@@ -117,8 +117,8 @@ type root struct {
 	libudev bool
 	watch   int32 // its inotify watch
 	names   map[string]*queue
-	makers  int                 // fanotify: who makes directories in it; none where there is no such thing
-	made    map[string]follower // whom that told of, until the directory is looked at
+	makers  int                // fanotify: who makes directories in it; none where there is no such thing
+	made    map[string]process // whom that told of, until the directory is looked at
 }
 
 // ErrUnusable is returned where no spool can be had: no private directory that is

@@ -141,7 +141,8 @@ func (t *tender) wait(fired []uint64) ([]uint64, error) {
 	return fired, err
 }
 
-// kick makes the next turn come at once.
+// kick makes the next turn come at once: what a publisher has seen to does not wake
+// the tender any more.
 func (t *tender) kick() { t.file.SetReadDeadline(time.Now()) }
 
 func (t *tender) stop() {
@@ -156,11 +157,11 @@ func (t *tender) stop() {
 func (t *tender) turn(s *Spool, fired []uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.again = false
 	if s.counter == nil || s.begin() != nil {
 		return false
 	}
 	defer s.end()
-	s.again = false
 	s.hearMakers()
 	for _, ino := range fired {
 		if q := s.queues[ino]; q != nil {
@@ -181,12 +182,13 @@ func (t *tender) turn(s *Spool, fired []uint64) bool {
 func (t *tender) touched(s *Spool) []*queue {
 	var all []*queue
 	seen := map[*queue]bool{}
-	_, lost := readInotify(t.inotify, func(watch int32, _ string) {
+	lost, more := readInotify(t.inotify, func(watch int32, _ string) {
 		if q := t.watched[watch]; q != nil && !seen[q] {
 			seen[q] = true
 			all = append(all, q)
 		}
 	})
+	s.again = s.again || more
 	if !lost && s.behind == 0 {
 		return all
 	}
@@ -252,6 +254,7 @@ func (s *Spool) follow(q *queue) {
 		}
 	}
 	q.owner.next = 1 // at the next turn
+	s.tender.kick()
 }
 
 // openProcess returns a pidfd of p, or none where p is dead, or there is no such thing.
