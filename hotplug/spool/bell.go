@@ -63,14 +63,12 @@ func (b *bell) ring(on bool) {
 	if on == b.ringing {
 		return
 	}
-	word := make([]byte, 8) // the value 1 in any byte order: all of its bytes
-	for i := range word {
-		word[i] = 1
-	}
+	var count [8]byte
+	binary.NativeEndian.PutUint64(count[:], 1)
 	if b.ringing = on; on {
-		unix.Write(b.seen, word)
+		unix.Write(b.seen, count[:])
 	} else {
-		unix.Read(b.seen, word)
+		unix.Read(b.seen, count[:])
 	}
 }
 

@@ -38,10 +38,8 @@ func Subscribe(ctx Context, s Subscription) (*Reader, error) {
 	if s.Name[0] == '.' || strings.Contains(s.Name, "/") {
 		return nil, failed("subscribe as", s.Name, unix.EINVAL)
 	}
-	for _, condition := range s.Filter {
-		if f, err := ParseFilter(condition); err != nil || strings.Contains(condition, "\n") || len(f) == 0 {
-			return nil, failed("subscribe to", condition, ErrFilter)
-		}
+	if err := s.checkFilter(); err != nil {
+		return nil, err
 	}
 	name := s.Name + "-" + strconv.Itoa(os.Getpid())
 	for slot := range slots {
@@ -55,6 +53,22 @@ func Subscribe(ctx Context, s Subscription) (*Reader, error) {
 		}
 	}
 	return nil, failed("mkdir", s.Root+"/"+name, unix.EEXIST)
+}
+
+// checkFilter refuses what publishers would pass over.
+func (s Subscription) checkFilter() error {
+	size := 0
+	for _, condition := range s.Filter {
+		f, err := ParseFilter(condition)
+		if err != nil || len(f) == 0 || strings.Contains(condition, "\n") {
+			return failed("subscribe to", condition, ErrFilter)
+		}
+		size += len(condition) + 1
+	}
+	if size > maxFilter {
+		return failed("subscribe to", strings.Join(s.Filter, " "), unix.E2BIG)
+	}
+	return nil
 }
 
 // make makes the queue name. It is locked and complete before it is live.
@@ -90,13 +104,13 @@ func (s Subscription) make(ctx Context, name string) (*Reader, error) {
 func (s Subscription) mark(dir int) error {
 	err := retry(func() error { return unix.Flock(dir, unix.LOCK_EX) })
 	if err == nil && len(s.Filter) > 0 {
-		err = writeAt(dir, ".filter", strings.Join(s.Filter, "\n")+"\n")
+		err = writeAt(dir, fileFilter, strings.Join(s.Filter, "\n")+"\n")
 	}
 	if err == nil && s.Sticky {
-		err = writeAt(dir, ".sticky", "")
+		err = writeAt(dir, fileSticky, "")
 	}
 	if err == nil {
-		err = writeAt(dir, ".nolinks", "")
+		err = writeAt(dir, fileNoLinks, "")
 	}
 	return err
 }

@@ -73,12 +73,13 @@ func (s Streams) put(args []string) error {
 	if seqnum != "" {
 		p.Env = append(p.Env, "SEQNUM="+seqnum)
 	}
-	return publish(dev, source, p)
+	return s.publish(dev, source, p)
 }
 
 // publish gives an event to every queue but the one it comes from.
-func publish(dev, source string, p spool.Packet) error {
-	o := spool.Options{Private: dev + "/.devspool", Events: dev + "/events", Source: source}
+func (s Streams) publish(dev, source string, p spool.Packet) error {
+	o := spool.Options{Private: dev + "/.devspool", Events: dev + "/events", Source: source,
+		Log: func(text string) { s.Err.Write([]byte("devspool event put: " + text + "\n")) }}
 	if err := unix.Mkdir(o.Private, 0o700); err != nil && err != unix.EEXIST {
 		return &os.PathError{Op: "mkdir", Path: o.Private, Err: err}
 	}
