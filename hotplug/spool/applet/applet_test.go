@@ -301,16 +301,17 @@ func TestWatch(t *testing.T) {
 		var all []*uevent.Event
 		for _, subsystem := range []string{"block", "net"} {
 			put(loop0) // while the replay goes on
-			e, err := uevent.FromEnviron([]string{"ACTION=add", "DEVPATH=/devices/" + subsystem, "SUBSYSTEM=" + subsystem})
+			e, err := uevent.FromEnviron([]string{"ACTION=add", "DEVPATH=/devices/" + subsystem, "DEVNAME=" + subsystem, "SUBSYSTEM=" + subsystem})
 			must(t, err)
 			all = append(all, e)
 		}
 		return all, nil
 	}
-	w = startWatch(t, events, "--replay", "--subsystem", "block")
-	w.expect("     12.000345  add      /devices/block (block)\n")
-	w.expect(loopN)
-	w.expect(loopN)
+	w = startWatch(t, events, "--replay", "--subsystem", "block", "--json")
+	w.expect(`{"ACTION":"add","DEVPATH":"/devices/block","SUBSYSTEM":"block","DEVNAME":"/dev/block"}` + "\n")
+	for range 2 {
+		w.expect(`{"ACTION":"change","DEVPATH":"/devices/virtual/block/loop0","SUBSYSTEM":"block"}` + "\n")
+	}
 	w.end()
 }
 
