@@ -8,10 +8,12 @@ import (
 // it where it is missing. A stranger's is refused.
 func ownDirectory(at int, name string) (int, error) {
 	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	if err := unix.Mkdirat(at, name, 0o700); err != nil && err != unix.EEXIST {
-		return none, err
-	}
 	fd, err := unix.Openat(at, name, flags, 0)
+	if err == unix.ENOENT {
+		if err = unix.Mkdirat(at, name, 0o700); err == nil || err == unix.EEXIST {
+			fd, err = unix.Openat(at, name, flags, 0)
+		}
+	}
 	if err != nil {
 		return none, err
 	}
@@ -28,7 +30,12 @@ func ownDirectory(at int, name string) (int, error) {
 
 // ownFile opens a file in a directory of ours, and makes it where it is missing.
 func ownFile(at int, name string, flags int) (int, error) {
-	return unix.Openat(at, name, flags|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	flags |= unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err := unix.Openat(at, name, flags, 0)
+	if err == unix.ENOENT {
+		fd, err = unix.Openat(at, name, flags|unix.O_CREAT, 0o600)
+	}
+	return fd, err
 }
 
 // openDirectory opens the directory name, one part, in a directory that strangers
@@ -62,6 +69,29 @@ func (s *Spool) openBeneath(at int, name string, flags int) (int, error) {
 	return unix.Openat(at, name, flags, 0)
 }
 
+// readFile returns what a file of the kernel's holds.
+func readFile(path string) (string, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	return readAll(fd, 1<<20)
+}
+
+// makeParents makes the directories that a path lies in, as far as they are missing.
+func makeParents(path string) error {
+	for i := 1; i < len(path); i++ {
+		if path[i] != '/' {
+			continue
+		}
+		if err := unix.Mkdir(path[:i], 0o755); err != nil && err != unix.EEXIST && !exists(unix.AT_FDCWD, path[:i]) {
+			return err
+		}
+	}
+	return nil
+}
+
 // list returns the names in a directory, in no order; as many as can be read.
 func list(dir int) []string {
 	names, _ := tryList(dir)
@@ -88,23 +118,12 @@ func tryList(dir int) (names []string, err error) {
 // one has the size of two.
 const entrySize = 20
 
-// tellsEntries reports whether directories on this file system say by their size
-// how many entries they have.
+// tellsEntries reports whether directories on the file system of dir, which is ours,
+// say by their size how many entries they have.
 func tellsEntries(dir int) bool {
-	const name = "size"
-	var before, after unix.Stat_t
-	if unix.Mkdirat(dir, name, 0o700) != nil {
-		unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
-		return false
-	}
-	err := unix.Fstatat(dir, name, &before, unix.AT_SYMLINK_NOFOLLOW)
-	made := unix.Mkdirat(dir, name+"/entry", 0o700)
-	if err == nil && made == nil {
-		err = unix.Fstatat(dir, name, &after, unix.AT_SYMLINK_NOFOLLOW)
-	}
-	unix.Unlinkat(dir, name+"/entry", unix.AT_REMOVEDIR)
-	unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
-	return err == nil && made == nil && before.Size == 2*entrySize && after.Size == 3*entrySize
+	var st unix.Stat_t
+	names := list(dir)
+	return len(names) > 0 && unix.Fstat(dir, &st) == nil && st.Size == int64(entrySize*(2+len(names)))
 }
 
 // entries returns how many entries a directory has. It takes the same time

@@ -1,11 +1,6 @@
 package spool
 
-import (
-	"os"
-	"path/filepath"
-
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 // The names below Options.Private.
 const (
@@ -18,7 +13,7 @@ const (
 // a link does not cross from one to another; the roots that clients see are bound
 // from it.
 func (s *Spool) place() error {
-	private, err := unix.Open(s.o.Private, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	private, err := ownDirectory(unix.AT_FDCWD, s.o.Private)
 	if err != nil {
 		return err
 	}
@@ -66,13 +61,13 @@ func (s *Spool) mount(private int) bool {
 	if !s.o.Mount || unix.Fstatat(s.dir, "counter", &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
 		return false
 	}
-	path := filepath.Join(s.o.Private, place)
+	on := s.o.Private + "/" + place
 	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	const options = "mode=0700,size=20%"
 	// A user's own files in it are limited too, where the kernel can (6.6).
-	err := unix.Mount("devspool", path, "tmpfs", flags, options+",usrquota_inode_hardlimit=16384")
+	err := unix.Mount("devspool", on, "tmpfs", flags, options+",usrquota_inode_hardlimit=16384")
 	if err != nil {
-		err = unix.Mount("devspool", path, "tmpfs", flags, options)
+		err = unix.Mount("devspool", on, "tmpfs", flags, options)
 	}
 	if err != nil {
 		s.log("not mounted: " + err.Error())
@@ -87,22 +82,24 @@ func (s *Spool) mount(private int) bool {
 	return true
 }
 
-// openRoot opens a root and shows it to clients at path.
-func (s *Spool) openRoot(path, name string, mounted bool) (int, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return none, err
-	}
-	if err := unix.Mkdir(path, 0o1777); err != nil && err != unix.EEXIST {
-		return none, err
+// openRoot opens a root and shows it to clients at a path.
+func (s *Spool) openRoot(at, name string, mounted bool) (int, error) {
+	var st unix.Stat_t
+	if unix.Lstat(at, &st) == unix.ENOENT {
+		if err := makeParents(at); err != nil {
+			return none, err
+		}
+		if err := unix.Mkdir(at, 0o1777); err != nil && err != unix.EEXIST {
+			return none, err
+		}
 	}
 	if mounted {
-		return s.bindRoot(path, name)
+		return s.bindRoot(at, name)
 	}
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(at, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return none, err
 	}
-	var st unix.Stat_t
 	err = unix.Fstat(fd, &st)
 	if err == nil && (uint64(st.Dev) != s.dev || int(st.Uid) != unix.Geteuid()) {
 		err = ErrUnusable
@@ -117,13 +114,16 @@ func (s *Spool) openRoot(path, name string, mounted bool) (int, error) {
 	return fd, nil
 }
 
-// bindRoot opens a root on the spool's own file system and binds it to path,
+// bindRoot opens a root on the spool's own file system and binds it there,
 // where it does not lie already.
-func (s *Spool) bindRoot(path, name string) (int, error) {
-	if err := unix.Mkdirat(s.dir, name, 0o1777); err != nil && err != unix.EEXIST {
-		return none, err
+func (s *Spool) bindRoot(at, name string) (int, error) {
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err := unix.Openat(s.dir, name, flags, 0)
+	if err == unix.ENOENT {
+		if err = unix.Mkdirat(s.dir, name, 0o1777); err == nil || err == unix.EEXIST {
+			fd, err = unix.Openat(s.dir, name, flags, 0)
+		}
 	}
-	fd, err := unix.Openat(s.dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return none, err
 	}
@@ -132,8 +132,8 @@ func (s *Spool) bindRoot(path, name string) (int, error) {
 	if err == nil {
 		err = unix.Fstat(fd, &own)
 	}
-	if err == nil && (unix.Lstat(path, &shown) != nil || shown.Dev != own.Dev || shown.Ino != own.Ino) {
-		err = unix.Mount(filepath.Join(s.o.Private, place, name), path, "", unix.MS_BIND, "")
+	if err == nil && (unix.Lstat(at, &shown) != nil || shown.Dev != own.Dev || shown.Ino != own.Ino) {
+		err = unix.Mount(s.o.Private+"/"+place+"/"+name, at, "", unix.MS_BIND, "")
 	}
 	if err != nil {
 		unix.Close(fd)

@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"os"
 	"strconv"
 	"strings"
 
@@ -35,12 +34,12 @@ func dead(state byte) bool { return state == 0 || state == 'Z' || state == 'X' }
 
 // stat returns a process's state, or 0 where there is none, and when it started.
 func stat(pid int) (state byte, start uint64) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	text, err := readFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return 0, 0
 	}
 	// The second field is the program's name in parentheses, whatever that holds.
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	fields := strings.Fields(string(text[strings.LastIndexByte(text, ')')+1:]))
 	if len(fields) < 20 {
 		return 0, 0
 	}
@@ -50,11 +49,11 @@ func stat(pid int) (state byte, start uint64) {
 
 // userOf reports whether a process runs as a user, really or effectively.
 func userOf(pid int, uid uint32) bool {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	text, err := readFile("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {
 		return false
 	}
-	_, rest, _ := strings.Cut(string(text), "\nUid:")
+	_, rest, _ := strings.Cut(text, "\nUid:")
 	line, _, _ := strings.Cut(rest, "\n")
 	ids := strings.Fields(line)
 	user := strconv.Itoa(int(uid))
@@ -131,8 +130,8 @@ func locked(fd int) bool {
 // lockHolder returns the process that took the lock on q, as this process's /proc
 // numbers it, whatever its own namespace does.
 func (s *Spool) lockHolder(q *queue) follower {
-	locks, _ := os.ReadFile("/proc/locks")
-	if pid := flockHolder(string(locks), s.dev, q.ino); pid > 0 {
+	locks, _ := readFile("/proc/locks")
+	if pid := flockHolder(locks, s.dev, q.ino); pid > 0 {
 		if p, ok := findProcess(pid); ok {
 			return follower{p, none}
 		}

@@ -24,7 +24,7 @@ const (
 // Options says what Open is to open. The zero value of a number stands for its default.
 type Options struct {
 	// Private is the directory, ours alone, below which the spool keeps what no
-	// client is to see. It must exist.
+	// client is to see.
 	Private string
 
 	// Events is where clients find their queues, and Libudev where those of
@@ -176,6 +176,26 @@ func (s *Spool) settleIn() error {
 	}
 	s.tender.start(s)
 	return nil
+}
+
+// Empty reports whether the roots are there and nobody has a queue in them, so that
+// who has one event to publish needs no spool.
+func Empty(o Options) bool {
+	for _, path := range []string{o.Events, o.Libudev} {
+		if path == "" {
+			continue
+		}
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return false
+		}
+		names := list(fd)
+		unix.Close(fd)
+		if len(names) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // openOwn opens the directories that are ours, the lock and the counter.
