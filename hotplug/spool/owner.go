@@ -139,28 +139,31 @@ func (s *Spool) lockHolder(q *queue) follower {
 	return follower{fd: none}
 }
 
+// slotsBelow is the number below which what follows a number in a name counts as
+// SLOT: the kernel gives such numbers to its own threads and to what starts first.
+const slotsBelow = 300
+
 // namedBy returns the process whose number is in the name NAME-PID or
 // NAME-PID-SLOT, if there is one of this user.
 func namedBy(name string, uid uint32) process {
-	rest, last, found := cutLast(name)
-	if !found {
-		return process{}
-	}
-	if _, before, found := cutLast(rest); found {
-		if p, ok := theirs(before, uid); ok {
+	rest, last := cutLast(name)
+	_, before := cutLast(rest)
+	_, err := strconv.Atoi(before)
+	if slot, _ := strconv.Atoi(last); err != nil || slot >= slotsBelow {
+		if p, ok := theirs(last, uid); ok {
 			return p
 		}
 	}
-	p, _ := theirs(last, uid)
+	p, _ := theirs(before, uid)
 	return p
 }
 
-func cutLast(name string) (before, after string, found bool) {
+func cutLast(name string) (before, after string) {
 	dash := strings.LastIndexByte(name, '-')
 	if dash < 0 {
-		return name, "", false
+		return name, ""
 	}
-	return name[:dash], name[dash+1:], true
+	return name[:dash], name[dash+1:]
 }
 
 func theirs(number string, uid uint32) (process, bool) {

@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,7 +27,7 @@ func Survey(root string) ([]Queue, error) {
 	defer unix.Close(fd)
 	names := list(fd)
 	slices.Sort(names)
-	locks, _ := os.ReadFile("/proc/locks")
+	locks, _ := readFile("/proc/locks")
 	var queues []Queue
 	for _, name := range names {
 		var st unix.Stat_t
@@ -37,7 +36,7 @@ func Survey(root string) ([]Queue, error) {
 			continue
 		}
 		q := Queue{Name: name, UID: int(st.Uid), Unread: -1}
-		if q.PID = flockHolder(string(locks), uint64(st.Dev), st.Ino); q.PID == 0 {
+		if q.PID = flockHolder(locks, uint64(st.Dev), st.Ino); q.PID == 0 {
 			q.PID = namedBy(name, st.Uid).pid
 		}
 		q.lookInto(fd)

@@ -1,7 +1,6 @@
 package applet
 
 import (
-	"os"
 	"strconv"
 	"strings"
 
@@ -80,9 +79,6 @@ func (s Streams) put(args []string) error {
 func (s Streams) publish(dev, source string, p spool.Packet) error {
 	o := spool.Options{Private: dev + "/.devspool", Events: dev + "/events", Source: source,
 		Log: func(text string) { s.Err.Write([]byte("devspool event put: " + text + "\n")) }}
-	if err := unix.Mkdir(o.Private, 0o700); err != nil && err != unix.EEXIST {
-		return &os.PathError{Op: "mkdir", Path: o.Private, Err: err}
-	}
 	if libudev := dev + strings.TrimPrefix(spool.DefaultLibudev, "/dev"); unix.Access(libudev, unix.F_OK) == nil {
 		o.Libudev = libudev
 	}
