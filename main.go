@@ -19,6 +19,7 @@ import (
 
 	"devspool/conf"
 	"devspool/hotplug"
+	"devspool/hotplug/spool"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
@@ -74,6 +75,11 @@ options:
                   4 for libudev-zero; -d only
   -o FD           write each event to FD then, NUL-separated; -f only
   --udevcontrol   let the udevcontrol of old steer the loop, at its socket
+  --events DIR    where clients make queues for events (/dev/events), or none,
+                  which is the default with another --dev
+  --libudev[=DIR] let libudev-compat's clients have them too, in DIR
+                  (/dev/metadata/udev/events)
+  --libudev-zero  wake libudev-zero up to 0.5.2 by each event
   --quiet SECONDS for settle and coldplug: no event may have come for so long (0.2)
   --dev DIR       use DIR for /dev
   --sys DIR       use DIR for /sys
@@ -106,6 +112,10 @@ type options struct {
 	conf     string
 	named    bool // the config was asked for by name
 	firmware string
+	events   string   // where queues are made, or noEvents
+	compat   bool     // libudev-compat's clients have some too
+	libudev  string   // where they make them
+	zero     bool     // libudev-zero of old is to be served
 	device   string   // for the plan
 	words    []string // what the loop is asked for
 	quiet    string
@@ -243,13 +253,25 @@ func parse(args, environ []string) (options, error) {
 func (o *options) absolute() {
 	var cwd [unix.PathMax]byte
 	n, err := unix.Getcwd(cwd[:])
-	for _, place := range []*string{&o.dev, &o.sys, &o.conf, &o.firmware} {
+	for _, place := range []*string{&o.dev, &o.sys, &o.conf, &o.firmware, &o.events, &o.libudev} {
+		if *place == "" || place == &o.events && *place == noEvents {
+			continue
+		}
 		if !path.IsAbs(*place) && err == nil {
 			*place = string(cwd[:n-1]) + "/" + *place
 		}
 		*place = path.Clean(*place)
 	}
+	if o.events == "" && o.dev == "/dev" {
+		o.events = spool.DefaultEvents
+	}
+	if o.compat && o.libudev == "" {
+		o.libudev = o.dev + strings.TrimPrefix(spool.DefaultLibudev, "/dev")
+	}
 }
+
+// noEvents in the place of a directory says that there is to be none.
+const noEvents = "none"
 
 // short reads a cluster of one-letter options. Rest is args without what they took.
 func (o *options) short(letters string, args []string) (rest []string, err error) {
@@ -382,7 +404,8 @@ func (o *options) choose(m mode) error {
 // long reads one option of more than a letter, given without its dashes.
 func (o *options) long(arg string, args []string) (rest []string, err error) {
 	name, value, given := strings.Cut(arg, "=")
-	values := map[string]*string{"dev": &o.dev, "sys": &o.sys, "conf": &o.conf, "firmware": &o.firmware, "quiet": &o.quiet}
+	values := map[string]*string{"dev": &o.dev, "sys": &o.sys, "conf": &o.conf, "firmware": &o.firmware, "quiet": &o.quiet,
+		"events": &o.events}
 	if target := values[name]; target != nil {
 		if !given && len(args) > 0 {
 			value, args = args[0], args[1:]
@@ -395,6 +418,10 @@ func (o *options) long(arg string, args []string) (rest []string, err error) {
 		}
 		*target = value
 		o.named = o.named || name == "conf"
+		return args, nil
+	}
+	if name == "libudev" && (value != "" || !given) {
+		o.compat, o.libudev = true, value
 		return args, nil
 	}
 	switch arg {
@@ -417,6 +444,8 @@ func (o *options) long(arg string, args []string) (rest []string, err error) {
 		o.table = true
 	case "udevcontrol":
 		o.udevControl = true
+	case "libudev-zero":
+		o.zero = true
 	case "detached":
 		o.detached = true
 	default:
@@ -552,6 +581,9 @@ func work(o options, environ []string) int {
 	if o.table {
 		road.Listeners = append(road.Listeners, hotplug.Listener{Done: hotplug.NewTable(1).Row})
 	}
+	if publisher := publish(road, o); publisher != nil {
+		defer publisher.Close()
+	}
 	switch o.mode {
 	case modeScan:
 		return scan(road, o)
@@ -559,6 +591,24 @@ func work(o options, environ []string) int {
 		return loop(road, o)
 	}
 	return result(hotplug.Helper(road, event))
+}
+
+// publish has events go to whoever has a queue, as the command line says. What
+// does more than one event keeps the spool open.
+func publish(road *hotplug.Road, o options) *hotplug.Publisher {
+	if o.events == noEvents {
+		o.events = ""
+	}
+	if o.dryRun || o.events == "" && o.libudev == "" {
+		return nil
+	}
+	p := hotplug.NewPublisher(spool.Options{
+		Private: o.dev + "/" + nodes.Private, Events: o.events, Libudev: o.libudev,
+		// Another directory than /dev is for a look; nothing is to be unmounted after it.
+		Mount: o.dev == "/dev", Resident: o.mode != modeHelper, Zero: o.zero,
+	}, road.Log)
+	road.Listeners = append(road.Listeners, p.Listener())
+	return p
 }
 
 // source returns the event of a helper, and the log that suits the mode: a

@@ -127,6 +127,11 @@ func (l *Loop) renew() {
 	if err := l.claim(); err != nil {
 		l.road.Log.Print(Warning, err.Error())
 	}
+	for _, listener := range l.road.Listeners {
+		if listener.Renewed != nil {
+			listener.Renewed()
+		}
+	}
 	Coldplug(l.road)
 }
 

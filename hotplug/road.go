@@ -71,6 +71,9 @@ type Listener struct {
 
 	// Gap, where set, is told that events were lost, and how.
 	Gap func(why string)
+
+	// Renewed, where set, is told that another file system was mounted over /dev.
+	Renewed func()
 }
 
 // NewRoad returns a Road on which jobs commands may run side by side.

@@ -1,0 +1,143 @@
+package hotplug
+
+import (
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/spool"
+	"devspool/hotplug/uevent"
+	"devspool/nodes"
+)
+
+// Publisher puts each event at its end into the spool.
+type Publisher struct {
+	log     *Log
+	options spool.Options
+
+	mu    sync.Mutex
+	spool *spool.Spool // nil where there is none, or none is needed yet
+	said  map[string]bool
+}
+
+// NewPublisher returns a Publisher for a spool with these options. Where no spool
+// can be had, the log says so, and events are handled all the same.
+func NewPublisher(o spool.Options, log *Log) *Publisher {
+	p := &Publisher{log: log, options: o, said: map[string]bool{}}
+	p.options.Log = func(text string) { log.Print(Notice, text) }
+	if o.Resident {
+		p.open()
+	}
+	return p
+}
+
+// Close lets go of the spool.
+func (p *Publisher) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.close()
+}
+
+func (p *Publisher) close() {
+	if p.spool != nil {
+		p.spool.Close()
+		p.spool = nil
+	}
+}
+
+func (p *Publisher) open() {
+	s, err := spool.Open(p.options)
+	if err != nil {
+		p.complain("no spool: " + err.Error())
+		return
+	}
+	p.spool = s
+}
+
+// complain logs something once: what is wrong with the spool is so for each event.
+func (p *Publisher) complain(text string) {
+	if !p.said[text] {
+		p.said[text] = true
+		p.log.Print(Warning, text)
+	}
+}
+
+// Listener returns what publishes each event that did not come too late, and gaps.
+func (p *Publisher) Listener() Listener {
+	return Listener{Done: p.done, Gap: p.gap, Renewed: p.renew}
+}
+
+func (p *Publisher) done(e *uevent.Event, plan *nodes.Plan) {
+	if plan == nil {
+		return
+	}
+	p.with(func(s *spool.Spool) error { return s.Publish(e, variables(e, plan)) })
+}
+
+func (p *Publisher) gap(why string) {
+	p.with(func(s *spool.Spool) error { s.Gap(0, why); return nil })
+}
+
+// with has the spool do something, where there is anybody to do it for.
+func (p *Publisher) with(do func(*spool.Spool) error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.spool == nil {
+		if p.options.Resident || spool.Empty(p.options) {
+			return
+		}
+		if p.open(); p.spool == nil {
+			return
+		}
+	}
+	if err := do(p.spool); err != nil {
+		p.complain("an event is not published: " + err.Error())
+	}
+}
+
+// renew opens the spool of another /dev.
+func (p *Publisher) renew() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.close()
+	if p.options.Resident {
+		p.open()
+	}
+}
+
+// variables returns what clients are told of an event besides its own: names as
+// absolute paths, as udev says them.
+func variables(e *uevent.Event, p *nodes.Plan) []string {
+	const dev = "/dev/"
+	var more []string
+	switch {
+	case len(p.Nodes) > 0:
+		more = append(more, "DEVNAME="+dev+p.Nodes[0].Path)
+	case e.Devname != "":
+		more = append(more, "DEVNAME="+dev+e.Devname)
+	}
+	var links []string
+	for _, link := range p.Links {
+		if !strings.Contains(link.Path, " ") { // which ends a name in DEVLINKS
+			links = append(links, dev+link.Path)
+		}
+	}
+	if len(links) > 0 {
+		more = append(more, "DEVLINKS="+strings.Join(links, " "))
+	}
+	if e.Action == uevent.Add {
+		more = append(more, "USEC_INITIALIZED="+strconv.FormatInt(sinceBoot(), 10))
+	}
+	return more
+}
+
+// sinceBoot returns the time since the boot in microseconds.
+func sinceBoot() int64 {
+	var t unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) != nil {
+		return 0
+	}
+	return t.Nano() / 1000
+}

@@ -1,0 +1,138 @@
+// Package applet holds the tools by which a person or a script meets the spool:
+// devspool watch and devspool event. They use the spool as any client does.
+//
+// It never publishes but for event put, and knows nothing of /sys.
+package applet
+
+import (
+	"errors"
+	"io"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/uevent"
+)
+
+// The exit codes, which are those of devspool.
+const (
+	exitDone   = 0
+	exitFailed = 1 // also where there is no event to be had
+	exitUsage  = 100
+)
+
+// Streams are what a tool reads and writes.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+func (s Streams) print(text []byte) error {
+	_, err := s.Out.Write(text)
+	return err
+}
+
+// read returns all of stdin, which is to be no more than a uevent.
+func (s Streams) read() ([]byte, error) {
+	text := make([]byte, 0, uevent.MaxMessage)
+	for len(text) < cap(text) {
+		n, err := s.In.Read(text[len(text):cap(text)])
+		text = text[:len(text)+n]
+		if err == io.EOF {
+			return text, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, unix.EMSGSIZE
+}
+
+// misuse says what is wrong with a command line.
+type misuse string
+
+func (m misuse) Error() string { return string(m) }
+
+func noSpool(root string) error {
+	return errors.New("no spool at " + root + "; does devspool run there?")
+}
+
+// end writes what is to be said of how a tool ended, and returns the exit code.
+func (s Streams) end(usage, tool string, err error) int {
+	if err == nil {
+		return exitDone
+	}
+	if err == errHelp {
+		return s.end(usage, tool, s.print([]byte(usage)))
+	}
+	if wrong, is := err.(misuse); is {
+		s.Err.Write([]byte(usage + "\n" + string(wrong) + "\n"))
+		return exitUsage
+	}
+	s.Err.Write([]byte("devspool " + tool + ": error: " + err.Error() + "\n"))
+	return exitFailed
+}
+
+// forever is a spool.Context that does not end.
+type forever struct{}
+
+func (forever) Done() <-chan struct{} { return nil }
+func (forever) Err() error            { return nil }
+
+// errHelp is returned where the command line asks for help.
+var errHelp = errors.New("help")
+
+// parse reads a command line. Of options, the key is what stands on the command
+// line; one that takes a value is given it, with "" for the others. What is no
+// option comes back as rest.
+func parse(args []string, options map[string]option) (rest []string, err error) {
+	for len(args) > 0 {
+		arg := args[0]
+		args = args[1:]
+		if arg == "--" {
+			return append(rest, args...), nil
+		}
+		if len(arg) < 2 || arg[0] != '-' {
+			rest = append(rest, arg)
+			continue
+		}
+		if arg == "-h" || arg == "--help" {
+			return nil, errHelp
+		}
+		name, value, given := strings.Cut(arg, "=")
+		o, known := options[name]
+		switch {
+		case !known:
+			return nil, misuse("unknown option " + name)
+		case o.value == nil && given:
+			return nil, misuse(name + " takes no value")
+		case o.value == nil:
+			*o.is = true
+			continue
+		case !given && len(args) == 0:
+			return nil, misuse(name + " needs a value")
+		case !given:
+			value, args = args[0], args[1:]
+		}
+		if value == "" {
+			return nil, misuse(name + " needs a value")
+		}
+		*o.value = value
+	}
+	return rest, nil
+}
+
+// option is one of a command line: a value, or whether it is there.
+type option struct {
+	value *string
+	is    *bool
+}
+
+// left and right bring text to a width.
+func left(text string, width int) string {
+	return text + strings.Repeat(" ", max(0, width-len(text)))
+}
+
+func right(text string, width int) string {
+	return strings.Repeat(" ", max(0, width-len(text))) + text
+}

@@ -1,0 +1,44 @@
+package applet
+
+import (
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"devspool/hotplug/spool"
+)
+
+// appendJSON appends a line with an object that holds the variables of an event, all
+// of them strings. A byte that is not UTF-8 becomes U+FFFD, since JSON has no other.
+func appendJSON(b []byte, p spool.Packet) []byte {
+	b = append(b, '{')
+	for i, kv := range p.Env {
+		key, value, _ := strings.Cut(kv, "=")
+		if slices.ContainsFunc(p.Env[i+1:], func(kv string) bool { return strings.HasPrefix(kv, key+"=") }) {
+			continue // said again
+		}
+		if b[len(b)-1] != '{' {
+			b = append(b, ',')
+		}
+		b = append(appendQuoted(b, key), ':')
+		b = appendQuoted(b, value)
+	}
+	return append(b, "}\n"...)
+}
+
+// appendQuoted appends a string of JSON.
+func appendQuoted(b []byte, text string) []byte {
+	const hex = "0123456789abcdef"
+	b = append(b, '"')
+	for _, c := range text {
+		switch {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', byte(c))
+		case c < ' ' || c == 0x7f:
+			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		default:
+			b = utf8.AppendRune(b, c) // U+FFFD for what is no rune
+		}
+	}
+	return append(b, '"')
+}

@@ -1,0 +1,203 @@
+package applet
+
+import (
+	"cmp"
+	"errors"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/spool"
+	"devspool/hotplug/uevent"
+)
+
+const watchUsage = `usage: devspool watch [OPTIONS] [CONDITION...]
+prints each event when it is done, a line each: seconds since the boot, action,
+device, subsystem
+
+  --subsystem S[/T]  only events of subsystem S, and devtype T
+  --property         print all variables of each event
+  --json             print each event as a line of JSON
+  --replay           begin with an add of each device that is there
+  --events DIR       the spool's directory (/dev/events)
+
+CONDITION is subsystem=S[/T], devpath=PREFIX, tag=NAME or KEY=VALUE. Those of the
+same key are alternatives; of different keys, all have to hold.
+`
+
+// Replay returns an add event of each device that is there.
+type Replay func() ([]*uevent.Event, error)
+
+// watch is what its command line asks for.
+type watch struct {
+	Streams
+	property, json, replay bool
+	events                 string
+	filter                 []string
+	clock                  func() string
+}
+
+// Watch prints events until a signal ends it, and returns the exit code.
+func Watch(args []string, s Streams, replay Replay) int {
+	w := watch{Streams: s, clock: uptime}
+	err := w.parse(args)
+	if err == nil {
+		err = w.run(interrupted(), replay)
+	}
+	if err == errInterrupted {
+		return exitDone
+	}
+	return s.end(watchUsage, "watch", err)
+}
+
+func (w *watch) parse(args []string) error {
+	var subsystem string
+	rest, err := parse(args, map[string]option{
+		"--subsystem": {value: &subsystem}, "--events": {value: &w.events},
+		"--property": {is: &w.property}, "--json": {is: &w.json}, "--replay": {is: &w.replay},
+	})
+	if err != nil {
+		return err
+	}
+	if w.property && w.json {
+		return misuse("--json and --property exclude each other")
+	}
+	if subsystem != "" {
+		w.filter = []string{"subsystem=" + subsystem}
+	}
+	w.filter = append(w.filter, rest...)
+	for _, condition := range w.filter {
+		if _, err := spool.ParseFilter(condition); err != nil {
+			return misuse(condition + ": " + err.Error())
+		}
+	}
+	return nil
+}
+
+// run subscribes before it replays, so that no event is missed between the two.
+func (w *watch) run(ctx spool.Context, replay Replay) error {
+	r, err := spool.Subscribe(ctx, spool.Subscription{Root: w.events, Name: "watch", Filter: w.filter})
+	if errors.Is(err, unix.ENOENT) {
+		return noSpool(cmp.Or(w.events, spool.DefaultEvents))
+	}
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if w.replay {
+		if err := w.replayed(replay); err != nil {
+			return err
+		}
+	}
+	for {
+		p, err := r.Next()
+		if err == nil {
+			err = w.show(p)
+		}
+		if err != nil && err != spool.ErrMalformed {
+			return err
+		}
+	}
+}
+
+func (w *watch) replayed(replay Replay) error {
+	filter, err := spool.ParseFilter(strings.Join(w.filter, "\n"))
+	if err != nil {
+		return err
+	}
+	events, err := replay()
+	if err != nil {
+		return err
+	}
+	for _, e := range events {
+		p := spool.Packet{Action: e.Action, Devpath: e.Devpath, Env: e.Env}
+		if e.Devname != "" {
+			p.Env = append(p.Env, "DEVNAME=/dev/"+e.Devname) // as it is in live events
+		}
+		if !filter.Match(p) {
+			continue
+		}
+		if err := w.show(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// show writes one event in one go.
+func (w *watch) show(p spool.Packet) error {
+	var text []byte
+	switch {
+	case w.json:
+		text = appendJSON(nil, p)
+	case w.property:
+		text = append(w.row(p), p.Append(nil)...)
+		text = append(text, '\n')
+	default:
+		text = w.row(p)
+	}
+	return w.Streams.print(text)
+}
+
+// row returns the line that a person reads. Control bytes are escaped in it as they
+// are in the event's file.
+func (w *watch) row(p spool.Packet) []byte {
+	get := func(key string) string {
+		value, _ := p.Get(key)
+		return spool.Escape(value)
+	}
+	action, what := spool.Escape(p.Action), spool.Escape(p.Devpath)
+	if subsystem := get("SUBSYSTEM"); subsystem != "" {
+		what += " (" + subsystem + ")"
+	}
+	if get(spool.GapKey) != "" {
+		action, what = "gap", "events were lost"
+		if lost := get("LOST"); lost != "" {
+			what += ": " + lost
+		}
+		if reason := get("REASON"); reason != "" {
+			what += " (" + reason + ")"
+		}
+	}
+	return []byte(right(w.clock(), 14) + "  " + left(action, 8) + " " + what + "\n")
+}
+
+// uptime returns the seconds since the boot, to the microsecond.
+func uptime() string {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
+		return "-"
+	}
+	micros := strconv.FormatInt(1_000_000+t.Nano()/1000%1_000_000, 10)
+	return strconv.FormatInt(t.Nano()/1_000_000_000, 10) + "." + micros[1:]
+}
+
+// errInterrupted is returned when a signal has ended the watch.
+var errInterrupted = errors.New("interrupted")
+
+// signalled is a spool.Context that a signal ends.
+type signalled chan struct{}
+
+func interrupted() signalled {
+	ended, signals := make(signalled), make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	go func() {
+		<-signals
+		close(ended)
+	}()
+	return ended
+}
+
+func (s signalled) Done() <-chan struct{} { return s }
+
+func (s signalled) Err() error {
+	select {
+	case <-s:
+		return errInterrupted
+	default:
+		return nil
+	}
+}

@@ -1,0 +1,136 @@
+package spool
+
+import (
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// counter is the file from which all publishers take their numbers. It is mapped,
+// so that a number costs no system call, and what was stored outlives a publisher
+// that is killed. It is changed under the spool's lock only.
+type counter struct {
+	page  []byte
+	words *[3]uint64
+}
+
+// The words of the file.
+const (
+	wordLast   = iota // the number that was given last
+	wordBusy          // not 0: somebody puts events into queues
+	wordWriter        // who held the lock last
+)
+
+// openCounter opens the counter in the spool's directory, and makes it where it is
+// missing. The lock must be held.
+func openCounter(dir int) (*counter, error) {
+	fd, err := ownFile(dir, "counter", unix.O_RDWR)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	// The page must be there: a full file system would kill us at the first store.
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	words := [3]uint64{}
+	if size := int(unsafe.Sizeof(words)); st.Size != int64(size) {
+		if _, err := unix.Pwrite(fd, make([]byte, size), 0); err != nil {
+			return nil, err
+		}
+	}
+	page, err := unix.Mmap(fd, 0, int(unsafe.Sizeof(words)), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	return &counter{page: page, words: (*[3]uint64)(unsafe.Pointer(&page[0]))}, nil
+}
+
+func (c *counter) close() {
+	if c != nil {
+		unix.Munmap(c.page)
+	}
+}
+
+func (c *counter) load(word int) uint64         { return atomic.LoadUint64(&c.words[word]) }
+func (c *counter) store(word int, value uint64) { atomic.StoreUint64(&c.words[word], value) }
+
+func (c *counter) last() uint64            { return c.load(wordLast) }
+func (c *counter) setLast(n uint64)        { c.store(wordLast, n) }
+func (c *counter) busy() bool              { return c.load(wordBusy) != 0 }
+func (c *counter) writer() uint64          { return c.load(wordWriter) }
+func (c *counter) setWriter(writer uint64) { c.store(wordWriter, writer) }
+
+func (c *counter) setBusy(busy bool) {
+	value := uint64(0)
+	if busy {
+		value = 1
+	}
+	c.store(wordBusy, value)
+}
+
+// maxRestored is the highest number that a name is believed to have: a client may
+// name the files in its queue as it likes.
+const maxRestored = 1 << 62
+
+// restoreCounter begins to count where the names that are there end.
+func (s *Spool) restoreCounter() {
+	highest := uint64(0)
+	look := func(dir int) {
+		for _, name := range list(dir) {
+			if n, ok := number(name); ok && n < maxRestored {
+				highest = max(highest, n)
+			}
+		}
+	}
+	look(s.held)
+	for _, r := range s.roots {
+		for _, name := range list(r.fd) {
+			if fd, err := s.openDirectory(r.fd, name); err == nil {
+				look(fd)
+				unix.Close(fd)
+			}
+		}
+	}
+	s.counter.setLast(highest)
+}
+
+// digits is the length of an event file's name.
+const digits = 20
+
+// fileName returns the name of event n.
+func fileName(n uint64) string {
+	var b [digits]byte
+	for i := digits - 1; i >= 0; i-- {
+		b[i] = byte('0' + n%10)
+		n /= 10
+	}
+	return string(b[:])
+}
+
+// number returns which event has this name, if one has.
+func number(name string) (n uint64, ok bool) {
+	if len(name) != digits {
+		return 0, false
+	}
+	for i := range digits {
+		c := uint64(name[i] - '0')
+		if c > 9 || n > (1<<64-1-c)/10 {
+			return 0, false
+		}
+		n = n*10 + c
+	}
+	return n, true
+}
+
+// self returns a number by which other publishers know this one.
+func self() uint64 {
+	var n uint64
+	b := (*[unsafe.Sizeof(n)]byte)(unsafe.Pointer(&n))
+	if _, err := unix.Getrandom(b[:], unix.GRND_NONBLOCK); err != nil {
+		n = uint64(now())<<16 ^ uint64(unix.Getpid()) // early in a boot
+	}
+	return n | 1
+}

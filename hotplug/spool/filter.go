@@ -1,0 +1,86 @@
+package spool
+
+import (
+	"errors"
+	"strings"
+)
+
+// ErrFilter is returned for a condition that is none.
+var ErrFilter = errors.New("not a condition: it is to be subsystem=NAME[/DEVTYPE], devpath=PREFIX, tag=NAME or KEY=VALUE")
+
+// Filter says which events go into a queue: it holds, of each key, what may be its
+// value. The zero Filter lets everything through.
+type Filter []condition
+
+// condition is what is asked of one key.
+type condition struct {
+	key    string
+	values []string
+}
+
+// ParseFilter reads conditions, one a line, as they are in .filter: see the
+// package's own words.
+func ParseFilter(text string) (Filter, error) {
+	var f Filter
+	for line := range strings.SplitSeq(text, "\n") {
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		key, value, found := strings.Cut(line, "=")
+		if !found || key == "" {
+			return nil, ErrFilter
+		}
+		f = f.with(key, value)
+	}
+	return f, nil
+}
+
+func (f Filter) with(key, value string) Filter {
+	for i := range f {
+		if f[i].key == key {
+			f[i].values = append(f[i].values, value)
+			return f
+		}
+	}
+	return append(f, condition{key, []string{value}})
+}
+
+// Match reports whether p passes.
+func (f Filter) Match(p Packet) bool {
+	for _, c := range f {
+		if !c.match(p) {
+			return false
+		}
+	}
+	return true
+}
+
+func (c condition) match(p Packet) bool {
+	for _, value := range c.values {
+		if holds(p, c.key, value) {
+			return true
+		}
+	}
+	return false
+}
+
+func holds(p Packet, key, value string) bool {
+	switch key {
+	case "subsystem":
+		name, devtype, typed := strings.Cut(value, "/")
+		return says(p, "SUBSYSTEM", name) && (!typed || says(p, "DEVTYPE", devtype))
+	case "devpath":
+		prefix := strings.TrimSuffix(value, "/")
+		rest, ok := strings.CutPrefix(p.Devpath, prefix)
+		return ok && (rest == "" || rest[0] == '/')
+	case "tag":
+		tags, _ := p.Get("TAGS")
+		return strings.Contains(tags, ":"+value+":")
+	}
+	return says(p, key, value)
+}
+
+func says(p Packet, key, value string) bool {
+	said, ok := p.Get(key)
+	return ok && said == value
+}

@@ -1,0 +1,216 @@
+package spool
+
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// As long as any queue is behind, every event is held back, by one link: those
+// that such a queue does not want too, so that a number which is missing among
+// them was lost.
+
+// lag makes q one that is behind: the event n is the next that it is to get.
+func (s *Spool) lag(q *queue, n uint64) {
+	if q.cursor != 0 {
+		return
+	}
+	q.cursor = n
+	s.behind++
+	s.writeState(q)
+	s.watchQueue(q)
+}
+
+// hold keeps the event n back for the queues that are behind. Past the cap the
+// oldest goes; whose turn that was is told of it when it is fed.
+func (s *Spool) hold(f *file, n uint64) {
+	if err := s.link(f, s.held, f.name); err != nil {
+		s.log("an event cannot be held back: " + err.Error())
+		return
+	}
+	f.held = true
+	s.waiting = append(s.waiting, n)
+	for len(s.waiting) > s.heldCap {
+		s.unhold()
+	}
+}
+
+// unhold drops the oldest event that is held back.
+func (s *Spool) unhold() {
+	unix.Unlinkat(s.held, fileName(s.waiting[0]), 0)
+	s.waiting = s.waiting[1:]
+}
+
+// release drops what no queue waits for any more.
+func (s *Spool) release() {
+	if len(s.waiting) == 0 {
+		return
+	}
+	first := s.counter.last() + 1
+	for _, q := range s.live {
+		if q.live && q.cursor != 0 {
+			first = min(first, q.cursor)
+		}
+	}
+	for len(s.waiting) > 0 && s.waiting[0] < first {
+		s.unhold()
+	}
+}
+
+// readWaiting finds out what is held back.
+func (s *Spool) readWaiting() {
+	s.waiting = nil
+	for _, name := range list(s.held) {
+		if n, ok := number(name); ok {
+			s.waiting = append(s.waiting, n)
+		}
+	}
+	slices.Sort(s.waiting)
+}
+
+// feed gives q what was held back for it, as far as it has room.
+func (s *Spool) feed(q *queue) {
+	for q.live && q.cursor != 0 {
+		if q.cursor > s.counter.last() {
+			s.catchUp(q)
+			return
+		}
+		if !s.fits(q, 0) || !s.feedOne(q) {
+			return
+		}
+	}
+}
+
+// catchUp ends that q is behind.
+func (s *Spool) catchUp(q *queue) {
+	q.cursor = 0
+	s.behind--
+	s.writeState(q)
+	s.unwatchQueue(q)
+}
+
+// feedOne gives q the event at its cursor, or if that is lost tells it so, and
+// reports whether there may be more. The cursor moves first: after a crash an event
+// may be missing, of which recover tells, but none comes twice.
+func (s *Spool) feedOne(q *queue) (more bool) {
+	i, found := slices.BinarySearch(s.waiting, q.cursor)
+	if !found {
+		return s.feedGap(q, i)
+	}
+	n := q.cursor
+	name := fileName(n)
+	text, wanted, err := s.read(q, name)
+	if err == unix.ENOENT {
+		s.waiting = slices.Delete(s.waiting, i, i+1)
+		return true
+	}
+	if err != nil {
+		s.again = true
+		return false
+	}
+	s.advance(q, n+1)
+	if !wanted {
+		return true
+	}
+	if err = s.linkHeld(q, name, text); err != nil && err != unix.EEXIST {
+		if q.isGone() {
+			s.forget(q)
+			return false
+		}
+		s.advance(q, n)
+		s.again = true // the file system is full, perhaps
+		return false
+	}
+	q.took(len(text))
+	if s.o.Zero {
+		wake(q.fd, name)
+	}
+	if q.links {
+		s.mark(q, n)
+	}
+	return true
+}
+
+// advance sets the cursor of q.
+func (s *Spool) advance(q *queue, n uint64) {
+	q.cursor = n
+	s.writeState(q)
+}
+
+// read returns the text of an event that is held back, where it is needed, and
+// whether q wants it.
+func (s *Spool) read(q *queue, name string) (text []byte, wanted bool, err error) {
+	if q.filter == nil && !q.root.libudev {
+		return nil, true, nil
+	}
+	fd, err := unix.Openat(s.held, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, false, err
+	}
+	defer unix.Close(fd)
+	all, err := readAll(fd, maxText)
+	if err != nil {
+		return nil, false, err
+	}
+	if q.filter == nil {
+		return []byte(all), true, nil
+	}
+	p, err := Parse([]byte(all))
+	if err != nil {
+		return nil, true, nil
+	}
+	_, told := p.Get(GapKey)
+	return []byte(all), told || q.filter.Match(p), nil
+}
+
+// linkHeld links an event that is held back into q. For libudev-compat one that is
+// too long is written anew.
+func (s *Spool) linkHeld(q *queue, name string, text []byte) error {
+	if q.root.libudev {
+		fitted, cut, err := Fit(text)
+		if err != nil {
+			s.log("libudev-compat is not told of an event: " + err.Error())
+			return nil
+		}
+		if len(cut) > 0 {
+			return s.putInto(q, name, fitted)
+		}
+	}
+	return unix.Linkat(s.held, name, q.fd, name, 0)
+}
+
+// putInto makes an event of one queue's own.
+func (s *Spool) putInto(q *queue, name string, text []byte) error {
+	f, err := s.newFile(text, name)
+	if err != nil {
+		return err
+	}
+	defer s.done(f)
+	return s.link(f, q.fd, name)
+}
+
+// feedGap tells q of the events that are lost from its cursor on: up to the one
+// that is at place i among those held back. It takes the name of the last of them.
+func (s *Spool) feedGap(q *queue, i int) (more bool) {
+	next := s.counter.last() + 1
+	if i < len(s.waiting) {
+		next = s.waiting[i]
+	}
+	from := q.cursor
+	p := gap(next-from, "the queue was full for too long")
+	text := s.header(p.Append(nil))
+	s.advance(q, next)
+	if err := s.putInto(q, fileName(next-1), text); err != nil && err != unix.EEXIST {
+		s.advance(q, from)
+		s.again = true
+		return false
+	}
+	q.took(len(text))
+	if s.o.Zero {
+		wake(q.fd, fileName(next-1))
+	}
+	if q.links {
+		s.mark(q, next-1)
+	}
+	return true
+}

@@ -1,0 +1,309 @@
+package spool
+
+import (
+	"strconv"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// rootMask is what tells that queues came or went.
+const rootMask = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE | unix.IN_ONLYDIR
+
+// watchRoots has the kernel tell what changes in the roots from now on.
+func (s *Spool) watchRoots() (err error) {
+	if s.watch, err = unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK); err != nil {
+		s.watch = none
+		return err
+	}
+	for _, r := range s.roots {
+		if r.watch, err = addWatch(s.watch, r.fd, rootMask); err != nil {
+			return err
+		}
+		if !s.o.old.fanotify {
+			r.makers = watchMakers(r.fd)
+		}
+	}
+	return nil
+}
+
+// addWatch watches the directory that fd is open on.
+func addWatch(inotify, fd int, mask uint32) (int32, error) {
+	watch, err := unix.InotifyAddWatch(inotify, "/proc/self/fd/"+strconv.Itoa(fd), mask)
+	return int32(watch), err
+}
+
+// maxEvents is how many events are read at once: as many as the kernel keeps. Who
+// makes new ones all the time is not to hold up the others.
+const maxEvents = 16384
+
+// readInotify calls seen for each event that waits in an inotify descriptor. Lost
+// is true where the kernel could not keep them all, more where some may wait still.
+func readInotify(fd int, seen func(watch int32, name string)) (lost, more bool) {
+	var buf [4096]byte
+	for count := 0; count < maxEvents; {
+		n, err := unix.Read(fd, buf[:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n < unix.SizeofInotifyEvent {
+			return lost, false
+		}
+		for rest := buf[:n]; len(rest) >= unix.SizeofInotifyEvent; {
+			e := (*unix.InotifyEvent)(unsafe.Pointer(&rest[0]))
+			end := unix.SizeofInotifyEvent + int(e.Len)
+			if end > len(rest) {
+				break
+			}
+			lost = lost || e.Mask&unix.IN_Q_OVERFLOW != 0
+			seen(e.Wd, unix.ByteSliceToString(rest[unix.SizeofInotifyEvent:end]))
+			rest = rest[end:]
+			count++
+		}
+	}
+	return lost, true
+}
+
+// change is a name in a root with which something happened.
+type change struct {
+	root *root
+	name string
+}
+
+// changes returns the names that changed since the last call, each once. Where the
+// kernel lost count, or nothing is watched, the list is marked stale instead.
+func (s *Spool) changes() []change {
+	if s.watch == none {
+		s.stale = true
+		return nil
+	}
+	var all []change
+	lost, more := readInotify(s.watch, func(watch int32, name string) {
+		for _, r := range s.roots {
+			if r.watch == watch {
+				all = append(all, change{r, name})
+			}
+		}
+	})
+	s.stale = s.stale || lost
+	s.again = s.again || more
+	return all
+}
+
+// idle reports whether there is nothing to do for an event: there is no queue, as
+// far as the kernel told. It takes one system call.
+func (s *Spool) idle() bool {
+	if s.watch == none || s.stale || len(s.queues) > 0 {
+		return false
+	}
+	s.pending = append(s.pending, s.changes()...)
+	return !s.stale && len(s.pending) == 0
+}
+
+// refresh brings the list of queues up to date. The lock is held.
+func (s *Spool) refresh() {
+	s.pending = append(s.pending, s.changes()...)
+	if s.stale {
+		s.reload()
+		return
+	}
+	if len(s.pending) == 0 {
+		return
+	}
+	// The same name may have come and gone several times; how it ended counts.
+	for _, c := range s.pending {
+		s.look(c.root, c.name)
+	}
+	s.pending = s.pending[:0]
+	s.forgetGone()
+	s.relist()
+}
+
+// reload reads the whole list anew, and what other publishers noted.
+func (s *Spool) reload() {
+	s.stale = false
+	s.pending = s.pending[:0]
+	for _, q := range s.queues {
+		q.seen, q.room, q.sizes = false, 0, nil
+		s.readState(q)
+		closeAll(&q.state) // its file may have been made anew
+	}
+	for _, r := range s.roots {
+		for _, name := range list(r.fd) {
+			s.look(r, name)
+		}
+	}
+	for _, q := range s.queues {
+		if !q.seen {
+			s.forget(q)
+		} else if q.links {
+			s.readOrder(q)
+		}
+	}
+	s.gone = s.gone[:0]
+	s.sweepStates()
+	s.readWaiting()
+	s.relist()
+}
+
+// look finds out what the name in a root is now.
+func (s *Spool) look(r *root, name string) {
+	if name == "" || name == "." || name == ".." {
+		return
+	}
+	old := r.names[name]
+	var st unix.Stat_t
+	err := unix.Fstatat(r.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if old != nil && (err != nil || st.Ino != old.ino) {
+		// It may have been renamed: then its new name is looked at too.
+		delete(r.names, name)
+		if old.name == name && old.root == r {
+			old.seen = false
+			s.gone = append(s.gone, old)
+		}
+	}
+	switch {
+	case err != nil:
+		return
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR || uint64(st.Dev) != s.dev:
+		s.refuse(r, name, &st, "not a directory of this file system")
+		return
+	}
+	q := s.queues[st.Ino]
+	if q == nil {
+		if s.full(&st) {
+			s.refuse(r, name, &st, "too many of user "+strconv.Itoa(int(st.Uid)))
+			return
+		}
+		if q, err = s.newQueue(r, name); err != nil {
+			if err != unix.ENOENT { // gone since
+				s.log("a queue is not used: " + err.Error())
+			}
+			return
+		}
+		s.queues[q.ino] = q
+		s.users[q.uid]++
+	}
+	s.enter(r, name, q)
+}
+
+// enter gives q the name under which it was found.
+func (s *Spool) enter(r *root, name string, q *queue) {
+	if q.name != name || q.root != r {
+		if q.root.names[q.name] == q {
+			delete(q.root.names, q.name)
+		}
+		q.root, q.name = r, name
+	}
+	r.names[name] = q
+	q.seen = true
+	switch ready := name[0] != '.'; {
+	case ready && !q.live:
+		s.enliven(q)
+		s.identify(q)
+	case !ready && q.live:
+		s.quiesce(q)
+	case !q.owner.known:
+		s.identify(q)
+	}
+}
+
+// forgetGone forgets the queues whose name is gone, but for those that were found
+// under another one since.
+func (s *Spool) forgetGone() {
+	for _, q := range s.gone {
+		if !q.seen {
+			s.forget(q)
+		}
+	}
+	s.gone = s.gone[:0]
+}
+
+// forget lets go of a queue that is gone from the roots.
+func (s *Spool) forget(q *queue) {
+	if s.queues[q.ino] != q {
+		return
+	}
+	if q.root.names[q.name] == q {
+		delete(q.root.names, q.name)
+	}
+	delete(s.queues, q.ino)
+	if s.users[q.uid]--; s.users[q.uid] <= 0 {
+		delete(s.users, q.uid)
+	}
+	q.live = false
+	s.unwatchQueue(q)
+	unix.Unlinkat(s.states, q.stateName(), 0)
+	q.close()
+	s.listed = false
+}
+
+// full reports whether the user who made a directory has enough of them. Root is
+// not limited: what it makes is wanted.
+func (s *Spool) full(st *unix.Stat_t) bool {
+	return st.Uid != 0 && s.users[st.Uid] >= s.o.PerUser
+}
+
+// refuse removes from a root what has no business there.
+func (s *Spool) refuse(r *root, name string, st *unix.Stat_t, why string) {
+	if r.libudev && name == "global" && st.Uid == 0 {
+		return // the place that libudev-compat gives its producer
+	}
+	s.refused++
+	s.log("refused: " + why)
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		unix.Unlinkat(r.fd, name, 0)
+	case unix.Unlinkat(r.fd, name, unix.AT_REMOVEDIR) != nil:
+		s.discard(r.fd, name)
+	}
+}
+
+// relist makes the list of those that events go to, after any change.
+func (s *Spool) relist() {
+	s.live, s.behind = s.live[:0], 0
+	for _, q := range s.queues {
+		if q.live {
+			s.live = append(s.live, q)
+			if q.cursor != 0 {
+				s.behind++
+				s.watchQueue(q)
+			} else {
+				s.unwatchQueue(q)
+			}
+		}
+	}
+	s.listed = true
+	s.setShare()
+}
+
+// setShare divides half of the file system's files among the windows, since each
+// link takes one of them, and who finds none is lost, whoever used them up.
+func (s *Spool) setShare() {
+	share := s.o.Window
+	var fs unix.Statfs_t
+	if unix.Fstatfs(s.dir, &fs) == nil {
+		if fs.Files > 0 {
+			share = min(share, max(1, int(fs.Files/2)/max(1, len(s.live))))
+		}
+		if fs.Blocks > 0 {
+			share = min(share, max(1, int(fs.Blocks/4)))
+		}
+	}
+	if share < s.share {
+		for _, q := range s.live {
+			q.room = 0
+		}
+	}
+	s.share = share
+}
+
+// sweepStates removes what is kept of queues that are no more.
+func (s *Spool) sweepStates() {
+	for _, name := range list(s.states) {
+		ino, err := strconv.ParseUint(name, 10, 64)
+		if err == nil && s.queues[ino] == nil {
+			unix.Unlinkat(s.states, name, 0)
+		}
+	}
+}

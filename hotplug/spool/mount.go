@@ -1,0 +1,152 @@
+package spool
+
+import "golang.org/x/sys/unix"
+
+// The names below Options.Private.
+const (
+	place       = "spool" // all of the spool; where a tmpfs of its own is mounted
+	placeEvents = "events"
+	placeLib    = "libudev"
+)
+
+// place finds the spool, or makes it. Everything is opened through one mount, since
+// a link does not cross from one to another; the roots that clients see are bound
+// from it.
+func (s *Spool) place() error {
+	private, err := ownDirectory(unix.AT_FDCWD, s.o.Private)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(private)
+	// One at a time, or two would mount over each other.
+	if err := retry(func() error { return unix.Flock(private, unix.LOCK_EX) }); err != nil {
+		return err
+	}
+	if s.dir, err = ownDirectory(private, place); err != nil {
+		return err
+	}
+	mounted := s.mount(private)
+	var st unix.Stat_t
+	if err := unix.Fstat(s.dir, &st); err != nil {
+		return err
+	}
+	s.dev = uint64(st.Dev)
+	for _, r := range []struct {
+		path, name string
+		libudev    bool
+	}{{s.o.Events, placeEvents, false}, {s.o.Libudev, placeLib, true}} {
+		if r.path == "" {
+			continue
+		}
+		fd, err := s.openRoot(r.path, r.name, mounted)
+		if err != nil {
+			return err
+		}
+		s.roots = append(s.roots, &root{fd: fd, libudev: r.libudev, watch: none, makers: none, names: map[string]*queue{}, made: map[string]process{}})
+	}
+	return nil
+}
+
+// mount puts a tmpfs on the spool's directory, unless there is one already or it
+// cannot be, and reports whether there is one.
+func (s *Spool) mount(private int) bool {
+	var above, st unix.Stat_t
+	if unix.Fstat(private, &above) != nil || unix.Fstat(s.dir, &st) != nil {
+		return false
+	}
+	if st.Dev != above.Dev {
+		return true
+	}
+	// Where a spool lies already it stays, or its queues would be hidden.
+	if !s.o.Mount || unix.Fstatat(s.dir, "counter", &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+		return false
+	}
+	on := s.o.Private + "/" + place
+	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	const options = "mode=0700,size=20%"
+	// A user's own files in it are limited too, where the kernel can (6.6).
+	err := unix.Mount("devspool", on, "tmpfs", flags, options+",usrquota_inode_hardlimit=16384")
+	if err != nil {
+		err = unix.Mount("devspool", on, "tmpfs", flags, options)
+	}
+	if err != nil {
+		s.log("not mounted: " + err.Error())
+		return false
+	}
+	dir, err := ownDirectory(private, place)
+	if err != nil {
+		return false
+	}
+	unix.Close(s.dir)
+	s.dir = dir
+	return true
+}
+
+// openRoot opens a root and shows it to clients at a path.
+func (s *Spool) openRoot(at, name string, mounted bool) (int, error) {
+	var st unix.Stat_t
+	if unix.Lstat(at, &st) == unix.ENOENT {
+		if err := makeParents(at); err != nil {
+			return none, err
+		}
+		if err := unix.Mkdir(at, 0o1777); err != nil && err != unix.EEXIST {
+			return none, err
+		}
+	}
+	if mounted {
+		return s.bindRoot(at, name)
+	}
+	fd, err := unix.Open(at, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return none, err
+	}
+	err = unix.Fstat(fd, &st)
+	if err == nil && (uint64(st.Dev) != s.dev || int(st.Uid) != unix.Geteuid()) {
+		err = ErrUnusable
+	}
+	if err == nil {
+		err = worldWritable(fd)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return none, err
+	}
+	return fd, nil
+}
+
+// bindRoot opens a root on the spool's own file system and binds it there,
+// where it does not lie already.
+func (s *Spool) bindRoot(at, name string) (int, error) {
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err := unix.Openat(s.dir, name, flags, 0)
+	if err == unix.ENOENT {
+		if err = unix.Mkdirat(s.dir, name, 0o1777); err == nil || err == unix.EEXIST {
+			fd, err = unix.Openat(s.dir, name, flags, 0)
+		}
+	}
+	if err != nil {
+		return none, err
+	}
+	var own, shown unix.Stat_t
+	err = worldWritable(fd)
+	if err == nil {
+		err = unix.Fstat(fd, &own)
+	}
+	if err == nil && (unix.Lstat(at, &shown) != nil || shown.Dev != own.Dev || shown.Ino != own.Ino) {
+		err = unix.Mount(s.o.Private+"/"+place+"/"+name, at, "", unix.MS_BIND, "")
+	}
+	if err != nil {
+		unix.Close(fd)
+		return none, err
+	}
+	return fd, nil
+}
+
+// worldWritable lets everybody make queues in a root, and nobody remove another's.
+func worldWritable(fd int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&0o7777 == 0o1777 {
+		return err
+	}
+	return unix.Fchmod(fd, 0o1777)
+}

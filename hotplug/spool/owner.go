@@ -1,0 +1,296 @@
+package spool
+
+import (
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// process is one process for good: its number may be another's in time, its start
+// too is not. The zero process stands for none.
+type process struct {
+	pid   int
+	start uint64 // since the boot, in ticks
+}
+
+// findProcess returns the process that has the number pid now.
+func findProcess(pid int) (p process, ok bool) {
+	state, start := stat(pid)
+	return process{pid, start}, dead(state) == false
+}
+
+// alive reports whether p lives. One that only waits for its parent to hear of its
+// end does not.
+func (p process) alive() bool {
+	if p.pid == 0 {
+		return false
+	}
+	state, start := stat(p.pid)
+	return !dead(state) && start == p.start
+}
+
+func dead(state byte) bool { return state == 0 || state == 'Z' || state == 'X' }
+
+// stat returns a process's state, or 0 where there is none, and when it started.
+func stat(pid int) (state byte, start uint64) {
+	text, err := readFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, 0
+	}
+	// The second field is the program's name in parentheses, whatever that holds.
+	fields := strings.Fields(string(text[strings.LastIndexByte(text, ')')+1:]))
+	if len(fields) < 20 {
+		return 0, 0
+	}
+	start, _ = strconv.ParseUint(fields[19], 10, 64)
+	return fields[0][0], start
+}
+
+// userOf reports whether a process runs as a user, really or effectively.
+func userOf(pid int, uid uint32) bool {
+	text, err := readFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(text, "\nUid:")
+	line, _, _ := strings.Cut(rest, "\n")
+	ids := strings.Fields(line)
+	user := strconv.Itoa(int(uid))
+	return len(ids) >= 2 && (ids[0] == user || ids[1] == user)
+}
+
+// follower is a process whose end is awaited.
+type follower struct {
+	process
+	fd int // its pidfd, or none
+}
+
+// alive reports whether the process lives. It costs one system call where there is
+// a pidfd.
+func (f *follower) alive() bool {
+	if f.fd == none {
+		return f.process.alive()
+	}
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(f.fd), Events: unix.POLLIN}}, 0)
+	return err == nil && n == 0
+}
+
+// owner is who keeps a queue from being removed.
+type owner struct {
+	known  bool
+	locker bool     // it holds a lock on the directory, or did
+	maker  follower // who made the directory, or who holds the lock
+	named  follower // whose number is in its name
+	since  int64    // when it was first found without any, by now; 0 where it has one
+	next   int64    // when to look again, by now; 0 where a pidfd will tell
+}
+
+func nobody() owner { return owner{maker: follower{fd: none}, named: follower{fd: none}} }
+
+func (o *owner) close() { closeAll(&o.maker.fd, &o.named.fd) }
+
+// identify finds out whose q is, and remembers it: when the owner is dead it could
+// not be told any more.
+func (s *Spool) identify(q *queue) {
+	o := &q.owner
+	switch {
+	case q.live && locked(q.fd):
+		if !o.locker {
+			o.close()
+			o.locker, o.named = true, follower{fd: none}
+			o.maker = s.lockHolder(q)
+		}
+	case o.known:
+	default:
+		o.maker = s.makerOf(q)
+		o.named = follower{process: namedBy(q.name, q.uid), fd: none}
+	}
+	o.known, o.since = true, 0
+	s.writeState(q)
+	s.follow(q)
+}
+
+// alive reports whether q has an owner. The lock is tried last, and not while a
+// client may be about to take it.
+func (q *queue) alive() bool {
+	return q.owner.maker.alive() || q.owner.named.alive() || q.live && locked(q.fd)
+}
+
+// locked reports whether a client holds the lock on its queue. It asks for a
+// shared one, lest two that ask at once take each other for the client.
+func locked(fd int) bool {
+	if retry(func() error { return unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) }) != nil {
+		return true
+	}
+	unix.Flock(fd, unix.LOCK_UN)
+	return false
+}
+
+// lockHolder returns the process that took the lock on q, as this process's /proc
+// numbers it, whatever its own namespace does.
+func (s *Spool) lockHolder(q *queue) follower {
+	locks, _ := readFile("/proc/locks")
+	if pid := flockHolder(locks, s.dev, q.ino); pid > 0 {
+		if p, ok := findProcess(pid); ok {
+			return follower{p, none}
+		}
+	}
+	return follower{fd: none}
+}
+
+// slotsBelow is the number below which what follows a number in a name counts as
+// SLOT: the kernel gives such numbers to its own threads and to what starts first.
+const slotsBelow = 300
+
+// namedBy returns the process whose number is in the name NAME-PID or
+// NAME-PID-SLOT, if there is one of this user.
+func namedBy(name string, uid uint32) process {
+	rest, last := cutLast(name)
+	_, before := cutLast(rest)
+	_, err := strconv.Atoi(before)
+	if slot, _ := strconv.Atoi(last); err != nil || slot >= slotsBelow {
+		if p, ok := theirs(last, uid); ok {
+			return p
+		}
+	}
+	p, _ := theirs(before, uid)
+	return p
+}
+
+func cutLast(name string) (before, after string) {
+	dash := strings.LastIndexByte(name, '-')
+	if dash < 0 {
+		return name, ""
+	}
+	return name[:dash], name[dash+1:]
+}
+
+func theirs(number string, uid uint32) (process, bool) {
+	pid, err := strconv.Atoi(number)
+	if err != nil || pid <= 0 || !userOf(pid, uid) {
+		return process{}, false
+	}
+	p, ok := findProcess(pid)
+	if !ok {
+		return process{}, false
+	}
+	return p, true
+}
+
+// How long a directory may lie there of which no owner was ever seen, in
+// nanoseconds. One that is being prepared may be of a process whose number means
+// nothing here, and that has not locked it yet.
+const (
+	graceLive   = 50e6
+	graceMaking = 1e9
+)
+
+// recheck is how often to look after an owner whose end nothing tells, in nanoseconds.
+const recheck = 50e6
+
+// check removes q if its owner is dead, and says when to look again.
+func (s *Spool) check(q *queue) {
+	o := &q.owner
+	switch {
+	case q.alive():
+		if o.since = 0; o.told() {
+			o.next = 0
+		} else {
+			o.next = now() + recheck
+		}
+	case exists(q.fd, fileSticky) && !q.root.libudev:
+		o.next = 0
+	case o.orphaned() || s.waited(q):
+		if !q.live && locked(q.fd) { // before it has its name
+			o.next = now() + recheck
+			return
+		}
+		s.reap(q)
+	}
+}
+
+// told reports whether a pidfd tells of the owner's end.
+func (o *owner) told() bool {
+	return o.maker.fd != none && o.maker.alive() || o.named.fd != none && o.named.alive()
+}
+
+// orphaned reports whether there was an owner.
+func (o *owner) orphaned() bool { return o.locker || o.maker.pid != 0 || o.named.pid != 0 }
+
+// waited reports whether q has been without an owner for long enough.
+func (s *Spool) waited(q *queue) bool {
+	o := &q.owner
+	grace := int64(graceLive)
+	if !q.live {
+		grace = graceMaking
+	}
+	t := now()
+	if o.since == 0 {
+		o.since = t
+		s.writeState(q)
+	}
+	o.next = o.since + grace
+	return t >= o.next
+}
+
+// reap removes a queue: from its clients' sight at once, and its files in time.
+func (s *Spool) reap(q *queue) {
+	var st unix.Stat_t
+	if unix.Fstatat(q.root.fd, q.name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Ino == q.ino {
+		s.discard(q.root.fd, q.name)
+	}
+	s.forget(q)
+}
+
+// discard moves a directory out of a root. What it holds is removed by sweep.
+func (s *Spool) discard(dir int, name string) {
+	if err := unix.Renameat(dir, name, s.trash, fileName(uint64(now()))); err != nil {
+		if err != unix.ENOENT {
+			s.log("a directory cannot be removed: " + err.Error())
+		}
+		return
+	}
+	s.unswept = true
+}
+
+// sweepSteps is how many files are removed in one turn: others wait meanwhile.
+const sweepSteps = 512
+
+// sweep removes what lies in trash, a part at a time.
+func (s *Spool) sweep() {
+	for steps := sweepSteps; s.unswept && steps > 0; {
+		names := list(s.trash)
+		s.unswept = len(names) > 0 // and again: directories that lay in these come beside them
+		for _, name := range names {
+			if steps = s.empty(name, steps); steps <= 0 {
+				return
+			}
+			unix.Unlinkat(s.trash, name, unix.AT_REMOVEDIR)
+		}
+	}
+}
+
+// empty removes the files of a directory in trash, and returns how many steps are
+// left of those it may take. Directories in it are moved beside it, so that it
+// matters not how deep they go.
+func (s *Spool) empty(name string, steps int) int {
+	fd, err := s.openDirectory(s.trash, name)
+	if err != nil {
+		unix.Unlinkat(s.trash, name, 0)
+		return steps - 1
+	}
+	defer unix.Close(fd)
+	// Its user may still be in it, and is to make nothing more there.
+	unix.Fchown(fd, 0, 0)
+	unix.Fchmod(fd, 0o700)
+	for _, entry := range list(fd) {
+		if steps--; steps <= 0 {
+			break
+		}
+		if unix.Unlinkat(fd, entry, 0) == unix.EISDIR {
+			s.discard(fd, entry)
+		}
+	}
+	return steps - 1
+}

@@ -1,0 +1,323 @@
+package spool
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/kerneltest"
+)
+
+func init() {
+	roles["subscriber"] = subscriber
+	roles["many"] = manySubscribers
+}
+
+// subscriber subscribes, says where, and waits to be killed.
+func subscriber() {
+	r, err := Subscribe(context.Background(), Subscription{Root: os.Args[1], Name: "client"})
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println(r.Path())
+	time.Sleep(time.Hour)
+}
+
+// client is a process that has a queue.
+type client struct {
+	*exec.Cmd
+	queue string
+}
+
+// start starts a process that prints the path of its queue.
+func (h *shop) start(cmd *exec.Cmd) client {
+	h.Helper()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	out, err := cmd.StdoutPipe()
+	h.must(err)
+	h.must(cmd.Start())
+	line, err := bufio.NewReader(out).ReadString('\n')
+	h.must(err)
+	c := client{cmd, strings.TrimSpace(line)}
+	h.Cleanup(c.kill)
+	return c
+}
+
+func (c client) kill() {
+	c.Process.Kill()
+	c.Wait()
+}
+
+func sh(script string, args ...string) *exec.Cmd {
+	return exec.Command("/bin/sh", append([]string{"-c", script, "sh"}, args...)...)
+}
+
+// owners are the ways to have a queue.
+var owners = []struct {
+	name string
+	cmd  func(root string) *exec.Cmd
+}{
+	{"our client", func(root string) *exec.Cmd { return actor("subscriber", root) }},
+	{"shell", func(root string) *exec.Cmd {
+		return sh("d=" + root + "/x-$$; mkdir $d; echo $d; while :; do sleep 1000; done")
+	}},
+	{"shell that prepares it", func(root string) *exec.Cmd {
+		return sh("cd " + root + "; mkdir .x-$$; echo subsystem=mem >.x-$$/.filter; mv .x-$$ x-$$; echo " + root + "/x-$$; while :; do sleep 1000; done")
+	}},
+	{"slot", func(root string) *exec.Cmd {
+		return sh("d=" + root + "/libudev-$$-0; mkdir $d; echo $d; while :; do sleep 1000; done")
+	}},
+	{"exec", func(root string) *exec.Cmd {
+		return sh("d=" + root + "/x-$$; mkdir $d; echo $d; exec sleep 1000")
+	}},
+	{"another user", func(root string) *exec.Cmd {
+		cmd := exec.Command("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "/bin/sh", "-c",
+			"d="+root+"/x-$$; mkdir $d; echo $d; while :; do sleep 1000; done")
+		return cmd
+	}},
+}
+
+// A queue lasts as long as its owner.
+func TestFate(t *testing.T) {
+	if !kerneltest.InNamespaces(t, kerneltest.PID) {
+		return
+	}
+	kerneltest.Need(t, "setpriv")
+	for _, age := range ages {
+		for _, resident := range []bool{true, false} {
+			for _, own := range owners {
+				t.Run(fmt.Sprint(own.name, ", ", age.name, ", resident ", resident), func(t *testing.T) {
+					h := newShop(t)
+					h.old, h.Resident = age.old, resident
+					testFate(h, own.cmd(h.Events))
+				})
+			}
+		}
+	}
+}
+
+func testFate(h *shop, cmd *exec.Cmd) {
+	s := h.open()
+	c := h.start(cmd)
+	h.publish(s, 1, 2)
+	if !h.Resident {
+		// Each event may come from another process.
+		s.Close()
+		s = h.open()
+	}
+	h.publish(s, 3, 3)
+	h.holds(c.queue, "1 2 3")
+	c.kill()
+	killed := time.Now()
+	if h.Resident {
+		h.until("the queue is gone", func() bool { return gone(c.queue) })
+		h.Logf("gone after %v", time.Since(killed))
+		h.until("nothing is left", func() bool { return entriesOf("/dev/.devspool/spool/trash") == 0 })
+	} else {
+		h.publish(s, 4, 4)
+		if !gone(c.queue) {
+			h.Error("the queue is there after an event")
+		}
+	}
+	h.must(s.Tend())
+	h.clean()
+}
+
+// The number of a dead owner is given to another process, which does not keep the queue.
+func TestPidReuse(t *testing.T) {
+	if !kerneltest.InNamespaces(t, kerneltest.PID) {
+		return
+	}
+	const last = "/proc/sys/kernel/ns_last_pid"
+	if _, err := os.Stat(last); err != nil {
+		kerneltest.Cannot(t, "needs %s", last)
+	}
+	for _, age := range ages {
+		for _, resident := range []bool{true, false} {
+			t.Run(fmt.Sprint(age.name, ", resident ", resident), func(t *testing.T) {
+				h := newShop(t)
+				h.old, h.Resident = age.old, resident
+				s := h.open()
+				c := h.start(sh("d=" + h.Events + "/x-$$; mkdir $d; echo $d; exec sleep 1000"))
+				h.publish(s, 1, 1)
+				h.must(s.Tend())
+				// Wait for another tick: the two starts must differ.
+				begin, _ := findProcess(c.Process.Pid)
+				h.until("the clock has moved on", func() bool {
+					cmd := exec.Command("sleep", "1000")
+					h.must(cmd.Start())
+					defer func() { cmd.Process.Kill(); cmd.Wait() }()
+					_, start := stat(cmd.Process.Pid)
+					return start > begin.start
+				})
+				s.mu.Lock() // so that nobody looks in between
+				c.kill()
+				next := reuse(h, c.Process.Pid)
+				s.mu.Unlock()
+				defer func() { next.Process.Kill(); next.Wait() }()
+				if h.Resident {
+					h.until("the queue is gone", func() bool { return gone(c.queue) })
+				}
+				h.publish(s, 2, 2)
+				if !gone(c.queue) {
+					t.Error("the new process keeps the queue")
+				}
+			})
+		}
+	}
+}
+
+// reuse starts a process with the number pid.
+func reuse(h *shop, pid int) *exec.Cmd {
+	h.Helper()
+	for range 1000 {
+		h.must(os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(pid-1)), 0))
+		cmd := exec.Command("sleep", "1000")
+		h.must(cmd.Start())
+		if cmd.Process.Pid == pid {
+			return cmd
+		}
+		cmd.Process.Kill()
+		cmd.Wait()
+	}
+	h.Fatalf("no process gets the number %d", pid)
+	return nil
+}
+
+// A sticky queue outlives its owner.
+func TestSticky(t *testing.T) {
+	if !kerneltest.InNamespaces(t, kerneltest.PID) {
+		return
+	}
+	h := newShop(t)
+	s := h.open()
+	c := h.start(sh("cd " + h.Events + "; mkdir .x-$$; >.x-$$/.sticky; mv .x-$$ x-$$; echo $PWD/x-$$; exec sleep 1000"))
+	other := h.start(owners[0].cmd(h.Events))
+	h.publish(s, 1, 1)
+	c.kill()
+	other.kill()
+	h.until("the other one is gone", func() bool { return gone(other.queue) })
+	h.publish(s, 2, 2)
+	h.holds(c.queue, "1 2")
+}
+
+// Nobody is seen to own what mkdir in an ended script has made.
+func TestOwnerless(t *testing.T) {
+	if !kerneltest.InNamespaces(t, kerneltest.PID) {
+		return
+	}
+	h := newShop(t)
+	h.open()
+	kerneltest.Sh(t, "mkdir /dev/events/x /dev/events/y-999999 /dev/events/.z")
+	h.until("they are gone", func() bool { return entriesOf(h.Events) == 0 })
+}
+
+// manySubscribers has as many queues as its argument says.
+func manySubscribers() {
+	count, _ := strconv.Atoi(os.Args[2])
+	for i := range count {
+		// Without inotify, of which a user has not so many.
+		name := fmt.Sprint("client-", os.Getpid(), "-", i)
+		live, hidden := filepath.Join(os.Args[1], name), filepath.Join(os.Args[1], "."+name)
+		err := os.Mkdir(hidden, 0o700)
+		fd, _ := unix.Open(hidden, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			err = unix.Flock(fd, unix.LOCK_EX)
+		}
+		if err == nil {
+			err = os.Rename(hidden, live)
+		}
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
+	fmt.Println("ready")
+	time.Sleep(time.Hour)
+}
+
+// Of a thousand clients that are killed nothing is left.
+func TestThousandKilled(t *testing.T) {
+	if !kerneltest.InNamespaces(t, kerneltest.PID) {
+		return
+	}
+	h := newShop(t)
+	h.Window = 20
+	s := h.open()
+	var clients []client
+	for range 20 {
+		c := h.start(actor("many", h.Events, "50"))
+		if c.queue != "ready" {
+			t.Fatal(c.queue)
+		}
+		clients = append(clients, c)
+	}
+	h.publish(s, 1, 40)
+	if n := entriesOf(h.Events); n != 1000 {
+		t.Fatalf("%d queues", n)
+	}
+	for _, c := range clients {
+		c.kill()
+	}
+	h.until("all are gone", func() bool { return entriesOf(h.Events) == 0 })
+	h.until("nothing is left", func() bool { return entriesOf("/dev/.devspool/spool/trash") == 0 })
+	h.must(s.Tend())
+	h.clean()
+	if n := len(s.queues) + len(s.tender.watched) + len(s.users); n != 0 {
+		t.Errorf("%d things are remembered", n)
+	}
+}
+
+// Clients in namespaces of their own, where their numbers are others, read through
+// a bind mount; two have the same number.
+func TestContainers(t *testing.T) {
+	if !kerneltest.InNamespaces(t, kerneltest.PID) {
+		return
+	}
+	kerneltest.Need(t, "unshare")
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, age := range []old{{}, {fanotify: true}, {fanotify: true, pidfd: true}} {
+		h := newShop(t)
+		h.old = age
+		s := h.open()
+		var all []client
+		for i := range 2 {
+			place := t.TempDir()
+			cmd := exec.Command("unshare", "-mpnf", "--kill-child", "/bin/sh", "-c",
+				"mount --make-rprivate / && mount -t proc proc /proc && mount --bind /dev/events "+place+
+					" && exec "+program+" "+place)
+			cmd.Env = append(os.Environ(), envRole+"=subscriber")
+			c := h.start(cmd)
+			if want := fmt.Sprint("client-1", []string{"", "-1"}[i]); filepath.Base(c.queue) != want {
+				t.Errorf("the queue is %s, want %s", c.queue, want)
+			}
+			c.queue = filepath.Join(h.Events, filepath.Base(c.queue))
+			all = append(all, c)
+		}
+		h.publish(s, 1, 2)
+		h.holds(all[0].queue, "1 2")
+		h.holds(all[1].queue, "1 2")
+		unix.Kill(-all[0].Process.Pid, unix.SIGKILL)
+		all[0].kill()
+		h.until("the first is gone", func() bool { return gone(all[0].queue) })
+		h.publish(s, 3, 3)
+		h.holds(all[1].queue, "1 2 3")
+		all[1].kill()
+		h.until("the second is gone", func() bool { return gone(all[1].queue) })
+		s.Close()
+	}
+}

@@ -1,0 +1,240 @@
+package spool
+
+import (
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/uevent"
+)
+
+// GapKey is the variable, of value 1, that marks an event which tells of losses.
+// LOST says of how many events, where that is known, and REASON why.
+const GapKey = "UEVENT_GAP"
+
+// Publish puts an event into every queue whose filter lets it through, with more
+// variables than its own. Where there is no queue it takes one system call of a
+// resident spool.
+func (s *Spool) Publish(e *uevent.Event, more []string) error {
+	return s.publish(func() Packet { return packetOf(e, more) }, func(b []byte) []byte { return Append(b, e, more) })
+}
+
+// Put publishes a packet as it is, for who has no Event.
+func (s *Spool) Put(p Packet) error {
+	return s.publish(func() Packet { return p }, p.Append)
+}
+
+// Gap tells every queue that events were lost before they came here: how many, or
+// 0 where nobody knows.
+func (s *Spool) Gap(lost int, why string) {
+	if err := s.Put(gap(uint64(max(0, lost)), why)); err != nil {
+		s.log("a gap is not told of: " + err.Error())
+	}
+}
+
+// gap returns the event that tells of losses.
+func gap(lost uint64, why string) Packet {
+	p := Packet{Action: uevent.Change, Devpath: "/", Env: []string{
+		"ACTION=" + uevent.Change, "DEVPATH=/", "SUBSYSTEM=devspool", GapKey + "=1",
+	}}
+	if lost > 0 {
+		p.Env = append(p.Env, "LOST="+strconv.FormatUint(lost, 10))
+	}
+	if why != "" {
+		p.Env = append(p.Env, "REASON="+why)
+	}
+	return p
+}
+
+func packetOf(e *uevent.Event, more []string) Packet {
+	return Packet{Action: e.Action, Devpath: e.Devpath, Env: append(e.Env[:len(e.Env):len(e.Env)], more...)}
+}
+
+func (s *Spool) publish(packet func() Packet, text func([]byte) []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.idle() {
+		return nil
+	}
+	if err := s.begin(); err != nil {
+		return err
+	}
+	defer s.end()
+	if !s.o.Resident {
+		s.tend()
+	}
+	err := s.put(packet, text)
+	if s.again && s.tender != nil {
+		s.tender.kick()
+	}
+	return err
+}
+
+// put gives an event to the queues that want it. The lock is held until the last
+// of them has it, or the next event could be seen in a queue before this one is.
+func (s *Spool) put(packet func() Packet, text func([]byte) []byte) error {
+	targets, wanted := s.choose(packet)
+	if !wanted {
+		return nil
+	}
+	s.text = s.header(text(s.text[:0]))
+	return s.deliver(targets, s.text)
+}
+
+// choose returns the queues that an event can be given to at once. Wanted is true
+// also where it is only to be held back.
+func (s *Spool) choose(packet func() Packet) (targets []*queue, wanted bool) {
+	if !s.listed {
+		s.relist()
+	}
+	targets = s.targets[:0]
+	var p Packet
+	for _, q := range s.live {
+		if q.ino == s.source {
+			continue
+		}
+		if q.filter != nil {
+			if p.Action == "" {
+				p = packet()
+			}
+			if _, told := p.Get(GapKey); !told && !q.filter.Match(p) {
+				continue
+			}
+		}
+		wanted = true
+		if q.cursor == 0 {
+			targets = append(targets, q)
+		}
+	}
+	s.targets = targets
+	return targets, wanted
+}
+
+// header ends the first line as libudev-zero wants it, where it is to be served.
+func (s *Spool) header(text []byte) []byte {
+	if !s.o.Zero {
+		return text
+	}
+	for i, c := range text {
+		if c == '\n' {
+			text = append(text, 0)
+			copy(text[i+1:], text[i:])
+			text[i] = '='
+			return text
+		}
+	}
+	return text
+}
+
+// deliver gives the event its number and links it into the targets. A target that
+// cannot take it is behind from then on.
+func (s *Spool) deliver(targets []*queue, text []byte) error {
+	n := s.counter.last() + 1
+	s.counter.setBusy(true)
+	defer s.counter.setBusy(false)
+	s.counter.setLast(n)
+
+	late := s.late[:0]
+	ready := targets[:0]
+	for _, q := range targets {
+		if s.fits(q, len(text)) {
+			ready = append(ready, q)
+		} else {
+			s.lag(q, n)
+			late = append(late, q)
+		}
+	}
+	f, err := s.newFile(text, fileName(n))
+	if err != nil {
+		for _, q := range ready {
+			s.lag(q, n) // what is not held back when it is fed is told as lost
+		}
+		s.again = true
+		return err
+	}
+	defer s.done(f)
+	if s.behind > 0 {
+		s.hold(f, n)
+	} else if len(ready) > 1 {
+		s.anchor(f)
+	}
+	for _, q := range ready {
+		if !s.give(q, f, n) {
+			late = append(late, q)
+		}
+	}
+	for _, q := range late {
+		s.feed(q) // its client may have read since
+	}
+	s.late = late[:0]
+	s.release()
+	return nil
+}
+
+// give links the event n into q, and reports whether that is done with.
+func (s *Spool) give(q *queue, f *file, n uint64) bool {
+	own := f
+	if q.root.libudev {
+		fitted, err := s.fitted(f)
+		if err != nil {
+			s.log("libudev-compat is not told of an event: " + err.Error())
+			return true
+		}
+		own = fitted
+	}
+	switch err := s.link(own, q.fd, f.name); {
+	case err == nil:
+		q.took(len(own.text))
+		if s.o.Zero {
+			wake(q.fd, f.name)
+		}
+		if q.links {
+			s.mark(q, n)
+		}
+		return true
+	case err == unix.EEXIST:
+		return true // its client has made it; that is what it gets
+	case q.isGone():
+		s.forget(q)
+		return true
+	default:
+		s.log("an event is held back: " + err.Error())
+		s.lag(q, n)
+		if !f.held {
+			s.hold(f, n)
+		}
+		return false
+	}
+}
+
+// isGone reports whether the directory of q was removed.
+func (q *queue) isGone() bool {
+	var st unix.Stat_t
+	return unix.Fstat(q.fd, &st) != nil || st.Nlink == 0
+}
+
+// wake opens and closes a file as a writer does, which is what libudev-zero waits for.
+func wake(dir int, name string) {
+	fd, err := unix.Openat(dir, name, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == nil {
+		unix.Close(fd)
+	}
+}
+
+// recover sees to what a publisher left that was killed among its links. Which
+// queues have its event cannot be told: a client may have read it already.
+func (s *Spool) recover() {
+	for _, name := range list(s.making) {
+		unix.Unlinkat(s.making, name, 0)
+	}
+	for _, q := range s.live {
+		if q.links {
+			s.resettle(q)
+		}
+	}
+	s.counter.setBusy(false)
+	p := gap(1, "a publisher was killed")
+	if err := s.put(func() Packet { return p }, p.Append); err != nil {
+		s.log("a gap is not told of: " + err.Error())
+	}
+}

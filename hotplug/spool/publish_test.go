@@ -1,0 +1,179 @@
+package spool
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/kerneltest"
+)
+
+// ages are the kernels that a test pretends to be on.
+var ages = []struct {
+	name string
+	old  old
+}{
+	{"new", old{}},
+	{"4.4", old{openat2: true, tmpfile: true, emptyPath: true, fanotify: true, pidfd: true, dirSize: true}},
+	{"no tmpfile", old{tmpfile: true}},
+	{"no fanotify", old{fanotify: true}},
+	{"no empty path", old{emptyPath: true, fanotify: true, pidfd: true}},
+}
+
+func TestPublish(t *testing.T) {
+	if !kerneltest.InNamespaces(t, 0) {
+		return
+	}
+	for _, mounted := range []bool{true, false} {
+		for _, resident := range []bool{true, false} {
+			for _, age := range ages {
+				name := age.name + map[bool]string{true: " mounted", false: " plain"}[mounted] + map[bool]string{true: " resident", false: " helper"}[resident]
+				t.Run(name, func(t *testing.T) {
+					h := newShop(t)
+					kerneltest.MountTmpfs(t, "/dev")
+					h.must(os.Mkdir("/dev/.devspool", 0o700))
+					h.Mount, h.Resident, h.old = mounted, resident, age.old
+					testPublish(h)
+				})
+			}
+		}
+	}
+}
+
+func testPublish(h *shop) {
+	s := h.open()
+	h.publish(s, 1, 1)
+	plain := h.queue(h.Events, "plain", ".nolinks")
+	linked := h.queue(h.Events, "linked")
+	picky := h.queue(h.Events, "picky", ".filter:subsystem=block\nsubsystem=mem\nN=3\n", ".nolinks")
+	compat := h.queue(h.Libudev, "libudev")
+	h.publish(s, 2, 4)
+	for queue, want := range map[string]string{plain: "2 3 4", linked: "2 3 4", picky: "3", compat: "2 3 4"} {
+		h.holds(queue, want)
+	}
+	names, _ := numbers(h.T, plain)
+	if names[1] != names[0]+1 || names[2] != names[0]+2 {
+		h.Errorf("the names are %d", names)
+	}
+	for _, n := range names {
+		file := fileName(n)
+		one := statOf(h.T, filepath.Join(plain, file))
+		if one.Mode != unix.S_IFREG|0o444 {
+			h.Errorf("the mode of %s is %o", file, one.Mode)
+		}
+		for _, queue := range []string{linked, compat} {
+			if other := statOf(h.T, filepath.Join(queue, file)); other.Ino != one.Ino {
+				h.Errorf("%s is another file in %s", file, queue)
+			}
+		}
+	}
+	if entriesOf(compat) != 3 || entriesOf(linked) != 5 || entriesOf(plain) != 4 {
+		h.Errorf("%d, %d, %d entries, want 3 events, and twice 2 more", entriesOf(compat), entriesOf(linked), entriesOf(plain))
+	}
+	for link, want := range map[string]uint64{linkHead: names[0], linkTail: names[2]} {
+		if to, _ := os.Readlink(filepath.Join(linked, link)); to != fileName(want) {
+			h.Errorf("%s points to %q", link, to)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(compat, fileName(names[0])))
+	h.must(err)
+	const want = "change@/devices/virtual/mem/null\nACTION=change\nDEVPATH=/devices/virtual/mem/null\nSUBSYSTEM=mem\nN=2\nDEVNAME=/dev/null\n"
+	if string(text) != want {
+		h.Errorf("the content is\n%s", text)
+	}
+	s.Gap(7, "overrun")
+	h.holds(picky, "3 lost 7")
+	h.holds(compat, "2 3 4 lost 7")
+	hidden := filepath.Join(h.Events, ".linked")
+	h.must(os.Rename(linked, hidden)) // else head comes back as often as it is removed
+	h.publish(s, 0, 0)
+	h.must(os.RemoveAll(hidden))
+	h.publish(s, 5, 5)
+	h.holds(plain, "2 3 4 lost 7 0 5")
+	h.must(s.Tend())
+	h.clean()
+}
+
+// Who opens the spool again finds it, and the count goes on; also where the file
+// with the count is gone.
+func TestOpenAgain(t *testing.T) {
+	if !kerneltest.InNamespaces(t, 0) {
+		return
+	}
+	h := newShop(t)
+	first := h.open()
+	queue := h.queue(h.Events, "x", ".nolinks")
+	h.publish(first, 1, 3)
+	second := h.open()
+	h.publish(second, 4, 5)
+	h.publish(first, 6, 6)
+	first.Close()
+	second.Close()
+	h.must(os.Remove("/dev/.devspool/spool/counter"))
+	h.publish(h.open(), 7, 7)
+	h.holds(queue, span(1, 7))
+	if names, _ := numbers(t, queue); names[6] != names[0]+6 {
+		t.Errorf("the names are %d", names)
+	}
+	mounts := kerneltest.Sh(t, "grep devspool /proc/self/mountinfo")
+	if n := strings.Count(mounts, "nosuid,nodev,noexec"); n != 3 || strings.Count(mounts, "\n") != 3 {
+		t.Errorf("the mounts are\n%s", mounts)
+	}
+	for path, mode := range map[string]uint32{"/dev/events": 0o41777, DefaultLibudev: 0o41777, "/dev/.devspool/spool": 0o40700} {
+		if st := statOf(t, path); st.Mode != mode {
+			t.Errorf("the mode of %s is %o", path, st.Mode)
+		}
+	}
+}
+
+// libudev-zero of old waits for a writer to close the file, and wants an '=' in
+// every line.
+func TestZero(t *testing.T) {
+	if !kerneltest.InNamespaces(t, 0) {
+		return
+	}
+	h := newShop(t)
+	h.Zero = true
+	s := h.open()
+	queue := h.queue(h.Events, "zero", ".nolinks")
+	inotify, err := unix.InotifyInit1(unix.IN_NONBLOCK)
+	h.must(err)
+	_, err = unix.InotifyAddWatch(inotify, queue, unix.IN_CLOSE_WRITE|unix.IN_EXCL_UNLINK|unix.IN_ONLYDIR)
+	h.must(err)
+	h.publish(s, 1, 2)
+	var woken []string
+	readInotify(inotify, func(_ int32, name string) { woken = append(woken, name) })
+	names, _ := numbers(t, queue)
+	if len(woken) != 2 || woken[0] != fileName(names[0]) || woken[1] != fileName(names[1]) {
+		t.Errorf("woken for %q of %d", woken, names)
+	}
+	text, err := os.ReadFile(filepath.Join(queue, fileName(names[0])))
+	h.must(err)
+	for line := range strings.Lines(string(text)) {
+		if !strings.Contains(line, "=") {
+			t.Errorf("a line without '=': %s", line)
+		}
+	}
+	h.holds(queue, "1 2")
+}
+
+func TestFileName(t *testing.T) {
+	for _, n := range []uint64{0, 1, 9, 10, 1 << 32, 1<<64 - 1} {
+		name := fileName(n)
+		if want := strconv.FormatUint(n, 10); len(name) != 20 || strings.TrimLeft(name, "0") != strings.TrimLeft(want, "0") {
+			t.Errorf("%d is called %s", n, name)
+		}
+		if back, ok := number(name); !ok || back != n {
+			t.Errorf("%s is read as %d, %t", name, back, ok)
+		}
+	}
+	for _, name := range []string{"", "1", "head", "0000000000000000000x", "000000000000000000001", "18446744073709551616", "99999999999999999999"} {
+		if n, ok := number(name); ok {
+			t.Errorf("%q is read as %d", name, n)
+		}
+	}
+}

@@ -1,0 +1,255 @@
+package spool
+
+import (
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// The dot files of a queue, which are its client's.
+const (
+	fileFilter  = ".filter"
+	fileNoLinks = ".nolinks"
+	fileSticky  = ".sticky"
+)
+
+// maxFilter is the size in bytes of the longest filter that is read. It bounds the
+// work that a client can make of each event.
+const maxFilter = 4096
+
+// queue is a client's directory.
+type queue struct {
+	root *root
+	name string
+	fd   int
+	ino  uint64
+	uid  uint32
+
+	live   bool // it is not being prepared any more
+	filter Filter
+	links  bool // it has head and tail
+	room   int  // so many events fit in it for certain
+	sizes  []int
+
+	owner  owner
+	cursor uint64 // the event to be given to it next; 0 where it is given all at once
+	state  int    // the file in which that is kept
+
+	// Of a queue with links: what they point to, and which events may be in it.
+	head, tail uint64
+	order      []uint64
+
+	watch int32 // inotify: what is removed from it
+	seen  bool  // by a reload
+}
+
+func (q *queue) close() {
+	closeAll(&q.fd, &q.state)
+	q.owner.close()
+}
+
+// newQueue makes what is to be known of the directory name, and opens it.
+func (s *Spool) newQueue(r *root, name string) (*queue, error) {
+	fd, err := s.openDirectory(r.fd, name)
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	q := &queue{root: r, name: name, fd: fd, ino: st.Ino, uid: st.Uid, state: none, watch: none, owner: nobody()}
+	s.readState(q)
+	return q, nil
+}
+
+// enliven reads the dot files of a queue that is ready: events go to it from now on.
+func (s *Spool) enliven(q *queue) {
+	q.live = true
+	if q.root.libudev {
+		return
+	}
+	q.links = !exists(q.fd, fileNoLinks)
+	text, err := s.readFilter(q)
+	if err == nil {
+		q.filter, err = ParseFilter(text)
+	}
+	if err != nil {
+		q.filter = nil
+		s.log("the filter of " + strconv.Quote(q.name) + " is not used: " + err.Error())
+	}
+	if q.links {
+		s.readOrder(q)
+		s.watchQueue(q)
+	}
+}
+
+// quiesce stops giving events to a queue whose client renamed it, to remove it in peace.
+func (s *Spool) quiesce(q *queue) {
+	q.live, q.links, q.cursor = false, false, 0
+	s.unwatchQueue(q)
+	s.writeState(q)
+}
+
+func exists(dir int, name string) bool {
+	var st unix.Stat_t
+	return unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
+}
+
+// readFilter returns the text of .filter, or "" where there is none.
+func (s *Spool) readFilter(q *queue) (string, error) {
+	fd, err := s.openBeneath(q.fd, fileFilter, unix.O_RDONLY)
+	if err == unix.ENOENT {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return "", err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > maxFilter {
+		return "", ErrFilter
+	}
+	return readAll(fd, maxFilter)
+}
+
+// readAll returns what a file holds, up to limit bytes.
+func readAll(fd, limit int) (string, error) {
+	buf := make([]byte, 0, 4096)
+	for len(buf) < limit {
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+		n, err := unix.Read(fd, buf[len(buf):min(cap(buf), limit)])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		if n <= 0 {
+			break
+		}
+		buf = buf[:len(buf)+n]
+	}
+	return string(buf), nil
+}
+
+// The window of a libudev-compat queue: what its socket takes.
+const (
+	libudevWindow = 24
+	libudevBytes  = 100_000
+)
+
+// window returns how many unread files q may have.
+func (s *Spool) window(q *queue) int {
+	if q.root.libudev {
+		return min(libudevWindow, s.share)
+	}
+	return s.share
+}
+
+// fits reports whether another event, of size bytes, has room in q. Only where
+// the room that was found last is used up does it look.
+func (s *Spool) fits(q *queue, size int) bool {
+	if q.root.libudev {
+		return s.fitsLibudev(q, size)
+	}
+	if q.room <= 0 {
+		q.room = s.window(q) - s.entries(q.fd)
+	}
+	return q.room > 0
+}
+
+// fitsLibudev looks each time: the window is small, and its bytes count too. The
+// files that are there are the last that were put there.
+func (s *Spool) fitsLibudev(q *queue, size int) bool {
+	unread := s.entries(q.fd)
+	bytes := size
+	for i := range unread {
+		if at := len(q.sizes) - 1 - i; at >= 0 {
+			bytes += q.sizes[at]
+		} else {
+			bytes += 4096 // put there by another process
+		}
+	}
+	return unread < s.window(q) && (unread == 0 || bytes <= libudevBytes)
+}
+
+// took notes that an event of size bytes was put into q.
+func (q *queue) took(size int) {
+	q.room--
+	if q.root.libudev {
+		if len(q.sizes) == libudevWindow {
+			q.sizes = append(q.sizes[:0], q.sizes[1:]...)
+		}
+		q.sizes = append(q.sizes, size)
+	}
+}
+
+// The state of a queue is a file of numbers: its owners, when it was first seen,
+// the cursor, what head and tail point to. Written in place in one system call, it
+// is never half old.
+const stateNumbers = 9
+
+func (q *queue) stateName() string { return strconv.FormatUint(q.ino, 10) }
+
+// readState reads what is known of q; nothing is, of a new one.
+func (s *Spool) readState(q *queue) {
+	fd, err := unix.Openat(s.states, q.stateName(), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	text, err := readAll(fd, 4096)
+	words := strings.Fields(text)
+	if err != nil || len(words) != stateNumbers {
+		return
+	}
+	var n [stateNumbers]uint64
+	for i, word := range words {
+		if n[i], err = strconv.ParseUint(word, 10, 64); err != nil {
+			return
+		}
+	}
+	o := &q.owner
+	o.maker.process = process{int(n[0]), n[1]}
+	o.named.process = process{int(n[2]), n[3]}
+	o.locker, o.since = n[4] != 0, int64(n[5])
+	q.cursor, q.head, q.tail = n[6], n[7], n[8]
+	o.known = true
+}
+
+// writeState keeps what is known of q for the next publisher.
+func (s *Spool) writeState(q *queue) {
+	if q.state == none {
+		fd, err := ownFile(s.states, q.stateName(), unix.O_WRONLY)
+		if err != nil {
+			s.log("no record of queues: " + err.Error())
+			return
+		}
+		q.state = fd
+	}
+	o := &q.owner
+	locker := uint64(0)
+	if o.locker {
+		locker = 1
+	}
+	var b [stateNumbers * (digits + 1)]byte
+	text := b[:0]
+	for _, n := range [stateNumbers]uint64{uint64(o.maker.pid), o.maker.start, uint64(o.named.pid), o.named.start,
+		locker, uint64(o.since), q.cursor, q.head, q.tail} {
+		text = append(append(text, fileName(n)...), ' ')
+	}
+	if _, err := unix.Pwrite(q.state, text, 0); err != nil {
+		s.log("no record of queues: " + err.Error())
+	}
+	if q.cursor == 0 && !q.links {
+		closeAll(&q.state) // it is not written often
+	}
+}

@@ -1,0 +1,185 @@
+package spool
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"devspool/hotplug/kerneltest"
+)
+
+// Clients of all speeds get every event, once and in order, whatever the numbers'
+// lengths and the windows.
+func TestEverybodyGetsAll(t *testing.T) {
+	if !kerneltest.InNamespaces(t, 0) {
+		return
+	}
+	const clients, events = 20, 1200
+	for _, c := range []struct {
+		start  uint64
+		window int
+	}{{0, 4096}, {0, 7}, {1<<32 - 500, 50}} {
+		t.Run(fmt.Sprint(c.start, " ", c.window), func(t *testing.T) {
+			h := newShop(t)
+			h.Window = c.window
+			s := h.open()
+			s.counter.setLast(c.start)
+			var all sync.WaitGroup
+			for i := range clients {
+				r := h.subscribe(Subscription{Name: "c"})
+				all.Go(func() {
+					for n := 1; n <= events; n++ {
+						if got := h.next(r); got != fmt.Sprint(n) {
+							t.Errorf("client %d got %s for %d", i, got, n)
+							return
+						}
+						if rand.IntN(50) == 0 {
+							time.Sleep(time.Duration(rand.IntN(1+i)) * time.Millisecond)
+						}
+					}
+				})
+			}
+			h.publish(s, 1, events)
+			all.Wait()
+			h.until("nothing is held back", func() bool { return !s.Held() })
+			h.must(s.Tend())
+			h.clean()
+		})
+	}
+}
+
+// What is past the window is held back, by one link, and given as the client
+// reads; it costs others nothing.
+func TestWindow(t *testing.T) {
+	if !kerneltest.InNamespaces(t, 0) {
+		return
+	}
+	for _, resident := range []bool{true, false} {
+		for _, age := range ages {
+			t.Run(fmt.Sprint(age.name, " resident ", resident), func(t *testing.T) {
+				h := newShop(t)
+				kerneltest.MountTmpfs(t, "/dev")
+				h.must(os.Mkdir("/dev/.devspool", 0o700))
+				h.Resident, h.old, h.Window = resident, age.old, 12
+				testWindow(h)
+			})
+		}
+	}
+}
+
+func testWindow(h *shop) {
+	s := h.open()
+	slow := h.queue(h.Events, "slow", ".nolinks")
+	linked := h.queue(h.Events, "linked")
+	picky := h.queue(h.Events, "picky", ".nolinks", ".filter:N=5\nN=33\n")
+	compat := h.queue(h.Libudev, "compat")
+	h.publish(s, 1, 30)
+	h.holds(slow, span(1, 11)) // .nolinks takes the room of one
+	h.holds(compat, span(1, 12))
+	if !s.Held() {
+		h.Error("nothing is held back")
+	}
+	// Who comes after a publisher that was killed finds it all.
+	s.Close()
+	s = h.open()
+	h.publish(s, 31, 40)
+	h.holds(picky, "5 33")
+	for queue, name := range map[string]string{slow: "slow", linked: "linked", compat: "compat"} {
+		var got []string
+		for range 40 {
+			h.must(s.Tend())
+			got = append(got, h.take(queue, 3)...)
+		}
+		if all := strings.Join(got, " "); all != span(1, 40) {
+			h.Errorf("%s got %s", name, all)
+		}
+	}
+	h.must(s.Tend())
+	if s.Held() {
+		h.Error("something is held back still")
+	}
+	h.clean()
+	h.publish(s, 41, 42)
+	h.holds(slow, "41 42")
+}
+
+// Past the cap the oldest are dropped, and the queue says how many.
+func TestCap(t *testing.T) {
+	if !kerneltest.InNamespaces(t, 0) {
+		return
+	}
+	h := newShop(t)
+	h.Window, h.Held = 11, 20
+	s := h.open()
+	slow := h.queue(h.Events, "slow", ".nolinks")
+	h.publish(s, 1, 100)
+	if n := entriesOf("/dev/.devspool/spool/held"); n != 20 {
+		t.Errorf("%d events are held back", n)
+	}
+	var got []string
+	h.until("the slow one got the last", func() bool {
+		got = append(got, h.take(slow, 5)...)
+		return len(got) > 0 && got[len(got)-1] == "100"
+	})
+	if want := span(1, 10) + " lost 70 " + span(81, 100); strings.Join(got, " ") != want {
+		t.Errorf("got %v", got)
+	}
+	h.must(s.Tend())
+	h.clean()
+}
+
+// On a small file system the windows share half of it, and a full one loses
+// nothing quietly.
+func TestSmallFileSystem(t *testing.T) {
+	if !kerneltest.InNamespaces(t, 0) {
+		return
+	}
+	h := newShop(t)
+	h.must(os.Mkdir("/dev/.devspool/spool", 0o700))
+	kerneltest.Sh(t, "mount -t tmpfs -o nr_inodes=2048,mode=0700 small /dev/.devspool/spool")
+	s := h.open()
+	var queues []string
+	for i := range 10 {
+		queues = append(queues, h.queue(h.Events, fmt.Sprint("q", i), ".nolinks"))
+	}
+	h.publish(s, 1, 2000)
+	total := 0
+	for _, q := range queues {
+		total += entriesOf(q)
+	}
+	if total > 1024 || total < 900 {
+		t.Errorf("%d files in queues", total)
+	}
+	other := h.subscribe(Subscription{Name: "other"})
+	h.publish(s, 2001, 2010)
+	for n := 2001; n <= 2010; n++ {
+		if got := h.next(other); got != fmt.Sprint(n) {
+			t.Fatalf("the other client got %s for %d", got, n)
+		}
+	}
+}
+
+func TestFullFileSystem(t *testing.T) {
+	if !kerneltest.InNamespaces(t, 0) {
+		return
+	}
+	h := newShop(t)
+	s := h.open()
+	queue := h.queue(h.Events, "x", ".nolinks")
+	h.publish(s, 1, 2)
+	kerneltest.Sh(t, "mount -o remount,size=1M /dev/.devspool/spool; dd if=/dev/zero of="+queue+"/junk bs=4k 2>/dev/null; true")
+	for n := 3; n <= 5; n++ {
+		if s.Publish(numbered(n), nil) == nil {
+			t.Errorf("%d was published where there is no room", n)
+		}
+	}
+	h.must(os.Remove(filepath.Join(queue, "junk")))
+	h.until("the queue tells of the loss", func() bool { return entriesOf(queue) == 4 })
+	h.publish(s, 6, 6)
+	h.holds(queue, "1 2 lost 3 6")
+}
