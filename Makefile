@@ -4,14 +4,23 @@
 SIZE_MAX    := 2300000
 SIZE_XZ_MAX := 820000
 
+# How many milliseconds the first of the kernel's helpers stays after the last
+# event, to do those of others; 0 for not at all.
+STAY    := 2000
+
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unreleased)
-LDFLAGS := -s -w -buildid= -X main.version=$(VERSION)
-GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags="$(LDFLAGS)"
+LDFLAGS := -s -w -buildid= -X main.version=$(VERSION) -X main.stay=$(STAY)
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags
+
+# ENTRY: where the process begins on $(1), a GOARCH: see hotplug/handoff.
+entry = $(if $(filter amd64 arm64 arm 386 riscv64 mipsle mips,$(1)),-E=devspool/hotplug/handoff.Entry)
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # GOARCH, or GOARCH-GOARM; the boards that Linux runs on.
 ARCHES := amd64 arm64 arm-6 386 riscv64 mipsle mips s390x
+goarch  = $(word 1,$(subst -, ,$(arch)))
+goarm   = $(word 2,$(subst -, ,$(arch)))
 
 .PHONY: all build size run test check cross bench fuzz man clean
 
@@ -20,7 +29,7 @@ all: build
 build: devspool size
 
 devspool: FORCE
-	@$(GOBUILD) -o $@ .
+	@$(GOBUILD) "$(LDFLAGS) $(call entry,$(shell go env GOARCH))" -o $@ .
 
 FORCE:
 
@@ -44,10 +53,9 @@ check: cross
 	go run $(STATICCHECK) ./...
 
 cross:
-	@for arch in $(ARCHES); do \
-		GOOS=linux GOARCH=$${arch%-*} GOARM=$$(echo $$arch | sed -n 's/.*-//p') \
-		$(GOBUILD) -o dist/devspool-$$arch . || exit 1; \
-	done
+	@$(foreach arch,$(ARCHES),\
+		GOOS=linux GOARCH=$(goarch) GOARM=$(goarm) \
+		$(GOBUILD) "$(LDFLAGS) $(call entry,$(goarch))" -o dist/devspool-$(arch) . &&) true
 	@scripts/size -l dist/devspool-*
 
 # Speed and memory beside the rivals', as ratios. Needs root and BusyBox.

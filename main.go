@@ -19,13 +19,17 @@ import (
 
 	"devspool/conf"
 	"devspool/hotplug"
+	"devspool/hotplug/handoff"
 	"devspool/hotplug/spool"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
 
-// version is set by the build.
-var version = "unreleased"
+// What the build sets.
+var (
+	version = "unreleased"
+	stay    = "2000" // milliseconds that the first helper stays after the last event; 0 for never
+)
 
 // The exit codes.
 const (
@@ -119,6 +123,7 @@ type options struct {
 	device   string   // for the plan
 	words    []string // what the loop is asked for
 	quiet    string
+	kernel   bool // the kernel started this process for an event
 }
 
 type mode int
@@ -150,6 +155,9 @@ func run(args, environ []string) int {
 	if err != nil {
 		complain(usage + "\n" + err.Error())
 		return exitUsage
+	}
+	if o.kernel = handoff.FromKernel(args, environ); o.kernel && handoff.Give(environ) {
+		return exitDone // a server is there already
 	}
 	switch o.mode {
 	case modeNone:
@@ -589,6 +597,10 @@ func work(o options, environ []string) int {
 		return scan(road, o)
 	case modeLoop:
 		return loop(road, o)
+	}
+	if o.kernel {
+		ms, _ := strconv.Atoi(stay)
+		return result(hotplug.Serve(road, event, time.Duration(ms)*time.Millisecond))
 	}
 	return result(hotplug.Helper(road, event))
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/handoff"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
@@ -22,7 +23,7 @@ const DefaultTimeout nodes.Seconds = 180
 // it was not started by the kernel, whatever else its environment says.
 const (
 	markerKey = "DEVSPOOL_COMMAND"
-	marker    = markerKey + "=1"
+	marker    = handoff.Marker
 )
 
 // InCommand reports whether environ is that of a command which a rule runs.
@@ -88,12 +89,51 @@ func (r *Road) exec(program string, argv, env []string) (int, error) {
 		return 0, err
 	}
 	defer unix.Close(null)
+	files := []uintptr{uintptr(null), 1, 2}
+	for fd := 1; fd <= 2; fd++ {
+		if !isDirectory(fd) {
+			continue
+		}
+		out, err := nullOutput()
+		if err != nil {
+			return 0, err
+		}
+		defer unix.Close(out)
+		files[fd] = uintptr(out)
+	}
 	return syscall.ForkExec(program, argv, &syscall.ProcAttr{
 		Dir:   r.Dev.Path(),
 		Env:   env,
-		Files: []uintptr{uintptr(null), 1, 2},
+		Files: files,
 		Sys:   &syscall.SysProcAttr{Setpgid: true},
 	})
+}
+
+// isDirectory reports whether a descriptor was closed when the process began:
+// package handoff has opened the root directory on those.
+func isDirectory(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
+}
+
+// nullOutput opens /dev/null, or where there is none yet a pipe that is drained.
+func nullOutput() (int, error) {
+	fd, err := unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		return fd, nil
+	}
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return 0, err
+	}
+	go func() {
+		defer unix.Close(p[0])
+		var buf [512]byte
+		for n := 1; n > 0; {
+			retryEINTR(func() (err error) { n, err = unix.Read(p[0], buf[:]); return err })
+		}
+	}()
+	return p[1], nil
 }
 
 // nullInput opens /dev/null, or where there is none yet a pipe at its end.

@@ -61,6 +61,7 @@ type Log struct {
 	mu     sync.Mutex
 	fd     int
 	format func(level Level, line string) string
+	seqnum uint64 // the event's that the lines are about; see File
 }
 
 // SetLevel makes the log write lines of that level and of those that matter more.
@@ -128,21 +129,27 @@ func File(path string, seqnum uint64) *Log {
 	if err != nil {
 		return nil
 	}
-	number := strconv.FormatUint(seqnum, 10)
-	l := &Log{fd: fd, format: func(level Level, line string) string {
-		return number + " devspool: " + level.String() + ": " + line + "\n"
-	}}
+	l := &Log{fd: fd, seqnum: seqnum}
+	l.format = func(level Level, line string) string {
+		return strconv.FormatUint(l.seqnum, 10) + " devspool: " + level.String() + ": " + line + "\n"
+	}
 	l.SetLevel(Info)
 	return l
 }
 
 // Print writes one line. Control bytes in it are escaped, since names come from devices.
-func (l *Log) Print(level Level, line string) {
+func (l *Log) Print(level Level, line string) { l.print(level, line, 0) }
+
+// print writes a line about the event with a number, or 0 for that of the last.
+func (l *Log) print(level Level, line string, seqnum uint64) {
 	if !l.writes(level) {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if seqnum != 0 {
+		l.seqnum = seqnum
+	}
 	unix.Write(l.fd, []byte(l.format(level, nodes.Printable(line))))
 }
 
@@ -155,5 +162,5 @@ func (l *Log) Event(level Level, what string, e *uevent.Event, why string) {
 	if why != "" {
 		line += ": " + why
 	}
-	l.Print(level, line)
+	l.print(level, line, e.Seqnum)
 }

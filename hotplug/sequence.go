@@ -1,0 +1,156 @@
+package hotplug
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"devspool/hotplug/uevent"
+)
+
+// gapWait is how long an event waits for those with smaller numbers. Numbers are
+// missing for good where the kernel used them for what no helper is started for,
+// such as the events of another network namespace.
+const gapWait = 50 * time.Millisecond
+
+// sequence puts events, which helpers bring in any order, into that of their numbers.
+type sequence struct {
+	next    uint64    // the number whose turn it is; 0 where nobody knows
+	waiting []arrival // by number
+	taken   spans     // all that came
+}
+
+// arrival is an event that waits for its turn.
+type arrival struct {
+	event *uevent.Event
+	since time.Duration
+}
+
+// add takes an event that came at the time now, unless one with its number came
+// before.
+func (s *sequence) add(e *uevent.Event, now time.Duration) {
+	if e.Seqnum != 0 && !s.taken.add(e.Seqnum) {
+		return
+	}
+	i, _ := slices.BinarySearchFunc(s.waiting, e.Seqnum, func(a arrival, n uint64) int {
+		if a.event.Seqnum <= n {
+			return -1
+		}
+		return 1
+	})
+	s.waiting = slices.Insert(s.waiting, i, arrival{e, now})
+}
+
+// due takes out up to limit events whose turn it is at the time now. Waited is the
+// number of the first of them that came to its turn by waiting, or 0.
+func (s *sequence) due(now time.Duration, limit int) (events []*uevent.Event, waited uint64) {
+	patient := 0 // so many have an event at their end that has waited enough
+	for i, a := range s.waiting {
+		if now-a.since >= gapWait {
+			patient = i + 1
+		}
+	}
+	for i, a := range s.waiting[:min(limit, len(s.waiting))] {
+		n := a.event.Seqnum
+		if n > s.next || s.next == 0 {
+			if i >= patient {
+				break
+			}
+			if waited == 0 {
+				waited = n
+			}
+		}
+		s.next = max(s.next, n+1)
+		events = append(events, a.event)
+	}
+	s.waiting = slices.Delete(s.waiting, 0, len(events))
+	return events, waited
+}
+
+// wait returns how long from the time now no event is due, unless another comes.
+// It is negative where none waits.
+func (s *sequence) wait(now time.Duration) time.Duration {
+	if len(s.waiting) == 0 {
+		return -1
+	}
+	if s.next != 0 && s.waiting[0].event.Seqnum <= s.next {
+		return 0
+	}
+	since := now
+	for _, a := range s.waiting {
+		since = min(since, a.since)
+	}
+	return max(0, since+gapWait-now)
+}
+
+// span is the numbers from first to last.
+type span struct{ first, last uint64 }
+
+// spans is a set of numbers: spans in order, none of which touches another.
+type spans []span
+
+// maxSpans bounds the set: of the smallest numbers, those of long ago, it knows
+// nothing then.
+const maxSpans = 256
+
+// add reports whether n was not in the set yet.
+func (s *spans) add(n uint64) bool {
+	i, _ := slices.BinarySearchFunc(*s, n, func(x span, n uint64) int {
+		if x.last < n {
+			return -1
+		}
+		return 1
+	})
+	// The span before i ends before n, that at i does not.
+	if i < len(*s) && (*s)[i].first <= n {
+		return false
+	}
+	joinsLeft := i > 0 && (*s)[i-1].last+1 == n
+	joinsRight := i < len(*s) && n+1 == (*s)[i].first
+	switch {
+	case joinsLeft && joinsRight:
+		(*s)[i-1].last = (*s)[i].last
+		*s = slices.Delete(*s, i, i+1)
+	case joinsLeft:
+		(*s)[i-1].last = n
+	case joinsRight:
+		(*s)[i].first = n
+	default:
+		*s = slices.Insert(*s, i, span{n, n})
+		*s = slices.Delete(*s, 0, max(0, len(*s)-maxSpans))
+	}
+	return true
+}
+
+// last returns the greatest number, or 0.
+func (s spans) last() uint64 {
+	if len(s) == 0 {
+		return 0
+	}
+	return s[len(s)-1].last
+}
+
+// String returns a line for each span: its first number and its last.
+func (s spans) String() string {
+	var b []byte
+	for _, x := range s {
+		b = append(strconv.AppendUint(b, x.first, 10), ' ')
+		b = append(strconv.AppendUint(b, x.last, 10), '\n')
+	}
+	return string(b)
+}
+
+// parseSpans reads what String wrote. Ok is false for anything else.
+func parseSpans(text string) (s spans, ok bool) {
+	for line := range strings.Lines(text) {
+		first, last, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		a, err1 := strconv.ParseUint(first, 10, 64)
+		b, err2 := strconv.ParseUint(last, 10, 64)
+		if err1 != nil || err2 != nil || a == 0 || a > b || len(s) > 0 && a <= s.last()+1 || !strings.HasSuffix(line, "\n") {
+			return nil, false
+		}
+		s = append(s, span{a, b})
+	}
+	return s, true
+}

@@ -1,0 +1,373 @@
+package hotplug
+
+import (
+	"errors"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/handoff"
+	"devspool/hotplug/uevent"
+)
+
+// serverLock is the file in the private directory that a server holds locked as
+// long as it serves. Between servers it holds the numbers of the events that are
+// done; while one serves, and after one that died, serving.
+const (
+	serverLock = "server"
+	serving    = "serving\n"
+)
+
+// pipeSize is what the FIFO shall hold: some thousand events. A helper that finds
+// it full waits.
+const pipeSize = 1 << 20
+
+// leaveRequest is what a loop hands over to a server in place of an event, since
+// it will do itself what the server does.
+const leaveRequest = "DEVSPOOL_LEAVE=1"
+
+// errServed is returned where there is a server already.
+var errServed = errors.New("another helper serves")
+
+// Serve does the event of a helper that the kernel started: it hands it over to a
+// server, or becomes that, and returns when no event came for the time stay. Where
+// nobody can serve it does no more than its own event.
+func Serve(r *Road, e *uevent.Event, stay time.Duration) (ok bool) {
+	for stay > 0 && r.Dev != nil && !hasTurnstile(r.Dev.Path()) {
+		s, err := newServer(r, stay)
+		if err == nil {
+			return s.run(e)
+		}
+		if err != errServed {
+			r.Log.Print(Info, "this helper does no event but its own: "+err.Error())
+			break
+		}
+		if handoff.Give(r.Environ) {
+			return true
+		}
+		time.Sleep(time.Millisecond) // the server comes, or leaves
+	}
+	return Helper(r, e)
+}
+
+// hasTurnstile reports whether the board puts its helpers in order by mdev.seq.
+func hasTurnstile(dev string) bool { return unix.Access(dev+"/mdev.seq", unix.F_OK) == nil }
+
+// server is a helper that came first, and stays to do the events of those that
+// come after it.
+type server struct {
+	road    *Road
+	stay    time.Duration
+	private int      // the private directory
+	lock    int      // serverLock
+	fifo    int      // or none
+	control *control // or nil
+	dev     identity
+
+	sequence
+	died   bool          // the server before this one did not leave, but died
+	idle   time.Duration // how long this server has waited in all: its clock
+	heard  time.Duration // when by that clock the last event came
+	text   []byte        // read, and not yet taken for an event
+	buffer []byte
+}
+
+// none stands for a descriptor that is not open.
+const none = -1
+
+// identity tells one file system on /dev from another.
+type identity struct{ dev, ino uint64 }
+
+func identityOf(path string) identity {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return identity{}
+	}
+	return identity{uint64(st.Dev), st.Ino}
+}
+
+// newServer makes this process the server, or returns errServed. ErrRunning tells
+// that a loop does all that is to be done.
+func newServer(r *Road, stay time.Duration) (*server, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lock()
+	defer r.unlock()
+	if r.lockless {
+		return nil, errors.New("no lock on " + r.Dev.Path())
+	}
+	s := &server{road: r, stay: stay, private: none, lock: none, fifo: none,
+		dev: identityOf(r.Dev.Path()), buffer: make([]byte, 16*handoff.MaxRecord)}
+	if err := s.open(); err != nil {
+		s.close()
+		return nil, err
+	}
+	r.Environ = kept(r.Environ)
+	return s, nil
+}
+
+// kept returns what commands inherit of this process's environment: not what is
+// said of its own event, since each event comes with all that is said of it.
+func kept(environ []string) []string {
+	return []string{"HOME=" + Getenv(environ, "HOME"), "PATH=" + Getenv(environ, "PATH")}
+}
+
+// open takes the lock first, and makes the FIFO last: whoever finds that is served.
+func (s *server) open() (err error) {
+	if s.private, err = s.road.Dev.OpenPrivate(); err != nil {
+		return err
+	}
+	if err := s.take(); err != nil {
+		return err
+	}
+	text := make([]byte, 64<<10)
+	n, err := unix.Pread(s.lock, text, 0)
+	if err != nil {
+		return os.NewSyscallError("read", err)
+	}
+	s.inherit(string(text[:n]))
+	if err = s.note(serving); err == nil {
+		err = s.offer()
+	}
+	if err != nil {
+		s.note(string(text[:n]))
+	}
+	return err
+}
+
+// take takes the lock, unless it is held.
+func (s *server) take() error {
+	fd, err := unix.Openat(s.private, serverLock, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return os.NewSyscallError("open", err)
+	}
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		unix.Close(fd)
+		if err == unix.EWOULDBLOCK {
+			return errServed
+		}
+		return os.NewSyscallError("flock", err)
+	}
+	s.lock = fd
+	return nil
+}
+
+// inherit reads which events are done.
+func (s *server) inherit(text string) {
+	var ok bool
+	s.taken, ok = parseSpans(text)
+	s.died = !ok
+	if last := s.taken.last(); last > 0 {
+		s.next = last + 1
+	}
+}
+
+// offer opens what others reach this process by.
+func (s *server) offer() (err error) {
+	s.control, err = openControl(s.road)
+	if errors.Is(err, ErrRunning) {
+		return err
+	}
+	if err != nil {
+		s.road.Log.Print(Warning, "no control socket: "+err.Error())
+	}
+	return s.openFIFO()
+}
+
+// note writes text into the lock, over what it holds.
+func (s *server) note(text string) error {
+	if _, err := unix.Pwrite(s.lock, []byte(text), 0); err != nil {
+		return os.NewSyscallError("write", err)
+	}
+	return os.NewSyscallError("truncate", unix.Ftruncate(s.lock, int64(len(text))))
+}
+
+// fifoName is the FIFO's name in the private directory.
+var fifoName = path.Base(handoff.Path)
+
+// openFIFO makes the FIFO, in place of one that a dead server left. This process
+// is a writer of it too, so that it has no end.
+func (s *server) openFIFO() error {
+	unix.Unlinkat(s.private, fifoName, 0)
+	if err := unix.Mkfifoat(s.private, fifoName, 0o600); err != nil {
+		return os.NewSyscallError("mkfifo", err)
+	}
+	fd, err := unix.Openat(s.private, fifoName, unix.O_RDWR|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		unix.Unlinkat(s.private, fifoName, 0)
+		return os.NewSyscallError("open", err)
+	}
+	unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, pipeSize)
+	s.fifo = fd
+	return nil
+}
+
+// run serves until no event has come for a while, and nothing is under way.
+func (s *server) run(first *uevent.Event) (ok bool) {
+	defer s.close()
+	s.add(first, 0)
+	if s.died {
+		s.rescan("the helper that served died")
+	}
+	for {
+		events, waited := s.due(s.idle, batch)
+		if waited > 0 {
+			s.road.Log.Print(Info, "waited in vain for the events before number "+strconv.FormatUint(waited, 10))
+		}
+		if len(events) > 0 {
+			s.road.Run(events)
+		}
+		s.notice()
+		if s.read(s.pause()) || len(s.waiting) > 0 || s.idle-s.heard < s.stay || !s.road.rests() || s.notice() {
+			continue
+		}
+		if s.leave() {
+			if err := s.note(s.taken.String()); err != nil {
+				s.road.Log.Print(Err, err.Error())
+			}
+			return true
+		}
+	}
+}
+
+// pause returns how long to wait for another event.
+func (s *server) pause() time.Duration {
+	if wait := s.wait(s.idle); wait >= 0 {
+		return wait
+	}
+	const look = 20 * time.Millisecond // while commands run
+	return max(s.heard+s.stay-s.idle, look)
+}
+
+// notice reports whether another file system was mounted on /dev since it was
+// called last. If so the server rescans, and leaves as soon as it can: its FIFO is
+// hidden, and the next helper makes one that is not.
+func (s *server) notice() bool {
+	now := identityOf(s.road.Dev.Path())
+	if now == s.dev {
+		return false
+	}
+	s.dev, s.stay = now, 0
+	s.rescan("another file system is mounted on " + s.road.Dev.Path())
+	return true
+}
+
+// rescan coldplugs, where there is a sysfs already.
+func (s *server) rescan(why string) {
+	if s.road.Sys.Mounted() {
+		s.road.Log.Print(Warning, why+": scanning /sys anew")
+		Coldplug(s.road)
+	}
+}
+
+// rests reports whether no event is under way.
+func (r *Road) rests() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.order.count == 0 && len(r.active) == 0
+}
+
+// read waits up to limit until there are events, takes all there are, and reports
+// whether there were any.
+func (s *server) read(limit time.Duration) (heard bool) {
+	if s.fifo == none {
+		time.Sleep(limit)
+		s.idle += limit
+		return false
+	}
+	start := time.Now()
+	unix.Poll([]unix.PollFd{{Fd: int32(s.fifo), Events: unix.POLLIN}}, int((limit+time.Millisecond-1)/time.Millisecond))
+	s.idle += time.Since(start)
+	for {
+		n, err := unix.Read(s.fifo, s.buffer)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n <= 0 {
+			break
+		}
+		s.text = append(s.text, s.buffer[:n]...)
+		s.parse()
+		heard = true
+	}
+	if heard {
+		s.heard = s.idle
+	}
+	return heard
+}
+
+// parse takes the whole records out of what was read.
+func (s *server) parse() {
+	for {
+		block, size := record(s.text)
+		if size == 0 {
+			return
+		}
+		if block == leaveRequest+"\x00" {
+			s.stay = 0
+		} else if e, err := uevent.FromEnviron(strings.Split(block, "\x00")); err != nil {
+			s.road.Log.Print(Err, "handed over: "+err.Error())
+		} else {
+			s.add(e, s.idle)
+		}
+		s.text = s.text[:copy(s.text, s.text[size:])]
+	}
+}
+
+// record returns the first record of text, and how many bytes of text it takes: 0
+// where it is not whole yet. What is no record is skipped.
+func record(text []byte) (block string, size int) {
+	if len(text) < handoff.HeaderSize {
+		return "", 0
+	}
+	length, ok := handoff.Length([handoff.HeaderSize]byte(text))
+	if !ok {
+		return "", len(text) // a stranger's
+	}
+	if size = handoff.HeaderSize + length; size > len(text) {
+		return "", 0
+	}
+	return string(text[handoff.HeaderSize:size]), size
+}
+
+// leave takes the FIFO's name away and reports whether nothing had come in the
+// meantime; otherwise this process goes on to serve. See handoff for why no event
+// can be lost between the two.
+func (s *server) leave() bool {
+	if s.fifo == none {
+		return true
+	}
+	unix.Unlinkat(s.private, fifoName, 0)
+	heard := s.read(0)
+	unix.Close(s.fifo)
+	s.fifo = none
+	if !heard {
+		return true
+	}
+	if err := s.openFIFO(); err != nil {
+		s.road.Log.Print(Warning, "no more events are taken: "+err.Error())
+	}
+	return false
+}
+
+// close lets go of all, of the lock last.
+func (s *server) close() {
+	if s.control != nil {
+		s.control.close()
+	}
+	if s.fifo != none {
+		unix.Unlinkat(s.private, fifoName, 0)
+		unix.Close(s.fifo)
+	}
+	if s.lock != none {
+		unix.Flock(s.lock, unix.LOCK_UN)
+		unix.Close(s.lock)
+	}
+	if s.private != none {
+		unix.Close(s.private)
+	}
+}
