@@ -156,7 +156,7 @@ func run(args, environ []string) int {
 		complain(usage + "\n" + err.Error())
 		return exitUsage
 	}
-	if o.kernel = handoff.FromKernel(args, environ); o.kernel && handoff.Give(environ) {
+	if o.kernel = handoff.FromKernel(args, environ); o.kernel && handoff.Offer(environ) {
 		return exitDone // a server is there already
 	}
 	switch o.mode {

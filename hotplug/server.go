@@ -40,6 +40,7 @@ func Serve(r *Road, e *uevent.Event, stay time.Duration) (ok bool) {
 	for stay > 0 && r.Dev != nil && !hasTurnstile(r.Dev.Path()) {
 		s, err := newServer(r, stay)
 		if err == nil {
+			handoff.Pass()
 			return s.run(e)
 		}
 		if err != errServed {
@@ -51,6 +52,7 @@ func Serve(r *Road, e *uevent.Event, stay time.Duration) (ok bool) {
 		}
 		time.Sleep(time.Millisecond) // the server comes, or leaves
 	}
+	handoff.Pass()
 	return Helper(r, e)
 }
 

@@ -8,6 +8,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+
+	"devspool/hotplug/handoff"
 )
 
 // Environment variables, the first two as in the tests.
@@ -86,12 +88,13 @@ func buildOurs(path string) error {
 		}
 		return os.WriteFile(path, program, 0o755)
 	}
-	return goBuild(path, "devspool")
+	return goBuild(path, "devspool", handoff.LinkerFlag)
 }
 
 // goBuild builds with the flags of a release, since size and start-up depend on them.
-func goBuild(path, what string) error {
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w -buildid=", "-o", path, what)
+func goBuild(path, what string, flags ...string) error {
+	ldflags := "-ldflags=-s -w -buildid= " + strings.Join(flags, " ")
+	cmd := exec.Command("go", "build", "-trimpath", ldflags, "-o", path, what)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	return output(cmd)
 }

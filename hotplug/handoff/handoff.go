@@ -19,7 +19,15 @@ import (
 
 // Path is where the server's FIFO is. A helper that the kernel starts has no
 // options, so that its /dev is this one.
-const Path = "/dev/.devspool/helper"
+const Path = private + "/helper"
+
+// private is the program's own directory. The file in it is locked by the helper
+// that starts its runtime to become the server, until there is the FIFO. Those
+// that wait for it take next to no memory, where hundreds of runtimes could take all.
+const (
+	private  = "/dev/.devspool"
+	turnPath = private + "/turn"
+)
 
 // Magic begins the header of each record. Behind it come the length of what
 // follows, as the machine writes 32 bits, and the environment: strings of the form
@@ -45,6 +53,9 @@ const Marker = "DEVSPOOL_COMMAND=1"
 // the arguments, a nil, the environment, a nil.
 var stack unsafe.Pointer
 
+// turn is the descriptor of the locked file at turnPath, or 0.
+var turn uintptr
+
 // beginning is begin, for Entry to find.
 var beginning = begin
 
@@ -57,7 +68,7 @@ func begin() {
 	if block, size := kernels(stack); size > 0 {
 		var before [6]uintptr
 		ignoreBrokenPipe(&before)
-		if give(block, size) {
+		if give(block, size) || takeTurn() && give(block, size) {
 			syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 0, 0, 0)
 		}
 		syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(syscall.SIGPIPE), uintptr(unsafe.Pointer(&before)), 0, sigsetSize, 0, 0)
@@ -186,6 +197,40 @@ func same(a, b unsafe.Pointer) bool {
 	return false
 }
 
+// takeTurn waits until no other helper is about to become the server, and reports
+// whether that can be known here. By then one of them may be it.
+//
+//go:nosplit
+//go:norace
+func takeTurn() bool {
+	const flags = syscall.O_RDONLY | syscall.O_CREAT | syscall.O_NOFOLLOW | syscall.O_CLOEXEC
+	path := unsafe.Pointer(unsafe.StringData(turnPath + "\x00"))
+	fd, _, errno := syscall.RawSyscall6(syscall.SYS_OPENAT, 0, uintptr(path), flags, 0o600, 0, 0)
+	if errno == syscall.ENOENT {
+		dir := unsafe.Pointer(unsafe.StringData(private + "\x00"))
+		syscall.RawSyscall(syscall.SYS_MKDIRAT, 0, uintptr(dir), 0o700)
+		fd, _, errno = syscall.RawSyscall6(syscall.SYS_OPENAT, 0, uintptr(path), flags, 0o600, 0, 0)
+	}
+	if errno != 0 {
+		return false
+	}
+	if fd <= 2 { // which the runtime and its program take for standard input and the like
+		high, _, errno := syscall.RawSyscall(syscall.SYS_FCNTL, fd, syscall.F_DUPFD_CLOEXEC, 3)
+		syscall.RawSyscall(syscall.SYS_CLOSE, fd, 0, 0)
+		if errno != 0 {
+			return false
+		}
+		fd = high
+	}
+	turn = fd
+	for {
+		_, _, errno := syscall.RawSyscall(syscall.SYS_FLOCK, fd, syscall.LOCK_EX, 0)
+		if errno != syscall.EINTR {
+			return errno == 0
+		}
+	}
+}
+
 // give hands a block to the server, and reports whether that is sure to take it.
 //
 //go:nosplit
@@ -265,8 +310,22 @@ func FromKernel(args, environ []string) bool {
 	return has == hasAll
 }
 
-// Give hands an event over, given as a helper's environment, and reports whether
-// there is a server that is sure to take it.
+// Offer hands over the event that the environment of this process holds, and
+// reports whether there is a server that is sure to take it. If not it is this
+// process's turn to become the server; others wait until it calls Pass.
+func Offer(environ []string) bool {
+	return Give(environ) || turn == 0 && takeTurn() && Give(environ)
+}
+
+// Pass lets the next helper have its turn.
+func Pass() {
+	if turn != 0 {
+		syscall.Close(int(turn))
+		turn = 0
+	}
+}
+
+// Give is Offer without a wait for the turn.
 func Give(environ []string) bool {
 	size := 0
 	for _, kv := range environ {

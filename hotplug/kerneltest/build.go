@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"devspool/hotplug/handoff"
 )
 
 // Build returns the path of the program, built once a run as it is released:
@@ -16,7 +18,7 @@ import (
 // to be tested. The package's TestMain must call Main.
 func Build(tb testing.TB) string {
 	tb.Helper()
-	path := build(tb, "devspool", ".")
+	path := build(tb, "devspool", ".", handoff.LinkerFlag)
 	if os.Getenv(program) == "" {
 		// Processes in namespaces of their own use the same one.
 		os.Setenv(program, path)
@@ -36,15 +38,15 @@ func Mdev(tb testing.TB) string {
 }
 
 // BuildPackage builds another program of the module, given by its directory below
-// the module's, once a run.
-func BuildPackage(tb testing.TB, dir string) string {
+// the module's, once a run. The linker gets the flags.
+func BuildPackage(tb testing.TB, dir string, flags ...string) string {
 	tb.Helper()
-	return build(tb, filepath.Base(dir), "./"+dir)
+	return build(tb, filepath.Base(dir), "./"+dir, flags...)
 }
 
 var building sync.Mutex
 
-func build(tb testing.TB, name, dir string) string {
+func build(tb testing.TB, name, dir string, flags ...string) string {
 	tb.Helper()
 	variable := program
 	if dir != "." {
@@ -64,7 +66,7 @@ func build(tb testing.TB, name, dir string) string {
 	}
 	root := moduleRoot(tb)
 	statSources(tb, root)
-	cmd := exec.Command("go", "build", "-trimpath", "-o", path, dir)
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags="+strings.Join(flags, " "), "-o", path, dir)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {

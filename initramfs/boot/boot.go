@@ -34,6 +34,7 @@ type Options struct {
 	Timeout time.Duration // of the whole boot; 0 stands for a minute
 
 	Helper  bool              // whether the program is /sbin/hotplug, too
+	Bare    bool              // whether /dev is empty: without null and console
 	Modules []string          // kernel modules for Guest.Insmod; what they need comes along
 	Files   []initramfs.Entry // of the image, beside those that every boot has
 	Append  []string          // parameters of the kernel

@@ -48,13 +48,11 @@ type room struct {
 	rounds int    // of the storm
 }
 
-// A helper is a whole process for each of a disk's eight events, so only the
-// rooms with rules hold many disks. The loop is quick.
 var rooms = []room{
-	{name: "helper/tmpfs/rules", devfs: "tmpfs", rules: true, disks: 64, rounds: 1},
-	{name: "helper/tmpfs/none", devfs: "tmpfs", disks: 3, rounds: 4},
-	{name: "helper/devtmpfs/rules", devfs: "devtmpfs", rules: true, disks: 64, rounds: 1},
-	{name: "helper/devtmpfs/none", devfs: "devtmpfs", disks: 3, rounds: 2},
+	{name: "helper/tmpfs/rules", devfs: "tmpfs", rules: true, disks: 128, rounds: 10},
+	{name: "helper/tmpfs/none", devfs: "tmpfs", disks: 16, rounds: 10},
+	{name: "helper/devtmpfs/rules", devfs: "devtmpfs", rules: true, disks: 64, rounds: 10},
+	{name: "helper/devtmpfs/none", devfs: "devtmpfs", disks: 16, rounds: 10},
 	{name: "loop/tmpfs/rules", devfs: "tmpfs", loop: true, rules: true, disks: 64, rounds: 20},
 	{name: "loop/tmpfs/none", devfs: "tmpfs", loop: true, disks: 16, rounds: 10},
 	{name: "loop/devtmpfs/rules", devfs: "devtmpfs", loop: true, rules: true, disks: 64, rounds: 20},
@@ -68,9 +66,7 @@ func TestDisks(t *testing.T) {
 	for _, r := range rooms {
 		t.Run(r.name, func(t *testing.T) {
 			o := boot.Options{
-				// Hundreds of helpers live at once, and each is a Go program.
-				Memory:  1024,
-				Timeout: 15 * time.Minute,
+				Timeout: 5 * time.Minute,
 				Modules: []string{"scsi_debug", "sd_mod", "sg", "loop", "dm-mod"},
 				Append:  []string{fewTerminals},
 				Files:   r.configs(),

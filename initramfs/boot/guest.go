@@ -26,7 +26,9 @@ func inGuest() bool { return os.Getenv(guestMark) != "" }
 // stays as the kernel made it.
 func initialize() {
 	status := "init failed"
-	if err := mountKernelFilesystems(); err != nil {
+	if err := openConsole(); err != nil {
+		status = "no console: " + err.Error()
+	} else if err := mountKernelFilesystems(); err != nil {
 		fmt.Println("devspool-boot:", err)
 	} else if params, err := parameters(); err != nil {
 		fmt.Println("devspool-boot:", err)
@@ -40,6 +42,28 @@ func initialize() {
 	err := unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 	fmt.Println("devspool-boot: power off:", err)
 	os.Exit(1) // the kernel panics, and ends that way
+}
+
+// openConsole gives this process a console, if there was none to start it with.
+func openConsole() error {
+	var st unix.Stat_t
+	if unix.Fstat(1, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR {
+		return nil
+	}
+	const console = "/tmp/console"
+	if err := unix.Mknod(console, unix.S_IFCHR|0o600, int(unix.Mkdev(5, 1))); err != nil {
+		return err
+	}
+	fd, err := unix.Open(console, unix.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	for std := range 3 {
+		if err := unix.Dup2(fd, std); err != nil {
+			return err
+		}
+	}
+	return unix.Close(fd)
 }
 
 func mountKernelFilesystems() error {
@@ -215,7 +239,9 @@ func (g *Guest) KernelLog() string {
 // Command runs a program to its end and returns what it said.
 func (g *Guest) Command(name string, args ...string) string {
 	g.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
+	cmd := exec.Command(name, args...)
+	cmd.Stdin = os.Stdin // there may be no /dev/null
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		g.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}

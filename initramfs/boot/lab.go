@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"devspool/hotplug/handoff"
 	"devspool/initramfs"
 )
 
@@ -43,14 +44,14 @@ func NewLab(t *testing.T) *Lab {
 	// The guest has no C library, so what runs there is built without cgo even
 	// where the tests themselves are built with it, for the race detector.
 	initBinary := filepath.Join(dir, "init")
-	build(t, "test", "-c", "-vet=off", "-ldflags=-s -w", "-o", initBinary, ".")
+	build(t, "test", "-c", "-vet=off", "-ldflags=-s -w "+handoff.LinkerFlag, "-o", initBinary, ".")
 	devspool := os.Getenv("DEVSPOOL_BINARY")
 	if devspool == "" {
 		devspool = filepath.Join(dir, "devspool")
-		build(t, "build", "-trimpath", "-ldflags=-s -w -buildid=", "-o", devspool, "devspool")
+		build(t, "build", "-trimpath", "-ldflags=-s -w -buildid= "+handoff.LinkerFlag, "-o", devspool, "devspool")
 	}
 	l := &Lab{image: filepath.Join(dir, "image")}
-	err := create(l.image, func(w io.Writer) error { return initramfs.Image(w, programs(initBinary, devspool)...) })
+	err := create(l.image, func(w io.Writer) error { return initramfs.Archive(w, programs(initBinary, devspool)...) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,6 +130,9 @@ func (o Options) withDefaults() Options {
 // boot's own, as a second archive.
 func (l *Lab) pack(image string, m *machine, o Options) error {
 	entries := slices.Clone(o.Files)
+	if !o.Bare {
+		entries = append(initramfs.Base(), entries...)
+	}
 	if o.Helper {
 		entries = append(entries, initramfs.Symlink{Path: "sbin/hotplug", Target: "devspool"})
 	}
