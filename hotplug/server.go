@@ -241,8 +241,12 @@ func (s *server) pause() time.Duration {
 	if wait := s.wait(s.idle); wait >= 0 {
 		return wait
 	}
-	const look = 20 * time.Millisecond // while commands run
-	return max(s.heard+s.stay-s.idle, look)
+	const look = 20 * time.Millisecond
+	left := max(0, s.heard+s.stay-s.idle)
+	if !s.road.rests() {
+		return max(left, look)
+	}
+	return left
 }
 
 // notice reports whether another file system was mounted on /dev since it was
@@ -282,7 +286,8 @@ func (s *server) read(limit time.Duration) (heard bool) {
 		return false
 	}
 	start := time.Now()
-	unix.Poll([]unix.PollFd{{Fd: int32(s.fifo), Events: unix.POLLIN}}, int((limit+time.Millisecond-1)/time.Millisecond))
+	timeout := unix.NsecToTimespec(limit.Nanoseconds())
+	unix.Ppoll([]unix.PollFd{{Fd: int32(s.fifo), Events: unix.POLLIN}}, &timeout, nil)
 	s.idle += time.Since(start)
 	for {
 		n, err := unix.Read(s.fifo, s.buffer)
