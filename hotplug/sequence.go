@@ -68,6 +68,18 @@ func (s *sequence) due(now time.Duration, limit int) (events []*uevent.Event, wa
 	return events, waited
 }
 
+// gives reports whether at the time now the wait for a missing number is over.
+func (s *sequence) gives(now time.Duration) bool {
+	return len(s.waiting) > 0 && s.wait(now) == 0 && (s.next == 0 || s.waiting[0].event.Seqnum > s.next)
+}
+
+// again begins the wait for a missing number anew.
+func (s *sequence) again(now time.Duration) {
+	for i := range s.waiting {
+		s.waiting[i].since = now
+	}
+}
+
 // wait returns how long from the time now no event is due, unless another comes.
 // It is negative where none waits.
 func (s *sequence) wait(now time.Duration) time.Duration {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -73,6 +74,7 @@ type server struct {
 	sequence
 	died   bool          // the server before this one did not leave, but died
 	idle   time.Duration // how long this server has waited in all: its clock
+	borne  int           // how often the wait for a number began anew
 	heard  time.Duration // when by that clock the last event came
 	text   []byte        // read, and not yet taken for an event
 	buffer []byte
@@ -216,12 +218,14 @@ func (s *server) run(first *uevent.Event) (ok bool) {
 		s.rescan("the helper that served died")
 	}
 	for {
+		s.bear()
 		events, waited := s.due(s.idle, batch)
 		if waited > 0 {
 			s.road.Log.Print(Info, "waited in vain for the events before number "+strconv.FormatUint(waited, 10))
 		}
 		if len(events) > 0 {
 			s.road.Run(events)
+			s.borne = 0
 		}
 		s.notice()
 		if s.read(s.pause()) || len(s.waiting) > 0 || s.idle-s.heard < s.stay || !s.road.rests() || s.notice() {
@@ -234,6 +238,29 @@ func (s *server) run(first *uevent.Event) (ok bool) {
 			return true
 		}
 	}
+}
+
+// bear begins the wait for a missing number anew, if it is over while more tasks
+// want a processor than there are, since a helper may be among them that has not
+// run yet. It does so for a second at most.
+func (s *server) bear() {
+	if s.gives(s.idle) && s.borne < int(time.Second/gapWait) && crowded() {
+		s.again(s.idle)
+		s.borne++
+	}
+}
+
+// crowded reports whether tasks wait for a processor. The fourth word of the file
+// is how many run or wait, of how many there are.
+func crowded() bool {
+	text, err := readAttribute("/proc/loadavg")
+	words := strings.Fields(text)
+	if err != nil || len(words) < 4 {
+		return false
+	}
+	ready, _, _ := strings.Cut(words[3], "/")
+	n, err := strconv.Atoi(ready)
+	return err == nil && n > runtime.NumCPU()
 }
 
 // pause returns how long to wait for another event.

@@ -1,0 +1,172 @@
+package boot_test
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"devspool/initramfs/boot"
+)
+
+// storms is the machine of a storm of helpers: its /dev is empty at first.
+var storms = boot.Options{
+	Helper:  true,
+	Bare:    true,
+	Timeout: 100 * time.Second,
+	Modules: []string{"scsi_debug", "sd_mod", "sg"},
+	Append:  []string{fewTerminals},
+}
+
+const stormDisks = 128
+
+// 128 disks come at once, and go at once: the first helper does the events of all,
+// each once, and in the order of their numbers.
+func TestHandOff(t *testing.T) {
+	lab := boot.NewLab(t)
+	lab.Run(t, storms, func(g *boot.Guest) {
+		g.Command(program, "-s")
+		log := startLog(g)
+		g.Insmod("sd_mod")
+		g.Insmod("sg")
+		start := time.Now()
+		g.Insmod("scsi_debug", "dev_size_mb=1", fmt.Sprint("num_tgts=", stormDisks), "max_luns=1")
+		awaitDisks(g, stormDisks)
+		g.Logf("%d disks after %v", stormDisks, time.Since(start).Round(time.Millisecond))
+		sameAsFresh(g, "with all disks", "")
+		g.Write(addHost, "-1")
+		awaitDisks(g, 0)
+		sameAsFresh(g, "without disks", "")
+		log.complete(g)
+		noComplaints(g)
+	})
+}
+
+// helperLog is what helpers log of each event that they do.
+type helperLog struct{ before uint64 }
+
+// logFile is the log, to which helpers write where it is there.
+const logFile = "/dev/mdev.log"
+
+// startLog lets every event after this one be logged.
+func startLog(g *boot.Guest) helperLog {
+	g.Helper()
+	awaitNoServer(g)
+	if err := os.WriteFile(logFile, nil, 0o600); err != nil {
+		g.Fatal(err)
+	}
+	n, err := strconv.ParseUint(g.Read("/sys/kernel/uevent_seqnum"), 10, 64)
+	if err != nil {
+		g.Fatal(err)
+	}
+	return helperLog{n}
+}
+
+// awaitNoServer waits until no helper is there any more.
+func awaitNoServer(g *boot.Guest) {
+	g.Helper()
+	g.Until("the server to leave", func() error {
+		if pid := serverPid(); pid != 0 {
+			return fmt.Errorf("process %d", pid)
+		}
+		return nil
+	})
+}
+
+// complete checks that every event since was done once, and in order.
+func (l helperLog) complete(g *boot.Guest) {
+	g.Helper()
+	awaitNoServer(g)
+	done := map[uint64]int{}
+	last := uint64(0)
+	for line := range strings.Lines(g.Read(logFile) + "\n") {
+		if !strings.Contains(line, ": done: ") {
+			continue
+		}
+		number, _, _ := strings.Cut(line, " ")
+		n, err := strconv.ParseUint(number, 10, 64)
+		if err != nil {
+			g.Fatalf("the log says %q", line)
+		}
+		if done[n]++; n < last {
+			g.Errorf("event %d was done after %d", n, last)
+		}
+		last = max(last, n)
+	}
+	end, err := strconv.ParseUint(g.Read("/sys/kernel/uevent_seqnum"), 10, 64)
+	if err != nil {
+		g.Fatal(err)
+	}
+	for n := l.before + 1; n <= end; n++ {
+		if done[n] != 1 {
+			g.Errorf("event %d was done %d times", n, done[n])
+		}
+	}
+	g.Logf("%d events", end-l.before)
+}
+
+// serverPid returns the process that holds the server's lock, or 0.
+func serverPid() int {
+	info, err := os.Stat("/dev/.devspool/server")
+	if err != nil {
+		return 0
+	}
+	inode := fmt.Sprintf(":%d ", info.Sys().(*syscall.Stat_t).Ino)
+	locks, _ := os.ReadFile("/proc/locks")
+	for line := range strings.Lines(string(locks)) {
+		// 1: FLOCK  ADVISORY  WRITE PID 00:1d:INODE 0 EOF
+		if f := strings.Fields(line); len(f) > 5 && f[1] == "FLOCK" && strings.Contains(line, inode) {
+			pid, _ := strconv.Atoi(f[4])
+			return pid
+		}
+	}
+	return 0
+}
+
+// The server is killed again and again while disks come and go. The next event
+// after that is enough to make /dev what it should be.
+func TestServerKilled(t *testing.T) {
+	lab := boot.NewLab(t)
+	lab.Run(t, storms, func(g *boot.Guest) {
+		g.Command(program, "-s")
+		g.Insmod("sd_mod")
+		g.Insmod("sg")
+		stop := make(chan bool)
+		killed := make(chan int)
+		go killServers(stop, killed)
+		g.Insmod("scsi_debug", "dev_size_mb=1", fmt.Sprint("num_tgts=", stormDisks), "max_luns=1")
+		awaitDisks(g, stormDisks)
+		close(stop)
+		g.Logf("%d servers killed while disks came", <-killed)
+		g.Write("/sys/class/mem/null/uevent", "change")
+		sameAsFresh(g, "with all disks", "")
+
+		stop = make(chan bool)
+		go killServers(stop, killed)
+		g.Write(addHost, "-1")
+		awaitDisks(g, 0)
+		close(stop)
+		g.Logf("%d servers killed while disks went", <-killed)
+		g.Write("/sys/class/mem/null/uevent", "change")
+		sameAsFresh(g, "without disks", "")
+	})
+}
+
+// killServers kills servers until it is told to stop, and tells how many.
+func killServers(stop chan bool, killed chan int) {
+	n := 0
+	for {
+		select {
+		case <-stop:
+			killed <- n
+			return
+		case <-time.After(50 * time.Millisecond):
+			if pid := serverPid(); pid != 0 && syscall.Kill(pid, syscall.SIGKILL) == nil {
+				n++
+			}
+		}
+	}
+}
