@@ -1,0 +1,76 @@
+package boot_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"devspool/initramfs"
+	"devspool/initramfs/boot"
+)
+
+// TestTimeToDisks measures how long it takes from insmod of a driver with 128 disks
+// until all of their nodes are there, with BusyBox mdev as the kernel's helper and
+// with this program. It is no test of what is right, and so runs only where
+// DEVSPOOL_BENCH is set (make bench-helper).
+func TestTimeToDisks(t *testing.T) {
+	if os.Getenv("DEVSPOOL_BENCH") == "" && os.Getpid() != 1 && os.Getenv("DEVSPOOL_BOOT_GUEST") == "" {
+		t.Skip("a measurement, for DEVSPOOL_BENCH=1")
+	}
+	lab := boot.NewLab(t)
+	o := storms
+	o.Helper, o.Bare = false, false
+	o.Timeout = 5 * time.Minute
+	o.Files = []initramfs.Entry{
+		initramfs.File{Path: "etc/mdev.conf", Mode: 0o644, Text: "# no rules\n"},
+		initramfs.Symlink{Path: "sbin/mdev", Target: "../bin/busybox"},
+		initramfs.Symlink{Path: "sbin/hotplug", Target: "devspool"},
+	}
+	lab.Run(t, o, func(g *boot.Guest) {
+		mountDev(g, "tmpfs")
+		g.Insmod("sd_mod")
+		g.Insmod("sg")
+		best := map[string]time.Duration{}
+		for range 2 {
+			for _, helper := range []string{"/sbin/mdev", "/sbin/hotplug"} {
+				g.Write("/proc/sys/kernel/hotplug", helper)
+				took := timeToDisks(g)
+				if old, there := best[helper]; !there || took < old {
+					best[helper] = took
+				}
+			}
+		}
+		ours, theirs := best["/sbin/hotplug"], best["/sbin/mdev"]
+		g.Logf("from insmod to %d disks in /dev: devspool %v, busybox %v, ratio %.2f, target 0.40",
+			stormDisks, ours.Round(10*time.Millisecond), theirs.Round(10*time.Millisecond), ours.Seconds()/theirs.Seconds())
+	})
+}
+
+// timeToDisks loads the driver and removes it again.
+func timeToDisks(g *boot.Guest) time.Duration {
+	g.Helper()
+	start := time.Now()
+	g.Insmod("scsi_debug", "dev_size_mb=1", fmt.Sprint("num_tgts=", stormDisks), "max_luns=1")
+	g.Until("all nodes", func() error { return awaitNodes(stormDisks) })
+	took := time.Since(start)
+	g.Settle()
+	g.Write(addHost, "-1")
+	g.Until("no nodes", func() error { return awaitNodes(0) })
+	g.Rmmod("scsi_debug")
+	g.Settle()
+	return took
+}
+
+// awaitNodes tells of it if /dev does not hold a node for each of n disks, and one
+// for each of their generic devices.
+func awaitNodes(n int) error {
+	for _, pattern := range []string{"/dev/sd*", "/dev/sg*"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) != n {
+			return fmt.Errorf("%d of %s, %v", len(found), pattern, err)
+		}
+	}
+	return nil
+}
