@@ -250,6 +250,9 @@ func alive(t *testing.T, file string) bool {
 	if err != nil {
 		return false
 	}
+	if len(text) == 0 {
+		return false // the shell has made the file, and is about to write it
+	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	if err != nil {
 		t.Fatal(err)
