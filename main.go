@@ -617,7 +617,7 @@ func publish(road *hotplug.Road, o options) *hotplug.Publisher {
 	p := hotplug.NewPublisher(spool.Options{
 		Private: o.dev + "/" + nodes.Private, Events: o.events, Libudev: o.libudev,
 		// Another directory than /dev is for a look; nothing is to be unmounted after it.
-		Mount: o.dev == "/dev", Resident: o.mode != modeHelper, Zero: o.zero,
+		Mount: o.dev == "/dev", Resident: o.mode != modeHelper || o.kernel, Zero: o.zero,
 	}, road.Log)
 	road.Listeners = append(road.Listeners, p.Listener())
 	return p

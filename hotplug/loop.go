@@ -48,7 +48,11 @@ func NewLoop(r *Road) (*Loop, error) {
 	l.rest = func() { rest.Reset(quiet) }
 	r.Renewed = l.renew
 	r.shed = l.rest
-	if err := l.claim(); err != nil {
+	err = l.claim()
+	for errors.Is(err, ErrRunning) && relieve(r) {
+		err = l.claim()
+	}
+	if err != nil {
 		sock.close()
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,10 +27,6 @@ const (
 // pipeSize is what the FIFO shall hold: some thousand events. A helper that finds
 // it full waits.
 const pipeSize = 1 << 20
-
-// leaveRequest is what a loop hands over to a server in place of an event, since
-// it will do itself what the server does.
-const leaveRequest = "DEVSPOOL_LEAVE=1"
 
 // errServed is returned where there is a server already.
 var errServed = errors.New("another helper serves")
@@ -60,6 +57,20 @@ func Serve(r *Road, e *uevent.Event, stay time.Duration) (ok bool) {
 // hasTurnstile reports whether the board puts its helpers in order by mdev.seq.
 func hasTurnstile(dev string) bool { return unix.Access(dev+"/mdev.seq", unix.F_OK) == nil }
 
+// relieve has a server leave, and reports whether there was one: a loop does
+// itself what a server does.
+func relieve(r *Road) bool {
+	if path.Dir(path.Dir(handoff.Path)) != r.Dev.Path() {
+		return false
+	}
+	fd, err := unix.Open(handoff.Path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false // there is none to read it
+	}
+	unix.Close(fd)
+	return Ask(r.Dev, []string{"exit"}, func(string) {}) == nil
+}
+
 // server is a helper that came first, and stays to do the events of those that
 // come after it.
 type server struct {
@@ -70,6 +81,9 @@ type server struct {
 	fifo    int      // or none
 	control *control // or nil
 	dev     identity
+
+	told   atomic.Bool // to leave
+	behind atomic.Bool // events have been read that are not on the road yet
 
 	sequence
 	died   bool          // the server before this one did not leave, but died
@@ -113,6 +127,14 @@ func newServer(r *Road, stay time.Duration) (*server, error) {
 	r.Environ = kept(r.Environ)
 	return s, nil
 }
+
+func (s *server) name() string { return "first of the kernel's helpers" }
+
+// pending reports whether events were handed over that are not on the road yet.
+func (s *server) pending() bool { return s.behind.Load() }
+
+// end has the server leave as soon as nothing is under way.
+func (s *server) end() { s.told.Store(true) }
 
 // kept returns what commands inherit of this process's environment: not what is
 // said of its own event, since each event comes with all that is said of it.
@@ -172,7 +194,7 @@ func (s *server) inherit(text string) {
 
 // offer opens what others reach this process by.
 func (s *server) offer() (err error) {
-	s.control, err = openControl(s.road)
+	s.control, err = openControl(s.road, s)
 	if errors.Is(err, ErrRunning) {
 		return err
 	}
@@ -218,17 +240,8 @@ func (s *server) run(first *uevent.Event) (ok bool) {
 		s.rescan("the helper that served died")
 	}
 	for {
-		s.bear()
-		events, waited := s.due(s.idle, batch)
-		if waited > 0 {
-			s.road.Log.Print(Info, "waited in vain for the events before number "+strconv.FormatUint(waited, 10))
-		}
-		if len(events) > 0 {
-			s.road.Run(events)
-			s.borne = 0
-		}
-		s.notice()
-		if s.read(s.pause()) || len(s.waiting) > 0 || s.idle-s.heard < s.stay || !s.road.rests() || s.notice() {
+		s.work()
+		if s.read(s.pause()) || !s.rests() || s.notice() {
 			continue
 		}
 		if s.leave() {
@@ -238,6 +251,26 @@ func (s *server) run(first *uevent.Event) (ok bool) {
 			return true
 		}
 	}
+}
+
+// work does the events whose turn it is.
+func (s *server) work() {
+	s.bear()
+	events, waited := s.due(s.idle, batch)
+	if waited > 0 {
+		s.road.Log.Print(Info, "waited in vain for the events before number "+strconv.FormatUint(waited, 10))
+	}
+	if len(events) > 0 {
+		s.road.Run(events)
+		s.borne = 0
+	}
+	s.behind.Store(len(s.waiting) > 0)
+	s.notice()
+}
+
+// rests reports whether nothing is left to do, and has not been for long enough.
+func (s *server) rests() bool {
+	return len(s.waiting) == 0 && s.road.idle() && (s.told.Load() || s.idle-s.heard >= s.stay)
 }
 
 // bear begins the wait for a missing number anew, if it is over while more tasks
@@ -263,17 +296,17 @@ func crowded() bool {
 	return err == nil && n > runtime.NumCPU()
 }
 
-// pause returns how long to wait for another event.
+// pause returns how long to wait for another event: not so long that who tells the
+// server to leave would have to wait.
 func (s *server) pause() time.Duration {
 	if wait := s.wait(s.idle); wait >= 0 {
 		return wait
 	}
 	const look = 20 * time.Millisecond
-	left := max(0, s.heard+s.stay-s.idle)
-	if !s.road.rests() {
-		return max(left, look)
+	if !s.road.idle() {
+		return look
 	}
-	return left
+	return min(max(0, s.heard+s.stay-s.idle), look)
 }
 
 // notice reports whether another file system was mounted on /dev since it was
@@ -285,6 +318,11 @@ func (s *server) notice() bool {
 		return false
 	}
 	s.dev, s.stay = now, 0
+	for _, listener := range s.road.Listeners {
+		if listener.Renewed != nil {
+			listener.Renewed()
+		}
+	}
 	s.rescan("another file system is mounted on " + s.road.Dev.Path())
 	return true
 }
@@ -292,16 +330,9 @@ func (s *server) notice() bool {
 // rescan coldplugs, where there is a sysfs already.
 func (s *server) rescan(why string) {
 	if s.road.Sys.Mounted() {
-		s.road.Log.Print(Warning, why+": scanning /sys anew")
+		s.road.Gap(why + ": scanning /sys anew")
 		Coldplug(s.road)
 	}
-}
-
-// rests reports whether no event is under way.
-func (r *Road) rests() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.order.count == 0 && len(r.active) == 0
 }
 
 // read waits up to limit until there are events, takes all there are, and reports
@@ -324,6 +355,7 @@ func (s *server) read(limit time.Duration) (heard bool) {
 		if err != nil || n <= 0 {
 			break
 		}
+		s.behind.Store(true)
 		s.text = append(s.text, s.buffer[:n]...)
 		s.parse()
 		heard = true
@@ -341,9 +373,7 @@ func (s *server) parse() {
 		if size == 0 {
 			return
 		}
-		if block == leaveRequest+"\x00" {
-			s.stay = 0
-		} else if e, err := uevent.FromEnviron(strings.Split(block, "\x00")); err != nil {
+		if e, err := uevent.FromEnviron(strings.Split(block, "\x00")); err != nil {
 			s.road.Log.Print(Err, "handed over: "+err.Error())
 		} else {
 			s.add(e, s.idle)

@@ -50,11 +50,11 @@ func run(environ []string) error {
 	}
 	road := hotplug.NewRoad(conf.Parse("none", "", conf.IDs{}), dev, hotplug.Sysfs(dir+"/sys"), hotplug.Stderr(), 4)
 	road.Environ = environ
-	road.Done = func(e *uevent.Event, _ *nodes.Plan) {
+	road.Listeners = []hotplug.Listener{{Done: func(e *uevent.Event, _ *nodes.Plan) {
 		if e.Seqnum != 0 {
 			done.WriteString(strconv.FormatUint(e.Seqnum, 10) + " " + strconv.Itoa(os.Getpid()) + "\n")
 		}
-	}
+	}}}
 	hotplug.Serve(road, e, time.Duration(stay)*time.Microsecond)
 	return nil
 }
