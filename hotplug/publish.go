@@ -66,14 +66,29 @@ func (p *Publisher) complain(text string) {
 
 // Listener returns what publishes each event that did not come too late, and gaps.
 func (p *Publisher) Listener() Listener {
-	return Listener{Done: p.done, Gap: p.gap, Renewed: p.renew}
+	return Listener{Begin: p.begin, Done: p.done, Gap: p.gap, Renewed: p.renew}
+}
+
+// begin looks who listens before the events are done, so that who did when they
+// came hears of them.
+func (p *Publisher) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.spool != nil {
+		p.spool.Look()
+	}
 }
 
 func (p *Publisher) done(e *uevent.Event, plan *nodes.Plan) {
 	if plan == nil {
 		return
 	}
-	p.with(func(s *spool.Spool) error { return s.Publish(e, variables(e, plan)) })
+	p.with(func(s *spool.Spool) error {
+		if s.Idle() {
+			return nil
+		}
+		return s.Publish(e, variables(e, plan))
+	})
 }
 
 func (p *Publisher) gap(why string) {

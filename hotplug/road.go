@@ -65,6 +65,9 @@ type Road struct {
 // Listener is somebody who is told what happens to events. It must not wait for
 // anything, nor call the Road.
 type Listener struct {
+	// Begin, where set, is told that events have come in.
+	Begin func()
+
 	// Done, where set, is told of an event at its end. The Plan is nil for one
 	// that came too late to be acted on.
 	Done func(e *uevent.Event, p *nodes.Plan)
@@ -125,6 +128,11 @@ func (r *Road) Run(events []*uevent.Event) *Batch {
 	defer r.mu.Unlock()
 	b := newBatch()
 	r.ledger.last = now()
+	for _, l := range r.Listeners {
+		if l.Begin != nil {
+			l.Begin()
+		}
+	}
 	for _, e := range events {
 		r.enter(&task{event: e, batch: b})
 	}

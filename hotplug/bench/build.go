@@ -27,6 +27,7 @@ const (
 	oursFile    = "devspool"
 	emptyGoFile = "empty-go"
 	emptyCFile  = "empty-c"
+	fanoutFile  = "fanout"
 )
 
 // tools are what a run needs besides the go command: without one, a column or a
@@ -75,6 +76,9 @@ func buildAll(dir string) error {
 		return err
 	}
 	if err := goBuild(filepath.Join(dir, emptyGoFile), source); err != nil {
+		return err
+	}
+	if err := buildFanout(dir); err != nil {
 		return err
 	}
 	return buildEmptyC(dir)

@@ -1,6 +1,6 @@
 // Bench compares devspool with BusyBox mdev, side by side in one run: the CPU and
 // the system calls of a coldplug, the CPU per event of the loop, memory, losses
-// under a storm, the program's size. Run it as root from anywhere in the module:
+// under a storm, the cost of handing events to clients, the program's size. Run it as root from anywhere in the module:
 //
 //	go run ./hotplug/bench [-quick] [-only coldplug,loop,...]
 //
@@ -43,6 +43,7 @@ var parts = []struct {
 	{"memory", (*bench).memory},
 	{"storm", (*bench).storm},
 	{"queue", (*bench).queue},
+	{"spool", (*bench).spool},
 	{"size", (*bench).size},
 	{"helper", (*bench).helper},
 }

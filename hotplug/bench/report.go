@@ -38,7 +38,7 @@ func (r *report) ratio(label string, f figures, unit unit, target float64) {
 	goal, verdict := "", ""
 	share, known := f[ours]/f[rival], f[rival] > 0
 	if target > 0 {
-		goal = "ratio <= " + strconv.FormatFloat(target, 'f', 1, 64)
+		goal = "ratio <= " + strconv.FormatFloat(target, 'f', -1, 64)
 		verdict = r.judge(label, known, share <= target)
 	}
 	r.row(label, f, unit, goal, verdict)

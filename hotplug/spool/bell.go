@@ -2,6 +2,7 @@ package spool
 
 import (
 	"encoding/binary"
+	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -32,8 +33,16 @@ func newBell(path string) (*bell, error) {
 	return b, nil
 }
 
+// errInstances is returned where the user has as many instances of inotify as the
+// kernel allows, or this process as many descriptors.
+var errInstances = errors.New("too many open files, or more clients of this user than fs.inotify.max_user_instances")
+
 func (b *bell) open(path string) (err error) {
-	if b.inotify, err = unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK); err != nil {
+	b.inotify, err = unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err == unix.EMFILE {
+		return errInstances
+	}
+	if err != nil {
 		return err
 	}
 	const mask = unix.IN_CREATE | unix.IN_MOVE_SELF | unix.IN_ONLYDIR | unix.IN_DONT_FOLLOW

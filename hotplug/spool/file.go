@@ -2,6 +2,7 @@ package spool
 
 import (
 	"strconv"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,7 +45,7 @@ func (s *Spool) newFile(text []byte, name string) (*file, error) {
 		err = unix.ENOSPC
 	}
 	if err == nil {
-		err = unix.Fchmod(f.fd, 0o444) // the umask may have taken something
+		err = s.setMode(f)
 	}
 	if err != nil {
 		s.done(f)
@@ -53,12 +54,25 @@ func (s *Spool) newFile(text []byte, name string) (*file, error) {
 	return f, nil
 }
 
+// setMode gives f the mode that it has yet where the umask takes nothing from it.
+func (s *Spool) setMode(f *file) error {
+	if s.modeIs {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(f.fd, &st); err != nil {
+		return err
+	}
+	if s.modeIs = st.Mode&0o7777 == 0o444; s.modeIs {
+		return nil
+	}
+	return unix.Fchmod(f.fd, 0o444)
+}
+
 // making returns what f is called in making.
 func (f *file) making() string { return f.name + f.extra }
 
-// anchor gives f a name that no client can remove. Else one that is quick might
-// take the only link away before the next queue has it, and a file without links
-// cannot be linked again.
+// anchor gives f a name that no client can remove.
 func (s *Spool) anchor(f *file) {
 	if !f.made {
 		f.made = s.link(f, s.making, f.making()) == nil
@@ -71,7 +85,7 @@ func (s *Spool) link(f *file, dir int, name string) error {
 		return unix.Linkat(s.making, f.making(), dir, name, 0)
 	}
 	if !s.byProc {
-		err := unix.Linkat(f.fd, "", dir, name, unix.AT_EMPTY_PATH)
+		err := linkFD(f.fd, dir, name)
 		if err != unix.ENOENT && err != unix.EPERM {
 			return err
 		}
@@ -80,6 +94,41 @@ func (s *Spool) link(f *file, dir int, name string) error {
 	err := unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(f.fd), dir, name, unix.AT_SYMLINK_FOLLOW)
 	s.byProc = s.byProc || err == nil
 	return err
+}
+
+// linkFD links a file without a name. A fan-out is mostly this call, so it is made
+// without the garbage that the package unix would leave.
+func linkFD(fd, dir int, name string) error {
+	var text [digits + 2]byte // and what it has more in making
+	var empty byte
+	copy(text[:len(text)-1], name)
+	_, _, errno := unix.Syscall6(unix.SYS_LINKAT, uintptr(fd), uintptr(unsafe.Pointer(&empty)),
+		uintptr(dir), uintptr(unsafe.Pointer(&text)), unix.AT_EMPTY_PATH, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// renew writes f anew, with a name of its own: quick clients have taken all its
+// links away before the last queue had it, and a file without links cannot be
+// linked again.
+func (s *Spool) renew(f *file) error {
+	again, err := s.newFile(f.text, f.name)
+	if err != nil {
+		return err
+	}
+	s.anchor(again)
+	unix.Close(f.fd)
+	f.fd, f.made, f.extra = again.fd, again.made, again.extra
+	s.under--
+	return nil
+}
+
+// gone reports whether f has no link any more.
+func (f *file) gone() bool {
+	var st unix.Stat_t
+	return unix.Fstat(f.fd, &st) == nil && st.Nlink == 0
 }
 
 // done lets go of f.

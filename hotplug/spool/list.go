@@ -2,6 +2,7 @@ package spool
 
 import (
 	"strconv"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -90,13 +91,37 @@ func (s *Spool) changes() []change {
 	return all
 }
 
-// idle reports whether there is nothing to do for an event: there is no queue, as
-// far as the kernel told. It takes one system call.
+// lookAgain is how old the last look for new queues may be where nobody has one.
+const lookAgain = 100 * time.Microsecond
+
+// Look finds out whether somebody has a queue now. To call it when events have come
+// in makes sure that who had one before they came is told of them; Publish looks for
+// itself only now and then as long as there is none.
+func (s *Spool) Look() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.look()
+}
+
+func (s *Spool) look() {
+	s.pending = append(s.pending, s.changes()...)
+	s.looked = time.Now()
+}
+
+// Idle reports whether an event would go to nobody. It costs next to nothing.
+func (s *Spool) Idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.idle()
+}
+
 func (s *Spool) idle() bool {
-	if s.watch == none || s.stale || len(s.queues) > 0 {
+	if s.watch == none || s.stale || len(s.queues) > 0 || len(s.pending) > 0 {
 		return false
 	}
-	s.pending = append(s.pending, s.changes()...)
+	if time.Since(s.looked) >= lookAgain {
+		s.look()
+	}
 	return !s.stale && len(s.pending) == 0
 }
 
@@ -112,7 +137,7 @@ func (s *Spool) refresh() {
 	}
 	// The same name may have come and gone several times; how it ended counts.
 	for _, c := range s.pending {
-		s.look(c.root, c.name)
+		s.visitName(c.root, c.name)
 	}
 	s.pending = s.pending[:0]
 	s.forgetGone()
@@ -130,7 +155,7 @@ func (s *Spool) reload() {
 	}
 	for _, r := range s.roots {
 		for _, name := range list(r.fd) {
-			s.look(r, name)
+			s.visitName(r, name)
 		}
 	}
 	for _, q := range s.queues {
@@ -146,8 +171,8 @@ func (s *Spool) reload() {
 	s.relist()
 }
 
-// look finds out what the name in a root is now.
-func (s *Spool) look(r *root, name string) {
+// visitName finds out what the name in a root is now.
+func (s *Spool) visitName(r *root, name string) {
 	if name == "" || name == "." || name == ".." {
 		return
 	}

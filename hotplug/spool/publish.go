@@ -155,8 +155,6 @@ func (s *Spool) deliver(targets []*queue, text []byte) error {
 	defer s.done(f)
 	if s.behind > 0 {
 		s.hold(f, n)
-	} else if len(ready) > 1 {
-		s.anchor(f)
 	}
 	for _, q := range ready {
 		if !s.give(q, f, n) {
@@ -182,7 +180,13 @@ func (s *Spool) give(q *queue, f *file, n uint64) bool {
 		}
 		own = fitted
 	}
-	switch err := s.link(own, q.fd, f.name); {
+	err := s.link(own, q.fd, f.name)
+	if err == unix.ENOENT && own.gone() && !q.isGone() {
+		if err = s.renew(own); err == nil {
+			err = s.link(own, q.fd, f.name)
+		}
+	}
+	switch {
 	case err == nil:
 		q.took(len(own.text))
 		if s.o.Zero {

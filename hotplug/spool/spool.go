@@ -90,6 +90,7 @@ type Spool struct {
 	told    map[string]bool // what Log was told already
 	source  uint64          // the inode of Options.Source
 	pending []change        // names in the roots that are to be looked at
+	looked  time.Time       // when changes were asked for last
 	gone    []*queue        // those whose name was not found any more
 	listed  bool            // live is right
 	refused int             // entries of roots that were no queues, or too many
@@ -104,7 +105,8 @@ type Spool struct {
 	dirSizes bool // a directory's size tells how many entries it has
 	again    bool // something is to be done at the next turn that could not be done at this
 
-	under int // files that are being made
+	under  int  // files that are being made
+	modeIs bool // the umask takes nothing from the mode of a file
 
 	// Kept from event to event to save the garbage.
 	text          []byte
