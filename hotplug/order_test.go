@@ -273,6 +273,9 @@ func TestOrderGivesBack(t *testing.T) {
 		for _, n := range tasks {
 			o.leave(n)
 		}
+		if o.shed() != c.anew {
+			t.Errorf("after %d tasks: shed is %v", c.tasks, !c.anew)
+		}
 		if _, marked := o.path["/devices/mark"]; marked == c.anew || c.anew && o.peak != 0 {
 			t.Errorf("after %d tasks: anew %v, peak %d", c.tasks, !marked, o.peak)
 		}

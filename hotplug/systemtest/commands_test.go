@@ -247,7 +247,7 @@ func copyFile(t *testing.T, from, to string) {
 func alive(t *testing.T, file string) bool {
 	t.Helper()
 	text, err := os.ReadFile(file)
-	if err != nil {
+	if err != nil || len(text) == 0 { // it is still to be written
 		return false
 	}
 	if len(text) == 0 {

