@@ -251,8 +251,15 @@ func parse(args, environ []string) (options, error) {
 			return o, err
 		}
 	}
-	if o.output >= 0 && (!o.foreground || o.output == o.ready) {
-		return o, errors.New("devspool: -o needs -f, and a descriptor of its own")
+	switch {
+	case o.output >= 0 && !o.foreground:
+		return o, errors.New("devspool: -o needs -f")
+	case o.output >= 0 && o.output == o.ready:
+		return o, errors.New("devspool: -o and -D need descriptors of their own")
+	case o.groups != 0 && o.mode != modeLoop:
+		return o, errors.New("devspool: -O is for the loop: it needs -d or -f")
+	case o.udevControl && o.mode != modeLoop:
+		return o, errors.New("devspool: --udevcontrol is for the loop: it needs -d or -f")
 	}
 	return o, nil
 }
@@ -418,11 +425,11 @@ func (o *options) long(arg string, args []string) (rest []string, err error) {
 		if !given && len(args) > 0 {
 			value, args = args[0], args[1:]
 		}
-		if value == "" {
-			return nil, errors.New("devspool: --" + name + " needs a path")
-		}
 		if target == &o.quiet && !isSeconds(value) {
 			return nil, errors.New("devspool: --quiet needs a time in seconds: " + value)
+		}
+		if value == "" {
+			return nil, errors.New("devspool: --" + name + " needs a path")
 		}
 		*target = value
 		o.named = o.named || name == "conf"
@@ -695,12 +702,17 @@ func loop(road *hotplug.Road, o options) int {
 		road.Log.Print(hotplug.Err, err.Error())
 		return exitFailed
 	}
-	if err == nil && o.udevControl {
-		err = hotplug.ServeUdevControl(road)
-	}
 	if err != nil {
 		road.Log.Print(hotplug.Err, err.Error())
 		return exitSystem
+	}
+	if o.udevControl {
+		if err := hotplug.ServeUdevControl(road); err != nil {
+			road.Log.Print(hotplug.Err, err.Error())
+			l.End()
+			l.Serve()
+			return exitFailed
+		}
 	}
 	go func() {
 		hotplug.Coldplug(road).Wait() // its commands may wait for what an event brings

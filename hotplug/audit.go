@@ -74,7 +74,9 @@ func (r *Road) differences() []*uevent.Event {
 	}
 	defer r.unlock()
 	devices := r.Sys.scan(nothing)
-	r.lock()
+	if r.lock(); r.lockless {
+		return nil // and so no record to compare with
+	}
 	events := departed(r, devices)
 	known := map[device]bool{}
 	for _, rec := range r.Dev.Records() {

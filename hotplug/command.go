@@ -199,13 +199,29 @@ func countRunning(commands map[*started]bool) (n int) {
 		if err != nil {
 			continue
 		}
-		// The name in parentheses may hold anything; then come state, parent, group.
-		fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-		if len(fields) > 2 && fields[0] == "R" && groups[fields[2]] {
+		if state, _, group := statFields(stat); state == "R" && groups[group] {
 			n++
 		}
 	}
 	return n
+}
+
+// parentOf returns the process's parent, or 0.
+func parentOf(pid int) int {
+	stat, _ := readAttribute("/proc/" + strconv.Itoa(pid) + "/stat")
+	_, parent, _ := statFields(stat)
+	n, _ := strconv.Atoi(parent)
+	return n
+}
+
+// statFields returns fields 3 to 5 of a /proc/PID/stat. The name before them may
+// hold anything.
+func statFields(stat string) (state, parent, group string) {
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 3 {
+		return "", "", ""
+	}
+	return fields[0], fields[1], fields[2]
 }
 
 func retryEINTR(call func() error) error {

@@ -34,7 +34,7 @@ const (
 type source interface {
 	name() string  // for the status
 	pending() bool // events have come that are not on the road yet
-	end()          // makes it end, as SIGTERM does
+	End()          // makes it end, as SIGTERM does
 }
 
 // control is the loop's socket in the private directory, by which other
@@ -147,9 +147,13 @@ func (c *control) answer(fd int) {
 	if err != nil || peer.Uid != 0 && int(peer.Uid) != unix.Geteuid() {
 		return
 	}
-	buf := make([]byte, maxRequest)
+	buf := make([]byte, maxRequest+1)
 	n, err := file.Read(buf)
 	if err != nil {
+		return
+	}
+	if n > maxRequest {
+		file.Write(append([]byte{answerFailed}, "the request is too long"...))
 		return
 	}
 	words := strings.Split(string(buf[:n]), "\x00")
@@ -168,25 +172,42 @@ func (c *control) answer(fd int) {
 	}
 }
 
-// started reports whether a process belongs to a command that runs. The loop
-// would wait for it, and it for the loop.
-func (r *Road) started(pid int) bool {
-	group, err := unix.Getpgid(pid)
+// taskOf returns the task whose command a process belongs to, or nil: the process
+// is one, has its group, or descends from one. The loop would wait for it, and it
+// for the loop.
+func (r *Road) taskOf(pid int) *task {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if len(r.active) == 0 {
+		return nil
+	}
+	tasks := map[int]*task{}
 	for run := range r.active {
-		if err == nil && run.pid == group {
-			return true
+		tasks[run.pid] = run.task
+	}
+	const maxDepth = 64
+	for range maxDepth {
+		group, _ := unix.Getpgid(pid)
+		if t := tasks[pid]; t != nil {
+			return t
+		} else if t := tasks[group]; t != nil {
+			return t
+		}
+		if pid = parentOf(pid); pid <= 1 {
+			break
 		}
 	}
-	return false
+	return nil
 }
 
 // Ask has the loop that serves dev do what words say, and hands each line of its
 // answer to say. ErrNoLoop tells that there is none; another error is the loop's.
 func Ask(dev *nodes.Dir, words []string, say func(line string)) error {
+	if unix.Access(dev.Path()+"/"+nodes.Private, unix.F_OK) == unix.ENOENT {
+		return ErrNoLoop // and whoever only asks makes nothing in /dev
+	}
 	addr, dir, err := controlAddress(dev)
-	if err == unix.EACCES || err == unix.EPERM {
+	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
 		return errors.New("permission denied: only root may ask the loop")
 	}
 	if err != nil {

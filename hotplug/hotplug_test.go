@@ -122,7 +122,7 @@ func (l *logged) lines() []string {
 	l.t.Helper()
 	var lines []string
 	for line := range strings.Lines(contents(l.t, l.path)) {
-		line, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "7 devspool: ")
+		_, line, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " devspool: ")
 		if !ok {
 			l.t.Errorf("a line that is none of the log's: %q", line)
 		}

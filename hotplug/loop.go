@@ -43,6 +43,9 @@ func NewLoop(r *Road) (*Loop, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Before anything tells others that there is a loop: they may signal it.
+	told := make(chan os.Signal, 4)
+	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
 	l := &Loop{road: r, sock: sock}
 	rest := time.AfterFunc(quiet, debug.FreeOSMemory)
 	l.rest = func() { rest.Reset(quiet) }
@@ -57,25 +60,27 @@ func NewLoop(r *Road) (*Loop, error) {
 		return nil, err
 	}
 	l.unwatch = r.watchConf()
-	go l.heed()
+	go l.heed(told)
 	return l, nil
 }
 
 // heed does what signals say: TERM and INT end the loop, HUP has it read the
 // config anew, USR1 has it log its status.
-func (l *Loop) heed() {
-	told := make(chan os.Signal, 4)
-	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
+func (l *Loop) heed(told <-chan os.Signal) {
 	for {
 		switch <-told {
 		case syscall.SIGHUP:
-			l.road.Renew()
+			go l.road.Renew() // which may have to wait for a file
 		case syscall.SIGUSR1:
-			for _, line := range l.road.Status() {
-				l.road.Log.Print(Notice, line)
-			}
+			go func() {
+				for _, line := range l.road.Status() {
+					l.road.Log.Print(Notice, line)
+				}
+			}()
 		default:
-			l.end()
+			signal.Reset(syscall.SIGTERM, syscall.SIGINT) // a second one is not to be argued with
+			time.AfterFunc(2*exitWait, func() { os.Exit(1) })
+			l.End()
 		}
 	}
 }
@@ -128,8 +133,10 @@ func (l *Loop) unclaim() {
 func (l *Loop) renew() {
 	l.road.Log.Print(Warning, "another file system is mounted on "+l.road.Dev.Path()+": scanning /sys anew")
 	l.unclaim()
-	if err := l.claim(); err != nil {
-		l.road.Log.Print(Warning, err.Error())
+	if err := l.claim(); err != nil { // ErrRunning: another loop was faster there
+		l.road.Log.Print(Err, err.Error())
+		l.End()
+		return
 	}
 	for _, listener := range l.road.Listeners {
 		if listener.Renewed != nil {
@@ -142,14 +149,17 @@ func (l *Loop) renew() {
 // Serve follows events until it is told to end by SIGTERM or SIGINT. It lets
 // commands that run come to their end, for a while.
 func (l *Loop) Serve() error {
+	defer l.unclaim()
+	defer l.road.Stop(exitWait)
 	defer l.unwatch()
 	for {
 		events, lost, err := l.sock.read()
-		if l.ended.Load() {
-			break
-		}
-		if err != nil {
+		if err != nil || l.ended.Load() {
 			return err
+		}
+		if l.sock.remounted {
+			l.sock.remounted = false
+			l.road.look()
 		}
 		if len(events) > 0 {
 			l.count(events)
@@ -161,9 +171,6 @@ func (l *Loop) Serve() error {
 		}
 		l.rest()
 	}
-	l.road.Stop(exitWait)
-	l.unclaim()
-	return nil
 }
 
 // count follows the sequence numbers. Some that do not come prove nothing: a new
@@ -179,8 +186,8 @@ func (l *Loop) count(events []*uevent.Event) {
 	}
 }
 
-// end makes Serve return.
-func (l *Loop) end() {
+// End makes Serve return, as SIGTERM does.
+func (l *Loop) End() {
 	l.ended.Store(true)
 	l.sock.wake()
 }

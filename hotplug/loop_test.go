@@ -29,7 +29,7 @@ func (b *board) newLoop() (l *Loop, end func()) {
 		l.unclaim()
 		l.sock.close()
 	})
-	return l, l.end
+	return l, l.End
 }
 
 // controlled reports whether other processes can ask the loop for work.

@@ -29,9 +29,10 @@ const batch = 32
 // It waits by itself rather than in the runtime's poller, where a thread would
 // wake for each event that comes while others are at work.
 type socket struct {
-	fd    int
-	alarm int // an eventfd, whose ringing ends the waiting
-	log   *Log
+	fd     int
+	alarm  int // an eventfd, whose ringing ends the waiting
+	mounts int // the list of mounts, which tells when it changes; -1 without /proc
+	log    *Log
 
 	// What recvmmsg(2) is given: for each message its sender and room for it.
 	messages [batch]message
@@ -39,8 +40,9 @@ type socket struct {
 	senders  [batch]unix.RawSockaddrNetlink
 	room     []byte // batch times uevent.MaxMessage; what is not used takes no memory
 
-	events []*uevent.Event
-	busy   atomic.Bool // messages were taken, and may not have been worked off
+	events    []*uevent.Event
+	busy      atomic.Bool // messages were taken, and may not have been worked off
+	remounted bool        // something was mounted or unmounted
 }
 
 // message is C's struct mmsghdr.
@@ -72,7 +74,11 @@ func listen(log *Log) (*socket, error) {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	s := &socket{fd: fd, alarm: alarm, log: log, room: make([]byte, batch*uevent.MaxMessage)}
+	mounts, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		mounts = -1 // poll passes over it
+	}
+	s := &socket{fd: fd, alarm: alarm, mounts: mounts, log: log, room: make([]byte, batch*uevent.MaxMessage)}
 	for i := range s.messages {
 		s.vectors[i].Base = &s.room[i*uevent.MaxMessage]
 		s.vectors[i].SetLen(uevent.MaxMessage)
@@ -87,6 +93,7 @@ func listen(log *Log) (*socket, error) {
 func (s *socket) close() {
 	unix.Close(s.fd)
 	unix.Close(s.alarm)
+	unix.Close(s.mounts)
 }
 
 // wake makes read return, now or as soon as it is called.
@@ -130,10 +137,16 @@ func (s *socket) ready() bool {
 	return n != 0 || err != nil
 }
 
-// wait returns when there is something to receive, or the alarm rings.
+// wait returns when there is something to receive, something was mounted, or the
+// alarm rings.
 func (s *socket) wait() error {
-	ready := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}, {Fd: int32(s.alarm), Events: unix.POLLIN}}
+	ready := []unix.PollFd{
+		{Fd: int32(s.fd), Events: unix.POLLIN},
+		{Fd: int32(s.alarm), Events: unix.POLLIN},
+		{Fd: int32(s.mounts), Events: unix.POLLPRI},
+	}
 	if _, err := unix.Poll(ready, -1); err != unix.EINTR {
+		s.remounted = s.remounted || ready[2].Revents != 0
 		return os.NewSyscallError("poll", err)
 	}
 	return nil

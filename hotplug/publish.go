@@ -19,7 +19,14 @@ type Publisher struct {
 
 	mu    sync.Mutex
 	spool *spool.Spool // nil where there is none, or none is needed yet
+	ended []ended      // events of this turn
 	said  map[string]bool
+}
+
+// ended is an event at its end.
+type ended struct {
+	event *uevent.Event
+	plan  *nodes.Plan
 }
 
 // NewPublisher returns a Publisher for a spool with these options. Where no spool
@@ -65,33 +72,39 @@ func (p *Publisher) complain(text string) {
 }
 
 // Listener returns what publishes each event that did not come too late, and gaps.
+//
+// Events are published at the end of a turn. So it takes one look for all of them
+// whether anybody listens, and who has a queue before a node is made is told of it.
 func (p *Publisher) Listener() Listener {
-	return Listener{Begin: p.begin, Done: p.done, Gap: p.gap, Renewed: p.renew}
-}
-
-// begin looks who listens before the events are done, so that who did when they
-// came hears of them.
-func (p *Publisher) begin() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.spool != nil {
-		p.spool.Look()
-	}
+	return Listener{Done: p.done, Turn: p.turn, Gap: p.gap, Renewed: p.renew}
 }
 
 func (p *Publisher) done(e *uevent.Event, plan *nodes.Plan) {
-	if plan == nil {
-		return
+	if plan != nil {
+		p.ended = append(p.ended, ended{e, plan})
 	}
+}
+
+// turn publishes the events that have ended since the last one.
+func (p *Publisher) turn() {
 	p.with(func(s *spool.Spool) error {
 		if s.Idle() {
 			return nil
 		}
-		return s.Publish(e, variables(e, plan))
+		for _, x := range p.ended {
+			if err := s.Publish(x.event, variables(x.event, x.plan)); err != nil {
+				p.complain("an event is not published: " + err.Error())
+			}
+		}
+		return nil
 	})
+	clear(p.ended) // or they would stay in memory
+	p.ended = p.ended[:0]
 }
 
+// gap tells of lost events after those that have ended.
 func (p *Publisher) gap(why string) {
+	p.turn()
 	p.with(func(s *spool.Spool) error { s.Gap(0, why); return nil })
 }
 

@@ -119,8 +119,14 @@ func (o *Output) send(e *uevent.Event) {
 	}
 	if o.dropped > 0 {
 		o.log.Print(Warning, "the reader of "+o.name+" has lost "+strconv.Itoa(o.dropped)+" events, up to SEQNUM "+strconv.FormatUint(e.Seqnum, 10))
+		o.put(gapEvent(strconv.Itoa(o.dropped) + " events were lost, since the reader is too slow"))
 		o.dropped = 0
 	}
+	o.put(e)
+}
+
+// put queues an event. There is room for it.
+func (o *Output) put(e *uevent.Event) {
 	o.queue <- append(e.AppendMessage(make([]byte, 0, 512)), 0)
 }
 

@@ -65,7 +65,7 @@ func (c *control) status(q *request) error {
 // exit ends the loop. The end of the connection, which comes with that of the
 // process, is the answer.
 func (c *control) exit(q *request) error {
-	c.source.end()
+	c.source.End()
 	<-q.gone
 	return nil
 }
@@ -109,8 +109,11 @@ var errLogged = errors.New("the loop could not do all; its log says what")
 
 // scan reads the config anew and makes /dev what /sys says.
 func (c *control) scan(q *request) error {
-	if arg(q, 0) != c.road.Conf || c.road.started(q.pid) {
+	if arg(q, 0) != c.road.Conf || c.road.taskOf(q.pid) != nil {
 		return errNotMine
+	}
+	if c.road.isHalted() {
+		return errHalted
 	}
 	renewed := c.road.Renew()
 	if !Coldplug(c.road).Wait() {
@@ -122,11 +125,17 @@ func (c *control) scan(q *request) error {
 // errInCommand is the answer to a command that would wait for itself.
 var errInCommand = errors.New("a command that a rule runs cannot wait for the end of commands")
 
+// errHalted is the answer where what is asked for would have no end.
+var errHalted = errors.New("the loop's queue is stopped; open it with: devspool ctl start")
+
 // coldplug has the kernel send an add for each device, and waits for the end of
 // all that follows from them.
 func (c *control) coldplug(q *request) error {
-	if c.road.started(q.pid) {
+	if c.road.taskOf(q.pid) != nil {
 		return errInCommand
+	}
+	if c.road.isHalted() {
+		return errHalted
 	}
 	quiet, err := ParseSeconds(arg(q, 0))
 	if err != nil {
@@ -140,7 +149,7 @@ func (c *control) coldplug(q *request) error {
 
 // settle waits until all events are at their end: TIMEOUT QUIET.
 func (c *control) settle(q *request) error {
-	if c.road.started(q.pid) {
+	if c.road.taskOf(q.pid) != nil {
 		return errInCommand
 	}
 	timeout, err := ParseSeconds(arg(q, 0))

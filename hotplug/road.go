@@ -51,8 +51,9 @@ type Road struct {
 	flights sync.WaitGroup    // commands and firmware requests under way
 	ledger  ledger
 	watches map[*watch]bool
-	shed    func() // called, where set, when a long queue has come to its end
-	scans   int    // coldplugs that still make events
+	shed    func()   // called, where set, when a long queue has come to its end
+	ended   []*Batch // of the events that have ended in this turn, one for each
+	scans   int      // coldplugs that still make events
 
 	halted bool    // nothing is begun until Start
 	held   []*task // what would have begun since, but for that
@@ -65,12 +66,13 @@ type Road struct {
 // Listener is somebody who is told what happens to events. It must not wait for
 // anything, nor call the Road.
 type Listener struct {
-	// Begin, where set, is told that events have come in.
-	Begin func()
-
 	// Done, where set, is told of an event at its end. The Plan is nil for one
 	// that came too late to be acted on.
 	Done func(e *uevent.Event, p *nodes.Plan)
+
+	// Turn, where set, is called when those that could end at once are told of,
+	// and the lock on /dev is free.
+	Turn func()
 
 	// Gap, where set, is told that events were lost, and how.
 	Gap func(why string)
@@ -128,11 +130,6 @@ func (r *Road) Run(events []*uevent.Event) *Batch {
 	defer r.mu.Unlock()
 	b := newBatch()
 	r.ledger.last = now()
-	for _, l := range r.Listeners {
-		if l.Begin != nil {
-			l.Begin()
-		}
-	}
 	for _, e := range events {
 		r.enter(&task{event: e, batch: b})
 	}
@@ -145,6 +142,7 @@ func (r *Road) Run(events []*uevent.Event) *Batch {
 func (r *Road) enter(t *task) {
 	t.batch.open++
 	r.ledger.received++
+	r.ledger.seqnum = max(r.ledger.seqnum, t.event.Seqnum)
 	r.tell(t.event, true)
 	if !r.halted && r.order.free(t) {
 		// Most events are at their end at once, and nobody ever waits for them.
@@ -187,6 +185,12 @@ func (r *Road) Start() {
 	r.leave()
 }
 
+func (r *Road) isHalted() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.halted
+}
+
 // SetJobs sets how many commands may run at once, from 1. After Stop it does nothing.
 func (r *Road) SetJobs(n int) {
 	r.mu.Lock()
@@ -205,10 +209,28 @@ func (r *Road) SetRunning(n int) {
 	r.leave()
 }
 
+// turn lets those who wait know of what has ended, listeners before them.
+func (r *Road) turn() {
+	if len(r.ended) == 0 {
+		return
+	}
+	for _, l := range r.Listeners {
+		if l.Turn != nil {
+			l.Turn()
+		}
+	}
+	for _, b := range r.ended {
+		b.close()
+	}
+	clear(r.ended)
+	r.ended = r.ended[:0]
+}
+
 // leave ends a turn: others may change /dev now, and commands get free slots.
 func (r *Road) leave() {
 	for {
 		r.unlock()
+		r.turn()
 		if r.halted || len(r.active) >= r.Jobs || r.queue.empty() || r.busy() {
 			return
 		}
@@ -217,23 +239,27 @@ func (r *Road) leave() {
 }
 
 // probe is how often the states of commands are looked at where their number is limited.
-const probe = 10 * time.Millisecond
+const probe = 50 * time.Millisecond
 
 // busy reports whether so many commands are in state R that no other may start
 // now. If so, there will be another look.
 func (r *Road) busy() bool {
-	if r.Running == 0 || len(r.active) < r.Running || countRunning(r.active) < r.Running {
+	if r.Running == 0 || len(r.active) < r.Running {
 		return false
 	}
-	if !r.probed {
-		r.probed = true
-		time.AfterFunc(probe, func() {
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.probed = false
-			r.leave()
-		})
+	if r.probed {
+		return true
 	}
+	if countRunning(r.active) < r.Running {
+		return false
+	}
+	r.probed = true
+	time.AfterFunc(probe, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.probed = false
+		r.leave()
+	})
 	return true
 }
 
@@ -251,14 +277,14 @@ func (r *Road) launch(t *task) {
 	r.fly(func() {
 		outcome := run.wait()
 		r.mu.Lock()
-		r.ended(run, outcome)
+		r.conclude(run, outcome)
 		delete(r.active, run)
 		r.next(t)
 	})
 }
 
-// ended says what came of a command.
-func (r *Road) ended(run *started, o outcome) {
+// conclude says what came of a command.
+func (r *Road) conclude(run *started, o outcome) {
 	why := run.command.Rule.String() + ": " + run.command.Text + ": " + o.String()
 	switch {
 	case o.killed != "":
@@ -460,7 +486,7 @@ func (r *Road) finish(t *task) {
 		}
 	}
 	r.tell(t.event, false)
-	t.batch.close()
+	r.ended = append(r.ended, t.batch)
 }
 
 // Gap says that events were lost before this moment.
@@ -516,6 +542,14 @@ func (r *Road) Stop(limit time.Duration) {
 			run.kill("the loop ends")
 		}
 	}
+}
+
+// look notices where another file system was mounted over /dev.
+func (r *Road) look() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lock()
+	r.unlock()
 }
 
 // lock takes the lock on /dev, unless it is held.

@@ -134,7 +134,7 @@ func (s *server) name() string { return "first of the kernel's helpers" }
 func (s *server) pending() bool { return s.behind.Load() }
 
 // end has the server leave as soon as nothing is under way.
-func (s *server) end() { s.told.Store(true) }
+func (s *server) End() { s.told.Store(true) }
 
 // kept returns what commands inherit of this process's environment: not what is
 // said of its own event, since each event comes with all that is said of it.

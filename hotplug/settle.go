@@ -36,20 +36,21 @@ func (c *control) settled(quiet time.Duration, timeout, stop <-chan struct{}) bo
 func (c *control) wait(q *request) error {
 	w := c.road.watch(false)
 	defer c.road.unwatch(w)
-	return c.road.await(w, c.source.pending, q.args, q.say, q.gone)
+	return c.road.await(w, c.source.pending, c.road.taskOf(q.pid), q.args, q.say, q.gone)
 }
 
 // Wait waits for devices where no loop tells of their events: args are a time in
 // seconds and what to wait for, each a path below /dev, a devpath, or KEY=VALUE of
 // an event. When time is over it returns an error.
 func Wait(r *Road, args []string, say func(line string)) error {
-	return r.await(nil, func() bool { return false }, args, say, nil)
+	return r.await(nil, func() bool { return false }, nil, args, say, nil)
 }
 
 // await waits for what args say. Events come by w; where that is nil, /sys is
-// looked at again and again. While events are pending nobody knows whether they
-// are about what is there: the kernel's devtmpfs has a node before its event comes.
-func (r *Road) await(w *watch, pending func() bool, args []string, say func(line string), stop <-chan struct{}) error {
+// looked at again and again. While events are pending that are older than what is
+// there, nobody knows whether they are about it: the kernel's devtmpfs has a node
+// before its event comes. Own is the task that waits itself, or nil.
+func (r *Road) await(w *watch, pending func() bool, own *task, args []string, say func(line string), stop <-chan struct{}) error {
 	refs, timeout, err := r.parseRefs(args)
 	if err != nil {
 		return err
@@ -59,6 +60,7 @@ func (r *Road) await(w *watch, pending func() bool, args []string, say func(line
 		poke = w.poke
 	}
 	over := after(timeout)
+	var mark uint64 // the last event's number when all was there first
 	var seen []string
 	var surveyed moment
 	for {
@@ -73,9 +75,12 @@ func (r *Road) await(w *watch, pending func() bool, args []string, say func(line
 			seen = append(seen[max(0, len(seen)-maxSeen):], strings.TrimSpace(e.Action+" "+e.Devpath+" "+e.Devname))
 		}
 		unsure := pending() // first: what leaves the socket is on the road before
-		missing := r.missing(refs)
-		if missing == "" && !unsure {
+		missing := r.missing(refs, own)
+		if missing == "" && (!unsure || mark > 0 && r.reached(mark)) {
 			return nil
+		}
+		if missing == "" && mark == 0 {
+			mark = r.Sys.seqnum()
 		}
 		select {
 		case <-poke:
@@ -119,9 +124,9 @@ func (r *Road) parseRefs(args []string) (refs []*ref, timeout time.Duration, err
 }
 
 // missing names those of refs that are not there.
-func (r *Road) missing(refs []*ref) (names string) {
+func (r *Road) missing(refs []*ref, own *task) (names string) {
 	for _, f := range refs {
-		if !r.present(f) {
+		if !r.present(f, own) {
 			names += " " + f.text
 		}
 	}
@@ -186,7 +191,7 @@ func (f *ref) learn(e *uevent.Event) {
 }
 
 // present reports whether what f says is there, and no event about it is under way.
-func (r *Road) present(f *ref) bool {
+func (r *Road) present(f *ref, own *task) bool {
 	switch {
 	case f.key != "":
 		r.mu.Lock()
@@ -204,7 +209,7 @@ func (r *Road) present(f *ref) bool {
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		return r.order.path[devpath] == nil
+		return r.order.path[devpath] == nil || r.order.path[devpath] == own
 	}
 	var st unix.Stat_t
 	if unix.Stat(f.node, &st) != nil {
@@ -214,5 +219,5 @@ func (r *Road) present(f *ref) bool {
 		Major: unix.Major(uint64(st.Rdev)), Minor: unix.Minor(uint64(st.Rdev))}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return d.IsZero() || r.order.dev[d] == nil
+	return d.IsZero() || r.order.dev[d] == nil || r.order.dev[d] == own
 }

@@ -25,7 +25,7 @@ type fakeSource struct {
 
 func (s *fakeSource) name() string  { return "a test" }
 func (s *fakeSource) pending() bool { return s.coming.Load() }
-func (s *fakeSource) end()          { s.ended.Store(true) }
+func (s *fakeSource) End()          { s.ended.Store(true) }
 
 // controlled has the board's Road answer requests, as that of a loop does.
 func (b *board) controlled() *fakeSource {

@@ -14,6 +14,7 @@ import (
 type ledger struct {
 	since    moment
 	last     moment // when the last events came
+	seqnum   uint64 // the highest that came
 	received uint64 // events that took the road
 	done     uint64 // of these, the ones at their end
 	late     uint64 // of these, the ones that /sys did not bear out
@@ -65,7 +66,7 @@ func (r *Road) Status() []string {
 		"up: " + l.since.ago(),
 		"queue: " + state,
 		"events: " + count(l.received) + " received, " + count(l.done) + " done, " + count(l.late) + " of them too late",
-		"under way: " + strconv.Itoa(r.order.count) + ", " + strconv.Itoa(r.queue.length()) + " of them waiting for a command's turn",
+		"under way: " + strconv.Itoa(r.order.count) + ", " + strconv.Itoa(r.queue.length()) + " of them waiting for a command's turn" + r.heldBack(),
 		"commands: " + count(l.commands) + " started, " + strconv.Itoa(len(r.active)) + " running, " + strconv.Itoa(r.Jobs) + " at most" + r.runningLimit(),
 		"failures: " + count(l.failed),
 		"gaps: " + count(l.gaps),
@@ -92,6 +93,13 @@ func (r *Road) Status() []string {
 		lines[i] = nodes.Printable(lines[i])
 	}
 	return lines
+}
+
+func (r *Road) heldBack() string {
+	if !r.halted {
+		return ""
+	}
+	return ", " + strconv.Itoa(len(r.held)) + " for the queue to be open"
 }
 
 func (r *Road) runningLimit() string {
@@ -157,6 +165,13 @@ func (r *Road) idle() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.order.count == 0 && r.scans == 0
+}
+
+// reached reports whether the event of that number, or a later one, took the road.
+func (r *Road) reached(seqnum uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ledger.seqnum >= seqnum
 }
 
 // silence returns how long no event has come.

@@ -63,7 +63,7 @@ func TestStatus(t *testing.T) {
 	wants(map[string]string{
 		"queue": "stopped", "gaps": "1",
 		"events":     "6 received, 2 done, 1 of them too late",
-		"under way":  "4, 1 of them waiting for a command's turn",
+		"under way":  "4, 1 of them waiting for a command's turn, 0 for the queue to be open",
 		"commands":   "3 started, 2 running, 2 at most, 7 of them in state R",
 		"last error": "/devices/block/sdb: 0.0 s ago: add: command ended: mdev.conf:2: exit 3: exit status 3",
 	})

@@ -22,6 +22,14 @@ func (s Sysfs) Mounted() bool {
 	return unix.Stat(string(s)+"/devices", &st) == nil
 }
 
+// seqnum returns the number of the last event that the kernel sent, or 0 where it
+// does not say.
+func (s Sysfs) seqnum() uint64 {
+	text, _ := readAttribute(string(s) + "/kernel/uevent_seqnum")
+	n, _ := strconv.ParseUint(strings.TrimSuffix(text, "\n"), 10, 64)
+	return n
+}
+
 // exists reports whether there is a device at devpath.
 func (s Sysfs) exists(devpath string) bool {
 	var st unix.Stat_t

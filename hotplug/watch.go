@@ -77,6 +77,12 @@ func (r *Road) watchConf() (stop func()) {
 		r.Log.Print(Warning, "changes of "+r.Conf+" will go unseen: "+err.Error())
 		return func() {}
 	}
+	// It may have become another one since it was read, before the watch began.
+	if rules, err := r.reload(); err == nil {
+		r.mu.Lock()
+		r.Rules = rules
+		r.mu.Unlock()
+	}
 	return w.close
 }
 

@@ -2,7 +2,6 @@ package spool
 
 import (
 	"strconv"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -91,24 +90,8 @@ func (s *Spool) changes() []change {
 	return all
 }
 
-// lookAgain is how old the last look for new queues may be where nobody has one.
-const lookAgain = 100 * time.Microsecond
-
-// Look finds out whether somebody has a queue now. To call it when events have come
-// in makes sure that who had one before they came is told of them; Publish looks for
-// itself only now and then as long as there is none.
-func (s *Spool) Look() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.look()
-}
-
-func (s *Spool) look() {
-	s.pending = append(s.pending, s.changes()...)
-	s.looked = time.Now()
-}
-
-// Idle reports whether an event would go to nobody. It costs next to nothing.
+// Idle looks whether somebody has a queue now, and reports whether an event would
+// go to nobody. It takes one system call.
 func (s *Spool) Idle() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,9 +102,7 @@ func (s *Spool) idle() bool {
 	if s.watch == none || s.stale || len(s.queues) > 0 || len(s.pending) > 0 {
 		return false
 	}
-	if time.Since(s.looked) >= lookAgain {
-		s.look()
-	}
+	s.pending = append(s.pending, s.changes()...)
 	return !s.stale && len(s.pending) == 0
 }
 

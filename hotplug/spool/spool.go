@@ -90,7 +90,6 @@ type Spool struct {
 	told    map[string]bool // what Log was told already
 	source  uint64          // the inode of Options.Source
 	pending []change        // names in the roots that are to be looked at
-	looked  time.Time       // when changes were asked for last
 	gone    []*queue        // those whose name was not found any more
 	listed  bool            // live is right
 	refused int             // entries of roots that were no queues, or too many
