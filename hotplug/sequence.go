@@ -1,7 +1,6 @@
 package hotplug
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,13 +32,12 @@ func (s *sequence) add(e *uevent.Event, now time.Duration) {
 	if e.Seqnum != 0 && !s.taken.add(e.Seqnum) {
 		return
 	}
-	i, _ := slices.BinarySearchFunc(s.waiting, e.Seqnum, func(a arrival, n uint64) int {
-		if a.event.Seqnum <= n {
-			return -1
-		}
-		return 1
-	})
-	s.waiting = slices.Insert(s.waiting, i, arrival{e, now})
+	s.waiting = append(s.waiting, arrival{})
+	i := len(s.waiting) - 1
+	for ; i > 0 && s.waiting[i-1].event.Seqnum > e.Seqnum; i-- {
+		s.waiting[i] = s.waiting[i-1]
+	}
+	s.waiting[i] = arrival{e, now}
 }
 
 // due takes out up to limit events whose turn it is at the time now. Waited is the
@@ -64,7 +62,7 @@ func (s *sequence) due(now time.Duration, limit int) (events []*uevent.Event, wa
 		s.next = max(s.next, n+1)
 		events = append(events, a.event)
 	}
-	s.waiting = slices.Delete(s.waiting, 0, len(events))
+	s.waiting = append(s.waiting[:0], s.waiting[len(events):]...)
 	return events, waited
 }
 
@@ -108,30 +106,33 @@ const maxSpans = 256
 
 // add reports whether n was not in the set yet.
 func (s *spans) add(n uint64) bool {
-	i, _ := slices.BinarySearchFunc(*s, n, func(x span, n uint64) int {
-		if x.last < n {
-			return -1
-		}
-		return 1
-	})
-	// The span before i ends before n, that at i does not.
-	if i < len(*s) && (*s)[i].first <= n {
+	all := *s
+	i := len(all)
+	for i > 0 && all[i-1].first > n {
+		i--
+	}
+	if i > 0 && all[i-1].last >= n {
 		return false
 	}
-	joinsLeft := i > 0 && (*s)[i-1].last+1 == n
-	joinsRight := i < len(*s) && n+1 == (*s)[i].first
+	joinsLeft := i > 0 && all[i-1].last+1 == n
+	joinsRight := i < len(all) && n+1 == all[i].first
 	switch {
 	case joinsLeft && joinsRight:
-		(*s)[i-1].last = (*s)[i].last
-		*s = slices.Delete(*s, i, i+1)
+		all[i-1].last = all[i].last
+		all = append(all[:i], all[i+1:]...)
 	case joinsLeft:
-		(*s)[i-1].last = n
+		all[i-1].last = n
 	case joinsRight:
-		(*s)[i].first = n
+		all[i].first = n
 	default:
-		*s = slices.Insert(*s, i, span{n, n})
-		*s = slices.Delete(*s, 0, max(0, len(*s)-maxSpans))
+		all = append(all, span{})
+		copy(all[i+1:], all[i:])
+		all[i] = span{n, n}
+		if len(all) > maxSpans {
+			all = append(all[:0], all[1:]...)
+		}
 	}
+	*s = all
 	return true
 }
 

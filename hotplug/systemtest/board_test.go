@@ -347,7 +347,7 @@ func (l *loop) send(e kerneltest.Event) {
 // snapshot returns what is in the board's /dev.
 func (b *board) snapshot() []string {
 	b.Helper()
-	lines, err := kerneltest.Snapshot(b.dev)
+	lines, err := kerneltest.Snapshot(b.dev, "events") // where clients' queues are
 	if err != nil {
 		b.Fatal(err)
 	}
