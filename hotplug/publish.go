@@ -87,8 +87,27 @@ func (p *Publisher) done(e *uevent.Event, plan *nodes.Plan) {
 		if s.Idle() {
 			return nil
 		}
-		return s.Publish(e, variables(e, plan))
+		return s.Publish(p.public(e), variables(e, plan))
 	})
+}
+
+// public returns e without what is nobody's business. A helper that a script
+// started, and so without a SEQNUM, has all of the script's environment in its event,
+// while anybody may read what is published.
+func (p *Publisher) public(e *uevent.Event) *uevent.Event {
+	if p.options.Resident || e.Seqnum != 0 {
+		return e
+	}
+	public := *e
+	public.Env = nil
+	for _, kv := range e.Env {
+		switch key, _, _ := strings.Cut(kv, "="); key {
+		case "ACTION", "DEVPATH", "SUBSYSTEM", "MAJOR", "MINOR", "DEVNAME", "DEVTYPE", "DEVMODE", "DEVUID", "DEVGID",
+			"DEVPATH_OLD", "DRIVER", "MODALIAS", "INTERFACE", "IFINDEX":
+			public.Env = append(public.Env, kv)
+		}
+	}
+	return &public
 }
 
 func (p *Publisher) gap(why string) {

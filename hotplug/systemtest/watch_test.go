@@ -85,6 +85,10 @@ func TestWatch(t *testing.T) {
 
 	b.tell(b.plug(disk(1)))
 	all.expect(map[string]string{"ACTION": "add", "DEVPATH": disk(1).Devpath, "DEVNAME": "/dev/sdb"})
+	script := b.command() // that has more in its environment than others are to know
+	script.Env = []string{"ACTION=change", "DEVPATH=" + disk(1).Devpath, "SECRET=x"}
+	b.must(b.finish(script))
+	all.expect(map[string]string{"ACTION": "change", "MAJOR": "8", "DEVNAME": "/dev/sdb", "SECRET": "", "PATH": ""})
 	put := b.command("event", "put", "-n", "17")
 	put.Stdin = pipeOf(t, "change@/devices/x\n")
 	b.must(b.finish(put))
