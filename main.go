@@ -21,6 +21,7 @@ import (
 	"devspool/hotplug"
 	"devspool/hotplug/handoff"
 	"devspool/hotplug/spool"
+	"devspool/hotplug/spool/applet"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
@@ -59,6 +60,9 @@ usage:
                          /dev or /sys, or KEY=VALUE of a device's event
   devspool ctl ...       steer a running loop: ping, status, stop, start, reload,
                          exit, log-level LEVEL, children-max N, running-max N
+  devspool watch ...     print each event when all is done for it (watch --help)
+  devspool event ...     put an event into clients' queues, pop the oldest of one,
+                         list the queues (event --help)
   devspool --check       check the config; print every problem
   devspool --plan [DEVICE]
                          print what would be done for an add of DEVICE (a
@@ -150,7 +154,36 @@ var requests = map[string]int{
 // asks are the words that make a command line one that asks the loop.
 var asks = []string{"ctl", "status", "coldplug", "settle", "wait"}
 
+// applets are the tools with a command line of their own, by the word that they
+// are called with.
+var applets = map[string]func(args []string) int{
+	"watch": func(args []string) int { return applet.Watch(args, streams(), present) },
+	"event": func(args []string) int { return applet.Event(args, streams()) },
+}
+
+func streams() applet.Streams { return applet.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr} }
+
+// present returns an add event for each device that is there.
+func present() ([]*uevent.Event, error) { return hotplug.Sysfs("/sys").Events(uevent.Add, "", "/dev") }
+
+// called returns the applet that the command line names. A subsystem may have such a
+// name too: the kernel gives it to its helper.
+func called(args, environ []string) func(args []string) int {
+	if len(args) < 2 || holdsEvent(environ) && args[1] == hotplug.Getenv(environ, "SUBSYSTEM") {
+		return nil
+	}
+	return applets[args[1]]
+}
+
+// holdsEvent reports whether the environment is that of a hotplug helper.
+func holdsEvent(environ []string) bool {
+	return hotplug.Getenv(environ, "ACTION") != "" && hotplug.Getenv(environ, "DEVPATH") != ""
+}
+
 func run(args, environ []string) int {
+	if tool := called(args, environ); tool != nil {
+		return tool(args[2:])
+	}
 	o, err := parse(args[1:], environ)
 	if err != nil {
 		complain(usage + "\n" + err.Error())
@@ -214,7 +247,7 @@ func complain(text string) { os.Stderr.WriteString(strings.TrimSuffix(text, "\n"
 func parse(args, environ []string) (options, error) {
 	o := options{ready: -1, output: -1, jobs: hotplug.DefaultJobs,
 		quiet: "0.2", dev: "/dev", sys: "/sys", conf: defaultConf, firmware: "/lib/firmware"}
-	event := hotplug.Getenv(environ, "ACTION") != "" && hotplug.Getenv(environ, "DEVPATH") != ""
+	event := holdsEvent(environ)
 	subsystem := hotplug.Getenv(environ, "SUBSYSTEM")
 	for len(args) > 0 {
 		arg := args[0]

@@ -92,7 +92,7 @@ func (p *Publisher) turn() {
 			return nil
 		}
 		for _, x := range p.ended {
-			if err := s.Publish(x.event, variables(x.event, x.plan)); err != nil {
+			if err := s.Publish(p.public(x.event), variables(x.event, x.plan)); err != nil {
 				p.complain("an event is not published: " + err.Error())
 			}
 		}
@@ -100,6 +100,25 @@ func (p *Publisher) turn() {
 	})
 	clear(p.ended) // or they would stay in memory
 	p.ended = p.ended[:0]
+}
+
+// public returns e without what is nobody's business. A helper that a script
+// started, and so without a SEQNUM, has all of the script's environment in its event,
+// while anybody may read what is published.
+func (p *Publisher) public(e *uevent.Event) *uevent.Event {
+	if p.options.Resident || e.Seqnum != 0 {
+		return e
+	}
+	public := *e
+	public.Env = nil
+	for _, kv := range e.Env {
+		switch key, _, _ := strings.Cut(kv, "="); key {
+		case "ACTION", "DEVPATH", "SUBSYSTEM", "MAJOR", "MINOR", "DEVNAME", "DEVTYPE", "DEVMODE", "DEVUID", "DEVGID",
+			"DEVPATH_OLD", "DRIVER", "MODALIAS", "INTERFACE", "IFINDEX":
+			public.Env = append(public.Env, kv)
+		}
+	}
+	return &public
 }
 
 // gap tells of lost events after those that have ended.

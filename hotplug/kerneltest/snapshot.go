@@ -14,7 +14,7 @@ import (
 
 // Snapshot returns what is below dir, a sorted line each: path, type, mode, owner,
 // and a node's numbers or a link's text. It leaves out the private directory
-// .devspool, what is mounted there (pts, shm), and the paths in omit.
+// .devspool, the clients' events, what is mounted there (pts, shm), and the paths in omit.
 //
 // Entries that vanish meanwhile are left out too, since a tree may be watched while it changes.
 func Snapshot(dir string, omit ...string) ([]string, error) {
@@ -41,7 +41,7 @@ func Snapshot(dir string, omit ...string) ([]string, error) {
 		if err != nil {
 			return err
 		}
-		if rel == ".devspool" || slices.Contains(omit, rel) || !sameDevice(info, top) {
+		if rel == ".devspool" || rel == "events" || slices.Contains(omit, rel) || !sameDevice(info, top) {
 			if d.IsDir() {
 				return fs.SkipDir
 			}

@@ -8,7 +8,7 @@ import (
 )
 
 // rootMask is what tells that queues came or went.
-const rootMask = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE | unix.IN_ONLYDIR
+const rootMask = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE
 
 // watchRoots has the kernel tell what changes in the roots from now on.
 func (s *Spool) watchRoots() (err error) {
@@ -17,7 +17,7 @@ func (s *Spool) watchRoots() (err error) {
 		return err
 	}
 	for _, r := range s.roots {
-		if r.watch, err = addWatch(s.watch, r.fd, rootMask); err != nil {
+		if r.watch, err = addWatch(s.watch, r.fd, r.path, rootMask); err != nil {
 			return err
 		}
 		if !s.o.old.fanotify {
@@ -27,9 +27,14 @@ func (s *Spool) watchRoots() (err error) {
 	return nil
 }
 
-// addWatch watches the directory that fd is open on.
-func addWatch(inotify, fd int, mask uint32) (int32, error) {
+// addWatch watches the directory that fd is open on; where there is no /proc yet,
+// what lies at its path.
+func addWatch(inotify, fd int, path string, mask uint32) (int32, error) {
+	mask |= unix.IN_ONLYDIR
 	watch, err := unix.InotifyAddWatch(inotify, "/proc/self/fd/"+strconv.Itoa(fd), mask)
+	if err == unix.ENOENT {
+		watch, err = unix.InotifyAddWatch(inotify, path, mask|unix.IN_DONT_FOLLOW)
+	}
 	return int32(watch), err
 }
 

@@ -42,7 +42,11 @@ func (s *Spool) place() error {
 		if err != nil {
 			return err
 		}
-		s.roots = append(s.roots, &root{fd: fd, libudev: r.libudev, watch: none, makers: none, names: map[string]*queue{}, made: map[string]process{}})
+		path := r.path
+		if mounted {
+			path = s.o.Private + "/" + place + "/" + r.name
+		}
+		s.roots = append(s.roots, &root{fd: fd, path: path, libudev: r.libudev, watch: none, makers: none, names: map[string]*queue{}, made: map[string]process{}})
 	}
 	return nil
 }

@@ -27,15 +27,19 @@ func (p process) alive() bool {
 		return false
 	}
 	state, start := stat(p.pid)
-	return !dead(state) && start == p.start
+	return !dead(state) && (start == p.start || start == 0 || p.start == 0)
 }
 
 func dead(state byte) bool { return state == 0 || state == 'Z' || state == 'X' }
 
-// stat returns a process's state, or 0 where there is none, and when it started.
+// stat returns a process's state, or 0 where there is none, and when it started: 0
+// as long as there is no /proc to tell.
 func stat(pid int) (state byte, start uint64) {
 	text, err := readFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
+		if unix.Kill(pid, 0) == nil && !exists(unix.AT_FDCWD, "/proc/self") {
+			return 'R', 0
+		}
 		return 0, 0
 	}
 	// The second field is the program's name in parentheses, whatever that holds.
@@ -51,7 +55,7 @@ func stat(pid int) (state byte, start uint64) {
 func userOf(pid int, uid uint32) bool {
 	text, err := readFile("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {
-		return false
+		return !exists(unix.AT_FDCWD, "/proc/self") // nobody to ask yet
 	}
 	_, rest, _ := strings.Cut(text, "\nUid:")
 	line, _, _ := strings.Cut(rest, "\n")

@@ -177,3 +177,94 @@ func TestFileName(t *testing.T) {
 		}
 	}
 }
+
+func init() { roles["helpers"] = helpers }
+
+// helpers publishes so many events from one number on, each as a process of its own
+// would.
+func helpers() {
+	from, _ := strconv.Atoi(os.Args[1])
+	count, _ := strconv.Atoi(os.Args[2])
+	for n := from; n < from+count; n++ {
+		s, err := Open(Options{Private: "/dev/.devspool", Events: DefaultEvents, Libudev: DefaultLibudev, Mount: true, Window: 40})
+		if err == nil {
+			err = s.Publish(numbered(n), nil)
+			s.Close()
+		}
+		if err != nil {
+			os.Stderr.WriteString(err.Error() + "\n")
+			os.Exit(1)
+		}
+	}
+}
+
+// Helpers and a loop publish at once: numbers ascend in every queue, whatever its
+// window, and nothing is lost or comes twice.
+func TestPublishersAtOnce(t *testing.T) {
+	if !kerneltest.InNamespaces(t, kerneltest.PID) {
+		return
+	}
+	const processes, each = 6, 40
+	h := newShop(t)
+	h.Window = 40
+	s := h.open()
+	quick, slow := h.queue(h.Events, "quick", ".nolinks"), h.queue(h.Events, "slow")
+	compat := h.queue(h.Libudev, "compat")
+	for i := 1; i <= processes; i++ {
+		cmd := actor("helpers", strconv.Itoa(i*each), strconv.Itoa(each))
+		h.must(cmd.Start())
+		defer func() {
+			if err := cmd.Wait(); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	go h.publish(s, 0, each-1)
+	got := map[string]map[string]bool{}
+	last := map[string]uint64{}
+	for _, q := range []string{quick, slow, compat} {
+		got[q] = map[string]bool{}
+	}
+	h.until("all have arrived", func() bool {
+		for q, seen := range got {
+			names, values := numbers(t, q)
+			if q == slow {
+				names, values = names[:min(5, len(names))], values[:min(5, len(names))]
+			}
+			for i, n := range names {
+				if n <= last[q] || seen[values[i]] {
+					t.Fatalf("%s: %s comes as %d after %d", filepath.Base(q), values[i], n, last[q])
+				}
+				last[q], seen[values[i]] = n, true
+				h.must(os.Remove(filepath.Join(q, fileName(n))))
+			}
+		}
+		all := (processes + 1) * each
+		return len(got[quick]) == all && len(got[slow]) == all && len(got[compat]) == all
+	})
+	h.must(s.Tend())
+	h.clean()
+}
+
+// In an early boot there is no /proc.
+func TestWithoutProc(t *testing.T) {
+	if !kerneltest.InNamespaces(t, kerneltest.PID) {
+		return
+	}
+	for _, age := range ages[:3] {
+		h := newShop(t)
+		h.old = age.old
+		s := h.open()
+		c := h.start(sh("d=" + h.Events + "/x-$$; mkdir $d; echo $d; exec sleep 1000"))
+		kerneltest.MountTmpfs(t, "/proc")
+		h.publish(s, 1, 2)
+		s.Close()
+		s = h.open()
+		h.publish(s, 3, 4)
+		h.holds(c.queue, "1 2 3 4")
+		c.kill()
+		h.until("the queue is gone", func() bool { return gone(c.queue) })
+		s.Close()
+		kerneltest.Sh(t, "umount /proc")
+	}
+}

@@ -84,6 +84,40 @@ func TestReadmeScript(t *testing.T) {
 	}
 }
 
+// TestShellHead reads by cat head && rm head alone.
+func TestShellHead(t *testing.T) {
+	kerneltest.Need(t, "inotifywait")
+	if !kerneltest.InNamespaces(t, kerneltest.PID) {
+		return
+	}
+	h := newShop(t)
+	s := h.open()
+	cmd := exec.Command("/bin/sh", "-c", `q=/dev/events/sh-$$; mkdir $q && cd $q || exit
+		inotifywait -m -e create . 2>&1 | while read -r _; do
+			while cat head 2>/dev/null && rm head; do :; done
+		done`)
+	out, err := cmd.StdoutPipe()
+	h.must(err)
+	h.must(cmd.Start())
+	defer cmd.Process.Kill()
+	h.until("the script's queue", func() bool { return len(glob(t, "/dev/events/sh-*")) == 1 })
+	const events = 300
+	go h.publish(s, 1, events)
+	lines := bufio.NewScanner(out)
+	for n := 1; n <= events; {
+		if !lines.Scan() {
+			t.Fatal("the script has ended")
+		}
+		if value, ok := strings.CutPrefix(lines.Text(), "N="); ok {
+			if value != strconv.Itoa(n) {
+				t.Fatalf("event %s came in place of %d", value, n)
+			}
+			n++
+		}
+	}
+	h.until("all is read", func() bool { return len(glob(t, "/dev/events/sh-*/*")) == 0 })
+}
+
 func glob(t *testing.T, pattern string) []string {
 	t.Helper()
 	names, err := filepath.Glob(pattern)

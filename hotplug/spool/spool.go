@@ -115,6 +115,7 @@ type Spool struct {
 // root is a place that clients make queues in.
 type root struct {
 	fd      int
+	path    string // where fd was opened
 	libudev bool
 	watch   int32 // its inotify watch
 	names   map[string]*queue

@@ -275,7 +275,7 @@ func (s *Spool) watchQueue(q *queue) {
 	if s.tender == nil || q.watch != none {
 		return
 	}
-	watch, err := addWatch(s.tender.inotify, q.fd, unix.IN_DELETE|unix.IN_MOVED_FROM|unix.IN_ONLYDIR)
+	watch, err := addWatch(s.tender.inotify, q.fd, q.root.path+"/"+q.name, unix.IN_DELETE|unix.IN_MOVED_FROM)
 	if err != nil {
 		s.log("a queue is not watched: " + err.Error())
 		return

@@ -1,0 +1,119 @@
+package systemtest
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"devspool/hotplug/kerneltest"
+)
+
+// watcher is a running devspool watch --json.
+type watcher struct {
+	*board
+	cmd    *exec.Cmd
+	events *json.Decoder
+	out    *os.File
+}
+
+// watch starts a watcher and returns when its queue is there.
+func (b *board) watch(conditions ...string) *watcher {
+	b.Helper()
+	out, to, err := os.Pipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer to.Close()
+	w := &watcher{board: b, cmd: b.command(append([]string{"watch", "--json"}, conditions...)...), events: json.NewDecoder(out), out: out}
+	w.cmd.Stdout, w.cmd.Stderr = to, to
+	before := b.queues()
+	if err := b.start(w.cmd); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { w.cmd.Process.Kill(); w.cmd.Wait(); out.Close() })
+	kerneltest.Until(b, patience, "the watcher's queue", func() bool { return b.queues() > before })
+	return w
+}
+
+// queues returns how many queues there are.
+func (b *board) queues() int {
+	b.Helper()
+	r := b.run("event", "ls")
+	b.must(r)
+	return strings.Count(r.stdout, "\n") - 1
+}
+
+// expect waits for an event that says all of want.
+func (w *watcher) expect(want map[string]string) {
+	w.Helper()
+	w.out.SetReadDeadline(time.Now().Add(patience))
+	var got map[string]string
+	if err := w.events.Decode(&got); err != nil {
+		w.Fatalf("no %v: %v", want, err)
+	}
+	for key, value := range want {
+		if got[key] != value {
+			w.Errorf("%s is %q, want %q; of %v", key, got[key], value, got)
+		}
+	}
+}
+
+// TestWatch has clients hear of a loop's events, and then of helpers', when the
+// node and its links are there. A client that is killed leaves nothing.
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	if !jailed(t) {
+		return
+	}
+	b := newJailedBoard(t, "sda 0:0 660 >card\n")
+	l := b.startLoop()
+	all, some := b.watch(), b.watch("ACTION=remove")
+	l.send(b.plug(disk(0)))
+	all.expect(map[string]string{"ACTION": "add", "SUBSYSTEM": "block", "DEVPATH": disk(0).Devpath, "DEVNAME": "/dev/card", "DEVLINKS": "/dev/sda"})
+	l.send(b.unplug(disk(0)))
+	for _, w := range []*watcher{all, some} {
+		w.expect(map[string]string{"ACTION": "remove", "DEVPATH": disk(0).Devpath})
+	}
+	some.cmd.Process.Kill()
+	kerneltest.Until(t, patience, "the killed client's queue goes", func() bool { return b.queues() == 1 })
+	if code := l.stop(); code != exitDone {
+		t.Errorf("exit code %d\n%s", code, l.stderr)
+	}
+
+	b.tell(b.plug(disk(1)))
+	all.expect(map[string]string{"ACTION": "add", "DEVPATH": disk(1).Devpath, "DEVNAME": "/dev/sdb"})
+	script := b.command() // that has more in its environment than others are to know
+	script.Env = []string{"ACTION=change", "DEVPATH=" + disk(1).Devpath, "SECRET=x"}
+	b.must(b.finish(script))
+	all.expect(map[string]string{"ACTION": "change", "MAJOR": "8", "DEVNAME": "/dev/sdb", "SECRET": "", "PATH": ""})
+	put := b.command("event", "put", "-n", "17")
+	put.Stdin = pipeOf(t, "change@/devices/x\n")
+	b.must(b.finish(put))
+	all.expect(map[string]string{"ACTION": "change", "DEVPATH": "/devices/x", "SEQNUM": "17"})
+
+	all.cmd.Process.Signal(os.Interrupt)
+	if err := all.cmd.Wait(); err != nil {
+		t.Errorf("an interrupted watch: %v", err)
+	}
+	if n := b.queues(); n != 0 {
+		t.Errorf("%d queues are left", n)
+	}
+}
+
+// pipeOf returns a file from which text is read.
+func pipeOf(t *testing.T, text string) *os.File {
+	t.Helper()
+	read, write, err := os.Pipe()
+	if err == nil {
+		_, err = write.WriteString(text)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	write.Close()
+	t.Cleanup(func() { read.Close() })
+	return read
+}
