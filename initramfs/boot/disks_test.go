@@ -55,7 +55,7 @@ var rooms = []room{
 	{name: "helper/devtmpfs/none", devfs: "devtmpfs", disks: 16, rounds: 10},
 	{name: "loop/tmpfs/rules", devfs: "tmpfs", loop: true, rules: true, disks: 64, rounds: 20},
 	{name: "loop/tmpfs/none", devfs: "tmpfs", loop: true, disks: 16, rounds: 10},
-	{name: "loop/devtmpfs/rules", devfs: "devtmpfs", loop: true, rules: true, disks: 64, rounds: 20},
+	{name: "loop/devtmpfs/rules", devfs: "devtmpfs", loop: true, rules: true, disks: 128, rounds: 20},
 	{name: "loop/devtmpfs/none", devfs: "devtmpfs", loop: true, disks: 16, rounds: 10},
 }
 
@@ -128,7 +128,13 @@ func noComplaints(g *boot.Guest) {
 
 // calm lets all disks come, and then go.
 func (r room) calm(g *boot.Guest) {
-	g.Insmod("scsi_debug", "dev_size_mb=1", fmt.Sprint("num_tgts=", r.disks), "max_luns=1")
+	params := []string{"dev_size_mb=1", fmt.Sprint("num_tgts=", r.disks), "max_luns=1"}
+	if r.loop {
+		g.Insmod("scsi_debug", append(params, "num_parts=1")...)
+		r.settled(g)
+	} else {
+		g.Insmod("scsi_debug", params...)
+	}
 	awaitDisks(g, r.disks)
 	r.same(g, "with all disks")
 	commands := r.ran(g, "add")
@@ -137,6 +143,23 @@ func (r room) calm(g *boot.Guest) {
 	r.same(g, "without disks")
 	commands += r.ran(g, "remove")
 	g.Logf("%d commands", commands)
+}
+
+// settled checks that right after "settle" there is nothing left to be done.
+func (r room) settled(g *boot.Guest) {
+	g.Helper()
+	start := time.Now()
+	g.Command(program, "settle", "300")
+	g.Logf("settle: %v", time.Since(start).Round(time.Millisecond))
+	for _, pattern := range []string{"/sys/block/sd*", "/sys/block/sd*/sd*"} {
+		if found, err := filepath.Glob(pattern); err != nil || len(found) != r.disks {
+			g.Fatalf("after settle there are %d of %s, error %v", len(found), pattern, err)
+		}
+	}
+	conf, keeps := r.fresh()
+	if err := likeFresh(g, conf, keeps...); err != nil {
+		g.Fatalf("after settle: %v", err)
+	}
 }
 
 // ran checks that the command of every disk ran once for the action, and forgets
@@ -214,20 +237,24 @@ func awaitDisks(g *boot.Guest, n int) {
 	})
 }
 
-// same checks that /dev is what a fresh coldplug makes.
+// same waits until /dev is what a fresh coldplug makes.
 func (r room) same(g *boot.Guest, when string) {
 	g.Helper()
-	conf := ""
-	if r.rules {
-		conf = freshConf
-	}
-	var keeps []string
-	if r.rules && r.devfs == "devtmpfs" {
-		keeps = unruled
-	}
+	conf, keeps := r.fresh()
 	start := time.Now()
 	sameAsFresh(g, when, conf, keeps...)
 	g.Logf("%s: %v", when, time.Since(start).Round(time.Millisecond))
+}
+
+// fresh returns the config of a fresh coldplug, and the nodes that are the kernel's.
+func (r room) fresh() (conf string, keeps []string) {
+	if !r.rules {
+		return "", nil
+	}
+	if r.devfs == "devtmpfs" {
+		keeps = unruled
+	}
+	return freshConf, keeps
 }
 
 // sameAsFresh waits until the machine is quiet and /dev what a fresh coldplug
@@ -237,18 +264,24 @@ func sameAsFresh(g *boot.Guest, when, conf string, keeps ...string) {
 	g.Helper()
 	g.Until("/dev as a fresh coldplug makes it, "+when, func() error {
 		g.Settle()
-		want := fresh(g, conf)
-		got, err := boot.TakeSnapshot("/dev")
-		if err != nil {
-			return err
-		}
-		for _, name := range keeps {
-			if there, err := filepath.Glob("/sys/class/*/" + name); err == nil && there != nil && want[name] == "" {
-				delete(got, name)
-			}
-		}
-		return got.Diff(want)
+		return likeFresh(g, conf, keeps...)
 	})
+}
+
+// likeFresh compares /dev, as it is now, with what a fresh coldplug makes.
+func likeFresh(g *boot.Guest, conf string, keeps ...string) error {
+	g.Helper()
+	got, err := boot.TakeSnapshot("/dev")
+	if err != nil {
+		return err
+	}
+	want := fresh(g, conf)
+	for _, name := range keeps {
+		if there, err := filepath.Glob("/sys/class/*/" + name); err == nil && there != nil && want[name] == "" {
+			delete(got, name)
+		}
+	}
+	return got.Diff(want)
 }
 
 // fresh returns what a coldplug makes of a new device directory.
