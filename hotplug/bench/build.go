@@ -98,7 +98,7 @@ func buildOurs(path string) error {
 // goBuild builds with the flags of a release, since size and start-up depend on them.
 func goBuild(path, what string, flags ...string) error {
 	ldflags := "-ldflags=-s -w -buildid= " + strings.Join(flags, " ")
-	cmd := exec.Command("go", "build", "-trimpath", ldflags, "-o", path, what)
+	cmd := exec.Command("go", "build", "-trimpath", "-gcflags=devspool/...=-l", ldflags, "-o", path, what)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	return output(cmd)
 }

@@ -1,0 +1,53 @@
+//go:build !nospool
+
+package main
+
+import (
+	"os"
+	"strings"
+
+	"devspool/hotplug"
+	"devspool/hotplug/spool"
+	"devspool/hotplug/spool/applet"
+	"devspool/hotplug/uevent"
+	"devspool/nodes"
+)
+
+// hasSpool tells that clients can have events in queues of their own.
+const hasSpool = true
+
+// applets are the tools with a command line of their own, by the word that they
+// are called with.
+var applets = map[string]func(args []string) int{
+	"watch": func(args []string) int { return applet.Watch(args, streams(), present) },
+	"event": func(args []string) int { return applet.Event(args, streams()) },
+}
+
+func streams() applet.Streams { return applet.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr} }
+
+// present returns an add event for each device that is there.
+func present() ([]*uevent.Event, error) { return hotplug.Sysfs("/sys").Events(uevent.Add, "", "/dev") }
+
+// publish has events go to whoever has a queue, as the command line says. What
+// does more than one event keeps the spool open, until end is called.
+func publish(road *hotplug.Road, o options) (end func()) {
+	switch {
+	case o.events == noEvents:
+		o.events = ""
+	case o.events == "" && o.dev == "/dev":
+		o.events = spool.DefaultEvents
+	}
+	if o.compat && o.libudev == "" {
+		o.libudev = o.dev + strings.TrimPrefix(spool.DefaultLibudev, "/dev")
+	}
+	if o.dryRun || o.events == "" && o.libudev == "" {
+		return func() {}
+	}
+	p := hotplug.NewPublisher(spool.Options{
+		Private: o.dev + "/" + nodes.Private, Events: o.events, Libudev: o.libudev,
+		// Another directory than /dev is for a look; nothing is to be unmounted after it.
+		Mount: o.dev == "/dev", Resident: o.mode != modeHelper || o.kernel, Zero: o.zero,
+	}, road.Log)
+	road.Listeners = append(road.Listeners, p.Listener())
+	return p.Close
+}
