@@ -45,14 +45,15 @@ const maxEvents = 16384
 
 // readInotify calls seen for each event that waits in an inotify descriptor. Lost
 // is true where the kernel could not keep them all, more where some may wait still.
-func readInotify(fd int, seen func(watch int32, name string)) (lost, more bool) {
-	var buf [4096]byte
+func readInotify(fd int, buf []byte, seen func(watch int32, name string)) (lost, more bool) {
 	for count := 0; count < maxEvents; {
-		n, err := unix.Read(fd, buf[:])
-		if err == unix.EINTR {
+		// It does not block, so the runtime need not hear of it.
+		size, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)))
+		n := int(size)
+		if errno == unix.EINTR {
 			continue
 		}
-		if err != nil || n < unix.SizeofInotifyEvent {
+		if errno != 0 || n < unix.SizeofInotifyEvent {
 			return lost, false
 		}
 		for rest := buf[:n]; len(rest) >= unix.SizeofInotifyEvent; {
@@ -84,7 +85,7 @@ func (s *Spool) changes() []change {
 		return nil
 	}
 	var all []change
-	lost, more := readInotify(s.watch, func(watch int32, name string) {
+	lost, more := readInotify(s.watch, s.inbox[:], func(watch int32, name string) {
 		for _, r := range s.roots {
 			if r.watch == watch {
 				all = append(all, change{r, name})
@@ -96,21 +97,33 @@ func (s *Spool) changes() []change {
 	return all
 }
 
-// lookAgain is how old the last look for new queues may be where nobody has one.
-const lookAgain = 100 * time.Microsecond
+// How old the last look for new queues may be at a Publish that is spared one. The
+// tender sees them by itself too, only not at once.
+const (
+	lookAgain = 100 * time.Microsecond
+	lookEvery = 8 // events, at the least: a clock costs as much as all else for nobody
+)
 
-// Look finds out whether somebody has a queue now. To call it when events have come
-// in makes sure that who had one before they came is told of them; Publish looks for
-// itself only now and then as long as there is none.
+// Look finds out who has a queue now, as Publish does. Who calls it whenever events
+// have come in spares Publish the look at each: who had a queue before they came is
+// told of them, and Publish of a resident spool looks for itself only now and then.
 func (s *Spool) Look() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.spared = true
 	s.look()
 }
 
 func (s *Spool) look() {
 	s.pending = append(s.pending, s.changes()...)
-	s.looked = time.Now()
+	s.looked, s.skipped = time.Now(), 0
+}
+
+// glance looks where the last look is too old.
+func (s *Spool) glance() {
+	if s.skipped++; !s.spared || s.watch == none || s.skipped >= lookEvery && time.Since(s.looked) >= lookAgain {
+		s.look()
+	}
 }
 
 // Idle reports whether an event would go to nobody. It costs next to nothing.
@@ -121,18 +134,13 @@ func (s *Spool) Idle() bool {
 }
 
 func (s *Spool) idle() bool {
-	if s.watch == none || s.stale || len(s.queues) > 0 || len(s.pending) > 0 {
-		return false
-	}
-	if time.Since(s.looked) >= lookAgain {
-		s.look()
-	}
-	return !s.stale && len(s.pending) == 0
+	s.glance()
+	return !s.stale && len(s.queues) == 0 && len(s.pending) == 0
 }
 
-// refresh brings the list of queues up to date. The lock is held.
+// refresh brings the list of queues up to date with what was seen at the last look.
+// The lock is held.
 func (s *Spool) refresh() {
-	s.pending = append(s.pending, s.changes()...)
 	if s.stale {
 		s.reload()
 		return

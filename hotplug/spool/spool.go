@@ -90,6 +90,8 @@ type Spool struct {
 	told    map[string]bool // what Log was told already
 	source  uint64          // the inode of Options.Source
 	pending []change        // names in the roots that are to be looked at
+	spared  bool            // Publish need not look each time, see Look
+	skipped int             // events since the last look
 	looked  time.Time       // when changes were asked for last
 	gone    []*queue        // those whose name was not found any more
 	listed  bool            // live is right
@@ -110,6 +112,7 @@ type Spool struct {
 
 	// Kept from event to event to save the garbage.
 	text          []byte
+	inbox         [4096]byte
 	targets, late []*queue
 }
 

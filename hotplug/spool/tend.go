@@ -26,6 +26,7 @@ type tender struct {
 func (s *Spool) Tend() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.look()
 	if err := s.begin(); err != nil {
 		return err
 	}
@@ -158,7 +159,7 @@ func (t *tender) turn(s *Spool, fired []uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.again = false
-	if s.counter == nil || s.begin() != nil {
+	if s.look(); s.begin() != nil {
 		return false
 	}
 	defer s.end()
@@ -182,7 +183,7 @@ func (t *tender) turn(s *Spool, fired []uint64) bool {
 func (t *tender) touched(s *Spool) []*queue {
 	var all []*queue
 	seen := map[*queue]bool{}
-	lost, more := readInotify(t.inotify, func(watch int32, _ string) {
+	lost, more := readInotify(t.inotify, s.inbox[:], func(watch int32, _ string) {
 		if q := t.watched[watch]; q != nil && !seen[q] {
 			seen[q] = true
 			all = append(all, q)
