@@ -1,7 +1,10 @@
 package boot_test
 
 import (
+	"bytes"
 	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,15 +19,17 @@ type gadget struct {
 	driver     string
 	properties map[string]any
 	shows      string // what there is one more of in /sys once its drivers are done
+	waits      string // what can be waited for before it is plugged in, or ""
+	node       string // the node that is there then
 }
 
 var gadgets = []gadget{
-	{"usb-storage", map[string]any{"bus": "xhci.0", "drive": "disk0"}, "/sys/block/sd*"},
-	{"usb-audio", map[string]any{"bus": "xhci.0", "audiodev": "silence"}, "/sys/class/sound/pcm*p"},
-	{"usb-kbd", map[string]any{"bus": "xhci.0"}, "/sys/class/input/event*"},
-	{"usb-tablet", map[string]any{"bus": "xhci.0"}, "/sys/class/input/event*"},
-	{"nvme", map[string]any{"bus": "pcie1", "drive": "disk1", "serial": "1"}, "/sys/block/nvme*n*"},
-	{"scsi-hd", map[string]any{"bus": "hba.0", "drive": "disk2"}, "/sys/block/sd*"},
+	{"usb-storage", map[string]any{"bus": "xhci.0", "drive": "disk0"}, "/sys/block/sd*", "/dev/disk/sda", "sda"},
+	{"usb-audio", map[string]any{"bus": "xhci.0", "audiodev": "silence"}, "/sys/class/sound/pcm*p", "", ""},
+	{"usb-kbd", map[string]any{"bus": "xhci.0"}, "/sys/class/input/event*", "", ""},
+	{"usb-tablet", map[string]any{"bus": "xhci.0"}, "/sys/class/input/event*", "", ""},
+	{"nvme", map[string]any{"bus": "pcie1", "drive": "disk1", "serial": "1"}, "/sys/block/nvme*n*", "DEVNAME=nvme0n1", "nvme0n1"},
+	{"scsi-hd", map[string]any{"bus": "hba.0", "drive": "disk2"}, "/sys/block/sd*", "/sys/class/block/sda", "sda"},
 }
 
 // sockets is what the machine has for the gadgets.
@@ -112,10 +117,36 @@ func (p plugging) same(when string) {
 func (p plugging) each() {
 	p.Helper()
 	for i := range gadgets {
+		waited := p.wait(gadgets[i])
 		p.in(i)
+		waited()
 		p.same("with " + gadgets[i].driver)
 		p.out(i)
 		p.same("without " + gadgets[i].driver)
+	}
+}
+
+// wait has "devspool wait" wait for a gadget that is not there yet. Waited returns
+// when that has ended, and checks that its node is there.
+func (p plugging) wait(g gadget) (waited func()) {
+	p.Helper()
+	if g.waits == "" {
+		return func() {}
+	}
+	cmd := exec.Command(program, "wait", g.waits, "60")
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		p.Fatal(err)
+	}
+	return func() {
+		p.Helper()
+		if err := cmd.Wait(); err != nil {
+			p.Errorf("wait %s: %v\n%s", g.waits, err, &said)
+		}
+		if _, err := os.Stat("/dev/disk/" + g.node); err != nil {
+			p.Errorf("after wait %s: %v", g.waits, err)
+		}
 	}
 }
 
