@@ -59,6 +59,8 @@ var stack unsafe.Pointer
 var turn uintptr
 
 // beginning is begin, for Entry to find.
+//
+//lint:ignore U1000 only assembly refers to it
 var beginning = begin
 
 // begin ends the process if its event could be handed over. Otherwise it leaves
