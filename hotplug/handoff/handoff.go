@@ -11,8 +11,6 @@
 // A build without -E works as well. It hands over too, after a whole start.
 package handoff
 
-//lint:file-ignore U1000 The entry calls begin, and it is in assembly.
-
 import (
 	"strings"
 	"syscall"
