@@ -19,7 +19,7 @@ type Snapshot map[string]string
 
 // private are the names at the top of a device directory that belong to the
 // program and say nothing of devices.
-var private = []string{".devspool", "mdev.log", "mdev.seq"}
+var private = []string{".devspool", "events", "mdev.log", "mdev.seq"}
 
 // TakeSnapshot looks at all that is below dir. What goes while it looks is gone.
 func TakeSnapshot(dir string) (Snapshot, error) {
