@@ -109,6 +109,7 @@ type Spool struct {
 
 	// Kept from event to event to save the garbage.
 	text          []byte
+	inbox         [4096]byte
 	targets, late []*queue
 }
 

@@ -182,7 +182,7 @@ func (t *tender) turn(s *Spool, fired []uint64) bool {
 func (t *tender) touched(s *Spool) []*queue {
 	var all []*queue
 	seen := map[*queue]bool{}
-	lost, more := readInotify(t.inotify, func(watch int32, _ string) {
+	lost, more := readInotify(t.inotify, s.inbox[:], func(watch int32, _ string) {
 		if q := t.watched[watch]; q != nil && !seen[q] {
 			seen[q] = true
 			all = append(all, q)
