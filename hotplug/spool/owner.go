@@ -17,7 +17,7 @@ type process struct {
 // findProcess returns the process that has the number pid now.
 func findProcess(pid int) (p process, ok bool) {
 	state, start := stat(pid)
-	return process{pid, start}, dead(state) == false
+	return process{pid, start}, !dead(state)
 }
 
 // alive reports whether p lives. One that only waits for its parent to hear of its
