@@ -423,11 +423,24 @@ func (p *popper) pop(byWatch map[int32]string) {
 		}
 		for rest := buf[:n]; len(rest) >= unix.SizeofInotifyEvent; {
 			watch, name, end := inotifyEvent(rest)
-			if unix.Unlink(byWatch[watch]+"/"+name) == nil {
-				p.count.Add(1)
+			if watch < 0 { // the kernel lost count, the directories did not
+				for _, dir := range byWatch {
+					left, _ := filepath.Glob(dir + "/[0-9]*")
+					for _, path := range left {
+						p.take(path)
+					}
+				}
+			} else {
+				p.take(byWatch[watch] + "/" + name)
 			}
 			rest = rest[end:]
 		}
+	}
+}
+
+func (p *popper) take(path string) {
+	if unix.Unlink(path) == nil {
+		p.count.Add(1)
 	}
 }
 

@@ -32,9 +32,10 @@
 //
 // # The two sides
 //
-// The publishing side is Spool: publish.go says how an event gets out, list.go
-// which queues there are, owner.go whose they are, held.go what is kept back. The
-// reading side is client.go. Both keep to this:
+// The publishing side is Spool: publish.go and file.go say how an event gets out,
+// list.go which queues there are, owner.go whose they are, held.go what is kept back,
+// links.go what a shell reads by, tend.go what is done between events. The reading
+// side is client.go. Both keep to this:
 //
 // A queue is a directory NAME-PID or NAME-PID-SLOT below the root. One whose name
 // begins with a dot is being prepared: nothing is put into it until it is renamed.
