@@ -78,7 +78,13 @@ func (p *Publisher) complain(text string) {
 // Events are published at the end of a turn. So it takes one look for all of them
 // whether anybody listens, and who has a queue before a node is made is told of it.
 func (p *Publisher) Listener() Listener {
-	return Listener{Done: p.done, Turn: p.turn, Gap: p.gap, Renewed: p.renew}
+	return Listener{Done: p.done, Turn: p.turn, Gap: p.gap, Holds: p.holds, Renewed: p.renew}
+}
+
+func (p *Publisher) holds() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.spool != nil && p.spool.Held()
 }
 
 func (p *Publisher) done(e *uevent.Event, plan *nodes.Plan) {
@@ -90,15 +96,10 @@ func (p *Publisher) done(e *uevent.Event, plan *nodes.Plan) {
 // turn publishes the events that have ended since the last one.
 func (p *Publisher) turn() {
 	p.with(func(s *spool.Spool) error {
-		if s.Idle() {
-			return nil
-		}
-		for _, x := range p.ended {
-			if err := s.Publish(p.public(x.event), variables(x.event, x.plan)); err != nil {
-				p.complain("an event is not published: " + err.Error())
-			}
-		}
-		return nil
+		return s.PublishAll(len(p.ended), func(i int) (*uevent.Event, []string) {
+			x := p.ended[i]
+			return p.public(x.event), variables(x.event, x.plan)
+		})
 	})
 	clear(p.ended) // or they would stay in memory
 	p.ended = p.ended[:0]

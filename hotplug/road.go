@@ -77,6 +77,10 @@ type Listener struct {
 	// Gap, where set, is told that events were lost, and how.
 	Gap func(why string)
 
+	// Holds, where set, reports whether events are kept back for who is slow, and
+	// go on to them only while this process lives.
+	Holds func() bool
+
 	// Renewed, where set, is told that another file system was mounted over /dev.
 	Renewed func()
 }
@@ -487,6 +491,16 @@ func (r *Road) finish(t *task) {
 	}
 	r.tell(t.event, false)
 	r.ended = append(r.ended, t.batch)
+}
+
+// holds reports whether a listener keeps events back.
+func (r *Road) holds() bool {
+	for _, l := range r.Listeners {
+		if l.Holds != nil && l.Holds() {
+			return true
+		}
+	}
+	return false
 }
 
 // Gap says that events were lost before this moment.

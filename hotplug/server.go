@@ -270,14 +270,25 @@ func (s *server) work() {
 
 // rests reports whether nothing is left to do, and has not been for long enough.
 func (s *server) rests() bool {
-	return len(s.waiting) == 0 && s.road.idle() && (s.told.Load() || s.idle-s.heard >= s.stay)
+	if len(s.waiting) > 0 || !s.road.idle() {
+		return false
+	}
+	quiet := s.idle - s.heard
+	return s.told.Load() || quiet >= s.stay && (quiet >= heldLimit || !s.road.holds())
 }
 
-// bear begins the wait for a missing number anew, if it is over while more tasks
-// want a processor than there are, since a helper may be among them that has not
-// run yet. It does so for a second at most.
+// heldLimit is how long after the last event the server still feeds slow clients.
+const heldLimit = time.Minute
+
+// bearLimit is how long a missing number is waited for in all while it may be on
+// its way.
+const bearLimit = 5 * time.Second
+
+// bear begins the wait for a missing number anew, if it is over while helpers wait
+// for their turn to hand over, or while more tasks want a processor than there are,
+// since a helper may be among them that has not run yet.
 func (s *server) bear() {
-	if s.gives(s.idle) && s.borne < int(time.Second/gapWait) && crowded() {
+	if s.gives(s.idle) && s.borne < int(bearLimit/gapWait) && (handoff.Waiting() || crowded()) {
 		s.again(s.idle)
 		s.borne++
 	}

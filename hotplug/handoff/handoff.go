@@ -327,6 +327,16 @@ func Pass() {
 	}
 }
 
+// Waiting reports whether a helper is about to hand over, or others wait behind it.
+func Waiting() bool {
+	fd, err := syscall.Open(turnPath, syscall.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer syscall.Close(fd)
+	return syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB) == syscall.EWOULDBLOCK
+}
+
 // Give is Offer without a wait for the turn.
 func Give(environ []string) bool {
 	size := 0

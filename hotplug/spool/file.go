@@ -2,7 +2,6 @@ package spool
 
 import (
 	"strconv"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,7 +26,7 @@ func (s *Spool) newFile(text []byte, name string) (*file, error) {
 	}
 	var err error
 	if !s.noTmp {
-		f.fd, err = unix.Openat(s.making, ".", unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o444)
+		f.fd, err = nameless(s.making, 0o444)
 		s.noTmp = err == unix.EOPNOTSUPP || err == unix.EISDIR || err == unix.EINVAL
 	}
 	if s.noTmp {
@@ -40,7 +39,7 @@ func (s *Spool) newFile(text []byte, name string) (*file, error) {
 		s.done(f)
 		return nil, err
 	}
-	n, err := unix.Write(f.fd, text)
+	n, err := write(f.fd, text)
 	if err == nil && n < len(text) {
 		err = unix.ENOSPC
 	}
@@ -94,20 +93,6 @@ func (s *Spool) link(f *file, dir int, name string) error {
 	err := unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(f.fd), dir, name, unix.AT_SYMLINK_FOLLOW)
 	s.byProc = s.byProc || err == nil
 	return err
-}
-
-// linkFD links a file without a name. A fan-out is mostly this call, so it is made
-// without the garbage that the package unix would leave.
-func linkFD(fd, dir int, name string) error {
-	var text [digits + 2]byte // and what it has more in making
-	var empty byte
-	copy(text[:len(text)-1], name)
-	_, _, errno := unix.Syscall6(unix.SYS_LINKAT, uintptr(fd), uintptr(unsafe.Pointer(&empty)),
-		uintptr(dir), uintptr(unsafe.Pointer(&text)), unix.AT_EMPTY_PATH, 0)
-	if errno != 0 {
-		return errno
-	}
-	return nil
 }
 
 // renew writes f anew, with a name of its own: quick clients have taken all its

@@ -96,14 +96,8 @@ func (s *Spool) changes() []change {
 	return all
 }
 
-// Idle looks whether somebody has a queue now, and reports whether an event would
+// idle looks whether somebody has a queue now, and reports whether an event would
 // go to nobody. It takes one system call.
-func (s *Spool) Idle() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.idle()
-}
-
 func (s *Spool) idle() bool {
 	if s.watch == none || s.stale || len(s.queues) > 0 || len(s.pending) > 0 {
 		return false

@@ -16,12 +16,29 @@ const GapKey = "UEVENT_GAP"
 // variables than its own. Where there is no queue it takes one system call of a
 // resident spool.
 func (s *Spool) Publish(e *uevent.Event, more []string) error {
-	return s.publish(func() Packet { return packetOf(e, more) }, func(b []byte) []byte { return Append(b, e, more) })
+	return s.session(func() error { return s.publish(e, more) })
+}
+
+// PublishAll publishes n events, of which event tells the i-th, under one lock. Of
+// what goes wrong it returns the last; the other events are published all the same.
+func (s *Spool) PublishAll(n int, event func(i int) (e *uevent.Event, more []string)) error {
+	return s.session(func() (failed error) {
+		for i := range n {
+			if err := s.publish(event(i)); err != nil {
+				failed = err
+			}
+		}
+		return failed
+	})
+}
+
+func (s *Spool) publish(e *uevent.Event, more []string) error {
+	return s.put(func() Packet { return packetOf(e, more) }, func(b []byte) []byte { return Append(b, e, more) })
 }
 
 // Put publishes a packet as it is, for who has no Event.
 func (s *Spool) Put(p Packet) error {
-	return s.publish(func() Packet { return p }, p.Append)
+	return s.session(func() error { return s.put(func() Packet { return p }, p.Append) })
 }
 
 // Gap tells every queue that events were lost before they came here: how many, or
@@ -50,7 +67,8 @@ func packetOf(e *uevent.Event, more []string) Packet {
 	return Packet{Action: e.Action, Devpath: e.Devpath, Env: append(e.Env[:len(e.Env):len(e.Env)], more...)}
 }
 
-func (s *Spool) publish(packet func() Packet, text func([]byte) []byte) error {
+// session has put called with the lock held, unless there is no queue.
+func (s *Spool) session(put func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.idle() {
@@ -63,7 +81,7 @@ func (s *Spool) publish(packet func() Packet, text func([]byte) []byte) error {
 	if !s.o.Resident {
 		s.tend()
 	}
-	err := s.put(packet, text)
+	err := put()
 	if s.again && s.tender != nil {
 		s.tender.kick()
 	}

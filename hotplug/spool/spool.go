@@ -211,7 +211,7 @@ func (s *Spool) openOwn() (err error) {
 	if s.lock, err = ownFile(s.dir, "lock", unix.O_RDONLY); err != nil {
 		return err
 	}
-	if err := s.takeLock(); err != nil {
+	if err := flock(s.lock); err != nil {
 		return err
 	}
 	defer s.end()
@@ -274,7 +274,7 @@ func (s *Spool) Close() {
 func closeAll(fds ...*int) {
 	for _, fd := range fds {
 		if *fd != none {
-			unix.Close(*fd)
+			closeFD(*fd)
 			*fd = none
 		}
 	}
@@ -294,7 +294,7 @@ func (s *Spool) begin() error {
 	if s.counter == nil {
 		return unix.EBADF // closed
 	}
-	if err := s.takeLock(); err != nil {
+	if err := flock(s.lock); err != nil {
 		return err
 	}
 	if s.counter.last() == 0 {
@@ -311,12 +311,8 @@ func (s *Spool) begin() error {
 	return nil
 }
 
-func (s *Spool) takeLock() error {
-	return retry(func() error { return unix.Flock(s.lock, unix.LOCK_EX) })
-}
-
 // end lets the next publisher have its turn.
-func (s *Spool) end() { unix.Flock(s.lock, unix.LOCK_UN) }
+func (s *Spool) end() { unlock(s.lock) }
 
 // log tells of something once.
 func (s *Spool) log(text string) {

@@ -157,7 +157,7 @@ func TestUdevControl(t *testing.T) {
 	b.has("sda block 0660 0:0 8:0")
 
 	other := newBoard(t, "")
-	if r := other.run("-df", "--udevcontrol"); r.code != exitSystem || !strings.Contains(r.stderr, "/org/kernel/udev/udevd: a udevd, or another loop, listens there") {
+	if r := other.run("-df", "--udevcontrol"); r.code != exitEvent || !strings.Contains(r.stderr, "/org/kernel/udev/udevd: a udevd, or another loop, listens there") {
 		t.Errorf("a second one: exit code %d, stderr %q", r.code, r.stderr)
 	}
 }

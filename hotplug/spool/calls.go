@@ -1,0 +1,55 @@
+package spool
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The calls that every event makes. They work on memory and do not block, so the
+// Go scheduler is not told of them: that would cost a tenth of what they do.
+
+// nameless opens a new file without a name in a directory.
+func nameless(dir int, mode uint32) (int, error) {
+	dot := [2]byte{'.'}
+	fd, _, errno := unix.RawSyscall6(unix.SYS_OPENAT, uintptr(dir), uintptr(unsafe.Pointer(&dot)),
+		unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC|unix.O_LARGEFILE, uintptr(mode), 0, 0)
+	return int(fd), failure(errno)
+}
+
+func write(fd int, text []byte) (int, error) {
+	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(text))), uintptr(len(text)))
+	return int(n), failure(errno)
+}
+
+// linkFD gives a file without a name one in a directory.
+func linkFD(fd, dir int, name string) error {
+	var text [digits + 2]byte // and what it has more in making
+	var empty byte
+	copy(text[:len(text)-1], name)
+	_, _, errno := unix.RawSyscall6(unix.SYS_LINKAT, uintptr(fd), uintptr(unsafe.Pointer(&empty)),
+		uintptr(dir), uintptr(unsafe.Pointer(&text)), unix.AT_EMPTY_PATH, 0)
+	return failure(errno)
+}
+
+func closeFD(fd int) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
+
+// flock takes a lock, and only where somebody has it waits as a system call does
+// that blocks.
+func flock(fd int) error {
+	_, _, errno := unix.RawSyscall(unix.SYS_FLOCK, uintptr(fd), unix.LOCK_EX|unix.LOCK_NB, 0)
+	if errno != unix.EWOULDBLOCK && errno != unix.EINTR {
+		return failure(errno)
+	}
+	return retry(func() error { return unix.Flock(fd, unix.LOCK_EX) })
+}
+
+func unlock(fd int) { unix.RawSyscall(unix.SYS_FLOCK, uintptr(fd), unix.LOCK_UN, 0) }
+
+func failure(errno syscall.Errno) error {
+	if errno == 0 {
+		return nil
+	}
+	return errno
+}
