@@ -43,12 +43,7 @@ func (s *sequence) add(e *uevent.Event, now time.Duration) {
 // due takes out up to limit events whose turn it is at the time now. Waited is the
 // number of the first of them that came to its turn by waiting, or 0.
 func (s *sequence) due(now time.Duration, limit int) (events []*uevent.Event, waited uint64) {
-	patient := 0 // so many have an event at their end that has waited enough
-	for i, a := range s.waiting {
-		if now-a.since >= gapWait {
-			patient = i + 1
-		}
-	}
+	patient := s.patient(now)
 	for i, a := range s.waiting[:min(limit, len(s.waiting))] {
 		n := a.event.Seqnum
 		if n > s.next || s.next == 0 {
@@ -66,9 +61,27 @@ func (s *sequence) due(now time.Duration, limit int) (events []*uevent.Event, wa
 	return events, waited
 }
 
-// gives reports whether at the time now the wait for a missing number is over.
+// patient returns how many events there are up to the last that has waited enough.
+func (s *sequence) patient(now time.Duration) (n int) {
+	for i, a := range s.waiting {
+		if now-a.since >= gapWait {
+			n = i + 1
+		}
+	}
+	return n
+}
+
+// gives reports whether due would pass over a missing number at the time now.
 func (s *sequence) gives(now time.Duration) bool {
-	return len(s.waiting) > 0 && s.wait(now) == 0 && (s.next == 0 || s.waiting[0].event.Seqnum > s.next)
+	next := s.next
+	for _, a := range s.waiting[:s.patient(now)] {
+		n := a.event.Seqnum
+		if n > next || next == 0 {
+			return true
+		}
+		next = max(next, n+1)
+	}
+	return false
 }
 
 // again begins the wait for a missing number anew.

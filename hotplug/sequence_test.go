@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"devspool/hotplug/uevent"
 )
 
 // TestSequence gives events to a sequence as a script says, and looks at when each
@@ -166,6 +168,33 @@ func TestRecord(t *testing.T) {
 	for _, stranger := range []string{"garbage!", "psvd\xff\xff\x00\x00", "psvd\xf9\x0f\x00\x00...."} {
 		if block, size := record([]byte(stranger)); block != "" || size != len(stranger) {
 			t.Errorf("%q: %q, %d", stranger, block, size)
+		}
+	}
+}
+
+// TestGives shows that a missing number is seen wherever it stands among the events
+// that have waited enough, also behind one whose turn it is.
+func TestGives(t *testing.T) {
+	for _, c := range []struct {
+		next    uint64
+		numbers []uint64
+		now     time.Duration
+		want    bool
+	}{
+		{5, nil, gapWait, false},
+		{5, []uint64{5, 6, 7}, gapWait, false},
+		{5, []uint64{6}, gapWait, true},
+		{5, []uint64{6}, gapWait - 1, false},
+		{5, []uint64{5, 6, 9}, gapWait, true},
+		{5, []uint64{3, 4, 5}, gapWait, false},
+		{0, []uint64{5}, gapWait, true},
+	} {
+		s := sequence{next: c.next}
+		for _, n := range c.numbers {
+			s.add(&uevent.Event{Seqnum: n}, 0)
+		}
+		if got := s.gives(c.now); got != c.want {
+			t.Errorf("next %d, waiting %d: %v", c.next, c.numbers, got)
 		}
 	}
 }

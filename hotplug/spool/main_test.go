@@ -100,7 +100,6 @@ func numbered(n int) *uevent.Event {
 // publish publishes the events from one number up to another, both included.
 func (h *shop) publish(s *Spool, from, to int) {
 	h.Helper()
-	s.idle()
 	for n := from; n <= to; n++ {
 		h.must(s.Publish(numbered(n), []string{"DEVNAME=/dev/null"}))
 	}
