@@ -9,20 +9,6 @@ import (
 	"devspool/nodes"
 )
 
-// proceed sends what comes before the next command of t that has to run, and
-// queues t for that one. It reports whether there is one.
-func (r *Road) proceed(t *task) bool {
-	for len(t.commands) > 0 && t.commands[0].Socket != "" {
-		r.send(t.event, t.commands[0])
-		t.commands = t.commands[1:]
-	}
-	if len(t.commands) == 0 {
-		return false
-	}
-	r.queue.push(t)
-	return true
-}
-
 // send gives an event to the socket that c names, as one datagram in the form of
 // the kernel's messages. Whether anybody listens there, and has room for it, is
 // not our concern.

@@ -57,7 +57,6 @@ func readLink(path string) (string, error) {
 // realpath returns where an absolute path leads, with no link left in it. (The
 // function of path/filepath would cost the program 80 kB.)
 func realpath(path string) (string, error) {
-	const maxLinks = 40 // as in the kernel
 	done := ""
 	for links := 0; path != ""; {
 		part, rest, _ := strings.Cut(path, "/")

@@ -150,7 +150,7 @@ func (l *Loop) renew() {
 // commands that run come to their end, for a while.
 func (l *Loop) Serve() error {
 	defer l.unclaim()
-	defer l.road.Stop(exitWait)
+	defer l.road.End(exitWait)
 	defer l.unwatch()
 	for {
 		events, lost, err := l.sock.read()

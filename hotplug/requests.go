@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"devspool/conf"
 )
 
 // request is one that another process made by the control socket.
@@ -176,48 +174,4 @@ func ParseSeconds(text string) (time.Duration, error) {
 		return 0, errors.New("not a time in seconds: " + strconv.Quote(text))
 	}
 	return d, nil
-}
-
-// Renew reads the config anew and uses it from now on. A config that cannot be
-// read, or that has a problem which the one in use has not, is reported and not
-// used.
-func (r *Road) Renew() error {
-	if r.Reload == nil {
-		return nil
-	}
-	r.renewing.Lock()
-	defer r.renewing.Unlock()
-	rules, err := r.reload()
-	if err != nil {
-		r.Log.Print(Err, err.Error()+"; the old config stays")
-		return errors.New(err.Error() + "; the old config stays")
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if fresh := freshProblems(r.Rules, rules); len(fresh) > 0 {
-		for _, p := range fresh {
-			r.Log.Print(Err, p.String())
-		}
-		err := errors.New(fresh[0].String() + "; the old config stays")
-		r.Log.Print(Err, rules.File()+" has problems; the old config stays")
-		return err
-	}
-	r.Rules = rules
-	r.Log.Print(Notice, "the config was read anew: "+rules.File())
-	return nil
-}
-
-// freshProblems returns the problems of a new config that the old one has not,
-// wherever they stand.
-func freshProblems(old, renewed *conf.Config) (fresh []conf.Problem) {
-	known := map[string]bool{}
-	for _, p := range old.Problems {
-		known[p.What+p.Remedy] = true
-	}
-	for _, p := range renewed.Problems {
-		if !known[p.What+p.Remedy] {
-			fresh = append(fresh, p)
-		}
-	}
-	return fresh
 }

@@ -41,6 +41,7 @@ type Road struct {
 	// system was mounted over /dev, so that all has to be made anew.
 	Renewed func()
 
+	refused  error      // why the config was not used that was read last
 	renewing sync.Mutex // held from the reading of a config until it is used
 
 	mu      sync.Mutex // guards what follows, and the fields above that change
@@ -161,58 +162,6 @@ func (r *Road) enter(t *task) {
 	}
 }
 
-// hold keeps a task that could begin until the road is open again.
-func (r *Road) hold(t *task) {
-	t.fresh = false
-	r.held = append(r.held, t)
-}
-
-// Halt stops the queue: events are taken, but none is begun, nor a command. What
-// runs goes on.
-func (r *Road) Halt() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.halted = true
-}
-
-// Start opens the road again after Halt.
-func (r *Road) Start() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	held := r.held
-	r.halted, r.held = false, nil
-	for _, t := range held {
-		if r.begin(t) {
-			r.settle(t)
-		}
-	}
-	r.leave()
-}
-
-func (r *Road) isHalted() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.halted
-}
-
-// SetJobs sets how many commands may run at once, from 1. After Stop it does nothing.
-func (r *Road) SetJobs(n int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.Jobs > 0 {
-		r.Jobs = n
-		r.leave()
-	}
-}
-
-// SetRunning sets how many of the commands may be in state R at once; 0 is for no limit.
-func (r *Road) SetRunning(n int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.Running = n
-	r.leave()
-}
-
 // turn lets those who wait know of what has ended, listeners before them.
 func (r *Road) turn() {
 	if len(r.ended) == 0 {
@@ -240,31 +189,6 @@ func (r *Road) leave() {
 		}
 		r.launch(r.queue.pop())
 	}
-}
-
-// probe is how often the states of commands are looked at where their number is limited.
-const probe = 50 * time.Millisecond
-
-// busy reports whether so many commands are in state R that no other may start
-// now. If so, there will be another look.
-func (r *Road) busy() bool {
-	if r.Running == 0 || len(r.active) < r.Running {
-		return false
-	}
-	if r.probed {
-		return true
-	}
-	if countRunning(r.active) < r.Running {
-		return false
-	}
-	r.probed = true
-	time.AfterFunc(probe, func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.probed = false
-		r.leave()
-	})
-	return true
 }
 
 // launch starts the next command of t.
@@ -464,6 +388,20 @@ func (r *Road) next(t *task) {
 	}
 }
 
+// proceed sends what comes before the next command of t that has to run, and
+// queues t for that one. It reports whether there is one.
+func (r *Road) proceed(t *task) bool {
+	for len(t.commands) > 0 && t.commands[0].Socket != "" {
+		r.send(t.event, t.commands[0])
+		t.commands = t.commands[1:]
+	}
+	if len(t.commands) == 0 {
+		return false
+	}
+	r.queue.push(t)
+	return true
+}
+
 // part counts one part of t as done; after the last, t is at its end.
 func (r *Road) part(t *task) {
 	if t.open--; t.open > 0 {
@@ -473,7 +411,7 @@ func (r *Road) part(t *task) {
 		r.clear(t)
 	}
 	r.finish(t)
-	r.settle(t)
+	r.retire(t)
 }
 
 // finish is the end of the road for t.
@@ -516,9 +454,9 @@ func (r *Road) Gap(why string) {
 	}
 }
 
-// settle takes out a task that is at its end, and begins those that waited for
+// retire takes out a task that is at its end, and begins those that waited for
 // it, and in turn those that waited for them.
-func (r *Road) settle(t *task) {
+func (r *Road) retire(t *task) {
 	for ended := []*task{t}; len(ended) > 0; {
 		t, ended = ended[0], ended[1:]
 		for _, next := range r.order.leave(t) {
@@ -536,9 +474,9 @@ func (r *Road) settle(t *task) {
 	}
 }
 
-// Stop lets the commands that run come to their end, or kills them when limit is
+// End lets the commands that run come to their end, or kills them when limit is
 // over. What has not begun is left to the next scan.
-func (r *Road) Stop(limit time.Duration) {
+func (r *Road) End(limit time.Duration) {
 	r.mu.Lock()
 	r.Jobs = 0
 	r.mu.Unlock()

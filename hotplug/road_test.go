@@ -556,7 +556,7 @@ func TestStop(t *testing.T) {
 				}
 				os.WriteFile(filepath.Join(b.tmp, "stopped"), nil, 0o644)
 			}()
-			within(t, "the end", func() { b.Stop(c.limit) })
+			within(t, "the end", func() { b.End(c.limit) })
 			if took := time.Since(start); c.killed && took < c.limit {
 				t.Errorf("it ended after %v", took)
 			}

@@ -221,3 +221,73 @@ func (r *Road) present(f *ref, own *task) bool {
 	defer r.mu.Unlock()
 	return d.IsZero() || r.order.dev[d] == nil || r.order.dev[d] == own
 }
+
+// watch collects the events that come to their end while somebody waits for one.
+type watch struct {
+	early bool          // tell of events when they come, not at their end
+	poke  chan struct{} // holds a token when there is something new
+	seen  []*uevent.Event
+}
+
+// tell keeps an event for those who watch. The Road's mutex is locked.
+func (r *Road) tell(e *uevent.Event, early bool) {
+	for w := range r.watches {
+		if w.early != early {
+			continue
+		}
+		w.seen = append(w.seen, e)
+		select {
+		case w.poke <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// watch begins to collect the events that come to their end, or early, when they
+// take the road.
+func (r *Road) watch(early bool) *watch {
+	w := &watch{early: early, poke: make(chan struct{}, 1)}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.watches[w] = true
+	return w
+}
+
+// take returns what was collected since the last call.
+func (r *Road) take(w *watch) []*uevent.Event {
+	if w == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	seen := w.seen
+	w.seen = nil
+	return seen
+}
+
+func (r *Road) unwatch(w *watch) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.watches, w)
+}
+
+// idle reports whether no event is under way, and no command.
+func (r *Road) idle() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.order.count == 0 && r.scans == 0
+}
+
+// reached reports whether the event of that number, or a later one, took the road.
+func (r *Road) reached(seqnum uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ledger.seqnum >= seqnum
+}
+
+// silence returns how long no event has come.
+func (r *Road) silence() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ledger.last.age()
+}

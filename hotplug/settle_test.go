@@ -178,7 +178,7 @@ func TestSettleInVain(t *testing.T) {
 	if i := slices.IndexFunc(a.lines, func(s string) bool { return strings.HasPrefix(s, "running: ") && strings.Contains(s, "sleep 600") }); i < 0 {
 		t.Errorf("told %q", a.lines)
 	}
-	within(t, "the end", func() { b.Stop(0); b.flights.Wait() })
+	within(t, "the end", func() { b.End(0); b.flights.Wait() })
 	ends(t, "after that", b.asking("settle", "20", "0"))
 	source.coming.Store(true)
 	if a := b.ask("settle", "0", "0"); a.err == nil {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"slices"
 	"strconv"
-	"time"
 
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
@@ -62,7 +61,7 @@ func (r *Road) Status() []string {
 		state = "stopped"
 	}
 	lines := []string{
-		"config: " + r.Rules.File(),
+		"config: " + r.Rules.File() + r.refusal(),
 		"up: " + l.since.ago(),
 		"queue: " + state,
 		"events: " + count(l.received) + " received, " + count(l.done) + " done, " + count(l.late) + " of them too late",
@@ -95,6 +94,13 @@ func (r *Road) Status() []string {
 	return lines
 }
 
+func (r *Road) refusal() string {
+	if r.refused == nil {
+		return ""
+	}
+	return ", not as it is now: " + r.refused.Error()
+}
+
 func (r *Road) heldBack() string {
 	if !r.halted {
 		return ""
@@ -110,73 +116,3 @@ func (r *Road) runningLimit() string {
 }
 
 func count(n uint64) string { return strconv.FormatUint(n, 10) }
-
-// watch collects the events that come to their end while somebody waits for one.
-type watch struct {
-	early bool          // tell of events when they come, not at their end
-	poke  chan struct{} // holds a token when there is something new
-	seen  []*uevent.Event
-}
-
-// tell keeps an event for those who watch. The Road's mutex is locked.
-func (r *Road) tell(e *uevent.Event, early bool) {
-	for w := range r.watches {
-		if w.early != early {
-			continue
-		}
-		w.seen = append(w.seen, e)
-		select {
-		case w.poke <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// watch begins to collect the events that come to their end, or early, when they
-// take the road.
-func (r *Road) watch(early bool) *watch {
-	w := &watch{early: early, poke: make(chan struct{}, 1)}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.watches[w] = true
-	return w
-}
-
-// take returns what was collected since the last call.
-func (r *Road) take(w *watch) []*uevent.Event {
-	if w == nil {
-		return nil
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	seen := w.seen
-	w.seen = nil
-	return seen
-}
-
-func (r *Road) unwatch(w *watch) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.watches, w)
-}
-
-// idle reports whether no event is under way, and no command.
-func (r *Road) idle() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.order.count == 0 && r.scans == 0
-}
-
-// reached reports whether the event of that number, or a later one, took the road.
-func (r *Road) reached(seqnum uint64) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.ledger.seqnum >= seqnum
-}
-
-// silence returns how long no event has come.
-func (r *Road) silence() time.Duration {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.ledger.last.age()
-}

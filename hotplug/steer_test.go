@@ -139,7 +139,7 @@ func TestHaltStop(t *testing.T) {
 	b := newBoard(t, "sda 0:0 660 @"+untilGo+"\n")
 	b.Run(b.disks(1))
 	b.Halt()
-	within(t, "the end", func() { b.Stop(0) })
+	within(t, "the end", func() { b.End(0) })
 	within(t, "the end of the command", b.flights.Wait)
 }
 
@@ -176,7 +176,7 @@ func TestSetJobs(t *testing.T) {
 	if got := b.said("begun"); len(got) != 6 {
 		t.Errorf("ran %q", got)
 	}
-	b.Stop(0)
+	b.End(0)
 	b.SetJobs(9)
 	if b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sda")}); b.running() > 0 {
 		t.Error("after Stop a command is started")
@@ -202,7 +202,7 @@ func TestSetRunning(t *testing.T) {
 	writeFile(t, filepath.Join(b.tmp, "go"), "")
 	b.wait(batch)
 	eventually(t, "those that sleep", func() bool { return len(b.said("begun")) == 4 && b.running() == 3 })
-	within(t, "the end", func() { b.Stop(0); b.flights.Wait() })
+	within(t, "the end", func() { b.End(0); b.flights.Wait() })
 }
 
 // TestSetRunningLifted shows that a limit that is lifted holds nobody back.
@@ -234,5 +234,5 @@ func TestCountRunning(t *testing.T) {
 	if countRunning(map[*started]bool{{pid: 1 << 30}: true}) != 0 {
 		t.Error("a command that is gone runs")
 	}
-	within(t, "the end", func() { b.Stop(0); b.flights.Wait() })
+	within(t, "the end", func() { b.End(0); b.flights.Wait() })
 }

@@ -10,8 +10,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"devspool/conf"
 )
 
 // confWatchPause is how long nothing may happen until a change is told of, so
@@ -67,36 +65,6 @@ func newConfWatch(path string, log *Log, changed func()) (*confWatch, error) {
 // close ends the watch. A call of changed may still be under way.
 func (w *confWatch) close() { w.file.Close() }
 
-// watchConf has the Road read its config anew whenever the file changes.
-func (r *Road) watchConf() (stop func()) {
-	if r.Reload == nil {
-		return func() {}
-	}
-	w, err := newConfWatch(r.Conf, r.Log, func() { r.Renew() })
-	if err != nil {
-		r.Log.Print(Warning, "changes of "+r.Conf+" will go unseen: "+err.Error())
-		return func() {}
-	}
-	// It may have become another one since it was read, before the watch began.
-	if rules, err := r.reload(); err == nil {
-		r.mu.Lock()
-		r.Rules = rules
-		r.mu.Unlock()
-	}
-	return w.close
-}
-
-// reload reads the config, unless somebody writes it. Who would begin to waits
-// meanwhile.
-func (r *Road) reload() (*conf.Config, error) {
-	release, written := hold(r.Conf)
-	defer release()
-	if written {
-		return nil, errors.New(r.Conf + " is being written")
-	}
-	return r.Reload()
-}
-
 // serve waits for what happens until the watch is closed.
 func (w *confWatch) serve() {
 	buf := make([]byte, 4<<10)
@@ -120,7 +88,7 @@ func (w *confWatch) serve() {
 // tell calls changed, if the file is another one now. One that somebody writes
 // is left alone, since its close will be seen too.
 func (w *confWatch) tell() {
-	release, written := hold(w.path)
+	release, written := lease(w.path)
 	release()
 	if written {
 		return
@@ -212,19 +180,6 @@ func (w *confWatch) add(fd uintptr, path, name string, events uint32) bool {
 		w.log.Print(Warning, "changes of "+w.path+" may go unseen: cannot watch "+path+": "+err.Error())
 	}
 	return false
-}
-
-// hold keeps the file at path as it is until release is called: who opens it for
-// writing waits so long. Written tells that somebody has it open for writing
-// already. On a file system that has no leases (NFS, FUSE) neither is known, and
-// the pause has to do.
-func hold(path string) (release func(), written bool) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return func() {}, false
-	}
-	_, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
-	return func() { unix.Close(fd) }, err == unix.EAGAIN
 }
 
 func stateOf(path string) fileState {
