@@ -32,12 +32,9 @@ func Coldplug(r *Road) *Batch {
 	for _, e := range departed(r, devices) {
 		r.enter(&task{event: e, batch: b})
 	}
-	const turn = 64 // devices; then others may have theirs
 	for i, d := range devices {
 		if i%turn == 0 {
-			r.leave()
-			r.mu.Unlock()
-			r.mu.Lock()
+			r.pass()
 		}
 		r.lock()
 		e, err := r.Sys.event(uevent.Add, d)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -47,7 +46,7 @@ func NewLoop(r *Road) (*Loop, error) {
 	told := make(chan os.Signal, 4)
 	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
 	l := &Loop{road: r, sock: sock}
-	rest := time.AfterFunc(quiet, debug.FreeOSMemory)
+	rest := time.AfterFunc(quiet, giveBack)
 	l.rest = func() { rest.Reset(quiet) }
 	r.Renewed = l.renew
 	r.shed = l.rest

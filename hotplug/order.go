@@ -25,10 +25,10 @@ type task struct {
 // waited themselves. So a task costs as much as its devpath is deep, however
 // many are queued.
 type order struct {
-	path  map[string]*task          // the last task at a devpath
-	below map[string]map[*task]bool // tasks below a devpath since the last task at it
-	dev   map[uevent.Dev]*task      // the last task of a device
-	name  map[string]*task          // the last task of a node's name
+	path  map[string]*task            // the last task at a devpath
+	below map[string]map[string]*task // the same below a devpath, since the last task at it
+	dev   map[uevent.Dev]*task        // the last task of a device
+	name  map[string]*task            // the last task of a node's name
 	count int
 	peak  int // the most that were in it at once since it was empty
 }
@@ -36,7 +36,7 @@ type order struct {
 func newOrder() *order {
 	return &order{
 		path:  map[string]*task{},
-		below: map[string]map[*task]bool{},
+		below: map[string]map[string]*task{},
 		dev:   map[uevent.Dev]*task{},
 		name:  map[string]*task{},
 	}
@@ -77,7 +77,7 @@ func (o *order) enter(t *task) {
 	}
 	for _, path := range t.paths() {
 		t.after(o.path[path])
-		for child := range o.below[path] {
+		for _, child := range o.below[path] {
 			t.after(child)
 		}
 		delete(o.below, path) // whoever comes next waits for t, and so for these
@@ -87,9 +87,9 @@ func (o *order) enter(t *task) {
 		for parent := range parents(path) {
 			t.after(o.path[parent])
 			if o.below[parent] == nil {
-				o.below[parent] = map[*task]bool{}
+				o.below[parent] = map[string]*task{}
 			}
-			o.below[parent][t] = true
+			o.below[parent][path] = t
 		}
 	}
 }
@@ -102,7 +102,7 @@ func (o *order) leave(t *task) (ready []*task) {
 	for _, path := range t.paths() {
 		forget(o.path, path, t)
 		for parent := range parents(path) {
-			delete(o.below[parent], t)
+			forget(o.below[parent], path, t)
 			if len(o.below[parent]) == 0 {
 				delete(o.below, parent)
 			}

@@ -162,8 +162,8 @@ func (r *Road) enter(t *task) {
 	}
 }
 
-// turn lets those who wait know of what has ended, listeners before them.
-func (r *Road) turn() {
+// close lets those who wait know of what has ended, listeners before them.
+func (r *Road) close() {
 	if len(r.ended) == 0 {
 		return
 	}
@@ -179,11 +179,21 @@ func (r *Road) turn() {
 	r.ended = r.ended[:0]
 }
 
+// turn is how many events of many are begun until others have their turn.
+const turn = 64
+
+// pass ends a turn in the midst of many events, and begins another.
+func (r *Road) pass() {
+	r.leave()
+	r.mu.Unlock()
+	r.mu.Lock()
+}
+
 // leave ends a turn: others may change /dev now, and commands get free slots.
 func (r *Road) leave() {
 	for {
 		r.unlock()
-		r.turn()
+		r.close()
 		if r.halted || len(r.active) >= r.Jobs || r.queue.empty() || r.busy() {
 			return
 		}

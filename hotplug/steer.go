@@ -16,8 +16,14 @@ func (r *Road) Start() {
 	defer r.mu.Unlock()
 	held := r.held
 	r.halted, r.held = false, nil
-	for _, t := range held {
-		if r.begin(t) {
+	for i, t := range held {
+		if i%turn == 0 {
+			r.pass()
+		}
+		switch {
+		case r.halted: // again, meanwhile
+			r.hold(t)
+		case r.begin(t):
 			r.retire(t)
 		}
 	}

@@ -81,6 +81,7 @@ func (b *bench) memory() error {
 		resident, anonymous, after := figures{}, figures{}, figures{}
 		err := b.interleave(b.opts.rounds(), func(c contestant) error {
 			return b.withDaemon(c, world{conf: with.conf}, func(d *daemon) error {
+				time.Sleep(quietEnough)
 				start, err := d.memory()
 				if err != nil {
 					return err
@@ -88,6 +89,7 @@ func (b *bench) memory() error {
 				if err := loads[allOfSys].play(d); err != nil {
 					return err
 				}
+				time.Sleep(quietEnough)
 				end, err := d.memory()
 				resident.most(c.name, start.resident)
 				anonymous.most(c.name, start.anonymous)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"devspool/hotplug/spool"
 	"devspool/initramfs/boot"
 )
 
@@ -30,6 +31,7 @@ func TestHandOff(t *testing.T) {
 	lab.Run(t, storms, func(g *boot.Guest) {
 		g.Command(program, "-s")
 		log := startLog(g)
+		queue := makeQueue(g)
 		g.Insmod("sd_mod")
 		g.Insmod("sg")
 		start := time.Now()
@@ -41,6 +43,7 @@ func TestHandOff(t *testing.T) {
 		awaitDisks(g, 0)
 		sameAsFresh(g, "without disks", "")
 		log.complete(g)
+		log.told(g, queue)
 		noComplaints(g)
 	})
 }
@@ -74,6 +77,52 @@ func awaitNoServer(g *boot.Guest) {
 		}
 		return nil
 	})
+}
+
+// makeQueue makes a queue of this process's in the spool, as a client does.
+func makeQueue(g *boot.Guest) string {
+	g.Helper()
+	name := "boot-" + strconv.Itoa(os.Getpid())
+	hidden, live := spool.DefaultEvents+"/."+name, spool.DefaultEvents+"/"+name
+	if err := os.Mkdir(hidden, 0o755); err != nil {
+		g.Fatal(err)
+	}
+	if err := os.WriteFile(hidden+"/.nolinks", nil, 0o644); err != nil {
+		g.Fatal(err)
+	}
+	if err := os.Rename(hidden, live); err != nil {
+		g.Fatal(err)
+	}
+	return live
+}
+
+// told checks that the queue has every event since, once and in order.
+func (l helperLog) told(g *boot.Guest, queue string) {
+	g.Helper()
+	files, err := os.ReadDir(queue) // by name
+	if err != nil {
+		g.Fatal(err)
+	}
+	want := l.before
+	for _, file := range files {
+		if strings.HasPrefix(file.Name(), ".") {
+			continue
+		}
+		p, err := spool.Parse([]byte(g.Read(queue + "/" + file.Name())))
+		if err != nil {
+			g.Fatalf("%s: %v", file.Name(), err)
+		}
+		number, _ := p.Get("SEQNUM")
+		if n, _ := strconv.ParseUint(number, 10, 64); n == want+1 {
+			want = n
+			continue
+		}
+		g.Errorf("%s: %s@%s has the number %q, want %d", file.Name(), p.Action, p.Devpath, number, want+1)
+		return
+	}
+	if end := g.Read("/sys/kernel/uevent_seqnum"); end != strconv.FormatUint(want, 10) {
+		g.Errorf("the queue ends with event %d, and the kernel sent %s", want, end)
+	}
 }
 
 // complete checks that every event since was done once, and in order.
