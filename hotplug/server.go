@@ -5,6 +5,7 @@ import (
 	"os"
 	"path"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -125,6 +126,7 @@ func newServer(r *Road, stay time.Duration) (*server, error) {
 		return nil, err
 	}
 	r.Environ = kept(r.Environ)
+	debug.SetGCPercent(serverGC)
 	return s, nil
 }
 
@@ -135,6 +137,10 @@ func (s *server) pending() bool { return s.behind.Load() }
 
 // end has the server leave as soon as nothing is under way.
 func (s *server) End() { s.told.Store(true) }
+
+// serverGC makes the collector begin at 1 MiB of heap, not at 4: the server is there
+// on boards that want nothing resident, and for a storm only.
+const serverGC = 25
 
 // kept returns what commands inherit of this process's environment: not what is
 // said of its own event, since each event comes with all that is said of it.
