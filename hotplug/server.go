@@ -286,15 +286,22 @@ func (s *server) rests() bool {
 // heldLimit is how long after the last event the server still feeds slow clients.
 const heldLimit = time.Minute
 
-// bearLimit is how long a missing number is waited for in all while it may be on
-// its way.
-const bearLimit = 5 * time.Second
+// How long in all a missing number is waited for that may be on its way: while
+// helpers wait to hand over, and while one may not have got a processor yet.
+const (
+	waitForHelpers = 5 * time.Second
+	waitForCrowd   = time.Second
+)
 
 // bear begins the wait for a missing number anew, if it is over while helpers wait
 // for their turn to hand over, or while more tasks want a processor than there are,
 // since a helper may be among them that has not run yet.
 func (s *server) bear() {
-	if s.gives(s.idle) && s.borne < int(bearLimit/gapWait) && (handoff.Waiting() || crowded()) {
+	if !s.gives(s.idle) {
+		return
+	}
+	borne := time.Duration(s.borne) * gapWait
+	if borne < waitForCrowd && crowded() || borne < waitForHelpers && handoff.Waiting() {
 		s.again(s.idle)
 		s.borne++
 	}
