@@ -24,10 +24,11 @@ const (
 
 // The programs below the run's directory.
 const (
-	oursFile    = "devspool"
-	emptyGoFile = "empty-go"
-	emptyCFile  = "empty-c"
-	fanoutFile  = "fanout"
+	oursFile     = "devspool"
+	emptyGoFile  = "empty-go"
+	emptyCFile   = "empty-c"
+	fanoutFile   = "fanout"
+	bareLoopFile = "loop"
 )
 
 // tools are what a run needs besides the go command: without one, a column or a
@@ -78,10 +79,14 @@ func buildAll(dir string) error {
 	if err := goBuild(filepath.Join(dir, emptyGoFile), source); err != nil {
 		return err
 	}
-	if err := buildFanout(dir); err != nil {
-		return err
+	for name, source := range map[string]string{
+		emptyCFile: "int main(void) { return 0; }\n", fanoutFile: fanoutSource, bareLoopFile: bareLoopSource,
+	} {
+		if err := buildC(filepath.Join(dir, name), source); err != nil {
+			return err
+		}
 	}
-	return buildEmptyC(dir)
+	return nil
 }
 
 func buildOurs(path string) error {
@@ -103,10 +108,10 @@ func goBuild(path, what string, flags ...string) error {
 	return output(cmd)
 }
 
-// buildEmptyC builds an empty static C program: what a process costs at the least.
-func buildEmptyC(dir string) error {
-	cmd := exec.Command("gcc", "-x", "c", "-O2", "-static", "-s", "-o", filepath.Join(dir, emptyCFile), "-")
-	cmd.Stdin = strings.NewReader("int main(void) { return 0; }\n")
+// buildC builds a static C program, where there is a compiler.
+func buildC(path, source string) error {
+	cmd := exec.Command("gcc", "-x", "c", "-O2", "-static", "-s", "-o", path, "-")
+	cmd.Stdin = strings.NewReader(source)
 	if err := output(cmd); !errors.Is(err, exec.ErrNotFound) {
 		return err
 	}

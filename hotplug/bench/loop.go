@@ -1,7 +1,9 @@
 package main
 
 import (
+	_ "embed"
 	"fmt"
+	"os"
 	"time"
 )
 
@@ -28,6 +30,11 @@ func (b *bench) loop() error {
 	if err != nil {
 		return err
 	}
+	all := b.contestants
+	defer func() { b.contestants = all }()
+	if bare := (contestant{name: bareLoopFile, path: b.jail.program(bareLoopFile)}); exists(bare.path) {
+		b.contestants = append(all[:len(all):len(all)], bare)
+	}
 	for _, with := range loopConfs {
 		for _, l := range loads {
 			best := figures{}
@@ -40,9 +47,23 @@ func (b *bench) loop() error {
 				return fmt.Errorf("%s, %s: %w", l.name, with.name, err)
 			}
 			b.report.ratio(with.name+", "+l.name, best, microseconds, with.target)
+			if floor, measured := best[bareLoopFile]; measured {
+				b.report.note("  the same calls in C, without rules: %s, %.2f of %s", microseconds(floor), floor/best[rival], rival)
+			}
 		}
 	}
 	return nil
+}
+
+// bareLoopSource is a C program that makes the calls of our loop, and nothing else:
+// what could be reached at the best.
+//
+//go:embed c/loop.c
+var bareLoopSource string
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // playLoad returns the CPU that c's loop uses for a load, its start left out.

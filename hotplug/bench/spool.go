@@ -3,10 +3,8 @@ package main
 import (
 	_ "embed"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -24,16 +22,6 @@ import (
 //
 //go:embed c/fanout.c
 var fanoutSource string
-
-// buildFanout builds that program, where there is a compiler.
-func buildFanout(dir string) error {
-	cmd := exec.Command("gcc", "-x", "c", "-O2", "-static", "-s", "-o", filepath.Join(dir, fanoutFile), "-")
-	cmd.Stdin = strings.NewReader(fanoutSource)
-	if err := output(cmd); !errors.Is(err, exec.ErrNotFound) {
-		return err
-	}
-	return nil
-}
 
 // Where the spool lies, and beside it the directories for the C program.
 const (
