@@ -171,6 +171,8 @@ func (p plugging) together() {
 // hasty plugs USB gadgets in and out faster than anyone can follow.
 func (p plugging) hasty() {
 	p.Helper()
+	// Counted before: afterwards one that has left may still be in /sys for a while.
+	there := p.count(gadgets[1].shows)
 	for range 5 {
 		for i, gadget := range gadgets {
 			if strings.HasPrefix(gadget.driver, "usb-") {
@@ -179,9 +181,11 @@ func (p plugging) hasty() {
 			}
 		}
 	}
-	p.in(1)
+	p.plug(1)
+	p.await(gadgets[1].shows, there+1)
 	p.same("after haste, with " + gadgets[1].driver)
-	p.out(1)
+	p.unplug(1)
+	p.await(gadgets[1].shows, there)
 	p.same("after haste")
 }
 
