@@ -29,7 +29,7 @@ func streams() applet.Streams { return applet.Streams{In: os.Stdin, Out: os.Stdo
 func present() ([]*uevent.Event, error) { return hotplug.Sysfs("/sys").Events(uevent.Add, "", "/dev") }
 
 // publish has events go to whoever has a queue, as the command line says. What
-// does more than one event keeps the spool open, until end is called.
+// stays for events to come keeps the spool open, until end is called.
 func publish(road *hotplug.Road, o options) (end func()) {
 	switch {
 	case o.events == noEvents:
@@ -46,7 +46,7 @@ func publish(road *hotplug.Road, o options) (end func()) {
 	p := hotplug.NewPublisher(spool.Options{
 		Private: o.dev + "/" + nodes.Private, Events: o.events, Libudev: o.libudev,
 		// Another directory than /dev is for a look; nothing is to be unmounted after it.
-		Mount: o.dev == "/dev", Resident: o.mode != modeHelper || o.kernel, Zero: o.zero,
+		Mount: o.dev == "/dev", Resident: o.mode == modeLoop || o.kernel, Zero: o.zero,
 	}, road.Log)
 	road.Listeners = append(road.Listeners, p.Listener())
 	return p.Close
