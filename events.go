@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"devspool/hotplug"
 	"devspool/hotplug/spool"
 	"devspool/hotplug/spool/applet"
@@ -43,6 +45,9 @@ func publish(road *hotplug.Road, o options) (end func()) {
 	if o.dryRun || o.events == "" && o.libudev == "" {
 		return func() {}
 	}
+	if o.mode == modeScan && absent(o.events) && absent(o.libudev) {
+		return func() {} // nobody has a queue; the loop or the first helper makes the roots
+	}
 	p := hotplug.NewPublisher(spool.Options{
 		Private: o.dev + "/" + nodes.Private, Events: o.events, Libudev: o.libudev,
 		// Another directory than /dev is for a look; nothing is to be unmounted after it.
@@ -51,3 +56,5 @@ func publish(road *hotplug.Road, o options) (end func()) {
 	road.Listeners = append(road.Listeners, p.Listener())
 	return p.Close
 }
+
+func absent(path string) bool { return path == "" || unix.Access(path, unix.F_OK) != nil }
