@@ -41,16 +41,26 @@ func ParseLevel(text string) (Level, bool) {
 			return l, true
 		}
 	}
-	switch n, err := strconv.Atoi(text); {
-	case text == "err":
+	switch text {
+	case "err":
 		return Err, true
-	case text == "debug":
+	case "debug":
 		return Info, true
-	case err != nil || n < 0 || n > 7:
-		return 0, false
-	default:
-		return min(max(Level(n), Err), Info), true
 	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0, false
+	}
+	return syslogLevel(n)
+}
+
+// syslogLevel returns the level in use that is nearest to syslog's n. Ok is false
+// for what is no number of syslog's.
+func syslogLevel(n int) (l Level, ok bool) {
+	if n < 0 || n > 7 {
+		return 0, false
+	}
+	return min(max(Level(n), Err), Info), true
 }
 
 // Log writes lines: level, what, which device, why. It is safe for use by

@@ -137,11 +137,7 @@ func (l *Loop) renew() {
 		l.End()
 		return
 	}
-	for _, listener := range l.road.Listeners {
-		if listener.Renewed != nil {
-			listener.Renewed()
-		}
-	}
+	l.road.tellRenewed()
 	Coldplug(l.road)
 }
 

@@ -51,15 +51,8 @@ func telling(send func(*uevent.Event)) Listener {
 				send(e)
 			}
 		},
-		Gap: func(why string) { send(gapEvent(why)) },
+		Gap: func(why string) { send(uevent.Gap("REASON=" + why)) },
 	}
-}
-
-// gapEvent is an event which says that others were lost.
-func gapEvent(why string) *uevent.Event {
-	return &uevent.Event{Action: uevent.Change, Devpath: "/", Env: []string{
-		"ACTION=" + uevent.Change, "DEVPATH=/", "SUBSYSTEM=devspool", "UEVENT_GAP=1", "REASON=" + why,
-	}}
 }
 
 func (b *Rebroadcast) send(e *uevent.Event) {
@@ -119,7 +112,7 @@ func (o *Output) send(e *uevent.Event) {
 	}
 	if o.dropped > 0 {
 		o.log.Print(Warning, "the reader of "+o.name+" has lost "+strconv.Itoa(o.dropped)+" events, up to SEQNUM "+strconv.FormatUint(e.Seqnum, 10))
-		o.put(gapEvent(strconv.Itoa(o.dropped) + " events were lost, since the reader is too slow"))
+		o.put(uevent.Gap("REASON=" + strconv.Itoa(o.dropped) + " events were lost, since the reader is too slow"))
 		o.dropped = 0
 	}
 	o.put(e)

@@ -451,6 +451,15 @@ func (r *Road) holds() bool {
 	return false
 }
 
+// tellRenewed tells the listeners that another file system was mounted over /dev.
+func (r *Road) tellRenewed() {
+	for _, l := range r.Listeners {
+		if l.Renewed != nil {
+			l.Renewed()
+		}
+	}
+}
+
 // Gap says that events were lost before this moment.
 func (r *Road) Gap(why string) {
 	r.mu.Lock()

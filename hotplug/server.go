@@ -135,7 +135,7 @@ func (s *server) name() string { return "first of the kernel's helpers" }
 // pending reports whether events were handed over that are not on the road yet.
 func (s *server) pending() bool { return s.behind.Load() }
 
-// end has the server leave as soon as nothing is under way.
+// End has the server leave as soon as nothing is under way.
 func (s *server) End() { s.told.Store(true) }
 
 // serverGC makes the collector begin at 1 MiB of heap, not at 4: the server is there
@@ -342,11 +342,7 @@ func (s *server) notice() bool {
 		return false
 	}
 	s.dev, s.stay = now, 0
-	for _, listener := range s.road.Listeners {
-		if listener.Renewed != nil {
-			listener.Renewed()
-		}
-	}
+	s.road.tellRenewed()
 	s.rescan("another file system is mounted on " + s.road.Dev.Path())
 	return true
 }

@@ -2,6 +2,7 @@ package hotplug
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -167,12 +168,12 @@ func (r *Road) parseRef(text string) (*ref, error) {
 
 // survey looks which of the devices that are there have the properties of refs.
 func (r *Road) survey(refs []*ref) {
-	for _, f := range refs {
-		if f.key == "" {
-			continue
-		}
-		events, _ := r.Sys.Events(uevent.Add, "", r.Dev.Path())
-		for _, e := range events {
+	if !slices.ContainsFunc(refs, func(f *ref) bool { return f.key != "" }) {
+		return
+	}
+	events, _ := r.Sys.Events(uevent.Add, "", r.Dev.Path())
+	for _, e := range events {
+		for _, f := range refs {
 			f.learn(e)
 		}
 	}
@@ -215,8 +216,7 @@ func (r *Road) present(f *ref, own *task) bool {
 	if unix.Stat(f.node, &st) != nil {
 		return false
 	}
-	d := uevent.Dev{Block: st.Mode&unix.S_IFMT == unix.S_IFBLK,
-		Major: unix.Major(uint64(st.Rdev)), Minor: unix.Minor(uint64(st.Rdev))}
+	d := nodeDev(&st)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return d.IsZero() || r.order.dev[d] == nil || r.order.dev[d] == own

@@ -42,7 +42,7 @@ func (r *Road) isHalted() bool {
 	return r.halted
 }
 
-// SetJobs sets how many commands may run at once, from 1. After Stop it does nothing.
+// SetJobs sets how many commands may run at once, from 1. After End it does nothing.
 func (r *Road) SetJobs(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -179,7 +179,7 @@ func TestSetJobs(t *testing.T) {
 	b.End(0)
 	b.SetJobs(9)
 	if b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sda")}); b.running() > 0 {
-		t.Error("after Stop a command is started")
+		t.Error("after End a command is started")
 	}
 }
 

@@ -113,8 +113,7 @@ func (s Sysfs) find(name, dev string) (string, error) {
 		if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFBLK && kind != unix.S_IFCHR {
 			return "", errors.New(name + " is no device node")
 		}
-		d := uevent.Dev{Block: st.Mode&unix.S_IFMT == unix.S_IFBLK,
-			Major: unix.Major(uint64(st.Rdev)), Minor: unix.Minor(uint64(st.Rdev))}
+		d := nodeDev(&st)
 		path = string(s) + "/dev/" + kindDir(d.Block) + "/" + d.Numbers()
 	default:
 		path = string(s) + "/" + strings.TrimPrefix(name, "/")
@@ -284,6 +283,12 @@ func devpathOf(link string) string {
 		return ""
 	}
 	return "/" + link
+}
+
+// nodeDev returns the numbers that a node has.
+func nodeDev(st *unix.Stat_t) uevent.Dev {
+	return uevent.Dev{Block: st.Mode&unix.S_IFMT == unix.S_IFBLK,
+		Major: unix.Major(uint64(st.Rdev)), Minor: unix.Minor(uint64(st.Rdev))}
 }
 
 func kindDir(block bool) string {

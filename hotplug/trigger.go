@@ -83,7 +83,7 @@ func (run *roll) request() string {
 
 // note counts an event, if it is one of ours.
 func (run *roll) note(e *uevent.Event) {
-	if e.Action != uevent.Add || run.uuid != "" && Getenv(e.Env, "SYNTH_UUID") != run.uuid {
+	if uuid, _ := e.Get("SYNTH_UUID"); e.Action != uevent.Add || run.uuid != "" && uuid != run.uuid {
 		return
 	}
 	delete(run.open, e.Devpath)

@@ -76,10 +76,11 @@ func parseUdevControl(msg []byte) (steer func(knobs), err error) {
 	case udevReload:
 		return func(k knobs) { k.Renew() }, nil
 	case udevLog:
-		if n < 0 || n > 7 {
+		level, ok := syslogLevel(n)
+		if !ok {
 			return nil, errUdevNumber
 		}
-		return func(k knobs) { k.SetLevel(min(max(Level(n), Err), Info)) }, nil
+		return func(k knobs) { k.SetLevel(level) }, nil
 	case udevChildren, udevRunning:
 		if n < 1 {
 			return nil, errUdevNumber

@@ -252,22 +252,7 @@ func (k *kernel) kill(stop chan bool) (n int) {
 }
 
 // server returns the process that holds the server's lock, or 0.
-func server() int {
-	info, err := os.Stat(filepath.Dir(handoff.Path) + "/server")
-	if err != nil {
-		return 0
-	}
-	inode := fmt.Sprintf(":%d ", info.Sys().(*syscall.Stat_t).Ino)
-	locks, _ := os.ReadFile("/proc/locks")
-	for line := range strings.Lines(string(locks)) {
-		// 1: FLOCK  ADVISORY  WRITE PID 00:1d:INODE 0 EOF
-		if f := strings.Fields(line); len(f) > 5 && f[1] == "FLOCK" && strings.Contains(line, inode) {
-			pid, _ := strconv.Atoi(f[4])
-			return pid
-		}
-	}
-	return 0
-}
+func server() int { return kerneltest.FlockHolder(filepath.Dir(handoff.Path) + "/server") }
 
 // compare tells where /dev is not what the tree says.
 func (k *kernel) compare(tree *kerneltest.Tree) {

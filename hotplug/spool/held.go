@@ -121,13 +121,7 @@ func (s *Spool) feedOne(q *queue) (more bool) {
 		s.again = true // the file system is full, perhaps
 		return false
 	}
-	q.took(len(text))
-	if s.o.Zero {
-		wake(q.fd, name)
-	}
-	if q.links {
-		s.mark(q, n)
-	}
+	s.given(q, n, len(text))
 	return true
 }
 
@@ -205,12 +199,6 @@ func (s *Spool) feedGap(q *queue, i int) (more bool) {
 		s.again = true
 		return false
 	}
-	q.took(len(text))
-	if s.o.Zero {
-		wake(q.fd, fileName(next-1))
-	}
-	if q.links {
-		s.mark(q, next-1)
-	}
+	s.given(q, next-1, len(text))
 	return true
 }

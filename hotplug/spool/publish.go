@@ -8,9 +8,9 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// GapKey is the variable, of value 1, that marks an event which tells of losses.
-// LOST says of how many events, where that is known, and REASON why.
-const GapKey = "UEVENT_GAP"
+// GapKey is the variable that marks an event which tells of losses. LOST says of
+// how many events, where that is known, and REASON why.
+const GapKey = uevent.GapKey
 
 // Publish puts an event into every queue whose filter lets it through, with more
 // variables than its own. Where there is no queue it takes one system call of a
@@ -51,16 +51,14 @@ func (s *Spool) Gap(lost int, why string) {
 
 // gap returns the event that tells of losses.
 func gap(lost uint64, why string) Packet {
-	p := Packet{Action: uevent.Change, Devpath: "/", Env: []string{
-		"ACTION=" + uevent.Change, "DEVPATH=/", "SUBSYSTEM=devspool", GapKey + "=1",
-	}}
+	var more []string
 	if lost > 0 {
-		p.Env = append(p.Env, "LOST="+strconv.FormatUint(lost, 10))
+		more = append(more, "LOST="+strconv.FormatUint(lost, 10))
 	}
 	if why != "" {
-		p.Env = append(p.Env, "REASON="+why)
+		more = append(more, "REASON="+why)
 	}
-	return p
+	return packetOf(uevent.Gap(more...), nil)
 }
 
 func packetOf(e *uevent.Event, more []string) Packet {
@@ -206,13 +204,7 @@ func (s *Spool) give(q *queue, f *file, n uint64) bool {
 	}
 	switch {
 	case err == nil:
-		q.took(len(own.text))
-		if s.o.Zero {
-			wake(q.fd, f.name)
-		}
-		if q.links {
-			s.mark(q, n)
-		}
+		s.given(q, n, len(own.text))
 		return true
 	case err == unix.EEXIST:
 		return true // its client has made it; that is what it gets
@@ -226,6 +218,17 @@ func (s *Spool) give(q *queue, f *file, n uint64) bool {
 			s.hold(f, n)
 		}
 		return false
+	}
+}
+
+// given does what is due when the event n, of size bytes, has been put into q.
+func (s *Spool) given(q *queue, n uint64, size int) {
+	q.took(size)
+	if s.o.Zero {
+		wake(q.fd, fileName(n))
+	}
+	if q.links {
+		s.mark(q, n)
 	}
 }
 

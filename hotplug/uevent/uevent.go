@@ -148,6 +148,18 @@ func ParseMessage(msg []byte) (*Event, error) {
 	return e.read()
 }
 
+// GapKey is the variable, of value 1, of an event which is about no device and tells
+// that others were lost.
+const GapKey = "UEVENT_GAP"
+
+// Gap returns an event which says that others were lost; more says what is known of it.
+func Gap(more ...string) *Event {
+	const root = "/" // no device's devpath
+	return &Event{Action: Change, Devpath: root, Env: append([]string{
+		"ACTION=" + Change, "DEVPATH=" + root, "SUBSYSTEM=devspool", GapKey + "=1",
+	}, more...)}
+}
+
 // AppendMessage appends the event to a buffer in the form of the kernel's netlink
 // messages, which ParseMessage reads.
 func (e *Event) AppendMessage(to []byte) []byte {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"devspool/hotplug/kerneltest"
 	"devspool/hotplug/spool"
 	"devspool/initramfs/boot"
 )
@@ -161,22 +162,7 @@ func (l helperLog) complete(g *boot.Guest) {
 }
 
 // serverPid returns the process that holds the server's lock, or 0.
-func serverPid() int {
-	info, err := os.Stat("/dev/.devspool/server")
-	if err != nil {
-		return 0
-	}
-	inode := fmt.Sprintf(":%d ", info.Sys().(*syscall.Stat_t).Ino)
-	locks, _ := os.ReadFile("/proc/locks")
-	for line := range strings.Lines(string(locks)) {
-		// 1: FLOCK  ADVISORY  WRITE PID 00:1d:INODE 0 EOF
-		if f := strings.Fields(line); len(f) > 5 && f[1] == "FLOCK" && strings.Contains(line, inode) {
-			pid, _ := strconv.Atoi(f[4])
-			return pid
-		}
-	}
-	return 0
-}
+func serverPid() int { return kerneltest.FlockHolder("/dev/.devspool/server") }
 
 // The server is killed again and again while disks come and go. The next event
 // after that is enough to make /dev what it should be.
