@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/uevent"
+	"devspool/nodes"
 )
 
 // glance is how often is looked for what nothing tells of.
@@ -76,7 +77,7 @@ func (r *Road) await(w *watch, pending func() bool, own *task, args []string, sa
 			seen = append(seen[max(0, len(seen)-maxSeen):], strings.TrimSpace(e.Action+" "+e.Devpath+" "+e.Devname))
 		}
 		unsure := pending() // first: what leaves the socket is on the road before
-		missing := r.missing(refs, own)
+		missing := r.missing(refs, own, w != nil)
 		if missing == "" && (!unsure || mark > 0 && r.reached(mark)) {
 			return nil
 		}
@@ -125,9 +126,9 @@ func (r *Road) parseRefs(args []string) (refs []*ref, timeout time.Duration, err
 }
 
 // missing names those of refs that are not there.
-func (r *Road) missing(refs []*ref, own *task) (names string) {
+func (r *Road) missing(refs []*ref, own *task, told bool) (names string) {
 	for _, f := range refs {
-		if !r.present(f, own) {
+		if !r.present(f, own, told) {
 			names += " " + f.text
 		}
 	}
@@ -192,9 +193,9 @@ func (f *ref) learn(e *uevent.Event) {
 }
 
 // present reports whether what f says is there, and no event about it is under way.
-func (r *Road) present(f *ref, own *task) bool {
-	switch {
-	case f.key != "":
+// Told says that events tell of every device: one is there once it was set up.
+func (r *Road) present(f *ref, own *task, told bool) bool {
+	if f.key != "" {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		for devpath := range f.has {
@@ -203,23 +204,33 @@ func (r *Road) present(f *ref, own *task) bool {
 			}
 		}
 		return false
-	case f.devpath != "":
-		devpath, err := r.Sys.find(f.devpath, r.Dev.Path())
-		if err != nil || !r.Sys.exists(devpath) {
-			return false
-		}
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		return r.order.path[devpath] == nil || r.order.path[devpath] == own
 	}
 	var st unix.Stat_t
-	if unix.Stat(f.node, &st) != nil {
+	if f.node != "" && unix.Stat(f.node, &st) != nil {
 		return false
 	}
-	d := nodeDev(&st)
+	free := func(under *task) bool { return under == nil || under == own }
+	devpath, err := r.Sys.find(f.node+f.devpath, r.Dev.Path())
+	if err != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return f.node != "" && free(r.order.dev[nodeDev(&st)]) // no node of a device
+	}
+	e, err := r.Sys.Event(uevent.Add, devpath)
+	if err != nil {
+		return false
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return d.IsZero() || r.order.dev[d] == nil || r.order.dev[d] == own
+	if !free(r.order.path[devpath]) || !free(r.order.dev[e.Dev]) {
+		return false
+	}
+	if !told || r.Rules.Plan(e).Work != nodes.Make {
+		return true
+	}
+	r.lock()
+	defer r.unlock()
+	return r.lockless || r.Dev.IsSetUp(e)
 }
 
 // watch collects the events that come to their end while somebody waits for one.

@@ -333,6 +333,22 @@ func TestWaitMeanwhile(t *testing.T) {
 	}
 }
 
+// TestWaitEarly is about a device whose event is still to be sent: it is in /sys, and
+// its node in the kernel's devtmpfs, but its rule was not seen to.
+func TestWaitEarly(t *testing.T) {
+	needRoot(t)
+	for _, ref := range []string{"/dev/sda", "/dev/other", "/devices/block/sda"} {
+		b := newBoard(t, "sda 0:0 660 >other\n")
+		b.controlled()
+		disks := b.disks(1)
+		must(t, unix.Mknod(filepath.Join(b.dir, "sda"), unix.S_IFBLK|0o600, int(unix.Mkdev(8, 0))))
+		answers := b.asking("wait", "20", ref)
+		still(t, ref+": before its event", answers)
+		b.run(disks...)
+		ends(t, ref, answers)
+	}
+}
+
 // TestWaitUnsure is about a node that the kernel made and whose event is still to
 // come: its rule is to be seen to first.
 func TestWaitUnsure(t *testing.T) {

@@ -38,9 +38,14 @@ func guarded(p *Plan) bool {
 
 // note records a device that has no node, for its guarded commands.
 func (d *Dir) note(p *Plan) (existed bool, err error) {
-	r := recordOf(p)
-	was := d.recall(r.ID)
-	return was != "" && parseRecord(r.ID, was).Devpath == r.Devpath, d.remember(r)
+	return d.IsSetUp(p.Event), d.remember(recordOf(p))
+}
+
+// IsSetUp reports whether the record says that the device of e was set up, as the
+// one at this devpath. The lock must be held.
+func (d *Dir) IsSetUp(e *uevent.Event) bool {
+	was := d.recall(e.ID())
+	return was != "" && parseRecord(e.ID(), was).Devpath == e.Devpath
 }
 
 // rename moves the record of a device that has no node to its new name.

@@ -328,8 +328,17 @@ func (r *rig) sortLog(s *side) {
 func compareLoops(r *rig, c trial) string {
 	c.rules = append([]string{`$SYNC=.* 0:0 660 *echo sync$SYNC >>/run/log`}, c.rules...)
 	r.begin(c)
+	ready, told, err := os.Pipe()
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer ready.Close()
 	for _, s := range r.sides() {
 		cmd := r.command(s, "-df")
+		if s == r.devspool {
+			cmd.Args = append(cmd.Args, "-D", "3")
+			cmd.ExtraFiles = []*os.File{told}
+		}
 		if err := s.Start(cmd); err != nil {
 			r.Fatal(err)
 		}
@@ -338,10 +347,14 @@ func compareLoops(r *rig, c trial) string {
 			_ = cmd.Wait()
 		}()
 	}
-	for _, s := range r.sides() {
-		if !r.sync(s) {
-			return "no loop: " + s.program
-		}
+	// Its coldplug goes on beside the events, and would meet the devices of the first.
+	told.Close()
+	_ = ready.SetReadDeadline(time.Now().Add(patience))
+	if _, err := ready.Read(make([]byte, 1)); err != nil {
+		return "no loop: " + r.devspool.program + ": " + err.Error()
+	}
+	if !r.sync(r.busybox) {
+		return "no loop: " + r.busybox.program
 	}
 	for n, st := range c.steps {
 		e, ok := r.befall(c, st)
