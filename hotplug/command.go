@@ -234,9 +234,8 @@ func retryEINTR(call func() error) error {
 
 // commandEnviron returns the event's variables and MDEV, and what is inherited besides.
 func commandEnviron(inherited []string, e *uevent.Event, c nodes.Command) []string {
-	env := make([]string, 0, len(e.Env)+len(inherited)+2)
-	env = append(env, "MDEV="+c.Node, marker)
-	for _, kv := range e.Env {
+	env := []string{"MDEV=" + c.Node, marker}
+	for kv := range e.Env() {
 		if key, _, _ := strings.Cut(kv, "="); key != "MDEV" && key != markerKey {
 			env = append(env, kv)
 		}

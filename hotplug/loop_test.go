@@ -445,7 +445,7 @@ func TestMany(t *testing.T) {
 			}
 			for _, e := range events {
 				if e.Devpath != "/devices/virtual/"+strings.Repeat("x", next)+"y" || e.Seqnum <= seqnum {
-					t.Errorf("event %d is %q", next, e.Env)
+					t.Errorf("event %d is %v", next, e)
 				}
 				next, seqnum = next+1, e.Seqnum
 			}

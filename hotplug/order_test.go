@@ -86,7 +86,7 @@ func TestOrder(t *testing.T) {
 				waiting = slices.DeleteFunc(waiting, func(x *task) bool { return x == ending })
 				for _, ready := range o.leave(ending) {
 					if running[ready] {
-						t.Fatalf("seed %d: %v is ready twice", seed, ready.event.Env)
+						t.Fatalf("seed %d: %v is ready twice", seed, ready.event)
 					}
 					running[ready] = true
 				}
@@ -122,12 +122,12 @@ func checkRunning(t *testing.T, seed uint64, waiting []*task, running map[*task]
 			if conflict(earlier, later) {
 				blocked = true
 				if running[later] {
-					t.Fatalf("seed %d: %v runs beside the earlier %v", seed, later.event.Env, earlier.event.Env)
+					t.Fatalf("seed %d: %v runs beside the earlier %v", seed, later.event, earlier.event)
 				}
 			}
 		}
 		if !blocked && !running[later] {
-			t.Fatalf("seed %d: %v waits for nothing", seed, later.event.Env)
+			t.Fatalf("seed %d: %v waits for nothing", seed, later.event)
 		}
 	}
 }
@@ -363,7 +363,7 @@ func TestOrderModel(t *testing.T) {
 			for _, earlier := range events[:i] {
 				if conflict(&task{event: earlier}, &task{event: later}) &&
 					at[fmt.Sprint("end ", earlier.Seqnum)] > at[fmt.Sprint("begin ", later.Seqnum)] {
-					t.Errorf("seed %d: the command of %q began before the end of that of %q", seed, later.Env, earlier.Env)
+					t.Errorf("seed %d: the command of %v began before the end of that of %v", seed, later, earlier)
 				}
 			}
 		}

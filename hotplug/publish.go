@@ -112,16 +112,16 @@ func (p *Publisher) public(e *uevent.Event) *uevent.Event {
 	if p.options.Resident || e.Seqnum != 0 {
 		return e
 	}
-	public := *e
-	public.Env = nil
-	for _, kv := range e.Env {
+	var public []string
+	for kv := range e.Env() {
 		switch key, _, _ := strings.Cut(kv, "="); key {
 		case "ACTION", "DEVPATH", "SUBSYSTEM", "MAJOR", "MINOR", "DEVNAME", "DEVTYPE", "DEVMODE", "DEVUID", "DEVGID",
 			"DEVPATH_OLD", "DRIVER", "MODALIAS", "INTERFACE", "IFINDEX":
-			public.Env = append(public.Env, kv)
+			public = append(public, kv)
 		}
 	}
-	return &public
+	e, _ = uevent.FromEnviron(public) // no error, since it has e's ACTION and DEVPATH
+	return e
 }
 
 // gap tells of lost events after those that have ended.

@@ -56,7 +56,7 @@ func (s Sysfs) Complete(e *uevent.Event) {
 	if err != nil {
 		return // not there: the event is all there is to know
 	}
-	for _, kv := range full.Env {
+	for kv := range full.Env() {
 		key, value, _ := strings.Cut(kv, "=")
 		e.SetDefault(key, value)
 	}

@@ -73,11 +73,11 @@ func TestSysfsEvent(t *testing.T) {
 		e, err := s.Event(uevent.Add, c.devpath)
 		if c.want == "" {
 			if err == nil {
-				t.Errorf("%s: there is an event: %q", c.devpath, e.Env)
+				t.Errorf("%s: there is an event: %v", c.devpath, e)
 			}
 			continue
 		}
-		if err != nil || strings.Join(e.Env, " ") != c.want {
+		if err != nil || strings.Join(slices.Collect(e.Env()), " ") != c.want {
 			t.Errorf("%s: %v, error %v, want %s", c.devpath, e, err, c.want)
 		}
 	}
@@ -108,7 +108,7 @@ func TestFind(t *testing.T) {
 	}
 	for _, name := range []string{"/devices/nothing", s.path("/class/net"), "/", "..", "/dev/nothing-of-this-name"} {
 		if events, err := s.Events(uevent.Add, name, "/nowhere"); err == nil {
-			t.Errorf("%s: %q", name, events[0].Env)
+			t.Errorf("%s: %v", name, events[0])
 		}
 	}
 	all, err := s.Events(uevent.Remove, "", "/nowhere")
@@ -263,8 +263,8 @@ func TestComplete(t *testing.T) {
 		{"ACTION=add DEVPATH=/devices/nothing", "ACTION=add DEVPATH=/devices/nothing"},
 	} {
 		e := newEvent(t, strings.Fields(c.env)...)
-		if s.Complete(e); strings.Join(e.Env, " ") != c.want {
-			t.Errorf("%s: %q", c.env, e.Env)
+		if s.Complete(e); strings.Join(slices.Collect(e.Env()), " ") != c.want {
+			t.Errorf("%s: %q", c.env, slices.Collect(e.Env()))
 		}
 		if strings.Contains(c.want, "MAJOR=8") && e.Dev.IsZero() {
 			t.Errorf("%s: the field has no numbers", c.env)

@@ -55,7 +55,7 @@ func TestRoll(t *testing.T) {
 		newEvent(t, "ACTION=change", "DEVPATH=/devices/a", "SYNTH_UUID="+uuid),
 	} {
 		if run.note(e); len(run.open) != 3 || run.answered != "" {
-			t.Errorf("%q counts", e.Env)
+			t.Errorf("%q counts", e.Devpath)
 		}
 	}
 	run.last -= moment(afterLast)

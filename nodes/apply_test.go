@@ -510,7 +510,7 @@ func TestClearGuarded(t *testing.T) {
 func TestMoved(t *testing.T) {
 	move := func(dev, name, old string) *Plan {
 		e := event(uevent.Move, dev, name)
-		e.Env = append(e.Env, "DEVPATH_OLD=/devices/test/"+old)
+		e.SetDefault("DEVPATH_OLD", "/devices/test/"+old)
 		return &Plan{Event: e, Work: Leave}
 	}
 	eachWay(t, func(b *board) {

@@ -124,10 +124,10 @@ func makeQueues(count int, mark string) ([]string, error) {
 	return all, nil
 }
 
-var benchEvent = &uevent.Event{Action: "change", Devpath: "/devices/virtual/mem/null", Subsystem: "mem", Env: []string{
+var benchEvent, _ = uevent.FromEnviron([]string{
 	"ACTION=change", "DEVPATH=/devices/virtual/mem/null", "SUBSYSTEM=mem", "SYNTH_UUID=0", "MAJOR=1", "MINOR=3",
 	"DEVMODE=0666", "SEQNUM=11165275",
-}}
+})
 
 var benchMore = []string{"DEVNAME=/dev/null", "DEVLINKS=/dev/char/1:3", "USEC_INITIALIZED=123450000"}
 

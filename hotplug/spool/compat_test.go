@@ -323,7 +323,7 @@ func TestRealLibudevCompat(t *testing.T) {
 	var want strings.Builder
 	for n := range events {
 		e := numbered(n)
-		e.Env = append(e.Env, "SEQNUM="+strconv.Itoa(1000+n))
+		e.SetDefault("SEQNUM", strconv.Itoa(1000+n))
 		h.must(s.Publish(e, []string{"DEVNAME=null", "MAJOR=1", "MINOR=3", "TAGS=:a:", "DEVLINKS=/dev/x"}))
 		fmt.Fprintf(&want, "change mem %d %d\n", 1000+n, n)
 	}

@@ -93,8 +93,8 @@ func (h *shop) said(text string) bool {
 
 // numbered returns an event whose N is n.
 func numbered(n int) *uevent.Event {
-	return &uevent.Event{Action: "change", Devpath: "/devices/virtual/mem/null", Subsystem: "mem",
-		Env: []string{"ACTION=change", "DEVPATH=/devices/virtual/mem/null", "SUBSYSTEM=mem", "N=" + strconv.Itoa(n)}}
+	e, _ := uevent.FromEnviron([]string{"ACTION=change", "DEVPATH=/devices/virtual/mem/null", "SUBSYSTEM=mem", "N=" + strconv.Itoa(n)})
+	return e
 }
 
 // publish publishes the events from one number up to another, both included.

@@ -46,7 +46,7 @@ func lookup(env []string, key string) (string, bool) {
 // backslash, such as that of udev's own \x20, stays as it is.
 func Append(b []byte, e *uevent.Event, more []string) []byte {
 	b = appendEscaped(b, e.Action+"@"+e.Devpath)
-	for _, kv := range e.Env {
+	for kv := range e.Env() {
 		if !own(kv) && !replaced(kv, more) {
 			b = appendEscaped(b, kv)
 		}

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -62,7 +63,7 @@ func gap(lost uint64, why string) Packet {
 }
 
 func packetOf(e *uevent.Event, more []string) Packet {
-	return Packet{Action: e.Action, Devpath: e.Devpath, Env: append(e.Env[:len(e.Env):len(e.Env)], more...)}
+	return Packet{Action: e.Action, Devpath: e.Devpath, Env: append(slices.Collect(e.Env()), more...)}
 }
 
 // session has put called with the lock held, unless there is no queue.

@@ -8,6 +8,8 @@ package uevent
 import (
 	"bytes"
 	"errors"
+	"iter"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -91,7 +93,8 @@ func parsePair(maj, min string) (major, minor uint32, ok bool) {
 	return uint32(a), uint32(b), true
 }
 
-// Event is one uevent. Its fields are read off Env, which holds all that was said.
+// Event is one uevent. Its fields are read off the variables, which are all that
+// was said.
 type Event struct {
 	Action    string // ACTION
 	Devpath   string // DEVPATH: the device's path below /sys, with a leading slash
@@ -100,16 +103,33 @@ type Event struct {
 	Dev       Dev    // MAJOR and MINOR, or the zero Dev
 	Seqnum    uint64 // SEQNUM, or 0 where the source has none
 
-	// Env holds every KEY=VALUE in the order in which they were said, each key once.
-	Env []string
+	// vars holds the variables in the kernel's own form, KEY=VALUE and a NUL each:
+	// many events may have to wait, and this takes the least memory.
+	vars string
+}
+
+// Env yields every KEY=VALUE in the order in which they were said, each key once.
+func (e *Event) Env() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for rest := e.vars; rest != ""; {
+			var kv string
+			if kv, rest, _ = strings.Cut(rest, "\x00"); !yield(kv) {
+				return
+			}
+		}
+	}
 }
 
 // Get returns the value of the variable key, and whether it was there.
-func (e *Event) Get(key string) (string, bool) {
-	for _, kv := range e.Env {
-		if len(kv) > len(key) && kv[len(key)] == '=' && kv[:len(key)] == key {
-			return kv[len(key)+1:], true
+func (e *Event) Get(key string) (string, bool) { return lookup(e.vars, key) }
+
+func lookup(vars, key string) (string, bool) {
+	for vars != "" {
+		if len(vars) > len(key) && vars[len(key)] == '=' && vars[:len(key)] == key {
+			value, _, _ := strings.Cut(vars[len(key)+1:], "\x00")
+			return value, true
 		}
+		vars = vars[strings.IndexByte(vars, 0)+1:]
 	}
 	return "", false
 }
@@ -138,14 +158,7 @@ func ParseMessage(msg []byte) (*Event, error) {
 	if at <= 0 || at+1 >= end {
 		return nil, ErrMalformed
 	}
-	rest := string(msg[end+1:]) // many events may have to wait, so no more is kept
-	e := &Event{Env: make([]string, 0, strings.Count(rest, "\x00"))}
-	for rest != "" {
-		var kv string
-		kv, rest, _ = strings.Cut(rest, "\x00")
-		e.add(kv)
-	}
-	return e.read()
+	return parse(string(msg[end+1:]))
 }
 
 // GapKey is the variable, of value 1, of an event which is about no device and tells
@@ -155,9 +168,10 @@ const GapKey = "UEVENT_GAP"
 // Gap returns an event which says that others were lost; more says what is known of it.
 func Gap(more ...string) *Event {
 	const root = "/" // no device's devpath
-	return &Event{Action: Change, Devpath: root, Env: append([]string{
-		"ACTION=" + Change, "DEVPATH=" + root, "SUBSYSTEM=devspool", GapKey + "=1",
-	}, more...)}
+	const own = "devspool"
+	return &Event{Action: Change, Devpath: root, Subsystem: own, vars: join(append([]string{
+		"ACTION=" + Change, "DEVPATH=" + root, "SUBSYSTEM=" + own, GapKey + "=1",
+	}, more...))}
 }
 
 // AppendMessage appends the event to a buffer in the form of the kernel's netlink
@@ -167,23 +181,13 @@ func (e *Event) AppendMessage(to []byte) []byte {
 	to = append(to, '@')
 	to = append(to, e.Devpath...)
 	to = append(to, 0)
-	for _, kv := range e.Env {
-		to = append(to, kv...)
-		to = append(to, 0)
-	}
-	return to
+	return append(to, e.vars...)
 }
 
 // FromEnviron makes an Event of a hotplug helper's environment, in which the
-// kernel put it. Variables that are not the event's (PATH, HOME) stay in Env,
-// as commands expect them.
-func FromEnviron(environ []string) (*Event, error) {
-	e := &Event{Env: make([]string, 0, len(environ))}
-	for _, kv := range environ {
-		e.add(kv)
-	}
-	return e.read()
-}
+// kernel put it. Variables that are not the event's (PATH, HOME) stay in it, as
+// commands expect them.
+func FromEnviron(environ []string) (*Event, error) { return parse(join(environ)) }
 
 // FromSysfs makes the Event that a coldplug stands for, of the text of the
 // device's uevent file. dev is what the device's dev attribute says.
@@ -193,14 +197,14 @@ func FromEnviron(environ []string) (*Event, error) {
 // node (DEVNAME, DEVMODE, DEVUID, DEVGID) count only where the kernel writes
 // them: at the head of the file, and only for a device that has numbers.
 func FromSysfs(action, devpath, subsystem, text string, dev Dev) (*Event, error) {
-	e := &Event{Env: make([]string, 0, strings.Count(text, "\n")+4)}
-	e.Env = append(e.Env, "ACTION="+action, "DEVPATH="+devpath)
+	said := make([]string, 0, strings.Count(text, "\n")+4)
+	said = append(said, "ACTION="+action, "DEVPATH="+devpath)
 	if subsystem != "" {
-		e.Env = append(e.Env, "SUBSYSTEM="+subsystem)
+		said = append(said, "SUBSYSTEM="+subsystem)
 	}
 	head := !dev.IsZero()
 	if head {
-		e.Env = append(e.Env,
+		said = append(said,
 			"MAJOR="+strconv.FormatUint(uint64(dev.Major), 10),
 			"MINOR="+strconv.FormatUint(uint64(dev.Minor), 10))
 	}
@@ -223,9 +227,9 @@ func FromSysfs(action, devpath, subsystem, text string, dev Dev) (*Event, error)
 				continue
 			}
 		}
-		e.add(line)
+		said = append(said, line)
 	}
-	return e.read()
+	return FromEnviron(said)
 }
 
 // isVariable reports whether a key in a uevent file can be the kernel's. A line
@@ -249,62 +253,80 @@ func isVariable(key string) bool {
 	return true
 }
 
-// add appends one KEY=VALUE. A string without a key says nothing, and of two
-// with the same key the first counts.
-func (e *Event) add(kv string) {
-	equals := strings.IndexByte(kv, '=')
-	if equals <= 0 {
-		return
-	}
-	if _, said := e.Get(kv[:equals]); !said {
-		e.Env = append(e.Env, kv)
-	}
-}
-
 // Relocate gives the event another devpath, which names the same device.
 func (e *Event) Relocate(devpath string) {
-	for i, kv := range e.Env {
+	var said []string
+	for kv := range e.Env() {
 		if strings.HasPrefix(kv, "DEVPATH=") {
-			e.Env[i] = "DEVPATH=" + devpath
+			kv = "DEVPATH=" + devpath
 		}
+		said = append(said, kv)
 	}
-	e.read()
+	e.restate(said)
 }
 
 // SetDefault gives the variable key a value, unless it has one.
 func (e *Event) SetDefault(key, value string) {
-	before := len(e.Env)
-	if e.add(key + "=" + value); len(e.Env) > before {
-		e.read() // ACTION and DEVPATH are there already, and stay
+	e.restate(append(slices.Collect(e.Env()), key+"="+value))
+}
+
+// restate makes e say something else, unless that is no event.
+func (e *Event) restate(said []string) {
+	if now, err := FromEnviron(said); err == nil {
+		*e = *now
 	}
 }
 
-// read fills the fields from Env.
-func (e *Event) read() (*Event, error) {
-	*e = Event{Env: e.Env}
-	var major, minor string
-	for _, kv := range e.Env {
-		key, value, _ := strings.Cut(kv, "=")
+// join puts variables into the kernel's form.
+func join(said []string) string { return strings.Join(append(slices.Clip(said), ""), "\x00") }
+
+// parse reads variables in the kernel's form. A string without a key says nothing,
+// nor does one of the event's own without a value; of two with the same key the
+// first counts.
+func parse(vars string) (*Event, error) {
+	if !strings.HasSuffix(vars, "\x00") {
+		vars += "\x00"
+	}
+	e := &Event{}
+	var major, minor, seqnum string
+	for at := 0; at < len(vars); {
+		end := at + strings.IndexByte(vars[at:], 0)
+		key, value, counts := strings.Cut(vars[at:end], "=")
+		var field *string
 		switch key {
 		case "ACTION":
-			e.Action = value
+			field = &e.Action
 		case "DEVPATH":
-			e.Devpath = value
+			field = &e.Devpath
 		case "SUBSYSTEM":
-			e.Subsystem = value
+			field = &e.Subsystem
 		case "DEVNAME":
-			e.Devname = strings.TrimPrefix(value, "/dev/")
+			field = &e.Devname
 		case "MAJOR":
-			major = value
+			field = &major
 		case "MINOR":
-			minor = value
+			field = &minor
 		case "SEQNUM":
-			e.Seqnum, _ = strconv.ParseUint(value, 10, 64) // 0 where it is no number
+			field = &seqnum
+		}
+		if field == nil {
+			_, said := lookup(vars[:at], key)
+			counts = counts && key != "" && !said
+		} else if counts = *field == "" && value != ""; counts {
+			*field = value
+		}
+		if counts {
+			at = end + 1
+		} else {
+			vars = vars[:at] + vars[end+1:]
 		}
 	}
+	e.vars = vars
 	if e.Action == "" || strings.IndexByte(e.Action, '@') >= 0 || !cleanDevpath(e.Devpath) {
 		return nil, ErrIncomplete
 	}
+	e.Devname = strings.TrimPrefix(e.Devname, "/dev/")
+	e.Seqnum, _ = strconv.ParseUint(seqnum, 10, 64) // 0 where it is no number
 	if a, b, ok := parsePair(major, minor); ok {
 		e.Dev = Dev{Block: e.isBlock(), Major: a, Minor: b}
 	}
@@ -322,8 +344,10 @@ func cleanDevpath(p string) bool {
 	if len(p) < 2 || p[0] != '/' || strings.HasSuffix(p, "/") {
 		return false
 	}
-	for part := range strings.SplitSeq(p[1:], "/") {
-		if part == "" || part == "." || part == ".." {
+	p = p[1:]
+	for more := true; more; {
+		var part string
+		if part, p, more = strings.Cut(p, "/"); part == "" || part == "." || part == ".." {
 			return false
 		}
 	}

@@ -25,7 +25,6 @@ func TestParseMessage(t *testing.T) {
 		Dev: uevent.Dev{Block: true, Major: 8, Minor: 1}, Seqnum: 1<<64 - 1,
 	}
 	got := *e
-	got.Env = nil
 	if got.Action != want.Action || got.Devpath != want.Devpath || got.Subsystem != want.Subsystem ||
 		got.Devname != want.Devname || got.Dev != want.Dev || got.Seqnum != want.Seqnum {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -167,7 +166,7 @@ func TestFromEnviron(t *testing.T) {
 	if path, _ := e.Get("PATH"); path != "/bin" || e.Seqnum != 12 {
 		t.Errorf("%+v", e)
 	}
-	for _, kv := range e.Env {
+	for kv := range e.Env() {
 		if strings.IndexByte(kv, '=') <= 0 {
 			t.Errorf("%q is no variable", kv)
 		}
@@ -190,7 +189,7 @@ func TestFirstOfTwoCounts(t *testing.T) {
 		}
 	}
 	keys := map[string]bool{}
-	for _, kv := range e.Env {
+	for kv := range e.Env() {
 		key, _, _ := strings.Cut(kv, "=")
 		if keys[key] {
 			t.Errorf("%s is in Env twice", key)
@@ -224,8 +223,8 @@ func TestFromSysfs(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := append([]string{"ACTION=add", "DEVPATH=/devices/x", "SUBSYSTEM=s"}, c.want...)
-			if !slices.Equal(e.Env, want) {
-				t.Errorf("got %q, want %q", e.Env, want)
+			if got := slices.Collect(e.Env()); !slices.Equal(got, want) {
+				t.Errorf("got %q, want %q", got, want)
 			}
 		})
 	}
@@ -239,7 +238,7 @@ func TestSetDefault(t *testing.T) {
 	for _, kv := range [][2]string{{"MAJOR", "1"}, {"MINOR", "3"}, {"SUBSYSTEM", "mem"}, {"ACTION", "change"}, {"DEVPATH", "/../x"}, {"", "x"}} {
 		e.SetDefault(kv[0], kv[1])
 	}
-	if e.ID() != "c1:3" || e.Subsystem != "mem" || e.Action != "add" || e.Devpath != "/devices/x" || len(e.Env) != 5 {
+	if e.ID() != "c1:3" || e.Subsystem != "mem" || e.Action != "add" || e.Devpath != "/devices/x" || len(slices.Collect(e.Env())) != 5 {
 		t.Errorf("%+v", e)
 	}
 }
@@ -256,7 +255,7 @@ func checkEvent(t *testing.T, e *uevent.Event) {
 	if value, _ := e.Get("ACTION"); value != e.Action {
 		t.Errorf("ACTION is %q in Env and %q in the field", value, e.Action)
 	}
-	for _, kv := range e.Env {
+	for kv := range e.Env() {
 		if strings.IndexByte(kv, '=') <= 0 || strings.IndexByte(kv, 0) >= 0 {
 			t.Errorf("%q is no variable", kv)
 		}
@@ -289,12 +288,12 @@ func FuzzParseMessage(f *testing.F) {
 		checkEvent(t, e)
 		again, err := uevent.ParseMessage(e.AppendMessage(nil))
 		if err != nil {
-			t.Fatalf("%q: %v", e.Env, err)
+			t.Fatalf("%+v: %v", e, err)
 		}
-		if !slices.Equal(again.Env, e.Env) || again.Dev != e.Dev || again.Seqnum != e.Seqnum || again.Devname != e.Devname {
+		if !slices.Equal(slices.Collect(again.Env()), slices.Collect(e.Env())) || again.Dev != e.Dev || again.Seqnum != e.Seqnum || again.Devname != e.Devname {
 			t.Errorf("%+v became %+v", e, again)
 		}
-		helper, err := uevent.FromEnviron(e.Env)
+		helper, err := uevent.FromEnviron(slices.Collect(e.Env()))
 		if err != nil || helper.Dev != e.Dev || helper.ID() != e.ID() {
 			t.Errorf("as an environment: %+v, %v", helper, err)
 		}
@@ -319,10 +318,10 @@ func FuzzFromSysfs(f *testing.F) {
 			t.Errorf("%q gave a name to a device without numbers: %+v", text, e)
 		}
 		keys := map[string]bool{}
-		for _, kv := range e.Env {
+		for kv := range e.Env() {
 			key, _, _ := strings.Cut(kv, "=")
 			if keys[key] {
-				t.Errorf("%s is in Env twice: %q", key, e.Env)
+				t.Errorf("%s is in Env twice: %q", key, slices.Collect(e.Env()))
 			}
 			keys[key] = true
 		}
@@ -337,7 +336,7 @@ func TestForgedVariables(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{"ACTION=add", "DEVPATH=/devices/virtual/input/input1", "SUBSYSTEM=input", "NAME=\"x", "MODALIAS=input:b0003", "KEY=1 2"}
-	if !slices.Equal(e.Env, want) {
-		t.Errorf("the event holds %q, want %q", e.Env, want)
+	if got := slices.Collect(e.Env()); !slices.Equal(got, want) {
+		t.Errorf("the event holds %q, want %q", got, want)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -113,7 +114,7 @@ func (w *watch) replayed(replay Replay) error {
 		return err
 	}
 	for _, e := range events {
-		p := spool.Packet{Action: e.Action, Devpath: e.Devpath, Env: e.Env}
+		p := spool.Packet{Action: e.Action, Devpath: e.Devpath, Env: slices.Collect(e.Env())}
 		if e.Devname != "" {
 			p.Env = append(p.Env, "DEVNAME=/dev/"+e.Devname) // as it is in live events
 		}
