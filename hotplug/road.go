@@ -52,7 +52,7 @@ type Road struct {
 	flights sync.WaitGroup    // commands and firmware requests under way
 	ledger  ledger
 	watches map[*watch]bool
-	shed    func()   // called, where set, when a long queue has come to its end
+	shed    func()   // called, where set, when a long queue or a scan has come to its end
 	ended   []*Batch // of the events that have ended in this turn, one for each
 	scans   int      // coldplugs that still make events
 
@@ -135,12 +135,37 @@ func (r *Road) Run(events []*uevent.Event) *Batch {
 	defer r.mu.Unlock()
 	b := newBatch()
 	r.ledger.last = now()
-	for _, e := range events {
-		r.enter(&task{event: e, batch: b})
+	tasks := make([]task, len(events))
+	for i, e := range events {
+		tasks[i] = task{event: e, batch: b}
+	}
+	r.announce(tasks)
+	for i := range tasks {
+		r.enter(&tasks[i])
 	}
 	r.leave()
 	b.close()
 	return b
+}
+
+// announce puts on record what tasks are going to make, in one go. It is only an
+// economy.
+func (r *Road) announce(tasks []task) {
+	if r.Dev == nil || r.halted || len(tasks) < 2 {
+		return
+	}
+	var plans []*nodes.Plan
+	for i := range tasks {
+		t := &tasks[i]
+		if t.event.Action == uevent.Add && !t.event.Dev.IsZero() {
+			t.plan = r.Rules.Plan(t.event)
+			plans = append(plans, t.plan)
+		}
+	}
+	if len(plans) > 0 {
+		r.lock()
+		r.Dev.Announce(plans)
+	}
 }
 
 // enter starts one event on its way.
@@ -156,6 +181,7 @@ func (r *Road) enter(t *task) {
 		}
 		return
 	}
+	t.plan = nil // other rules may hold when its turn comes
 	r.order.enter(t)
 	if t.waits == 0 {
 		r.hold(t)
@@ -260,11 +286,15 @@ func (r *Road) fail(t *task, what, why string) {
 func (r *Road) begin(t *task) (done bool) {
 	e := t.event
 	if !t.fresh && r.late(e) {
+		t.plan = nil
 		r.finish(t)
 		return true
 	}
-	p := r.Rules.Plan(e)
-	t.plan = p
+	p := t.plan
+	if p == nil {
+		p = r.Rules.Plan(e)
+		t.plan = p
+	}
 	for _, fault := range p.Faults {
 		r.fail(t, "refused", fault)
 	}

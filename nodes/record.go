@@ -138,16 +138,42 @@ type record struct {
 	text  map[string]string // by ID: the words of its last line
 	live  int64             // bytes that the last lines of all devices take
 	later []byte            // lines that can wait for the end of the turn
+	ahead map[string]string // by ID: the words of a line that was written, but does not count yet
 }
 
 // recall returns the words of the device's line; "" where there is none.
 func (d *Dir) recall(id string) string { return d.record.text[id] }
+
+// Announce puts on record what Plans are about to make for devices that have nothing
+// yet, all at once: carrying out the Plans then takes no writing for that. What was
+// announced and is not made until Unlock is taken back. The lock must be held.
+func (d *Dir) Announce(plans []*Plan) {
+	if d.record.fd == none {
+		return
+	}
+	for _, p := range plans {
+		if r := recordOf(p); p.Work == Make && d.record.text[r.ID] == "" {
+			d.record.ahead[r.ID] = r.text()
+			d.record.later = appendLine(d.record.later, r.ID, d.record.ahead[r.ID])
+		}
+	}
+	if d.append() != nil {
+		d.record.ahead = map[string]string{} // each will try by itself, and say what is wrong
+	}
+}
 
 // remember writes r before what it tells of is made.
 func (d *Dir) remember(r Record) error {
 	text := r.text()
 	if d.record.fd == none || text == d.record.text[r.ID] {
 		return nil
+	}
+	if ahead := d.record.ahead[r.ID]; ahead != "" {
+		delete(d.record.ahead, r.ID)
+		if ahead == text {
+			d.record.set(r.ID, text)
+			return nil
+		}
 	}
 	// What waits is written before it, since it may be about the same device.
 	waiting := len(d.record.later)
@@ -218,16 +244,16 @@ func (d *Dir) append() error {
 // refresh takes in what other processes wrote since the last turn.
 func (d *Dir) refresh() error {
 	r := &d.record
-	var st unix.Stat_t
+	var st unix.Statx_t
 	if r.fd != none {
-		if err := unix.Fstat(r.fd, &st); err != nil {
+		if err := stat(r.fd, "", unix.AT_EMPTY_PATH, &st); err != nil {
 			return err
 		}
-		if st.Nlink > 0 && st.Size == r.known {
+		if st.Nlink > 0 && int64(st.Size) == r.known {
 			return nil
 		}
 	}
-	if r.fd == none || st.Nlink == 0 || st.Size < r.known {
+	if r.fd == none || st.Nlink == 0 || int64(st.Size) < r.known {
 		if err := d.openRecord(); err != nil {
 			return err
 		}
@@ -252,7 +278,7 @@ func (d *Dir) openRecord() error {
 		return err
 	}
 	d.record.close()
-	d.record = record{fd: fd, out: none, text: map[string]string{}}
+	d.record = record{fd: fd, out: none, text: map[string]string{}, ahead: map[string]string{}}
 	return nil
 }
 
@@ -300,6 +326,10 @@ func (d *Dir) flush() error {
 	if r.fd == none {
 		return nil
 	}
+	for id := range r.ahead {
+		r.later = appendLine(r.later, id, r.text[id])
+	}
+	clear(r.ahead)
 	if len(r.later) > 0 {
 		if err := d.append(); err != nil {
 			return wrap("write", Private+"/record", err)

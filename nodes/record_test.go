@@ -276,3 +276,53 @@ func TestHostileID(t *testing.T) {
 		fresh.Unlock()
 	})
 }
+
+// TestAnnounce announces plans, of which some are carried out, one with something
+// else to make than was announced, and one not at all.
+func TestAnnounce(t *testing.T) {
+	eachWay(t, func(b *board) {
+		b.apply(makes("c1:9", "old", "old 0660 0:0"))
+		announced := []*Plan{
+			makes("c1:3", "null", "null 0666 0:0"),
+			makes("c1:5", "zero", "zero 0666 0:0"),
+			makes("c1:7", "late", "late 0666 0:0"),
+			makes("c1:9", "old", "other 0660 0:0"),
+			clears("c1:8", "random"),
+		}
+		const (
+			null = "c1:3 devpath=/devices/test/null subsystem=test devname=null node=null"
+			zero = "c1:5 devpath=/devices/test/zero subsystem=test devname=zero node=moved"
+			late = "c1:7 devpath=/devices/test/late subsystem=test devname=late node=late"
+			old  = "c1:9 devpath=/devices/test/old subsystem=test devname=old node=old"
+		)
+		_, err := b.d.Lock()
+		b.must(err)
+		b.d.Announce(announced)
+		b.checkRecord(null, strings.Replace(zero, "moved", "zero", 1), late, old)
+		b.check("old c1:9 0660 0:0")
+		before := b.size("record")
+		if existed, err := b.d.Apply(announced[0]); existed || err != nil {
+			t.Errorf("existed %v, error %v", existed, err)
+		}
+		if now := b.size("record"); now != before {
+			t.Errorf("what was announced is written again: %d bytes, then %d", before, now)
+		}
+		if existed, err := b.d.Apply(makes("c1:5", "zero", "moved 0666 0:0")); existed || err != nil {
+			t.Errorf("existed %v, error %v", existed, err)
+		}
+		b.must(b.d.Unlock())
+		b.checkRecord(null, zero, old)
+		b.check("null c1:3 0666 0:0", "moved c1:5 0666 0:0", "old c1:9 0660 0:0")
+		if !b.apply(announced[0]) {
+			t.Error("the device was not set up before")
+		}
+	})
+}
+
+// size returns the size of a file in the private directory.
+func (b *board) size(name string) int64 {
+	b.Helper()
+	info, err := os.Stat(b.path(Private + "/" + name))
+	b.must(err)
+	return info.Size()
+}
