@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/uevent"
+	"devspool/nodes"
 )
 
 // census answers whether a device lives, by the links that sysfs keeps from
@@ -14,8 +15,8 @@ import (
 // directory.
 type census struct {
 	sys         Sysfs
-	block, char int    // the directories of the links, or -1
-	dev, ino    uint64 // of /sys when they were opened
+	block, char int         // the directories of the links, or -1
+	place       nodes.Place // of /sys when they were opened
 	link        [unix.PathMax]byte
 }
 
@@ -23,12 +24,11 @@ func newCensus(sys Sysfs) census { return census{sys: sys, block: -1, char: -1} 
 
 // refresh notices that a sysfs was mounted, or another one over it.
 func (c *census) refresh() {
-	var st unix.Stat_t
-	if unix.Stat(string(c.sys), &st) == nil && c.block >= 0 && c.char >= 0 &&
-		uint64(st.Dev) == c.dev && st.Ino == c.ino {
+	place := nodes.PlaceOf(string(c.sys))
+	if place == c.place && c.block >= 0 && c.char >= 0 {
 		return
 	}
-	c.dev, c.ino = uint64(st.Dev), st.Ino
+	c.place = place
 	c.block = reopen(c.block, string(c.sys)+"/dev/block")
 	c.char = reopen(c.char, string(c.sys)+"/dev/char")
 }

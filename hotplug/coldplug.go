@@ -44,6 +44,9 @@ func Coldplug(r *Road) *Batch {
 		r.enter(&task{event: e, batch: b, fresh: true})
 	}
 	r.leave()
+	if r.shed != nil {
+		r.shed()
+	}
 	return b
 }
 

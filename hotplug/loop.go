@@ -16,15 +16,20 @@ import (
 // exitWait is how long commands may still run when the loop is told to end.
 const exitWait = 10 * time.Second
 
-// quiet is how long no event comes until memory is given back to the system.
-const quiet = time.Second
+// When no event has come for quiet, memory is given back to the system, unless so
+// few came since the last time that they cannot have used much.
+const (
+	quiet = time.Second
+	few   = 256
+)
 
 // Loop follows the kernel's events.
 type Loop struct {
 	road  *Road
 	sock  *socket
 	ended atomic.Bool
-	rest  func() // begins anew to wait for a quiet time, to give back memory
+	rest  func()       // begins anew to wait for a quiet time, to give back memory
+	used  atomic.Int32 // events since that was done
 
 	last    uint64 // the highest sequence number that came
 	auditor auditor
@@ -46,7 +51,10 @@ func NewLoop(r *Road) (*Loop, error) {
 	told := make(chan os.Signal, 4)
 	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
 	l := &Loop{road: r, sock: sock}
-	rest := time.AfterFunc(quiet, giveBack)
+	rest := time.AfterFunc(quiet, func() {
+		l.used.Store(0)
+		giveBack()
+	})
 	l.rest = func() { rest.Reset(quiet) }
 	r.Renewed = l.renew
 	r.shed = l.rest
@@ -164,7 +172,9 @@ func (l *Loop) Serve() error {
 			l.road.Gap("the kernel dropped events: scanning /sys anew")
 			Coldplug(l.road)
 		}
-		l.rest()
+		if l.used.Add(int32(len(events))) > few {
+			l.rest()
+		}
 	}
 }
 

@@ -25,13 +25,11 @@ const receiveBuffer = 128 << 20
 const batch = 32
 
 // socket receives the kernel's uevents.
-//
-// It waits by itself rather than in the runtime's poller, where a thread would
-// wake for each event that comes while others are at work.
 type socket struct {
 	fd     int
 	alarm  int // an eventfd, whose ringing ends the waiting
 	mounts int // the list of mounts, which tells when it changes; -1 without /proc
+	gate   gate
 	log    *Log
 
 	// What recvmmsg(2) is given: for each message its sender and room for it.
@@ -79,6 +77,10 @@ func listen(log *Log) (*socket, error) {
 		mounts = -1 // poll passes over it
 	}
 	s := &socket{fd: fd, alarm: alarm, mounts: mounts, log: log, room: make([]byte, batch*uevent.MaxMessage)}
+	if err := s.gate.open(fd, alarm, mounts); err != nil {
+		s.close()
+		return nil, err
+	}
 	for i := range s.messages {
 		s.vectors[i].Base = &s.room[i*uevent.MaxMessage]
 		s.vectors[i].SetLen(uevent.MaxMessage)
@@ -91,6 +93,7 @@ func listen(log *Log) (*socket, error) {
 }
 
 func (s *socket) close() {
+	s.gate.close()
 	unix.Close(s.fd)
 	unix.Close(s.alarm)
 	unix.Close(s.mounts)
@@ -140,16 +143,9 @@ func (s *socket) ready() bool {
 // wait returns when there is something to receive, something was mounted, or the
 // alarm rings.
 func (s *socket) wait() error {
-	ready := []unix.PollFd{
-		{Fd: int32(s.fd), Events: unix.POLLIN},
-		{Fd: int32(s.alarm), Events: unix.POLLIN},
-		{Fd: int32(s.mounts), Events: unix.POLLPRI},
-	}
-	if _, err := unix.Poll(ready, -1); err != unix.EINTR {
-		s.remounted = s.remounted || ready[2].Revents != 0
-		return os.NewSyscallError("poll", err)
-	}
-	return nil
+	opened, err := s.gate.wait()
+	s.remounted = s.remounted || opened == s.mounts
+	return err
 }
 
 // receive takes the messages that are there.
@@ -158,7 +154,7 @@ func (s *socket) receive() (n int, errno syscall.Errno) {
 		s.messages[i].header.Namelen = unix.SizeofSockaddrNetlink
 	}
 	s.busy.Store(true)
-	r, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.messages)), batch, unix.MSG_DONTWAIT, 0, 0)
+	r, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.messages)), batch, unix.MSG_DONTWAIT, 0, 0)
 	s.busy.Store(errno != unix.EAGAIN)
 	return int(r), errno
 }

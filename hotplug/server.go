@@ -15,6 +15,7 @@ import (
 
 	"devspool/hotplug/handoff"
 	"devspool/hotplug/uevent"
+	"devspool/nodes"
 )
 
 // serverLock is the file in the private directory that a server holds locked as
@@ -81,7 +82,7 @@ type server struct {
 	lock    int      // serverLock
 	fifo    int      // or none
 	control *control // or nil
-	dev     identity
+	dev     nodes.Place
 
 	told   atomic.Bool // to leave
 	behind atomic.Bool // events have been read that are not on the road yet
@@ -98,17 +99,6 @@ type server struct {
 // none stands for a descriptor that is not open.
 const none = -1
 
-// identity tells one file system on /dev from another.
-type identity struct{ dev, ino uint64 }
-
-func identityOf(path string) identity {
-	var st unix.Stat_t
-	if unix.Stat(path, &st) != nil {
-		return identity{}
-	}
-	return identity{uint64(st.Dev), st.Ino}
-}
-
 // newServer makes this process the server, or returns errServed. ErrRunning tells
 // that a loop does all that is to be done.
 func newServer(r *Road, stay time.Duration) (*server, error) {
@@ -120,7 +110,7 @@ func newServer(r *Road, stay time.Duration) (*server, error) {
 		return nil, errors.New("no lock on " + r.Dev.Path())
 	}
 	s := &server{road: r, stay: stay, private: none, lock: none, fifo: none,
-		dev: identityOf(r.Dev.Path()), buffer: make([]byte, 16*handoff.MaxRecord)}
+		dev: nodes.PlaceOf(r.Dev.Path()), buffer: make([]byte, 16*handoff.MaxRecord)}
 	if err := s.open(); err != nil {
 		s.close()
 		return nil, err
@@ -337,7 +327,7 @@ func (s *server) pause() time.Duration {
 // called last. If so the server rescans, and leaves as soon as it can: its FIFO is
 // hidden, and the next helper makes one that is not.
 func (s *server) notice() bool {
-	now := identityOf(s.road.Dev.Path())
+	now := nodes.PlaceOf(s.road.Dev.Path())
 	if now == s.dev {
 		return false
 	}

@@ -236,8 +236,8 @@ func (d *Dir) tryNode(n *Node, dev uevent.Dev, r *Record, known bool) error {
 			return wrap("mknod", n.Path, err)
 		}
 	}
-	var st unix.Stat_t
-	if err := unix.Fstatat(dir.fd, dir.name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	var st unix.Statx_t
+	if err := stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st); err != nil {
 		return wrap("stat", n.Path, err)
 	}
 	if isNodeOf(&st, dev) {
@@ -319,7 +319,7 @@ func (d *Dir) staged(prepare, place func(at int, name string) error) error {
 
 // adjust gives a right node its owner and mode, in an order in which the mode is
 // never wider than both the one it had and the one it gets.
-func (d *Dir) adjust(dir parent, n *Node, dev uevent.Dev, st *unix.Stat_t) error {
+func (d *Dir) adjust(dir parent, n *Node, dev uevent.Dev, st *unix.Statx_t) error {
 	mode := uint32(st.Mode) & 0o7777
 	if st.Uid == n.UID && st.Gid == n.GID && mode == n.Mode {
 		return nil
@@ -329,7 +329,7 @@ func (d *Dir) adjust(dir parent, n *Node, dev uevent.Dev, st *unix.Stat_t) error
 		return err
 	}
 	defer unix.Close(fd)
-	if err := unix.Fstat(fd, st); err != nil || !isNodeOf(st, dev) {
+	if err := stat(fd, "", unix.AT_EMPTY_PATH, st); err != nil || !isNodeOf(st, dev) {
 		return unix.ESTALE
 	}
 	if st.Uid != n.UID || st.Gid != n.GID {
@@ -410,8 +410,8 @@ func (d *Dir) tryLink(l Link, known bool) error {
 // removeNode removes the node at path if it is dev's own.
 func (d *Dir) removeNode(path string, dev uevent.Dev) error {
 	return d.remove(path, func(at int, name string) (owned, gone bool) {
-		var st unix.Stat_t
-		err := unix.Fstatat(at, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		var st unix.Statx_t
+		err := stat(at, name, unix.AT_SYMLINK_NOFOLLOW, &st)
 		return err == nil && isNodeOf(&st, dev), err == unix.ENOENT
 	})
 }

@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -8,7 +9,8 @@ import (
 )
 
 // The calls that every event makes. They work on memory and never block, so the
-// Go scheduler is not told of them: that would cost a good part of what they do.
+// Go scheduler is not told of them: that would cost a good part of what they do,
+// and a first such call after a time of rest as much as a hundred events.
 
 // rawName is a name for the kernel: a part of a path, and its NUL.
 type rawName [unix.NAME_MAX + 1]byte
@@ -33,6 +35,79 @@ func unlinkat(at int, name string) error {
 	_, _, errno := unix.RawSyscall(unix.SYS_UNLINKAT, uintptr(at), uintptr(unsafe.Pointer(&raw)), 0)
 	return failure(errno)
 }
+
+// stat looks at the file name in the directory at, or with AT_EMPTY_PATH at the
+// descriptor itself.
+func stat(at int, name string, flags int, st *unix.Statx_t) error {
+	var raw rawName
+	if !raw.set(name) {
+		return unix.ENAMETOOLONG
+	}
+	return statx(at, &raw[0], flags, st)
+}
+
+// noStatx is set on kernels before 4.11, and in sandboxes that say EPERM for what
+// they do not know.
+var noStatx atomic.Bool
+
+func statx(at int, name *byte, flags int, st *unix.Statx_t) error {
+	if !noStatx.Load() {
+		_, _, errno := unix.RawSyscall6(unix.SYS_STATX, uintptr(at), uintptr(unsafe.Pointer(name)), uintptr(flags),
+			unix.STATX_BASIC_STATS, uintptr(unsafe.Pointer(st)), 0)
+		if errno != unix.ENOSYS && errno != unix.EPERM {
+			return failure(errno)
+		}
+		noStatx.Store(true)
+	}
+	var old unix.Stat_t
+	err := unix.Fstatat(at, unix.BytePtrToString(name), &old, flags)
+	*st = unix.Statx_t{
+		Mode: uint16(old.Mode), Uid: old.Uid, Gid: old.Gid, Nlink: uint32(old.Nlink), Size: uint64(old.Size), Ino: old.Ino,
+		Rdev_major: unix.Major(uint64(old.Rdev)), Rdev_minor: unix.Minor(uint64(old.Rdev)),
+		Dev_major: unix.Major(uint64(old.Dev)), Dev_minor: unix.Minor(uint64(old.Dev)),
+	}
+	return err
+}
+
+// Place tells a directory from another one that is mounted over it. It is comparable.
+type Place struct {
+	major, minor uint32
+	ino          uint64
+}
+
+// PlaceOf returns the Place at path, or the zero Place where nothing is.
+func PlaceOf(path string) Place {
+	var st unix.Statx_t
+	if statx(unix.AT_FDCWD, &append([]byte(path), 0)[0], 0, &st) != nil {
+		return Place{}
+	}
+	return placeOf(&st)
+}
+
+func placeOf(st *unix.Statx_t) Place { return Place{st.Dev_major, st.Dev_minor, st.Ino} }
+
+// lock takes or leaves a lock of flock(2).
+func lock(fd int, how int) error {
+	_, _, errno := unix.RawSyscall(unix.SYS_FLOCK, uintptr(fd), uintptr(how|unix.LOCK_NB), 0)
+	if errno == unix.EWOULDBLOCK && how&unix.LOCK_NB == 0 {
+		return retry(func() error { return unix.Flock(fd, how) })
+	}
+	return failure(errno)
+}
+
+// openBeneath opens the directory at path below another one, following no link.
+func openBeneath(at int, path string) (int, error) {
+	how := unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+	}
+	name := append([]byte(path), 0)
+	fd, _, errno := unix.RawSyscall6(unix.SYS_OPENAT2, uintptr(at), uintptr(unsafe.Pointer(&name[0])),
+		uintptr(unsafe.Pointer(&how)), unsafe.Sizeof(how), 0, 0)
+	return int(fd), failure(errno)
+}
+
+func closePath(fd int) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
 func write(fd int, text []byte) (int, error) {
 	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(text))), uintptr(len(text)))

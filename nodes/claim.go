@@ -15,7 +15,7 @@ import (
 
 // contest settles whether the device of mine may take the path that the node st
 // holds. It may not where a device that sorts after it wants that path too.
-func (d *Dir) contest(path string, mine *Record, st *unix.Stat_t) (won bool, err error) {
+func (d *Dir) contest(path string, mine *Record, st *unix.Statx_t) (won bool, err error) {
 	other := nodeDev(st)
 	text := d.recall(other.String())
 	if other.IsZero() || text == "" {
@@ -61,8 +61,8 @@ func (d *Dir) Freed() []Record {
 }
 
 // nodeDev returns the device that st is a node of, or the zero Dev.
-func nodeDev(st *unix.Stat_t) uevent.Dev {
-	dev := uevent.Dev{Major: unix.Major(uint64(st.Rdev)), Minor: unix.Minor(uint64(st.Rdev))}
+func nodeDev(st *unix.Statx_t) uevent.Dev {
+	dev := uevent.Dev{Major: st.Rdev_major, Minor: st.Rdev_minor}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFBLK:
 		dev.Block = true

@@ -23,15 +23,15 @@ type Dir struct {
 	private int // Private
 	lock    int // the file that is locked
 	record  record
-	dev     uint64
-	ino     uint64
+	place   Place
 	inherit bool // nodes made in it get its group, not ours
 	group   int  // the group that this thread makes files with
 	gid     int  // the process's own
 
 	freed []Record // see Freed
 
-	// walk makes parent go a part at a time, as kernels before 5.6 need.
+	// walk makes parent go a part at a time, as kernels before 5.6 need. (For those
+	// before 4.11 see noStatx.)
 	walk bool
 }
 
@@ -48,12 +48,12 @@ func (d *Dir) open() error {
 	if err != nil {
 		return wrap("open", d.path, err)
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	var st unix.Statx_t
+	if err := stat(fd, "", unix.AT_EMPTY_PATH, &st); err != nil {
 		unix.Close(fd)
-		return wrap("fstat", d.path, err)
+		return wrap("stat", d.path, err)
 	}
-	d.fd, d.dev, d.ino = fd, uint64(st.Dev), st.Ino
+	d.fd, d.place = fd, placeOf(&st)
 	d.inherit = st.Mode&unix.S_ISGID != 0
 	return nil
 }
@@ -80,8 +80,7 @@ func (d *Dir) Path() string { return d.path }
 // until then.
 func (d *Dir) Lock() (renewed bool, err error) {
 	runtime.LockOSThread()
-	var st unix.Stat_t
-	if d.fd == none || unix.Stat(d.path, &st) == nil && (uint64(st.Dev) != d.dev || st.Ino != d.ino) {
+	if now := PlaceOf(d.path); d.fd == none || now != d.place && now != (Place{}) {
 		d.Close()
 		if err := d.open(); err != nil {
 			return false, err
@@ -103,7 +102,7 @@ func (d *Dir) lockPrivate() error {
 			return err
 		}
 	}
-	if err := retry(func() error { return unix.Flock(d.lock, unix.LOCK_EX) }); err != nil {
+	if err := lock(d.lock, unix.LOCK_EX); err != nil {
 		return wrap("flock", Private+"/lock", err)
 	}
 	if err := d.refresh(); err != nil {
@@ -128,7 +127,7 @@ func (d *Dir) Unlock() error {
 	err := d.flush()
 	d.setGroup(d.gid)
 	if d.lock != none {
-		unix.Flock(d.lock, unix.LOCK_UN)
+		lock(d.lock, unix.LOCK_UN)
 	}
 	runtime.UnlockOSThread()
 	return err
@@ -185,8 +184,8 @@ func ownDirectory(at int, name string) (int, error) {
 	if err != nil {
 		return none, err
 	}
-	var st unix.Stat_t
-	if err = unix.Fstat(fd, &st); err == nil && (int(st.Uid) != unix.Geteuid() || st.Mode&0o077 != 0) {
+	var st unix.Statx_t
+	if err = stat(fd, "", unix.AT_EMPTY_PATH, &st); err == nil && (int(st.Uid) != unix.Geteuid() || st.Mode&0o077 != 0) {
 		err = unix.EACCES
 	}
 	if err != nil {
@@ -217,7 +216,7 @@ type parent struct {
 
 func (p parent) close() {
 	if p.own {
-		unix.Close(p.fd)
+		closePath(p.fd)
 	}
 }
 
@@ -231,10 +230,7 @@ func (d *Dir) parent(path string, create bool) (parent, error) {
 	dir, name := path[:slash], path[slash+1:]
 	fd, err := none, error(unix.ENOSYS)
 	if !d.walk {
-		fd, err = unix.Openat2(d.fd, dir, &unix.OpenHow{
-			Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
-			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
-		})
+		fd, err = openBeneath(d.fd, dir)
 		d.walk = err == unix.ENOSYS || err == unix.EPERM // some sandboxes say EPERM for what they do not know
 	}
 	if d.walk || err == unix.ENOENT && create {
@@ -243,8 +239,8 @@ func (d *Dir) parent(path string, create bool) (parent, error) {
 	if err != nil {
 		return parent{}, err
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	var st unix.Statx_t
+	if err := stat(fd, "", unix.AT_EMPTY_PATH, &st); err != nil {
 		unix.Close(fd)
 		return parent{}, err
 	}
@@ -283,8 +279,8 @@ func (d *Dir) openPart(at int, part string, create bool) (int, error) {
 
 // sameDevice refuses a directory that another file system is mounted on.
 func (d *Dir) sameDevice(fd int) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || uint64(st.Dev) == d.dev {
+	var st unix.Statx_t
+	if err := stat(fd, "", unix.AT_EMPTY_PATH, &st); err != nil || st.Dev_major == d.place.major && st.Dev_minor == d.place.minor {
 		return err
 	}
 	unix.Close(fd)

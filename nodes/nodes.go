@@ -89,7 +89,9 @@ func BadPath(p string) string {
 	case len(p) >= unix.PathMax, strings.IndexByte(p, 0) >= 0:
 		return "cannot be a path"
 	}
-	for part := range strings.SplitSeq(p, "/") {
+	for more := true; more; {
+		var part string
+		part, p, more = strings.Cut(p, "/")
 		switch {
 		case part == "":
 			return "has an empty part"
@@ -121,6 +123,6 @@ func fileType(dev uevent.Dev) uint32 {
 }
 
 // isNodeOf reports whether st is a node of dev.
-func isNodeOf(st *unix.Stat_t, dev uevent.Dev) bool {
-	return uint32(st.Mode)&unix.S_IFMT == fileType(dev) && uint64(st.Rdev) == unix.Mkdev(dev.Major, dev.Minor)
+func isNodeOf(st *unix.Statx_t, dev uevent.Dev) bool {
+	return uint32(st.Mode)&unix.S_IFMT == fileType(dev) && st.Rdev_major == dev.Major && st.Rdev_minor == dev.Minor
 }

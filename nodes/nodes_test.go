@@ -113,18 +113,20 @@ func inOwnMounts(t *testing.T) bool {
 	return false
 }
 
-// eachWay runs a test with openat2, and with the walk that takes its place on
+// eachWay runs a test with openat2 and statx, and with what takes their place on
 // kernels before 5.6.
 func eachWay(t *testing.T, test func(b *board)) {
 	t.Helper()
 	needRoot(t)
 	for _, way := range []struct {
 		name string
-		walk bool
-	}{{"openat2", false}, {"walk", true}} {
+		old  bool
+	}{{"new calls", false}, {"old calls", true}} {
 		t.Run(way.name, func(t *testing.T) {
 			b := newBoard(t, t.TempDir())
-			b.d.walk = way.walk
+			b.d.walk = way.old
+			noStatx.Store(way.old)
+			defer noStatx.Store(false)
 			test(b)
 		})
 	}
