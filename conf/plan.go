@@ -128,6 +128,9 @@ func lookup(e *uevent.Event, name string) (string, bool) {
 
 // apply adds what a rule that matches asks for.
 func (b *planner) apply(r *rule) {
+	for _, name := range r.tags {
+		b.plan.Tags = append(b.plan.Tags, nodes.Tag{Name: name, Rule: r.origin})
+	}
 	if r.target.kind == '!' {
 		b.suppressed = true
 	}

@@ -23,6 +23,7 @@ type rule struct {
 	uid, gid, mode uint32
 	target         target
 	command        command
+	tags           []string
 }
 
 // subject is what a rule looks at, besides its conditions.
@@ -210,12 +211,21 @@ func (p *parser) readPrefix(r *rule, name string, f field) bool {
 			return true
 		}
 		p.problem(f.offset, "timeout cannot be "+quote(f.text), "use a number of seconds, or 0 for no limit")
+	case "tag":
+		if f.text != "" && strings.Trim(f.text, inTag) == "" {
+			r.tags = append(r.tags, f.text)
+			return true
+		}
+		p.problem(f.offset, "tag cannot be "+quote(f.text), "use letters, digits, _ - and .")
 	default:
 		p.problem(f.offset-len(name)-1, "there is no directive "+quote(name),
-			"use if_exists or timeout; the variables of events are in upper case")
+			"use if_exists, timeout or tag; the variables of events are in upper case")
 	}
 	return false
 }
+
+// inTag are the characters of tags.
+const inTag = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
 
 // isDirective tells our own names from those of variables.
 func isDirective(name string) bool {
