@@ -224,12 +224,16 @@ func (p *parser) readPrefix(r *rule, name string, f field) bool {
 	return false
 }
 
-// inTag are the characters of tags.
-const inTag = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
+// The characters that names are made of.
+const (
+	lower = "abcdefghijklmnopqrstuvwxyz"
+	upper = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	inTag = lower + upper + "0123456789_-."
+)
 
 // isDirective tells our own names from those of variables.
 func isDirective(name string) bool {
-	return strings.ToUpper(name) != name && strings.ToLower(name) == name
+	return strings.ContainsAny(name, lower) && !strings.ContainsAny(name, upper)
 }
 
 // identifier returns the identifier of C that s begins with, or "".
