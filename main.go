@@ -250,7 +250,7 @@ func plan(o options, environ []string) int {
 	return exitDone
 }
 
-// ask has the loop do what the command line says. Waiting for a device needs no loop.
+// ask has the loop do what the command line says.
 func ask(o options) int {
 	o.absolute()
 	dev, err := nodes.Open(o.dev)
@@ -258,12 +258,8 @@ func ask(o options) int {
 		complain("devspool: error: " + err.Error())
 		return exitSystem
 	}
-	err = hotplug.Ask(dev, o.words, func(line string) { say(line + "\n") })
-	if err == hotplug.ErrNoLoop && o.words[0] == "wait" {
-		road := hotplug.NewRoad(nil, dev, hotplug.Sysfs(o.sys), hotplug.Stderr(), 0)
-		err = hotplug.Wait(road, o.words[1:], func(line string) { say(line + "\n") })
-	}
-	if err != nil {
+	road := hotplug.NewRoad(nil, dev, hotplug.Sysfs(o.sys), hotplug.Stderr(), 0)
+	if err := hotplug.Attend(road, o.words, func(line string) { say(line + "\n") }); err != nil {
 		complain("devspool: error: " + err.Error())
 		return exitFailed
 	}

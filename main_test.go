@@ -405,7 +405,7 @@ func TestDryRun(t *testing.T) {
 
 // TestPlan compares what is printed for devices with golden files.
 func TestPlan(t *testing.T) {
-	b := newBoard(t, "-sda.* 0:6 640 >disk/ @logger $MDEV\n-if_exists=mask;timeout=5;sda 0:6 640 *sync\n$INTERFACE=eth.* 0:0 660 @ifup $INTERFACE\n")
+	b := newBoard(t, "-tag=card;sda.* 0:6 640 >disk/ @logger $MDEV\n-if_exists=mask;timeout=5;sda 0:6 640 *sync\n$INTERFACE=eth.* 0:0 660 @ifup $INTERFACE\n")
 	for _, c := range []struct {
 		name   string
 		action string

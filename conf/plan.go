@@ -77,7 +77,7 @@ func (b *planner) takeName() {
 	if b.name == "" {
 		b.name = b.event.Sysname()
 	}
-	if path := slashes(b.name); nodes.Refusal(path) == "" {
+	if path := nodes.Slashes(b.name); nodes.Refusal(path) == "" {
 		b.own = path
 	}
 }
@@ -128,6 +128,9 @@ func lookup(e *uevent.Event, name string) (string, bool) {
 
 // apply adds what a rule that matches asks for.
 func (b *planner) apply(r *rule) {
+	for _, name := range r.tags {
+		b.plan.Tags = append(b.plan.Tags, nodes.Tag{Name: name, Rule: r.origin})
+	}
 	if r.target.kind == '!' {
 		b.suppressed = true
 	}
@@ -183,7 +186,7 @@ func (b *planner) targetPath(r *rule) string {
 		path = b.expand(r)
 	}
 	if strings.HasSuffix(path, "/") {
-		path += slashes(b.name)
+		path += nodes.Slashes(b.name)
 	}
 	why := nodes.Refusal(path)
 	if why == "" {
@@ -213,7 +216,7 @@ func (b *planner) expand(r *rule) string {
 		if !took {
 			value = path[:2]
 		}
-		out.WriteString(slashes(value))
+		out.WriteString(nodes.Slashes(value))
 		path = path[2:]
 	}
 	return out.String()
@@ -224,7 +227,7 @@ func (b *planner) expand(r *rule) string {
 func (b *planner) needOwn() bool {
 	if b.own == "" && !b.nameless {
 		b.nameless = true
-		b.fault("the device's name " + quote(b.name) + " " + nodes.Refusal(slashes(b.name)) + ", so nothing is made by it")
+		b.fault("the device's name " + quote(b.name) + " " + nodes.Refusal(nodes.Slashes(b.name)) + ", so nothing is made by it")
 	}
 	return b.own != ""
 }
@@ -330,12 +333,4 @@ func (b *planner) addFirmware() {
 		return
 	}
 	b.plan.Firmware = name
-}
-
-// slashes returns the path that a name of sysfs stands for.
-func slashes(name string) string {
-	if strings.IndexByte(name, '!') < 0 {
-		return name
-	}
-	return strings.ReplaceAll(name, "!", "/")
 }

@@ -45,6 +45,11 @@ func checkPlan(t *testing.T, p *nodes.Plan) {
 			t.Errorf("command %+v in\n%s", c, p)
 		}
 	}
+	for _, tag := range p.Tags {
+		if tag.Name == "" || strings.ContainsAny(tag.Name, ":/ =\n") {
+			t.Errorf("tag %q in\n%s", tag.Name, p)
+		}
+	}
 	if p.Firmware != "" && !isClean(p.Firmware) {
 		t.Errorf("firmware in\n%s", p)
 	}
@@ -67,6 +72,7 @@ func FuzzPlan(f *testing.F) {
 	f.Add("$X=(.*) 1:2 600 =%1 @c\n-a!(.*) 0:0 660 >%1/.devspool", "a!b!../c", "X=..", uint8(1))
 	f.Add("-.* 0:0 600\n-.* 0:0 600 >a\na 0:0 600 ! $c", "a", "FIRMWARE=../x", uint8(2))
 	f.Add("-.* 0:0 600 @socket:/a\n-.* 0:0 600 *socket:@a b\na 0:0 600 ! - socket:@", "a", "X=", uint8(0))
+	f.Add("-tag=a;tag=b:;a 0:0 660\n-tag=a;tag=\n;.* 0:0 660\na 0:0 660", "a", "TAGS=:x:", uint8(0))
 	f.Fuzz(func(t *testing.T, text, devname, variable string, action uint8) {
 		actions := []string{uevent.Add, uevent.Remove, uevent.Change, uevent.Move}
 		e, err := uevent.FromEnviron([]string{

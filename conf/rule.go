@@ -23,6 +23,7 @@ type rule struct {
 	uid, gid, mode uint32
 	target         target
 	command        command
+	tags           []string
 }
 
 // subject is what a rule looks at, besides its conditions.
@@ -210,16 +211,29 @@ func (p *parser) readPrefix(r *rule, name string, f field) bool {
 			return true
 		}
 		p.problem(f.offset, "timeout cannot be "+quote(f.text), "use a number of seconds, or 0 for no limit")
+	case "tag":
+		if f.text != "" && strings.Trim(f.text, inTag) == "" {
+			r.tags = append(r.tags, f.text)
+			return true
+		}
+		p.problem(f.offset, "tag cannot be "+quote(f.text), "use letters, digits, _ - and .")
 	default:
 		p.problem(f.offset-len(name)-1, "there is no directive "+quote(name),
-			"use if_exists or timeout; the variables of events are in upper case")
+			"use if_exists, timeout or tag; the variables of events are in upper case")
 	}
 	return false
 }
 
+// The characters that names are made of.
+const (
+	lower = "abcdefghijklmnopqrstuvwxyz"
+	upper = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	inTag = lower + upper + "0123456789_-."
+)
+
 // isDirective tells our own names from those of variables.
 func isDirective(name string) bool {
-	return strings.ToUpper(name) != name && strings.ToLower(name) == name
+	return strings.ContainsAny(name, lower) && !strings.ContainsAny(name, upper)
 }
 
 // identifier returns the identifier of C that s begins with, or "".

@@ -10,10 +10,12 @@ import (
 
 // auditEvery is how much time lies between two comparisons with /sys at least.
 // A comparison looks twice, auditPause apart, so that events which are on their
-// way are not taken for lost.
+// way are not taken for lost: a disk is in /sys before its partitions are read, and
+// its event is sent after that, which can take seconds. The commands of one that was
+// taken for lost would run twice.
 const (
 	auditEvery = time.Minute
-	auditPause = time.Second
+	auditPause = 10 * time.Second
 )
 
 // auditor compares /dev with /sys when it is called, but not too often.

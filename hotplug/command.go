@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/handoff"
-	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
 
@@ -21,10 +20,7 @@ const DefaultTimeout nodes.Seconds = 180
 
 // marker is a variable in the environment of each command. A helper that finds
 // it was not started by the kernel, whatever else its environment says.
-const (
-	markerKey = "DEVSPOOL_COMMAND"
-	marker    = handoff.Marker
-)
+const marker = handoff.Marker
 
 // InCommand reports whether environ is that of a command which a rule runs.
 func InCommand(environ []string) bool { return slices.Contains(environ, marker) }
@@ -67,7 +63,7 @@ func (o outcome) String() string {
 
 // spawn starts c for t, in its own process group, so that all of it can be killed.
 func (r *Road) spawn(t *task, c nodes.Command) (*started, error) {
-	env := commandEnviron(r.Environ, t.event, c)
+	env := commandEnviron(r.Environ, t.plan, c)
 	program, argv, err := resolve(c, env)
 	if err != nil {
 		return nil, err
@@ -232,19 +228,20 @@ func retryEINTR(call func() error) error {
 	}
 }
 
-// commandEnviron returns the event's variables and MDEV, and what is inherited besides.
-func commandEnviron(inherited []string, e *uevent.Event, c nodes.Command) []string {
+// commandEnviron returns MDEV and TAGS, the event's variables, and what is inherited
+// besides.
+func commandEnviron(inherited []string, p *nodes.Plan, c nodes.Command) []string {
 	env := []string{"MDEV=" + c.Node, marker}
-	for kv := range e.Env() {
-		if key, _, _ := strings.Cut(kv, "="); key != "MDEV" && key != markerKey {
-			env = append(env, kv)
-		}
+	if tags := p.TagList(); tags != "" {
+		env = append(env, "TAGS="+tags)
 	}
-	own := len(env)
-	for _, kv := range inherited {
-		key, _, _ := strings.Cut(kv, "=")
-		if !slices.ContainsFunc(env[:own], func(o string) bool { return strings.HasPrefix(o, key+"=") }) {
-			env = append(env, kv)
+	for _, more := range [][]string{slices.Collect(p.Event.Env()), inherited} {
+		said := env
+		for _, kv := range more {
+			key, _, _ := strings.Cut(kv, "=")
+			if !slices.ContainsFunc(said, func(o string) bool { return strings.HasPrefix(o, key+"=") }) {
+				env = append(env, kv)
+			}
 		}
 	}
 	return env

@@ -133,7 +133,7 @@ func compareWithShell(t *testing.T, line string) {
 func TestCommandEnviron(t *testing.T) {
 	e := newEvent(t, "ACTION=add", "DEVPATH=/devices/x", "SUBSYSTEM=block", "HOME=/event", "MDEV=outer", "DEVSPOOL_COMMAND=0")
 	inherited := []string{"PATH=/bin", "HOME=/root", "ACTION=remove", "DEVSPOOL_COMMAND=0", "odd", "MDEV=inherited", "HOM=x"}
-	got := commandEnviron(inherited, e, nodes.Command{Node: "disk/sda"})
+	got := commandEnviron(inherited, &nodes.Plan{Event: e}, nodes.Command{Node: "disk/sda"})
 	for _, c := range []struct{ key, want string }{
 		{"ACTION", "add"},
 		{"DEVPATH", "/devices/x"},
@@ -155,6 +155,12 @@ func TestCommandEnviron(t *testing.T) {
 	}
 	if want := "SUBSYSTEM=block"; !slices.Contains(slices.Collect(e.Env()), want) || slices.Contains(slices.Collect(e.Env()), marker) {
 		t.Errorf("the event was changed: %q", slices.Collect(e.Env()))
+	}
+	e = newEvent(t, "ACTION=add", "DEVPATH=/devices/x", "TAGS=:forged:")
+	p := &nodes.Plan{Event: e, Tags: []nodes.Tag{{Name: "seat"}, {Name: "a.b"}, {Name: "seat"}, {Name: "eat"}}}
+	if env := commandEnviron([]string{"TAGS=inherited"}, p, nodes.Command{}); Getenv(env, "TAGS") != ":seat:a.b:eat:" ||
+		slices.Contains(env, "TAGS=:forged:") || slices.Contains(env, "TAGS=inherited") {
+		t.Errorf("tags: %q", env)
 	}
 }
 

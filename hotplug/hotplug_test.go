@@ -113,7 +113,6 @@ func newLog(t *testing.T) *logged {
 	if log == nil {
 		t.Fatal("no log")
 	}
-	t.Cleanup(func() { unix.Close(log.fd) })
 	return &logged{log, t, path}
 }
 

@@ -69,8 +69,7 @@ type Log struct {
 	level atomic.Int32 // the least that is written, less Notice
 
 	mu     sync.Mutex
-	fd     int
-	format func(level Level, line string) string
+	write  func(level Level, line string)
 	seqnum uint64 // the event's that the lines are about; see File
 }
 
@@ -85,13 +84,13 @@ func (l *Log) writes(level Level) bool { return level-Notice <= Level(l.level.Lo
 func (l *Log) Become(other *Log) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.fd, l.format = other.fd, other.format
+	l.write = other.write
 }
 
 // Stderr returns a log on descriptor 2.
 func Stderr() *Log {
-	return &Log{fd: 2, format: func(level Level, line string) string {
-		return "devspool: " + level.String() + ": " + line + "\n"
+	return &Log{write: func(level Level, line string) {
+		unix.Write(2, []byte("devspool: "+level.String()+": "+line+"\n"))
 	}}
 }
 
@@ -108,26 +107,45 @@ func Kmsg() *Log {
 	if err != nil {
 		return Stderr()
 	}
-	return &Log{fd: fd, format: func(level Level, line string) string {
-		return "<" + strconv.Itoa(facility+int(level)) + ">devspool: " + level.String() + ": " +
-			line[:min(len(line), kmsgLine)] + "\n"
+	return &Log{write: func(level Level, line string) {
+		unix.Write(fd, []byte("<"+strconv.Itoa(facility+int(level))+">devspool: "+level.String()+": "+
+			line[:min(len(line), kmsgLine)]+"\n"))
 	}}
 }
 
-// Syslog returns a log at the syslog daemon, or where none listens in the
+// Syslog returns a log at the syslog daemon, whenever one listens, or else in the
 // kernel's ring buffer, which it will read.
-func Syslog() *Log {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return Kmsg()
-	}
-	if unix.Connect(fd, &unix.SockaddrUnix{Name: "/dev/log"}) != nil {
-		unix.Close(fd)
-		return Kmsg()
-	}
+func Syslog() *Log { return syslogAt("/dev/log", Kmsg) }
+
+// syslogAt never waits: a daemon that does not read loses lines, and is told how many.
+// The socket is looked for anew for each line, so that a daemon may come late, or end
+// and start again. What nobody listens to is for another log.
+func syslogAt(address string, open func() *Log) *Log {
+	var other *Log
+	lost := 0
 	tag := ">devspool[" + strconv.Itoa(unix.Getpid()) + "]: "
-	return &Log{fd: fd, format: func(level Level, line string) string {
-		return "<" + strconv.Itoa(facility+int(level)) + tag + level.String() + ": " + line
+	send := func(level Level, line string) error {
+		return sendDatagram(address, []byte("<"+strconv.Itoa(facility+int(level))+tag+level.String()+": "+line))
+	}
+	return &Log{write: func(level Level, line string) {
+		var err error
+		if lost > 0 {
+			err = send(Warning, "syslog took no lines for a while: "+strconv.Itoa(lost)+" are lost")
+		}
+		if err == nil {
+			lost = 0
+			err = send(level, line)
+		}
+		switch err {
+		case nil:
+		case unix.EAGAIN, unix.ENOBUFS:
+			lost++
+		default:
+			if other == nil {
+				other = open()
+			}
+			other.write(level, line)
+		}
 	}}
 }
 
@@ -139,9 +157,9 @@ func File(path string, seqnum uint64) *Log {
 	if err != nil {
 		return nil
 	}
-	l := &Log{fd: fd, seqnum: seqnum}
-	l.format = func(level Level, line string) string {
-		return strconv.FormatUint(l.seqnum, 10) + " devspool: " + level.String() + ": " + line + "\n"
+	l := &Log{seqnum: seqnum}
+	l.write = func(level Level, line string) {
+		unix.Write(fd, []byte(strconv.FormatUint(l.seqnum, 10)+" devspool: "+level.String()+": "+line+"\n"))
 	}
 	l.SetLevel(Info)
 	return l
@@ -160,7 +178,7 @@ func (l *Log) print(level Level, line string, seqnum uint64) {
 	if seqnum != 0 {
 		l.seqnum = seqnum
 	}
-	unix.Write(l.fd, []byte(l.format(level, nodes.Printable(line))))
+	l.write(level, nodes.Printable(line))
 }
 
 // Event writes one line about e: what happened, and why.

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -57,10 +58,62 @@ func TestLogFile(t *testing.T) {
 	for n := range uint64(2) {
 		log := File(path, n)
 		log.Print(Info, "x")
-		unix.Close(log.fd)
 	}
 	if got := contents(t, path); got != "before\n0 devspool: info: x\n1 devspool: info: x\n" {
 		t.Errorf("it holds %q", got)
+	}
+}
+
+// TestSyslog has a daemon that comes late, does not read, leaves, and comes again: the
+// log never waits for it, and says what it lost.
+func TestSyslog(t *testing.T) {
+	address := filepath.Join(t.TempDir(), "log")
+	other := newLog(t)
+	null, err := os.Open("/dev/null")
+	must(t, err)
+	defer null.Close()
+	log := syslogAt(address, func() *Log { return other.Log })
+	within(t, "all of it", func() {
+		log.Print(Err, "nobody")
+		daemon := newMailbox(t, address)
+		said := func(want string) {
+			t.Helper()
+			if got := daemon.next(); got != strings.ReplaceAll(want, "PID", strconv.Itoa(os.Getpid())) {
+				t.Errorf("syslog got %q, want %q", got, want)
+			}
+		}
+		log.Print(Err, "first\n<0>")
+		said(`<27>devspool[PID]: error: first\x0a<0>`)
+		const many = 10_000
+		for range many {
+			log.Print(Notice, "x")
+		}
+		took := 0
+		for daemon.next() != "" {
+			took++
+		}
+		log.Print(Info, "hidden")
+		log.Print(Warning, "after")
+		said("<28>devspool[PID]: warning: syslog took no lines for a while: " + strconv.Itoa(many-took) + " are lost")
+		said("<28>devspool[PID]: warning: after")
+		said("")
+
+		for range many {
+			log.Print(Notice, "x")
+		}
+		must(t, unix.Dup3(int(null.Fd()), daemon.fd, 0)) // which closes it
+		log.Print(Notice, "refused")
+		must(t, os.Remove(address))
+		log.Print(Notice, "removed")
+		daemon = newMailbox(t, address)
+		log.Print(Notice, "again")
+		if got := daemon.next(); !strings.Contains(got, " are lost") {
+			t.Errorf("syslog got %q", got)
+		}
+		said("<29>devspool[PID]: notice: again")
+	})
+	if got := other.lines(); !slices.Equal(got, []string{"error: nobody", "notice: refused", "notice: removed"}) {
+		t.Errorf("elsewhere went %q", got)
 	}
 }
 

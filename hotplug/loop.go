@@ -67,6 +67,9 @@ func NewLoop(r *Road) (*Loop, error) {
 		return nil, err
 	}
 	l.unwatch = r.watchConf()
+	if adopts() {
+		go r.reap()
+	}
 	go l.heed(told)
 	return l, nil
 }

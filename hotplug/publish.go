@@ -177,6 +177,10 @@ func variables(e *uevent.Event, p *nodes.Plan) []string {
 	if len(links) > 0 {
 		more = append(more, "DEVLINKS="+strings.Join(links, " "))
 	}
+	tags := p.TagList()
+	if _, forged := e.Get("TAGS"); tags != "" || forged { // no kernel gives any
+		more = append(more, "TAGS="+tags)
+	}
 	if e.Action == uevent.Add {
 		more = append(more, "USEC_INITIALIZED="+strconv.FormatInt(sinceBoot(), 10))
 	}

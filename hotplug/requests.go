@@ -169,9 +169,10 @@ func (c *control) settle(q *request) error {
 
 // ParseSeconds reads a time in seconds, such as "2" or "0.5".
 func ParseSeconds(text string) (time.Duration, error) {
-	d, err := time.ParseDuration(text + "s")
-	if err != nil || strings.Trim(text, "0123456789.") != "" { // 5m would be 5 ms
+	whole, part, _ := strings.Cut(text, ".")
+	ns, err := strconv.ParseUint(whole+(part + "000000000")[:9], 10, 63)
+	if err != nil || whole+part == "" || strings.Trim(text, "0123456789.") != "" {
 		return 0, errors.New("not a time in seconds: " + strconv.Quote(text))
 	}
-	return d, nil
+	return time.Duration(ns), nil
 }

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -87,6 +88,10 @@ type server struct {
 	told   atomic.Bool // to leave
 	behind atomic.Bool // events have been read that are not on the road yet
 
+	mu    sync.Mutex
+	sent  uint64 // the number of the last event that the kernel sent
+	since moment // when that was seen first
+
 	sequence
 	died   bool          // the server before this one did not leave, but died
 	idle   time.Duration // how long this server has waited in all: its clock
@@ -122,8 +127,25 @@ func newServer(r *Road, stay time.Duration) (*server, error) {
 
 func (s *server) name() string { return "first of the kernel's helpers" }
 
-// pending reports whether events were handed over that are not on the road yet.
-func (s *server) pending() bool { return s.behind.Load() }
+// pending reports whether there are events that are not on the road yet: handed over,
+// or sent by the kernel so lately that their helpers may still come.
+func (s *server) pending() bool {
+	n := s.road.Sys.seqnum()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n != s.sent {
+		s.sent, s.since = n, now()
+	}
+	return s.behind.Load() || !s.road.reached(n) && !cameBy(s.since)
+}
+
+// handOverTime is how long a helper takes at most until others can see it.
+const handOverTime = 200 * time.Millisecond
+
+// cameBy reports whether the helpers of the events until then have come by now.
+func cameBy(sent moment) bool {
+	return sent.age() >= waitForCrowd || sent.age() >= handOverTime && !crowded()
+}
 
 // End has the server leave as soon as nothing is under way.
 func (s *server) End() { s.told.Store(true) }

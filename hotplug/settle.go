@@ -41,35 +41,19 @@ func (c *control) wait(q *request) error {
 	return c.road.await(w, c.source.pending, c.road.taskOf(q.pid), q.args, q.say, q.gone)
 }
 
-// Wait waits for devices where no loop tells of their events: args are a time in
-// seconds and what to wait for, each a path below /dev, a devpath, or KEY=VALUE of
-// an event. When time is over it returns an error.
-func Wait(r *Road, args []string, say func(line string)) error {
-	return r.await(nil, func() bool { return false }, nil, args, say, nil)
-}
-
-// await waits for what args say. Events come by w; where that is nil, /sys is
-// looked at again and again. While events are pending that are older than what is
-// there, nobody knows whether they are about it: the kernel's devtmpfs has a node
-// before its event comes. Own is the task that waits itself, or nil.
+// await waits for what args say. Events come by w. While events are pending that are
+// older than what is there, nobody knows whether they are about it: the kernel's
+// devtmpfs has a node before its event comes. Own is the task that waits itself, or nil.
 func (r *Road) await(w *watch, pending func() bool, own *task, args []string, say func(line string), stop <-chan struct{}) error {
 	refs, timeout, err := r.parseRefs(args)
 	if err != nil {
 		return err
 	}
-	poke := make(<-chan struct{})
-	if w != nil {
-		poke = w.poke
-	}
 	over := after(timeout)
 	var mark uint64 // the last event's number when all was there first
 	var seen []string
-	var surveyed moment
+	r.survey(refs)
 	for {
-		if surveyed == 0 || w == nil && surveyed.age() > surveyEvery {
-			r.survey(refs)
-			surveyed = now()
-		}
 		for _, e := range r.take(w) {
 			for _, f := range refs {
 				f.learn(e)
@@ -77,7 +61,7 @@ func (r *Road) await(w *watch, pending func() bool, own *task, args []string, sa
 			seen = append(seen[max(0, len(seen)-maxSeen):], strings.TrimSpace(e.Action+" "+e.Devpath+" "+e.Devname))
 		}
 		unsure := pending() // first: what leaves the socket is on the road before
-		missing := r.missing(refs, own, w != nil)
+		missing := r.missing(refs, own, true)
 		if missing == "" && (!unsure || mark > 0 && r.reached(mark)) {
 			return nil
 		}
@@ -85,7 +69,7 @@ func (r *Road) await(w *watch, pending func() bool, own *task, args []string, sa
 			mark = r.Sys.seqnum()
 		}
 		select {
-		case <-poke:
+		case <-w.poke:
 			continue
 		case <-after(10 * glance): // others make nodes too
 			continue
@@ -104,9 +88,6 @@ func (r *Road) await(w *watch, pending func() bool, own *task, args []string, sa
 
 // maxSeen is how many events are told of to who waited in vain: the last ones.
 const maxSeen = 100
-
-// surveyEvery is how often /sys is read where no events come.
-const surveyEvery = 500 * time.Millisecond
 
 func (r *Road) parseRefs(args []string) (refs []*ref, timeout time.Duration, err error) {
 	if len(args) == 0 {
@@ -147,7 +128,7 @@ type ref struct {
 }
 
 func (r *Road) parseRef(text string) (*ref, error) {
-	f := &ref{text: text, has: map[string]bool{}}
+	f := &ref{text: text}
 	key, value, property := strings.Cut(text, "=")
 	below := func(dir string) (string, bool) { return strings.CutPrefix(text, strings.TrimSuffix(dir, "/")+"/") }
 	if name, is := below(r.Dev.Path()); is {
@@ -173,6 +154,9 @@ func (r *Road) survey(refs []*ref) {
 		return
 	}
 	events, _ := r.Sys.Events(uevent.Add, "", r.Dev.Path())
+	for _, f := range refs {
+		f.has = map[string]bool{}
+	}
 	for _, e := range events {
 		for _, f := range refs {
 			f.learn(e)
@@ -266,9 +250,6 @@ func (r *Road) watch(early bool) *watch {
 
 // take returns what was collected since the last call.
 func (r *Road) take(w *watch) []*uevent.Event {
-	if w == nil {
-		return nil
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	seen := w.seen

@@ -1,7 +1,6 @@
 package hotplug
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -417,31 +416,4 @@ func TestWaitInVain(t *testing.T) {
 	if a := b.ask("wait", "0", "/dev/sdz"); a.err == nil {
 		t.Error("without any time: no error")
 	}
-}
-
-// TestWaitAlone waits where there is no loop.
-func TestWaitAlone(t *testing.T) {
-	needRoot(t)
-	b := newBoard(t, "")
-	if a := b.ask("wait", "0", "/dev/sda"); !errors.Is(a.err, ErrNoLoop) {
-		t.Errorf("the answer of nobody is %v", a.err)
-	}
-	alone := func(words ...string) <-chan answer {
-		answers := make(chan answer, 1)
-		r := NewRoad(nil, b.other(), b.Sys, b.log.Log, 0)
-		go func() { answers <- answer{nil, Wait(r, words, func(string) {})} }()
-		return answers
-	}
-	all := []string{"20", "/dev/sda", "/devices/block/sda", "DEVNAME=sda"}
-	answers := alone(all...)
-	still(t, "without the device", answers)
-	b.run(b.disks(1)...)
-	ends(t, "all", answers)
-	all[0] = "0"
-	ends(t, "at once", alone(all...))
-	within(t, "in vain", func() {
-		if a := <-alone("0.05", "/dev/sda", "ID=x"); a.err == nil || a.err.Error() != "timed out: not there: ID=x" {
-			t.Errorf("error %v", a.err)
-		}
-	})
 }

@@ -1,7 +1,6 @@
 package hotplug
 
 import (
-	"cmp"
 	"slices"
 	"strconv"
 
@@ -70,11 +69,13 @@ func (r *Road) Status() []string {
 		"failures: " + count(l.failed),
 		"gaps: " + count(l.gaps),
 	}
-	var running []*started
+	var running []*started // the oldest first; slices.SortFunc would cost the program 8 kB
 	for s := range r.active {
 		running = append(running, s)
+		for i := len(running) - 1; i > 0 && running[i-1].since > running[i].since; i-- {
+			running[i-1], running[i] = running[i], running[i-1]
+		}
 	}
-	slices.SortFunc(running, func(a, b *started) int { return cmp.Compare(a.since, b.since) })
 	for _, s := range running {
 		lines = append(lines, "running: "+s.since.ago()+", pid "+strconv.Itoa(s.pid)+": "+
 			s.task.event.Action+" "+s.task.event.Devpath+": "+s.command.Rule.String()+": "+s.command.Text)

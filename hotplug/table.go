@@ -21,7 +21,7 @@ type Table struct {
 var columns = []struct {
 	head  string
 	width int
-}{{"time", 9}, {"action", 7}, {"device", 8}, {"node", 22}, {"mode", 5}, {"owner", 7}, {"", 0}}
+}{{"TIME", 9}, {"ACTION", 7}, {"DEVICE", 8}, {"NODE", 22}, {"MODE", 5}, {"OWNER", 7}, {"DEVPATH, AND WHAT ELSE WAS DONE", 0}}
 
 // NewTable returns a Table that writes to the descriptor fd.
 func NewTable(fd int) *Table { return &Table{fd: fd, start: now()} }
@@ -54,9 +54,8 @@ func (t *Table) clock() string {
 func heads() []string {
 	cells := make([]string, len(columns))
 	for i, c := range columns {
-		cells[i] = strings.ToUpper(c.head)
+		cells[i] = c.head
 	}
-	cells[len(cells)-1] = "DEVPATH, AND WHAT ELSE WAS DONE"
 	return cells
 }
 

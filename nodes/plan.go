@@ -32,6 +32,9 @@ type Plan struct {
 	// Commands run in order: after the nodes are there, on Clear before they go.
 	Commands []Command
 
+	// Tags are what clients' filters may ask for.
+	Tags []Tag
+
 	// Firmware is the path below the firmware directory that the device asks for, or "".
 	Firmware string
 
@@ -57,6 +60,27 @@ type Link struct {
 	Path   string // below /dev, of the same form as Node.Path
 	Target string // the node's path below /dev; the link's text is made relative to Path
 	Rule   Origin
+}
+
+// Tag is a word that rules give a device.
+type Tag struct {
+	Name string // of letters, digits, '_', '-' and '.'
+	Rule Origin
+}
+
+// TagList returns the tags, each once, as the variable TAGS has them: ":a:b:", or ""
+// for none.
+func (p *Plan) TagList() string {
+	if len(p.Tags) == 0 {
+		return ""
+	}
+	all := ":"
+	for _, t := range p.Tags {
+		if !strings.Contains(all, ":"+t.Name+":") {
+			all += t.Name + ":"
+		}
+	}
+	return all
 }
 
 // Command is one command of a rule.
@@ -145,6 +169,9 @@ func (p *Plan) String() string {
 	}
 	for _, l := range p.Links {
 		line(l.Rule, verb, "link", l.Path, "->", Relative(l.Path, l.Target))
+	}
+	for _, t := range p.Tags {
+		line(t.Rule, "tag", t.Name)
 	}
 	if p.Work != Clear {
 		runs()

@@ -57,6 +57,7 @@ type board struct {
 	null     *os.File
 	jail     *kerneltest.Jail // or nil; in it the program finds all in the usual places
 	files    []*os.File       // a loop's descriptors from 4 on
+	init     bool             // a loop is the first process of its namespace
 
 	mu     sync.Mutex
 	seqnum uint64
@@ -307,6 +308,9 @@ func (b *board) startLoopTo(stdout *os.File, args ...string) *loop {
 	l.cmd.ExtraFiles = append([]*os.File{write}, b.files...)
 	l.cmd.Stderr = l.stderr
 	l.cmd.WaitDelay = time.Second
+	if b.init {
+		l.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+	}
 	if err := b.start(l.cmd); err != nil {
 		b.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -130,4 +131,51 @@ func TestLog(t *testing.T) {
 	if !strings.Contains(r.stderr, "nosuchprogram") {
 		t.Errorf("the log does not speak of the command:\n%s", r.stderr)
 	}
+}
+
+// TestLoopAsInit has a loop as the first process of a container: it buries the orphans
+// that fall to it, and hears all the same how its own commands end.
+func TestLoopAsInit(t *testing.T) {
+	t.Parallel()
+	if !jailed(t) {
+		return
+	}
+	for _, first := range []bool{true, false} {
+		b := newBoard(t, "sd.* 0:0 660 @sh -c '(sleep 0.2; exit 3) & (sleep 0.1; exit 4) & exit 7'\n")
+		b.init = first
+		l := b.startLoop("-v", "-j", "8")
+		const disks = 16
+		for n := range disks {
+			l.send(b.plug(disk(n)))
+		}
+		ended := func() int { return strings.Count(l.stderr.String(), "exit status 7") }
+		kerneltest.Until(t, patience, "the end of all commands", func() bool { return ended() == disks })
+		if n := ended(); n != disks {
+			t.Errorf("%d commands ended with their status", n)
+		}
+		if !first {
+			continue // the orphans are not its own
+		}
+		kerneltest.Until(t, patience, "the end of all orphans", func() bool { return len(children(t, l.cmd.Process.Pid)) == 0 })
+	}
+}
+
+// children returns the children of a process, zombies among them.
+func children(t *testing.T, pid int) (all []string) {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range stats {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if fields[1] == strconv.Itoa(pid) {
+			all = append(all, string(stat))
+		}
+	}
+	return all
 }

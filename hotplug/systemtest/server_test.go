@@ -210,3 +210,61 @@ func TestServerElsewhere(t *testing.T) {
 		}
 	})
 }
+
+// TestBetweenServers asks on a board whose kernel starts helpers, before, between and
+// while they come: settle is the end of their commands, wait that of a device's event.
+func TestBetweenServers(t *testing.T) {
+	t.Parallel()
+	if !jailed(t) {
+		return
+	}
+	b := newJailedBoard(t, "sdb 0:0 600 @sleep 1; echo $MDEV >>/etc/log\n")
+	kernel := func(name, text string) { b.write(b.tree.Dir+"/kernel/"+name, text+"\n") }
+	kernel("uevent_seqnum", "0")
+	kernel("uevent_helper", "")
+	for _, words := range [][]string{{"status"}, {"settle", "5"}} {
+		if r := b.run(words...); r.code != exitEvent || !strings.Contains(r.stderr, "start one with: devspool -d") {
+			t.Errorf("%q: exit code %d, %q", words, r.code, r.stderr)
+		}
+	}
+	kernel("uevent_helper", b.program)
+	if r := b.run("status"); r.code != exitDone || !strings.Contains(r.stdout, "the kernel's helper") || !strings.Contains(r.stdout, b.program) {
+		t.Errorf("status says %q, %q", r.stdout, r.stderr)
+	}
+	b.must(b.run("settle", "20"))
+	if r := b.run("wait", "/dev/sdb", "0.1"); r.code != exitEvent || !strings.Contains(r.stderr, "timed out: not there: /dev/sdb") {
+		t.Errorf("exit code %d, %q", r.code, r.stderr)
+	}
+	wait := b.command("wait", "/dev/sdb", "20")
+	wait.Stderr = b.null
+	if err := b.start(wait); err != nil {
+		t.Fatal(err)
+	}
+	first := b.serve(b.plug(disk(0)))
+	b.tell(b.plug(disk(1)))
+	kernel("uevent_seqnum", "2")
+	if err := wait.Wait(); err != nil {
+		t.Errorf("wait: %v", err)
+	}
+	log := filepath.Dir(b.conf) + "/log"
+	if got := b.read(log); got != "sdb\n" {
+		t.Errorf("at the end of the wait the commands had said %q", got)
+	}
+	b.unplug(disk(1))
+	b.tell(b.plug(disk(1)))
+	kernel("uevent_seqnum", "3")
+	b.must(b.run("settle", "20", "--quiet", "0"))
+	if got := b.read(log); got != "sdb\nsdb\n" {
+		t.Errorf("at the end of settle the commands had said %q", got)
+	}
+	if err := first.Wait(); err != nil {
+		t.Error(err)
+	}
+	b.must(b.run("settle", "0", "--quiet", "0"))
+	b.must(b.run("wait", "/dev/sda", "DEVTYPE=disk", "0"))
+	b.serve(b.plug(disk(2))).Process.Kill()
+	kernel("uevent_seqnum", "4")
+	if r := b.run("settle", "2"); r.code != exitEvent || !strings.Contains(r.stderr, "was killed") {
+		t.Errorf("after a killed server: exit code %d, %q", r.code, r.stderr)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +101,46 @@ func TestWatch(t *testing.T) {
 	}
 	if n := b.queues(); n != 0 {
 		t.Errorf("%d queues are left", n)
+	}
+}
+
+// TestTags has rules tag devices: clients and commands are told, the first of helpers
+// does as the loop does, and what a device says by itself is no tag.
+func TestTags(t *testing.T) {
+	t.Parallel()
+	if !jailed(t) {
+		return
+	}
+	b := newJailedBoard(t, "-tag=seat;DISKSEQ=.;.* 0:0 660\n-tag=a.b;sd[bc] 0:0 660 *echo $ACTION $TAGS >>/etc/log\n")
+	l := b.startLoop()
+	all, seat, ab := b.watch(), b.watch("tag=seat"), b.watch("tag=a.b")
+	forger := disk(30)
+	forger.Extra = []string{"TAGS=:seat:"}
+	l.send(b.plug(forger)) // no rule gives it any
+	all.expect(map[string]string{"DEVPATH": forger.Devpath, "TAGS": ""})
+	forged := b.plug(disk(0))
+	forged.Vars = append(forged.Vars, "TAGS=:a.b:")
+	l.send(forged)
+	for _, w := range []*watcher{all, seat} {
+		w.expect(map[string]string{"DEVPATH": disk(0).Devpath, "TAGS": ":seat:"})
+	}
+	everybody := func(action string, n int) {
+		t.Helper()
+		for _, w := range []*watcher{all, seat, ab} {
+			w.expect(map[string]string{"ACTION": action, "DEVPATH": disk(n).Devpath, "TAGS": ":seat:a.b:"})
+		}
+	}
+	l.send(b.plug(disk(1)))
+	everybody("add", 1)
+	l.send(b.unplug(disk(1)))
+	everybody("remove", 1)
+	if code := l.stop(); code != exitDone {
+		t.Errorf("exit code %d\n%s", code, l.stderr)
+	}
+	b.serve(b.plug(disk(2)))
+	everybody("add", 2)
+	if got := b.read(filepath.Dir(b.conf) + "/log"); got != "add :seat:a.b:\nremove :seat:a.b:\nadd :seat:a.b:\n" {
+		t.Errorf("the commands say %q", got)
 	}
 }
 

@@ -3,6 +3,7 @@ package boot_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
@@ -11,6 +12,7 @@ import (
 
 	"devspool/hotplug/kerneltest"
 	"devspool/hotplug/spool"
+	"devspool/initramfs"
 	"devspool/initramfs/boot"
 )
 
@@ -207,4 +209,50 @@ func killServers(stop chan bool, killed chan int) {
 			}
 		}
 	}
+}
+
+// The end of what the kernel's helpers do can be waited for, though none stays: each
+// event's command takes its time, and settle returns after the last of them.
+func TestSettleHelpers(t *testing.T) {
+	lab := boot.NewLab(t)
+	o := storms
+	o.Files = append(o.Files, initramfs.File{Path: "etc/mdev.conf", Mode: 0o644,
+		Text: "SUBSYSTEM=mem;.* 0:0 666 *sleep 0.3; echo $SEQNUM >>/tmp/said\n"})
+	lab.Run(t, o, func(g *boot.Guest) {
+		g.Command(program, "settle")
+		g.Command(program, "settle", "--quiet", "0")
+		for round := range 4 {
+			if round == 2 {
+				awaitNoServer(g)
+				g.Logf("between storms status says:\n%s", g.Command(program, "status"))
+			}
+			if err := os.RemoveAll("/tmp/said"); err != nil {
+				g.Fatal(err)
+			}
+			for _, name := range []string{"null", "zero", "full"} {
+				g.Write("/sys/class/mem/"+name+"/uevent", "change")
+			}
+			quiet := []string{"0", "0.2"}[round%2]
+			g.Command(program, "settle", "--quiet", quiet)
+			if got := strings.Fields(g.Read("/tmp/said")); len(got) != 3 {
+				g.Errorf("round %d: when settle returned, the commands had said %q", round, got)
+			}
+		}
+		awaitNoServer(g)
+		g.Insmod("sd_mod")
+		g.Command(program, "-s")
+		wait := exec.Command(program, "wait", "/dev/sda", "60")
+		if err := wait.Start(); err != nil {
+			g.Fatal(err)
+		}
+		g.Insmod("scsi_debug", "dev_size_mb=1", "max_luns=1")
+		if err := wait.Wait(); err != nil {
+			g.Errorf("wait: %v", err)
+		}
+		g.Command(program, "settle")
+		if err := likeFresh(g, ""); err != nil {
+			g.Errorf("after settle: %v", err)
+		}
+		noComplaints(g)
+	})
 }

@@ -1,0 +1,238 @@
+package hotplug
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/nodes"
+)
+
+// attending asks as a process does that needs no loop.
+func (b *board) attending(words ...string) <-chan answer {
+	b.t.Helper()
+	r := NewRoad(nil, b.other(), b.Sys, b.log.Log, 0)
+	answers := make(chan answer, 1)
+	go func() {
+		var a answer
+		a.err = Attend(r, words, func(line string) { a.lines = append(a.lines, line) })
+		answers <- a
+	}()
+	return answers
+}
+
+func (b *board) attend(words ...string) (a answer) {
+	b.t.Helper()
+	within(b.t, "the answer to "+strings.Join(words, " "), func() { a = <-b.attending(words...) })
+	return a
+}
+
+// refuses fails the test where the answer is not an error with this text.
+func (b *board) refuses(want string, words ...string) {
+	b.t.Helper()
+	if a := b.attend(words...); a.err == nil || a.err.Error() != want {
+		b.t.Errorf("%q: the answer is %q, %v, want %q", words, a.lines, a.err, want)
+	}
+}
+
+// kernelSays sets what the kernel says of its helpers.
+func (b *board) kernelSays(helper, seqnum string) {
+	b.t.Helper()
+	for name, text := range map[string]string{"uevent_helper": helper, "uevent_seqnum": seqnum} {
+		name = filepath.Join(string(b.Sys), "kernel", name)
+		writeFile(b.t, name+".new", text+"\n")
+		must(b.t, os.Rename(name+".new", name))
+	}
+}
+
+// serverLeft writes what a server leaves, and returns its path.
+func (b *board) serverLeft(text string) string {
+	b.t.Helper()
+	_, err := b.Dev.Lock() // which makes the private directory
+	must(b.t, err)
+	must(b.t, b.Dev.Unlock())
+	path := filepath.Join(b.dir, nodes.Private, serverLock)
+	writeFile(b.t, path, text)
+	return path
+}
+
+// TestWaitAlone waits where there is no loop and no helper.
+func TestWaitAlone(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	all := []string{"wait", "20", "/dev/sda", "/devices/block/sda", "DEVNAME=sda"}
+	answers := b.attending(all...)
+	still(t, "without the device", answers)
+	b.run(b.disks(1)...)
+	ends(t, "all", answers)
+	all[1] = "0"
+	ends(t, "at once", b.attending(all...))
+	b.refuses("timed out: not there: ID=x", "wait", "0.05", "/dev/sda", "ID=x")
+	b.refuses(`cannot wait for "sda"; name a path below /dev, a devpath, or KEY=VALUE of an event`, "wait", "20", "sda")
+	for _, words := range [][]string{{"settle", "20", "0"}, {"status"}, {"ping"}} {
+		b.refuses(ErrNoLoop.Error(), words...)
+	}
+}
+
+// TestWaitAloneTakenBack is about a property of a device that goes while others
+// are waited for.
+func TestWaitAloneTakenBack(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "ID=x")
+	answers := b.attending("wait", "20", "ID=x", "DEVNAME=sdb")
+	time.Sleep(20 * glance)
+	b.sys.remove("/devices/block/sda")
+	b.sys.add("/devices/block/sdb", "block", "8:16", "DEVNAME=sdb")
+	select {
+	case a := <-answers:
+		t.Errorf("there is an answer: %v", a.err)
+	case <-time.After(3 * surveyEvery):
+	}
+	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "ID=x")
+	ends(t, "both", answers)
+}
+
+// TestSettleBetweenServers settles where the kernel starts helpers, and none runs.
+func TestSettleBetweenServers(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	b.kernelSays("/sbin/devspool", "7")
+	ends(t, "where no helper ever ran", b.attending("settle", "20", "0"))
+	b.refuses("timed out: events have just come", "settle", "0", "0")
+	b.refuses(ErrNoLoop.Error(), "ping")
+	lock := b.serverLeft("1 3\n5 7\n")
+	ends(t, "where all is done", b.attending("settle", "0", "0"))
+	b.refuses("timed out: events still come", "settle", "0.1", "20")
+
+	answers := b.attending("settle", "20", "1")
+	start := time.Now()
+	for n := range 6 {
+		b.serverLeft("1 1" + string(rune('0'+n)) + "\n")
+		b.kernelSays("/sbin/devspool", "1"+string(rune('0'+n)))
+		time.Sleep(200 * time.Millisecond)
+	}
+	ends(t, "silence", answers)
+	if took := time.Since(start); took < 2*time.Second {
+		t.Errorf("events came for a second, but it took %v", took)
+	}
+
+	b.serverLeft(serving)
+	fd, err := unix.Open(lock, unix.O_RDONLY, 0)
+	must(t, err)
+	defer unix.Close(fd)
+	must(t, unix.Flock(fd, unix.LOCK_EX))
+	for _, words := range [][]string{{"settle", "0.1", "0"}, {"status"}} {
+		b.refuses("timed out: a helper is at work, and does not answer", words...)
+	}
+	answers = b.attending("settle", "20", "0")
+	still(t, "while a helper works", answers)
+	b.serverLeft("1 15\n")
+	must(t, unix.Flock(fd, unix.LOCK_UN))
+	ends(t, "after it", answers)
+
+	b.serverLeft(serving)
+	b.refuses("timed out: "+serverDied, "settle", "1", "0")
+	if a := b.attend("status"); !slices.Contains(a.lines, "last error: "+serverDied) || a.err != nil {
+		t.Errorf("status: %q, %v", a.lines, a.err)
+	}
+}
+
+// TestServerComes has who waits ask a server that comes, and look on where it
+// leaves without an answer.
+func TestServerComes(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	b.kernelSays("/sbin/devspool", "7")
+	b.serverLeft("1 7\n")
+	wait := b.attending("wait", "20", "/dev/sda")
+	source := &fakeSource{}
+	source.coming.Store(true)
+	c, err := openControl(b.Road, source)
+	must(t, err)
+	still(t, "without the device", wait)
+	b.run(b.disks(1)...)
+	still(t, "while events come", wait) // which only the server knows
+	source.coming.Store(false)
+	ends(t, "the device", wait)
+	c.close()
+
+	addr, dir, err := controlAddress(b.other())
+	must(t, err)
+	defer unix.Close(dir)
+	listener, err := claimSocket(addr)
+	must(t, err)
+	wait = b.attending("wait", "20", "/dev/sdz")
+	time.Sleep(20 * glance)
+	must(t, listener.Close()) // with the request in it
+	b.sys.add("/devices/block/sdz", "block", "8:99", "DEVNAME=sdz")
+	b.run(b.sys.event("add", "/devices/block/sdz"))
+	ends(t, "a server that left", wait)
+}
+
+// TestWaitBetweenServers waits for a node that the kernel makes, and for the end of
+// its event.
+func TestWaitBetweenServers(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	b.kernelSays("/sbin/devspool", "7")
+	b.serverLeft("1 6\n")
+	b.run(b.disks(1)...)
+	answers := b.attending("wait", "20", "/dev/sda")
+	start := time.Now()
+	ends(t, "the node", answers)
+	if took := time.Since(start); took < handOverTime {
+		t.Errorf("the helper had %v to come", took)
+	}
+	ends(t, "the node is there", b.attending("wait", "0", "/dev/sda"))
+}
+
+// TestStatusBetweenServers tells how the board is set up.
+func TestStatusBetweenServers(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	b.kernelSays("/sbin/devspool", "7")
+	b.serverLeft("1 3\n5 6\n")
+	want := []string{
+		"serving: " + b.dir + ", as the kernel's helper, which runs for events only: /sbin/devspool",
+		"events: the last has the number 7, the last that was done 6",
+		"under way: 0",
+	}
+	if a := b.attend("status"); !slices.Equal(a.lines, want) || a.err != nil {
+		t.Errorf("status: %q, %v", a.lines, a.err)
+	}
+	b.kernelSays("", "7")
+	b.refuses(ErrNoLoop.Error(), "status")
+}
+
+// TestServerPending shows that a server knows of events that are still to be handed
+// over, and does not wait for ever for numbers that are used up elsewhere.
+func TestServerPending(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	s := &server{road: b.Road}
+	if s.pending() {
+		t.Error("pending, while the kernel does not say what it sent")
+	}
+	b.kernelSays("", "5")
+	start := time.Now()
+	first := s.pending()
+	if took := time.Since(start); !first && took < handOverTime {
+		t.Error("an event that was just sent is not pending")
+	}
+	b.run(newEvent(t, "ACTION=change", "DEVPATH=/devices/x", "SEQNUM=5"))
+	if s.pending() {
+		t.Error("it came, and is pending")
+	}
+	b.kernelSays("", "7")
+	start = time.Now()
+	eventually(t, "the end of it", func() bool { return !s.pending() })
+	if took := time.Since(start); took < handOverTime {
+		t.Errorf("given up after %v", took)
+	}
+}

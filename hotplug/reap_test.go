@@ -1,0 +1,32 @@
+package hotplug
+
+import (
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestBury shows which of the children that have ended lose their status: those that
+// are nobody's command.
+func TestBury(t *testing.T) {
+	if adopts() {
+		t.Error("orphans are said to fall to this process")
+	}
+	pid, err := syscall.ForkExec(shell, []string{shell, "-c", "exit 3"}, &syscall.ProcAttr{})
+	must(t, err)
+	r := NewRoad(nil, nil, "", nil, 1)
+	command := &started{pid: pid}
+	r.active[command] = true
+	eventually(t, "the end of a child", func() bool { return deadChild() == pid })
+	if r.bury(pid) {
+		t.Error("a command is buried")
+	}
+	delete(r.active, command)
+	if deadChild() != pid || !r.bury(pid) {
+		t.Error("an orphan is not buried")
+	}
+	if _, err := unix.Wait4(pid, nil, 0, nil); err != unix.ECHILD {
+		t.Errorf("it is still there: %v", err)
+	}
+}
