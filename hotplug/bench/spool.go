@@ -47,7 +47,10 @@ func (b *bench) spool() error {
 	if err := b.nobody(); err != nil {
 		return err
 	}
-	return b.thousand()
+	if err := b.thousand(); err != nil {
+		return err
+	}
+	return b.flood()
 }
 
 // fanOut measures events to so many queues that nobody reads.
@@ -304,6 +307,10 @@ func (b *bench) nobody() error {
 	return nil
 }
 
+// changeOfNull is what benchEvent is made of.
+var changeOfNull = kerneltest.Event{Action: "change", Devpath: benchEvent.Devpath,
+	Vars: []string{"SUBSYSTEM=mem", "MAJOR=1", "MINOR=3", "DEVNAME=null", "DEVMODE=0666"}}
+
 // thousand has as many clients read what the loop publishes at a steady rate.
 func (b *bench) thousand() error {
 	const clients, pause = 1000, 10 * time.Millisecond
@@ -332,8 +339,7 @@ func (b *bench) thousand() error {
 		if err != nil {
 			return err
 		}
-		message := kerneltest.Message(kerneltest.Event{Action: "change", Devpath: benchEvent.Devpath,
-			Vars: []string{"SUBSYSTEM=mem", "MAJOR=1", "MINOR=3", "DEVNAME=null", "DEVMODE=0666"}})
+		message := kerneltest.Message(changeOfNull)
 		tick := time.NewTicker(pause)
 		defer tick.Stop()
 		for range events {

@@ -114,6 +114,19 @@ func tryList(dir int) (names []string, err error) {
 	}
 }
 
+// listSome returns the next names in a directory, as many as buf has room for: none
+// at its end.
+func listSome(dir int, buf []byte) (names []string) {
+	for len(names) == 0 {
+		n, err := unix.ReadDirent(dir, buf)
+		if err != nil && err != unix.EINTR || err == nil && n <= 0 {
+			break
+		}
+		_, _, names = unix.ParseDirent(buf[:max(0, n)], -1, names)
+	}
+	return names
+}
+
 // entrySize is what one entry adds to the size of a directory on tmpfs; an empty
 // one has the size of two.
 const entrySize = 20

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -149,61 +150,206 @@ func testMischief(h *shop, what string) {
 
 func init() { roles["flood"] = flood }
 
-// flood makes as many directories as its argument says.
+// flood makes as many directories as its argument says, as fast as can be, and
+// prints how many the kernel refused.
 func flood() {
 	count, _ := strconv.Atoi(os.Args[2])
-	for i := range count {
-		os.Mkdir(filepath.Join(os.Args[1], fmt.Sprint("flood-", os.Getpid(), "-", i)), 0o755)
+	root, err := unix.Open(os.Args[1], unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		panic(err)
 	}
-	fmt.Println("done")
+	refused := 0
+	for i := range count {
+		if unix.Mkdirat(root, "flood-"+strconv.Itoa(os.Getpid())+"-"+strconv.Itoa(i), 0o755) == unix.EACCES {
+			refused++
+		}
+	}
+	fmt.Println(refused)
 	time.Sleep(time.Hour)
 }
 
-// Past a limit the directories of one user are removed, while others are served.
+// flooder is a process that floods a root, or did.
+type flooder struct {
+	cmd     *exec.Cmd
+	refused chan int // how many directories the kernel refused, at the end
+}
+
+func (h *shop) flood(count int) flooder {
+	h.Helper()
+	f := flooder{asNobody("flood", h.Events, strconv.Itoa(count)), make(chan int, 1)}
+	out, err := f.cmd.StdoutPipe()
+	h.must(err)
+	h.must(f.cmd.Start())
+	h.Cleanup(f.kill)
+	go func() {
+		n := -1
+		fmt.Fscan(out, &n)
+		f.refused <- n
+	}()
+	return f
+}
+
+func (f flooder) kill() {
+	f.cmd.Process.Kill()
+	f.cmd.Wait()
+}
+
+// A flood of one user's directories is kept out or removed, and is told of once.
+// Meanwhile every event comes to the others, in order: also to who has just come.
 func TestFlood(t *testing.T) {
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {
 		return
 	}
-	count := 100_000
-	if testing.Short() {
-		count = 20_000
+	for _, c := range []struct {
+		name  string
+		old   old
+		count int
+	}{
+		{"kept out", old{}, 100_000},
+		{"no access control lists", old{acl: true}, 20_000},
+		{"nor makers", old{acl: true, fanotify: true}, 20_000},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newShop(t)
+			h.old = c.old
+			testFlood(h, c.count)
+		})
+	}
+}
+
+func testFlood(h *shop, count int) {
+	s := h.open()
+	good := h.subscribe(Subscription{Name: "good"})
+	f := h.flood(count)
+	var slowest time.Duration
+	refused, n := -1, 1
+	for ; refused < 0; n++ {
+		var late *Reader
+		if n%5 == 0 {
+			late = h.subscribe(Subscription{Name: "late"})
+		}
+		start := time.Now()
+		h.publish(s, n, n)
+		for _, r := range []*Reader{good, late} {
+			if r == nil {
+				continue
+			}
+			if got := h.next(r); got != strconv.Itoa(n) {
+				h.Fatalf("%s got %s for %d", r.Path(), got, n)
+			}
+			slowest = max(slowest, time.Since(start))
+		}
+		if late != nil {
+			h.must(late.Close())
+		}
+		select {
+		case refused = <-f.refused:
+		default:
+			time.Sleep(time.Millisecond)
+		}
+	}
+	end := time.Now()
+	h.until("the limit holds", func() bool { return entriesOf(h.Events) <= 1+s.o.PerUser })
+	h.Logf("of %d directories the kernel refused %d; the limit holds %v after the last; the slowest of %d events took %v",
+		count, refused, time.Since(end), n-1, slowest)
+	if h.old.acl != (refused == 0) {
+		h.Errorf("the kernel refused %d", refused)
+	}
+	h.mu.Lock()
+	log := strings.Join(h.log, "\n")
+	h.mu.Unlock()
+	if strings.Count(log, "too many of user 65534") != 1 {
+		h.Errorf("logged: %s", log)
+	}
+	f.kill()
+	h.until("all are gone", func() bool { return entriesOf(h.Events) == 1 })
+	h.until("the user is let in again", h.letsIn)
+}
+
+// letsIn reports whether a user who has no rights can make a queue.
+func (h *shop) letsIn() bool {
+	f := h.flood(1)
+	defer f.kill()
+	return <-f.refused == 0
+}
+
+// Who is kept out is let in again after a while, at the end, and where that came too
+// suddenly, by who comes next.
+func TestKeptOut(t *testing.T) {
+	if !kerneltest.InNamespaces(t, kerneltest.PID) {
+		return
 	}
 	h := newShop(t)
 	s := h.open()
-	good := h.subscribe(Subscription{Name: "good"})
-	cmd := asNobody("flood", h.Events, strconv.Itoa(count))
-	out, err := cmd.StdoutPipe()
-	h.must(err)
-	h.must(cmd.Start())
-	var slowest time.Duration
-	done := make(chan bool)
-	go func() {
-		var b [1]byte
-		out.Read(b[:])
-		close(done)
-	}()
-	for n, busy := 1, true; busy; n++ {
-		start := time.Now()
-		h.publish(s, n, n)
-		if got := h.next(good); got != fmt.Sprint(n) {
-			t.Fatalf("got %s for %d", got, n)
-		}
-		slowest = max(slowest, time.Since(start))
-		select {
-		case <-done:
-			busy = false
-		default:
+	deny := func(until int64) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.denied[65534] = until
+		s.writeDenied()
+		s.tender.kick()
+	}
+	const never = 1 << 62
+	deny(never)
+	if h.letsIn() {
+		kerneltest.Cannot(t, "the kernel has no access control lists on a tmpfs")
+	}
+	for uid, want := range map[uint32]bool{0: true, 65533: true, 65534: false} {
+		cmd := sh("mkdir " + h.Events + "/.of-$$")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: 65534}}
+		if err := cmd.Run(); (err == nil) != want {
+			t.Errorf("user %d makes a queue: %v", uid, err)
 		}
 	}
-	made := time.Now()
-	h.until("the limit holds", func() bool { return entriesOf(h.Events) <= 257 })
-	t.Logf("the limit holds after %v; the slowest event took %v; %d refused", time.Since(made), slowest, s.refused)
-	if !h.said("too many of user 65534") {
-		t.Error("nothing was logged")
+	deny(now())
+	h.until("the time is over", h.letsIn)
+	deny(never)
+	s.Close()
+	if !h.letsIn() {
+		t.Error("not let in at the end")
 	}
-	cmd.Process.Kill()
-	cmd.Wait()
-	h.until("all are gone", func() bool { return entriesOf(h.Events) == 1 })
+	s = h.open()
+	deny(never)
+	clear(s.denied) // as if it were killed
+	s.Close()
+	if h.letsIn() {
+		t.Fatal("let in though nobody saw to it")
+	}
+	h.open()
+	if !h.letsIn() {
+		t.Error("not let in by who comes next")
+	}
+}
+
+// Who makes very many directories, of which neither name nor lock says whose they are,
+// has them all as long as it lives, however late it is heard of.
+func TestManyMade(t *testing.T) {
+	if !kerneltest.InNamespaces(t, kerneltest.PID) {
+		return
+	}
+	h := newShop(t)
+	s := h.open()
+	if s.roots[0].makers == none {
+		kerneltest.Cannot(t, "needs fanotify with pidfds")
+	}
+	const count = 2*makersAtOnce + 1
+	s.mu.Lock() // so that they all come at once
+	for i := range count {
+		h.must(os.Mkdir(filepath.Join(h.Events, fmt.Sprint("odd", i)), 0o755))
+	}
+	s.mu.Unlock()
+	h.until("all makers are heard", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		heard := 0
+		for _, q := range s.queues {
+			if q.owner.maker.pid == os.Getpid() {
+				heard++
+			}
+		}
+		return heard == count
+	})
+	h.publish(s, 1, 1)
+	h.holds(filepath.Join(h.Events, "odd0"), "1")
 }
 
 // A directory that another file system lies on is no queue.

@@ -1,6 +1,8 @@
 package spool
 
 import (
+	"bytes"
+	"math"
 	"strconv"
 	"unsafe"
 
@@ -44,7 +46,7 @@ const maxEvents = 16384
 
 // readInotify calls seen for each event that waits in an inotify descriptor. Lost
 // is true where the kernel could not keep them all, more where some may wait still.
-func readInotify(fd int, buf []byte, seen func(watch int32, name string)) (lost, more bool) {
+func readInotify(fd int, buf []byte, seen func(e *unix.InotifyEvent, name []byte)) (lost, more bool) {
 	for count := 0; count < maxEvents; {
 		// It does not block, so the runtime need not hear of it.
 		size, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)))
@@ -62,7 +64,11 @@ func readInotify(fd int, buf []byte, seen func(watch int32, name string)) (lost,
 				break
 			}
 			lost = lost || e.Mask&unix.IN_Q_OVERFLOW != 0
-			seen(e.Wd, unix.ByteSliceToString(rest[unix.SizeofInotifyEvent:end]))
+			name := rest[unix.SizeofInotifyEvent:end]
+			if at := bytes.IndexByte(name, 0); at >= 0 {
+				name = name[:at]
+			}
+			seen(e, name)
 			rest = rest[end:]
 			count++
 		}
@@ -76,24 +82,24 @@ type change struct {
 	name string
 }
 
-// changes returns the names that changed since the last call, each once. Where the
+// hear adds to pending the names that changed since the last call. Where the
 // kernel lost count, or nothing is watched, the list is marked stale instead.
-func (s *Spool) changes() []change {
+func (s *Spool) hear() {
 	if s.watch == none {
 		s.stale = true
-		return nil
+		return
 	}
-	var all []change
-	lost, more := readInotify(s.watch, s.inbox[:], func(watch int32, name string) {
+	const left = unix.IN_DELETE | unix.IN_MOVED_FROM
+	lost, more := readInotify(s.watch, s.inbox[:], func(e *unix.InotifyEvent, name []byte) {
 		for _, r := range s.roots {
-			if r.watch == watch {
-				all = append(all, change{r, name})
+			// Most that leaves is what was refused.
+			if r.watch == e.Wd && (e.Mask&left == 0 || r.names[string(name)] != nil) {
+				s.pending = append(s.pending, change{r, string(name)})
 			}
 		}
 	})
 	s.stale = s.stale || lost
 	s.again = s.again || more
-	return all
 }
 
 // idle looks whether somebody has a queue now, and reports whether an event would
@@ -102,13 +108,17 @@ func (s *Spool) idle() bool {
 	if s.watch == none || s.stale || len(s.queues) > 0 || len(s.pending) > 0 {
 		return false
 	}
-	s.pending = append(s.pending, s.changes()...)
+	s.hear()
 	return !s.stale && len(s.pending) == 0
 }
 
 // refresh brings the list of queues up to date. The lock is held.
 func (s *Spool) refresh() {
-	s.pending = append(s.pending, s.changes()...)
+	s.hear()
+	s.spare, s.unheard = surplusSteps, makersAtOnce
+	if s.tender == nil {
+		s.spare = math.MaxInt
+	}
 	if s.stale {
 		s.reload()
 		return
@@ -116,29 +126,42 @@ func (s *Spool) refresh() {
 	if len(s.pending) == 0 {
 		return
 	}
-	// The same name may have come and gone several times; how it ended counts.
+	s.foresee()
+	s.visitPending()
+	s.forgetGone()
+	s.relist()
+}
+
+// visitPending looks at the names that changed. The same one may have come and gone
+// several times; how it ended counts.
+func (s *Spool) visitPending() {
 	for _, c := range s.pending {
 		s.visitName(c.root, c.name)
 	}
-	s.pending = s.pending[:0]
-	s.forgetGone()
-	s.relist()
+	s.pending = nil
 }
 
 // reload reads the whole list anew, and what other publishers noted.
 func (s *Spool) reload() {
 	s.stale = false
-	s.pending = s.pending[:0]
+	s.pending = nil
 	for _, q := range s.queues {
 		q.seen, q.room, q.sizes = false, 0, nil
 		s.readState(q)
 		closeAll(&q.state) // its file may have been made anew
 	}
 	for _, r := range s.roots {
-		for _, name := range list(r.fd) {
-			s.visitName(r, name)
+		unix.Seek(r.fd, 0, 0)
+		for names := listSome(r.fd, s.inbox[:]); len(names) > 0; names = listSome(r.fd, s.inbox[:]) {
+			for _, name := range names {
+				s.visitName(r, name)
+			}
+			if s.watch != none {
+				s.hear() // lest the kernel lose count again
+			}
 		}
 	}
+	s.visitPending()
 	for _, q := range s.queues {
 		if !q.seen {
 			s.forget(q)
@@ -244,10 +267,10 @@ func (s *Spool) forget(q *queue) {
 	s.listed = false
 }
 
-// full reports whether the user who made a directory has enough of them. Root is
-// not limited: what it makes is wanted.
+// full reports whether the user who made a directory has enough of them, or is kept
+// out. Root is not limited: what it makes is wanted.
 func (s *Spool) full(st *unix.Stat_t) bool {
-	return st.Uid != 0 && s.users[st.Uid] >= s.o.PerUser
+	return st.Uid != 0 && (s.users[st.Uid] >= s.o.PerUser || s.denied[st.Uid] != 0)
 }
 
 // refuse removes from a root what has no business there.
@@ -255,13 +278,42 @@ func (s *Spool) refuse(r *root, name string, st *unix.Stat_t, why string) {
 	if r.libudev && name == "global" && st.Uid == 0 {
 		return // the place that libudev-compat gives its producer
 	}
-	s.refused++
 	s.log("refused: " + why)
+	if s.spare--; s.spare < 0 {
+		r.surplus, s.again = true, true
+		return
+	}
+	s.refused++
 	switch {
 	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
 		unix.Unlinkat(r.fd, name, 0)
 	case unix.Unlinkat(r.fd, name, unix.AT_REMOVEDIR) != nil:
 		s.discard(r.fd, name)
+	}
+}
+
+// surplusSteps is how much of what was refused is removed in one turn: a client may
+// wait for an event meanwhile.
+const surplusSteps = 512
+
+// removeSurplus removes more of what was refused. Nobody remembers its names, lest
+// whoever makes many fill the memory too: the roots are read, a part at a time.
+func (s *Spool) removeSurplus() {
+	for _, r := range s.roots {
+		for s.spare > 0 && (r.surplus || r.reading) {
+			if !r.reading {
+				unix.Seek(r.fd, 0, 0)
+				r.surplus, r.reading = false, true
+			}
+			names := listSome(r.fd, s.inbox[:])
+			r.reading = len(names) > 0
+			s.listed = false // there may be room for some of it by now
+			for _, name := range names {
+				if r.names[name] == nil {
+					s.visitName(r, name)
+				}
+			}
+		}
 	}
 }
 

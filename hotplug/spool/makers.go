@@ -32,31 +32,34 @@ const (
 	handleHeader = 8
 )
 
-// readMakers calls made for each directory that was made since the last call. The
-// process's descriptor is made's to close, or none where the maker is dead already.
-func readMakers(fanotify int, made func(name string, pid, pidfd int)) {
+// readMakers calls made for each directory that was made since the last call, for so
+// many of them at most, and reports how many there were; fewer is all. The process's
+// descriptor is made's to close, or none where the maker is dead already.
+func readMakers(fanotify, most int, made func(name string, pid, pidfd int)) (count int) {
 	const size = int(unsafe.Sizeof(unix.FanotifyEventMetadata{}))
 	var aligned [512]uint64
 	buf := (*[len(aligned) * 8]byte)(unsafe.Pointer(&aligned))[:]
-	for {
+	for count < most {
 		n, err := unix.Read(fanotify, buf)
 		if err == unix.EINTR {
 			continue
 		}
 		if err != nil || n < size {
-			return
+			break
 		}
 		for rest := buf[:n]; len(rest) >= size; {
 			e := (*unix.FanotifyEventMetadata)(unsafe.Pointer(&rest[0]))
 			length := int(e.Event_len)
 			if length < size || length > len(rest) {
-				return
+				return count
 			}
 			name, pidfd := makerInfo(rest[e.Metadata_len:length])
 			made(name, int(e.Pid), pidfd)
+			count++
 			rest = rest[length:]
 		}
 	}
+	return count
 }
 
 // makerInfo reads the records behind an event.
@@ -96,6 +99,10 @@ func (s *Spool) makerOf(q *queue) follower {
 	return f
 }
 
+// makersAtOnce is how many makers are heard in one turn. More are made in a flood,
+// and to hear of one takes longer than to make a directory.
+const makersAtOnce = 512
+
 // hearMakers takes what the kernel says of makers. Who is told of here only after
 // the directory was looked at is made its owner all the same.
 func (s *Spool) hearMakers() {
@@ -103,20 +110,46 @@ func (s *Spool) hearMakers() {
 		if r.makers == none {
 			continue
 		}
-		var p process // many come from the same
-		readMakers(r.makers, func(name string, pid, pidfd int) {
+		var known makers
+		s.unheard -= readMakers(r.makers, s.unheard, func(name string, pid, pidfd int) {
 			if pidfd == none {
 				return
 			}
-			defer unix.Close(pidfd)
-			if p.pid != pid {
-				p, _ = findProcess(pid)
-			}
-			// It lives still, so what was found is of the same process.
-			if f := (follower{p, pidfd}); f.alive() {
+			if p, alive := known.find(pid, pidfd); alive {
 				s.hearMaker(r, name, p)
 			}
 		})
+		known.close()
+	}
+	s.again = s.again || s.unheard <= 0
+}
+
+// makers are some that the kernel told of: many directories come from few.
+type makers [4]follower
+
+// find returns the process of a pidfd, which it takes over, and whether it lives.
+// Who was told of before with the same number, and lives, is the same.
+func (m *makers) find(pid, pidfd int) (process, bool) {
+	f := &m[pid%len(m)]
+	if f.pid == pid && f.alive() {
+		closeFD(pidfd)
+		return f.process, true
+	}
+	m.forget(f)
+	p, _ := findProcess(pid)
+	*f = follower{p, pidfd}
+	return p, f.alive() // so what was found is of the same process
+}
+
+func (m *makers) forget(f *follower) {
+	if f.pid != 0 {
+		closeFD(f.fd)
+	}
+}
+
+func (m *makers) close() {
+	for i := range m {
+		m.forget(&m[i])
 	}
 }
 
@@ -131,7 +164,8 @@ func (s *Spool) hearMaker(r *root, name string, p process) {
 	s.follow(q)
 }
 
-// forgetMakers forgets who made directories that are gone already.
+// forgetMakers forgets who made directories that are gone already: those that were
+// told of before the names in the roots were looked at.
 func (s *Spool) forgetMakers() {
 	for _, r := range s.roots {
 		for name := range r.made {

@@ -235,6 +235,9 @@ func (s *Spool) waited(q *queue) bool {
 		s.writeState(q)
 	}
 	o.next = o.since + grace
+	if s.unheard <= 0 {
+		o.next = t + recheck // its maker may be among those who were not heard yet
+	}
 	return t >= o.next
 }
 
@@ -264,7 +267,8 @@ const sweepSteps = 512
 // sweep removes what lies in trash, a part at a time.
 func (s *Spool) sweep() {
 	for steps := sweepSteps; s.unswept && steps > 0; {
-		names := list(s.trash)
+		unix.Seek(s.trash, 0, 0)
+		names := listSome(s.trash, s.inbox[:])
 		s.unswept = len(names) > 0 // and again: directories that lay in these come beside them
 		for _, name := range names {
 			if steps = s.empty(name, steps); steps <= 0 {
@@ -288,13 +292,17 @@ func (s *Spool) empty(name string, steps int) int {
 	// Its user may still be in it, and is to make nothing more there.
 	unix.Fchown(fd, 0, 0)
 	unix.Fchmod(fd, 0o700)
-	for _, entry := range list(fd) {
-		if steps--; steps <= 0 {
+	for steps > 0 {
+		names := listSome(fd, s.inbox[:])
+		if len(names) == 0 {
 			break
 		}
-		if unix.Unlinkat(fd, entry, 0) == unix.EISDIR {
-			s.discard(fd, entry)
+		for _, entry := range names {
+			if unix.Unlinkat(fd, entry, 0) == unix.EISDIR {
+				s.discard(fd, entry)
+			}
 		}
+		steps -= len(names)
 	}
 	return steps - 1
 }

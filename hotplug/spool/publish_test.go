@@ -146,7 +146,7 @@ func TestZero(t *testing.T) {
 	h.must(err)
 	h.publish(s, 1, 2)
 	var woken []string
-	readInotify(inotify, make([]byte, 4096), func(_ int32, name string) { woken = append(woken, name) })
+	readInotify(inotify, make([]byte, 4096), func(_ *unix.InotifyEvent, name []byte) { woken = append(woken, string(name)) })
 	names, _ := numbers(t, queue)
 	if len(woken) != 2 || woken[0] != fileName(names[0]) || woken[1] != fileName(names[1]) {
 		t.Errorf("woken for %q of %d", woken, names)

@@ -60,7 +60,7 @@ type Options struct {
 
 // old makes a Spool do without what older kernels lack, for tests.
 type old struct {
-	openat2, tmpfile, emptyPath, fanotify, pidfd, dirSize bool
+	openat2, tmpfile, emptyPath, fanotify, pidfd, dirSize, acl bool
 }
 
 // Spool is the publishing side. Its methods may be called by several goroutines;
@@ -86,13 +86,16 @@ type Spool struct {
 	waiting []uint64          // the numbers in held, ascending
 	share   int               // the window that is every native queue's fair one
 	heldCap int
-	users   map[uint32]int  // entries in the roots, by user
-	told    map[string]bool // what Log was told already
-	source  uint64          // the inode of Options.Source
-	pending []change        // names in the roots that are to be looked at
-	gone    []*queue        // those whose name was not found any more
-	listed  bool            // live is right
-	refused int             // entries of roots that were no queues, or too many
+	users   map[uint32]int   // entries in the roots, by user
+	told    map[string]bool  // what Log was told already
+	source  uint64           // the inode of Options.Source
+	pending []change         // names in the roots that are to be looked at
+	gone    []*queue         // those whose name was not found any more
+	listed  bool             // live is right
+	refused int              // entries of roots that were no queues, or too many
+	denied  map[uint32]int64 // users who are kept out, until when
+	spare   int              // how many of such may still be removed in this turn
+	unheard int              // how many makers may still be heard in this turn
 
 	watch    int // inotify: the roots; none without Resident
 	tender   *tender
@@ -122,6 +125,8 @@ type root struct {
 	names   map[string]*queue
 	makers  int                // fanotify: who makes directories in it; none where there is no such thing
 	made    map[string]process // whom that told of, until the directory is looked at
+	surplus bool               // what was refused lies in it still
+	reading bool               // fd is being read for that
 }
 
 // ErrUnusable is returned where no spool can be had: no private directory that is
@@ -139,6 +144,7 @@ func Open(o Options) (*Spool, error) {
 	s := &Spool{
 		o: o, dir: none, lock: none, held: none, states: none, making: none, trash: none, watch: none,
 		queues: map[uint64]*queue{}, users: map[uint32]int{}, told: map[string]bool{},
+		denied:  map[uint32]int64{},
 		noOpen2: o.old.openat2, noTmp: o.old.tmpfile, byProc: o.old.emptyPath, stale: true, unswept: true,
 		self: self(),
 	}
@@ -174,6 +180,7 @@ func (s *Spool) settleIn() error {
 	if err := s.openTender(); err != nil {
 		return err
 	}
+	s.writeDenied() // nobody; who was before us may have been killed
 	if err := s.Tend(); err != nil {
 		return err
 	}
@@ -192,7 +199,7 @@ func Empty(o Options) bool {
 		if err != nil {
 			return false
 		}
-		names := list(fd)
+		names := listSome(fd, make([]byte, 4096))
 		unix.Close(fd)
 		if len(names) > 0 {
 			return false
@@ -215,7 +222,9 @@ func (s *Spool) openOwn() (err error) {
 		return err
 	}
 	defer s.end()
-	s.counter, err = openCounter(s.dir)
+	if s.counter, err = openCounter(s.dir); err == nil && s.counter.last() == 0 {
+		s.restoreCounter()
+	}
 	return err
 }
 
@@ -259,6 +268,10 @@ func (s *Spool) Close() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.denied) > 0 {
+		clear(s.denied)
+		s.writeDenied()
+	}
 	for _, q := range s.queues {
 		q.close()
 	}
@@ -296,9 +309,6 @@ func (s *Spool) begin() error {
 	}
 	if err := flock(s.lock); err != nil {
 		return err
-	}
-	if s.counter.last() == 0 {
-		s.restoreCounter()
 	}
 	if s.counter.writer() != s.self {
 		s.stale = true

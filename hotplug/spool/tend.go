@@ -35,6 +35,7 @@ func (s *Spool) Tend() error {
 }
 
 func (s *Spool) tend() {
+	s.forgetMakers()
 	s.hearMakers()
 	for _, q := range s.queues {
 		s.check(q)
@@ -69,7 +70,6 @@ func (s *Spool) tidy() {
 	}
 	s.release()
 	s.sweep()
-	s.forgetMakers()
 }
 
 // openTender opens what the tender waits on.
@@ -162,6 +162,9 @@ func (t *tender) turn(s *Spool, fired []uint64) bool {
 		return false
 	}
 	defer s.end()
+	s.allow()
+	s.removeSurplus()
+	s.forgetMakers()
 	s.hearMakers()
 	for _, ino := range fired {
 		if q := s.queues[ino]; q != nil {
@@ -182,8 +185,8 @@ func (t *tender) turn(s *Spool, fired []uint64) bool {
 func (t *tender) touched(s *Spool) []*queue {
 	var all []*queue
 	seen := map[*queue]bool{}
-	lost, more := readInotify(t.inotify, s.inbox[:], func(watch int32, _ string) {
-		if q := t.watched[watch]; q != nil && !seen[q] {
+	lost, more := readInotify(t.inotify, s.inbox[:], func(e *unix.InotifyEvent, _ []byte) {
+		if q := t.watched[e.Wd]; q != nil && !seen[q] {
 			seen[q] = true
 			all = append(all, q)
 		}
@@ -225,7 +228,14 @@ func (s *Spool) due() time.Time {
 			sooner(time.Duration(q.owner.next - t))
 		}
 	}
-	if s.unswept {
+	for _, until := range s.denied {
+		sooner(time.Duration(until - t))
+	}
+	surplus := false
+	for _, r := range s.roots {
+		surplus = surplus || r.surplus || r.reading
+	}
+	if s.unswept || surplus || s.unheard <= 0 {
 		sooner(time.Millisecond)
 	}
 	if s.again {
