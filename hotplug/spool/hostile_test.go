@@ -273,6 +273,32 @@ func (h *shop) letsIn() bool {
 	return <-f.refused == 0
 }
 
+// Of a flood no more is removed in one turn than others can wait for, and nothing is
+// taken for a queue.
+func TestSurplus(t *testing.T) {
+	if !kerneltest.InNamespaces(t, kerneltest.PID) {
+		return
+	}
+	const count = 2000
+	h := newShop(t)
+	s := h.open()
+	s.mu.Lock()
+	f := h.flood(count)
+	if refused := <-f.refused; refused != 0 {
+		t.Errorf("the kernel refused %d before anybody looked", refused)
+	}
+	h.must(s.begin())
+	s.end()
+	if n := entriesOf(h.Events); n != count-surplusSteps {
+		t.Errorf("%d are left of %d", n, count)
+	}
+	if len(s.queues) > 0 {
+		t.Errorf("%d became queues", len(s.queues))
+	}
+	s.mu.Unlock()
+	h.until("all are gone", func() bool { return entriesOf(h.Events) == 0 })
+}
+
 // Who is kept out is let in again after a while, at the end, and where that came too
 // suddenly, by who comes next.
 func TestKeptOut(t *testing.T) {
@@ -309,7 +335,9 @@ func TestKeptOut(t *testing.T) {
 	}
 	s = h.open()
 	deny(never)
+	s.mu.Lock()
 	clear(s.denied) // as if it were killed
+	s.mu.Unlock()
 	s.Close()
 	if h.letsIn() {
 		t.Fatal("let in though nobody saw to it")
@@ -336,6 +364,14 @@ func TestManyMade(t *testing.T) {
 	for i := range count {
 		h.must(os.Mkdir(filepath.Join(h.Events, fmt.Sprint("odd", i)), 0o755))
 	}
+	h.must(s.begin())
+	if s.unheard > 0 {
+		t.Error("all makers were heard in one turn")
+	}
+	s.checkDue()
+	time.Sleep(graceLive)
+	s.checkDue()
+	s.end()
 	s.mu.Unlock()
 	h.until("all makers are heard", func() bool {
 		s.mu.Lock()
