@@ -53,8 +53,8 @@ func (s *Spool) allow() {
 	}
 }
 
-// An access control list in an extended attribute: a version, and entries of a tag,
-// permissions, and a user (linux/posix_acl_xattr.h).
+// An access control list in an extended attribute is a version, and entries of a tag,
+// permissions, and a user where the tag is about one (linux/posix_acl_xattr.h).
 const (
 	aclName    = "system.posix_acl_access"
 	aclVersion = 2
@@ -64,28 +64,28 @@ const (
 	aclGroup = 0x04
 	aclMask  = 0x10
 	aclOther = 0x20
+
+	aclAll     = 7 << 16
+	aclNoWrite = 5 << 16
+	aclNoUser  = math.MaxUint32 << 32
 )
 
-// writeDenied has the roots say who is kept out.
+// writeDenied has the roots say who is kept out. A list of nobody is none: it says no
+// more than the mode.
 func (s *Spool) writeDenied() {
 	order := binary.LittleEndian
 	list := order.AppendUint32(nil, aclVersion)
-	add := func(tag, permissions uint16, uid uint32) {
-		list = order.AppendUint16(list, tag)
-		list = order.AppendUint16(list, permissions)
-		list = order.AppendUint32(list, uid)
-	}
-	add(aclOwner, 7, math.MaxUint32)
+	list = order.AppendUint64(list, aclOwner|aclAll|aclNoUser)
 	for uid := range s.denied {
-		add(aclUser, 5, uid)
+		list = order.AppendUint64(list, aclUser|aclNoWrite|uint64(uid)<<32)
 	}
-	for _, tag := range []uint16{aclGroup, aclMask, aclOther} {
-		add(tag, 7, math.MaxUint32)
+	list = order.AppendUint64(list, aclGroup|aclAll|aclNoUser)
+	if len(s.denied) > 0 {
+		list = order.AppendUint64(list, aclMask|aclAll|aclNoUser)
 	}
+	list = order.AppendUint64(list, aclOther|aclAll|aclNoUser)
 	for _, r := range s.roots {
-		if len(s.denied) == 0 {
-			unix.Fremovexattr(r.fd, aclName)
-		} else if !s.o.old.acl {
+		if !s.o.old.acl {
 			unix.Fsetxattr(r.fd, aclName, list, 0)
 		}
 	}

@@ -269,7 +269,7 @@ func (s *Spool) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.denied) > 0 {
-		clear(s.denied)
+		s.denied = nil
 		s.writeDenied()
 	}
 	for _, q := range s.queues {
