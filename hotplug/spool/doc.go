@@ -28,14 +28,15 @@
 //
 // Nobody harms another: the roots are world-writable, so nothing in them is taken
 // for what it seems. No link is followed, no file system crossed, nothing of a
-// client's is opened but its filter; a user has so many queues.
+// client's is opened but its filter; a user has so many queues, and is kept out for
+// a while if it makes very many more.
 //
 // # The two sides
 //
 // The publishing side is Spool: publish.go and file.go say how an event gets out,
-// list.go which queues there are, owner.go whose they are, held.go what is kept back,
-// links.go what a shell reads by, tend.go what is done between events. The reading
-// side is client.go. Both keep to this:
+// list.go which queues there are, deny.go who may make none for a while, owner.go
+// whose they are, held.go what is kept back, links.go what a shell reads by, tend.go
+// what is done between events. The reading side is client.go. Both keep to this:
 //
 // A queue is a directory NAME-PID or NAME-PID-SLOT below the root. One whose name
 // begins with a dot is being prepared: nothing is put into it until it is renamed.
