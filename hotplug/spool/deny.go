@@ -38,6 +38,7 @@ func (s *Spool) foresee() {
 		if s.users[st.Uid]+made[st.Uid] == limit {
 			s.denied[st.Uid] = now() + denyTime
 			s.writeDenied()
+			return
 		}
 	}
 }

@@ -287,6 +287,7 @@ func TestSurplus(t *testing.T) {
 	if refused := <-f.refused; refused != 0 {
 		t.Errorf("the kernel refused %d before anybody looked", refused)
 	}
+	s.spare = surplusSteps
 	h.must(s.begin())
 	s.end()
 	if n := entriesOf(h.Events); n != count-surplusSteps {

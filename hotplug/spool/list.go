@@ -115,7 +115,7 @@ func (s *Spool) idle() bool {
 // refresh brings the list of queues up to date. The lock is held.
 func (s *Spool) refresh() {
 	s.hear()
-	s.spare, s.unheard = surplusSteps, makersAtOnce
+	s.unheard = makersAtOnce
 	if s.tender == nil {
 		s.spare = math.MaxInt
 	}
@@ -292,9 +292,9 @@ func (s *Spool) refuse(r *root, name string, st *unix.Stat_t, why string) {
 	}
 }
 
-// surplusSteps is how much of what was refused is removed in one turn: a client may
-// wait for an event meanwhile.
-const surplusSteps = 512
+// surplusSteps is how much of what was refused is removed in one turn of the tender's: a
+// client may wait for an event meanwhile. Who publishes one removes nothing.
+const surplusSteps = 256
 
 // removeSurplus removes more of what was refused. Nobody remembers its names, lest
 // whoever makes many fill the memory too: the roots are read, a part at a time.

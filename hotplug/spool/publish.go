@@ -73,6 +73,7 @@ func (s *Spool) session(put func() error) error {
 	if s.idle() {
 		return nil
 	}
+	s.spare = 0
 	if err := s.begin(); err != nil {
 		return err
 	}

@@ -26,6 +26,7 @@ type tender struct {
 func (s *Spool) Tend() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.spare = surplusSteps
 	if err := s.begin(); err != nil {
 		return err
 	}
@@ -157,7 +158,7 @@ func (t *tender) stop() {
 func (t *tender) turn(s *Spool, fired []uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.again = false
+	s.again, s.spare = false, surplusSteps
 	if s.counter == nil || s.begin() != nil {
 		return false
 	}
