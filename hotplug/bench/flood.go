@@ -39,7 +39,7 @@ func (b *bench) flood() error {
 			return err
 		}
 		gone.most(ours, f.gone.Seconds())
-		middle.most(ours, median(f.latencies))
+		middle.least(ours, median(f.latencies))
 		worst.most(ours, slices.Max(f.latencies))
 		refused = min(refused, f.refused)
 	}

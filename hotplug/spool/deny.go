@@ -31,7 +31,7 @@ func (s *Spool) foresee() {
 	for _, c := range s.pending[:min(len(s.pending), 8*limit)] {
 		var st unix.Stat_t
 		err := unix.Fstatat(c.root.fd, c.name, &st, unix.AT_SYMLINK_NOFOLLOW)
-		if err != nil || st.Uid == 0 || s.queues[st.Ino] != nil {
+		if err != nil || st.Uid == 0 || s.denied[st.Uid] != 0 || s.queues[st.Ino] != nil {
 			continue
 		}
 		made[st.Uid]++
