@@ -8,7 +8,8 @@ import (
 
 // task is an event on its way, from its arrival until its commands are done.
 type task struct {
-	event *uevent.Event
+	event *uevent.Event // nil while it waits
+	rest  uevent.Packed // then this
 	batch *Batch
 	fresh bool // /sys was read for it under this lock: the device lives
 	step
@@ -135,12 +136,28 @@ func forget[K comparable](last map[K]*task, key K, t *task) {
 	}
 }
 
+// pause keeps t in little memory until resume is called.
+func (t *task) pause() {
+	t.rest = t.event.Pack()
+	t.event, t.plan = nil, nil // other rules may hold when its turn comes
+}
+
+func (t *task) resume() {
+	if t.event == nil {
+		t.event, t.rest = t.rest.Unpack(), ""
+	}
+}
+
 // after makes t wait for an earlier task.
 func (t *task) after(earlier *task) {
-	if earlier != nil && earlier != t {
-		earlier.next = append(earlier.next, t)
-		t.waits++
+	if earlier == nil || earlier == t {
+		return
 	}
+	if n := len(earlier.next); n > 0 && earlier.next[n-1] == t {
+		return // it waits for it already, for another reason
+	}
+	earlier.next = append(earlier.next, t)
+	t.waits++
 }
 
 // paths returns the devpaths that t is about: after a move there are two.

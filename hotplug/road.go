@@ -176,13 +176,15 @@ func (r *Road) enter(t *task) {
 	r.tell(t.event, true)
 	if !r.halted && r.order.free(t) {
 		// Most events are at their end at once, and nobody ever waits for them.
-		if !r.begin(t) {
+		if r.begin(t) {
+			*t = task{} // others of its turn may stay for long
+		} else {
 			r.order.enter(t)
 		}
 		return
 	}
-	t.plan = nil // other rules may hold when its turn comes
 	r.order.enter(t)
+	t.pause()
 	if t.waits == 0 {
 		r.hold(t)
 	}
@@ -284,6 +286,7 @@ func (r *Road) fail(t *task, what, why string) {
 
 // begin does what can be done of t at once, and reports whether that was all.
 func (r *Road) begin(t *task) (done bool) {
+	t.resume()
 	e := t.event
 	if !t.fresh && r.late(e) {
 		t.plan = nil

@@ -103,15 +103,26 @@ type Event struct {
 	Dev       Dev    // MAJOR and MINOR, or the zero Dev
 	Seqnum    uint64 // SEQNUM, or 0 where the source has none
 
-	// vars holds the variables in the kernel's own form, KEY=VALUE and a NUL each:
-	// many events may have to wait, and this takes the least memory.
-	vars string
+	vars Packed
+}
+
+// Packed is an event in little memory, for where very many have to wait: its
+// variables in the kernel's own form, KEY=VALUE and a NUL each.
+type Packed string
+
+// Pack returns what Unpack makes the same event of.
+func (e *Event) Pack() Packed { return e.vars }
+
+// Unpack returns the event that p was made of.
+func (p Packed) Unpack() *Event {
+	e, _ := parse(string(p)) // no error, since it was read once
+	return e
 }
 
 // Env yields every KEY=VALUE in the order in which they were said, each key once.
 func (e *Event) Env() iter.Seq[string] {
 	return func(yield func(string) bool) {
-		for rest := e.vars; rest != ""; {
+		for rest := string(e.vars); rest != ""; {
 			var kv string
 			if kv, rest, _ = strings.Cut(rest, "\x00"); !yield(kv) {
 				return
@@ -121,7 +132,7 @@ func (e *Event) Env() iter.Seq[string] {
 }
 
 // Get returns the value of the variable key, and whether it was there.
-func (e *Event) Get(key string) (string, bool) { return lookup(e.vars, key) }
+func (e *Event) Get(key string) (string, bool) { return lookup(string(e.vars), key) }
 
 func lookup(vars, key string) (string, bool) {
 	for vars != "" {
@@ -169,9 +180,9 @@ const GapKey = "UEVENT_GAP"
 func Gap(more ...string) *Event {
 	const root = "/" // no device's devpath
 	const own = "devspool"
-	return &Event{Action: Change, Devpath: root, Subsystem: own, vars: join(append([]string{
+	return &Event{Action: Change, Devpath: root, Subsystem: own, vars: Packed(join(append([]string{
 		"ACTION=" + Change, "DEVPATH=" + root, "SUBSYSTEM=" + own, GapKey + "=1",
-	}, more...))}
+	}, more...)))}
 }
 
 // AppendMessage appends the event to a buffer in the form of the kernel's netlink
@@ -277,8 +288,16 @@ func (e *Event) restate(said []string) {
 	}
 }
 
-// join puts variables into the kernel's form.
-func join(said []string) string { return strings.Join(append(slices.Clip(said), ""), "\x00") }
+// join puts variables into the kernel's form. A NUL ends what a variable says.
+func join(said []string) string {
+	var text strings.Builder
+	for _, kv := range said {
+		kv, _, _ = strings.Cut(kv, "\x00")
+		text.WriteString(kv)
+		text.WriteByte(0)
+	}
+	return text.String()
+}
 
 // parse reads variables in the kernel's form. A string without a key says nothing,
 // nor does one of the event's own without a value; of two with the same key the
@@ -321,7 +340,7 @@ func parse(vars string) (*Event, error) {
 			vars = vars[:at] + vars[end+1:]
 		}
 	}
-	e.vars = vars
+	e.vars = Packed(vars)
 	if e.Action == "" || strings.IndexByte(e.Action, '@') >= 0 || !cleanDevpath(e.Devpath) {
 		return nil, ErrIncomplete
 	}

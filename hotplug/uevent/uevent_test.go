@@ -215,6 +215,7 @@ func TestFromSysfs(t *testing.T) {
 		{"forged on a device with numbers", "MAJOR=8\nMINOR=0\nDEVNAME=sda\nNAME=x\nDEVMODE=0666\nDEVUID=7\nDEVNAME=y\n", sda,
 			[]string{"MAJOR=8", "MINOR=0", "DEVNAME=sda", "NAME=x"}},
 		{"forged event", "X=y\nACTION=remove\nDEVPATH=/devices/z\nSUBSYSTEM=block\nSEQNUM=1\n", uevent.Dev{}, []string{"X=y"}},
+		{"a NUL", "NAME=\"x\x00DEVNAME=sda\"\n", sda, []string{"MAJOR=8", "MINOR=0", "NAME=\"x"}},
 		{"twice", "X=1\nX=2\n", uevent.Dev{}, []string{"X=1"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
