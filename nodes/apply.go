@@ -86,7 +86,7 @@ func (d *Dir) make(p *Plan) (existed bool, err error) {
 	was := d.recall(want.ID)
 	known := was != "" || d.record.fd == none // without a record a look comes first too
 	now, old := want, Record{}
-	changed := was != want.text()
+	changed := was == "" || was != want.text()
 	var errs faults
 	if changed {
 		// Until the old paths are gone both are on record.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"devspool/hotplug/kerneltest"
 )
 
 // loopConfs are the configs for the loop with their targets: our share of the
@@ -52,7 +54,34 @@ func (b *bench) loop() error {
 			}
 		}
 	}
-	return nil
+	return b.lone(s)
+}
+
+// lone measures events each of which finds the loop asleep.
+func (b *bench) lone(s *stage) error {
+	const (
+		events = 50
+		pause  = 20 * time.Millisecond
+	)
+	l := load{name: "lone", play: func(d *daemon) error {
+		message := kerneltest.Message(kerneltest.Event{Action: "change", Devpath: "/devices/virtual/mem/null",
+			Vars: []string{"SUBSYSTEM=mem", "MAJOR=1", "MINOR=3", "DEVNAME=null"}})
+		for range events {
+			if err := s.injector.Write(message); err != nil {
+				return err
+			}
+			time.Sleep(pause)
+		}
+		return nil
+	}}
+	best := figures{}
+	err := b.interleave(b.opts.rounds(), func(c contestant) error {
+		cpu, err := b.playLoad(c, emptyConf, l)
+		best.least(c.name, cpu.Seconds()/events)
+		return err
+	})
+	b.report.ratio("no rules, a lone event, 50 a second", best, microseconds, 0)
+	return err
 }
 
 // bareLoopSource is a C program that makes the calls of our loop, and nothing else:
