@@ -78,7 +78,7 @@ func (s *Spool) enliven(q *queue) {
 	}
 	if err != nil {
 		q.filter = nil
-		s.log("the filter of " + strconv.Quote(q.name) + " is not used: " + err.Error())
+		s.log("a filter of user " + strconv.Itoa(int(q.uid)) + " is not used: " + err.Error())
 	}
 	if q.links {
 		s.readOrder(q)
