@@ -210,6 +210,50 @@ func TestSticky(t *testing.T) {
 	h.until("the other one is gone", func() bool { return gone(other.queue) })
 	h.publish(s, 2, 2)
 	h.holds(c.queue, "1 2")
+
+	// One that was not ready yet is of no use to anybody.
+	dead := h.start(sh("cd " + h.Events + "; mkdir .x-$$; >.x-$$/.sticky; echo $PWD/.x-$$; exec sleep 1000"))
+	h.must(s.Tend())
+	dead.kill()
+	h.until("it is gone", func() bool { return gone(dead.queue) })
+	// Nor does a stranger's word count.
+	dead = h.start(sh("cd " + h.Events + "; mkdir -m 777 .x-$$; setpriv --reuid 1000 touch .x-$$/.sticky; mv .x-$$ x-$$; echo $PWD/x-$$; exec sleep 1000"))
+	h.must(s.Tend())
+	dead.kill()
+	h.until("it is gone", func() bool { return gone(dead.queue) })
+}
+
+// A stranger's lock, on a queue that others may open, neither ends it nor keeps it.
+func TestStrangersLock(t *testing.T) {
+	if !kerneltest.InNamespaces(t, kerneltest.PID) {
+		return
+	}
+	h := newShop(t)
+	s := h.open()
+	lock := func(dir string) client {
+		t.Helper()
+		cmd := exec.Command("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "/bin/sh", "-c",
+			"exec 9<"+dir+" && flock 9 && echo locked; exec sleep 1000")
+		stranger := h.start(cmd)
+		if stranger.queue != "locked" {
+			t.Fatal(stranger.queue)
+		}
+		return stranger
+	}
+	hidden := "/dev/events/.x-" + strconv.Itoa(os.Getpid())
+	live := strings.Replace(hidden, ".x", "x", 1)
+	h.must(os.Mkdir(hidden, 0o755))
+	stranger := lock(hidden)
+	h.must(os.Rename(hidden, live))
+	h.publish(s, 1, 1)
+	stranger.kill()
+	c := h.start(owners[1].cmd(h.Events))
+	h.must(s.Tend())
+	lock(c.queue)
+	c.kill()
+	h.until("the dead one's queue is gone", func() bool { return gone(c.queue) })
+	h.publish(s, 2, 2)
+	h.holds(live, "1 2")
 }
 
 // Nobody is seen to own what mkdir in an ended script has made.
