@@ -123,7 +123,7 @@ func (s *Spool) refresh() {
 		s.reload()
 		return
 	}
-	if len(s.pending) == 0 {
+	if len(s.pending) == 0 && len(s.gone) == 0 {
 		return
 	}
 	s.foresee()
@@ -238,14 +238,28 @@ func (s *Spool) enter(r *root, name string, q *queue) {
 }
 
 // forgetGone forgets the queues whose name is gone, but for those that were found
-// under another one since.
+// under another one since, or will be: the kernel tells of the old name before the
+// new one.
 func (s *Spool) forgetGone() {
-	for _, q := range s.gone {
-		if !q.seen {
+	gone := s.gone
+	s.gone = nil
+	for _, q := range gone {
+		switch {
+		case q.seen:
+		case q.inRoot():
+			s.gone = append(s.gone, q)
+			s.again = true
+		default:
 			s.forget(q)
 		}
 	}
-	s.gone = s.gone[:0]
+}
+
+// inRoot reports whether the directory of q lies in its root, under whatever name.
+func (q *queue) inRoot() bool {
+	var root, parent unix.Stat_t
+	return !q.isGone() && unix.Fstat(q.root.fd, &root) == nil &&
+		unix.Fstatat(q.fd, "..", &parent, 0) == nil && parent.Ino == root.Ino
 }
 
 // forget lets go of a queue that is gone from the roots.

@@ -41,7 +41,7 @@ type queue struct {
 	order      []uint64
 
 	watch int32 // inotify: what is removed from it
-	seen  bool  // by a reload
+	seen  bool  // where its name was looked for
 }
 
 func (q *queue) close() {
