@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,6 +22,35 @@ import (
 func init() {
 	roles["subscriber"] = subscriber
 	roles["many"] = manySubscribers
+	roles["threaded"] = threaded
+	roles["maker"] = func() {
+		fmt.Println(os.Args[1], os.Mkdir(os.Args[1], 0o700))
+		time.Sleep(time.Hour)
+	}
+}
+
+// threaded makes a queue in a thread that ends, and lives on.
+func threaded() {
+	path := fmt.Sprint(os.Args[1], "/x-", os.Getpid())
+	made, ended := make(chan error), 0
+	var maker func()
+	maker = func() {
+		runtime.LockOSThread()                           // and so the thread ends with this
+		if ended = unix.Gettid(); ended == os.Getpid() { // but for the first
+			go maker()
+			select {}
+		}
+		made <- os.Mkdir(path, 0o700)
+	}
+	go maker()
+	if err := <-made; err != nil {
+		fmt.Println(err)
+	}
+	for unix.Tgkill(os.Getpid(), ended, 0) == nil {
+		time.Sleep(time.Millisecond)
+	}
+	fmt.Println(path)
+	time.Sleep(time.Hour)
 }
 
 // subscriber subscribes, says where, and waits to be killed.
@@ -81,6 +111,13 @@ var owners = []struct {
 	{"exec", func(root string) *exec.Cmd {
 		return sh("d=" + root + "/x-$$; mkdir $d; echo $d; exec sleep 1000")
 	}},
+	{"replaced on disk", func(root string) *exec.Cmd {
+		return sh("p=$(mktemp -d); cp $(command -v sleep) $p/client; d=" + root + "/x-$$; mkdir $d; (sleep .1; cp -f /bin/sh $p/new; mv $p/new $p/client; echo $d)& exec $p/client 1000")
+	}},
+	{"odd times", func(root string) *exec.Cmd {
+		return sh("d=" + root + "/x-$$; mkdir $d; touch -d 1980-01-01 $d; echo $d; while :; do sleep 1000; done")
+	}},
+	{"thread that ends", func(root string) *exec.Cmd { return actor("threaded", root) }},
 	{"another user", func(root string) *exec.Cmd {
 		cmd := exec.Command("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "/bin/sh", "-c",
 			"d="+root+"/x-$$; mkdir $d; echo $d; while :; do sleep 1000; done")
@@ -265,6 +302,30 @@ func TestOwnerless(t *testing.T) {
 	h.open()
 	kerneltest.Sh(t, "mkdir /dev/events/x /dev/events/y-999999 /dev/events/.z")
 	h.until("they are gone", func() bool { return entriesOf(h.Events) == 0 })
+}
+
+// Where the kernel tells who makes a directory, that process owns it by whatever
+// name, and still after it has renamed it.
+func TestMaker(t *testing.T) {
+	if !kerneltest.InNamespaces(t, kerneltest.PID) {
+		return
+	}
+	h := newShop(t)
+	s := h.open()
+	if s.roots[0].makers == none {
+		kerneltest.Cannot(t, "needs fanotify with FAN_REPORT_PIDFD")
+	}
+	maker := h.start(actor("maker", "/dev/events/x"))
+	later := h.start(actor("maker", "/dev/events/.y"))
+	h.must(s.Tend())
+	h.must(os.Rename("/dev/events/.y", "/dev/events/y"))
+	time.Sleep(2 * graceMaking)
+	h.publish(s, 1, 1)
+	h.holds("/dev/events/x", "1")
+	h.holds("/dev/events/y", "1")
+	maker.kill()
+	later.kill()
+	h.until("both are gone", func() bool { return entriesOf(h.Events) == 0 })
 }
 
 // manySubscribers has as many queues as its argument says.
