@@ -194,6 +194,8 @@ func (s *Spool) visitName(r *root, name string) {
 	switch {
 	case err != nil:
 		return
+	case r.libudev && name == "global" && st.Uid == 0:
+		return // the place that libudev-compat gives its producer
 	case st.Mode&unix.S_IFMT != unix.S_IFDIR || uint64(st.Dev) != s.dev:
 		s.refuse(r, name, &st, "not a directory of this file system")
 		return
@@ -289,9 +291,6 @@ func (s *Spool) full(st *unix.Stat_t) bool {
 
 // refuse removes from a root what has no business there.
 func (s *Spool) refuse(r *root, name string, st *unix.Stat_t, why string) {
-	if r.libudev && name == "global" && st.Uid == 0 {
-		return // the place that libudev-compat gives its producer
-	}
 	s.log("refused: " + why)
 	if s.spare--; s.spare < 0 {
 		r.surplus, s.again = true, true
