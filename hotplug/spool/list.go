@@ -135,10 +135,11 @@ func (s *Spool) refresh() {
 // visitPending looks at the names that changed. The same one may have come and gone
 // several times; how it ended counts.
 func (s *Spool) visitPending() {
-	for _, c := range s.pending {
+	pending := s.pending
+	s.pending = nil // some may have to be looked at again
+	for _, c := range pending {
 		s.visitName(c.root, c.name)
 	}
-	s.pending = nil
 }
 
 // reload reads the whole list anew, and what other publishers noted.
@@ -209,6 +210,10 @@ func (s *Spool) visitName(r *root, name string) {
 		if q, err = s.newQueue(r, name); err != nil {
 			if err != unix.ENOENT { // gone since
 				s.log("a queue is not used: " + err.Error())
+			}
+			if err == unix.EMFILE || err == unix.ENFILE || err == unix.ENOMEM { // which may pass
+				s.pending = append(s.pending, change{r, name})
+				s.again = true
 			}
 			return
 		}

@@ -72,3 +72,37 @@ func TestRenamed(t *testing.T) {
 	h.holds(outer, "1 2 3")
 	h.holds(outer+"/in", "1")
 }
+
+// A queue that could not be opened for want of descriptors is used when there are some.
+func TestNoDescriptors(t *testing.T) {
+	if !kerneltest.InNamespaces(t, 0) {
+		return
+	}
+	h := newShop(t)
+	s := h.open()
+	limit := unix.Rlimit{Cur: 200, Max: 200}
+	h.must(unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	var taken []int
+	for {
+		fd, err := unix.Dup(0)
+		if err != nil {
+			break
+		}
+		taken = append(taken, fd)
+	}
+	queue := h.queue(h.Events, "x")
+	s.Publish(numbered(1), nil)
+	for _, fd := range taken {
+		unix.Close(fd)
+	}
+	if !h.said("a queue is not used") {
+		t.Error("the queue could be opened")
+	}
+	h.until("the queue is used", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.queues) == 1
+	})
+	h.publish(s, 2, 2)
+	h.holds(queue, "2")
+}
