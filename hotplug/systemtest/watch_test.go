@@ -178,6 +178,25 @@ func unread(t *testing.T, queue string) (names []string) {
 	return names
 }
 
+// TestLibudevBesideLoop has a helper, which the kernel gives no options, tell also the
+// clients that the loop was told to let in.
+func TestLibudevBesideLoop(t *testing.T) {
+	t.Parallel()
+	if !jailed(t) {
+		return
+	}
+	b := newJailedBoard(t, "")
+	b.startLoop("--libudev")
+	var queue string
+	b.jail.Do(func() { queue = b.queue("/dev/metadata/udev/events", nil) })
+	b.tell(b.plug(disk(0)))
+	b.jail.Do(func() {
+		if names := unread(t, queue); len(names) != 1 {
+			t.Errorf("of the helper's event it is told %q", names)
+		}
+	})
+}
+
 // TestServerFeeds has the server of the kernel's helpers stay until a client whose
 // queue was full has read.
 func TestServerFeeds(t *testing.T) {
