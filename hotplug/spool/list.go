@@ -163,14 +163,16 @@ func (s *Spool) reload() {
 		}
 	}
 	s.visitPending()
+	s.gone = s.gone[:0]
 	for _, q := range s.queues {
 		if !q.seen {
-			s.forget(q)
-		} else if q.links {
+			s.gone = append(s.gone, q)
+		}
+		if q.links {
 			s.readOrder(q)
 		}
 	}
-	s.gone = s.gone[:0]
+	s.forgetGone()
 	s.sweepStates()
 	s.readWaiting()
 	s.relist()

@@ -29,6 +29,7 @@ func TestRenamed(t *testing.T) {
 		dirs = append(dirs, dir)
 	}
 	c := filepath.Join(h.Events, "c-"+filepath.Base(a)[2:])
+	h.must(s.Tend()) // both are known
 	ended := make(chan bool)
 	var renamer sync.WaitGroup
 	renamer.Go(func() {

@@ -98,7 +98,7 @@ func TestParse(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"", "\n", "add", "@/x", "add@", "add@x", "ACTION=add\nDEVPATH=/x\n", "add@/x\nA\n", "add@/x\n=1\n",
-		"add@/x\nDEVPATH=x\n", "add@/x\nACTION=\n"} {
+		"add@/x\nDEVPATH=x\n", "add@/x\nACTION=\n", "add@/x\nACTION=a@b\n"} {
 		if p, err := Parse([]byte(text)); err != ErrMalformed {
 			t.Errorf("%q: %q, error %v", text, p, err)
 		}
