@@ -39,8 +39,9 @@ func publish(road *hotplug.Road, o options) (end func()) {
 	case o.events == "" && o.dev == "/dev":
 		o.events = spool.DefaultEvents
 	}
-	if o.compat && o.libudev == "" {
-		o.libudev = o.dev + strings.TrimPrefix(spool.DefaultLibudev, "/dev")
+	libudev := o.dev + strings.TrimPrefix(spool.DefaultLibudev, "/dev")
+	if o.libudev == "" && (o.compat || o.mode != modeLoop && o.events != "" && !absent(libudev)) {
+		o.libudev = libudev // the kernel gives its helper no options, so that goes by what is there
 	}
 	if o.dryRun || o.events == "" && o.libudev == "" {
 		return func() {}

@@ -25,7 +25,7 @@ func write(fd int, text []byte) (int, error) {
 
 // linkFD gives a file without a name one in a directory.
 func linkFD(fd, dir int, name string) error {
-	var text [digits + 2]byte // and what it has more in making
+	var text [2*digits + 1]byte // those in held are the longest
 	var empty byte
 	copy(text[:len(text)-1], name)
 	_, _, errno := unix.RawSyscall6(unix.SYS_LINKAT, uintptr(fd), uintptr(unsafe.Pointer(&empty)),

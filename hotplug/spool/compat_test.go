@@ -291,6 +291,26 @@ func TestLibudevCompatLimits(t *testing.T) {
 	}
 }
 
+// The place of libudev-compat's producer is no queue, and stays.
+func TestGlobal(t *testing.T) {
+	if !kerneltest.InNamespaces(t, 0) {
+		return
+	}
+	h := newShop(t)
+	s := h.open()
+	global := DefaultLibudev + "/global"
+	h.must(os.Mkdir(global, 0o750))
+	other := h.queue(h.Libudev, "x")
+	h.publish(s, 1, 1)
+	h.must(s.Tend())
+	time.Sleep(2 * graceLive)
+	h.publish(s, 2, 2)
+	h.holds(other, "1 2")
+	if n := entriesOf(global); n != 0 {
+		t.Errorf("it holds %d entries", n)
+	}
+}
+
 // envCompat names the file of a real libudev-compat to test with. No distribution's
 // packages hold one.
 const envCompat = "DEVSPOOL_LIBUDEV_COMPAT"

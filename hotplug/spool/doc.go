@@ -23,8 +23,9 @@
 // with a filter: at most), named as the last of them.
 //
 // Nothing is left behind: a queue goes when its owner dies. That is who holds a
-// flock on the directory; else the process that made it; else the one whose number
-// is in its name, if it is of the directory's user. Whose .sticky lies in it stays.
+// flock on the directory, where nobody else may open that (0700); else the process
+// that made it; else the one whose number is in its name, if it is of the directory's
+// user. One in which that user has put .sticky stays.
 //
 // Nobody harms another: the roots are world-writable, so nothing in them is taken
 // for what it seems. No link is followed, no file system crossed, nothing of a
@@ -40,7 +41,7 @@
 //
 // A queue is a directory NAME-PID or NAME-PID-SLOT below the root. One whose name
 // begins with a dot is being prepared: nothing is put into it until it is renamed.
-// A client that makes .NAME-PID, takes an exclusive flock on it, writes its dot
+// A client that makes .NAME-PID (0700), takes an exclusive flock on it, writes its dot
 // files and renames it to NAME-PID misses no event from then on. The lock is to be
 // waited for: the publisher tries a shared one now and then, for a moment.
 //

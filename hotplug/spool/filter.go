@@ -2,6 +2,7 @@ package spool
 
 import (
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -55,32 +56,23 @@ func (f Filter) Match(p Packet) bool {
 	return true
 }
 
+// match looks each variable up once, however many values a client may ask for.
 func (c condition) match(p Packet) bool {
-	for _, value := range c.values {
-		if holds(p, c.key, value) {
-			return true
-		}
-	}
-	return false
-}
-
-func holds(p Packet, key, value string) bool {
-	switch key {
+	switch c.key {
 	case "subsystem":
-		name, devtype, typed := strings.Cut(value, "/")
-		return says(p, "SUBSYSTEM", name) && (!typed || says(p, "DEVTYPE", devtype))
+		name, ok := p.Get("SUBSYSTEM")
+		devtype, typed := p.Get("DEVTYPE")
+		both := name + "/" + devtype
+		return ok && slices.ContainsFunc(c.values, func(value string) bool { return value == name || typed && value == both })
 	case "devpath":
-		prefix := strings.TrimSuffix(value, "/")
-		rest, ok := strings.CutPrefix(p.Devpath, prefix)
-		return ok && (rest == "" || rest[0] == '/')
+		return slices.ContainsFunc(c.values, func(value string) bool {
+			rest, ok := strings.CutPrefix(p.Devpath, strings.TrimSuffix(value, "/"))
+			return ok && (rest == "" || rest[0] == '/')
+		})
 	case "tag":
 		tags, _ := p.Get("TAGS")
-		return strings.Contains(tags, ":"+value+":")
+		return slices.ContainsFunc(c.values, func(value string) bool { return strings.Contains(tags, ":"+value+":") })
 	}
-	return says(p, key, value)
-}
-
-func says(p Packet, key, value string) bool {
-	said, ok := p.Get(key)
-	return ok && said == value
+	said, ok := p.Get(c.key)
+	return ok && slices.Contains(c.values, said)
 }

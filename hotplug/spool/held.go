@@ -24,7 +24,11 @@ func (s *Spool) lag(q *queue, n uint64) {
 // hold keeps the event n back for the queues that are behind. Past the cap the
 // oldest goes; whose turn that was is told of it when it is fed.
 func (s *Spool) hold(f *file, n uint64) {
-	if err := s.link(f, s.held, f.name); err != nil {
+	if s.source != 0 {
+		s.from[n] = s.source
+	}
+	if err := s.link(f, s.held, s.heldName(n)); err != nil {
+		delete(s.from, n)
 		s.log("an event cannot be held back: " + err.Error())
 		return
 	}
@@ -37,8 +41,19 @@ func (s *Spool) hold(f *file, n uint64) {
 
 // unhold drops the oldest event that is held back.
 func (s *Spool) unhold() {
-	unix.Unlinkat(s.held, fileName(s.waiting[0]), 0)
+	n := s.waiting[0]
+	unix.Unlinkat(s.held, s.heldName(n), 0)
+	delete(s.from, n)
 	s.waiting = s.waiting[1:]
+}
+
+// heldName returns the name of the event n in held. The queue that it came out of,
+// if it came out of one, is a part of the name, since that is not to get it.
+func (s *Spool) heldName(n uint64) string {
+	if ino := s.from[n]; ino != 0 {
+		return fileName(n) + fileName(ino)
+	}
+	return fileName(n)
 }
 
 // release drops what no queue waits for any more.
@@ -59,10 +74,13 @@ func (s *Spool) release() {
 
 // readWaiting finds out what is held back.
 func (s *Spool) readWaiting() {
-	s.waiting = nil
+	s.waiting, s.from = nil, map[uint64]uint64{}
 	for _, name := range list(s.held) {
-		if n, ok := number(name); ok {
+		if n, ok := number(name[:min(digits, len(name))]); ok {
 			s.waiting = append(s.waiting, n)
+			if ino, ok := number(name[digits:]); ok {
+				s.from[n] = ino
+			}
 		}
 	}
 	slices.Sort(s.waiting)
@@ -98,8 +116,11 @@ func (s *Spool) feedOne(q *queue) (more bool) {
 		return s.feedGap(q, i)
 	}
 	n := q.cursor
-	name := fileName(n)
-	text, wanted, err := s.read(q, name)
+	if s.from[n] == q.ino {
+		s.advance(q, n+1)
+		return true
+	}
+	text, wanted, err := s.read(q, n)
 	if err == unix.ENOENT {
 		s.waiting = slices.Delete(s.waiting, i, i+1)
 		return true
@@ -112,7 +133,7 @@ func (s *Spool) feedOne(q *queue) (more bool) {
 	if !wanted {
 		return true
 	}
-	if err = s.linkHeld(q, name, text); err != nil && err != unix.EEXIST {
+	if err = s.linkHeld(q, n, text); err != nil && err != unix.EEXIST {
 		if q.isGone() {
 			s.forget(q)
 			return false
@@ -133,11 +154,11 @@ func (s *Spool) advance(q *queue, n uint64) {
 
 // read returns the text of an event that is held back, where it is needed, and
 // whether q wants it.
-func (s *Spool) read(q *queue, name string) (text []byte, wanted bool, err error) {
+func (s *Spool) read(q *queue, n uint64) (text []byte, wanted bool, err error) {
 	if q.filter == nil && !q.root.libudev {
 		return nil, true, nil
 	}
-	fd, err := unix.Openat(s.held, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(s.held, s.heldName(n), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, false, err
 	}
@@ -159,7 +180,7 @@ func (s *Spool) read(q *queue, name string) (text []byte, wanted bool, err error
 
 // linkHeld links an event that is held back into q. For libudev-compat one that is
 // too long is written anew.
-func (s *Spool) linkHeld(q *queue, name string, text []byte) error {
+func (s *Spool) linkHeld(q *queue, n uint64, text []byte) error {
 	if q.root.libudev {
 		fitted, cut, err := Fit(text)
 		if err != nil {
@@ -167,10 +188,10 @@ func (s *Spool) linkHeld(q *queue, name string, text []byte) error {
 			return nil
 		}
 		if len(cut) > 0 {
-			return s.putInto(q, name, fitted)
+			return s.putInto(q, fileName(n), fitted)
 		}
 	}
-	return unix.Linkat(s.held, name, q.fd, name, 0)
+	return unix.Linkat(s.held, s.heldName(n), q.fd, fileName(n), 0)
 }
 
 // putInto makes an event of one queue's own.

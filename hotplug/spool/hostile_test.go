@@ -433,3 +433,21 @@ func TestUnusable(t *testing.T) {
 		t.Error("a root on another file system is used")
 	}
 }
+
+// A user whose filters are no filters, under a new name each time, does not use up
+// the log.
+func TestLogStaysOpen(t *testing.T) {
+	if !kerneltest.InNamespaces(t, 0) {
+		return
+	}
+	h := newShop(t)
+	s := h.open()
+	for i := range 1200 {
+		queue := h.queue(h.Events, fmt.Sprint("q", i), ".filter:nonsense")
+		h.must(s.Tend())
+		h.must(os.RemoveAll(queue))
+	}
+	if n := len(h.log); n != 1 {
+		t.Errorf("%d lines were logged", n)
+	}
+}

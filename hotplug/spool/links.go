@@ -17,27 +17,48 @@ const (
 
 // mark notes that n is the newest event of q.
 func (s *Spool) mark(q *queue, n uint64) {
+	if !exists(q.fd, linkTail) {
+		q.removed(&q.tail) // before anybody has seen to it
+	}
 	q.order = append(q.order, n)
-	q.tail = n
-	s.replaceLink(q, linkTail, n)
-	if q.head == 0 {
-		q.head = n
-		s.makeLink(q, linkHead, n)
+	if len(q.order) > 2*s.window(q) {
+		s.readOrder(q) // a client that reads from the middle
+	}
+	if s.replaceLink(q, linkTail, n) {
+		q.tail = n
+	}
+	if q.head == 0 { // there was nothing unread, or no room for a link
+		if q.trim(); len(q.order) > 0 && s.makeLink(q, linkHead, q.order[0]) {
+			q.head = q.order[0]
+		}
 	}
 	s.writeState(q)
 }
 
-func (s *Spool) makeLink(q *queue, link string, n uint64) {
-	if err := unix.Symlinkat(fileName(n), q.fd, link); err == unix.EEXIST {
-		s.replaceLink(q, link, n)
+// removed does what a client asked for that removed a link of ours: the event n,
+// which that pointed to, goes too.
+func (q *queue) removed(n *uint64) {
+	if *n != 0 {
+		unix.Unlinkat(q.fd, fileName(*n), 0)
+		*n = 0
 	}
 }
 
+// makeLink makes a link, and reports whether that could be done: one that is missing
+// is taken for removed only where it was there.
+func (s *Spool) makeLink(q *queue, link string, n uint64) bool {
+	err := unix.Symlinkat(fileName(n), q.fd, link)
+	if err == unix.EEXIST {
+		return s.replaceLink(q, link, n)
+	}
+	return s.linked(q, err)
+}
+
 // replaceLink makes a link, in place of another if there is one.
-func (s *Spool) replaceLink(q *queue, link string, n uint64) {
+func (s *Spool) replaceLink(q *queue, link string, n uint64) bool {
 	err := unix.Symlinkat(fileName(n), s.making, link)
 	if err == unix.EEXIST { // of one that was killed
-		unix.Unlinkat(s.making, link, 0)
+		s.vacate(link)
 		err = unix.Symlinkat(fileName(n), s.making, link)
 	}
 	if err == nil {
@@ -45,23 +66,34 @@ func (s *Spool) replaceLink(q *queue, link string, n uint64) {
 			unix.Unlinkat(s.making, link, 0)
 		}
 	}
+	return s.linked(q, err)
+}
+
+func (s *Spool) linked(q *queue, err error) bool {
 	if err != nil && !q.isGone() {
 		s.log("no head and tail in a queue: " + err.Error())
 	}
+	return err == nil
 }
 
 // moveHead makes head point to n. It changes places with the old one: a client that
 // removes that at the same time is to be woken for the new one, as by any head that
 // comes where there was none.
-func (s *Spool) moveHead(q *queue, n uint64) {
-	unix.Unlinkat(s.making, linkHead, 0)
+func (s *Spool) moveHead(q *queue, n uint64) bool {
+	s.vacate(linkHead)
 	err := unix.Symlinkat(fileName(n), s.making, linkHead)
 	if err == nil {
 		err = unix.Renameat2(s.making, linkHead, q.fd, linkHead, unix.RENAME_EXCHANGE)
-		unix.Unlinkat(s.making, linkHead, 0)
+		s.vacate(linkHead)
 	}
-	if err != nil {
-		s.makeLink(q, linkHead, n)
+	return err == nil || s.makeLink(q, linkHead, n)
+}
+
+// vacate removes from making what has the name of a link. That may be a directory,
+// which a client had put in the place of its head.
+func (s *Spool) vacate(link string) {
+	if unix.Unlinkat(s.making, link, 0) == unix.EISDIR {
+		s.discard(s.making, link)
 	}
 }
 
@@ -91,31 +123,28 @@ func (s *Spool) readOrder(q *queue) {
 // settle makes head and tail right after q's client removed something. It looks at
 // each only once: a client that removes one meanwhile is seen to at the next turn.
 func (s *Spool) settle(q *queue) {
+	before := [2]uint64{q.head, q.tail}
 	oldHead, isHead := target(q, linkHead)
 	oldTail, isTail := target(q, linkTail)
-	if q.head != 0 && !isHead {
-		unix.Unlinkat(q.fd, fileName(q.head), 0)
+	if !isHead {
+		q.removed(&q.head)
 	}
-	if q.tail != 0 && !isTail {
-		unix.Unlinkat(q.fd, fileName(q.tail), 0)
+	if !isTail {
+		q.removed(&q.tail)
 	}
 	q.trim()
 	if len(q.order) == 0 {
-		s.unlink(q)
-		return
+		q.unlink()
+	} else {
+		head, tail := q.order[0], q.order[len(q.order)-1]
+		if oldTail == tail || s.replaceLink(q, linkTail, tail) {
+			q.tail = tail
+		}
+		if oldHead == head || isHead && s.moveHead(q, head) || !isHead && s.makeLink(q, linkHead, head) {
+			q.head = head
+		}
 	}
-	head, tail := q.order[0], q.order[len(q.order)-1]
-	if oldTail != tail {
-		s.replaceLink(q, linkTail, tail)
-	}
-	switch {
-	case !isHead:
-		s.makeLink(q, linkHead, head)
-	case oldHead != head:
-		s.moveHead(q, head)
-	}
-	if q.head != head || q.tail != tail {
-		q.head, q.tail = head, tail
+	if before != [2]uint64{q.head, q.tail} {
 		s.writeState(q)
 	}
 }
@@ -131,14 +160,12 @@ func (q *queue) trim() {
 }
 
 // unlink removes the links of a queue in which nothing is unread.
-func (s *Spool) unlink(q *queue) {
-	if q.head == 0 && q.tail == 0 {
-		return
+func (q *queue) unlink() {
+	if q.head != 0 || q.tail != 0 {
+		unix.Unlinkat(q.fd, linkHead, 0)
+		unix.Unlinkat(q.fd, linkTail, 0)
 	}
-	unix.Unlinkat(q.fd, linkHead, 0)
-	unix.Unlinkat(q.fd, linkTail, 0)
 	q.head, q.tail, q.order = 0, 0, nil
-	s.writeState(q)
 }
 
 // resettle makes head and tail right where nothing that was noted can be relied on:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -136,7 +137,122 @@ func TestLinksInTheWay(t *testing.T) {
 	h.publish(s, 1, 3)
 	h.holds(queue, "1 2 3")
 	h.points(s, other, "1", "3")
+
+	// A directory where head was, which is to move on: nobody else's links suffer.
+	h.must(os.RemoveAll(queue))
+	s.mu.Lock() // so that head does not come back in between
+	queue = h.queue(h.Events, "z")
+	h.must(os.MkdirAll(queue+"/head/x", 0o755))
+	s.mu.Unlock()
+	h.publish(s, 4, 5)
+	h.must(s.Tend())
+	names, _ := numbers(t, other)
+	h.must(os.Remove(filepath.Join(other, fileName(names[0]))))
+	h.points(s, other, "2", "5")
+	h.must(os.Remove(filepath.Join(other, fileName(names[1]))))
+	h.points(s, other, "3", "5")
+	if n := entriesOf("/dev/.devspool/spool/making"); n != 0 {
+		t.Errorf("%d things lie in making", n)
+	}
 	if text, err := os.ReadFile("/etc/passwd"); err != nil || !strings.Contains(string(text), "root") {
 		t.Error("/etc/passwd has changed")
+	}
+}
+
+// A tail that was removed counts also where the next event comes before anybody has
+// looked.
+func TestTailRemovedUnseen(t *testing.T) {
+	if !kerneltest.InNamespaces(t, 0) {
+		return
+	}
+	h := newShop(t)
+	s := h.open()
+	queue := h.queue(h.Events, "x")
+	h.publish(s, 1, 2)
+	s.mu.Lock() // nobody looks
+	h.must(os.Remove(queue + "/tail"))
+	h.must(s.begin())
+	e := numbered(3)
+	h.must(s.publish(e, nil))
+	s.end()
+	s.mu.Unlock()
+	h.points(s, queue, "1", "3")
+	h.holds(queue, "1 3")
+}
+
+// Where there is no room for a link, its absence is not taken for what a client did.
+func TestNoRoomForLinks(t *testing.T) {
+	if !kerneltest.InNamespaces(t, 0) {
+		return
+	}
+	for room := range 6 {
+		for _, resident := range []bool{true, false} {
+			t.Run(fmt.Sprint(room, " resident ", resident), func(t *testing.T) {
+				h := newShop(t)
+				kerneltest.MountTmpfs(t, "/dev")
+				h.must(os.MkdirAll("/dev/.devspool/spool", 0o700))
+				h.must(unix.Mount("small", "/dev/.devspool/spool", "tmpfs", 0, "nr_inodes=500,mode=0700"))
+				h.Resident = resident
+				s := h.open()
+				queue := h.queue(h.Events, "x")
+				h.must(s.Tend())
+				junk := "/dev/.devspool/spool/junk"
+				h.must(os.Mkdir(junk, 0o700))
+				var fs unix.Statfs_t
+				h.must(unix.Statfs(junk, &fs))
+				for i := range int(fs.Ffree) - room {
+					h.must(os.WriteFile(fmt.Sprint(junk, "/", i), nil, 0o600))
+				}
+				for n := 1; n <= 4; n++ {
+					s.Publish(numbered(n), nil) // says how it went
+					h.must(s.Tend())
+				}
+				h.must(os.RemoveAll(junk))
+				h.must(s.Tend())
+				h.publish(s, 5, 5)
+				total := 0
+				_, values := numbers(t, queue)
+				for _, value := range values {
+					if lost, ok := strings.CutPrefix(value, "lost "); ok {
+						n, _ := strconv.Atoi(lost)
+						total += n
+					} else {
+						total++
+					}
+				}
+				if total != 5 {
+					t.Errorf("of 5 events the queue has %v", values)
+				}
+				first, _ := numbers(t, queue)
+				if head, _ := os.Readlink(queue + "/head"); head != fileName(first[0]) {
+					t.Errorf("head is %q, of %d", head, first)
+				}
+			})
+		}
+	}
+}
+
+// What is remembered of a queue does not grow with what its client has read.
+func TestReadFromTheMiddle(t *testing.T) {
+	if !kerneltest.InNamespaces(t, 0) {
+		return
+	}
+	h := newShop(t)
+	h.Window = 20
+	s := h.open()
+	queue := h.queue(h.Events, "x")
+	for n := range 200 {
+		h.publish(s, n, n)
+		names, _ := numbers(t, queue)
+		for _, old := range names[min(1, len(names)-1) : len(names)-1] {
+			h.must(os.Remove(filepath.Join(queue, fileName(old))))
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, q := range s.queues {
+		if len(q.order) > 41 {
+			t.Errorf("%d events are remembered of 2", len(q.order))
+		}
 	}
 }

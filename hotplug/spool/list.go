@@ -123,7 +123,7 @@ func (s *Spool) refresh() {
 		s.reload()
 		return
 	}
-	if len(s.pending) == 0 {
+	if len(s.pending) == 0 && len(s.gone) == 0 {
 		return
 	}
 	s.foresee()
@@ -135,10 +135,11 @@ func (s *Spool) refresh() {
 // visitPending looks at the names that changed. The same one may have come and gone
 // several times; how it ended counts.
 func (s *Spool) visitPending() {
-	for _, c := range s.pending {
+	pending := s.pending
+	s.pending = nil // some may have to be looked at again
+	for _, c := range pending {
 		s.visitName(c.root, c.name)
 	}
-	s.pending = nil
 }
 
 // reload reads the whole list anew, and what other publishers noted.
@@ -162,14 +163,16 @@ func (s *Spool) reload() {
 		}
 	}
 	s.visitPending()
+	s.gone = s.gone[:0]
 	for _, q := range s.queues {
 		if !q.seen {
-			s.forget(q)
-		} else if q.links {
+			s.gone = append(s.gone, q)
+		}
+		if q.links {
 			s.readOrder(q)
 		}
 	}
-	s.gone = s.gone[:0]
+	s.forgetGone()
 	s.sweepStates()
 	s.readWaiting()
 	s.relist()
@@ -194,6 +197,8 @@ func (s *Spool) visitName(r *root, name string) {
 	switch {
 	case err != nil:
 		return
+	case r.libudev && name == "global" && st.Uid == 0:
+		return // the place that libudev-compat gives its producer
 	case st.Mode&unix.S_IFMT != unix.S_IFDIR || uint64(st.Dev) != s.dev:
 		s.refuse(r, name, &st, "not a directory of this file system")
 		return
@@ -207,6 +212,10 @@ func (s *Spool) visitName(r *root, name string) {
 		if q, err = s.newQueue(r, name); err != nil {
 			if err != unix.ENOENT { // gone since
 				s.log("a queue is not used: " + err.Error())
+			}
+			if err == unix.EMFILE || err == unix.ENFILE || err == unix.ENOMEM { // which may pass
+				s.pending = append(s.pending, change{r, name})
+				s.again = true
 			}
 			return
 		}
@@ -238,14 +247,28 @@ func (s *Spool) enter(r *root, name string, q *queue) {
 }
 
 // forgetGone forgets the queues whose name is gone, but for those that were found
-// under another one since.
+// under another one since, or will be: the kernel tells of the old name before the
+// new one.
 func (s *Spool) forgetGone() {
-	for _, q := range s.gone {
-		if !q.seen {
+	gone := s.gone
+	s.gone = nil
+	for _, q := range gone {
+		switch {
+		case q.seen:
+		case q.inRoot():
+			s.gone = append(s.gone, q)
+			s.again = true
+		default:
 			s.forget(q)
 		}
 	}
-	s.gone = s.gone[:0]
+}
+
+// inRoot reports whether the directory of q lies in its root, under whatever name.
+func (q *queue) inRoot() bool {
+	var root, parent unix.Stat_t
+	return !q.isGone() && unix.Fstat(q.root.fd, &root) == nil &&
+		unix.Fstatat(q.fd, "..", &parent, 0) == nil && parent.Ino == root.Ino
 }
 
 // forget lets go of a queue that is gone from the roots.
@@ -275,9 +298,6 @@ func (s *Spool) full(st *unix.Stat_t) bool {
 
 // refuse removes from a root what has no business there.
 func (s *Spool) refuse(r *root, name string, st *unix.Stat_t, why string) {
-	if r.libudev && name == "global" && st.Uid == 0 {
-		return // the place that libudev-compat gives its producer
-	}
 	s.log("refused: " + why)
 	if s.spare--; s.spare < 0 {
 		r.surplus, s.again = true, true

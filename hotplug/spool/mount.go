@@ -15,7 +15,7 @@ const (
 func (s *Spool) place() error {
 	private, err := ownDirectory(unix.AT_FDCWD, s.o.Private)
 	if err != nil {
-		return err
+		return failed("open", s.o.Private, err)
 	}
 	defer unix.Close(private)
 	// One at a time, or two would mount over each other.

@@ -122,10 +122,13 @@ func (q *queue) alive() bool {
 }
 
 // locked reports whether a client holds the lock on its queue. It asks for a
-// shared one, lest two that ask at once take each other for the client.
+// shared one, lest two that ask at once take each other for the client. Where others
+// may open the directory the lock says nothing: a stranger that held it could keep
+// the queue of a dead client, or by letting go end that of a living one.
 func locked(fd int) bool {
 	if retry(func() error { return unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) }) != nil {
-		return true
+		var st unix.Stat_t
+		return unix.Fstat(fd, &st) == nil && st.Mode&0o044 == 0
 	}
 	unix.Flock(fd, unix.LOCK_UN)
 	return false
@@ -203,7 +206,7 @@ func (s *Spool) check(q *queue) {
 		} else {
 			o.next = now() + recheck
 		}
-	case exists(q.fd, fileSticky) && !q.root.libudev:
+	case q.sticky():
 		o.next = 0
 	case o.orphaned() || s.waited(q):
 		if !q.live && locked(q.fd) { // before it has its name
@@ -212,6 +215,14 @@ func (s *Spool) check(q *queue) {
 		}
 		s.reap(q)
 	}
+}
+
+// sticky reports whether q is to outlive its owner, who must have said so, and have
+// come to the end of preparing it.
+func (q *queue) sticky() bool {
+	var st unix.Stat_t
+	return q.live && !q.root.libudev &&
+		unix.Fstatat(q.fd, fileSticky, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Uid == q.uid
 }
 
 // told reports whether a pidfd tells of the owner's end.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,6 +22,35 @@ import (
 func init() {
 	roles["subscriber"] = subscriber
 	roles["many"] = manySubscribers
+	roles["threaded"] = threaded
+	roles["maker"] = func() {
+		fmt.Println(os.Args[1], os.Mkdir(os.Args[1], 0o700))
+		time.Sleep(time.Hour)
+	}
+}
+
+// threaded makes a queue in a thread that ends, and lives on.
+func threaded() {
+	path := fmt.Sprint(os.Args[1], "/x-", os.Getpid())
+	made, ended := make(chan error), 0
+	var maker func()
+	maker = func() {
+		runtime.LockOSThread()                           // and so the thread ends with this
+		if ended = unix.Gettid(); ended == os.Getpid() { // but for the first
+			go maker()
+			select {}
+		}
+		made <- os.Mkdir(path, 0o700)
+	}
+	go maker()
+	if err := <-made; err != nil {
+		fmt.Println(err)
+	}
+	for unix.Tgkill(os.Getpid(), ended, 0) == nil {
+		time.Sleep(time.Millisecond)
+	}
+	fmt.Println(path)
+	time.Sleep(time.Hour)
 }
 
 // subscriber subscribes, says where, and waits to be killed.
@@ -81,6 +111,13 @@ var owners = []struct {
 	{"exec", func(root string) *exec.Cmd {
 		return sh("d=" + root + "/x-$$; mkdir $d; echo $d; exec sleep 1000")
 	}},
+	{"replaced on disk", func(root string) *exec.Cmd {
+		return sh("p=$(mktemp -d); cp $(command -v sleep) $p/client; d=" + root + "/x-$$; mkdir $d; (sleep .1; cp -f /bin/sh $p/new; mv $p/new $p/client; echo $d)& exec $p/client 1000")
+	}},
+	{"odd times", func(root string) *exec.Cmd {
+		return sh("d=" + root + "/x-$$; mkdir $d; touch -d 1980-01-01 $d; echo $d; while :; do sleep 1000; done")
+	}},
+	{"thread that ends", func(root string) *exec.Cmd { return actor("threaded", root) }},
 	{"another user", func(root string) *exec.Cmd {
 		cmd := exec.Command("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "/bin/sh", "-c",
 			"d="+root+"/x-$$; mkdir $d; echo $d; while :; do sleep 1000; done")
@@ -210,6 +247,50 @@ func TestSticky(t *testing.T) {
 	h.until("the other one is gone", func() bool { return gone(other.queue) })
 	h.publish(s, 2, 2)
 	h.holds(c.queue, "1 2")
+
+	// One that was not ready yet is of no use to anybody.
+	dead := h.start(sh("cd " + h.Events + "; mkdir .x-$$; >.x-$$/.sticky; echo $PWD/.x-$$; exec sleep 1000"))
+	h.must(s.Tend())
+	dead.kill()
+	h.until("it is gone", func() bool { return gone(dead.queue) })
+	// Nor does a stranger's word count.
+	dead = h.start(sh("cd " + h.Events + "; mkdir -m 777 .x-$$; setpriv --reuid 1000 touch .x-$$/.sticky; mv .x-$$ x-$$; echo $PWD/x-$$; exec sleep 1000"))
+	h.must(s.Tend())
+	dead.kill()
+	h.until("it is gone", func() bool { return gone(dead.queue) })
+}
+
+// A stranger's lock, on a queue that others may open, neither ends it nor keeps it.
+func TestStrangersLock(t *testing.T) {
+	if !kerneltest.InNamespaces(t, kerneltest.PID) {
+		return
+	}
+	h := newShop(t)
+	s := h.open()
+	lock := func(dir string) client {
+		t.Helper()
+		cmd := exec.Command("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "/bin/sh", "-c",
+			"exec 9<"+dir+" && flock 9 && echo locked; exec sleep 1000")
+		stranger := h.start(cmd)
+		if stranger.queue != "locked" {
+			t.Fatal(stranger.queue)
+		}
+		return stranger
+	}
+	hidden := "/dev/events/.x-" + strconv.Itoa(os.Getpid())
+	live := strings.Replace(hidden, ".x", "x", 1)
+	h.must(os.Mkdir(hidden, 0o755))
+	stranger := lock(hidden)
+	h.must(os.Rename(hidden, live))
+	h.publish(s, 1, 1)
+	stranger.kill()
+	c := h.start(owners[1].cmd(h.Events))
+	h.must(s.Tend())
+	lock(c.queue)
+	c.kill()
+	h.until("the dead one's queue is gone", func() bool { return gone(c.queue) })
+	h.publish(s, 2, 2)
+	h.holds(live, "1 2")
 }
 
 // Nobody is seen to own what mkdir in an ended script has made.
@@ -221,6 +302,30 @@ func TestOwnerless(t *testing.T) {
 	h.open()
 	kerneltest.Sh(t, "mkdir /dev/events/x /dev/events/y-999999 /dev/events/.z")
 	h.until("they are gone", func() bool { return entriesOf(h.Events) == 0 })
+}
+
+// Where the kernel tells who makes a directory, that process owns it by whatever
+// name, and still after it has renamed it.
+func TestMaker(t *testing.T) {
+	if !kerneltest.InNamespaces(t, kerneltest.PID) {
+		return
+	}
+	h := newShop(t)
+	s := h.open()
+	if s.roots[0].makers == none {
+		kerneltest.Cannot(t, "needs fanotify with FAN_REPORT_PIDFD")
+	}
+	maker := h.start(actor("maker", "/dev/events/x"))
+	later := h.start(actor("maker", "/dev/events/.y"))
+	h.must(s.Tend())
+	h.must(os.Rename("/dev/events/.y", "/dev/events/y"))
+	time.Sleep(2 * graceMaking)
+	h.publish(s, 1, 1)
+	h.holds("/dev/events/x", "1")
+	h.holds("/dev/events/y", "1")
+	maker.kill()
+	later.kill()
+	h.until("both are gone", func() bool { return entriesOf(h.Events) == 0 })
 }
 
 // manySubscribers has as many queues as its argument says.

@@ -156,7 +156,7 @@ func Parse(text []byte) (Packet, error) {
 	}
 	p.Action = p.setDefault("ACTION", p.Action)
 	p.Devpath = p.setDefault("DEVPATH", p.Devpath)
-	if action == "" || p.Action == "" || !strings.HasPrefix(devpath, "/") || !strings.HasPrefix(p.Devpath, "/") {
+	if action == "" || p.Action == "" || strings.Contains(p.Action, "@") || !strings.HasPrefix(devpath, "/") || !strings.HasPrefix(p.Devpath, "/") {
 		return Packet{}, ErrMalformed
 	}
 	return p, nil

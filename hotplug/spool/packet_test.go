@@ -49,8 +49,8 @@ func TestAppend(t *testing.T) {
 		{"the last of ours", mem, []string{"A=1", "AB=2", "A=3"}, head + "AB=2\nA=3\n"},
 		{"a key that begins alike", append(slices.Clone(mem), "TAGS_X=1"), []string{"TAGS=:a:"}, head + "TAGS_X=1\nTAGS=:a:\n"},
 		{"the helper's own", append(slices.Clone(mem), "PATH=/bin", "HOME=/", "DEVSPOOL_COMMAND=1", "PATHS=1"), nil, head + "PATHS=1\n"},
-		{"a forged line", append(slices.Clone(mem), "NAME=\"x\nDEVNAME=sda\x00MAJOR=8\r\x1b\x7f\""), nil,
-			head + `NAME="x\x0aDEVNAME=sda\x00MAJOR=8\x0d\x1b\x7f"` + "\n"},
+		{"a forged line", append(slices.Clone(mem), "NAME=\"x\nDEVNAME=sda\x01MAJOR=8\r\x1b\x7f\""), nil,
+			head + `NAME="x\x0aDEVNAME=sda\x01MAJOR=8\x0d\x1b\x7f"` + "\n"},
 		{"backslashes", append(slices.Clone(mem), `A=\x20\x5c\x0a\\x0a\x0A\n\`), nil,
 			head + `A=\x20\x5cx5c\x5cx0a\\x5cx0a\x0A\n\` + "\n"},
 		{"empty and UTF-8", append(slices.Clone(mem), "A=", "B=ü€ b", "C=a=b"), nil, head + "A=\nB=ü€ b\nC=a=b\n"},
@@ -98,7 +98,7 @@ func TestParse(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"", "\n", "add", "@/x", "add@", "add@x", "ACTION=add\nDEVPATH=/x\n", "add@/x\nA\n", "add@/x\n=1\n",
-		"add@/x\nDEVPATH=x\n", "add@/x\nACTION=\n"} {
+		"add@/x\nDEVPATH=x\n", "add@/x\nACTION=\n", "add@/x\nACTION=a@b\n"} {
 		if p, err := Parse([]byte(text)); err != ErrMalformed {
 			t.Errorf("%q: %q, error %v", text, p, err)
 		}

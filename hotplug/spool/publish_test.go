@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -185,8 +186,9 @@ func init() { roles["helpers"] = helpers }
 func helpers() {
 	from, _ := strconv.Atoi(os.Args[1])
 	count, _ := strconv.Atoi(os.Args[2])
+	window, _ := strconv.Atoi(os.Args[3])
 	for n := from; n < from+count; n++ {
-		s, err := Open(Options{Private: "/dev/.devspool", Events: DefaultEvents, Libudev: DefaultLibudev, Mount: true, Window: 40})
+		s, err := Open(Options{Private: "/dev/.devspool", Events: DefaultEvents, Libudev: DefaultLibudev, Mount: true, Window: window})
 		if err == nil {
 			err = s.Publish(numbered(n), nil)
 			s.Close()
@@ -211,7 +213,7 @@ func TestPublishersAtOnce(t *testing.T) {
 	quick, slow := h.queue(h.Events, "quick", ".nolinks"), h.queue(h.Events, "slow")
 	compat := h.queue(h.Libudev, "compat")
 	for i := 1; i <= processes; i++ {
-		cmd := actor("helpers", strconv.Itoa(i*each), strconv.Itoa(each))
+		cmd := actor("helpers", strconv.Itoa(i*each), strconv.Itoa(each), "40")
 		h.must(cmd.Start())
 		defer func() {
 			if err := cmd.Wait(); err != nil {
@@ -244,6 +246,44 @@ func TestPublishersAtOnce(t *testing.T) {
 	})
 	h.must(s.Tend())
 	h.clean()
+}
+
+// Whoever sees an event in one queue finds the one before it in all.
+func TestOrderAcrossQueues(t *testing.T) {
+	if !kerneltest.InNamespaces(t, kerneltest.PID) {
+		return
+	}
+	const processes, each = 3, 30
+	h := newShop(t)
+	s := h.open()
+	var queues []int
+	for i := range 10 {
+		fd, err := unix.Open(h.queue(h.Events, fmt.Sprint("q", i), ".nolinks"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		h.must(err)
+		defer unix.Close(fd)
+		queues = append(queues, fd)
+	}
+	for i := range processes {
+		cmd := actor("helpers", strconv.Itoa(i*each), strconv.Itoa(each), "4096")
+		h.must(cmd.Start())
+		defer cmd.Wait()
+		defer cmd.Process.Kill()
+	}
+	go h.publish(s, 1, each)
+	highest := func(queue int) (last uint64) {
+		names, err := eventNames(queue)
+		h.must(err)
+		if len(names) > 0 {
+			last, _ = number(names[len(names)-1])
+		}
+		return last
+	}
+	for turn, seen := 0, uint64(0); seen < (processes+1)*each; turn++ {
+		seen = highest(queues[turn%len(queues)])
+		if last := highest(queues[(turn*7+3)%len(queues)]); last+1 < seen {
+			t.Fatalf("%d was seen, and %d is the last in another queue", seen, last)
+		}
+	}
 }
 
 // In an early boot there is no /proc.

@@ -41,7 +41,7 @@ type queue struct {
 	order      []uint64
 
 	watch int32 // inotify: what is removed from it
-	seen  bool  // by a reload
+	seen  bool  // where its name was looked for
 }
 
 func (q *queue) close() {
@@ -78,7 +78,7 @@ func (s *Spool) enliven(q *queue) {
 	}
 	if err != nil {
 		q.filter = nil
-		s.log("the filter of " + strconv.Quote(q.name) + " is not used: " + err.Error())
+		s.log("a filter of user " + strconv.Itoa(int(q.uid)) + " is not used: " + err.Error())
 	}
 	if q.links {
 		s.readOrder(q)

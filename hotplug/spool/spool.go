@@ -84,6 +84,7 @@ type Spool struct {
 	live    []*queue          // those that events go to
 	behind  int               // how many of live have a cursor
 	waiting []uint64          // the numbers in held, ascending
+	from    map[uint64]uint64 // of those, the Source's inode, where there was one
 	share   int               // the window that is every native queue's fair one
 	heldCap int
 	users   map[uint32]int   // entries in the roots, by user
@@ -188,10 +189,11 @@ func (s *Spool) settleIn() error {
 	return nil
 }
 
-// Empty reports whether the roots are there and nobody has a queue in them, so that
-// who has one event to publish needs no spool.
+// Empty reports whether the roots are there, nobody has a queue in them, and nothing
+// is left of who had, so that who has one event to publish needs no spool.
 func Empty(o Options) bool {
-	for _, path := range []string{o.Events, o.Libudev} {
+	private := o.Private + "/" + place + "/"
+	for _, path := range []string{o.Events, o.Libudev, private + "held", private + "trash"} {
 		if path == "" {
 			continue
 		}
@@ -235,7 +237,7 @@ func (s *Spool) findSource() error {
 	var st unix.Stat_t
 	err := unix.Lstat(s.o.Source, &st)
 	if err == nil && (st.Mode&unix.S_IFMT != unix.S_IFDIR || uint64(st.Dev) != s.dev) {
-		err = ErrUnusable
+		err = unix.EINVAL
 	}
 	if err != nil {
 		return failed("take from", s.o.Source, err)

@@ -183,3 +183,60 @@ func TestFullFileSystem(t *testing.T) {
 	h.publish(s, 6, 6)
 	h.holds(queue, "1 2 lost 3 6")
 }
+
+// The queue that an event came out of does not get it, though it be behind.
+func TestSourceBehind(t *testing.T) {
+	if !kerneltest.InNamespaces(t, 0) {
+		return
+	}
+	h := newShop(t)
+	h.Window, h.Resident = 6, false
+	s := h.open()
+	from, other := h.queue(h.Events, "from", ".nolinks"), h.queue(h.Events, "other", ".nolinks")
+	h.publish(s, 1, 8)
+	h.Source = from
+	forwarder := h.open()
+	h.publish(forwarder, 9, 10)
+	h.publish(s, 11, 11)
+	got := map[string][]string{}
+	for range 5 {
+		for _, queue := range []string{from, other} {
+			got[queue] = append(got[queue], h.take(queue, 100)...)
+		}
+		h.must(s.Tend())
+	}
+	if text := strings.Join(got[from], " "); text != span(1, 8)+" 11" {
+		t.Errorf("the source got %s", text)
+	}
+	if text := strings.Join(got[other], " "); text != span(1, 11) {
+		t.Errorf("the other got %s", text)
+	}
+	h.clean()
+}
+
+// What a client that ended as its queue was behind left is removed by who comes
+// next, though nobody listens any more.
+func TestLeftByTheLast(t *testing.T) {
+	if !kerneltest.InNamespaces(t, kerneltest.PID) {
+		return
+	}
+	h := newShop(t)
+	h.Resident, h.Window = false, 800
+	s := h.open()
+	queue := h.queue(h.Events, "x", ".nolinks")
+	c := h.start(owners[0].cmd(h.Events))
+	h.publish(s, 1, 900)
+	c.kill()
+	h.publish(s, 901, 901)
+	s.Close()
+	h.must(os.RemoveAll(queue))
+	for turns := 0; !Empty(h.Options); turns++ { // as each event's process does
+		if turns == 10 {
+			t.Fatal("there is always something left")
+		}
+		s = h.open()
+		h.publish(s, 0, 0)
+		s.Close()
+	}
+	h.clean()
+}

@@ -128,11 +128,14 @@ func TestDevMountedOver(t *testing.T) {
 	}
 	b := newBoard(t, "")
 	b.add(disk(0), disk(1))
-	l := b.startLoop()
+	l := b.startLoop("--events", b.dev+"/events")
 	b.has("sda block 0660 0:0 8:0", "sdb block 0660 0:0 8:16")
 	kerneltest.MountTmpfs(t, b.dev)
 	l.send(b.plug(disk(2)))
 	b.has("sda block 0660 0:0 8:0", "sdb block 0660 0:0 8:16", "sdc block 0660 0:0 8:32")
+	queue := b.queue(b.dev+"/events", nil)
+	l.send(b.plug(disk(3)))
+	kerneltest.Until(t, patience, "its event in a queue there", func() bool { return len(unread(t, queue)) == 1 })
 }
 
 // TestDaemonGoesToTheBackground returns when coldplug is done and leaves a loop.

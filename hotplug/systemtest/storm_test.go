@@ -371,8 +371,9 @@ func TestOverrun(t *testing.T) {
 	for range 150 {
 		s.next()
 	}
-	l := b.startLoop()
+	l := b.startLoop("--events", b.dev+"/events")
 	b.likeFresh("the start")
+	queue := b.queue(b.dev+"/events", map[string]string{".nolinks": "", ".filter": "subsystem=none\n"})
 	if err := l.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
@@ -394,6 +395,11 @@ func TestOverrun(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.likeFresh("an overrun")
+	told := unread(t, queue)
+	if len(told) == 0 || !strings.Contains(b.read(queue+"/"+told[0]), "\nUEVENT_GAP=1\nREASON=the kernel dropped events") {
+		t.Errorf("a client is told %q", told)
+	}
+	os.RemoveAll(queue) // which is no device's
 	l.stop()
 	if !strings.Contains(l.stderr.String(), "dropped events") {
 		t.Errorf("the log does not tell of the overrun:\n%s", head(l.stderr.String(), 20))

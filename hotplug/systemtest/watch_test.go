@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -141,6 +142,105 @@ func TestTags(t *testing.T) {
 	everybody("add", 2)
 	if got := b.read(filepath.Dir(b.conf) + "/log"); got != "add :seat:a.b:\nremove :seat:a.b:\nadd :seat:a.b:\n" {
 		t.Errorf("the commands say %q", got)
+	}
+}
+
+// queue makes a queue of this process's, with these files in it.
+func (b *board) queue(root string, files map[string]string) string {
+	b.Helper()
+	name := "q-" + strconv.Itoa(os.Getpid())
+	hidden := root + "/." + name
+	err := os.Mkdir(hidden, 0o700)
+	for file, text := range files {
+		b.write(hidden+"/"+file, text)
+	}
+	if err == nil {
+		err = os.Rename(hidden, root+"/"+name)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	return root + "/" + name
+}
+
+// unread returns the names of a queue's events.
+func unread(t *testing.T, queue string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(queue)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, e := range entries {
+		if len(e.Name()) == 20 {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
+// TestLibudevBesideLoop has a helper, which the kernel gives no options, tell also the
+// clients that the loop was told to let in.
+func TestLibudevBesideLoop(t *testing.T) {
+	t.Parallel()
+	if !jailed(t) {
+		return
+	}
+	b := newJailedBoard(t, "")
+	b.startLoop("--libudev")
+	var queue string
+	b.jail.Do(func() { queue = b.queue("/dev/metadata/udev/events", nil) })
+	b.tell(b.plug(disk(0)))
+	b.jail.Do(func() {
+		if names := unread(t, queue); len(names) != 1 {
+			t.Errorf("of the helper's event it is told %q", names)
+		}
+	})
+}
+
+// TestServerFeeds has the server of the kernel's helpers stay until a client whose
+// queue was full has read.
+func TestServerFeeds(t *testing.T) {
+	t.Parallel()
+	if !jailed(t) {
+		return
+	}
+	b := newJailedBoard(t, "")
+	first := b.serve(b.plug(disk(0)))
+	inside := func(do func()) {
+		t.Helper()
+		b.jail.Do(do)
+	}
+	kerneltest.Until(t, patience, "the roots", func() (there bool) {
+		inside(func() { _, err := os.Stat("/dev/events"); there = err == nil })
+		return there
+	})
+	const window = 4096
+	full := map[string]string{".nolinks": ""}
+	for n := range window {
+		full["junk"+strconv.Itoa(n)] = ""
+	}
+	var queue string
+	inside(func() { queue = b.queue("/dev/events", full) })
+	b.tell(b.plug(disk(1)))
+	b.holds("sda block 0660 0:0 8:0", "sdb block 0660 0:0 8:16")
+	time.Sleep(3 * time.Second) // longer than a server stays that has nothing to do
+	if !b.served() {
+		t.Fatal("the server has left, though an event is held back")
+	}
+	inside(func() {
+		if names := unread(t, queue); len(names) > 0 {
+			t.Errorf("a full queue got %q", names)
+		}
+		for n := range 10 {
+			os.Remove(queue + "/junk" + strconv.Itoa(n))
+		}
+	})
+	kerneltest.Until(t, patience, "the event", func() (there bool) {
+		inside(func() { there = len(unread(t, queue)) > 0 })
+		return there
+	})
+	if err := first.Wait(); err != nil || b.served() {
+		t.Errorf("the server ended with %v; its FIFO is there: %v", err, b.served())
 	}
 }
 

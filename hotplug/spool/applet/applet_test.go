@@ -119,7 +119,14 @@ func TestEvent(t *testing.T) {
 		t.Helper()
 		expect(run(Event, input, append([]string{"put"}, args...)...), outcome{})
 	}
-	put(loop0) // the first thing that happens to the spool, and for nobody
+	if got := run(Event, loop0, "put"); got.code != 1 || !strings.Contains(got.err, "no spool at /dev/events") {
+		t.Errorf("no devspool: %+v", got)
+	}
+	if _, err := os.Lstat("/dev/.devspool"); err == nil {
+		t.Error("a spool was made")
+	}
+	must(t, os.Mkdir("/dev/events", 0o777))
+	put(loop0) // for nobody
 
 	a, b := queue(t, "/dev/events", "a"), queue(t, "/dev/events", "b")
 	expect(run(Event, "", "pop", a), outcome{code: 1})
@@ -154,7 +161,7 @@ func TestPopWaits(t *testing.T) {
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
-	run(Event, loop0, "put")
+	must(t, os.Mkdir("/dev/events", 0o777))
 	a := queue(t, "/dev/events", "a")
 	done := make(chan outcome)
 	go func() { done <- run(Event, "", "pop", "-w", a) }()

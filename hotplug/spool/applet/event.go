@@ -77,10 +77,17 @@ func (s Streams) put(args []string) error {
 
 // publish gives an event to every queue but the one it comes from.
 func (s Streams) publish(dev, source string, p spool.Packet) error {
-	o := spool.Options{Private: dev + "/.devspool", Events: dev + "/events", Source: source,
+	o := spool.Options{Private: dev + "/.devspool", Events: dev + "/events",
+		Libudev: dev + strings.TrimPrefix(spool.DefaultLibudev, "/dev"), Source: source,
 		Log: func(text string) { s.Err.Write([]byte("devspool event put: " + text + "\n")) }}
-	if libudev := dev + strings.TrimPrefix(spool.DefaultLibudev, "/dev"); unix.Access(libudev, unix.F_OK) == nil {
-		o.Libudev = libudev
+	// Whoever runs the loop or the helpers says where a spool is to lie, and of which kind.
+	for _, root := range []*string{&o.Events, &o.Libudev} {
+		if unix.Access(*root, unix.F_OK) != nil {
+			*root = ""
+		}
+	}
+	if o.Events == "" && o.Libudev == "" {
+		return noSpool(dev + "/events")
 	}
 	publisher, err := spool.Open(o)
 	if err != nil {
