@@ -212,6 +212,7 @@ func steps(trace string) []string {
 	if len(parts) != 3 {
 		return []string{"no marks"}
 	}
+	parts[1] = whole(parts[1])
 	call := regexp.MustCompile(`(?m)^\d+ +(\w+)\((.*)\) += (\S+)`)
 	owner := regexp.MustCompile(`, (\d+, \d+)\b`)
 	var all []string
@@ -229,4 +230,41 @@ func steps(trace string) []string {
 		}
 	}
 	return all
+}
+
+// whole joins the lines of a trace that tell of one call: where another thread says
+// something meanwhile, there is one for its begin and one for its end.
+func whole(trace string) string {
+	resumed := regexp.MustCompile(`^<\.\.\. \w+ resumed>`)
+	begun := map[string]string{} // by thread
+	var all strings.Builder
+	for line := range strings.Lines(trace) {
+		thread, text, _ := strings.Cut(line, " ")
+		text = strings.TrimLeft(text, " ")
+		if begin, is := strings.CutSuffix(text, " <unfinished ...>\n"); is {
+			begun[thread] = begin
+			continue
+		}
+		if end := resumed.FindString(text); end != "" {
+			text = begun[thread] + text[len(end):]
+		}
+		all.WriteString(thread + " " + text)
+	}
+	return all.String()
+}
+
+// TestReadSteps reads a trace in which threads interrupt each other.
+func TestReadSteps(t *testing.T) {
+	const trace = `1   chmod("/x", 0666) = 0
+7   access("` + mark + `", F_OK) = -1 ENOENT (No such file or directory)
+7   fchownat(9, "", 0, 6, AT_EMPTY_PATH <unfinished ...>
+12  --- SIGURG {si_signo=SIGURG, si_code=SI_TKILL, si_pid=7, si_uid=0} ---
+12  fchmodat(AT_FDCWD, "/proc/self/fd/9", 0660 <unfinished ...>
+7   <... fchownat resumed>)           = 0
+12  <... fchmodat resumed>)                    = 0
+7   access("` + mark + `", F_OK) = -1 ENOENT (No such file or directory)
+`
+	if got, want := steps(trace), []string{"chown 0, 6", "chmod 0660"}; !slices.Equal(got, want) {
+		t.Errorf("steps %q, want %q", got, want)
+	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -13,8 +14,9 @@ import (
 
 // load is a kind of work for a loop: what the kernel says, and what /sys shows of it.
 type load struct {
-	name string
-	sys  string // the directory to be /sys when the loop starts, or "" for the real one
+	name   string
+	sys    string // the directory to be /sys when the loop starts, or "" for the real one
+	events int
 	// play makes the events happen and checks what the daemon made of them.
 	play func(d *daemon) error
 }
@@ -28,6 +30,8 @@ const (
 	burst = 200
 	// batch is how many devices come and go at once.
 	batch = 500
+	// realDevices is how many there are at most at a time.
+	realDevices = 5000
 	// majorOfBench is a number for local use (admin-guide/devices.txt).
 	majorOfBench = 240
 )
@@ -36,14 +40,12 @@ const (
 type stage struct {
 	injector *kerneltest.Injector
 	events   int
-	empty    string           // a sysfs without devices
-	full     string           // a sysfs with as many devices as there are events
-	changing *kerneltest.Tree // a sysfs whose devices come and go
+	empty    string // a sysfs without devices
+	full     string // one with as many made-up devices as there are events
+	realm    *realm // real devices that come and go; nil where the kernel or iproute2 cannot
 }
 
-// newStage lays out the made-up sysfs trees. They lie on a tmpfs, which favours
-// BusyBox: for an add it opens, reads and closes a file of the device, which takes
-// twice as long on a real sysfs, where a link takes about as long to read as here.
+// newStage lays out what the loads need.
 func (b *bench) newStage(events int) (*stage, error) {
 	injector, err := kerneltest.NewInjector()
 	if err != nil {
@@ -62,16 +64,21 @@ func (b *bench) newStage(events int) (*stage, error) {
 			return nil, err
 		}
 	}
-	changing, err := kerneltest.NewTree(dir("changing"))
+	realm, err := newRealm(dir("real"))
 	if err != nil {
-		return nil, err
+		b.report.note("NOT MEASURED: devices that come and go: %v", err)
 	}
-	return &stage{injector: injector, events: events, empty: dir("empty"), full: full.Dir, changing: changing}, nil
+	return &stage{injector: injector, events: events, empty: dir("empty"), full: full.Dir, realm: realm}, nil
 }
 
 func (s *stage) close() error {
 	s.injector.Close()
-	for _, dir := range []string{s.empty, s.full, s.changing.Dir} {
+	if s.realm != nil {
+		if err := s.realm.close(); err != nil {
+			return err
+		}
+	}
+	for _, dir := range []string{s.empty, s.full} {
 		if err := os.RemoveAll(dir); err != nil {
 			return err
 		}
@@ -108,12 +115,18 @@ func (s *stage) loads() ([]load, error) {
 		return nil, fmt.Errorf("/sys has no mem/null")
 	}
 	devices := countDevices()
-	return []load{
-		{"one device again and again", "", s.repeat(all[null:null+1], devices)},
-		{"all of /sys in turn", "", s.repeat(all, devices)},
-		{"a new node each", s.empty, s.newNodes},
-		{"add and remove pairs", s.changing.Dir, s.pairs},
-	}, nil
+	loads := []load{
+		{"one device again and again", "", s.events, s.repeat(all[null:null+1], devices)},
+		{"all of /sys in turn", "", s.events, s.repeat(all, devices)},
+	}
+	if s.realm == nil {
+		return loads, nil
+	}
+	some := min(s.events, realDevices)
+	return append(loads,
+		load{"a new node each", s.empty, some, s.real(func(d *daemon) error { return s.change(d, some) })},
+		load{"add and remove pairs", s.empty, s.events, s.real(s.pairs)},
+	), nil
 }
 
 // repeat sends add events in turn, of which there are devices nodes in the end.
@@ -132,13 +145,7 @@ func (s *stage) repeat(events []kerneltest.Event, devices int) func(*daemon) err
 	}
 }
 
-// newNodes adds a device each. All of them are in /sys before the first event, but
-// not yet when the loop does its coldplug.
-func (s *stage) newNodes(d *daemon) error {
-	return over("/sys", s.full, func() error { return s.newOnes(d) })
-}
-
-// newOnes adds every device of the stage, which /sys already shows.
+// newOnes adds every made-up device of the stage, which /sys already shows.
 func (s *stage) newOnes(d *daemon) error {
 	for i := range s.events {
 		if err := s.send(d, i, kerneltest.Message(made(i).Event("add"))); err != nil {
@@ -148,37 +155,41 @@ func (s *stage) newOnes(d *daemon) error {
 	return s.settled(d, s.events)
 }
 
+// real plays a load with real devices in /sys, which are not there yet when the loop
+// does its coldplug.
+func (s *stage) real(play func(*daemon) error) func(*daemon) error {
+	return func(d *daemon) error {
+		return over("/sys", s.realm.sys, func() error { return errors.Join(play(d), s.realm.clear()) })
+	}
+}
+
 // pairs adds and removes devices, a batch of each at a time: so a device is there
 // when its add is handled, and gone when its remove is, and both are real work.
 func (s *stage) pairs(d *daemon) error {
 	for range s.events / (2 * batch) {
-		if err := s.change(d, s.changing.Add, batch); err != nil {
+		if err := s.change(d, batch); err != nil {
 			return err
 		}
-		remove := func(dev kerneltest.Device) (kerneltest.Event, error) { return s.changing.Remove(dev.Devpath) }
-		if err := s.change(d, remove, 0); err != nil {
+		if err := s.change(d, 0); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// change changes the tree by a batch, tells of it, and waits for that many nodes.
-func (s *stage) change(d *daemon, how func(kerneltest.Device) (kerneltest.Event, error), nodes int) error {
-	var messages [][]byte
-	for i := range batch {
-		e, err := how(made(i))
-		if err != nil {
-			return err
-		}
-		messages = append(messages, kerneltest.Message(e))
+// change has so many devices be there, tells of those that came or went, and waits
+// for as many nodes.
+func (s *stage) change(d *daemon, devices int) error {
+	events, err := s.realm.have(devices)
+	if err != nil {
+		return err
 	}
-	for i, message := range messages {
-		if err := s.send(d, i, message); err != nil {
+	for i, e := range events {
+		if err := s.send(d, i, kerneltest.Message(e)); err != nil {
 			return err
 		}
 	}
-	return s.settled(d, nodes)
+	return s.settled(d, devices)
 }
 
 // send sends a load's i-th message, as soon as the daemon can take it.

@@ -42,7 +42,7 @@ func (b *bench) loop() error {
 			best := figures{}
 			err := b.interleave(b.opts.rounds(), func(c contestant) error {
 				cpu, err := b.playLoad(c, with.conf, l)
-				best.least(c.name, cpu.Seconds()/float64(events))
+				best.least(c.name, cpu.Seconds()/float64(l.events))
 				return err
 			})
 			if err != nil {

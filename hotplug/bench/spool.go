@@ -299,7 +299,7 @@ func (b *bench) nobody() error {
 				if err != nil {
 					return err
 				}
-				cost.least(name, cpu.Seconds()/float64(events))
+				cost.least(name, cpu.Seconds()/float64(l.events))
 			}
 		}
 		b.report.ratio("loop, no client, beside no spool: "+l.name, cost, microseconds, 1.05)
