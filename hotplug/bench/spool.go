@@ -311,13 +311,36 @@ func (b *bench) nobody() error {
 var changeOfNull = kerneltest.Event{Action: "change", Devpath: benchEvent.Devpath,
 	Vars: []string{"SUBSYSTEM=mem", "MAJOR=1", "MINOR=3", "DEVNAME=null", "DEVMODE=0666"}}
 
-// thousand has as many clients read what the loop publishes at a steady rate.
+// thousand has as many clients read what the loop publishes at a steady rate, and
+// takes the median of the runs.
 func (b *bench) thousand() error {
 	const clients, pause = 1000, 10 * time.Millisecond
 	events := b.opts.scaled(400)
-	cost := figures{}
-	arrived := int64(0)
-	err := b.withDaemon(contestant{name: ours, path: b.jail.program(oursFile)}, world{conf: emptyConf}, func(d *daemon) error {
+	var our, bare []float64
+	missing := 0.0
+	for range b.opts.rounds() {
+		each, arrived, err := b.toReaders(clients, events, pause)
+		if err != nil {
+			return err
+		}
+		our = append(our, each)
+		missing = max(missing, float64(int64(events*clients)-arrived))
+		if each, err = b.bareToReaders(clients, events, pause); err != nil {
+			return err
+		}
+		bare = append(bare, each)
+	}
+	// How often readers and writer meet at a directory is a matter of luck, and the
+	// least of that is no measure.
+	cost := figures{ours: median(our), rival: median(bare)}
+	b.report.ratio(fmt.Sprintf("loop, to %s that read, %d a second", count(clients), time.Second/pause), cost, microseconds, 1.3)
+	b.report.limit("  of which did not arrive", figures{ours: missing}, count, 0)
+	return nil
+}
+
+// toReaders returns what an event costs the loop, in seconds, and how many arrived.
+func (b *bench) toReaders(clients, events int, pause time.Duration) (each float64, arrived int64, err error) {
+	err = b.withDaemon(contestant{name: ours, path: b.jail.program(oursFile)}, world{conf: emptyConf}, func(d *daemon) error {
 		queues, err := makeQueues(clients, ".nolinks")
 		if err != nil {
 			return err
@@ -351,12 +374,14 @@ func (b *bench) thousand() error {
 		kerneltest.Eventually(patience, func() bool { return p.count.Load() == int64(events*clients) })
 		arrived = p.count.Load()
 		after, err := d.cpu()
-		cost[ours] = (after - before).Seconds() / float64(events)
+		each = (after - before).Seconds() / float64(events)
 		return err
 	})
-	if err != nil {
-		return err
-	}
+	return each, arrived, err
+}
+
+// bareToReaders is toReaders for the C program; 0 where there is none.
+func (b *bench) bareToReaders(clients, events int, pause time.Duration) (each float64, err error) {
 	err = b.withSpool(spool.Options{}, func(*spool.Spool) error {
 		dirs, err := makeBare(clients + 1)
 		if err != nil {
@@ -367,17 +392,10 @@ func (b *bench) thousand() error {
 			return err
 		}
 		defer p.stop()
-		if cost[rival], err = b.fanOutC("links", events, pause, dirs); cost[rival] == 0 {
-			delete(cost, rival)
-		}
+		each, err = b.fanOutC("links", events, pause, dirs)
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	b.report.ratio(fmt.Sprintf("loop, to %s that read, %d a second", count(clients), time.Second/pause), cost, microseconds, 1.3)
-	b.report.limit("  of which did not arrive", figures{ours: float64(int64(events*clients) - arrived)}, count, 0)
-	return nil
+	return each, err
 }
 
 // popper takes out of directories whatever comes into them.

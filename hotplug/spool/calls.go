@@ -33,6 +33,12 @@ func linkFD(fd, dir int, name string) error {
 	return failure(errno)
 }
 
+func unlinkat(dir int, name string) {
+	var text [2*digits + 1]byte
+	copy(text[:len(text)-1], name)
+	unix.RawSyscall(unix.SYS_UNLINKAT, uintptr(dir), uintptr(unsafe.Pointer(&text)), 0)
+}
+
 func closeFD(fd int) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
 // flock takes a lock, and only where somebody has it waits as a system call does

@@ -85,7 +85,8 @@ func (s *Spool) link(f *file, dir int, name string) error {
 	}
 	if !s.byProc {
 		err := linkFD(f.fd, dir, name)
-		if err != unix.ENOENT && err != unix.EPERM {
+		s.byFD = s.byFD || err == nil
+		if s.byFD || err != unix.ENOENT && err != unix.EPERM {
 			return err
 		}
 	}
@@ -104,16 +105,10 @@ func (s *Spool) renew(f *file) error {
 		return err
 	}
 	s.anchor(again)
-	unix.Close(f.fd)
+	closeFD(f.fd)
 	f.fd, f.made, f.extra = again.fd, again.made, again.extra
 	s.under--
 	return nil
-}
-
-// gone reports whether f has no link any more.
-func (f *file) gone() bool {
-	var st unix.Stat_t
-	return unix.Fstat(f.fd, &st) == nil && st.Nlink == 0
 }
 
 // done lets go of f.
@@ -122,7 +117,7 @@ func (s *Spool) done(f *file) {
 		s.done(f.fitted)
 	}
 	if f.made {
-		unix.Unlinkat(s.making, f.making(), 0)
+		unlinkat(s.making, f.making())
 	}
 	closeAll(&f.fd)
 	s.under--

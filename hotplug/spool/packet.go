@@ -88,15 +88,18 @@ func Escape(text string) string {
 // appendEscaped appends one line.
 func appendEscaped(b []byte, text string) []byte {
 	const hex = "0123456789abcdef"
+	rest := 0
 	for i := range len(text) {
 		c := text[i]
+		if c >= ' ' && c != '\\' && c != 0x7f {
+			continue
+		}
 		if _, escape := unescaped(text[i:]); isControl(c) || escape {
-			b = append(b, '\\', 'x', hex[c>>4], hex[c&15])
-		} else {
-			b = append(b, c)
+			b = append(append(b, text[rest:i]...), '\\', 'x', hex[c>>4], hex[c&15])
+			rest = i + 1
 		}
 	}
-	return append(b, '\n')
+	return append(append(b, text[rest:]...), '\n')
 }
 
 func isControl(c byte) bool { return c < ' ' || c == 0x7f }

@@ -199,7 +199,7 @@ func (s *Spool) give(q *queue, f *file, n uint64) bool {
 		own = fitted
 	}
 	err := s.link(own, q.fd, f.name)
-	if err == unix.ENOENT && own.gone() && !q.isGone() {
+	if err == unix.ENOENT && !own.made { // it may have no link any more, or q is gone
 		if err = s.renew(own); err == nil {
 			err = s.link(own, q.fd, f.name)
 		}

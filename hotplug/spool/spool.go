@@ -104,7 +104,8 @@ type Spool struct {
 	unswept  bool // there may be something in trash
 	noOpen2  bool // openat2 is not there
 	noTmp    bool // O_TMPFILE is not there
-	byProc   bool // AT_EMPTY_PATH is not to be had: link through /proc
+	byFD     bool // AT_EMPTY_PATH is to be had
+	byProc   bool // it is not: link through /proc
 	dirSizes bool // a directory's size tells how many entries it has
 	again    bool // something is to be done at the next turn that could not be done at this
 
