@@ -78,7 +78,18 @@ func (p *Publisher) complain(text string) {
 // Events are published at the end of a turn. So it takes one look for all of them
 // whether anybody listens, and who has a queue before a node is made is told of it.
 func (p *Publisher) Listener() Listener {
-	return Listener{Done: p.done, Turn: p.turn, Gap: p.gap, Holds: p.holds, Renewed: p.renew}
+	return Listener{Done: p.done, Turn: p.turn, Gap: p.gap, Holds: p.holds, Renewed: p.renew, Status: p.status}
+}
+
+// status tells how many listen.
+func (p *Publisher) status() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.spool == nil {
+		return "queues: no spool"
+	}
+	queues, behind, refused := p.spool.Counts()
+	return "queues: " + strconv.Itoa(queues) + ", " + strconv.Itoa(behind) + " of them behind, " + strconv.Itoa(refused) + " refused"
 }
 
 func (p *Publisher) holds() bool {

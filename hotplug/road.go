@@ -84,6 +84,9 @@ type Listener struct {
 
 	// Renewed, where set, is told that another file system was mounted over /dev.
 	Renewed func()
+
+	// Status, where set, returns a line for the Road's status.
+	Status func() string
 }
 
 // NewRoad returns a Road on which jobs commands may run side by side.

@@ -69,6 +69,11 @@ func (r *Road) Status() []string {
 		"failures: " + count(l.failed),
 		"gaps: " + count(l.gaps),
 	}
+	for _, listener := range r.Listeners {
+		if listener.Status != nil {
+			lines = append(lines, listener.Status())
+		}
+	}
 	var running []*started // the oldest first; slices.SortFunc would cost the program 8 kB
 	for s := range r.active {
 		running = append(running, s)

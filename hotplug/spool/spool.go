@@ -304,6 +304,23 @@ func (s *Spool) Held() bool {
 	return s.behind > 0
 }
 
+// Counts tells how many queues there are, how many of them are behind, so that events
+// are held back for them, and how much was removed from the roots since Open that was
+// no queue or too many.
+func (s *Spool) Counts() (queues, behind, refused int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, q := range s.queues {
+		if q.live {
+			queues++
+		}
+		if q.live && q.cursor != 0 {
+			behind++
+		}
+	}
+	return queues, behind, s.refused
+}
+
 // begin takes the lock on the spool, and sees to what a publisher left that was
 // killed, or that another one did since we were here. s.mu is held.
 func (s *Spool) begin() error {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"devspool/hotplug/kerneltest"
 )
 
@@ -81,6 +83,13 @@ func TestWatch(t *testing.T) {
 	}
 	some.cmd.Process.Kill()
 	kerneltest.Until(t, patience, "the killed client's queue goes", func() bool { return b.queues() == 1 })
+	b.jail.Do(func() {
+		if err := unix.Mkfifo("/dev/events/fifo", 0o644); err != nil {
+			t.Error(err)
+		}
+	})
+	const want = "1, 0 of them behind, 1 refused"
+	kerneltest.Until(t, patience, "status says "+want, func() bool { return b.status("queues") == want })
 	if code := l.stop(); code != exitDone {
 		t.Errorf("exit code %d\n%s", code, l.stderr)
 	}
