@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -89,11 +90,24 @@ func (d *daemon) settle() error {
 		if err != nil {
 			return err
 		}
-		if run++; !sock.bound || sock.waiting > 0 || now-last > still {
+		if run++; !sock.bound || sock.waiting > 0 || now-last > still || d.waits() {
 			run, last = 0, now
 		}
 	}
 	return nil
+}
+
+// waits reports whether a thread of the daemon has something to do, and merely does
+// not get a processor.
+func (d *daemon) waits() bool {
+	stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", d.cmd.Process.Pid))
+	for _, stat := range stats {
+		text, _ := os.ReadFile(stat)
+		if _, state, _ := strings.Cut(string(text), ") "); strings.HasPrefix(state, "R") {
+			return true
+		}
+	}
+	return false
 }
 
 // drain waits until no more than limit bytes wait in the daemon's receive buffer.
