@@ -329,7 +329,7 @@ func (d *Dir) adjust(dir parent, n *Node, dev uevent.Dev, st *unix.Statx_t) erro
 		return err
 	}
 	defer unix.Close(fd)
-	if err := stat(fd, "", unix.AT_EMPTY_PATH, st); err != nil || !isNodeOf(st, dev) {
+	if err := fstat(fd, st); err != nil || !isNodeOf(st, dev) {
 		return unix.ESTALE
 	}
 	if st.Uid != n.UID || st.Gid != n.GID {

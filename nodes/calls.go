@@ -36,8 +36,10 @@ func unlinkat(at int, name string) error {
 	return failure(errno)
 }
 
-// stat looks at the file name in the directory at, or with AT_EMPTY_PATH at the
-// descriptor itself.
+// fstat looks at an open file.
+func fstat(fd int, st *unix.Statx_t) error { return stat(fd, "", unix.AT_EMPTY_PATH, st) }
+
+// stat looks at the file name in the directory at.
 func stat(at int, name string, flags int, st *unix.Statx_t) error {
 	var raw rawName
 	if !raw.set(name) {

@@ -49,7 +49,7 @@ func (d *Dir) open() error {
 		return wrap("open", d.path, err)
 	}
 	var st unix.Statx_t
-	if err := stat(fd, "", unix.AT_EMPTY_PATH, &st); err != nil {
+	if err := fstat(fd, &st); err != nil {
 		unix.Close(fd)
 		return wrap("stat", d.path, err)
 	}
@@ -185,7 +185,7 @@ func ownDirectory(at int, name string) (int, error) {
 		return none, err
 	}
 	var st unix.Statx_t
-	if err = stat(fd, "", unix.AT_EMPTY_PATH, &st); err == nil && (int(st.Uid) != unix.Geteuid() || st.Mode&0o077 != 0) {
+	if err = fstat(fd, &st); err == nil && (int(st.Uid) != unix.Geteuid() || st.Mode&0o077 != 0) {
 		err = unix.EACCES
 	}
 	if err != nil {
@@ -240,7 +240,7 @@ func (d *Dir) parent(path string, create bool) (parent, error) {
 		return parent{}, err
 	}
 	var st unix.Statx_t
-	if err := stat(fd, "", unix.AT_EMPTY_PATH, &st); err != nil {
+	if err := fstat(fd, &st); err != nil {
 		unix.Close(fd)
 		return parent{}, err
 	}
@@ -280,7 +280,7 @@ func (d *Dir) openPart(at int, part string, create bool) (int, error) {
 // sameDevice refuses a directory that another file system is mounted on.
 func (d *Dir) sameDevice(fd int) error {
 	var st unix.Statx_t
-	if err := stat(fd, "", unix.AT_EMPTY_PATH, &st); err != nil || st.Dev_major == d.place.major && st.Dev_minor == d.place.minor {
+	if err := fstat(fd, &st); err != nil || st.Dev_major == d.place.major && st.Dev_minor == d.place.minor {
 		return err
 	}
 	unix.Close(fd)

@@ -246,7 +246,7 @@ func (d *Dir) refresh() error {
 	r := &d.record
 	var st unix.Statx_t
 	if r.fd != none {
-		if err := stat(r.fd, "", unix.AT_EMPTY_PATH, &st); err != nil {
+		if err := fstat(r.fd, &st); err != nil {
 			return err
 		}
 		if st.Nlink > 0 && int64(st.Size) == r.known {

@@ -20,20 +20,20 @@ import (
 type realm struct {
 	sys     string // the directory that its sysfs is mounted on
 	do      chan func()
-	sock    int // hears the kernel's events
-	devices int // how many are there
+	kernel  *kerneltest.Listener // hears its events
+	devices int                  // how many are there
 }
 
 // newRealm mounts the sysfs of a new network namespace on a directory.
 func newRealm(sys string) (*realm, error) {
-	r := &realm{sys: sys, sock: -1, do: make(chan func())}
+	r := &realm{sys: sys, do: make(chan func())}
 	go func() {
 		runtime.LockOSThread() // and never unlock it: the thread ends with the namespace
 		for f := range r.do {
 			f()
 		}
 	}()
-	err := r.within(func() error {
+	err := r.within(func() (err error) {
 		if err := os.MkdirAll(sys, 0o755); err != nil {
 			return err
 		}
@@ -41,7 +41,7 @@ func newRealm(sys string) (*realm, error) {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return os.NewSyscallError("unshare", err)
 		}
-		if err := r.listen(); err != nil {
+		if r.kernel, err = kerneltest.NewListener(); err != nil {
 			return err
 		}
 		return os.NewSyscallError("mount", unix.Mount("sysfs", sys, "sysfs", 0, ""))
@@ -60,24 +60,14 @@ func newRealm(sys string) (*realm, error) {
 
 func (r *realm) close() error {
 	close(r.do)
-	unix.Close(r.sock)
+	if r.kernel != nil {
+		r.kernel.Close()
+	}
 	err := unix.Unmount(r.sys, unix.MNT_DETACH)
 	if err == unix.EINVAL { // it was not mounted
 		err = nil
 	}
 	return os.NewSyscallError("umount", err)
-}
-
-// listen opens the socket.
-func (r *realm) listen() (err error) {
-	r.sock, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
-	if err == nil {
-		err = unix.SetsockoptInt(r.sock, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 128<<20)
-	}
-	if err == nil {
-		err = unix.Bind(r.sock, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1})
-	}
-	return err
 }
 
 // within runs f in the namespace.
@@ -107,13 +97,12 @@ func (r *realm) have(n int) ([]kerneltest.Event, error) {
 // heard returns the n events about nodes that the kernel has sent, unless something
 // went wrong before.
 func (r *realm) heard(n int, err error) (events []kerneltest.Event, _ error) {
-	buf := make([]byte, 8<<10)
 	for err == nil {
-		var size int
-		if size, _, err = unix.Recvfrom(r.sock, buf, unix.MSG_DONTWAIT); err != nil {
+		var message []byte
+		if message, err = r.kernel.Next(0); err != nil {
 			break
 		}
-		e, err := uevent.ParseMessage(buf[:size])
+		e, err := uevent.ParseMessage(message)
 		if err != nil {
 			return nil, err
 		}
@@ -130,7 +119,7 @@ func (r *realm) heard(n int, err error) (events []kerneltest.Event, _ error) {
 		}
 		events = append(events, kerneltest.Event{Action: e.Action, Devpath: e.Devpath, Vars: vars})
 	}
-	if err != unix.EAGAIN {
+	if err != os.ErrDeadlineExceeded {
 		return nil, err
 	}
 	if len(events) != n {

@@ -149,6 +149,7 @@ func ListenTo(groups uint32) (*Listener, error) {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("bind", err)
 	}
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 128<<20) // for long bursts, as root
 	return &Listener{fd: fd, buf: make([]byte, 8192)}, nil
 }
 

@@ -23,19 +23,25 @@ func write(fd int, text []byte) (int, error) {
 	return int(n), failure(errno)
 }
 
+// rawName is an event's name for the kernel, with its NUL; those in held are the longest.
+type rawName [2*digits + 1]byte
+
+func raw(name string) (text rawName) {
+	copy(text[:len(text)-1], name)
+	return text
+}
+
 // linkFD gives a file without a name one in a directory.
 func linkFD(fd, dir int, name string) error {
-	var text [2*digits + 1]byte // those in held are the longest
+	text := raw(name)
 	var empty byte
-	copy(text[:len(text)-1], name)
 	_, _, errno := unix.RawSyscall6(unix.SYS_LINKAT, uintptr(fd), uintptr(unsafe.Pointer(&empty)),
 		uintptr(dir), uintptr(unsafe.Pointer(&text)), unix.AT_EMPTY_PATH, 0)
 	return failure(errno)
 }
 
 func unlinkat(dir int, name string) {
-	var text [2*digits + 1]byte
-	copy(text[:len(text)-1], name)
+	text := raw(name)
 	unix.RawSyscall(unix.SYS_UNLINKAT, uintptr(dir), uintptr(unsafe.Pointer(&text)), 0)
 }
 
