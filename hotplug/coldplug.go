@@ -30,7 +30,7 @@ func Coldplug(r *Road) *Batch {
 	devices := r.Sys.scan(r.Rules.WantsUnnumbered)
 	r.lock()
 	for _, e := range departed(r, devices) {
-		r.enter(&task{event: e, batch: b})
+		r.enter(newTask(e, b))
 	}
 	for i, d := range devices {
 		if i%turn == 0 {
@@ -41,7 +41,9 @@ func Coldplug(r *Road) *Batch {
 		if err != nil {
 			continue // it has just left; its remove event says the rest
 		}
-		r.enter(&task{event: e, batch: b, fresh: true})
+		t := newTask(e, b)
+		t.fresh = true
+		r.enter(t)
 	}
 	r.leave()
 	if r.shed != nil {
@@ -59,7 +61,7 @@ func (r *Road) clean() {
 	devices := r.Sys.scan(nothing)
 	r.lock()
 	for _, e := range departed(r, devices) {
-		r.enter(&task{event: e, batch: b})
+		r.enter(newTask(e, b))
 	}
 	r.leave()
 }

@@ -7,16 +7,18 @@ import (
 )
 
 // task is an event on its way, from its arrival until its commands are done.
+// Very many may have to wait, so this is small.
 type task struct {
-	event *uevent.Event // nil while it waits
-	rest  uevent.Packed // then this
+	*step      // nil while it waits
+	rest  slot // then the event's text
 	batch *Batch
-	fresh bool // /sys was read for it under this lock: the device lives
-	step
 
-	waits int     // earlier tasks that it conflicts with and that are not done
 	next  []*task // later tasks that wait for this one
+	waits int32   // earlier tasks that it conflicts with and that are not done
+	fresh bool    // /sys was read for it under this lock: the device lives
 }
+
+func newTask(e *uevent.Event, b *Batch) *task { return &task{step: &step{event: e}, batch: b} }
 
 // order says which tasks may run side by side: those that do not conflict. Two
 // conflict if they are about the same device or node, or if one's device lies
@@ -133,18 +135,6 @@ func (o *order) shed() bool {
 func forget[K comparable](last map[K]*task, key K, t *task) {
 	if last[key] == t {
 		delete(last, key)
-	}
-}
-
-// pause keeps t in little memory until resume is called.
-func (t *task) pause() {
-	t.rest = t.event.Pack()
-	t.event, t.plan = nil, nil // other rules may hold when its turn comes
-}
-
-func (t *task) resume() {
-	if t.event == nil {
-		t.event, t.rest = t.rest.Unpack(), ""
 	}
 }
 

@@ -30,9 +30,9 @@ func conflict(a, b *task) bool {
 	return false
 }
 
-func newTask(t testing.TB, env ...string) *task {
+func someTask(t testing.TB, env ...string) *task {
 	t.Helper()
-	return &task{event: newEvent(t, env...)}
+	return newTask(newEvent(t, env...), nil)
 }
 
 // randomTask makes an event of few devices, so that many conflict.
@@ -58,7 +58,7 @@ func randomTask(t testing.TB, random *rand.Rand) *task {
 	if random.IntN(3) == 0 {
 		env = append(env, fmt.Sprintf("DEVNAME=n%d", random.IntN(6)))
 	}
-	return newTask(t, env...)
+	return someTask(t, env...)
 }
 
 // TestOrder compares the order with the plain rule: tasks come and end at random,
@@ -164,7 +164,7 @@ func TestOrderPairs(t *testing.T) {
 		{"a move into itself", []string{"ACTION=move", "DEVPATH=/devices/x/y", "DEVPATH_OLD=/devices/x"}, []string{"ACTION=add", "DEVPATH=/devices/x"}, true},
 		{"without numbers both", []string{"ACTION=add", "DEVPATH=/devices/x"}, []string{"ACTION=add", "DEVPATH=/devices/y"}, false},
 	} {
-		first, second := newTask(t, c.first...), newTask(t, c.second...)
+		first, second := someTask(t, c.first...), someTask(t, c.second...)
 		if conflict(first, second) != c.waits {
 			t.Errorf("%s: the rule of this test says otherwise", c.name)
 		}
@@ -209,7 +209,7 @@ func TestOrderCost(t *testing.T) {
 		o := newOrder()
 		var tasks []*task
 		for i := range many {
-			n := newTask(t, "ACTION=change", "DEVPATH="+c.path(i), "MAJOR=8", "MINOR="+fmt.Sprint(i%2), "SUBSYSTEM=block")
+			n := someTask(t, "ACTION=change", "DEVPATH="+c.path(i), "MAJOR=8", "MINOR="+fmt.Sprint(i%2), "SUBSYSTEM=block")
 			o.enter(n)
 			tasks = append(tasks, n)
 		}
@@ -266,7 +266,7 @@ func TestOrderGivesBack(t *testing.T) {
 		o.path["/devices/mark"] = nil // of the maps as they are now
 		var tasks []*task
 		for i := range c.tasks {
-			n := newTask(t, "ACTION=add", fmt.Sprint("DEVPATH=/devices/d", i))
+			n := someTask(t, "ACTION=add", fmt.Sprint("DEVPATH=/devices/d", i))
 			o.enter(n)
 			tasks = append(tasks, n)
 		}
@@ -361,7 +361,7 @@ func TestOrderModel(t *testing.T) {
 		}
 		for i, later := range events {
 			for _, earlier := range events[:i] {
-				if conflict(&task{event: earlier}, &task{event: later}) &&
+				if conflict(newTask(earlier, nil), newTask(later, nil)) &&
 					at[fmt.Sprint("end ", earlier.Seqnum)] > at[fmt.Sprint("begin ", later.Seqnum)] {
 					t.Errorf("seed %d: the command of %v began before the end of that of %v", seed, later, earlier)
 				}

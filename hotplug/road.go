@@ -47,12 +47,13 @@ type Road struct {
 	mu      sync.Mutex // guards what follows, and the fields above that change
 	census  census
 	order   *order
+	shelf   shelf             // the text of those that wait
 	queue   queue             // tasks whose next command waits for a slot
 	active  map[*started]bool // commands that run
 	flights sync.WaitGroup    // commands and firmware requests under way
 	ledger  ledger
 	watches map[*watch]bool
-	shed    func()   // called, where set, when a long queue or a scan has come to its end
+	shed    func()   // called, where set, after a long queue, a scan or a request: memory may be free
 	ended   []*Batch // of the events that have ended in this turn, one for each
 	scans   int      // coldplugs that still make events
 
@@ -124,8 +125,9 @@ func (b *Batch) close() {
 	}
 }
 
-// step is what a task still has to do.
+// step is what a task that is under way still has to do.
 type step struct {
+	event    *uevent.Event
 	plan     *nodes.Plan
 	commands []nodes.Command
 	open     int // parts that are under way: the commands, the firmware
@@ -138,9 +140,10 @@ func (r *Road) Run(events []*uevent.Event) *Batch {
 	defer r.mu.Unlock()
 	b := newBatch()
 	r.ledger.last = now()
-	tasks := make([]task, len(events))
+	tasks, steps := make([]task, len(events)), make([]step, len(events))
 	for i, e := range events {
-		tasks[i] = task{event: e, batch: b}
+		steps[i].event = e
+		tasks[i] = task{step: &steps[i], batch: b}
 	}
 	r.announce(tasks)
 	for i := range tasks {
@@ -180,16 +183,31 @@ func (r *Road) enter(t *task) {
 	if !r.halted && r.order.free(t) {
 		// Most events are at their end at once, and nobody ever waits for them.
 		if r.begin(t) {
-			*t = task{} // others of its turn may stay for long
+			*t.step = step{} // others of its turn may stay for long
+			*t = task{}
 		} else {
 			r.order.enter(t)
 		}
 		return
 	}
 	r.order.enter(t)
-	t.pause()
+	r.pause(t)
 	if t.waits == 0 {
 		r.hold(t)
+	}
+}
+
+// pause keeps t in little memory until resume is called.
+func (r *Road) pause(t *task) {
+	t.rest = r.shelf.put(t.event.Pack())
+	*t.step = step{} // other rules may hold when its turn comes
+	t.step = nil
+}
+
+func (r *Road) resume(t *task) {
+	if t.step == nil {
+		t.step = &step{event: r.shelf.take(t.rest).Unpack()}
+		t.rest = slot{}
 	}
 }
 
@@ -289,7 +307,7 @@ func (r *Road) fail(t *task, what, why string) {
 
 // begin does what can be done of t at once, and reports whether that was all.
 func (r *Road) begin(t *task) (done bool) {
-	t.resume()
+	r.resume(t)
 	e := t.event
 	if !t.fresh && r.late(e) {
 		t.plan = nil
@@ -383,7 +401,7 @@ func (r *Road) inherit(t *task, heir nodes.Record) {
 		return // it leaves too
 	}
 	_, err = r.Dev.Apply(r.Rules.Plan(e))
-	r.report(&task{event: e, batch: t.batch}, err)
+	r.report(newTask(e, t.batch), err)
 }
 
 // report logs what could not be done, a line each.
@@ -512,9 +530,12 @@ func (r *Road) Gap(why string) {
 // retire takes out a task that is at its end, and begins those that waited for
 // it, and in turn those that waited for them.
 func (r *Road) retire(t *task) {
-	for ended := []*task{t}; len(ended) > 0; {
+	for ended, begun := []*task{t}, 0; len(ended) > 0; {
 		t, ended = ended[0], ended[1:]
 		for _, next := range r.order.leave(t) {
+			if begun++; begun%turn == 0 {
+				r.pass()
+			}
 			next.fresh = false
 			switch {
 			case r.halted:
@@ -523,6 +544,7 @@ func (r *Road) retire(t *task) {
 				ended = append(ended, next)
 			}
 		}
+		*t = task{} // others of its turn may stay for long
 	}
 	if r.order.shed() && r.shed != nil {
 		r.shed()

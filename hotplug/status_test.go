@@ -105,7 +105,7 @@ func TestStatusOrder(t *testing.T) {
 	b := newBoard(t, "")
 	for i := range 5 {
 		e := newEvent(t, "ACTION=add", fmt.Sprint("DEVPATH=/devices/d", i))
-		b.active[&started{task: &task{event: e}, pid: i, since: -moment(i) * 2_000_000_000}] = true
+		b.active[&started{task: newTask(e, nil), pid: i, since: -moment(i) * 2_000_000_000}] = true
 	}
 	var paths []string
 	for _, l := range b.Status() {
@@ -123,7 +123,7 @@ func TestStatusPrintable(t *testing.T) {
 	b := newBoard(t, "")
 	e := newEvent(t, "ACTION=add", "DEVPATH=/devices/\x1b[31m\nforged: line")
 	b.ledger.blame(e, "because of \x00\x7f\n")
-	b.active[&started{task: &task{event: e}}] = true
+	b.active[&started{task: newTask(e, nil)}] = true
 	for _, l := range b.Status() {
 		if strings.ContainsAny(l, "\x1b\n\x00\x7f") || strings.HasPrefix(l, "forged") {
 			t.Errorf("a line is %q", l)
