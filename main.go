@@ -8,6 +8,7 @@ package main
 import (
 	"errors"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -364,6 +365,9 @@ func scan(road *hotplug.Road, o options) int {
 }
 
 func loop(road *hotplug.Road, o options) int {
+	// Events are worked off one after the other. For the little that is done beside,
+	// to wake a second processor costs more than it gains.
+	runtime.GOMAXPROCS(1)
 	ready := o.ready
 	if o.detached {
 		ready = hotplug.BackgroundFD

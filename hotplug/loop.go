@@ -159,7 +159,7 @@ func (l *Loop) Serve() error {
 	defer l.road.End(exitWait)
 	defer l.unwatch()
 	for {
-		events, lost, err := l.sock.read()
+		read, err := l.sock.read()
 		if err != nil || l.ended.Load() {
 			return err
 		}
@@ -167,15 +167,15 @@ func (l *Loop) Serve() error {
 			l.sock.remounted = false
 			l.road.look()
 		}
-		if len(events) > 0 {
-			l.count(events)
-			l.road.Run(events)
+		if len(read.events) > 0 {
+			l.count(read.events)
+			l.road.run(read.events, read.fresh())
 		}
-		if lost {
+		if read.lost {
 			l.road.Gap("the kernel dropped events: scanning /sys anew")
 			Coldplug(l.road)
 		}
-		if l.used.Add(int32(len(events))) > few {
+		if l.used.Add(int32(len(read.events))) > few {
 			l.rest()
 		}
 	}

@@ -402,12 +402,12 @@ func TestForged(t *testing.T) {
 	var got []string
 	within(t, "the kernel's event", func() {
 		for len(got) == 0 {
-			events, lost, err := s.read()
-			if err != nil || lost {
-				t.Errorf("lost %v, error %v", lost, err)
+			r, err := s.read()
+			if err != nil || r.lost {
+				t.Errorf("lost %v, error %v", r.lost, err)
 				return
 			}
-			for _, e := range events {
+			for _, e := range r.events {
 				got = append(got, e.Devpath)
 			}
 		}
@@ -431,26 +431,123 @@ func TestMany(t *testing.T) {
 	must(t, err)
 	defer s.close()
 	kernel := newInjector(t)
-	const many = 3*batch + 7
+	const many = most + 3*batch + 7
 	for i := range many {
-		must(t, kernel.Send("add", "/devices/virtual/"+strings.Repeat("x", i)+"y"))
+		must(t, kernel.Send("add", fmt.Sprint("/devices/virtual/x", i)))
 	}
 	next, seqnum := 0, uint64(0)
 	within(t, "the events", func() {
 		for next < many {
-			events, lost, err := s.read()
-			if err != nil || lost || len(events) > batch {
-				t.Errorf("%d events, lost %v, error %v", len(events), lost, err)
+			r, err := s.read()
+			left := many - next
+			if err != nil || r.lost || len(r.events) != min(left, most) || r.complete != (left < most) {
+				t.Errorf("%d events of %d, complete %v, lost %v, error %v", len(r.events), left, r.complete, r.lost, err)
 				return
 			}
-			for _, e := range events {
-				if e.Devpath != "/devices/virtual/"+strings.Repeat("x", next)+"y" || e.Seqnum <= seqnum {
+			for _, e := range r.events {
+				if e.Devpath != fmt.Sprint("/devices/virtual/x", next) || e.Seqnum <= seqnum {
 					t.Errorf("event %d is %v", next, e)
 				}
 				next, seqnum = next+1, e.Seqnum
 			}
 		}
 	})
+}
+
+// TestFresh is about what can be known of a device without asking /sys.
+func TestFresh(t *testing.T) {
+	disk := func(action string, more ...string) *uevent.Event {
+		return newEvent(t, append(more, "ACTION="+action, "DEVPATH=/devices/sda", "SUBSYSTEM=block", "MAJOR=8", "MINOR=0")...)
+	}
+	type said struct {
+		event *uevent.Event
+		fresh bool
+	}
+	other := newEvent(t, "ACTION=add", "DEVPATH=/devices/tty", "SUBSYSTEM=tty", "MAJOR=8", "MINOR=0")
+	elsewhere := newEvent(t, "ACTION=add", "DEVPATH=/devices/sdz", "SUBSYSTEM=block", "MAJOR=8", "MINOR=0")
+	for _, c := range []struct {
+		name string
+		said []said
+	}{
+		{"an add", []said{{disk("add"), true}}},
+		{"its remove", []said{{disk("remove"), false}}},
+		{"its change", []said{{disk("change"), false}}},
+		{"unplugged", []said{{disk("add"), false}, {other, true}, {disk("remove"), false}}},
+		{"replugged", []said{{disk("remove"), false}, {disk("add"), true}}},
+		{"unplugged, its number another's", []said{{disk("add"), false}, {disk("remove"), false}, {elsewhere, true}}},
+		{"added twice", []said{{disk("add"), false}, {disk("add"), true}}},
+	} {
+		for _, complete := range []bool{true, false} {
+			r := &reading{complete: complete}
+			var want []bool
+			for _, s := range c.said {
+				r.add(s.event, true)
+				want = append(want, s.fresh && complete)
+			}
+			if got := r.fresh(); !slices.Equal(got, want) {
+				t.Errorf("%s, complete %v: %v, want %v", c.name, complete, got, want)
+			}
+		}
+		injected := &reading{complete: true}
+		for _, s := range c.said {
+			injected.add(s.event, false)
+		}
+		if slices.Contains(injected.fresh(), true) {
+			t.Errorf("%s: believed of somebody who is not the kernel", c.name)
+		}
+	}
+}
+
+// TestFreshOfKernel shows whose word counts: the kernel's own, if nothing was lost.
+func TestFreshOfKernel(t *testing.T) {
+	needRoot(t)
+	if !kerneltest.InNamespaces(t, kerneltest.Net) {
+		return
+	}
+	s, err := listen(newLog(t).Log)
+	must(t, err)
+	defer s.close()
+	const null = "/devices/virtual/mem/null"
+	injected := func() error {
+		return newInjector(t).Send("add", null, "SUBSYSTEM=mem", "MAJOR=1", "MINOR=3", "DEVNAME=null")
+	}
+	// Others may have events sent at the same time, which count for nothing here.
+	fresh := func() (fresh []bool) {
+		t.Helper()
+		r, err := s.read()
+		must(t, err)
+		for i, is := range r.fresh() {
+			if r.events[i].Devpath == null {
+				fresh = append(fresh, is)
+			}
+		}
+		return fresh
+	}
+	synthetic := func() error { return os.WriteFile("/sys"+null+"/uevent", []byte("add"), 0) }
+	must(t, synthetic())
+	if got := fresh(); !slices.Equal(got, []bool{true}) {
+		t.Errorf("the kernel's: %v", got)
+	}
+	must(t, injected())
+	if got := fresh(); !slices.Equal(got, []bool{false}) {
+		t.Errorf("another's: %v", got)
+	}
+	must(t, unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4096))
+	for range 100 {
+		must(t, synthetic())
+	}
+	r, err := s.read()
+	must(t, err)
+	if !r.lost || len(r.events) > 0 {
+		t.Errorf("%d events, lost %v", len(r.events), r.lost)
+	}
+	if got := fresh(); len(got) == 0 || slices.Contains(got, true) {
+		t.Errorf("from before the loss: %v", got)
+	}
+	must(t, synthetic())
+	if got := fresh(); !slices.Equal(got, []bool{true}) {
+		t.Errorf("after the loss: %v", got)
+	}
 }
 
 // TestLoopRenewed is about a /dev that is mounted over while a loop runs: it makes
@@ -546,9 +643,10 @@ func TestSocketEvent(t *testing.T) {
 		if c.long {
 			m.header.Flags = unix.MSG_TRUNC
 		}
-		e, oversize := s.event(i)
-		if (e == nil) != (c.log != "") || oversize != c.long {
-			t.Errorf("%s: %v, oversize %v", c.name, e, oversize)
+		s.take(i)
+		got := s.reading.events
+		if (len(got) == 0) != (c.log != "") || s.reading.lost != c.long {
+			t.Errorf("%s: %v, lost %v", c.name, got, s.reading.lost)
 		}
 		if c.log != "" {
 			log.want(c.log)
@@ -556,8 +654,8 @@ func TestSocketEvent(t *testing.T) {
 			t.Errorf("%s: logged %q", c.name, log.lines())
 		}
 		clear(s.room)
-		if e != nil && (e.Devpath != "/devices/x" || e.Seqnum != 7) {
-			t.Errorf("%s: the event keeps the buffer: %+v", c.name, e)
+		if len(got) > 0 && (got[0].Devpath != "/devices/x" || got[0].Seqnum != 7) {
+			t.Errorf("%s: the event keeps the buffer: %+v", c.name, got[0])
 		}
 	}
 }
@@ -603,7 +701,8 @@ func TestLostSeen(t *testing.T) {
 	}
 	within(t, "the loss", func() {
 		for lost := false; !lost && !t.Failed(); {
-			if _, lost, err = s.read(); err != nil {
+			r, err := s.read()
+			if lost = r.lost; err != nil {
 				t.Error(err)
 			}
 		}

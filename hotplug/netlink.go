@@ -2,6 +2,7 @@ package hotplug
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"syscall"
@@ -20,9 +21,12 @@ const kernelGroup = 1
 // charged only when it is used.
 const receiveBuffer = 128 << 20
 
-// batch is how many messages are received at once, and then worked off together
-// under one lock.
+// batch is how many messages are received by one system call.
 const batch = 32
+
+// most is how many events are read at least, if they are there, before they are
+// worked off.
+const most = 1024
 
 // socket receives the kernel's uevents.
 type socket struct {
@@ -36,11 +40,20 @@ type socket struct {
 	messages [batch]message
 	vectors  [batch]unix.Iovec
 	senders  [batch]unix.RawSockaddrNetlink
+	origins  [batch]origin
 	room     []byte // batch times uevent.MaxMessage; what is not used takes no memory
 
-	events    []*uevent.Event
+	reading   reading
+	behind    bool        // what is in the socket may be older than a loss
 	busy      atomic.Bool // messages were taken, and may not have been worked off
 	remounted bool        // something was mounted or unmounted
+}
+
+// origin is the control message that tells which process had a message sent
+// (SCM_CREDENTIALS in unix(7)): number 0 is the kernel itself.
+type origin struct {
+	header unix.Cmsghdr
+	who    unix.Ucred
 }
 
 // message is C's struct mmsghdr.
@@ -59,6 +72,7 @@ func listen(log *Log) (*socket, error) {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("bind", err)
 	}
+	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1) // or no event counts as the kernel's own
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
 	}
@@ -88,6 +102,7 @@ func listen(log *Log) (*socket, error) {
 		h.Name = (*byte)(unsafe.Pointer(&s.senders[i]))
 		h.Iov = &s.vectors[i]
 		h.SetIovlen(1)
+		h.Control = (*byte)(unsafe.Pointer(&s.origins[i]))
 	}
 	return s, nil
 }
@@ -104,33 +119,41 @@ func (s *socket) wake() {
 	unix.Write(s.alarm, []byte{1, 1, 1, 1, 1, 1, 1, 1}) // any number will do
 }
 
-// read waits for events and returns those that are there, batch at most, or none
-// where it was woken. Lost tells that the kernel had to drop some before. The
-// slice holds until the next call.
-func (s *socket) read() (events []*uevent.Event, lost bool, err error) {
+// read waits for events and returns those that are there, or none where it was
+// woken. What it returns holds until the next call.
+func (s *socket) read() (*reading, error) {
+	r := &s.reading
+	r.clear()
+	s.busy.Store(true)
 	n, errno := s.receive()
 	if errno == unix.EAGAIN {
+		s.busy.Store(false)
 		if err := s.wait(); err != nil {
-			return nil, false, err
+			return r, err
+		}
+		s.busy.Store(true)
+		n, errno = s.receive()
+	}
+	for errno == 0 {
+		for i := range s.messages[:n] {
+			s.take(i)
+		}
+		if n < batch || len(r.events) >= most {
+			break
 		}
 		n, errno = s.receive()
 	}
-	if errno == unix.ENOBUFS || errno == unix.EINTR || errno == unix.EAGAIN {
-		return nil, errno == unix.ENOBUFS, nil
+	switch errno {
+	case 0, unix.EAGAIN, unix.EINTR:
+	case unix.ENOBUFS:
+		r.lost = true
+	default:
+		return r, os.NewSyscallError("recvmmsg", errno)
 	}
-	if errno != 0 {
-		return nil, false, os.NewSyscallError("recvmmsg", errno)
-	}
-	clear(s.events) // or they would stay in memory
-	s.events = s.events[:0]
-	for i := range s.messages[:n] {
-		e, oversize := s.event(i)
-		if e != nil {
-			s.events = append(s.events, e)
-		}
-		lost = lost || oversize
-	}
-	return s.events, lost, nil
+	all := errno == unix.EAGAIN || errno == 0 && n < batch
+	r.complete = all && !r.lost && !s.behind
+	s.behind = r.lost || s.behind && !all
+	return r, nil
 }
 
 // ready reports whether there are messages that were not taken yet, or were lost.
@@ -148,34 +171,74 @@ func (s *socket) wait() error {
 	return err
 }
 
-// receive takes the messages that are there.
+// receive takes the messages that are there, batch at most.
 func (s *socket) receive() (n int, errno syscall.Errno) {
 	for i := range s.messages {
-		s.messages[i].header.Namelen = unix.SizeofSockaddrNetlink
+		h := &s.messages[i].header
+		h.Namelen = unix.SizeofSockaddrNetlink
+		h.SetControllen(int(unsafe.Sizeof(origin{})))
 	}
-	s.busy.Store(true)
 	r, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.messages)), batch, unix.MSG_DONTWAIT, 0, 0)
-	s.busy.Store(errno != unix.EAGAIN)
 	return int(r), errno
 }
 
-// event parses a message, or drops what the kernel did not send: any process may
+// take parses a message, or drops what the kernel did not send: any process may
 // write to a netlink socket, but only the kernel's port is 0.
-func (s *socket) event(i int) (e *uevent.Event, oversize bool) {
+func (s *socket) take(i int) {
 	m := &s.messages[i]
 	if m.header.Namelen != unix.SizeofSockaddrNetlink || s.senders[i].Pid != 0 || s.senders[i].Groups != kernelGroup {
 		s.log.Print(Warning, "dropped a message that the kernel did not send")
-		return nil, false
+		return
 	}
 	if m.header.Flags&unix.MSG_TRUNC != 0 {
 		s.log.Print(Err, "dropped a message longer than "+strconv.Itoa(uevent.MaxMessage)+" bytes, which no uevent is")
-		return nil, true
+		s.reading.lost = true
+		return
 	}
 	from := i * uevent.MaxMessage
 	e, err := uevent.ParseMessage(s.room[from : from+int(m.length)])
 	if err != nil {
 		s.log.Print(Warning, "dropped a message: "+err.Error())
-		return nil, false
+		return
 	}
-	return e, false
+	o := &s.origins[i]
+	kernel := m.header.Controllen != 0 && o.header.Type == unix.SCM_CREDENTIALS && o.who.Pid == 0
+	s.reading.add(e, kernel)
+}
+
+// reading is what was read from the socket at one time.
+type reading struct {
+	events   []*uevent.Event
+	kernel   []bool // of each, whether the kernel sent it of its own accord
+	complete bool   // nothing was left to be read, and nothing was lost before
+	lost     bool   // the kernel had to drop some
+
+	seen map[uevent.Dev]bool
+}
+
+func (r *reading) clear() {
+	clear(r.events) // or they would stay in memory
+	*r = reading{events: r.events[:0], kernel: r.kernel[:0], seen: r.seen}
+}
+
+func (r *reading) add(e *uevent.Event, kernel bool) {
+	r.events = append(r.events, e)
+	r.kernel = append(r.kernel, kernel)
+}
+
+// fresh tells of each event whether it is the add of a device that is there, for all
+// that anybody can know: the kernel tells of everything in its order, so where all
+// was read and it says nothing later of the device, that lives, or its remove is
+// still to come. An event that another process had the kernel send is no such proof.
+func (r *reading) fresh() []bool {
+	if r.seen == nil {
+		r.seen = map[uevent.Dev]bool{}
+	}
+	clear(r.seen)
+	fresh := r.kernel
+	for i, e := range slices.Backward(r.events) {
+		fresh[i] = r.complete && r.kernel[i] && e.Action == uevent.Add && !r.seen[e.Dev]
+		r.seen[e.Dev] = true
+	}
+	return fresh
 }

@@ -135,19 +135,28 @@ type step struct {
 
 // Run starts events on their way, in this order. Those that wait for nothing and
 // have no command are at their end when it returns.
-func (r *Road) Run(events []*uevent.Event) *Batch {
+func (r *Road) Run(events []*uevent.Event) *Batch { return r.run(events, nil) }
+
+// run is Run for events of which it may be known that they are fresh.
+func (r *Road) run(events []*uevent.Event, fresh []bool) *Batch {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b := newBatch()
 	r.ledger.last = now()
-	tasks, steps := make([]task, len(events)), make([]step, len(events))
-	for i, e := range events {
-		steps[i].event = e
-		tasks[i] = task{step: &steps[i], batch: b}
-	}
-	r.announce(tasks)
-	for i := range tasks {
-		r.enter(&tasks[i])
+	for from := 0; from < len(events); from += turn {
+		if from > 0 {
+			r.pass()
+		}
+		part := events[from:min(from+turn, len(events))]
+		tasks, steps := make([]task, len(part)), make([]step, len(part))
+		for i, e := range part {
+			steps[i].event = e
+			tasks[i] = task{step: &steps[i], batch: b, fresh: fresh != nil && fresh[from+i]}
+		}
+		r.announce(tasks)
+		for i := range tasks {
+			r.enter(&tasks[i])
+		}
 	}
 	r.leave()
 	b.close()
