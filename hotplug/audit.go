@@ -18,8 +18,10 @@ const (
 	auditPause = 10 * time.Second
 )
 
-// auditor compares /dev with /sys when it is called, but not too often.
+// auditor compares /dev with /sys when it is called, but not too often, and not in
+// the midst of the burst that it was called in.
 type auditor struct {
+	calm   time.Duration // how long after the call it looks
 	called atomic.Bool
 	last   moment // of the last comparison
 }
@@ -29,9 +31,9 @@ func (a *auditor) call(r *Road, pending func() bool) {
 	if a.called.Swap(true) {
 		return // one is to come
 	}
-	pause := time.Duration(0)
+	pause := a.calm
 	if a.last != 0 {
-		pause = auditEvery - a.last.age()
+		pause = max(pause, auditEvery-a.last.age())
 	}
 	time.AfterFunc(pause, func() {
 		a.last = now()

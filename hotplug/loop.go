@@ -50,7 +50,7 @@ func NewLoop(r *Road) (*Loop, error) {
 	// Before anything tells others that there is a loop: they may signal it.
 	told := make(chan os.Signal, 4)
 	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
-	l := &Loop{road: r, sock: sock}
+	l := &Loop{road: r, sock: sock, auditor: auditor{calm: auditPause}}
 	rest := time.AfterFunc(quiet, func() {
 		l.used.Store(0)
 		giveBack()

@@ -25,7 +25,7 @@ const patience = 60 * time.Second
 // withDaemon runs f beside c's loop, which has done its coldplug and is idle.
 func (b *bench) withDaemon(c contestant, w world, f func(*daemon) error) error {
 	return b.within(w, func() error {
-		d, err := b.start(c)
+		d, err := b.start(c, w.realm)
 		if err != nil {
 			return err
 		}
@@ -37,9 +37,14 @@ func (b *bench) withDaemon(c contestant, w world, f func(*daemon) error) error {
 	})
 }
 
-func (b *bench) start(c contestant) (*daemon, error) {
+// start starts c's loop, in a realm unless that is nil.
+func (b *bench) start(c contestant, in *realm) (*daemon, error) {
 	d := &daemon{cmd: b.jail.command(c, c.args("-df")), ended: make(chan struct{})}
-	if err := d.cmd.Start(); err != nil {
+	start := d.cmd.Start
+	if in != nil {
+		start = func() error { return in.within(d.cmd.Start) }
+	}
+	if err := start(); err != nil {
 		return nil, err
 	}
 	go func() {
@@ -86,7 +91,7 @@ func (d *daemon) settle() error {
 		if err != nil {
 			return err
 		}
-		sock, err := listening()
+		sock, err := d.listening()
 		if err != nil {
 			return err
 		}
@@ -114,7 +119,7 @@ func (d *daemon) waits() bool {
 func (d *daemon) drain(limit int) error {
 	deadline := time.Now().Add(patience)
 	for {
-		sock, err := listening()
+		sock, err := d.listening()
 		switch {
 		case err != nil:
 			return err
@@ -167,14 +172,14 @@ type socket struct {
 	inode   string
 }
 
-// listening finds the socket in this network namespace, where only the daemon
-// that is being measured listens for the kernel's group.
-func listening() (socket, error) {
-	text, err := os.ReadFile("/proc/net/netlink")
-	if err != nil {
-		return socket{}, err
+// listening finds the socket in the daemon's network namespace, where nobody else
+// listens for the kernel's group. There is none when the daemon has died.
+func (d *daemon) listening() (socket, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/netlink", d.cmd.Process.Pid))
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.EINVAL) {
+		return socket{}, nil
 	}
-	return parseNetlink(string(text)), nil
+	return parseNetlink(string(text)), err
 }
 
 // parseNetlink reads the lines of /proc/net/netlink (netlink_native_seq_show in
@@ -202,4 +207,69 @@ func parseNetlink(text string) socket {
 		return s
 	}
 	return socket{}
+}
+
+// meanwhile stops the daemon while f has the kernel tell of something: so it finds
+// all of that at once, however fast the rest of the machine is.
+func (d *daemon) meanwhile(f func() error) error {
+	if err := d.cmd.Process.Signal(unix.SIGSTOP); err != nil {
+		return err
+	}
+	return errors.Join(f(), d.cmd.Process.Signal(unix.SIGCONT))
+}
+
+// hearOnlyNodes has the kernel keep from the daemon what it tells of a realm's
+// devices that have no node: four events of five.
+func (d *daemon) hearOnlyNodes() error {
+	const (
+		// Where the devpath of a tap differs from its network device's, and its queues':
+		// /devices/virtual/net/mv000001/macvtap/tap5
+		at   = len("/devices/virtual/net/mv000001/")
+		mark = 'm'
+	)
+	keep := func(action string, next uint8) []unix.SockFilter {
+		return []unix.SockFilter{
+			{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 0},
+			{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(action[0]), Jf: next},
+			{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: uint32(len(action) + at)},
+			{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: mark, Jf: 1},
+			{Code: unix.BPF_RET | unix.BPF_K, K: 1 << 20},
+			{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+		}
+	}
+	filter := append(keep("add@", 4), keep("remove@", 3)...)
+	sock, err := d.socket()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(sock)
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	return os.NewSyscallError("setsockopt", unix.SetsockoptSockFprog(sock, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program))
+}
+
+// socket returns a descriptor of the socket that the daemon listens with.
+func (d *daemon) socket() (int, error) {
+	sock, err := d.listening()
+	if err != nil {
+		return -1, err
+	}
+	dir := fmt.Sprintf("/proc/%d/fd", d.cmd.Process.Pid)
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return -1, err
+	}
+	for _, file := range files {
+		if to, _ := os.Readlink(filepath.Join(dir, file.Name())); to != "socket:["+sock.inode+"]" {
+			continue
+		}
+		process, err := unix.PidfdOpen(d.cmd.Process.Pid, 0)
+		if err != nil {
+			return -1, os.NewSyscallError("pidfd_open", err)
+		}
+		defer unix.Close(process)
+		fd, _ := strconv.Atoi(file.Name())
+		got, err := unix.PidfdGetfd(process, fd, 0)
+		return got, os.NewSyscallError("pidfd_getfd", err)
+	}
+	return -1, errors.New("the daemon has no socket that listens to the kernel")
 }

@@ -127,8 +127,9 @@ kvm:x:107:
 
 // world is what a contestant finds when it starts.
 type world struct {
-	conf string // the text of /etc/mdev.conf
-	sys  string // the directory to be /sys, or "" for the real one
+	conf  string // the text of /etc/mdev.conf
+	sys   string // the directory to be /sys, or "" for the real one
+	realm *realm // where loops run, if not in the jail's own network namespace
 }
 
 // furnish mounts an empty /dev and lays out w. The function that it returns takes

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -16,6 +15,7 @@ import (
 type load struct {
 	name   string
 	sys    string // the directory to be /sys when the loop starts, or "" for the real one
+	realm  *realm // where the loop has to run, or nil
 	events int
 	// play makes the events happen and checks what the daemon made of them.
 	play func(d *daemon) error
@@ -28,7 +28,8 @@ const (
 	inFlight = 512 << 10
 	// burst is how many events are sent before the buffer is looked at again.
 	burst = 200
-	// batch is how many devices come and go at once.
+	// batch is how many devices come and go at once. Their events find room in those
+	// 2 MiB as well.
 	batch = 500
 	// realDevices is how many there are at most at a time.
 	realDevices = 5000
@@ -116,16 +117,16 @@ func (s *stage) loads() ([]load, error) {
 	}
 	devices := countDevices()
 	loads := []load{
-		{"one device again and again", "", s.events, s.repeat(all[null:null+1], devices)},
-		{"all of /sys in turn", "", s.events, s.repeat(all, devices)},
+		{"one device again and again", "", nil, s.events, s.repeat(all[null:null+1], devices)},
+		{"all of /sys in turn", "", nil, s.events, s.repeat(all, devices)},
 	}
 	if s.realm == nil {
 		return loads, nil
 	}
 	some := min(s.events, realDevices)
 	return append(loads,
-		load{"a new node each", s.empty, some, s.real(func(d *daemon) error { return s.change(d, some) })},
-		load{"add and remove pairs", s.empty, s.events, s.real(s.pairs)},
+		load{"a new node each", s.empty, s.realm, some, s.real(func(d *daemon) error { return s.grow(d, some) })},
+		load{"add and remove pairs", s.empty, s.realm, s.events, s.real(s.pairs)},
 	), nil
 }
 
@@ -156,40 +157,44 @@ func (s *stage) newOnes(d *daemon) error {
 }
 
 // real plays a load with real devices in /sys, which are not there yet when the loop
-// does its coldplug.
+// does its coldplug, and of which the kernel tells it.
 func (s *stage) real(play func(*daemon) error) func(*daemon) error {
 	return func(d *daemon) error {
-		return over("/sys", s.realm.sys, func() error { return errors.Join(play(d), s.realm.clear()) })
+		if err := d.hearOnlyNodes(); err != nil {
+			return err
+		}
+		return over("/sys", s.realm.sys, func() error { return play(d) })
 	}
+}
+
+// grow adds devices until there are so many.
+func (s *stage) grow(d *daemon, many int) error {
+	for s.realm.devices < many {
+		if err := d.meanwhile(s.realm.grow); err != nil {
+			return err
+		}
+		if err := d.drain(0); err != nil {
+			return err
+		}
+	}
+	return s.settled(d, many)
 }
 
 // pairs adds and removes devices, a batch of each at a time: so a device is there
 // when its add is handled, and gone when its remove is, and both are real work.
 func (s *stage) pairs(d *daemon) error {
 	for range s.events / (2 * batch) {
-		if err := s.change(d, batch); err != nil {
+		if err := s.grow(d, batch); err != nil {
 			return err
 		}
-		if err := s.change(d, 0); err != nil {
+		if err := d.meanwhile(s.realm.clear); err != nil {
+			return err
+		}
+		if err := s.settled(d, 0); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// change has so many devices be there, tells of those that came or went, and waits
-// for as many nodes.
-func (s *stage) change(d *daemon, devices int) error {
-	events, err := s.realm.have(devices)
-	if err != nil {
-		return err
-	}
-	for i, e := range events {
-		if err := s.send(d, i, kerneltest.Message(e)); err != nil {
-			return err
-		}
-	}
-	return s.settled(d, devices)
 }
 
 // send sends a load's i-th message, as soon as the daemon can take it.
@@ -210,7 +215,7 @@ func (s *stage) settled(d *daemon, nodes int) error {
 	if err := s.injector.Refused(); err != nil {
 		return err
 	}
-	if sock, err := listening(); err != nil || sock.drops > 0 {
+	if sock, err := d.listening(); err != nil || sock.drops > 0 {
 		return fmt.Errorf("%d events found no room in the receive buffer (%w)", sock.drops, err)
 	}
 	return checkNodes(nodes)

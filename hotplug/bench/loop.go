@@ -2,6 +2,7 @@ package main
 
 import (
 	_ "embed"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -97,7 +98,7 @@ func exists(path string) bool {
 
 // playLoad returns the CPU that c's loop uses for a load, its start left out.
 func (b *bench) playLoad(c contestant, conf string, l load) (used time.Duration, err error) {
-	err = b.withDaemon(c, world{conf: conf, sys: l.sys}, func(d *daemon) error {
+	err = b.withDaemon(c, world{conf: conf, sys: l.sys, realm: l.realm}, func(d *daemon) error {
 		before, err := d.cpu()
 		if err != nil {
 			return err
@@ -109,6 +110,9 @@ func (b *bench) playLoad(c contestant, conf string, l load) (used time.Duration,
 		used = after - before
 		return err
 	})
+	if l.realm != nil {
+		err = errors.Join(err, l.realm.clear())
+	}
 	return used, err
 }
 

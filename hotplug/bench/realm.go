@@ -9,19 +9,15 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"devspool/hotplug/kerneltest"
-	"devspool/hotplug/uevent"
 )
 
 // realm is a network namespace whose devices come and go as the bench likes: taps of
-// macvlan(4), each of which has a node. A sysfs shows them, and the events that the
-// kernel sends of them reach nobody outside, so that only what the bench sends counts.
+// macvlan(4), each of which has a node. A sysfs shows them, and only who listens in
+// that namespace hears of them.
 type realm struct {
 	sys     string // the directory that its sysfs is mounted on
 	do      chan func()
-	kernel  *kerneltest.Listener // hears its events
-	devices int                  // how many are there
+	devices int // how many are there
 }
 
 // newRealm mounts the sysfs of a new network namespace on a directory.
@@ -41,13 +37,10 @@ func newRealm(sys string) (*realm, error) {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return os.NewSyscallError("unshare", err)
 		}
-		if r.kernel, err = kerneltest.NewListener(); err != nil {
-			return err
-		}
 		return os.NewSyscallError("mount", unix.Mount("sysfs", sys, "sysfs", 0, ""))
 	})
 	if err == nil {
-		_, err = r.have(1)
+		err = r.grow()
 	}
 	if err == nil {
 		err = r.clear()
@@ -60,9 +53,6 @@ func newRealm(sys string) (*realm, error) {
 
 func (r *realm) close() error {
 	close(r.do)
-	if r.kernel != nil {
-		r.kernel.Close()
-	}
 	err := unix.Unmount(r.sys, unix.MNT_DETACH)
 	if err == unix.EINVAL { // it was not mounted
 		err = nil
@@ -77,55 +67,17 @@ func (r *realm) within(f func() error) error {
 	return <-done
 }
 
-// have has n devices be there where none is, or none where some are. It returns what
-// the kernel says of each that came or went. Nothing of that is read from the sysfs,
-// where a contestant is to be the first that looks.
-func (r *realm) have(n int) ([]kerneltest.Event, error) {
-	if n == 0 {
-		n, r.devices = r.devices, 0
-		return r.heard(n, r.ip("link del near\n"))
-	}
+// grow adds a batch of devices.
+func (r *realm) grow() error {
 	var commands strings.Builder
-	commands.WriteString("link add near type veth peer name far\n")
-	for i := range n {
-		fmt.Fprintf(&commands, "link add link near name mv%d type macvtap\n", i)
+	if r.devices == 0 {
+		commands.WriteString("link add near type veth peer name far\n")
 	}
-	r.devices = n
-	return r.heard(n, r.ip(commands.String()))
-}
-
-// heard returns the n events about nodes that the kernel has sent, unless something
-// went wrong before.
-func (r *realm) heard(n int, err error) (events []kerneltest.Event, _ error) {
-	for err == nil {
-		var message []byte
-		if message, err = r.kernel.Next(0); err != nil {
-			break
-		}
-		e, err := uevent.ParseMessage(message)
-		if err != nil {
-			return nil, err
-		}
-		if e.Dev.IsZero() {
-			continue
-		}
-		var vars []string
-		for kv := range e.Env() {
-			switch key, _, _ := strings.Cut(kv, "="); key {
-			case "ACTION", "DEVPATH", "SEQNUM":
-			default:
-				vars = append(vars, kv)
-			}
-		}
-		events = append(events, kerneltest.Event{Action: e.Action, Devpath: e.Devpath, Vars: vars})
+	for range batch {
+		r.devices++
+		fmt.Fprintf(&commands, "link add link near name mv%06d type macvtap\n", r.devices)
 	}
-	if err != os.ErrDeadlineExceeded {
-		return nil, err
-	}
-	if len(events) != n {
-		return nil, fmt.Errorf("the kernel told of %d devices, not of %d", len(events), n)
-	}
-	return events, nil
+	return r.ip(commands.String())
 }
 
 // clear removes all devices.
@@ -133,8 +85,8 @@ func (r *realm) clear() error {
 	if r.devices == 0 {
 		return nil
 	}
-	_, err := r.have(0)
-	return err
+	r.devices = 0
+	return r.ip("link del near\n")
 }
 
 func (r *realm) ip(commands string) error {

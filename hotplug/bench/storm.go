@@ -92,7 +92,7 @@ func (b *bench) stormOn(c contestant, s *stage, messages [][]byte, events int) (
 
 // rage sends the events and waits for what comes of them.
 func (s *stage) rage(d *daemon, messages [][]byte, events int, log string) (o outcome, err error) {
-	before, err := listening()
+	before, err := d.listening()
 	if err != nil {
 		return o, err
 	}
@@ -109,7 +109,7 @@ func (s *stage) rage(d *daemon, messages [][]byte, events int, log string) (o ou
 	wanted := events / oneIn
 	o.commands = wanted - awaitLines(log, wanted)
 	settled := d.settle()
-	after, err := listening()
+	after, err := d.listening()
 	if err != nil {
 		return o, err
 	}

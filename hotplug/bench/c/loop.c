@@ -1,7 +1,7 @@
 // The least that a loop in C needs which makes the same calls as devspool's: it
-// receives a batch of events, asks /sys whether the device lives, notes what it
-// makes, makes a node or, if it is there, removes it. It has no rules, looks at no
-// answer, and lets busybox do its coldplug.
+// receives a batch of events and who sent them, notes what it makes, makes a node,
+// or, when it has asked /sys whether the device is back, removes it if it is there.
+// It has no rules, looks at no answer, and lets busybox do its coldplug.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/netlink.h>
@@ -16,7 +16,7 @@
 
 enum { batch = 32, room = 8192 };
 
-static char text[batch][room];
+static char text[batch][room], senders[batch][32];
 static int record, devices;
 
 static void handle(char *p, char *end)
@@ -36,10 +36,10 @@ static void handle(char *p, char *end)
 	}
 	if (!name || major < 0)
 		return;
-	snprintf(number, sizeof number, "%d:%d", major, minor);
-	if (readlinkat(devices, number, link, sizeof link) < 0)
-		link[0] = 0;
 	if (removed) {
+		snprintf(number, sizeof number, "%d:%d", major, minor);
+		if (readlinkat(devices, number, link, sizeof link) < 0)
+			link[0] = 0;
 		if (!fstatat(AT_FDCWD, name, &st, AT_SYMLINK_NOFOLLOW))
 			unlink(name);
 	} else if (add) {
@@ -54,13 +54,14 @@ int main(void)
 	struct sockaddr_nl group = { .nl_family = AF_NETLINK, .nl_groups = 1 };
 	struct mmsghdr messages[batch];
 	struct iovec vectors[batch];
-	int buffer = 128 << 20;
+	int buffer = 128 << 20, yes = 1;
 	int s = socket(AF_NETLINK, SOCK_RAW, NETLINK_KOBJECT_UEVENT);
 
 	umask(0);
 	if (bind(s, (void *)&group, sizeof group) || chdir("/dev"))
 		return 1;
 	setsockopt(s, SOL_SOCKET, SO_RCVBUFFORCE, &buffer, sizeof buffer);
+	setsockopt(s, SOL_SOCKET, SO_PASSCRED, &yes, sizeof yes);
 	if (!fork()) {
 		execlp("busybox", "mdev", "-s", (char *)0);
 		_exit(1);
@@ -74,6 +75,8 @@ int main(void)
 			vectors[i] = (struct iovec){ text[i], room - 1 };
 			messages[i].msg_hdr.msg_iov = &vectors[i];
 			messages[i].msg_hdr.msg_iovlen = 1;
+			messages[i].msg_hdr.msg_control = senders[i];
+			messages[i].msg_hdr.msg_controllen = sizeof senders[i];
 		}
 		int n = recvmmsg(s, messages, batch, MSG_WAITFORONE, 0);
 		if (devices > 0)
