@@ -52,6 +52,26 @@ func TestRunNodes(t *testing.T) {
 	}
 }
 
+// TestRunFresh shows that what is known to be fresh is believed, though /sys does not
+// show it, and nothing else: also where one turn is not enough.
+func TestRunFresh(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	var events []*uevent.Event
+	var fresh []bool
+	for i := range 2*turn + 3 {
+		events = append(events, newEvent(t, "ACTION=add", fmt.Sprint("DEVPATH=/devices/d", i),
+			"MAJOR=240", fmt.Sprint("MINOR=", i), fmt.Sprint("DEVNAME=d", i)))
+		fresh = append(fresh, i%3 == 0)
+	}
+	b.wait(b.Road.run(events, fresh))
+	for i, is := range fresh {
+		if got := b.node(fmt.Sprint("d", i)); (got != "") != is {
+			t.Errorf("d%d is %q, fresh %v", i, got, is)
+		}
+	}
+}
+
 // TestRunWithoutSysfs shows that in an early boot the event alone decides.
 func TestRunWithoutSysfs(t *testing.T) {
 	needRoot(t)

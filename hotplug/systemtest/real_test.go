@@ -124,32 +124,98 @@ func TestRealLoopDevice(t *testing.T) {
 		return
 	}
 	b, seen := onRealSys(t)
-	control := b.dir + "/loop-control"
-	if err := unix.Mknod(control, unix.S_IFCHR|0o600, int(unix.Mkdev(10, 237))); err != nil {
-		t.Fatal(err)
-	}
-	fd, err := unix.Open(control, unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		kerneltest.Cannot(t, "loop-control: %v", err)
-	}
-	defer unix.Close(fd)
+	control := loopControl(b)
 	b.startLoop()
-	n := 4000 + os.Getppid()%1000
-	name := "loop" + strconv.Itoa(n)
+	name := "loop" + strconv.Itoa(loopDevice)
 	for range 3 {
-		if err := unix.IoctlSetInt(fd, unix.LOOP_CTL_ADD, n); err != nil {
-			kerneltest.Cannot(t, "add a loop device: %v", err)
-		}
+		control(unix.LOOP_CTL_ADD, loopDevice)
 		kerneltest.Until(t, patience, "the node", func() bool { _, err := os.Stat(filepath.Join(b.dev, name)); return err == nil })
-		if err := unix.IoctlSetInt(fd, unix.LOOP_CTL_REMOVE, n); err != nil {
-			t.Fatal(err)
-		}
+		control(unix.LOOP_CTL_REMOVE, loopDevice)
 		kerneltest.Until(t, patience, "the end of the node", func() bool { _, err := os.Stat(filepath.Join(b.dev, name)); return err != nil })
 	}
 	all := seen("add", "/block/"+name)
 	if len(all) == 0 || all[0].get("DEVTYPE") != "disk" || all[0].get("MAJOR") != "7" {
 		t.Errorf("commands saw %v", all)
 	}
+}
+
+// loopDevice is the number of a loop device that nobody else on this machine has.
+// The tests that run beside each other take those that follow.
+var loopDevice = 4000 + 10*(os.Getppid()%100)
+
+// loopControl returns what adds loop devices to the kernel, and removes them.
+func loopControl(b *board) func(request uint, n int) {
+	b.Helper()
+	node := b.dir + "/loop-control"
+	if err := unix.Mknod(node, unix.S_IFCHR|0o600, int(unix.Mkdev(10, 237))); err != nil {
+		b.Fatal(err)
+	}
+	fd, err := unix.Open(node, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		kerneltest.Cannot(b, "loop-control: %v", err)
+	}
+	b.Cleanup(func() { unix.Close(fd) })
+	return func(request uint, n int) {
+		b.Helper()
+		if err := unix.IoctlSetInt(fd, request, n); err != nil {
+			kerneltest.Cannot(b, "add or remove a loop device: %v", err)
+		}
+	}
+}
+
+// TestRealLate has a loop hear of devices when they have gone, or have come back.
+func TestRealLate(t *testing.T) {
+	t.Parallel()
+	if !jailed(t) {
+		return
+	}
+	b, seen := onRealSys(t)
+	control := loopControl(b)
+	l := b.startLoop()
+	gone, back, there := loopDevice+1, loopDevice+2, loopDevice+3
+	meanwhile := func(f func()) {
+		t.Helper()
+		if err := l.cmd.Process.Signal(unix.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		f()
+		if err := l.cmd.Process.Signal(unix.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		b.ask("settle", "20")
+	}
+	has := func(n int, want bool) {
+		t.Helper()
+		if _, err := os.Stat(b.dev + "/loop" + strconv.Itoa(n)); (err == nil) != want {
+			t.Errorf("loop%d: is there: %v, want %v", n, err == nil, want)
+		}
+	}
+	adds := func(n int) int { return len(seen("add", "/block/loop"+strconv.Itoa(n))) }
+	meanwhile(func() {
+		control(unix.LOOP_CTL_ADD, gone)
+		control(unix.LOOP_CTL_ADD, back)
+		control(unix.LOOP_CTL_ADD, there)
+		control(unix.LOOP_CTL_REMOVE, gone)
+		control(unix.LOOP_CTL_REMOVE, back)
+		control(unix.LOOP_CTL_ADD, back)
+	})
+	has(gone, false)
+	has(back, true)
+	has(there, true)
+	if adds(gone) != 0 || adds(back) == 0 || adds(there) != 1 {
+		t.Errorf("commands at the add of what is gone: %d, is back: %d, is there: %d", adds(gone), adds(back), adds(there))
+	}
+	// Only the kernel's own word is believed of what /sys does not show.
+	l.send(kerneltest.Event{Action: "add", Devpath: "/devices/virtual/block/loop9999", Vars: []string{
+		"SUBSYSTEM=block", "MAJOR=7", "MINOR=9999", "DEVNAME=loop9999", "DEVTYPE=disk"}})
+	b.ask("settle", "20")
+	has(9999, false)
+	meanwhile(func() {
+		control(unix.LOOP_CTL_REMOVE, back)
+		control(unix.LOOP_CTL_REMOVE, there)
+	})
+	has(back, false)
+	has(there, false)
 }
 
 // TestRealZram adds a compressed disk and removes it.
