@@ -2,7 +2,6 @@ package hotplug
 
 import (
 	"os"
-	"slices"
 	"strconv"
 	"sync/atomic"
 	"syscall"
@@ -236,7 +235,8 @@ func (r *reading) fresh() []bool {
 	}
 	clear(r.seen)
 	fresh := r.kernel
-	for i, e := range slices.Backward(r.events) {
+	for i := len(r.events) - 1; i >= 0; i-- {
+		e := r.events[i]
 		fresh[i] = r.complete && r.kernel[i] && e.Action == uevent.Add && !r.seen[e.Dev]
 		r.seen[e.Dev] = true
 	}

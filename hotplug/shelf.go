@@ -1,6 +1,8 @@
 package hotplug
 
 import (
+	"unsafe"
+
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/uevent"
@@ -59,16 +61,16 @@ func (s *shelf) take(from slot) uevent.Packed {
 }
 
 func newPlank(size int) *plank {
-	text, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	at, err := unix.MmapPtr(-1, 0, nil, uintptr(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return &plank{text: make([]byte, size), heap: true}
 	}
-	return &plank{text: text}
+	return &plank{text: unsafe.Slice((*byte)(at), size)}
 }
 
 func (b *plank) free() {
 	if !b.heap {
-		unix.Munmap(b.text)
+		unix.MunmapPtr(unsafe.Pointer(&b.text[0]), uintptr(len(b.text)))
 	}
 	b.text = nil
 }
