@@ -10,10 +10,7 @@ import (
 // counter is the file from which all publishers take their numbers. It is mapped,
 // so that a number costs no system call, and what was stored outlives a publisher
 // that is killed. It is changed under the spool's lock only.
-type counter struct {
-	page  []byte
-	words *[3]uint64
-}
+type counter struct{ words *[3]uint64 }
 
 // The words of the file.
 const (
@@ -35,22 +32,22 @@ func openCounter(dir int) (*counter, error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, err
 	}
-	words := [3]uint64{}
-	if size := int(unsafe.Sizeof(words)); st.Size != int64(size) {
+	const size = unsafe.Sizeof([3]uint64{})
+	if st.Size != int64(size) {
 		if _, err := unix.Pwrite(fd, make([]byte, size), 0); err != nil {
 			return nil, err
 		}
 	}
-	page, err := unix.Mmap(fd, 0, int(unsafe.Sizeof(words)), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	words, err := unix.MmapPtr(fd, 0, nil, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return nil, err
 	}
-	return &counter{page: page, words: (*[3]uint64)(unsafe.Pointer(&page[0]))}, nil
+	return &counter{(*[3]uint64)(words)}, nil
 }
 
 func (c *counter) close() {
 	if c != nil {
-		unix.Munmap(c.page)
+		unix.MunmapPtr(unsafe.Pointer(c.words), unsafe.Sizeof(*c.words))
 	}
 }
 

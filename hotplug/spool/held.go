@@ -75,7 +75,9 @@ func (s *Spool) release() {
 // readWaiting finds out what is held back.
 func (s *Spool) readWaiting() {
 	s.waiting, s.from = nil, map[uint64]uint64{}
-	for _, name := range list(s.held) {
+	names := list(s.held)
+	slices.Sort(names) // which orders the numbers that they begin with, too
+	for _, name := range names {
 		if n, ok := number(name[:min(digits, len(name))]); ok {
 			s.waiting = append(s.waiting, n)
 			if ino, ok := number(name[digits:]); ok {
@@ -83,7 +85,6 @@ func (s *Spool) readWaiting() {
 			}
 		}
 	}
-	slices.Sort(s.waiting)
 }
 
 // feed gives q what was held back for it, as far as it has room.

@@ -1,8 +1,6 @@
 package spool
 
 import (
-	"slices"
-
 	"golang.org/x/sys/unix"
 )
 
@@ -112,12 +110,11 @@ func target(q *queue, link string) (n uint64, there bool) {
 // readOrder finds out which events are in q.
 func (s *Spool) readOrder(q *queue) {
 	q.order = q.order[:0]
-	for _, name := range list(q.fd) {
-		if n, ok := number(name); ok {
-			q.order = append(q.order, n)
-		}
+	names, _ := eventNames(q.fd)
+	for _, name := range names {
+		n, _ := number(name)
+		q.order = append(q.order, n)
 	}
-	slices.Sort(q.order)
 }
 
 // settle makes head and tail right after q's client removed something. It looks at
