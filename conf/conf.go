@@ -31,7 +31,8 @@ type Config struct {
 
 	file    string
 	matcher matcher
-	rules   []rule
+	rules   []*rule
+	starts  [256][]*rule // see rulesFor
 }
 
 // Problem is one fault of a config.
@@ -68,8 +69,7 @@ func (c *Config) File() string { return c.file }
 // match it and has a command for it. With "" it reports whether there is any
 // such rule, for whatever device.
 func (c *Config) WantsUnnumbered(sysname string) bool {
-	for i := range c.rules {
-		r := &c.rules[i]
+	for _, r := range c.rules {
 		if r.subject == ofNumbers || !r.command.runsOn(uevent.Add) {
 			continue
 		}

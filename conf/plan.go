@@ -26,8 +26,7 @@ import (
 func (c *Config) Plan(e *uevent.Event) *nodes.Plan {
 	b := planner{config: c, event: e, plan: &nodes.Plan{Event: e, Work: work(e)}}
 	b.takeName()
-	for i := range c.rules {
-		r := &c.rules[i]
+	for _, r := range c.rulesFor(b.name) {
 		if !b.matches(r) {
 			continue
 		}
@@ -41,6 +40,25 @@ func (c *Config) Plan(e *uevent.Event) *nodes.Plan {
 	}
 	b.addFirmware()
 	return b.plan
+}
+
+// rulesFor returns the rules that are to be tried for a device of that name, in
+// their order. Its first letter alone shows of most that they do not match.
+func (c *Config) rulesFor(name string) []*rule {
+	if name == "" {
+		return c.rules
+	}
+	some := c.starts[name[0]]
+	if some == nil { // the first name with this letter
+		some = []*rule{}
+		for _, r := range c.rules {
+			if r.subject != ofName || r.expr.first.has(name[0]) {
+				some = append(some, r)
+			}
+		}
+		c.starts[name[0]] = some
+	}
+	return some
 }
 
 // work returns what an event asks to be done with nodes.
@@ -298,6 +316,9 @@ func (b *planner) claims(path string) bool {
 // devtmpfs uses them. It names them only where they differ from its defaults.
 func kernelSays(e *uevent.Event) (mode, uid, gid uint32) {
 	mode = defaultMode
+	if !e.Asks {
+		return mode, uid, gid
+	}
 	if text, set := e.Get("DEVMODE"); set {
 		if n, err := strconv.ParseUint(text, 8, 12); err == nil {
 			mode = uint32(n)
@@ -321,7 +342,7 @@ func idOrRoot(text string) uint32 {
 
 // addFirmware notes what a driver asks for when its device is added.
 func (b *planner) addFirmware() {
-	if b.event.Action != uevent.Add {
+	if b.event.Action != uevent.Add || !b.event.Asks {
 		return
 	}
 	name, set := b.event.Get("FIRMWARE")
