@@ -32,7 +32,7 @@ type Config struct {
 	file    string
 	matcher matcher
 	rules   []*rule
-	starts  [256][]*rule // see rulesFor
+	starts  map[byte][]*rule // see rulesFor
 }
 
 // Problem is one fault of a config.
@@ -51,7 +51,7 @@ func (p Problem) String() string {
 // Parse reads the text of a config; file is its name, for messages. It never
 // fails: what it cannot use becomes a Problem, and costs no other line.
 func Parse(file, text string, ids IDs) *Config {
-	p := parser{ids: ids, config: &Config{file: file}}
+	p := parser{ids: ids, config: &Config{file: file, starts: map[byte][]*rule{}}}
 	text = strings.TrimPrefix(text, "\ufeff") // an editor's mark, no part of the first name
 	for number := 1; text != ""; {
 		p.line, text = cutLine(text, number)

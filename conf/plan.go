@@ -1,7 +1,6 @@
 package conf
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 
@@ -48,9 +47,8 @@ func (c *Config) rulesFor(name string) []*rule {
 	if name == "" {
 		return c.rules
 	}
-	some := c.starts[name[0]]
-	if some == nil { // the first name with this letter
-		some = []*rule{}
+	some, known := c.starts[name[0]]
+	if !known {
 		for _, r := range c.rules {
 			if r.subject != ofName || r.expr.first.has(name[0]) {
 				some = append(some, r)
@@ -279,8 +277,18 @@ func (b *planner) addLink(l nodes.Link) {
 
 func (b *planner) free(path string) {
 	p := b.plan
-	p.Nodes = slices.DeleteFunc(p.Nodes, func(n nodes.Node) bool { return n.Path == path })
-	p.Links = slices.DeleteFunc(p.Links, func(l nodes.Link) bool { return l.Path == path })
+	for i, n := range p.Nodes {
+		if n.Path == path {
+			p.Nodes = append(p.Nodes[:i], p.Nodes[i+1:]...)
+			return
+		}
+	}
+	for i, l := range p.Links {
+		if l.Path == path {
+			p.Links = append(p.Links[:i], p.Links[i+1:]...)
+			return
+		}
+	}
 }
 
 // finishNodes adds what no rule of the config has to ask for: the node of a
