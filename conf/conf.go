@@ -19,8 +19,9 @@ import (
 //go:embed default.conf
 var Default string
 
-// Config is a config that was read. Expressions are compiled when an event first
-// needs them, so Plan must not be called by two goroutines at once.
+// Config is a config that was read. Expressions are compiled, and rules looked out
+// by a first letter, when an event first needs them, so Plan must not be called by
+// two goroutines at once.
 type Config struct {
 	// Problems holds what was found wrong, in the order of the text.
 	Problems []Problem
