@@ -19,8 +19,9 @@ import (
 //go:embed default.conf
 var Default string
 
-// Config is a config that was read. Expressions are compiled when an event first
-// needs them, so Plan must not be called by two goroutines at once.
+// Config is a config that was read. Expressions are compiled, and rules looked out
+// by a first letter, when an event first needs them, so Plan must not be called by
+// two goroutines at once.
 type Config struct {
 	// Problems holds what was found wrong, in the order of the text.
 	Problems []Problem
@@ -31,7 +32,8 @@ type Config struct {
 
 	file    string
 	matcher matcher
-	rules   []rule
+	rules   []*rule
+	starts  map[byte][]*rule // see rulesFor
 }
 
 // Problem is one fault of a config.
@@ -50,7 +52,7 @@ func (p Problem) String() string {
 // Parse reads the text of a config; file is its name, for messages. It never
 // fails: what it cannot use becomes a Problem, and costs no other line.
 func Parse(file, text string, ids IDs) *Config {
-	p := parser{ids: ids, config: &Config{file: file}}
+	p := parser{ids: ids, config: &Config{file: file, starts: map[byte][]*rule{}}}
 	text = strings.TrimPrefix(text, "\ufeff") // an editor's mark, no part of the first name
 	for number := 1; text != ""; {
 		p.line, text = cutLine(text, number)
@@ -68,8 +70,7 @@ func (c *Config) File() string { return c.file }
 // match it and has a command for it. With "" it reports whether there is any
 // such rule, for whatever device.
 func (c *Config) WantsUnnumbered(sysname string) bool {
-	for i := range c.rules {
-		r := &c.rules[i]
+	for _, r := range c.rules {
 		if r.subject == ofNumbers || !r.command.runsOn(uevent.Add) {
 			continue
 		}

@@ -201,7 +201,7 @@ func TestDefault(t *testing.T) {
 // as if it stood alone.
 func checkParse(t *testing.T, text string) {
 	whole := Parse("f", text, IDs{})
-	var alone []rule
+	var alone []*rule
 	rest := strings.TrimPrefix(text, "\ufeff")
 	for number := 1; rest != ""; {
 		p := parser{config: &Config{file: "f"}}
@@ -224,7 +224,7 @@ func checkParse(t *testing.T, text string) {
 			}
 		}
 	}
-	if !slices.EqualFunc(whole.rules, alone, func(a, b rule) bool { return reflect.DeepEqual(a, b) }) {
+	if !slices.EqualFunc(whole.rules, alone, func(a, b *rule) bool { return reflect.DeepEqual(a, b) }) {
 		t.Errorf("%q: the rules are not those of the lines", text)
 	}
 }

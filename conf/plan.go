@@ -1,7 +1,6 @@
 package conf
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 
@@ -26,8 +25,7 @@ import (
 func (c *Config) Plan(e *uevent.Event) *nodes.Plan {
 	b := planner{config: c, event: e, plan: &nodes.Plan{Event: e, Work: work(e)}}
 	b.takeName()
-	for i := range c.rules {
-		r := &c.rules[i]
+	for _, r := range c.rulesFor(b.name) {
 		if !b.matches(r) {
 			continue
 		}
@@ -41,6 +39,24 @@ func (c *Config) Plan(e *uevent.Event) *nodes.Plan {
 	}
 	b.addFirmware()
 	return b.plan
+}
+
+// rulesFor returns the rules that are to be tried for a device of that name, in
+// their order. Its first letter alone shows of most that they do not match.
+func (c *Config) rulesFor(name string) []*rule {
+	if name == "" {
+		return c.rules
+	}
+	some, known := c.starts[name[0]]
+	if !known {
+		for _, r := range c.rules {
+			if r.subject != ofName || r.expr.first.has(name[0]) {
+				some = append(some, r)
+			}
+		}
+		c.starts[name[0]] = some
+	}
+	return some
 }
 
 // work returns what an event asks to be done with nodes.
@@ -261,8 +277,18 @@ func (b *planner) addLink(l nodes.Link) {
 
 func (b *planner) free(path string) {
 	p := b.plan
-	p.Nodes = slices.DeleteFunc(p.Nodes, func(n nodes.Node) bool { return n.Path == path })
-	p.Links = slices.DeleteFunc(p.Links, func(l nodes.Link) bool { return l.Path == path })
+	for i, n := range p.Nodes {
+		if n.Path == path {
+			p.Nodes = append(p.Nodes[:i], p.Nodes[i+1:]...)
+			return
+		}
+	}
+	for i, l := range p.Links {
+		if l.Path == path {
+			p.Links = append(p.Links[:i], p.Links[i+1:]...)
+			return
+		}
+	}
 }
 
 // finishNodes adds what no rule of the config has to ask for: the node of a
@@ -298,6 +324,9 @@ func (b *planner) claims(path string) bool {
 // devtmpfs uses them. It names them only where they differ from its defaults.
 func kernelSays(e *uevent.Event) (mode, uid, gid uint32) {
 	mode = defaultMode
+	if !e.Asks {
+		return mode, uid, gid
+	}
 	if text, set := e.Get("DEVMODE"); set {
 		if n, err := strconv.ParseUint(text, 8, 12); err == nil {
 			mode = uint32(n)
@@ -321,7 +350,7 @@ func idOrRoot(text string) uint32 {
 
 // addFirmware notes what a driver asks for when its device is added.
 func (b *planner) addFirmware() {
-	if b.event.Action != uevent.Add {
+	if b.event.Action != uevent.Add || !b.event.Asks {
 		return
 	}
 	name, set := b.event.Get("FIRMWARE")

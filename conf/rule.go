@@ -117,7 +117,7 @@ func (p *parser) readLine() {
 		p.checkGroups(&r, fields[3])
 	}
 	p.checkReach(&r, fields[0])
-	p.config.rules = append(p.config.rules, r)
+	p.config.rules = append(p.config.rules, &r)
 }
 
 // checkComment warns of a comment that a backslash lets swallow what looks like a rule.

@@ -38,7 +38,8 @@ func guarded(p *Plan) bool {
 
 // note records a device that has no node, for its guarded commands.
 func (d *Dir) note(p *Plan) (existed bool, err error) {
-	return d.IsSetUp(p.Event), d.remember(recordOf(p))
+	r := recordOf(p)
+	return d.IsSetUp(p.Event), d.remember(&r)
 }
 
 // IsSetUp reports whether the record says that the device of e was set up, as the
@@ -60,7 +61,7 @@ func (d *Dir) rename(e *uevent.Event) error {
 	}
 	d.forget(r.ID)
 	r.ID, r.Devpath = e.ID(), e.Devpath
-	return d.remember(r)
+	return d.remember(&r)
 }
 
 // faults gathers errors.
@@ -86,15 +87,17 @@ func (d *Dir) make(p *Plan) (existed bool, err error) {
 	was := d.recall(want.ID)
 	known := was != "" || d.record.fd == none // without a record a look comes first too
 	now, old := want, Record{}
-	changed := was == "" || was != want.text()
-	var errs faults
+	changed := was != "" && !want.says(was)
 	if changed {
 		// Until the old paths are gone both are on record.
 		old = parseRecord(want.ID, was)
 		now.Nodes = union(want.Nodes, old.Nodes)
 		now.Links = union(want.Links, old.Links)
 		now.Shared = old.Shared
-		errs.add(d.remember(now))
+	}
+	var errs faults
+	if was == "" || changed {
+		errs.add(d.remember(&now))
 	}
 	making := d.makeAll(p, &now, known)
 	d.removeOld(p, &want, &old, &errs)
@@ -104,11 +107,11 @@ func (d *Dir) make(p *Plan) (existed bool, err error) {
 		making = d.makeAll(p, &now, known)
 	}
 	errs = append(errs, making...)
-	if was != "" && changed {
+	if changed {
 		want.Shared = intersection(now.Shared, want.Nodes)
-		errs.add(d.remember(want))
+		errs.add(d.remember(&want))
 	}
-	return was != "" && (old.ID == "" || old.Devpath == e.Devpath), errors.Join(errs...)
+	return was != "" && (!changed || old.Devpath == e.Devpath), errors.Join(errs...)
 }
 
 // makeAll makes the nodes and links of p.
@@ -156,7 +159,7 @@ func (d *Dir) clear(p *Plan) (existed bool, err error) {
 		r, existed = d.find(e.Devpath)
 	} else if was := d.recall(want.ID); was != "" {
 		existed = true
-		if was != want.text() {
+		if !want.says(was) {
 			r = parseRecord(want.ID, was)
 		}
 	}

@@ -37,7 +37,7 @@ func (d *Dir) share(r *Record, path string) error {
 		return nil
 	}
 	r.Shared = append(r.Shared, path)
-	return d.remember(*r)
+	return d.remember(r)
 }
 
 // release keeps for Freed who else wants path, which r gave up.

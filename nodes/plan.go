@@ -199,29 +199,24 @@ func Octal(mode uint32) string {
 // Printable makes text from a device safe for a line of a log: control bytes
 // become \xNN.
 func Printable(s string) string {
-	return escapeBytes(s, func(c byte) bool { return c < ' ' || c == 0x7f })
-}
-
-// escapeBytes writes each byte that is unfit as \xNN.
-func escapeBytes(s string, unfit func(byte) bool) string {
-	at := 0
-	for at < len(s) && !unfit(s[at]) {
-		at++
-	}
-	if at == len(s) {
-		return s
-	}
-	const hex = "0123456789abcdef"
-	var b strings.Builder
-	b.WriteString(s[:at])
-	for ; at < len(s); at++ {
-		if c := s[at]; unfit(c) {
-			b.WriteString(`\x` + string(hex[c>>4]) + string(hex[c&15]))
-		} else {
-			b.WriteByte(c)
+	var text []byte
+	done := 0
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == 0x7f {
+			text = appendHex(append(text, s[done:i]...), c)
+			done = i + 1
 		}
 	}
-	return b.String()
+	if done == 0 {
+		return s
+	}
+	return string(append(text, s[done:]...))
+}
+
+// appendHex appends a byte as \xNN.
+func appendHex(to []byte, c byte) []byte {
+	const hex = "0123456789abcdef"
+	return append(to, '\\', 'x', hex[c>>4], hex[c&15])
 }
 
 // Relative returns the text of a link at the path link that leads to target,

@@ -42,31 +42,42 @@ func (r Record) Dev() uevent.Dev {
 	return uevent.Dev{Block: r.ID[0] == 'b', Major: major, Minor: minor}
 }
 
-// text writes the words of the record's line.
-func (r Record) text() string {
-	text := make([]byte, 0, 160) // most need less
-	word := func(key, value string) {
-		if value == "" {
-			return
-		}
-		if len(text) > 0 {
-			text = append(text, ' ')
-		}
-		text = append(append(append(text, key...), '='), escape(value)...)
-	}
-	word("devpath", r.Devpath)
-	word("subsystem", r.Subsystem)
-	word("devname", r.Devname)
+// usualWords is enough bytes for the words of most records.
+const usualWords = 160
+
+// text returns the words of the record's line.
+func (r *Record) text() string { return string(r.appendWords(make([]byte, 0, usualWords))) }
+
+// says reports whether these are the words of the record's line.
+func (r *Record) says(words string) bool {
+	return string(r.appendWords(make([]byte, 0, usualWords))) == words
+}
+
+// appendWords writes the words of the record's line into a buffer of their own.
+func (r *Record) appendWords(to []byte) []byte {
+	to = appendWord(to, "devpath", r.Devpath)
+	to = appendWord(to, "subsystem", r.Subsystem)
+	to = appendWord(to, "devname", r.Devname)
 	for _, n := range r.Nodes {
-		word("node", n)
+		to = appendWord(to, "node", n)
 	}
 	for _, l := range r.Links {
-		word("link", l)
+		to = appendWord(to, "link", l)
 	}
 	for _, n := range r.Shared {
-		word("shared", n)
+		to = appendWord(to, "shared", n)
 	}
-	return string(text)
+	return to
+}
+
+func appendWord(to []byte, key, value string) []byte {
+	if value == "" {
+		return to
+	}
+	if len(to) > 0 {
+		to = append(to, ' ')
+	}
+	return appendEscaped(append(append(to, key...), '='), value)
 }
 
 // parseRecord reads what text wrote. Words that it does not know it passes over.
@@ -93,18 +104,18 @@ func parseRecord(id, text string) Record {
 	return r
 }
 
-// escape keeps a value one word: blanks, control bytes, bytes above ASCII and
-// the backslash itself become \xNN.
-func escape(s string) string {
-	for i := range len(s) {
-		if breaksWord(s[i]) {
-			return escapeBytes(s, breaksWord)
+// appendEscaped keeps a value one word: blanks, control bytes, bytes above ASCII
+// and the backslash itself become \xNN.
+func appendEscaped(to []byte, value string) []byte {
+	done := 0
+	for i := range len(value) {
+		if c := value[i]; c <= ' ' || c >= 0x7f || c == '\\' {
+			to = appendHex(append(to, value[done:i]...), c)
+			done = i + 1
 		}
 	}
-	return s // nearly always, and without a call for each byte
+	return append(to, value[done:]...)
 }
-
-func breaksWord(c byte) bool { return c <= ' ' || c >= 0x7f || c == '\\' }
 
 func unescape(s string) string {
 	if strings.IndexByte(s, '\\') < 0 {
@@ -152,9 +163,13 @@ func (d *Dir) Announce(plans []*Plan) {
 		return
 	}
 	for _, p := range plans {
-		if r := recordOf(p); p.Work == Make && d.record.text[r.ID] == "" {
-			d.record.ahead[r.ID] = r.text()
-			d.record.later = appendLine(d.record.later, r.ID, d.record.ahead[r.ID])
+		if p.Work != Make {
+			continue
+		}
+		if r := recordOf(p); d.recall(r.ID) == "" {
+			text := r.text()
+			d.record.ahead[r.ID] = text
+			d.record.later = appendLine(d.record.later, r.ID, text)
 		}
 	}
 	if d.append() != nil {
@@ -163,18 +178,19 @@ func (d *Dir) Announce(plans []*Plan) {
 }
 
 // remember writes r before what it tells of is made.
-func (d *Dir) remember(r Record) error {
-	text := r.text()
-	if d.record.fd == none || text == d.record.text[r.ID] {
+func (d *Dir) remember(r *Record) error {
+	words := r.appendWords(make([]byte, 0, usualWords))
+	if d.record.fd == none || string(words) == d.recall(r.ID) {
 		return nil
 	}
 	if ahead := d.record.ahead[r.ID]; ahead != "" {
 		delete(d.record.ahead, r.ID)
-		if ahead == text {
-			d.record.set(r.ID, text)
+		if ahead == string(words) {
+			d.record.set(r.ID, ahead)
 			return nil
 		}
 	}
+	text := string(words)
 	// What waits is written before it, since it may be about the same device.
 	waiting := len(d.record.later)
 	d.record.later = appendLine(d.record.later, r.ID, text)
@@ -188,32 +204,33 @@ func (d *Dir) remember(r Record) error {
 
 // forget notes that the device has nothing any more, after it was removed.
 func (d *Dir) forget(id string) {
-	if d.record.text[id] != "" {
-		d.record.set(id, "")
+	if d.record.set(id, "") {
 		d.record.later = appendLine(d.record.later, id, "")
 	}
 }
 
 // appendLine appends a line of the file.
 func appendLine(to []byte, id, text string) []byte {
-	to = append(to, escape(id)...)
+	to = appendEscaped(to, id)
 	if text != "" {
 		to = append(append(to, ' '), text...)
 	}
 	return append(to, '\n')
 }
 
-// set takes in one line.
-func (r *record) set(id, text string) {
-	if was := r.text[id]; was != "" {
+// set takes in one line, and reports whether there was one of the device.
+func (r *record) set(id, text string) (known bool) {
+	was, known := r.text[id]
+	if known {
 		r.live -= lineSize(id, was)
 	}
 	if text == "" {
 		delete(r.text, id)
-		return
+		return known
 	}
 	r.text[id] = text
 	r.live += lineSize(id, text)
+	return known
 }
 
 func lineSize(id, text string) int64 { return int64(len(id) + len(text) + 2) }

@@ -326,3 +326,37 @@ func (b *board) size(name string) int64 {
 	b.must(err)
 	return info.Size()
 }
+
+// BenchmarkTurn makes the nodes of many devices in a turn, as the loop does, and
+// removes them in another.
+func BenchmarkTurn(b *testing.B) {
+	const devices = 32
+	d, err := Open(b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer d.Close()
+	var makes, clears []*Plan
+	for i := range uint32(devices) {
+		name := "some-device-" + numberText(i)
+		makes = append(makes, &Plan{Event: event(uevent.Add, "c240:"+numberText(i), name), Work: Make, Nodes: []Node{{Path: name, Mode: 0o660}}})
+		clears = append(clears, &Plan{Event: event(uevent.Remove, "c240:"+numberText(i), name), Work: Clear, Nodes: []Node{{Path: name, Mode: 0o660}}})
+	}
+	turn := func(plans []*Plan) {
+		d.Lock()
+		if plans[0].Work == Make {
+			d.Announce(plans)
+		}
+		for _, p := range plans {
+			if _, err := d.Apply(p); err != nil {
+				b.Fatal(err)
+			}
+		}
+		d.Unlock()
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		turn(makes)
+		turn(clears)
+	}
+}

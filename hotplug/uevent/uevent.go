@@ -102,6 +102,7 @@ type Event struct {
 	Devname   string // DEVNAME: the node's path below /dev, or ""
 	Dev       Dev    // MAJOR and MINOR, or the zero Dev
 	Seqnum    uint64 // SEQNUM, or 0 where the source has none
+	Asks      bool   // the kernel asks for what few devices need: DEVMODE, DEVUID, DEVGID or FIRMWARE
 
 	vars Packed
 }
@@ -327,6 +328,8 @@ func parse(vars string) (*Event, error) {
 			field = &minor
 		case "SEQNUM":
 			field = &seqnum
+		case "DEVMODE", "DEVUID", "DEVGID", "FIRMWARE":
+			e.Asks = true
 		}
 		if field == nil {
 			_, said := lookup(vars[:at], key)

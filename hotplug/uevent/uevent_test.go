@@ -341,3 +341,13 @@ func TestForgedVariables(t *testing.T) {
 		t.Errorf("the event holds %q, want %q", got, want)
 	}
 }
+
+// BenchmarkParseMessage parses what the kernel says of a device with a node.
+func BenchmarkParseMessage(b *testing.B) {
+	message := []byte("add@/devices/virtual/mem/null\x00ACTION=add\x00DEVPATH=/devices/virtual/mem/null\x00" +
+		"SUBSYSTEM=mem\x00MAJOR=1\x00MINOR=3\x00DEVNAME=null\x00DEVMODE=0666\x00SEQNUM=123456\x00")
+	b.ReportAllocs()
+	for b.Loop() {
+		uevent.ParseMessage(message)
+	}
+}
