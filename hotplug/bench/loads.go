@@ -124,9 +124,11 @@ func (s *stage) loads() ([]load, error) {
 		return loads, nil
 	}
 	some := min(s.events, realDevices)
+	grow := func(d *daemon) error { return s.grow(d, devices, some) }
+	pairs := func(d *daemon) error { return s.pairs(d, devices) }
 	return append(loads,
-		load{"a new node each", s.empty, s.realm, some, s.real(func(d *daemon) error { return s.grow(d, some) })},
-		load{"add and remove pairs", s.empty, s.realm, s.events, s.real(s.pairs)},
+		load{"a new node each", s.realm.sys, s.realm, some, grow},
+		load{"add and remove pairs", s.realm.sys, s.realm, s.events, pairs},
 	), nil
 }
 
@@ -156,19 +158,11 @@ func (s *stage) newOnes(d *daemon) error {
 	return s.settled(d, s.events)
 }
 
-// real plays a load with real devices in /sys, which are not there yet when the loop
-// does its coldplug, and of which the kernel tells it.
-func (s *stage) real(play func(*daemon) error) func(*daemon) error {
-	return func(d *daemon) error {
-		if err := d.hearOnlyNodes(); err != nil {
-			return err
-		}
-		return over("/sys", s.realm.sys, func() error { return play(d) })
+// grow adds so many devices to those that are always there.
+func (s *stage) grow(d *daemon, always, many int) error {
+	if err := d.hearOnlyNodes(); err != nil {
+		return err
 	}
-}
-
-// grow adds devices until there are so many.
-func (s *stage) grow(d *daemon, many int) error {
 	for s.realm.devices < many {
 		if err := d.meanwhile(s.realm.grow); err != nil {
 			return err
@@ -177,20 +171,20 @@ func (s *stage) grow(d *daemon, many int) error {
 			return err
 		}
 	}
-	return s.settled(d, many)
+	return s.settled(d, always+many)
 }
 
 // pairs adds and removes devices, a batch of each at a time: so a device is there
 // when its add is handled, and gone when its remove is, and both are real work.
-func (s *stage) pairs(d *daemon) error {
+func (s *stage) pairs(d *daemon, always int) error {
 	for range s.events / (2 * batch) {
-		if err := s.grow(d, batch); err != nil {
+		if err := s.grow(d, always, batch); err != nil {
 			return err
 		}
 		if err := d.meanwhile(s.realm.clear); err != nil {
 			return err
 		}
-		if err := s.settled(d, 0); err != nil {
+		if err := s.settled(d, always); err != nil {
 			return err
 		}
 	}
