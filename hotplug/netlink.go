@@ -43,7 +43,7 @@ type socket struct {
 	room     []byte // batch times uevent.MaxMessage; what is not used takes no memory
 
 	reading   reading
-	behind    bool        // what is in the socket may be older than a loss
+	behind    bool        // events were lost, and what is in the socket may be older
 	busy      atomic.Bool // messages were taken, and may not have been worked off
 	remounted bool        // something was mounted or unmounted
 }
@@ -120,12 +120,15 @@ func (s *socket) wake() {
 
 // read waits for events and returns those that are there, or none where it was
 // woken. What it returns holds until the next call.
+//
+// A socket that was full takes nothing more until all is read, and the error that
+// tells of it comes once, and first. So a loss is told of at the end of that.
 func (s *socket) read() (*reading, error) {
 	r := &s.reading
 	r.clear()
 	s.busy.Store(true)
 	n, errno := s.receive()
-	if errno == unix.EAGAIN {
+	if errno == unix.EAGAIN && !s.behind {
 		s.busy.Store(false)
 		if err := s.wait(); err != nil {
 			return r, err
@@ -133,25 +136,27 @@ func (s *socket) read() (*reading, error) {
 		s.busy.Store(true)
 		n, errno = s.receive()
 	}
-	for errno == 0 {
+	for ; errno == 0 || errno == unix.ENOBUFS; n, errno = s.receive() {
+		if errno == unix.ENOBUFS {
+			s.behind = true // but it has dropped nothing of what is there
+			continue
+		}
 		for i := range s.messages[:n] {
 			s.take(i)
 		}
 		if n < batch || len(r.events) >= most {
 			break
 		}
-		n, errno = s.receive()
 	}
 	switch errno {
 	case 0, unix.EAGAIN, unix.EINTR:
-	case unix.ENOBUFS:
-		r.lost = true
 	default:
 		return r, os.NewSyscallError("recvmmsg", errno)
 	}
-	all := errno == unix.EAGAIN || errno == 0 && n < batch
-	r.complete = all && !r.lost && !s.behind
-	s.behind = r.lost || s.behind && !all
+	if errno == unix.EAGAIN || errno == 0 && n < batch {
+		r.complete, r.lost = !s.behind, s.behind
+		s.behind = false
+	}
 	return r, nil
 }
 
@@ -191,7 +196,7 @@ func (s *socket) take(i int) {
 	}
 	if m.header.Flags&unix.MSG_TRUNC != 0 {
 		s.log.Print(Err, "dropped a message longer than "+strconv.Itoa(uevent.MaxMessage)+" bytes, which no uevent is")
-		s.reading.lost = true
+		s.behind = true
 		return
 	}
 	from := i * uevent.MaxMessage
@@ -210,7 +215,7 @@ type reading struct {
 	events   []*uevent.Event
 	kernel   []bool // of each, whether the kernel sent it of its own accord
 	complete bool   // nothing was left to be read, and nothing was lost before
-	lost     bool   // the kernel had to drop some
+	lost     bool   // nothing was left to be read, but the kernel had dropped some before
 
 	seen map[uevent.Dev]bool
 }
