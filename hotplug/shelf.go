@@ -12,7 +12,7 @@ import (
 // large once leaves books behind that the runtime never gives back; what lies here
 // is the system's again as soon as it is taken out.
 type shelf struct {
-	top *plank // where the next text goes, or nil
+	top *plank // where the next text goes, or nil; it is never empty
 }
 
 // plank is a piece of memory for the text of several events.
@@ -35,9 +35,6 @@ type slot struct {
 func (s *shelf) put(text uevent.Packed) slot {
 	b := s.top
 	if b == nil || len(b.text)-b.used < len(text) {
-		if b != nil && b.open == 0 {
-			b.free()
-		}
 		b = newPlank(max(plankSize, len(text)))
 		s.top = b
 	}
