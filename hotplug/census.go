@@ -58,7 +58,7 @@ func (c *census) lives(devpath string, dev uevent.Dev) bool {
 	return ok && isLinkTo(c.link[:n], devpath)
 }
 
-// read reads the link of a device. It is asked for each event, and never blocks,
+// read reads the link of a device. It is asked for most events, and never blocks,
 // so it does without the Go scheduler's knowledge.
 func (c *census) read(dir int, dev uevent.Dev) (length int, ok bool) {
 	name := append([]byte(dev.Numbers()), 0)

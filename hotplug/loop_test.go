@@ -508,11 +508,13 @@ func TestFresh(t *testing.T) {
 	}
 	other := newEvent(t, "ACTION=add", "DEVPATH=/devices/tty", "SUBSYSTEM=tty", "MAJOR=8", "MINOR=0")
 	elsewhere := newEvent(t, "ACTION=add", "DEVPATH=/devices/sdz", "SUBSYSTEM=block", "MAJOR=8", "MINOR=0")
+	partition := newEvent(t, "ACTION=add", "DEVPATH=/devices/sda/sda1", "SUBSYSTEM=block", "MAJOR=8", "MINOR=1", "DEVTYPE=partition")
 	for _, c := range []struct {
 		name string
 		said []said
 	}{
 		{"an add", []said{{disk("add"), true}}},
+		{"a disk and its partition", []said{{disk("add", "DEVTYPE=disk"), true}, {partition, false}}},
 		{"its remove", []said{{disk("remove"), false}}},
 		{"its change", []said{{disk("change"), false}}},
 		{"unplugged", []said{{disk("add"), false}, {other, true}, {disk("remove"), false}}},

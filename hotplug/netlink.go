@@ -234,16 +234,33 @@ func (r *reading) add(e *uevent.Event, kernel bool) {
 // that anybody can know: the kernel tells of everything in its order, so where all
 // was read and it says nothing later of the device, that lives, or its remove is
 // still to come. An event that another process had the kernel send is no such proof.
+//
+// It is to be called once: the answer takes the place of what it was made of.
 func (r *reading) fresh() []bool {
 	if r.seen == nil {
 		r.seen = map[uevent.Dev]bool{}
 	}
-	clear(r.seen)
 	fresh := r.kernel
 	for i := len(r.events) - 1; i >= 0; i-- {
 		e := r.events[i]
-		fresh[i] = r.complete && r.kernel[i] && e.Action == uevent.Add && !r.seen[e.Dev]
+		fresh[i] = r.complete && r.kernel[i] && e.Action == uevent.Add && !r.seen[e.Dev] && !announcedLater(e)
 		r.seen[e.Dev] = true
 	}
+	if len(r.events) > batch {
+		r.seen = nil // a map keeps the memory of the most that it ever held
+	}
+	clear(r.seen)
 	return fresh
+}
+
+// announcedLater reports whether the device of e may have left before the kernel told
+// of it: the partitions of a new disk are there some time before their adds are sent,
+// and nothing keeps another process from taking one away meanwhile (disk_uevent in
+// block/genhd.c, BLKPG_DEL_PARTITION). Its remove was sent before the add then.
+func announcedLater(e *uevent.Event) bool {
+	if !e.Dev.Block {
+		return false
+	}
+	kind, _ := e.Get("DEVTYPE")
+	return kind == "partition"
 }
