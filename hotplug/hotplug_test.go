@@ -311,6 +311,9 @@ func (b *board) rested() {
 	if !b.queue.empty() || len(b.active) > 0 {
 		b.t.Errorf("left: queued %d, %d commands", b.queue.length(), len(b.active))
 	}
+	if b.shelf.top != nil {
+		b.t.Errorf("left on the shelf: %d texts", b.shelf.top.open)
+	}
 	checkEmpty(b.t, b.order)
 }
 

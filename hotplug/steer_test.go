@@ -116,6 +116,61 @@ func TestHaltRemoves(t *testing.T) {
 	b.wantNode("sdb", "")
 }
 
+// TestHaltLongChains halts and opens the road, and sends more, while long chains that
+// one command held back come to their end in turns: commands that cannot be started end
+// in the midst of that. All come to their end, and those of one device in order.
+func TestHaltLongChains(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "-SUBSYSTEM=hub;.* 0:0 660 @"+untilGo+"\n-d[0-3] 0:0 660 */nonexistent/program\n")
+	const devices, rounds = 40, 3 * turn
+	last := map[string]uint64{}
+	b.done(func(e *uevent.Event, _ *nodes.Plan) {
+		if e.Seqnum <= last[e.Devpath] {
+			t.Errorf("%s: %d after %d", e.Devpath, e.Seqnum, last[e.Devpath])
+		}
+		last[e.Devpath] = e.Seqnum
+	})
+	seqnum := 0
+	some := func(n int) (events []*uevent.Event) {
+		for range n {
+			for i := range devices {
+				seqnum++
+				events = append(events, newEvent(t, "ACTION=change", fmt.Sprint("DEVPATH=/devices/hub/d", i), "SUBSYSTEM=port", fmt.Sprint("SEQNUM=", seqnum)))
+			}
+		}
+		return events
+	}
+	batches := []*Batch{b.Run([]*uevent.Event{newEvent(t, "ACTION=add", "DEVPATH=/devices/hub", "SUBSYSTEM=hub", "SEQNUM=1")})}
+	batches = append(batches, b.Run(some(rounds)))
+	ended := make(chan struct{})
+	opened := make(chan struct{})
+	go func() {
+		defer close(opened)
+		for {
+			b.Halt()
+			b.Start()
+			select {
+			case <-ended:
+				return
+			default:
+			}
+		}
+	}()
+	writeFile(t, filepath.Join(b.tmp, "go"), "")
+	for range 20 {
+		batches = append(batches, b.Run(some(3)))
+	}
+	for _, batch := range batches {
+		b.wait(batch)
+	}
+	close(ended)
+	<-opened
+	b.rested()
+	if n, want := b.ledger.failed, uint64(4*seqnum/devices); len(last) != devices+1 || n != want {
+		t.Errorf("%d devices, %d commands that could not be started, want %d", len(last), n, want)
+	}
+}
+
 // TestHaltColdplug is about a device that leaves between a scan, whose word is
 // believed while the lock is held, and the start of the road: it gets no node.
 func TestHaltColdplug(t *testing.T) {
