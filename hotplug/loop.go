@@ -33,6 +33,7 @@ type Loop struct {
 
 	last    uint64 // the highest sequence number that came
 	auditor auditor
+	real    bool // /sys is the kernel's own, of whose devices it tells
 
 	unwatch func() // ends the watch over the config
 
@@ -50,7 +51,7 @@ func NewLoop(r *Road) (*Loop, error) {
 	// Before anything tells others that there is a loop: they may signal it.
 	told := make(chan os.Signal, 4)
 	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
-	l := &Loop{road: r, sock: sock, auditor: auditor{calm: auditPause}}
+	l := &Loop{road: r, sock: sock, auditor: auditor{calm: auditPause}, real: r.Sys.real()}
 	rest := time.AfterFunc(quiet, func() {
 		l.used.Store(0)
 		giveBack()
@@ -165,11 +166,16 @@ func (l *Loop) Serve() error {
 		}
 		if l.sock.remounted {
 			l.sock.remounted = false
+			l.real = l.road.Sys.real()
 			l.road.look()
 		}
 		if len(read.events) > 0 {
 			l.count(read.events)
-			l.road.run(read.events, read.fresh())
+			fresh := read.fresh()
+			if !l.real {
+				fresh = nil
+			}
+			l.road.run(read.events, fresh)
 		}
 		if read.lost {
 			l.road.Gap("the kernel dropped events: scanning /sys anew")

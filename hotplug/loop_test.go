@@ -590,6 +590,22 @@ func TestFreshOfKernel(t *testing.T) {
 	}
 }
 
+// TestFreshElsewhere shows that the kernel is not believed of devices that are not in a
+// tree which is no sysfs, but which the loop was told to go by.
+func TestFreshElsewhere(t *testing.T) {
+	needRoot(t)
+	if !kerneltest.InNamespaces(t, kerneltest.Net) {
+		return
+	}
+	b := newBoard(t, "")
+	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	b.serve()
+	must(t, os.WriteFile("/sys/devices/virtual/mem/null/uevent", []byte("add"), 0))
+	must(t, newInjector(t).Send("add", "/devices/block/sda", "SUBSYSTEM=block", "MAJOR=8", "MINOR=0", "DEVNAME=sda"))
+	eventually(t, "the node", func() bool { return b.node("sda") != "" })
+	b.wantNode("null", "")
+}
+
 // TestLoopRenewed is about a /dev that is mounted over while a loop runs: it makes
 // all anew there, and answers there.
 func TestLoopRenewed(t *testing.T) {
