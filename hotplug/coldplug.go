@@ -24,8 +24,8 @@ func Coldplug(r *Road) *Batch {
 		r.Log.Print(Err, "no sysfs at "+string(r.Sys)+"; mount it: mount -t sysfs sysfs "+string(r.Sys))
 		return b
 	}
-	r.scans++
-	defer func() { r.scans-- }()
+	r.coming++
+	defer func() { r.coming-- }()
 	r.ledger.last = now()
 	devices := r.Sys.scan(r.Rules.WantsUnnumbered)
 	r.lock()

@@ -55,7 +55,7 @@ type Road struct {
 	watches map[*watch]bool
 	shed    func()   // called, where set, after a long queue, a scan or a request: memory may be free
 	ended   []*Batch // of the events that have ended in this turn, one for each
-	scans   int      // coldplugs that still make events
+	coming  int      // coldplugs and runs that still bring events
 
 	halted bool    // nothing is begun until Start
 	held   []*task // what would have begun since, but for that
@@ -142,6 +142,8 @@ func (r *Road) run(events []*uevent.Event, fresh []bool) *Batch {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b := newBatch()
+	r.coming++ // who asks between two turns shall not find the road idle
+	defer func() { r.coming-- }()
 	r.ledger.last = now()
 	for from := 0; from < len(events); from += turn {
 		if from > 0 {

@@ -72,6 +72,30 @@ func TestRunFresh(t *testing.T) {
 	}
 }
 
+// TestRunIsNotIdle shows that a road to which events are still to come is not idle
+// between two turns, when others may ask.
+func TestRunIsNotIdle(t *testing.T) {
+	needRoot(t)
+	b := newBoard(t, "")
+	turns, idle := 0, 0
+	b.Listeners = append(b.Listeners, Listener{Turn: func() { // the mutex is held
+		if turns++; b.order.count == 0 && b.coming == 0 {
+			idle++
+		}
+	}})
+	var events []*uevent.Event
+	for i := range 3 * turn {
+		events = append(events, newEvent(t, "ACTION=change", fmt.Sprint("DEVPATH=/devices/d", i)))
+	}
+	b.run(events...)
+	if turns != 3 || idle > 0 {
+		t.Errorf("idle at the end of %d turns of %d", idle, turns)
+	}
+	if !b.idle() {
+		t.Error("not idle at the end")
+	}
+}
+
 // TestRunWithoutSysfs shows that in an early boot the event alone decides.
 func TestRunWithoutSysfs(t *testing.T) {
 	needRoot(t)

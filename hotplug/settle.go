@@ -267,7 +267,7 @@ func (r *Road) unwatch(w *watch) {
 func (r *Road) idle() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.order.count == 0 && r.scans == 0
+	return r.order.count == 0 && r.coming == 0
 }
 
 // reached reports whether the event of that number, or a later one, took the road.
