@@ -23,7 +23,8 @@ type plank struct {
 	heap bool // the system gave no memory of its own
 }
 
-const plankSize = 64 << 10
+// plankSize is small, since one text that has to wait for long keeps all of its plank.
+const plankSize = 16 << 10
 
 // slot is where a text lies.
 type slot struct {

@@ -25,6 +25,7 @@ const (
 // The programs below the run's directory.
 const (
 	oursFile     = "devspool"
+	coreFile     = "devspool-core" // without the spool
 	emptyGoFile  = "empty-go"
 	emptyCFile   = "empty-c"
 	fanoutFile   = "fanout"
@@ -76,7 +77,10 @@ func buildAll(dir string) error {
 	if err := os.WriteFile(source, []byte("package main\n\nfunc main() {}\n"), 0o644); err != nil {
 		return err
 	}
-	if err := goBuild(filepath.Join(dir, emptyGoFile), source); err != nil {
+	if err := goBuild(filepath.Join(dir, emptyGoFile), source, ""); err != nil {
+		return err
+	}
+	if err := goBuild(filepath.Join(dir, coreFile), "devspool", "nospool", handoff.LinkerFlag); err != nil {
 		return err
 	}
 	for name, source := range map[string]string{
@@ -97,13 +101,13 @@ func buildOurs(path string) error {
 		}
 		return os.WriteFile(path, program, 0o755)
 	}
-	return goBuild(path, "devspool", handoff.LinkerFlag)
+	return goBuild(path, "devspool", "", handoff.LinkerFlag)
 }
 
 // goBuild builds with the flags of a release, since size and start-up depend on them.
-func goBuild(path, what string, flags ...string) error {
+func goBuild(path, what, tags string, flags ...string) error {
 	ldflags := "-ldflags=-s -w -buildid= " + strings.Join(flags, " ")
-	cmd := exec.Command("go", "build", "-trimpath", "-gcflags=devspool/...=-l", ldflags, "-o", path, what)
+	cmd := exec.Command("go", "build", "-trimpath", "-tags="+tags, "-gcflags=devspool/...=-l", ldflags, "-o", path, what)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	return output(cmd)
 }
