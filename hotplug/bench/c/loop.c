@@ -1,7 +1,7 @@
 // The least that a loop in C needs which makes the same calls as devspool's: it
-// receives a batch of events and who sent them, notes what it makes, makes a node,
-// or, when it has asked /sys whether the device is back, removes it if it is there.
-// It has no rules, looks at no answer, and lets busybox do its coldplug.
+// receives a batch of events, asks /sys about each but the adds that the kernel sent
+// by itself, notes what it makes, makes a node or, if it is there, removes it. It has
+// no rules, looks at no answer, and lets busybox do its coldplug.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/netlink.h>
@@ -19,7 +19,7 @@ enum { batch = 32, room = 8192 };
 static char text[batch][room], senders[batch][32];
 static int record, devices;
 
-static void handle(char *p, char *end)
+static void handle(char *p, char *end, int injected)
 {
 	int add = !strncmp(p, "add@", 4), removed = !strncmp(p, "remove@", 7);
 	int major = -1, minor = -1;
@@ -36,10 +36,12 @@ static void handle(char *p, char *end)
 	}
 	if (!name || major < 0)
 		return;
-	if (removed) {
+	if (removed || injected) {
 		snprintf(number, sizeof number, "%d:%d", major, minor);
 		if (readlinkat(devices, number, link, sizeof link) < 0)
 			link[0] = 0;
+	}
+	if (removed) {
 		if (!fstatat(AT_FDCWD, name, &st, AT_SYMLINK_NOFOLLOW))
 			unlink(name);
 	} else if (add) {
@@ -84,8 +86,9 @@ int main(void)
 		devices = open("/sys/dev/char", O_PATH);
 		for (int i = 0; i < n; i++) {
 			char *end = text[i] + messages[i].msg_len;
+			struct cmsghdr *sender = CMSG_FIRSTHDR(&messages[i].msg_hdr);
 			*end = 0;
-			handle(text[i], end);
+			handle(text[i], end, !sender || ((struct ucred *)CMSG_DATA(sender))->pid);
 		}
 	}
 }
