@@ -2,6 +2,7 @@ package hotplug
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -158,6 +159,7 @@ func (s *started) wait() (o outcome) {
 		})
 		defer timer.Stop()
 	}
+	s.await()
 	// First wait without reaping: until the flag is set the process's number
 	// cannot belong to another, so that kill cannot hit a stranger.
 	retryEINTR(func() error { return unix.Waitid(unix.P_PID, s.pid, nil, unix.WEXITED|unix.WNOWAIT, nil) })
@@ -167,6 +169,22 @@ func (s *started) wait() (o outcome) {
 	s.mu.Unlock()
 	retryEINTR(func() error { _, err := unix.Wait4(s.pid, &o.status, 0, nil); return err })
 	return o
+}
+
+// await returns when the command has ended, if the kernel has descriptors of processes
+// (Linux 5.3), and else at once. So no thread has to stay in a system call for it, from
+// which the runtime would have to take back the right to run Go code.
+func (s *started) await() {
+	fd, err := unix.PidfdOpen(s.pid, 0)
+	if err != nil {
+		return
+	}
+	unix.SetNonblock(fd, true) // or the runtime would not poll it
+	file := os.NewFile(uintptr(fd), "pidfd")
+	defer file.Close()
+	if process, err := file.SyscallConn(); err == nil {
+		process.Read(func(uintptr) bool { return endedChild(unix.P_PID, s.pid) != 0 })
+	}
 }
 
 // kill ends the command and what it started. Why is for the log.

@@ -24,7 +24,7 @@ func (r *Road) reap() {
 	died := make(chan os.Signal, 1)
 	signal.Notify(died, syscall.SIGCHLD)
 	for ; ; <-died {
-		for pid := deadChild(); pid != 0; pid = deadChild() {
+		for pid := endedChild(unix.P_ALL, 0); pid != 0; pid = endedChild(unix.P_ALL, 0) {
 			if !r.bury(pid) {
 				time.Sleep(glance) // it hides those behind it until it is waited for
 			}
@@ -40,10 +40,11 @@ type childInfo struct {
 	_   [112]byte
 }
 
-// deadChild returns a child that has ended, and leaves its status where it is.
-func deadChild() (pid int) {
+// endedChild returns a child that has ended, of those that waitid(2) is to look at, or
+// 0. It leaves the status where it is.
+func endedChild(kind, id int) (pid int) {
 	var info childInfo
-	err := unix.Waitid(unix.P_ALL, 0, (*unix.Siginfo)(unsafe.Pointer(&info)), unix.WEXITED|unix.WNOWAIT|unix.WNOHANG, nil)
+	err := unix.Waitid(kind, id, (*unix.Siginfo)(unsafe.Pointer(&info)), unix.WEXITED|unix.WNOWAIT|unix.WNOHANG, nil)
 	if err != nil {
 		return 0
 	}

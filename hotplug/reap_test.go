@@ -19,7 +19,7 @@ func TestBury(t *testing.T) {
 	command := &started{pid: pid}
 	r.active[command] = true
 	eventually(t, "the end of a child", func() bool {
-		dead := deadChild()
+		dead := endedChild(unix.P_ALL, 0)
 		if dead != 0 && dead != pid { // another test's
 			unix.Wait4(dead, nil, 0, nil)
 		}
@@ -29,7 +29,7 @@ func TestBury(t *testing.T) {
 		t.Error("a command is buried")
 	}
 	delete(r.active, command)
-	if deadChild() != pid || !r.bury(pid) {
+	if endedChild(unix.P_ALL, 0) != pid || !r.bury(pid) {
 		t.Error("an orphan is not buried")
 	}
 	if _, err := unix.Wait4(pid, nil, 0, nil); err != unix.ECHILD {
