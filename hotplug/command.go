@@ -2,7 +2,6 @@ package hotplug
 
 import (
 	"errors"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -159,10 +158,11 @@ func (s *started) wait() (o outcome) {
 		})
 		defer timer.Stop()
 	}
-	s.await()
 	// First wait without reaping: until the flag is set the process's number
 	// cannot belong to another, so that kill cannot hit a stranger.
-	retryEINTR(func() error { return unix.Waitid(unix.P_PID, s.pid, nil, unix.WEXITED|unix.WNOWAIT, nil) })
+	if !s.await() {
+		retryEINTR(func() error { return unix.Waitid(unix.P_PID, s.pid, nil, unix.WEXITED|unix.WNOWAIT, nil) })
+	}
 	s.mu.Lock()
 	s.ended = true
 	o.killed = s.killed
@@ -171,20 +171,20 @@ func (s *started) wait() (o outcome) {
 	return o
 }
 
-// await returns when the command has ended, if the kernel has descriptors of processes
-// (Linux 5.3), and else at once. So no thread has to stay in a system call for it, from
-// which the runtime would have to take back the right to run Go code.
-func (s *started) await() {
+// await returns true when the command has ended, and false at once where the kernel has
+// no descriptors of processes (before Linux 5.3). By these no thread has to stay in a
+// system call, from which the runtime would have to take back the right to run Go code.
+func (s *started) await() (ended bool) {
 	fd, err := unix.PidfdOpen(s.pid, 0)
 	if err != nil {
-		return
+		return false
 	}
-	unix.SetNonblock(fd, true) // or the runtime would not poll it
-	file := os.NewFile(uintptr(fd), "pidfd")
+	file, process, err := polled(fd, "pidfd")
+	if err != nil {
+		return false
+	}
 	defer file.Close()
-	if process, err := file.SyscallConn(); err == nil {
-		process.Read(func(uintptr) bool { return endedChild(unix.P_PID, s.pid) != 0 })
-	}
+	return process.Read(func(uintptr) bool { return endedChild(unix.P_PID, s.pid) != 0 }) == nil
 }
 
 // kill ends the command and what it started. Why is for the log.

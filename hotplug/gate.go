@@ -28,9 +28,8 @@ func (g *gate) open(sock, alarm, mounts int) error {
 	if err != nil {
 		return os.NewSyscallError("epoll_create1", err)
 	}
-	unix.SetNonblock(fd, true) // or the runtime would not poll it
-	g.file, g.fd, g.sock = os.NewFile(uintptr(fd), "epoll"), fd, sock
-	if g.epoll, err = g.file.SyscallConn(); err != nil {
+	g.fd, g.sock = fd, sock
+	if g.file, g.epoll, err = polled(fd, "epoll"); err != nil {
 		return err
 	}
 	for _, end := range []struct {
