@@ -198,25 +198,21 @@ func Octal(mode uint32) string {
 
 // Printable makes text from a device safe for a line of a log: control bytes
 // become \xNN.
-func Printable(s string) string {
-	var text []byte
+func Printable(s string) string { return string(appendEscaped(nil, s, false)) }
+
+// appendEscaped appends text in which control bytes have become \xNN. Where it has to
+// stay one word of ASCII, so have blanks, bytes above ASCII and the backslash itself.
+func appendEscaped(to []byte, text string, word bool) []byte {
+	const hex = "0123456789abcdef"
 	done := 0
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c == 0x7f {
-			text = appendHex(append(text, s[done:i]...), c)
+	for i := range len(text) {
+		c := text[i]
+		if c < ' ' || c == 0x7f || word && (c == ' ' || c > 0x7f || c == '\\') {
+			to = append(append(to, text[done:i]...), '\\', 'x', hex[c>>4], hex[c&15])
 			done = i + 1
 		}
 	}
-	if done == 0 {
-		return s
-	}
-	return string(append(text, s[done:]...))
-}
-
-// appendHex appends a byte as \xNN.
-func appendHex(to []byte, c byte) []byte {
-	const hex = "0123456789abcdef"
-	return append(to, '\\', 'x', hex[c>>4], hex[c&15])
+	return append(to, text[done:]...)
 }
 
 // Relative returns the text of a link at the path link that leads to target,

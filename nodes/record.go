@@ -77,7 +77,7 @@ func appendWord(to []byte, key, value string) []byte {
 	if len(to) > 0 {
 		to = append(to, ' ')
 	}
-	return appendEscaped(append(append(to, key...), '='), value)
+	return appendEscaped(append(append(to, key...), '='), value, true)
 }
 
 // parseRecord reads what text wrote. Words that it does not know it passes over.
@@ -102,19 +102,6 @@ func parseRecord(id, text string) Record {
 		}
 	}
 	return r
-}
-
-// appendEscaped keeps a value one word: blanks, control bytes, bytes above ASCII
-// and the backslash itself become \xNN.
-func appendEscaped(to []byte, value string) []byte {
-	done := 0
-	for i := range len(value) {
-		if c := value[i]; c <= ' ' || c >= 0x7f || c == '\\' {
-			to = appendHex(append(to, value[done:i]...), c)
-			done = i + 1
-		}
-	}
-	return append(to, value[done:]...)
 }
 
 func unescape(s string) string {
@@ -211,7 +198,7 @@ func (d *Dir) forget(id string) {
 
 // appendLine appends a line of the file.
 func appendLine(to []byte, id, text string) []byte {
-	to = appendEscaped(to, id)
+	to = appendEscaped(to, id, true)
 	if text != "" {
 		to = append(append(to, ' '), text...)
 	}
