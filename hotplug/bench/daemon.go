@@ -33,6 +33,11 @@ func (b *bench) withDaemon(c contestant, w world, f func(*daemon) error) error {
 		if err := d.settle(); err != nil {
 			return err
 		}
+		if w.realm != nil {
+			if err := d.hearOnlyNodes(); err != nil {
+				return err
+			}
+		}
 		return f(d)
 	})
 }

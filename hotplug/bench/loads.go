@@ -160,9 +160,6 @@ func (s *stage) newOnes(d *daemon) error {
 
 // grow adds so many devices to those that are always there.
 func (s *stage) grow(d *daemon, always, many int) error {
-	if err := d.hearOnlyNodes(); err != nil {
-		return err
-	}
 	for s.realm.devices < many {
 		if err := d.meanwhile(s.realm.grow); err != nil {
 			return err

@@ -15,7 +15,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 )
@@ -48,10 +47,6 @@ var parts = []struct {
 	{"size", (*bench).size},
 	{"helper", (*bench).helper},
 }
-
-// The main thread is kept for main: /proc/self shows its namespaces, and a realm
-// lies in those of a thread of its own.
-func init() { runtime.LockOSThread() }
 
 func main() { os.Exit(run(os.Args[1:])) }
 
