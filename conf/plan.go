@@ -275,6 +275,7 @@ func (b *planner) addLink(l nodes.Link) {
 	b.plan.Links = append(b.plan.Links, l)
 }
 
+// free takes a path from what has it: one node, or one link.
 func (b *planner) free(path string) {
 	p := b.plan
 	for i, n := range p.Nodes {

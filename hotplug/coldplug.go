@@ -46,9 +46,7 @@ func Coldplug(r *Road) *Batch {
 		r.enter(t)
 	}
 	r.leave()
-	if r.shed != nil {
-		r.shed()
-	}
+	r.shed()
 	return b
 }
 

@@ -170,9 +170,7 @@ func (c *control) answer(fd int) {
 	default:
 		q.write(answerFailed, err.Error())
 	}
-	if c.road.shed != nil {
-		c.road.shed()
-	}
+	c.road.shed()
 }
 
 // taskOf returns the task whose command a process belongs to, or nil: the process

@@ -171,9 +171,9 @@ func (l *Loop) Serve() error {
 		}
 		if len(read.events) > 0 {
 			l.count(read.events)
-			fresh := read.fresh()
-			if !l.real {
-				fresh = nil
+			var fresh []bool
+			if l.real {
+				fresh = read.fresh()
 			}
 			l.road.run(read.events, fresh)
 		}

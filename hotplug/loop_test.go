@@ -42,7 +42,12 @@ func (l *Loop) controlled() bool {
 // serve runs a loop beside the test, until it is told to stop or the test ends.
 func (b *board) serve() (stop func()) {
 	b.t.Helper()
-	l, end := b.newLoop()
+	return b.serving(b.newLoop())
+}
+
+// serving has a loop serve until stop is called, or the test ends.
+func (b *board) serving(l *Loop, end func()) (stop func()) {
+	b.t.Helper()
 	served := make(chan error, 1)
 	go func() { served <- l.Serve() }()
 	stopped := false
@@ -359,11 +364,9 @@ func TestLost(t *testing.T) {
 	for i := range 500 {
 		must(t, kernel.Send("change", fmt.Sprint("/devices/virtual/x", i)))
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- l.Serve() }()
+	stop := b.serving(l, end)
 	eventually(t, "the scan", func() bool { return b.node("sda") == "" && b.node("sdb") == "b8:16 0660" })
-	end()
-	within(t, "the end of the loop", func() { must(t, <-ended) })
+	stop()
 	b.log.want("warning: the kernel dropped events")
 }
 
@@ -397,16 +400,14 @@ func TestLostUnsaid(t *testing.T) {
 	for i := range 3 * most {
 		must(t, kernel.Send("change", fmt.Sprint("/devices/virtual/x", i)))
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- l.Serve() }()
+	stop := b.serving(l, end)
 	eventually(t, "the end", func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		return left && !l.pending()
 	})
 	eventually(t, "the end of the node", func() bool { return b.node("sda") == "" })
-	end()
-	within(t, "the end of the loop", func() { must(t, <-ended) })
+	stop()
 	b.log.want("warning: the kernel dropped events")
 }
 

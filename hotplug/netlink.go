@@ -217,12 +217,12 @@ type reading struct {
 	complete bool   // nothing was left to be read, and nothing was lost before
 	lost     bool   // nothing was left to be read, but the kernel had dropped some before
 
-	seen map[uevent.Dev]bool
+	later map[uevent.Dev]bool // kept for fresh, and empty but for that
 }
 
 func (r *reading) clear() {
 	clear(r.events) // or they would stay in memory
-	*r = reading{events: r.events[:0], kernel: r.kernel[:0], seen: r.seen}
+	*r = reading{events: r.events[:0], kernel: r.kernel[:0], later: r.later}
 }
 
 func (r *reading) add(e *uevent.Event, kernel bool) {
@@ -234,22 +234,23 @@ func (r *reading) add(e *uevent.Event, kernel bool) {
 // that anybody can know: the kernel tells of everything in its order, so where all
 // was read and it says nothing later of the device, that lives, or its remove is
 // still to come. An event that another process had the kernel send is no such proof.
-//
-// It is to be called once: the answer takes the place of what it was made of.
 func (r *reading) fresh() []bool {
-	if r.seen == nil {
-		r.seen = map[uevent.Dev]bool{}
+	fresh := make([]bool, len(r.events))
+	if !r.complete {
+		return fresh
 	}
-	fresh := r.kernel
+	if r.later == nil {
+		r.later = map[uevent.Dev]bool{}
+	}
 	for i := len(r.events) - 1; i >= 0; i-- {
 		e := r.events[i]
-		fresh[i] = r.complete && r.kernel[i] && e.Action == uevent.Add && !r.seen[e.Dev] && !announcedLater(e)
-		r.seen[e.Dev] = true
+		fresh[i] = r.kernel[i] && e.Action == uevent.Add && !r.later[e.Dev] && !announcedLater(e)
+		r.later[e.Dev] = true
 	}
 	if len(r.events) > batch {
-		r.seen = nil // a map keeps the memory of the most that it ever held
+		r.later = nil // a map keeps the memory of the most that it ever held
 	}
-	clear(r.seen)
+	clear(r.later)
 	return fresh
 }
 

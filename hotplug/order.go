@@ -20,6 +20,13 @@ type task struct {
 
 func newTask(e *uevent.Event, b *Batch) *task { return &task{step: &step{event: e}, batch: b} }
 
+// drop forgets all of a task that is at its end: others of its turn, which lie beside
+// it in memory, may stay for long.
+func (t *task) drop() {
+	*t.step = step{}
+	*t = task{}
+}
+
 // order says which tasks may run side by side: those that do not conflict. Two
 // conflict if they are about the same device or node, or if one's device lies
 // below the other's in /sys. Of two that conflict, the later waits.

@@ -53,7 +53,7 @@ type Road struct {
 	flights sync.WaitGroup    // commands and firmware requests under way
 	ledger  ledger
 	watches map[*watch]bool
-	shed    func()   // called, where set, after a long queue, a scan or a request: memory may be free
+	shed    func()   // called after a long queue, a scan or a request: memory may be free
 	ended   []*Batch // of the events that have ended in this turn, one for each
 	coming  int      // coldplugs and runs that still bring events
 
@@ -99,6 +99,7 @@ func NewRoad(rules *conf.Config, dev *nodes.Dir, sys Sysfs, log *Log, jobs int) 
 		active:  map[*started]bool{},
 		watches: map[*watch]bool{},
 		ledger:  newLedger(),
+		shed:    func() {},
 	}
 }
 
@@ -194,8 +195,7 @@ func (r *Road) enter(t *task) {
 	if !r.halted && r.order.free(t) {
 		// Most events are at their end at once, and nobody ever waits for them.
 		if r.begin(t) {
-			*t.step = step{} // others of its turn may stay for long
-			*t = task{}
+			t.drop()
 		} else {
 			r.order.enter(t)
 		}
@@ -211,8 +211,8 @@ func (r *Road) enter(t *task) {
 // pause keeps t in little memory until resume is called.
 func (r *Road) pause(t *task) {
 	t.rest = r.shelf.put(t.event.Pack())
-	*t.step = step{} // other rules may hold when its turn comes
-	t.step = nil
+	*t.step = step{}
+	t.step = nil // other rules may hold when its turn comes
 }
 
 func (r *Road) resume(t *task) {
@@ -555,9 +555,9 @@ func (r *Road) retire(t *task) {
 				ended = append(ended, next)
 			}
 		}
-		*t = task{} // others of its turn may stay for long
+		t.drop()
 	}
-	if r.order.shed() && r.shed != nil {
+	if r.order.shed() {
 		r.shed()
 	}
 }

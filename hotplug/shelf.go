@@ -34,41 +34,41 @@ type slot struct {
 
 // put keeps a text until it is taken out.
 func (s *shelf) put(text uevent.Packed) slot {
-	b := s.top
-	if b == nil || len(b.text)-b.used < len(text) {
-		b = newPlank(max(plankSize, len(text)))
-		s.top = b
+	p := s.top
+	if p == nil || len(p.text)-p.used < len(text) {
+		p = newPlank(max(plankSize, len(text)))
+		s.top = p
 	}
-	from := b.used
-	b.used += copy(b.text[from:], text)
-	b.open++
-	return slot{b, uint32(from), uint32(b.used)}
+	from := p.used
+	p.used += copy(p.text[from:], text)
+	p.open++
+	return slot{p, uint32(from), uint32(p.used)}
 }
 
 // take returns the text that lies in a slot, which is free then.
-func (s *shelf) take(from slot) uevent.Packed {
-	b := from.plank
-	text := uevent.Packed(b.text[from.from:from.to])
-	if b.open--; b.open == 0 {
-		if b == s.top {
+func (s *shelf) take(at slot) uevent.Packed {
+	p := at.plank
+	text := uevent.Packed(p.text[at.from:at.to])
+	if p.open--; p.open == 0 {
+		if p == s.top {
 			s.top = nil
 		}
-		b.free()
+		p.free()
 	}
 	return text
 }
 
 func newPlank(size int) *plank {
-	at, err := unix.MmapPtr(-1, 0, nil, uintptr(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	memory, err := unix.MmapPtr(-1, 0, nil, uintptr(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return &plank{text: make([]byte, size), heap: true}
 	}
-	return &plank{text: unsafe.Slice((*byte)(at), size)}
+	return &plank{text: unsafe.Slice((*byte)(memory), size)}
 }
 
-func (b *plank) free() {
-	if !b.heap {
-		unix.MunmapPtr(unsafe.Pointer(&b.text[0]), uintptr(len(b.text)))
+func (p *plank) free() {
+	if !p.heap {
+		unix.MunmapPtr(unsafe.Pointer(&p.text[0]), uintptr(len(p.text)))
 	}
-	b.text = nil
+	p.text = nil
 }

@@ -14,7 +14,7 @@ import (
 
 // Injector sends uevents to the kernel, which gives each the next SEQNUM and
 // multicasts it in the caller's network namespace, and there only (Linux 4.18). A
-// listener cannot tell them from events of real devices.
+// listener can tell them from events of real devices by their sender's credentials only.
 //
 // It needs CAP_SYS_ADMIN over the network namespace. One goroutine may use it at a time.
 type Injector struct {
