@@ -63,7 +63,27 @@ func audit(r *Road, pause time.Duration, pending func() bool) {
 	}
 	if len(lost) > 0 {
 		r.Gap("events were lost, by what /sys says: making up for them")
-		r.Run(lost)
+		r.makeUp(lost)
+	}
+}
+
+// makeUp has events take the road that a comparison with /sys misses, but for those
+// that come by themselves before.
+func (r *Road) makeUp(lost []*uevent.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b := newBatch()
+	defer b.close()
+	r.enterMade(lost, b)
+	r.leave()
+}
+
+// enterMade starts events on their way that a comparison with /sys misses.
+func (r *Road) enterMade(lost []*uevent.Event, b *Batch) {
+	for _, e := range lost {
+		t := newTask(e, b)
+		t.made = true
+		r.enter(t)
 	}
 }
 
@@ -81,10 +101,10 @@ func (r *Road) differences() []*uevent.Event {
 	if r.lock(); r.lockless {
 		return nil // and so no record to compare with
 	}
-	events := departed(r, devices)
+	events := append(departed(r, devices), r.replaced(devices)...)
 	known := map[device]bool{}
 	for _, rec := range r.Dev.Records() {
-		known[device{devpath: rec.Devpath, dev: rec.Dev()}] = true
+		known[device{devpath: rec.Devpath, dev: rec.Dev()}] = rec.State == nodes.Live
 	}
 	for _, d := range devices {
 		if d.dev.IsZero() || known[device{devpath: d.devpath, dev: d.dev}] {

@@ -29,9 +29,7 @@ func Coldplug(r *Road) *Batch {
 	r.ledger.last = now()
 	devices := r.Sys.scan(r.Rules.WantsUnnumbered)
 	r.lock()
-	for _, e := range departed(r, devices) {
-		r.enter(newTask(e, b))
-	}
+	r.enterMade(departed(r, devices), b)
 	for i, d := range devices {
 		if i%turn == 0 {
 			r.pass()
@@ -41,6 +39,7 @@ func Coldplug(r *Road) *Batch {
 		if err != nil {
 			continue // it has just left; its remove event says the rest
 		}
+		r.enterMade(r.replacedBy(e), b)
 		t := newTask(e, b)
 		t.fresh = true
 		r.enter(t)
@@ -58,10 +57,38 @@ func (r *Road) clean() {
 	defer b.close()
 	devices := r.Sys.scan(nothing)
 	r.lock()
-	for _, e := range departed(r, devices) {
-		r.enter(newTask(e, b))
-	}
+	r.enterMade(append(departed(r, devices), r.replaced(devices)...), b)
 	r.leave()
+}
+
+// replaced returns a remove event for each disk on record in whose place, by its
+// DISKSEQ, is another one now, and before it for what lay below it.
+func (r *Road) replaced(found []device) (events []*uevent.Event) {
+	if r.Dev == nil {
+		return nil
+	}
+	for _, d := range found {
+		if !d.dev.Block {
+			continue
+		}
+		if e, err := r.Sys.event(uevent.Add, d); err == nil {
+			events = append(events, r.replacedBy(e)...)
+		}
+	}
+	return events
+}
+
+// replacedBy is replaced for one disk.
+func (r *Road) replacedBy(e *uevent.Event) (events []*uevent.Event) {
+	if r.Dev == nil || !r.locked {
+		return nil
+	}
+	for _, rec := range r.Dev.Replaced(e) {
+		if old, err := eventOf(uevent.Remove, rec); err == nil {
+			events = append(events, old)
+		}
+	}
+	return events
 }
 
 // departed returns a remove event for each device on record that is not among
@@ -76,7 +103,7 @@ func departed(r *Road, found []device) []*uevent.Event {
 	}
 	left := map[string]nodes.Record{}
 	for _, rec := range r.Dev.Records() {
-		if dev, is := lives[rec.Devpath]; is && dev == rec.Dev() {
+		if dev, is := lives[rec.Devpath]; is && dev == rec.Dev() && rec.State != nodes.Left {
 			continue
 		}
 		if rec.Dev().IsZero() && r.Sys.exists(rec.Devpath) {
@@ -104,6 +131,9 @@ func eventOf(action string, rec nodes.Record) (*uevent.Event, error) {
 	}
 	if rec.Devname != "" {
 		env = append(env, "DEVNAME="+rec.Devname)
+	}
+	if rec.Diskseq != "" {
+		env = append(env, "DISKSEQ="+rec.Diskseq)
 	}
 	return uevent.FromEnviron(env)
 }

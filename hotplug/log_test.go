@@ -168,13 +168,13 @@ func TestTable(t *testing.T) {
 	table.Row(disk, made)
 	table.Row(net, &nodes.Plan{Event: net})
 	table.Row(disk, &nodes.Plan{Event: disk, Work: nodes.Clear, Nodes: []nodes.Node{{Path: strings.Repeat("long/", 6) + "sr0"}}})
-	table.Row(disk, nil)
+	table.Row(disk, &nodes.Plan{Event: disk, Late: true, Commands: []nodes.Command{{Text: "true"}}})
 	want := []string{
 		"ACTION  DEVICE   NODE                   MODE  OWNER   DEVPATH, AND WHAT ELSE WAS DONE",
 		"add     b11:0    disk/sr0               0640  7:24    /devices/block/sr0  sr0 -> disk/sr0  run: logger $MDEV  firmware: a.bin",
 		`move    net      -                                    /devices/net/a\x0ab`,
 		"add     b11:0    long/long/long/long/long/long/sr0                /devices/block/sr0",
-		"add     b11:0    -                                    /devices/block/sr0  (too late: /sys says otherwise)",
+		"add     b11:0    -                                    /devices/block/sr0  (too late: /sys says otherwise)  run: true",
 	}
 	var got []string
 	for line := range strings.Lines(contents(t, path)) {
@@ -193,7 +193,7 @@ func TestTableHeads(t *testing.T) {
 	defer file.Close()
 	table := NewTable(int(file.Fd()))
 	for range 101 {
-		table.Row(newEvent(t, "ACTION=add", "DEVPATH=/devices/x"), nil)
+		table.Row(newEvent(t, "ACTION=add", "DEVPATH=/devices/x"), &nodes.Plan{})
 	}
 	if got := strings.Count(contents(t, path), "ACTION"); got != 3 {
 		t.Errorf("%d heads", got)

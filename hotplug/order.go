@@ -16,6 +16,8 @@ type task struct {
 	next  []*task // later tasks that wait for this one
 	waits int32   // earlier tasks that it conflicts with and that are not done
 	fresh bool    // the device lives: /sys was read under this lock, or it has just come
+	made  bool    // no source told of the event: a comparison with /sys misses it
+	muted bool    // nobody is to hear of it: it came by itself meanwhile
 }
 
 func newTask(e *uevent.Event, b *Batch) *task { return &task{step: &step{event: e}, batch: b} }

@@ -73,7 +73,7 @@ func (p *Publisher) complain(text string) {
 	}
 }
 
-// Listener returns what publishes each event that did not come too late, and gaps.
+// Listener returns what publishes each event, late or not, and gaps.
 //
 // Events are published at the end of a turn. So it takes one look for all of them
 // whether anybody listens, and who has a queue before a node is made is told of it.
@@ -99,9 +99,7 @@ func (p *Publisher) holds() bool {
 }
 
 func (p *Publisher) done(e *uevent.Event, plan *nodes.Plan) {
-	if plan != nil {
-		p.ended = append(p.ended, ended{e, plan})
-	}
+	p.ended = append(p.ended, ended{e, plan})
 }
 
 // turn publishes the events that have ended since the last one.
@@ -127,7 +125,7 @@ func (p *Publisher) public(e *uevent.Event) *uevent.Event {
 	for kv := range e.Env() {
 		switch key, _, _ := strings.Cut(kv, "="); key {
 		case "ACTION", "DEVPATH", "SUBSYSTEM", "MAJOR", "MINOR", "DEVNAME", "DEVTYPE", "DEVMODE", "DEVUID", "DEVGID",
-			"DEVPATH_OLD", "DRIVER", "MODALIAS", "INTERFACE", "IFINDEX":
+			"DEVPATH_OLD", "DRIVER", "MODALIAS", "INTERFACE", "IFINDEX", "DISKSEQ", uevent.LateKey:
 			public = append(public, kv)
 		}
 	}

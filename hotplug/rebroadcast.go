@@ -39,19 +39,15 @@ func NewRebroadcast(mask uint32, log *Log) (*Rebroadcast, error) {
 	return b, nil
 }
 
-// Listener returns what sends each event that did not come too late, and gaps too,
+// Listener returns what sends each event, late or not, and gaps too,
 // as events with UEVENT_GAP=1. It does not wait.
 func (b *Rebroadcast) Listener() Listener { return telling(b.send) }
 
 // telling makes a Listener of what is to be told of events, and of gaps as events.
 func telling(send func(*uevent.Event)) Listener {
 	return Listener{
-		Done: func(e *uevent.Event, p *nodes.Plan) {
-			if p != nil {
-				send(e)
-			}
-		},
-		Gap: func(why string) { send(uevent.Gap("REASON=" + why)) },
+		Done: func(e *uevent.Event, _ *nodes.Plan) { send(e) },
+		Gap:  func(why string) { send(uevent.Gap("REASON=" + why)) },
 	}
 }
 
@@ -96,7 +92,7 @@ func newOutput(fd int, log *Log) *Output {
 	}
 }
 
-// Listener returns what queues each event that did not come too late, and gaps too,
+// Listener returns what queues each event, late or not, and gaps too,
 // as events with UEVENT_GAP=1. It does not wait.
 func (o *Output) Listener() Listener { return telling(o.send) }
 

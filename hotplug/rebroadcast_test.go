@@ -82,8 +82,8 @@ func TestRebroadcast(t *testing.T) {
 			t.Errorf("to group %s came %q, want %q", c.name, got, c.want)
 		}
 	}
-	newRebroadcast(t, 4, log.Log).Listener().Done(e, nil)
-	if got := zero.next(); got != "" {
+	newRebroadcast(t, 4, log.Log).Listener().Done(e.Late(), &nodes.Plan{Late: true})
+	if got := zero.next(); got != "4: "+msg+"UEVENT_LATE=1\x00" {
 		t.Errorf("of an event that came too late: %q", got)
 	}
 	if lines := log.lines(); len(lines) > 0 {
@@ -180,8 +180,8 @@ func TestOutput(t *testing.T) {
 	for seqnum := range 100 {
 		e, msg := sda(t, seqnum)
 		o.Listener().Done(e, &nodes.Plan{})
-		o.Listener().Done(e, nil)
-		want += msg + "\x00"
+		o.Listener().Done(e.Late(), &nodes.Plan{Late: true})
+		want += msg + "\x00" + msg + "UEVENT_LATE=1\x00\x00"
 	}
 	within(t, "all events", func() { o.Flush(patience) })
 	got := make([]byte, len(want)+1)

@@ -68,8 +68,8 @@ type Road struct {
 // Listener is somebody who is told what happens to events. It must not wait for
 // anything, nor call the Road.
 type Listener struct {
-	// Done, where set, is told of an event at its end. The Plan is nil for one
-	// that came too late to be acted on.
+	// Done, where set, is told of an event at its end. The Plan says whether it came
+	// too late to be acted on; so does the event, by uevent.LateKey.
 	Done func(e *uevent.Event, p *nodes.Plan)
 
 	// Turn, where set, is called when those that could end at once are told of,
@@ -319,16 +319,21 @@ func (r *Road) fail(t *task, what, why string) {
 // begin does what can be done of t at once, and reports whether that was all.
 func (r *Road) begin(t *task) (done bool) {
 	r.resume(t)
-	e := t.event
-	if !t.fresh && r.late(e) {
-		t.plan = nil
-		r.finish(t)
-		return true
+	t.muted = t.made && r.heard(t.event)
+	late := !t.fresh && r.late(t.event)
+	if late {
+		t.event, t.plan = t.event.Late(), nil // its rules may ask for that
 	}
-	p := t.plan
+	e, p := t.event, t.plan
 	if p == nil {
 		p = r.Rules.Plan(e)
 		t.plan = p
+	}
+	if late {
+		demote(p)
+	}
+	if t.muted {
+		p.Commands, p.Firmware = nil, ""
 	}
 	for _, fault := range p.Faults {
 		r.fail(t, "refused", fault)
@@ -365,7 +370,7 @@ func (r *Road) begin(t *task) (done bool) {
 }
 
 // late reports whether /sys says that e is about a device that has gone or come
-// back since, and so is not to be acted on.
+// back since, and so is not to change any node.
 func (r *Road) late(e *uevent.Event) bool {
 	switch e.Action {
 	case uevent.Add, uevent.Move:
@@ -384,12 +389,32 @@ func (r *Road) late(e *uevent.Event) bool {
 	return true
 }
 
+// demote takes the node work out of the plan of an event that comes too late. Its
+// commands stay: what happened did happen.
+func demote(p *nodes.Plan) { p.Late, p.Work = true, nodes.Leave }
+
+// heard reports whether an event that a comparison with /sys missed has come by
+// itself since. Of a remove the record may know already, though not all could be done.
+func (r *Road) heard(e *uevent.Event) bool {
+	r.lock()
+	rec, known := r.Dev.Recorded(e)
+	if e.Action == uevent.Remove {
+		return !known || rec.State == nodes.Ended
+	}
+	return known && rec.State == nodes.Live
+}
+
 // apply does the node work of t.
 func (r *Road) apply(t *task) (existed bool) {
 	p := t.plan
 	switch p.Event.Action {
 	case uevent.Add, uevent.Remove, uevent.Move:
 		r.lock()
+		r.oust(t)
+	case uevent.Change:
+		if r.Dev.OtherDisk(p.Event) {
+			r.lock()
+		}
 	}
 	existed, err := r.Dev.Apply(p)
 	r.report(t, err)
@@ -399,6 +424,19 @@ func (r *Road) apply(t *task) (existed bool) {
 		}
 	}
 	return existed
+}
+
+// oust does the node work for a device that had the devpath of t with other numbers,
+// and of whose remove nobody has told.
+func (r *Road) oust(t *task) {
+	old, is := r.Dev.Displaced(t.event)
+	if !is || t.event.Action == uevent.Remove && !r.Sys.Mounted() || r.census.lives(old.Devpath, old.Dev()) {
+		return
+	}
+	if e, err := eventOf(uevent.Remove, old); err == nil {
+		_, err = r.Dev.Apply(&nodes.Plan{Event: e, Work: nodes.Clear})
+		r.report(t, err)
+	}
 }
 
 // inherit does the node work of a device to which a path comes back that the one
@@ -411,7 +449,9 @@ func (r *Road) inherit(t *task, heir nodes.Record) {
 	if err != nil || r.census.gone(e) {
 		return // it leaves too
 	}
-	_, err = r.Dev.Apply(r.Rules.Plan(e))
+	p := r.Rules.Plan(e)
+	p.Again = true
+	_, err = r.Dev.Apply(p)
 	r.report(newTask(e, t.batch), err)
 }
 
@@ -430,7 +470,9 @@ func (r *Road) clear(t *task) {
 	r.lock()
 	if r.census.gone(t.event) {
 		r.Log.Event(Info, "node kept", t.event, "the device came back")
-		return
+		t.event = t.event.Late()
+		t.plan.Event = t.event
+		demote(t.plan)
 	}
 	r.apply(t)
 }
@@ -491,15 +533,16 @@ func (r *Road) part(t *task) {
 
 // finish is the end of the road for t.
 func (r *Road) finish(t *task) {
-	if t.plan != nil {
-		r.Log.Event(Info, "done", t.event, "")
-	} else {
+	r.ledger.done++
+	if t.plan.Late {
 		r.ledger.late++
 	}
-	r.ledger.done++
-	for _, l := range r.Listeners {
-		if l.Done != nil {
-			l.Done(t.event, t.plan)
+	if !t.muted {
+		r.Log.Event(Info, "done", t.event, "")
+		for _, l := range r.Listeners {
+			if l.Done != nil {
+				l.Done(t.event, t.plan)
+			}
 		}
 	}
 	r.tell(t.event, false)

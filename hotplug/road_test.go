@@ -21,7 +21,7 @@ func TestRunNodes(t *testing.T) {
 	b := newBoard(t, "sda 0:0 640 >disk/\n")
 	var ended []string
 	b.done(func(e *uevent.Event, p *nodes.Plan) {
-		ended = append(ended, fmt.Sprint(e.Action, " ", e.Sysname(), " ", p != nil))
+		ended = append(ended, fmt.Sprint(e.Action, " ", e.Sysname(), " ", !p.Late))
 	})
 	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
 	b.sys.add("/devices/block/sda/sda1", "block", "8:1", "DEVNAME=sda1")

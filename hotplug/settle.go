@@ -169,7 +169,8 @@ func (f *ref) learn(e *uevent.Event) {
 	if f.key == "" {
 		return
 	}
-	if value, is := e.Get(f.key); is && value == f.value && e.Action != uevent.Remove {
+	_, late := e.Get(uevent.LateKey)
+	if value, is := e.Get(f.key); is && value == f.value && e.Action != uevent.Remove && !late {
 		f.has[e.Devpath] = true
 	} else {
 		delete(f.has, e.Devpath)

@@ -62,8 +62,8 @@ func TestStatus(t *testing.T) {
 	b.Halt()
 	wants(map[string]string{
 		"queue": "stopped", "gaps": "1",
-		"events":     "6 received, 2 done, 1 of them too late",
-		"under way":  "4, 1 of them waiting for a command's turn, 0 for the queue to be open",
+		"events":     "6 received, 1 done, 0 of them too late",
+		"under way":  "5, 2 of them waiting for a command's turn, 0 for the queue to be open",
 		"commands":   "3 started, 2 running, 2 at most, 7 of them in state R",
 		"last error": "/devices/block/sdb: 0.0 s ago: add: command ended: mdev.conf:2: exit 3: exit status 3",
 	})
@@ -94,7 +94,7 @@ func TestStatus(t *testing.T) {
 	wants(map[string]string{
 		"events":    "6 received, 6 done, 1 of them too late",
 		"under way": "0, 0 of them waiting for a command's turn",
-		"commands":  "4 started, 0 running, 2 at most, 7 of them in state R",
+		"commands":  "5 started, 0 running, 2 at most, 7 of them in state R",
 		"failures":  "0",
 	})
 }

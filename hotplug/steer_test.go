@@ -66,16 +66,16 @@ func TestHalt(t *testing.T) {
 	if !b.unlocked() || !b.free() {
 		t.Error("the lock is held meanwhile")
 	}
-	b.sys.remove("/devices/block/sdd") // what left meanwhile is too late
+	b.sys.remove("/devices/block/sdd") // what left meanwhile is too late for a node, but not for commands
 	b.Start()
 	b.wait(first)
 	b.wait(second)
 	b.rested()
 	b.wantNode("sdc", "b8:32 0660")
 	b.wantNode("sdd", "")
-	want := []string{"sdb add", "sda second", "sda add", "sda change", "sdc add", "sdc change"}
+	want := []string{"sdb add", "sda second", "sda add", "sda change", "sdc add", "sdc change", "sdd add"}
 	got := b.said("said")
-	for _, device := range []string{"sda", "sdb", "sdc"} {
+	for _, device := range []string{"sda", "sdb", "sdc", "sdd"} {
 		of := func(lines []string) []string {
 			return slices.DeleteFunc(slices.Clone(lines), func(s string) bool { return !strings.HasPrefix(s, device) })
 		}

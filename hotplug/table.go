@@ -29,7 +29,7 @@ func NewTable(fd int) *Table { return &Table{fd: fd, start: now()} }
 // Row writes the row of one event. It has the form of Listener.Done.
 func (t *Table) Row(e *uevent.Event, p *nodes.Plan) {
 	cells := []string{t.clock(), e.Action, deviceName(e), "-", "", "", rest(e, p)}
-	if p != nil && len(p.Nodes) > 0 {
+	if len(p.Nodes) > 0 {
 		n := p.Nodes[0]
 		cells[3] = n.Path
 		if p.Work == nodes.Make {
@@ -69,10 +69,10 @@ func deviceName(e *uevent.Event) string {
 
 // rest tells what has no column of its own.
 func rest(e *uevent.Event, p *nodes.Plan) string {
-	if p == nil {
-		return e.Devpath + "  (too late: /sys says otherwise)"
-	}
 	text := e.Devpath
+	if p.Late {
+		text += "  (too late: /sys says otherwise)"
+	}
 	for _, l := range p.Links {
 		text += "  " + l.Path + " -> " + nodes.Relative(l.Path, l.Target)
 	}

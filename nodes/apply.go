@@ -17,6 +17,8 @@ import (
 // back joined, each an *Error.
 func (d *Dir) Apply(p *Plan) (existed bool, err error) {
 	switch {
+	case p.Late:
+		return d.late(p), nil
 	case p.Work == Make:
 		return d.make(p)
 	case p.Work == Clear:
@@ -26,7 +28,9 @@ func (d *Dir) Apply(p *Plan) (existed bool, err error) {
 	case p.Event.Action == uevent.Move:
 		return false, d.rename(p.Event)
 	case p.Event.Action == uevent.Remove:
-		d.forget(p.Event.ID())
+		d.forget(p.Event.ID()) // it has no numbers
+	case p.Event.Action == uevent.Change:
+		d.follow(p.Event)
 	}
 	return false, nil
 }
@@ -39,14 +43,12 @@ func guarded(p *Plan) bool {
 // note records a device that has no node, for its guarded commands.
 func (d *Dir) note(p *Plan) (existed bool, err error) {
 	r := recordOf(p)
-	return d.IsSetUp(p.Event), d.remember(&r)
-}
-
-// IsSetUp reports whether the record says that the device of e was set up, as the
-// one at this devpath. The lock must be held.
-func (d *Dir) IsSetUp(e *uevent.Event) bool {
-	was := d.recall(e.ID())
-	return was != "" && parseRecord(e.ID(), was).Devpath == e.Devpath
+	if old, known := d.Recorded(p.Event); known {
+		if existed = r.follows(&old); old.ID != r.ID {
+			return existed, nil // it has numbers, which the event does not tell
+		}
+	}
+	return existed, d.remember(&r)
 }
 
 // rename moves the record of a device that has no node to its new name.
@@ -82,15 +84,20 @@ func (f faults) inTheWay() bool {
 }
 
 func (d *Dir) make(p *Plan) (existed bool, err error) {
-	e := p.Event
 	want := recordOf(p)
 	was := d.recall(want.ID)
 	known := was != "" || d.record.fd == none // without a record a look comes first too
 	now, old := want, Record{}
-	changed := was != "" && !want.says(was)
+	existed = was != ""
+	changed := existed && !want.says(was)
 	if changed {
 		// Until the old paths are gone both are on record.
 		old = parseRecord(want.ID, was)
+		existed = want.follows(&old)
+		if p.Again {
+			want.State = old.State
+		}
+		now = want
 		now.Nodes = union(want.Nodes, old.Nodes)
 		now.Links = union(want.Links, old.Links)
 		now.Shared = old.Shared
@@ -111,7 +118,7 @@ func (d *Dir) make(p *Plan) (existed bool, err error) {
 		want.Shared = intersection(now.Shared, want.Nodes)
 		errs.add(d.remember(&want))
 	}
-	return was != "" && (!changed || old.Devpath == e.Devpath), errors.Join(errs...)
+	return existed, errors.Join(errs...)
 }
 
 // makeAll makes the nodes and links of p.
@@ -183,8 +190,12 @@ func (d *Dir) clear(p *Plan) (existed bool, err error) {
 		errs.add(d.removeNode(path, dev))
 		d.release(&r, path)
 	}
-	if len(errs) == 0 { // else the next scan tries again
+	switch {
+	case len(errs) == 0:
 		d.forget(r.ID)
+	case existed: // the next scan tries again
+		r.State = Ended
+		d.jot(&r)
 	}
 	return existed, errors.Join(errs...)
 }

@@ -24,6 +24,13 @@ type Plan struct {
 	Event *uevent.Event
 	Work  Work
 
+	// Late says that /sys bears the event out no more. Only the record changes for it.
+	Late bool
+
+	// Again says that no event of the device's own leads to the Plan: its paths are
+	// made once more, and whether a remove has ended it stays as it was.
+	Again bool
+
 	// Nodes and Links are to be made, or on Clear are those that the rules would
 	// have made; what the record says of the device is removed in any case.
 	Nodes []Node

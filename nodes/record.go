@@ -15,6 +15,8 @@ type Record struct {
 	Devpath   string
 	Subsystem string
 	Devname   string
+	Diskseq   string // DISKSEQ, by which the kernel tells two disks apart, or ""
+	State     State
 	Nodes     []string // paths below /dev
 	Links     []string // paths below /dev, each leading to one of Nodes
 	Shared    []string // those of Nodes that another device wants too
@@ -24,6 +26,9 @@ type Record struct {
 func recordOf(p *Plan) Record {
 	e := p.Event
 	r := Record{ID: e.ID(), Devpath: e.Devpath, Subsystem: e.Subsystem, Devname: e.Devname}
+	if e.Dev.Block {
+		r.Diskseq, _ = e.Get(diskseq)
+	}
 	for _, n := range p.Nodes {
 		r.Nodes = append(r.Nodes, n.Path)
 	}
@@ -34,12 +39,14 @@ func recordOf(p *Plan) Record {
 }
 
 // Dev returns the device that ID names, or the zero Dev for one without numbers.
-func (r Record) Dev() uevent.Dev {
-	if r.ID == "" || r.ID[0] == '+' {
+func (r Record) Dev() uevent.Dev { return devOf(r.ID) }
+
+func devOf(id string) uevent.Dev {
+	if id == "" || id[0] == '+' {
 		return uevent.Dev{}
 	}
-	major, minor, _ := uevent.ParseNumbers(r.ID[1:])
-	return uevent.Dev{Block: r.ID[0] == 'b', Major: major, Minor: minor}
+	major, minor, _ := uevent.ParseNumbers(id[1:])
+	return uevent.Dev{Block: id[0] == 'b', Major: major, Minor: minor}
 }
 
 // usualWords is enough bytes for the words of most records.
@@ -58,6 +65,8 @@ func (r *Record) appendWords(to []byte) []byte {
 	to = appendWord(to, "devpath", r.Devpath)
 	to = appendWord(to, "subsystem", r.Subsystem)
 	to = appendWord(to, "devname", r.Devname)
+	to = appendWord(to, "diskseq", r.Diskseq)
+	to = appendWord(to, "state", string(r.State))
 	for _, n := range r.Nodes {
 		to = appendWord(to, "node", n)
 	}
@@ -93,6 +102,10 @@ func parseRecord(id, text string) Record {
 			r.Subsystem = value
 		case "devname":
 			r.Devname = value
+		case "diskseq":
+			r.Diskseq = value
+		case "state":
+			r.State = State(value)
 		case "node":
 			r.Nodes = append(r.Nodes, value)
 		case "link":
@@ -134,6 +147,7 @@ type record struct {
 	out   int               // for appending, once something is written
 	known int64             // how much of the file was read or written by us
 	text  map[string]string // by ID: the words of its last line
+	place map[string]string // by devpath: the ID of the device there
 	live  int64             // bytes that the last lines of all devices take
 	later []byte            // lines that can wait for the end of the turn
 	ahead map[string]string // by ID: the words of a line that was written, but does not count yet
@@ -189,6 +203,17 @@ func (d *Dir) remember(r *Record) error {
 	return nil
 }
 
+// jot is remember for what can wait for the end of the turn, since nothing is made.
+func (d *Dir) jot(r *Record) {
+	if d.record.fd == none {
+		return
+	}
+	text := r.text()
+	delete(d.record.ahead, r.ID)
+	d.record.set(r.ID, text)
+	d.record.later = appendLine(d.record.later, r.ID, text)
+}
+
 // forget notes that the device has nothing any more, after it was removed.
 func (d *Dir) forget(id string) {
 	if d.record.set(id, "") {
@@ -210,14 +235,25 @@ func (r *record) set(id, text string) (known bool) {
 	was, known := r.text[id]
 	if known {
 		r.live -= lineSize(id, was)
+		if place := devpathIn(was); r.place[place] == id {
+			delete(r.place, place)
+		}
 	}
 	if text == "" {
 		delete(r.text, id)
 		return known
 	}
 	r.text[id] = text
+	r.place[devpathIn(text)] = id
 	r.live += lineSize(id, text)
 	return known
+}
+
+// devpathIn returns the devpath that the words of a line begin with.
+func devpathIn(words string) string {
+	first, _, _ := strings.Cut(words, " ")
+	_, devpath, _ := strings.Cut(first, "=")
+	return unescape(devpath)
 }
 
 func lineSize(id, text string) int64 { return int64(len(id) + len(text) + 2) }
@@ -282,7 +318,7 @@ func (d *Dir) openRecord() error {
 		return err
 	}
 	d.record.close()
-	d.record = record{fd: fd, out: none, text: map[string]string{}, ahead: map[string]string{}}
+	d.record = record{fd: fd, out: none, text: map[string]string{}, place: map[string]string{}, ahead: map[string]string{}}
 	return nil
 }
 
@@ -378,12 +414,11 @@ func (d *Dir) Records() []Record {
 
 // find returns the record of the device with this devpath.
 func (d *Dir) find(devpath string) (Record, bool) {
-	for id, text := range d.record.text {
-		if r := parseRecord(id, text); r.Devpath == devpath {
-			return r, true
-		}
+	id, known := d.record.place[devpath]
+	if !known {
+		return Record{}, false
 	}
-	return Record{}, false
+	return parseRecord(id, d.recall(id)), true
 }
 
 // readLink returns the text of a symbolic link, as long as Linux lets it be.

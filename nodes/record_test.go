@@ -26,6 +26,7 @@ func TestRecordText(t *testing.T) {
 		{Record{ID: "b8:0", Devpath: "/a b", Nodes: []string{"x=y", "a\nnode=null", `\x20`}},
 			`devpath=/a\x20b node=x=y node=a\x0anode=null node=\x5cx20`},
 		{Record{ID: "b11:0", Devpath: "/x", Nodes: []string{"a", "b"}, Shared: []string{"b"}}, "devpath=/x node=a node=b shared=b"},
+		{Record{ID: "b8:0", Devpath: "/x", Diskseq: "7", State: Ended, Nodes: []string{"a"}}, "devpath=/x diskseq=7 state=ended node=a"},
 		{Record{ID: "b8:0", Devpath: "/ü\xff\x7f"}, `devpath=/\xc3\xbc\xff\x7f`},
 	} {
 		if got := c.record.text(); got != c.text {

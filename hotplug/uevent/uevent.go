@@ -177,6 +177,20 @@ func ParseMessage(msg []byte) (*Event, error) {
 // that others were lost.
 const GapKey = "UEVENT_GAP"
 
+// LateKey is the variable, of value 1, of an event that /sys bears out no more: the
+// device of an add has left, or that of a remove is there again.
+const LateKey = "UEVENT_LATE"
+
+// Late returns e with the variable which says that it is late.
+func (e *Event) Late() *Event {
+	if _, said := e.Get(LateKey); said {
+		return e
+	}
+	late := *e
+	late.vars += LateKey + "=1\x00"
+	return &late
+}
+
 // Gap returns an event which says that others were lost; more says what is known of it.
 func Gap(more ...string) *Event {
 	const root = "/" // no device's devpath
