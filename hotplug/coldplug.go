@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
@@ -61,12 +62,25 @@ func (r *Road) clean() {
 	r.leave()
 }
 
-// replaced returns a remove event for each disk on record in whose place, by its
-// DISKSEQ, is another one now, and before it for what lay below it.
-func (r *Road) replaced(found []device) (events []*uevent.Event) {
-	if r.Dev == nil {
-		return nil
+// departed returns a remove event for each device on record that is not among
+// those that a scan found, children before parents. The lock is held.
+func departed(r *Road, found []device) []*uevent.Event {
+	lives := make(map[string]uevent.Dev, len(found))
+	for _, d := range found {
+		lives[d.devpath] = d.dev
 	}
+	return r.removes(func(rec *nodes.Record) bool {
+		if dev, is := lives[rec.Devpath]; is && dev == rec.Dev() {
+			return rec.State == nodes.Left
+		}
+		// No scan looks for those that no rule cares for.
+		return !rec.Dev().IsZero() || !r.Sys.exists(rec.Devpath)
+	})
+}
+
+// replaced returns the same for each disk on record in whose place is another one by
+// now, as its DISKSEQ shows, and for what lay below it.
+func (r *Road) replaced(found []device) (events []*uevent.Event) {
 	for _, d := range found {
 		if !d.dev.Block {
 			continue
@@ -78,40 +92,29 @@ func (r *Road) replaced(found []device) (events []*uevent.Event) {
 	return events
 }
 
-// replacedBy is replaced for one disk.
-func (r *Road) replacedBy(e *uevent.Event) (events []*uevent.Event) {
-	if r.Dev == nil || !r.locked {
+// replacedBy is replaced for one disk, of which e is the add.
+func (r *Road) replacedBy(e *uevent.Event) []*uevent.Event {
+	if r.Dev == nil || !r.Dev.OtherDisk(e) {
 		return nil
 	}
-	for _, rec := range r.Dev.Replaced(e) {
-		if old, err := eventOf(uevent.Remove, rec); err == nil {
-			events = append(events, old)
-		}
-	}
-	return events
+	below := e.Devpath + "/"
+	return r.removes(func(rec *nodes.Record) bool {
+		return rec.State == nodes.Live && strings.HasPrefix(rec.Devpath+"/", below)
+	})
 }
 
-// departed returns a remove event for each device on record that is not among
-// those that a scan found, children before parents. The lock is held.
-func departed(r *Road, found []device) []*uevent.Event {
+// removes returns a remove event for each device on record that has gone, children
+// before parents.
+func (r *Road) removes(gone func(*nodes.Record) bool) (events []*uevent.Event) {
 	if r.Dev == nil {
 		return nil
 	}
-	lives := make(map[string]uevent.Dev, len(found))
-	for _, d := range found {
-		lives[d.devpath] = d.dev
-	}
-	left := map[string]nodes.Record{}
+	left := map[string]*nodes.Record{}
 	for _, rec := range r.Dev.Records() {
-		if dev, is := lives[rec.Devpath]; is && dev == rec.Dev() && rec.State != nodes.Left {
-			continue
+		if gone(&rec) {
+			left[rec.Devpath+" "+rec.ID] = &rec
 		}
-		if rec.Dev().IsZero() && r.Sys.exists(rec.Devpath) {
-			continue // no scan looks for those that no rule cares for
-		}
-		left[rec.Devpath+" "+rec.ID] = rec
 	}
-	var events []*uevent.Event
 	for _, key := range slices.Backward(slices.Sorted(maps.Keys(left))) {
 		if e, err := eventOf(uevent.Remove, left[key]); err == nil {
 			events = append(events, e)
@@ -121,7 +124,7 @@ func departed(r *Road, found []device) []*uevent.Event {
 }
 
 // eventOf makes an event of a device that only the record tells of.
-func eventOf(action string, rec nodes.Record) (*uevent.Event, error) {
+func eventOf(action string, rec *nodes.Record) (*uevent.Event, error) {
 	env := []string{"ACTION=" + action, "DEVPATH=" + rec.Devpath}
 	if rec.Subsystem != "" {
 		env = append(env, "SUBSYSTEM="+rec.Subsystem)

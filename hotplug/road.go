@@ -397,11 +397,11 @@ func demote(p *nodes.Plan) { p.Late, p.Work = true, nodes.Leave }
 // itself since. Of a remove the record may know already, though not all could be done.
 func (r *Road) heard(e *uevent.Event) bool {
 	r.lock()
-	rec, known := r.Dev.Recorded(e)
-	if e.Action == uevent.Remove {
-		return !known || rec.State == nodes.Ended
+	if e.Action == uevent.Add {
+		return r.Dev.IsSetUp(e)
 	}
-	return known && rec.State == nodes.Live
+	rec := r.Dev.Recorded(e)
+	return rec == nil || rec.State == nodes.Ended
 }
 
 // apply does the node work of t.
@@ -429,14 +429,11 @@ func (r *Road) apply(t *task) (existed bool) {
 // oust does the node work for a device that had the devpath of t with other numbers,
 // and of whose remove nobody has told.
 func (r *Road) oust(t *task) {
-	old, is := r.Dev.Displaced(t.event)
-	if !is || t.event.Action == uevent.Remove && !r.Sys.Mounted() || r.census.lives(old.Devpath, old.Dev()) {
+	old := r.Dev.Displaced(t.event)
+	if old == nil || t.event.Action == uevent.Remove && !r.Sys.Mounted() || r.census.lives(old.Devpath, old.Dev()) {
 		return
 	}
-	if e, err := eventOf(uevent.Remove, old); err == nil {
-		_, err = r.Dev.Apply(&nodes.Plan{Event: e, Work: nodes.Clear})
-		r.report(t, err)
-	}
+	r.report(t, r.Dev.Evict(old))
 }
 
 // inherit does the node work of a device to which a path comes back that the one
@@ -444,7 +441,7 @@ func (r *Road) oust(t *task) {
 func (r *Road) inherit(t *task, heir nodes.Record) {
 	e, err := r.Sys.Event(uevent.Add, heir.Devpath)
 	if err != nil && !r.Sys.Mounted() {
-		e, err = eventOf(uevent.Add, heir)
+		e, err = eventOf(uevent.Add, &heir)
 	}
 	if err != nil || r.census.gone(e) {
 		return // it leaves too

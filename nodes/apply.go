@@ -43,27 +43,31 @@ func guarded(p *Plan) bool {
 // note records a device that has no node, for its guarded commands.
 func (d *Dir) note(p *Plan) (existed bool, err error) {
 	r := recordOf(p)
-	if old, known := d.Recorded(p.Event); known {
-		if existed = r.follows(&old); old.ID != r.ID {
+	if old := d.Recorded(p.Event); old != nil {
+		if existed = r.follows(old); old.ID != r.ID {
 			return existed, nil // it has numbers, which the event does not tell
 		}
 	}
 	return existed, d.remember(&r)
 }
 
-// rename moves the record of a device that has no node to its new name.
+// rename moves the record of a device that has no node, or whose move comes too late
+// for that, to its new name.
 func (d *Dir) rename(e *uevent.Event) error {
 	old, moved := e.Get("DEVPATH_OLD")
 	if !moved {
 		return nil
 	}
-	r, known := d.find(old)
-	if !known || !r.Dev().IsZero() {
+	r := d.find(old)
+	if r == nil || r.Dev() != e.Dev {
 		return nil
 	}
-	d.forget(r.ID)
-	r.ID, r.Devpath = e.ID(), e.Devpath
-	return d.remember(&r)
+	if e.Dev.IsZero() {
+		d.forget(r.ID)
+		r.ID = e.ID()
+	}
+	r.Devpath = e.Devpath
+	return d.remember(r)
 }
 
 // faults gathers errors.
@@ -163,7 +167,9 @@ func (d *Dir) clear(p *Plan) (existed bool, err error) {
 	want := recordOf(p)
 	r := want
 	if e.Dev.IsZero() {
-		r, existed = d.find(e.Devpath)
+		if found := d.find(e.Devpath); found != nil {
+			r, existed = *found, true
+		}
 	} else if was := d.recall(want.ID); was != "" {
 		existed = true
 		if !want.says(was) {
@@ -181,23 +187,26 @@ func (d *Dir) clear(p *Plan) (existed bool, err error) {
 		d.forget(r.ID)
 		return existed, nil
 	}
-	nodes := union(r.Nodes, want.Nodes)
+	return existed, d.wipe(&r, dev, union(r.Nodes, want.Nodes), union(r.Links, want.Links))
+}
+
+// wipe removes nodes of dev and links to them, and its record r with them.
+func (d *Dir) wipe(r *Record, dev uevent.Dev, nodes, links []string) error {
 	var errs faults
-	for _, path := range union(r.Links, want.Links) {
+	for _, path := range links {
 		errs.add(d.removeLink(path, nodes))
 	}
 	for _, path := range nodes {
 		errs.add(d.removeNode(path, dev))
-		d.release(&r, path)
+		d.release(r, path)
 	}
-	switch {
-	case len(errs) == 0:
+	if len(errs) == 0 {
 		d.forget(r.ID)
-	case existed: // the next scan tries again
+	} else if d.recall(r.ID) != "" { // the next scan tries again
 		r.State = Ended
-		d.jot(&r)
+		d.jot(r)
 	}
-	return existed, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // union returns a and what of b is not in a.

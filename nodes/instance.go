@@ -24,7 +24,10 @@ const (
 )
 
 // diskseq is the variable by which the kernel tells two disks apart (since Linux 5.15).
-const diskseq = "DISKSEQ"
+const (
+	diskseq     = "DISKSEQ"
+	diskseqWord = "diskseq" // in the record
+)
 
 // follows reports whether r tells of the same instance as old does.
 func (r *Record) follows(old *Record) bool {
@@ -40,48 +43,31 @@ func (r *Record) sameDisk(old *Record) bool {
 	return old.Diskseq == "" || r.Diskseq == old.Diskseq
 }
 
-// Recorded returns the record of the device of e, if it is the one at this devpath.
-// The lock must be held.
-func (d *Dir) Recorded(e *uevent.Event) (r Record, known bool) {
-	if r, known = d.find(e.Devpath); !known {
-		return r, false
+// Recorded returns the record of the device of e, if it is the one at this devpath, or
+// nil. The lock must be held.
+func (d *Dir) Recorded(e *uevent.Event) *Record {
+	r := d.find(e.Devpath)
+	if r != nil && !e.Dev.IsZero() && r.Dev() != e.Dev {
+		return nil
 	}
-	return r, e.Dev.IsZero() || r.Dev() == e.Dev
+	return r
 }
 
 // IsSetUp reports whether the record says that the device of e was set up, as the
 // one at this devpath. The lock must be held.
 func (d *Dir) IsSetUp(e *uevent.Event) bool {
-	r, known := d.Recorded(e)
-	return known && r.State == Live
+	r := d.Recorded(e)
+	return r != nil && r.State == Live
 }
 
 // Displaced returns the record of a device that had the devpath of e and other
-// numbers. The lock must be held.
-func (d *Dir) Displaced(e *uevent.Event) (r Record, is bool) {
+// numbers, or nil. The lock must be held.
+func (d *Dir) Displaced(e *uevent.Event) *Record {
 	id, known := d.record.place[e.Devpath]
 	if !known || e.Dev.IsZero() || devOf(id) == e.Dev {
-		return r, false
-	}
-	return parseRecord(id, d.recall(id)), true
-}
-
-// Replaced returns the records of what a disk had that e shows to be another one by
-// now: its own, the last, and those of the devices below it. The lock must be held.
-func (d *Dir) Replaced(e *uevent.Event) (gone []Record) {
-	if !d.OtherDisk(e) {
 		return nil
 	}
-	r, known := d.Recorded(e)
-	if !known || r.State != Live {
-		return nil // whose remove has come, or is one that every scan asks for
-	}
-	for _, other := range d.Records() {
-		if strings.HasPrefix(other.Devpath, e.Devpath+"/") && other.State == Live {
-			gone = append(gone, other)
-		}
-	}
-	return append(gone, r)
+	return d.find(e.Devpath)
 }
 
 // OtherDisk reports whether e is about another disk than the one on record, or may
@@ -94,7 +80,7 @@ func (d *Dir) OtherDisk(e *uevent.Event) bool {
 	if now == "" || d.record.fd == none {
 		return now != ""
 	}
-	_, was, known := strings.Cut(d.recall(e.ID()), " diskseq=")
+	_, was, known := strings.Cut(d.recall(e.ID()), " "+diskseqWord+"=")
 	was, _, _ = strings.Cut(was, " ")
 	return known && was != now
 }
@@ -104,9 +90,9 @@ func (d *Dir) follow(e *uevent.Event) {
 	if !d.OtherDisk(e) {
 		return
 	}
-	if r, known := d.Recorded(e); known && r.State == Live {
+	if r := d.Recorded(e); r != nil && r.State == Live {
 		r.Diskseq, _ = e.Get(diskseq)
-		d.jot(&r)
+		d.jot(r)
 	}
 }
 
@@ -114,32 +100,31 @@ func (d *Dir) follow(e *uevent.Event) {
 // change /dev. Existed is that of Apply.
 func (d *Dir) late(p *Plan) (existed bool) {
 	e, want := p.Event, recordOf(p)
-	r, known := d.Recorded(e)
+	r := d.Recorded(e)
 	switch e.Action {
 	case uevent.Add:
-		switch {
-		case known && r.State == Live:
-			return want.follows(&r)
-		case known:
-			want.Nodes, want.Links, want.Shared = r.Nodes, r.Links, r.Shared
-		case d.recall(want.ID) != "":
-			return false // these numbers are another device's
-		default:
-			want.Nodes, want.Links = nil, nil
+		if r != nil && r.State == Live {
+			return want.follows(r)
 		}
-		want.State = Left
-		d.jot(&want)
+		if r == nil {
+			if d.recall(want.ID) != "" {
+				return false // these numbers are another device's
+			}
+			r = &want
+			r.Nodes, r.Links = nil, nil
+		}
+		r.Diskseq, r.State = want.Diskseq, Left
+		d.jot(r)
 	case uevent.Remove:
-		if known && want.sameDisk(&r) {
+		if r != nil && want.sameDisk(r) {
 			r.State = Ended
-			d.jot(&r)
+			d.jot(r)
 		}
 	case uevent.Move:
-		old, _ := e.Get("DEVPATH_OLD")
-		if r, known := d.find(old); known && r.Dev() == e.Dev {
-			r.Devpath = e.Devpath
-			d.jot(&r)
-		}
+		d.rename(e)
 	}
 	return false
 }
+
+// Evict removes what a device had that Displaced returned. The lock must be held.
+func (d *Dir) Evict(old *Record) error { return d.wipe(old, old.Dev(), old.Nodes, old.Links) }

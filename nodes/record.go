@@ -65,7 +65,7 @@ func (r *Record) appendWords(to []byte) []byte {
 	to = appendWord(to, "devpath", r.Devpath)
 	to = appendWord(to, "subsystem", r.Subsystem)
 	to = appendWord(to, "devname", r.Devname)
-	to = appendWord(to, "diskseq", r.Diskseq)
+	to = appendWord(to, diskseqWord, r.Diskseq)
 	to = appendWord(to, "state", string(r.State))
 	for _, n := range r.Nodes {
 		to = appendWord(to, "node", n)
@@ -102,7 +102,7 @@ func parseRecord(id, text string) Record {
 			r.Subsystem = value
 		case "devname":
 			r.Devname = value
-		case "diskseq":
+		case diskseqWord:
 			r.Diskseq = value
 		case "state":
 			r.State = State(value)
@@ -412,13 +412,14 @@ func (d *Dir) Records() []Record {
 	return all
 }
 
-// find returns the record of the device with this devpath.
-func (d *Dir) find(devpath string) (Record, bool) {
+// find returns the record of the device with this devpath, or nil.
+func (d *Dir) find(devpath string) *Record {
 	id, known := d.record.place[devpath]
 	if !known {
-		return Record{}, false
+		return nil
 	}
-	return parseRecord(id, d.recall(id)), true
+	r := parseRecord(id, d.recall(id))
+	return &r
 }
 
 // readLink returns the text of a symbolic link, as long as Linux lets it be.

@@ -111,10 +111,10 @@ func TestRecords(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("%d records, want %d", len(got), len(want))
 		}
-		if r, found := d.find("/devices/test/some-device-7"); !found || r.ID != "c10:7" {
-			t.Errorf("found %v: %+v", found, r)
+		if r := d.find("/devices/test/some-device-7"); r == nil || r.ID != "c10:7" {
+			t.Errorf("found %+v", r)
 		}
-		if r, found := d.find("/devices/test/some-device"); found {
+		if r := d.find("/devices/test/some-device"); r != nil {
 			t.Errorf("found %+v", r)
 		}
 		d.Unlock()
