@@ -335,14 +335,14 @@ func startHelper(g *boot.Guest) {
 	g.Command(program, "-s")
 }
 
-// startLoop starts the loop and waits until it is ready. Stop ends it.
-func startLoop(g *boot.Guest) (stop func()) {
+// startLoop starts the loop, with further arguments, and waits until it is ready. Stop ends it.
+func startLoop(g *boot.Guest, args ...string) (stop func()) {
 	g.Helper()
 	ready, tell, err := os.Pipe()
 	if err != nil {
 		g.Fatal(err)
 	}
-	cmd := exec.Command(program, "-df", "-D", "3")
+	cmd := exec.Command(program, append([]string{"-df", "-D", "3"}, args...)...)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.ExtraFiles = []*os.File{tell}
