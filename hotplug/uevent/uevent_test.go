@@ -351,3 +351,18 @@ func BenchmarkParseMessage(b *testing.B) {
 		uevent.ParseMessage(message)
 	}
 }
+
+// TestLate marks an event once, and leaves the one that it was made of alone.
+func TestLate(t *testing.T) {
+	e, err := uevent.FromEnviron([]string{"ACTION=add", "DEVPATH=/devices/x", "SEQNUM=7"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := e.Late()
+	if got := string(late.Late().AppendMessage(nil)); got != "add@/devices/x\x00ACTION=add\x00DEVPATH=/devices/x\x00SEQNUM=7\x00UEVENT_LATE=1\x00" {
+		t.Errorf("the message is %q", got)
+	}
+	if _, said := e.Get(uevent.LateKey); said || late.Pack().Unpack().Seqnum != 7 {
+		t.Errorf("the first says %q; the late one's number is %d", string(e.Pack()), late.Seqnum)
+	}
+}
