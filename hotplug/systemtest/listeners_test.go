@@ -35,6 +35,7 @@ func TestPassOn(t *testing.T) {
 	b.files = []*os.File{to}
 	l := b.startLoop("-O", "12", "-o", "4")
 	to.Close()
+	written := newOutput(reader)
 	kernel, four, eight := listen(1), listen(4), listen(8)
 
 	l.send(b.plug(disk(0)))
@@ -44,11 +45,11 @@ func TestPassOn(t *testing.T) {
 	l.send(b.plug(disk(2)))
 	next := func(from *kerneltest.Listener) string {
 		t.Helper()
-		msg, err := from.Next(patience)
+		msg, err := b.nextOf(from, patience)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return string(msg)
+		return msg
 	}
 	first, second, third := next(kernel), next(kernel), next(kernel)
 	want := []string{second + "UEVENT_LATE=1\x00", third, first} // the command of the first hangs
@@ -62,17 +63,15 @@ func TestPassOn(t *testing.T) {
 				t.Errorf("event %d: came %q, want %q", i, got, msg)
 			}
 		}
-		written := make([]byte, len(msg)+1)
-		_ = reader.SetReadDeadline(time.Now().Add(patience))
-		if n, err := reader.Read(written); err != nil || string(written[:n]) != msg+"\x00" {
-			t.Errorf("event %d: written was %q, error %v; want %q", i, written[:n], err, msg+"\x00")
+		if got, err := written.next(); err != nil || got != msg+"\x00" {
+			t.Errorf("event %d: written was %q, error %v; want %q", i, got, err, msg+"\x00")
 		}
 	}
 	if code := l.stop(); code != exitDone {
 		t.Errorf("exit code %d\n%s", code, l.stderr)
 	}
 	for _, from := range []*kerneltest.Listener{four, eight} {
-		if msg, err := from.Next(time.Millisecond); err == nil {
+		if msg, err := b.nextOf(from, time.Millisecond); err == nil {
 			t.Errorf("came too: %q", msg)
 		}
 	}
