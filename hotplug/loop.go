@@ -33,7 +33,7 @@ type Loop struct {
 
 	last    uint64 // the highest sequence number that came
 	auditor auditor
-	real    bool // /sys is the kernel's own, of whose devices it tells
+	real    atomic.Bool // /sys is the kernel's own, of whose devices it tells
 
 	unwatch func() // ends the watch over the config
 
@@ -51,7 +51,8 @@ func NewLoop(r *Road) (*Loop, error) {
 	// Before anything tells others that there is a loop: they may signal it.
 	told := make(chan os.Signal, 4)
 	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
-	l := &Loop{road: r, sock: sock, auditor: auditor{calm: auditPause}, real: r.Sys.real()}
+	l := &Loop{road: r, sock: sock, auditor: auditor{calm: auditPause}}
+	l.real.Store(r.Sys.real())
 	rest := time.AfterFunc(quiet, func() {
 		l.used.Store(0)
 		giveBack()
@@ -159,20 +160,19 @@ func (l *Loop) Serve() error {
 	defer l.unclaim()
 	defer l.road.End(exitWait)
 	defer l.unwatch()
+	defer watchMounts(func() {
+		l.real.Store(l.road.Sys.real())
+		l.road.look()
+	})()
 	for {
 		read, err := l.sock.read()
 		if err != nil || l.ended.Load() {
 			return err
 		}
-		if l.sock.remounted {
-			l.sock.remounted = false
-			l.real = l.road.Sys.real()
-			l.road.look()
-		}
 		if len(read.events) > 0 {
 			l.count(read.events)
 			var fresh []bool
-			if l.real {
+			if l.real.Load() {
 				fresh = read.fresh()
 			}
 			l.road.run(read.events, fresh)

@@ -1,10 +1,12 @@
 package hotplug
 
 import (
+	"errors"
 	"os"
 	"strconv"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -29,11 +31,10 @@ const most = 1024
 
 // socket receives the kernel's uevents.
 type socket struct {
-	fd     int
-	alarm  int // an eventfd, whose ringing ends the waiting
-	mounts int // the list of mounts, which tells when it changes; -1 without /proc
-	gate   gate
-	log    *Log
+	fd   int
+	file *os.File // fd as the runtime's poller knows it
+	conn syscall.RawConn
+	log  *Log
 
 	// What recvmmsg(2) is given: for each message its sender and room for it.
 	messages [batch]message
@@ -42,10 +43,12 @@ type socket struct {
 	origins  [batch]origin
 	room     []byte // batch times uevent.MaxMessage; what is not used takes no memory
 
-	reading   reading
-	behind    bool        // events were lost, and what is in the socket may be older
-	busy      atomic.Bool // messages were taken, and may not have been worked off
-	remounted bool        // something was mounted or unmounted
+	reading reading
+	behind  bool               // events were lost, and what is in the socket may be older
+	busy    atomic.Bool        // messages were taken, and may not have been worked off
+	first   func(uintptr) bool // await, as a value that is made once
+	arrived int                // how many messages await has received
+	errno   syscall.Errno      // what came of that
 }
 
 // origin is the control message that tells which process had a message sent
@@ -80,20 +83,12 @@ func listen(log *Log) (*socket, error) {
 		log.Print(Warning, "the receive buffer is "+strconv.Itoa(got/2>>10)+" KiB, not "+
 			strconv.Itoa(receiveBuffer>>10)+": long bursts may lead to rescans")
 	}
-	alarm, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	file, conn, err := polled(fd, "netlink")
 	if err != nil {
-		unix.Close(fd)
-		return nil, os.NewSyscallError("eventfd", err)
-	}
-	mounts, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		mounts = -1 // poll passes over it
-	}
-	s := &socket{fd: fd, alarm: alarm, mounts: mounts, log: log, room: make([]byte, batch*uevent.MaxMessage)}
-	if err := s.gate.open(fd, alarm, mounts); err != nil {
-		s.close()
 		return nil, err
 	}
+	s := &socket{fd: fd, file: file, conn: conn, log: log, room: make([]byte, batch*uevent.MaxMessage)}
+	s.first = s.await
 	for i := range s.messages {
 		s.vectors[i].Base = &s.room[i*uevent.MaxMessage]
 		s.vectors[i].SetLen(uevent.MaxMessage)
@@ -106,17 +101,10 @@ func listen(log *Log) (*socket, error) {
 	return s, nil
 }
 
-func (s *socket) close() {
-	s.gate.close()
-	unix.Close(s.fd)
-	unix.Close(s.alarm)
-	unix.Close(s.mounts)
-}
+func (s *socket) close() { s.file.Close() }
 
 // wake makes read return, now or as soon as it is called.
-func (s *socket) wake() {
-	unix.Write(s.alarm, []byte{1, 1, 1, 1, 1, 1, 1, 1}) // any number will do
-}
+func (s *socket) wake() { s.file.SetReadDeadline(time.Unix(1, 0)) }
 
 // read waits for events and returns those that are there, or none where it was
 // woken. What it returns holds until the next call.
@@ -126,15 +114,18 @@ func (s *socket) wake() {
 func (s *socket) read() (*reading, error) {
 	r := &s.reading
 	r.clear()
-	s.busy.Store(true)
-	n, errno := s.receive()
-	if errno == unix.EAGAIN && !s.behind {
-		s.busy.Store(false)
-		if err := s.wait(); err != nil {
+	var n int
+	var errno syscall.Errno
+	if s.behind {
+		n, errno = s.receive()
+	} else {
+		if err := s.conn.Read(s.first); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				err = nil
+			}
 			return r, err
 		}
-		s.busy.Store(true)
-		n, errno = s.receive()
+		n, errno = s.arrived, s.errno
 	}
 	for ; errno == 0 || errno == unix.ENOBUFS; n, errno = s.receive() {
 		if errno == unix.ENOBUFS {
@@ -167,12 +158,15 @@ func (s *socket) ready() bool {
 	return n != 0 || err != nil
 }
 
-// wait returns when there is something to receive, something was mounted, or the
-// alarm rings.
-func (s *socket) wait() error {
-	opened, err := s.gate.wait()
-	s.remounted = s.remounted || opened == s.mounts
-	return err
+// await receives the first messages, and reports whether there were any.
+func (s *socket) await(uintptr) bool {
+	s.busy.Store(true)
+	s.arrived, s.errno = s.receive()
+	if s.errno == unix.EAGAIN {
+		s.busy.Store(false)
+		return false
+	}
+	return true
 }
 
 // receive takes the messages that are there, batch at most.
