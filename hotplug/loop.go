@@ -27,6 +27,7 @@ const (
 type Loop struct {
 	road  *Road
 	sock  *socket
+	batch *Batch // of all events, for whose end nobody waits
 	ended atomic.Bool
 	rest  func()       // begins anew to wait for a quiet time, to give back memory
 	used  atomic.Int32 // events since that was done
@@ -51,7 +52,7 @@ func NewLoop(r *Road) (*Loop, error) {
 	// Before anything tells others that there is a loop: they may signal it.
 	told := make(chan os.Signal, 4)
 	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
-	l := &Loop{road: r, sock: sock, auditor: auditor{calm: auditPause}}
+	l := &Loop{road: r, sock: sock, batch: newBatch(), auditor: auditor{calm: auditPause}}
 	l.real.Store(r.Sys.real())
 	rest := time.AfterFunc(quiet, func() {
 		l.used.Store(0)
@@ -164,27 +165,30 @@ func (l *Loop) Serve() error {
 		l.real.Store(l.road.Sys.real())
 		l.road.look()
 	})()
-	for {
-		read, err := l.sock.read()
-		if err != nil || l.ended.Load() {
-			return err
-		}
-		if len(read.events) > 0 {
-			l.count(read.events)
-			var fresh []bool
-			if l.real.Load() {
-				fresh = read.fresh()
-			}
-			l.road.run(read.events, fresh)
-		}
-		if read.lost {
-			l.road.Gap("the kernel dropped events: scanning /sys anew")
-			Coldplug(l.road)
-		}
-		if l.used.Add(int32(len(read.events))) > few {
-			l.rest()
-		}
+	return l.sock.follow(l.work)
+}
+
+// work puts on the road what was read, and reports whether more is wanted.
+func (l *Loop) work(read *reading) (more bool) {
+	if l.ended.Load() {
+		return false
 	}
+	if len(read.events) > 0 {
+		l.count(read.events)
+		var fresh []bool
+		if l.real.Load() {
+			fresh = read.fresh()
+		}
+		l.road.runIn(l.batch, read.events, fresh)
+	}
+	if read.lost {
+		l.road.Gap("the kernel dropped events: scanning /sys anew")
+		Coldplug(l.road)
+	}
+	if l.used.Add(int32(len(read.events))) > few {
+		l.rest()
+	}
+	return true
 }
 
 // count follows the sequence numbers. Some that do not come prove nothing: a new

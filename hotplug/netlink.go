@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"sync/atomic"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -44,11 +43,8 @@ type socket struct {
 	room     []byte // batch times uevent.MaxMessage; what is not used takes no memory
 
 	reading reading
-	behind  bool               // events were lost, and what is in the socket may be older
-	busy    atomic.Bool        // messages were taken, and may not have been worked off
-	first   func(uintptr) bool // await, as a value that is made once
-	arrived int                // how many messages await has received
-	errno   syscall.Errno      // what came of that
+	behind  bool        // events were lost, and what is in the socket may be older
+	busy    atomic.Bool // messages were taken, and may not have been worked off
 }
 
 // origin is the control message that tells which process had a message sent
@@ -88,7 +84,6 @@ func listen(log *Log) (*socket, error) {
 		return nil, err
 	}
 	s := &socket{fd: fd, file: file, conn: conn, log: log, room: make([]byte, batch*uevent.MaxMessage)}
-	s.first = s.await
 	for i := range s.messages {
 		s.vectors[i].Base = &s.room[i*uevent.MaxMessage]
 		s.vectors[i].SetLen(uevent.MaxMessage)
@@ -103,30 +98,46 @@ func listen(log *Log) (*socket, error) {
 
 func (s *socket) close() { s.file.Close() }
 
-// wake makes read return, now or as soon as it is called.
-func (s *socket) wake() { s.file.SetReadDeadline(time.Unix(1, 0)) }
+// wake makes follow return, now or as soon as it would wait.
+func (s *socket) wake() { s.file.SetReadDeadline(beginning) }
 
-// read waits for events and returns those that are there, or none where it was
-// woken. What it returns holds until the next call.
+// follow gives f the events as they come, until f returns false or wake is called.
+// They hold until f returns. It waits where all was read.
+//
+// Were the loop to wait in a system call, the runtime's monitor would have to look
+// after it when it is over, at the cost of a hundred events. The runtime's poller
+// remembers that something came since it last woke the loop, but only within one
+// Read of its own. So all work is done in there: then the poller need not be asked
+// in the midst of many events, nor the socket once more after a lone one.
+func (s *socket) follow(f func(*reading) (more bool)) error {
+	var failed error
+	err := s.conn.Read(func(uintptr) (done bool) {
+		for {
+			s.busy.Store(true)
+			r, err := s.read()
+			if failed = err; err != nil || !f(r) {
+				return true
+			}
+			if r.drained() && len(r.events) <= 1 {
+				s.busy.Store(false)
+				return false
+			}
+		}
+	})
+	if failed != nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		return failed
+	}
+	return err
+}
+
+// read returns the events that are there. What it returns holds until the next call.
 //
 // A socket that was full takes nothing more until all is read, and the error that
 // tells of it comes once, and first. So a loss is told of at the end of that.
 func (s *socket) read() (*reading, error) {
 	r := &s.reading
 	r.clear()
-	var n int
-	var errno syscall.Errno
-	if s.behind {
-		n, errno = s.receive()
-	} else {
-		if err := s.conn.Read(s.first); err != nil {
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				err = nil
-			}
-			return r, err
-		}
-		n, errno = s.arrived, s.errno
-	}
+	n, errno := s.receive()
 	for ; errno == 0 || errno == unix.ENOBUFS; n, errno = s.receive() {
 		if errno == unix.ENOBUFS {
 			s.behind = true // but it has dropped nothing of what is there
@@ -156,17 +167,6 @@ func (s *socket) read() (*reading, error) {
 func (s *socket) ready() bool {
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}, 0)
 	return n != 0 || err != nil
-}
-
-// await receives the first messages, and reports whether there were any.
-func (s *socket) await(uintptr) bool {
-	s.busy.Store(true)
-	s.arrived, s.errno = s.receive()
-	if s.errno == unix.EAGAIN {
-		s.busy.Store(false)
-		return false
-	}
-	return true
 }
 
 // receive takes the messages that are there, batch at most.
@@ -219,6 +219,9 @@ func (r *reading) clear() {
 	*r = reading{events: r.events[:0], kernel: r.kernel[:0], later: r.later}
 }
 
+// drained reports whether nothing was left to be read.
+func (r *reading) drained() bool { return r.complete || r.lost }
+
 func (r *reading) add(e *uevent.Event, kernel bool) {
 	r.events = append(r.events, e)
 	r.kernel = append(r.kernel, kernel)
@@ -239,7 +242,9 @@ func (r *reading) fresh() []bool {
 	for i := len(r.events) - 1; i >= 0; i-- {
 		e := r.events[i]
 		fresh[i] = r.kernel[i] && e.Action == uevent.Add && !r.later[e.Dev] && !announcedLater(e)
-		r.later[e.Dev] = true
+		if i > 0 { // for a lone one a map's first entry would be dear
+			r.later[e.Dev] = true
+		}
 	}
 	if len(r.events) > batch {
 		r.later = nil // a map keeps the memory of the most that it ever held

@@ -1,8 +1,6 @@
 package hotplug
 
-import (
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 // watchMounts calls f whenever something was mounted or unmounted, until stop is
 // called. Without /proc it never does.
@@ -11,25 +9,13 @@ func watchMounts(f func()) (stop func()) {
 	if err != nil {
 		return func() {}
 	}
-	file, conn, err := polled(fd, "mountinfo")
+	file, mounts, err := polled(fd, "mountinfo")
 	if err != nil {
 		return func() {}
 	}
-	go func() {
-		for {
-			changed := false
-			err := conn.Read(func(uintptr) bool {
-				if !changed {
-					changed = true
-					return false
-				}
-				return true
-			})
-			if err != nil {
-				return
-			}
-			f()
-		}
-	}()
+	go mounts.Read(func(fd uintptr) (done bool) {
+		f() // and once at the start, for what was mounted before the watch began
+		return false
+	})
 	return func() { file.Close() }
 }
