@@ -16,8 +16,8 @@ import (
 // exitWait is how long commands may still run when the loop is told to end.
 const exitWait = 10 * time.Second
 
-// When no event has come for quiet, memory is given back to the system, unless so
-// few came since the last time that they cannot have used much.
+// When no more than few events have come for quiet, memory is given back to the
+// system, unless so few came since the last time that they cannot have used much.
 const (
 	quiet = time.Second
 	few   = 256
@@ -29,8 +29,8 @@ type Loop struct {
 	sock  *socket
 	batch *Batch // of all events, for whose end nobody waits
 	ended atomic.Bool
-	rest  func()       // begins anew to wait for a quiet time, to give back memory
-	used  atomic.Int32 // events since that was done
+	rest  func() // begins anew to wait for a quiet time, to give back memory
+	used  int    // events since that was called
 
 	last    uint64 // the highest sequence number that came
 	auditor auditor
@@ -54,10 +54,7 @@ func NewLoop(r *Road) (*Loop, error) {
 	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
 	l := &Loop{road: r, sock: sock, batch: newBatch(), auditor: auditor{calm: auditPause}}
 	l.real.Store(r.Sys.real())
-	rest := time.AfterFunc(quiet, func() {
-		l.used.Store(0)
-		giveBack()
-	})
+	rest := time.AfterFunc(quiet, giveBack)
 	l.rest = func() { rest.Reset(quiet) }
 	r.Renewed = l.renew
 	r.shed = l.rest
@@ -185,7 +182,8 @@ func (l *Loop) work(read *reading) (more bool) {
 		l.road.Gap("the kernel dropped events: scanning /sys anew")
 		Coldplug(l.road)
 	}
-	if l.used.Add(int32(len(read.events))) > few {
+	if l.used += len(read.events); l.used > few {
+		l.used = 0 // or a trickle after many would put it off for ever
 		l.rest()
 	}
 	return true
