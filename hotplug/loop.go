@@ -16,8 +16,8 @@ import (
 // exitWait is how long commands may still run when the loop is told to end.
 const exitWait = 10 * time.Second
 
-// When no event has come for quiet, memory is given back to the system, unless so
-// few came since the last time that they cannot have used much.
+// When no more than few events have come for quiet, memory is given back to the
+// system, unless so few came since the last time that they cannot have used much.
 const (
 	quiet = time.Second
 	few   = 256
@@ -27,13 +27,14 @@ const (
 type Loop struct {
 	road  *Road
 	sock  *socket
+	batch *Batch // of all events, for whose end nobody waits
 	ended atomic.Bool
-	rest  func()       // begins anew to wait for a quiet time, to give back memory
-	used  atomic.Int32 // events since that was done
+	rest  func() // begins anew to wait for a quiet time, to give back memory
+	used  int    // events since that was called
 
 	last    uint64 // the highest sequence number that came
 	auditor auditor
-	real    bool // /sys is the kernel's own, of whose devices it tells
+	real    atomic.Bool // /sys is the kernel's own, of whose devices it tells
 
 	unwatch func() // ends the watch over the config
 
@@ -51,11 +52,9 @@ func NewLoop(r *Road) (*Loop, error) {
 	// Before anything tells others that there is a loop: they may signal it.
 	told := make(chan os.Signal, 4)
 	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
-	l := &Loop{road: r, sock: sock, auditor: auditor{calm: auditPause}, real: r.Sys.real()}
-	rest := time.AfterFunc(quiet, func() {
-		l.used.Store(0)
-		giveBack()
-	})
+	l := &Loop{road: r, sock: sock, batch: newBatch(), auditor: auditor{calm: auditPause}}
+	l.real.Store(r.Sys.real())
+	rest := time.AfterFunc(quiet, giveBack)
 	l.rest = func() { rest.Reset(quiet) }
 	r.Renewed = l.renew
 	r.shed = l.rest
@@ -159,32 +158,35 @@ func (l *Loop) Serve() error {
 	defer l.unclaim()
 	defer l.road.End(exitWait)
 	defer l.unwatch()
-	for {
-		read, err := l.sock.read()
-		if err != nil || l.ended.Load() {
-			return err
-		}
-		if l.sock.remounted {
-			l.sock.remounted = false
-			l.real = l.road.Sys.real()
-			l.road.look()
-		}
-		if len(read.events) > 0 {
-			l.count(read.events)
-			var fresh []bool
-			if l.real {
-				fresh = read.fresh()
-			}
-			l.road.run(read.events, fresh)
-		}
-		if read.lost {
-			l.road.Gap("the kernel dropped events: scanning /sys anew")
-			Coldplug(l.road)
-		}
-		if l.used.Add(int32(len(read.events))) > few {
-			l.rest()
-		}
+	defer watchMounts(func() {
+		l.real.Store(l.road.Sys.real())
+		l.road.look()
+	})()
+	return l.sock.follow(l.work)
+}
+
+// work puts on the road what was read, and reports whether more is wanted.
+func (l *Loop) work(read *reading) (more bool) {
+	if l.ended.Load() {
+		return false
 	}
+	if len(read.events) > 0 {
+		l.count(read.events)
+		var fresh []bool
+		if l.real.Load() {
+			fresh = read.fresh()
+		}
+		l.road.runIn(l.batch, read.events, fresh)
+	}
+	if read.lost {
+		l.road.Gap("the kernel dropped events: scanning /sys anew")
+		Coldplug(l.road)
+	}
+	if l.used += len(read.events); l.used > few {
+		l.used = 0 // or a trickle after many would put it off for ever
+		l.rest()
+	}
+	return true
 }
 
 // count follows the sequence numbers. Some that do not come prove nothing: a new

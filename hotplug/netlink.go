@@ -1,6 +1,7 @@
 package hotplug
 
 import (
+	"errors"
 	"os"
 	"strconv"
 	"sync/atomic"
@@ -29,11 +30,10 @@ const most = 1024
 
 // socket receives the kernel's uevents.
 type socket struct {
-	fd     int
-	alarm  int // an eventfd, whose ringing ends the waiting
-	mounts int // the list of mounts, which tells when it changes; -1 without /proc
-	gate   gate
-	log    *Log
+	fd   int
+	file *os.File // fd as the runtime's poller knows it
+	conn syscall.RawConn
+	log  *Log
 
 	// What recvmmsg(2) is given: for each message its sender and room for it.
 	messages [batch]message
@@ -42,10 +42,9 @@ type socket struct {
 	origins  [batch]origin
 	room     []byte // batch times uevent.MaxMessage; what is not used takes no memory
 
-	reading   reading
-	behind    bool        // events were lost, and what is in the socket may be older
-	busy      atomic.Bool // messages were taken, and may not have been worked off
-	remounted bool        // something was mounted or unmounted
+	reading reading
+	behind  bool        // events were lost, and what is in the socket may be older
+	busy    atomic.Bool // messages were taken, and may not have been worked off
 }
 
 // origin is the control message that tells which process had a message sent
@@ -80,20 +79,11 @@ func listen(log *Log) (*socket, error) {
 		log.Print(Warning, "the receive buffer is "+strconv.Itoa(got/2>>10)+" KiB, not "+
 			strconv.Itoa(receiveBuffer>>10)+": long bursts may lead to rescans")
 	}
-	alarm, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	file, conn, err := polled(fd, "netlink")
 	if err != nil {
-		unix.Close(fd)
-		return nil, os.NewSyscallError("eventfd", err)
-	}
-	mounts, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		mounts = -1 // poll passes over it
-	}
-	s := &socket{fd: fd, alarm: alarm, mounts: mounts, log: log, room: make([]byte, batch*uevent.MaxMessage)}
-	if err := s.gate.open(fd, alarm, mounts); err != nil {
-		s.close()
 		return nil, err
 	}
+	s := &socket{fd: fd, file: file, conn: conn, log: log, room: make([]byte, batch*uevent.MaxMessage)}
 	for i := range s.messages {
 		s.vectors[i].Base = &s.room[i*uevent.MaxMessage]
 		s.vectors[i].SetLen(uevent.MaxMessage)
@@ -106,36 +96,48 @@ func listen(log *Log) (*socket, error) {
 	return s, nil
 }
 
-func (s *socket) close() {
-	s.gate.close()
-	unix.Close(s.fd)
-	unix.Close(s.alarm)
-	unix.Close(s.mounts)
+func (s *socket) close() { s.file.Close() }
+
+// wake makes follow return, now or as soon as it would wait.
+func (s *socket) wake() { s.file.SetReadDeadline(beginning) }
+
+// follow gives f the events as they come, until f returns false or wake is called.
+// They hold until f returns. It waits where all was read.
+//
+// Were the loop to wait in a system call, the runtime's monitor would have to look
+// after it when it is over, at the cost of a hundred events. The runtime's poller
+// remembers that something came since it last woke the loop, but only within one
+// Read of its own. So all work is done in there: then the poller need not be asked
+// in the midst of many events, nor the socket once more after a lone one.
+func (s *socket) follow(f func(*reading) (more bool)) error {
+	var failed error
+	err := s.conn.Read(func(uintptr) (done bool) {
+		for {
+			s.busy.Store(true)
+			r, err := s.read()
+			if failed = err; err != nil || !f(r) {
+				return true
+			}
+			if r.drained() && len(r.events) <= 1 {
+				s.busy.Store(false)
+				return false
+			}
+		}
+	})
+	if failed != nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		return failed
+	}
+	return err
 }
 
-// wake makes read return, now or as soon as it is called.
-func (s *socket) wake() {
-	unix.Write(s.alarm, []byte{1, 1, 1, 1, 1, 1, 1, 1}) // any number will do
-}
-
-// read waits for events and returns those that are there, or none where it was
-// woken. What it returns holds until the next call.
+// read returns the events that are there. What it returns holds until the next call.
 //
 // A socket that was full takes nothing more until all is read, and the error that
 // tells of it comes once, and first. So a loss is told of at the end of that.
 func (s *socket) read() (*reading, error) {
 	r := &s.reading
 	r.clear()
-	s.busy.Store(true)
 	n, errno := s.receive()
-	if errno == unix.EAGAIN && !s.behind {
-		s.busy.Store(false)
-		if err := s.wait(); err != nil {
-			return r, err
-		}
-		s.busy.Store(true)
-		n, errno = s.receive()
-	}
 	for ; errno == 0 || errno == unix.ENOBUFS; n, errno = s.receive() {
 		if errno == unix.ENOBUFS {
 			s.behind = true // but it has dropped nothing of what is there
@@ -165,14 +167,6 @@ func (s *socket) read() (*reading, error) {
 func (s *socket) ready() bool {
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}, 0)
 	return n != 0 || err != nil
-}
-
-// wait returns when there is something to receive, something was mounted, or the
-// alarm rings.
-func (s *socket) wait() error {
-	opened, err := s.gate.wait()
-	s.remounted = s.remounted || opened == s.mounts
-	return err
 }
 
 // receive takes the messages that are there, batch at most.
@@ -225,6 +219,9 @@ func (r *reading) clear() {
 	*r = reading{events: r.events[:0], kernel: r.kernel[:0], later: r.later}
 }
 
+// drained reports whether nothing was left to be read.
+func (r *reading) drained() bool { return r.complete || r.lost }
+
 func (r *reading) add(e *uevent.Event, kernel bool) {
 	r.events = append(r.events, e)
 	r.kernel = append(r.kernel, kernel)
@@ -245,7 +242,9 @@ func (r *reading) fresh() []bool {
 	for i := len(r.events) - 1; i >= 0; i-- {
 		e := r.events[i]
 		fresh[i] = r.kernel[i] && e.Action == uevent.Add && !r.later[e.Dev] && !announcedLater(e)
-		r.later[e.Dev] = true
+		if i > 0 { // for a lone one a map's first entry would be dear
+			r.later[e.Dev] = true
+		}
 	}
 	if len(r.events) > batch {
 		r.later = nil // a map keeps the memory of the most that it ever held

@@ -140,9 +140,16 @@ func (r *Road) Run(events []*uevent.Event) *Batch { return r.run(events, nil) }
 
 // run is Run for events of which it may be known that they are fresh.
 func (r *Road) run(events []*uevent.Event, fresh []bool) *Batch {
+	b := &Batch{end: make(chan struct{})}
+	r.runIn(b, events, fresh)
+	return b
+}
+
+// runIn is run for events that become part of a batch.
+func (r *Road) runIn(b *Batch, events []*uevent.Event, fresh []bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	b := newBatch()
+	b.open++
 	r.coming++ // who asks between two turns shall not find the road idle
 	defer func() { r.coming-- }()
 	r.ledger.last = now()
@@ -163,7 +170,6 @@ func (r *Road) run(events []*uevent.Event, fresh []bool) *Batch {
 	}
 	r.leave()
 	b.close()
-	return b
 }
 
 // announce puts on record what tasks are going to make, in one go. It is only an

@@ -40,6 +40,7 @@ var parts = []struct {
 }{
 	{"coldplug", (*bench).coldplug},
 	{"loop", (*bench).loop},
+	{"lone", (*bench).lone},
 	{"memory", (*bench).memory},
 	{"storm", (*bench).storm},
 	{"queue", (*bench).queue},

@@ -456,7 +456,7 @@ func (b *board) testimonies(file string) []testimony {
 func disk(n int) kerneltest.Device {
 	name := "sd" + letters(n)
 	return kerneltest.Device{
-		Devpath:   "/devices/pci0000:00/host" + strconv.Itoa(n/16) + "/target" + strconv.Itoa(n) + "/block/" + name,
+		Devpath:   hosts + strconv.Itoa(n/16) + "/target" + strconv.Itoa(n) + "/block/" + name,
 		Subsystem: "block", Devname: name, Devtype: "disk", Block: true, Major: 8, Minor: uint32(16 * n),
 		Extra: []string{"DISKSEQ=" + strconv.Itoa(n+1)},
 	}

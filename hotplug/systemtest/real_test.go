@@ -182,7 +182,7 @@ func TestRealLate(t *testing.T) {
 		if err := l.cmd.Process.Signal(unix.SIGCONT); err != nil {
 			t.Fatal(err)
 		}
-		b.ask("settle", "20")
+		b.ask("settle", "20", "--quiet", "0")
 	}
 	has := func(n int, want bool) {
 		t.Helper()
@@ -208,7 +208,7 @@ func TestRealLate(t *testing.T) {
 	// Only the kernel's own word is believed of what /sys does not show.
 	l.send(kerneltest.Event{Action: "add", Devpath: "/devices/virtual/block/loop9999", Vars: []string{
 		"SUBSYSTEM=block", "MAJOR=7", "MINOR=9999", "DEVNAME=loop9999", "DEVTYPE=disk"}})
-	b.ask("settle", "20")
+	b.ask("settle", "20", "--quiet", "0")
 	has(9999, false)
 	meanwhile(func() {
 		control(unix.LOOP_CTL_REMOVE, back)

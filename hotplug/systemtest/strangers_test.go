@@ -2,7 +2,6 @@ package systemtest
 
 import (
 	"bufio"
-	"bytes"
 	"os"
 	"strings"
 	"time"
@@ -10,24 +9,30 @@ import (
 	"devspool/hotplug/kerneltest"
 )
 
-// foreign reports whether a devpath is that of a real disk, of which the kernel tells
-// every network namespace: no board has such.
-func foreign(devpath string) bool {
-	return strings.HasPrefix(devpath, "/devices/virtual/block/") || strings.HasPrefix(devpath, "/devices/virtual/bdi/")
+// hosts is what the devpaths of the tests' own disks begin with, and of no others.
+const hosts = "/devices/pci0000:00/host"
+
+// strange reports whether devpath is that of a block device which is not a test's own.
+// The kernel's events of block devices reach every network namespace, so whatever
+// anybody does with a loop device of this machine reaches the tests' loops too, and
+// the clients of these.
+func strange(devpath string) bool {
+	return strings.Contains(devpath, "/block/") && !strings.HasPrefix(devpath, hosts) ||
+		strings.HasPrefix(devpath, "/devices/virtual/bdi/")
 }
 
-// foreignMessage is foreign for a message of the kernel's form.
-func foreignMessage(msg []byte) bool {
-	head, _, _ := bytes.Cut(msg, []byte{0})
-	_, devpath, _ := strings.Cut(string(head), "@")
-	return foreign(devpath)
+// devpathOf returns the DEVPATH of a message.
+func devpathOf(msg string) string {
+	_, rest, _ := strings.Cut("\x00"+msg, "\x00DEVPATH=")
+	devpath, _, _ := strings.Cut(rest, "\x00")
+	return devpath
 }
 
 // nextOf waits for the next message that is about the board's devices.
 func (b *board) nextOf(l *kerneltest.Listener, timeout time.Duration) (string, error) {
 	for {
 		msg, err := l.Next(timeout)
-		if err != nil || !foreignMessage(msg) {
+		if err != nil || !strange(devpathOf(string(msg))) {
 			return string(msg), err
 		}
 	}
@@ -55,7 +60,7 @@ func (o *output) next() (string, error) {
 		if len(part) > 1 {
 			continue
 		}
-		if !foreignMessage(msg) {
+		if !strange(devpathOf(string(msg))) {
 			return string(msg), nil
 		}
 		msg = nil

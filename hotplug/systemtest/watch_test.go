@@ -55,7 +55,7 @@ func (w *watcher) expect(want map[string]string) {
 	w.Helper()
 	w.out.SetReadDeadline(time.Now().Add(patience))
 	var got map[string]string
-	for got == nil || foreign(got["DEVPATH"]) {
+	for got == nil || strange(got["DEVPATH"]) {
 		got = nil
 		if err := w.events.Decode(&got); err != nil {
 			w.Fatalf("no %v: %v", want, err)
