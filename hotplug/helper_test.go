@@ -39,7 +39,7 @@ func TestTurnstile(t *testing.T) {
 			writeFile(t, path, c.holds)
 		}
 		if c.changes != "" {
-			time.AfterFunc(20*time.Millisecond, func() { os.WriteFile(path, []byte(c.changes), 0o644) })
+			time.AfterFunc(20*time.Millisecond, func() { turnstile{path: path}.write(c.changes) }) // the file is never empty
 		}
 		start := time.Now()
 		turn := awaitTurn(path, c.seqnum)

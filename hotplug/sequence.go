@@ -15,9 +15,10 @@ const gapWait = 50 * time.Millisecond
 
 // sequence puts events, which helpers bring in any order, into that of their numbers.
 type sequence struct {
-	next    uint64    // the number whose turn it is; 0 where nobody knows
+	next    uint64    // the number whose turn it is; 0 where nothing is known of those before
 	waiting []arrival // by number
 	taken   spans     // all that came
+	turns   bool      // others may do events in their turn, by mdev.seq
 }
 
 // arrival is an event that waits for its turn.
@@ -40,13 +41,24 @@ func (s *sequence) add(e *uevent.Event, now time.Duration) {
 	s.waiting[i] = arrival{e, now}
 }
 
+// patience is how long an event waits for those before it.
+func (s *sequence) patience() time.Duration {
+	if s.turns {
+		return turnWait
+	}
+	return gapWait
+}
+
+// comesEarly reports whether numbers are missing before n. The kernel's first is 1.
+func comesEarly(n, next uint64) bool { return n > max(next, 1) }
+
 // due takes out up to limit events whose turn it is at the time now. Waited is the
 // number of the first of them that came to its turn by waiting, or 0.
 func (s *sequence) due(now time.Duration, limit int) (events []*uevent.Event, waited uint64) {
 	patient := s.patient(now)
 	for i, a := range s.waiting[:min(limit, len(s.waiting))] {
 		n := a.event.Seqnum
-		if n > s.next || s.next == 0 {
+		if comesEarly(n, s.next) {
 			if i >= patient {
 				break
 			}
@@ -64,7 +76,7 @@ func (s *sequence) due(now time.Duration, limit int) (events []*uevent.Event, wa
 // patient returns how many events there are up to the last that has waited enough.
 func (s *sequence) patient(now time.Duration) (n int) {
 	for i, a := range s.waiting {
-		if now-a.since >= gapWait {
+		if now-a.since >= s.patience() {
 			n = i + 1
 		}
 	}
@@ -76,7 +88,7 @@ func (s *sequence) gives(now time.Duration) bool {
 	next := s.next
 	for _, a := range s.waiting[:s.patient(now)] {
 		n := a.event.Seqnum
-		if n > next || next == 0 {
+		if comesEarly(n, next) {
 			return true
 		}
 		next = max(next, n+1)
@@ -97,14 +109,14 @@ func (s *sequence) wait(now time.Duration) time.Duration {
 	if len(s.waiting) == 0 {
 		return -1
 	}
-	if s.next != 0 && s.waiting[0].event.Seqnum <= s.next {
+	if !comesEarly(s.waiting[0].event.Seqnum, s.next) {
 		return 0
 	}
 	since := now
 	for _, a := range s.waiting {
 		since = min(since, a.since)
 	}
-	return max(0, since+gapWait-now)
+	return max(0, since+s.patience()-now)
 }
 
 // span is the numbers from first to last.

@@ -38,7 +38,7 @@ var errServed = errors.New("another helper serves")
 // server, or becomes that, and returns when no event came for the time stay. Where
 // nobody can serve it does no more than its own event.
 func Serve(r *Road, e *uevent.Event, stay time.Duration) (ok bool) {
-	for stay > 0 && r.Dev != nil && !hasTurnstile(r.Dev.Path()) {
+	for stay > 0 && r.Dev != nil {
 		s, err := newServer(r, stay)
 		if err == nil {
 			handoff.Pass()
@@ -56,9 +56,6 @@ func Serve(r *Road, e *uevent.Event, stay time.Duration) (ok bool) {
 	handoff.Pass()
 	return Helper(r, e)
 }
-
-// hasTurnstile reports whether the board puts its helpers in order by mdev.seq.
-func hasTurnstile(dev string) bool { return unix.Access(dev+"/mdev.seq", unix.F_OK) == nil }
 
 // relieve has a server leave, and reports whether there was one: a loop does
 // itself what a server does.
@@ -93,12 +90,16 @@ type server struct {
 	since moment // when that was seen first
 
 	sequence
-	died   bool          // the server before this one did not leave, but died
-	idle   time.Duration // how long this server has waited in all: its clock
-	borne  int           // how often the wait for a number began anew
-	heard  time.Duration // when by that clock the last event came
-	text   []byte        // read, and not yet taken for an event
-	buffer []byte
+	hurried   uint64        // events up to this number do not wait for the end of others
+	missed    bool          // a number did not come, and /dev was not compared with /sys since
+	asked     bool          // the kernel was asked which number was its last
+	comparing atomic.Bool   // a comparison is under way
+	died      bool          // the server before this one did not leave, but died
+	idle      time.Duration // how long this server has waited in all: its clock
+	borne     int           // how often the wait for a number began anew
+	heard     time.Duration // when by that clock the last event came
+	text      []byte        // read, and not yet taken for an event
+	buffer    []byte
 }
 
 // none stands for a descriptor that is not open.
@@ -273,17 +274,34 @@ func (s *server) run(first *uevent.Event) (ok bool) {
 
 // work does the events whose turn it is.
 func (s *server) work() {
+	if len(s.waiting) > 0 {
+		s.advance()
+	}
+	s.behind.Store(len(s.waiting) > 0)
+	s.notice()
+}
+
+func (s *server) advance() {
+	t, orderly := openTurns(s.road.Dev.Path())
+	if s.turns = orderly; orderly {
+		defer t.close()
+		s.next = max(s.next, t.holds)
+	}
 	s.bear()
 	events, waited := s.due(s.idle, batch)
 	if waited > 0 {
 		s.road.Log.Print(Info, "waited in vain for the events before number "+strconv.FormatUint(waited, 10))
+		s.missed = true
 	}
-	if len(events) > 0 {
+	if len(events) == 0 {
+		return
+	}
+	s.borne = 0
+	if orderly {
+		s.inTurn(&t, events)
+	} else {
 		s.road.Run(events)
-		s.borne = 0
 	}
-	s.behind.Store(len(s.waiting) > 0)
-	s.notice()
 }
 
 // rests reports whether nothing is left to do, and has not been for long enough.
@@ -291,8 +309,41 @@ func (s *server) rests() bool {
 	if len(s.waiting) > 0 || !s.road.idle() {
 		return false
 	}
+	if s.told.Load() {
+		return true
+	}
 	quiet := s.idle - s.heard
-	return s.told.Load() || quiet >= s.stay && (quiet >= heldLimit || !s.road.holds())
+	if quiet < min(s.stay, calm) || s.compares(quiet >= s.stay) {
+		return false
+	}
+	return quiet >= s.stay && (quiet >= heldLimit || !s.road.holds())
+}
+
+// calm is how long no event has come when /dev is compared with /sys.
+const calm = time.Second
+
+// compares reports whether /dev is being compared with /sys, and begins that where
+// numbers did not come: a helper may have been killed before it handed its event over.
+// A server that is about to leave asks the kernel too, since nobody came after the
+// last one.
+func (s *server) compares(leaves bool) bool {
+	if s.comparing.Load() {
+		return true
+	}
+	if leaves && !s.asked {
+		s.asked = true
+		s.missed = s.missed || s.road.Sys.seqnum() > s.taken.last()
+	}
+	if !s.missed {
+		return false
+	}
+	s.missed = false
+	s.comparing.Store(true)
+	go func() {
+		audit(s.road, auditPause, s.pending)
+		s.comparing.Store(false)
+	}()
+	return true
 }
 
 // heldLimit is how long after the last event the server still feeds slow clients.
@@ -309,8 +360,8 @@ const (
 // for their turn to hand over, or while more tasks want a processor than there are,
 // since a helper may be among them that has not run yet.
 func (s *server) bear() {
-	if !s.gives(s.idle) {
-		return
+	if s.turns || !s.gives(s.idle) {
+		return // by mdev.seq it has waited long enough
 	}
 	borne := time.Duration(s.borne) * gapWait
 	if borne < waitForCrowd && crowded() || borne < waitForHelpers && handoff.Waiting() {
@@ -335,14 +386,16 @@ func crowded() bool {
 // pause returns how long to wait for another event: not so long that who tells the
 // server to leave would have to wait.
 func (s *server) pause() time.Duration {
-	if wait := s.wait(s.idle); wait >= 0 {
+	const look = 20 * time.Millisecond
+	if wait := s.wait(s.idle); wait >= 0 && s.turns {
+		return min(wait, look) // others write their number into mdev.seq
+	} else if wait >= 0 {
 		return wait
 	}
-	const look = 20 * time.Millisecond
-	if !s.road.idle() {
-		return look
+	if left := s.heard + s.stay - s.idle; left > 0 && s.road.idle() {
+		return min(left, look)
 	}
-	return min(max(0, s.heard+s.stay-s.idle), look)
+	return look
 }
 
 // notice reports whether another file system was mounted on /dev since it was

@@ -25,7 +25,8 @@ const (
 // The programs below the run's directory.
 const (
 	oursFile     = "devspool"
-	coreFile     = "devspool-core" // without the spool
+	helperFile   = "devspool-helper" // to be started in the kernel's place
+	coreFile     = "devspool-core"   // without the spool
 	emptyGoFile  = "empty-go"
 	emptyCFile   = "empty-c"
 	fanoutFile   = "fanout"
@@ -73,6 +74,9 @@ func buildAll(dir string) error {
 	if err := buildOurs(filepath.Join(dir, oursFile)); err != nil {
 		return err
 	}
+	if err := buildOurs(filepath.Join(dir, helperFile), handoff.AnyParent); err != nil {
+		return err
+	}
 	source := filepath.Join(dir, "empty.go")
 	if err := os.WriteFile(source, []byte("package main\n\nfunc main() {}\n"), 0o644); err != nil {
 		return err
@@ -93,7 +97,7 @@ func buildAll(dir string) error {
 	return nil
 }
 
-func buildOurs(path string) error {
+func buildOurs(path string, flags ...string) error {
 	if binary := os.Getenv(envBinary); binary != "" {
 		program, err := os.ReadFile(binary)
 		if err != nil {
@@ -101,7 +105,7 @@ func buildOurs(path string) error {
 		}
 		return os.WriteFile(path, program, 0o755)
 	}
-	return goBuild(path, "devspool", "", handoff.LinkerFlag)
+	return goBuild(path, "devspool", "", append(flags, handoff.LinkerFlag)...)
 }
 
 // goBuild builds with the flags of a release, since size and start-up depend on them.

@@ -117,6 +117,9 @@ func awaitFIFO(c contestant) error {
 
 // fork starts the helper of event i with as little ado as can be.
 func (b *bench) fork(c contestant, i int) (pid int, err error) {
+	if c.name == ours {
+		c.path = b.jail.program(helperFile)
+	}
 	e := made(i).Event("add")
 	null := b.jail.null.Fd()
 	return syscall.ForkExec(c.path, append([]string{c.path}, c.args(e.Subsystem())...),

@@ -93,10 +93,13 @@ func TestEntry(t *testing.T) {
 	kerneltest.NeedRoot(t)
 	probes := map[string]string{}
 	for _, m := range machines {
-		if os.Getenv("DEVSPOOL_PROBE_"+m.arch) == "" {
-			os.Setenv("DEVSPOOL_PROBE_"+m.arch, buildProbe(t, m.arch))
+		for kind, flags := range map[string]string{"": handoff.AnyParent, released: ""} {
+			name := "DEVSPOOL_PROBE_" + m.arch + kind
+			if os.Getenv(name) == "" {
+				os.Setenv(name, buildProbe(t, m.arch, flags))
+			}
+			probes[m.arch+kind] = os.Getenv(name)
 		}
-		probes[m.arch] = os.Getenv("DEVSPOOL_PROBE_" + m.arch)
 	}
 	if !kerneltest.InNamespaces(t, 0) {
 		return
@@ -123,14 +126,23 @@ func TestEntry(t *testing.T) {
 			t.Run("left", func(t *testing.T) { p.with(t).left() })
 			t.Run("died", func(t *testing.T) { p.with(t).died() })
 			t.Run("no FIFO", func(t *testing.T) { p.with(t).file() })
+			p.command[len(p.command)-1] = probes[m.arch+released]
+			for _, c := range calls {
+				c.reaches = true
+				t.Run(c.name+", not the kernel's", func(t *testing.T) { p.with(t).offered(c) })
+			}
 		})
 	}
 }
 
-func buildProbe(t *testing.T, arch string) string {
+// released marks the probe that takes nobody for the kernel but the kernel. The other
+// takes this test for it.
+const released = "_released"
+
+func buildProbe(t *testing.T, arch, flags string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "probe-"+arch)
-	cmd := exec.Command("go", "build", "-ldflags=-s -w -E=devspool/hotplug/handoff.Entry", "-o", path, "./testdata/probe")
+	cmd := exec.Command("go", "build", "-ldflags=-s -w -E=devspool/hotplug/handoff.Entry "+flags, "-o", path, "./testdata/probe")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+arch, "GOFLAGS=")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -67,7 +67,7 @@ var beginning = begin
 //go:nosplit
 //go:norace
 func begin() {
-	if block, size := kernels(stack); size > 0 {
+	if block, size := kernels(stack); size > 0 && kernelIsParent() {
 		var before [6]uintptr
 		ignoreBrokenPipe(&before)
 		if give(block, size) || takeTurn() && give(block, size) {
@@ -121,9 +121,9 @@ const (
 
 const word = unsafe.Sizeof(uintptr(0))
 
-// kernels returns the environment as one block, if the process is one that the
-// kernel started for an event: with its subsystem as the only argument. The
-// kernel lays the strings one behind the other, which is the form of a uevent.
+// kernels returns the environment as one block, if it is what the kernel gives to a
+// process that it starts for an event, with the event's subsystem as the only argument.
+// The kernel lays the strings one behind the other, which is the form of a uevent.
 //
 //go:nosplit
 //go:norace
@@ -286,10 +286,15 @@ func stays(fd uintptr) bool {
 	return errno == 0 && st.Mode&syscall.S_IFMT == syscall.S_IFIFO && st.Nlink > 0
 }
 
-// FromKernel reports whether the kernel started this process for an event, going
-// by its arguments and environment. Only such an event is handed over: whoever
-// calls a helper by hand waits for its end.
+// FromKernel reports whether the kernel started this process for an event. Only such
+// an event is handed over: a script, or a daemon that runs a program for each event,
+// waits for its end.
 func FromKernel(args, environ []string) bool {
+	return likeKernels(args, environ) && kernelIsParent()
+}
+
+// likeKernels is kernels for a process whose runtime has begun.
+func likeKernels(args, environ []string) bool {
 	if len(args) != 2 {
 		return false
 	}

@@ -26,6 +26,13 @@ func Build(tb testing.TB) string {
 	return path
 }
 
+// BuildHelper returns the path of the program for a test that starts it in the
+// kernel's place: built as Build does, but for what it takes for the kernel.
+func BuildHelper(tb testing.TB) string {
+	tb.Helper()
+	return build(tb, "devspool-helper", ".", handoff.LinkerFlag, handoff.AnyParent)
+}
+
 // Mdev returns the path of the link to the program by which it is mdev.
 func Mdev(tb testing.TB) string {
 	tb.Helper()
@@ -49,8 +56,8 @@ var building sync.Mutex
 func build(tb testing.TB, name, dir string, flags ...string) string {
 	tb.Helper()
 	variable := program
-	if dir != "." {
-		variable = program + "_" + strings.ToUpper(name)
+	if name != "devspool" {
+		variable = program + "_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 	}
 	if path := os.Getenv(variable); path != "" {
 		return path

@@ -40,6 +40,7 @@ func jailed(t *testing.T) bool {
 	t.Helper()
 	kerneltest.NeedRoot(t)
 	kerneltest.Build(t)
+	kerneltest.BuildHelper(t)
 	kerneltest.BuildPackage(t, "hotplug/systemtest/testdata/witness")
 	return kerneltest.InNamespaces(t, kerneltest.Net|kerneltest.PID)
 }
@@ -246,7 +247,8 @@ func (b *board) nextSeqnum() uint64 {
 func (b *board) helper(e kerneltest.Event) *exec.Cmd {
 	cmd := b.command()
 	if b.jail != nil {
-		cmd = b.command(e.Subsystem())
+		cmd = exec.Command(kerneltest.BuildHelper(b.T), e.Subsystem())
+		cmd.Stdin, cmd.Stdout = b.null, b.null
 	}
 	cmd.Env = e.Environ(b.nextSeqnum())
 	return cmd

@@ -167,15 +167,6 @@ func TestServerElsewhere(t *testing.T) {
 	if !jailed(t) {
 		return
 	}
-	t.Run("mdev.seq", func(t *testing.T) {
-		b := newJailedBoard(t, "")
-		b.write(b.dev+"/mdev.seq", "1\n")
-		b.tell(b.plug(disk(0)))
-		b.tell(b.plug(disk(1)))
-		if got := b.read(b.dev + "/mdev.seq"); got != "3" || b.served() {
-			t.Errorf("mdev.seq holds %q; a FIFO is there: %v", got, b.served())
-		}
-	})
 	t.Run("a full /dev", func(t *testing.T) {
 		b := newJailedBoard(t, "")
 		if err := unix.Mount("", b.dev, "", unix.MS_REMOUNT, "nr_inodes=6"); err != nil {

@@ -1,0 +1,3 @@
+package handoff
+
+func init() { anyParent = "a test" }
