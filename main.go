@@ -424,6 +424,7 @@ func passOn(road *hotplug.Road, o options) (flush func(), err error) {
 		if err != nil {
 			return flush, err
 		}
+		groups.Sys = road.Sys
 		road.Listeners = append(road.Listeners, groups.Listener())
 	}
 	if o.output >= 0 {
