@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,7 +35,11 @@ func (b *board) mounts() []string {
 // stickyQueue makes a queue that needs no owner.
 func (b *board) stickyQueue(name string, files ...string) string {
 	b.Helper()
-	root := filepath.Join(b.dev, "events")
+	return b.stickyQueueIn(filepath.Join(b.dev, "events"), name, files...)
+}
+
+func (b *board) stickyQueueIn(root, name string, files ...string) string {
+	b.Helper()
 	path, hidden := filepath.Join(root, name), filepath.Join(root, "."+name)
 	if err := os.MkdirAll(hidden, 0o755); err != nil {
 		b.Fatal(err)
@@ -92,7 +97,7 @@ func TestNoMountByHand(t *testing.T) {
 // byHand returns the process that a script would start for e.
 func (b *board) byHand(e kerneltest.Event) *exec.Cmd {
 	cmd := b.command(e.Subsystem())
-	cmd.Env = append(e.Environ(0), "SHLVL=1")
+	cmd.Env = slices.DeleteFunc(e.Environ(0), func(kv string) bool { return strings.HasPrefix(kv, "SEQNUM=") })
 	return cmd
 }
 
@@ -126,7 +131,7 @@ func TestMountsGo(t *testing.T) {
 	l = b.startLoop()
 	counted("the next has begun", 2)
 	var queue string
-	b.jail.Do(func() { queue = b.stickyQueue("x") })
+	b.jail.Do(func() { queue = b.stickyQueueIn("/dev/events", "x") })
 	l.stop()
 	counted("a queue is left", 2)
 	if !strings.Contains(l.stderr.String(), "stays for the next start") {
