@@ -46,16 +46,22 @@ func publish(road *hotplug.Road, o options) (end func()) {
 	if o.dryRun || o.events == "" && o.libudev == "" {
 		return func() {}
 	}
-	if o.mode == modeScan && absent(o.events) && absent(o.libudev) {
-		return func() {} // nobody has a queue; the loop or the first helper makes the roots
+	resident := o.mode == modeLoop || o.kernel
+	if !resident && absent(o.events) && absent(o.libudev) {
+		return func() {} // nobody has a queue; the loop or the kernel's first helper makes the roots
 	}
 	p := hotplug.NewPublisher(spool.Options{
 		Private: o.dev + "/" + nodes.Private, Events: o.events, Libudev: o.libudev,
 		// Another directory than /dev is for a look; nothing is to be unmounted after it.
-		Mount: o.dev == "/dev", Resident: o.mode == modeLoop || o.kernel, Zero: o.zero,
+		Mount: o.dev == "/dev", Join: !resident, Resident: resident, Zero: o.zero,
 	}, road.Log)
 	road.Listeners = append(road.Listeners, p.Listener())
-	return p.Close
+	return func() {
+		if o.mode == modeLoop || road.Told() {
+			p.Leave()
+		}
+		p.Close()
+	}
 }
 
 func absent(path string) bool { return path == "" || unix.Access(path, unix.F_OK) != nil }

@@ -120,6 +120,9 @@ func holdsEvent(environ []string) bool {
 
 func run(args, environ []string) int {
 	if tool := called(args, environ); tool != nil {
+		if tooFewFiles(fewestFiles) {
+			return exitSystem
+		}
 		return tool(args[2:])
 	}
 	o, err := parse(args[1:], environ)
@@ -267,8 +270,33 @@ func ask(o options) int {
 	return exitDone
 }
 
+// How many descriptors a process must be allowed to have: with fewer Go's runtime
+// crashes where it opens its poller.
+const (
+	fewestFiles     = 16
+	fewestLoopFiles = 48
+)
+
+// tooFewFiles reports whether the limit on open files is below fewest, and says so.
+func tooFewFiles(fewest uint64) bool {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || limit.Cur >= fewest {
+		return false
+	}
+	complain("devspool: error: the limit on open files (RLIMIT_NOFILE) is " + strconv.FormatUint(limit.Cur, 10) +
+		", and " + strconv.FormatUint(fewest, 10) + " are needed: raise it with ulimit -n")
+	return true
+}
+
 // work opens /dev and does what the mode says.
 func work(o options, environ []string) int {
+	fewest := uint64(fewestFiles)
+	if o.mode == modeLoop {
+		fewest = fewestLoopFiles
+	}
+	if tooFewFiles(fewest) {
+		return exitSystem
+	}
 	o.absolute()
 	unix.Umask(0) // modes are made as they are meant; commands expect it, as under mdev
 	event, log, err := source(o, environ)
@@ -424,6 +452,7 @@ func passOn(road *hotplug.Road, o options) (flush func(), err error) {
 		if err != nil {
 			return flush, err
 		}
+		groups.Sys = road.Sys
 		road.Listeners = append(road.Listeners, groups.Listener())
 	}
 	if o.output >= 0 {

@@ -66,6 +66,11 @@ func NewLoop(r *Road) (*Loop, error) {
 		sock.close()
 		return nil, err
 	}
+	for _, listener := range r.Listeners {
+		if listener.Begun != nil {
+			listener.Begun(r.Sys.seqnum())
+		}
+	}
 	l.unwatch = r.watchConf()
 	if adopts() {
 		go r.reap()

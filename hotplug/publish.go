@@ -22,6 +22,7 @@ type Publisher struct {
 	mu    sync.Mutex
 	spool *spool.Spool // nil where there is none, or none is needed yet
 	ended []ended      // events of this turn
+	last  uint64       // the highest SEQNUM among the events that are at their end
 	said  map[string]bool
 }
 
@@ -47,6 +48,17 @@ func (p *Publisher) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.close()
+}
+
+// Leave is Close for a process that ends since it was told to: what is mounted goes
+// too, where no client needs it.
+func (p *Publisher) Leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.spool != nil {
+		p.spool.Leave()
+		p.spool = nil
+	}
 }
 
 func (p *Publisher) close() {
@@ -78,7 +90,7 @@ func (p *Publisher) complain(text string) {
 // Events are published at the end of a turn. So it takes one look for all of them
 // whether anybody listens, and who has a queue before a node is made is told of it.
 func (p *Publisher) Listener() Listener {
-	return Listener{Done: p.done, Turn: p.turn, Gap: p.gap, Holds: p.holds, Renewed: p.renew, Status: p.status}
+	return Listener{Done: p.done, Turn: p.turn, Gap: p.gap, Holds: p.holds, Renewed: p.renew, Status: p.status, Begun: p.begun}
 }
 
 // status tells how many listen.
@@ -99,6 +111,7 @@ func (p *Publisher) holds() bool {
 }
 
 func (p *Publisher) done(e *uevent.Event, plan *nodes.Plan) {
+	p.last = max(p.last, e.Seqnum)
 	p.ended = append(p.ended, ended{e, plan})
 }
 
@@ -112,6 +125,32 @@ func (p *Publisher) turn() {
 	})
 	clear(p.ended) // or they would stay in memory
 	p.ended = p.ended[:0]
+	p.note()
+}
+
+// note keeps the number of the last event beyond the end of this process.
+func (p *Publisher) note() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.spool != nil && p.options.Resident {
+		p.spool.Ended(p.last)
+	}
+}
+
+// begun tells the queues of the events that the kernel sent since the process before
+// this one was at the end of its last. Seqnum is the kernel's last number; events with
+// a higher one come to this process.
+func (p *Publisher) begun(seqnum uint64) {
+	p.mu.Lock()
+	var last uint64
+	if p.spool != nil {
+		last = p.spool.LastEnded()
+		p.spool.Ended(seqnum)
+	}
+	p.mu.Unlock()
+	if last != 0 && seqnum > last {
+		p.gap("nobody listened to the events from " + strconv.FormatUint(last+1, 10) + " to " + strconv.FormatUint(seqnum, 10))
+	}
 }
 
 // public returns e without what is nobody's business. A helper that a script

@@ -20,6 +20,10 @@ type Rebroadcast struct {
 	groups []*unix.SockaddrNetlink // one each: of a mask with two, the kernel serves the lower alone
 	buf    []byte
 	said   map[error]bool
+
+	// Sys, where set, tells the number of the kernel's last event, which those of a scan
+	// are sent with: libudev-zero refuses an event that has none.
+	Sys Sysfs
 }
 
 // NewRebroadcast opens a socket to send to the groups in mask, of which the
@@ -53,6 +57,9 @@ func telling(send func(*uevent.Event)) Listener {
 
 func (b *Rebroadcast) send(e *uevent.Event) {
 	b.buf = e.AppendMessage(b.buf[:0])
+	if e.Seqnum == 0 && b.Sys != "" {
+		b.buf = append(b.buf, "SEQNUM="+strconv.FormatUint(max(1, b.Sys.seqnum()), 10)+"\x00"...)
+	}
 	for _, group := range b.groups {
 		err := unix.Sendto(b.fd, b.buf, unix.MSG_DONTWAIT, group)
 		if err == nil || err == unix.ECONNREFUSED || b.said[err] { // refused: nobody listens

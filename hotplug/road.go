@@ -3,6 +3,7 @@ package hotplug
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"devspool/conf"
@@ -44,6 +45,8 @@ type Road struct {
 	refused  error      // why the config was not used that was read last
 	renewing sync.Mutex // held from the reading of a config until it is used
 
+	told atomic.Bool // the process was told to end
+
 	mu      sync.Mutex // guards what follows, and the fields above that change
 	census  census
 	order   *order
@@ -78,6 +81,10 @@ type Listener struct {
 
 	// Gap, where set, is told that events were lost, and how.
 	Gap func(why string)
+
+	// Begun, where set, is told when the loop begins to listen of the number that the
+	// kernel's last event has.
+	Begun func(seqnum uint64)
 
 	// Holds, where set, reports whether events are kept back for who is slow, and
 	// go on to them only while this process lives.
@@ -570,6 +577,9 @@ func (r *Road) tellRenewed() {
 		}
 	}
 }
+
+// Told reports whether the process was told to end, and does not do so by itself.
+func (r *Road) Told() bool { return r.told.Load() }
 
 // Gap says that events were lost before this moment.
 func (r *Road) Gap(why string) {

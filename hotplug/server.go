@@ -149,7 +149,10 @@ func cameBy(sent moment) bool {
 }
 
 // End has the server leave as soon as nothing is under way.
-func (s *server) End() { s.told.Store(true) }
+func (s *server) End() {
+	s.told.Store(true)
+	s.road.told.Store(true)
+}
 
 // serverGC makes the collector begin at 1 MiB of heap, not at 4: the server is there
 // on boards that want nothing resident, and for a storm only.

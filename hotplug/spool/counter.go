@@ -10,13 +10,14 @@ import (
 // counter is the file from which all publishers take their numbers. It is mapped,
 // so that a number costs no system call, and what was stored outlives a publisher
 // that is killed. It is changed under the spool's lock only.
-type counter struct{ words *[3]uint64 }
+type counter struct{ words *[4]uint64 }
 
 // The words of the file.
 const (
 	wordLast   = iota // the number that was given last
 	wordBusy          // not 0: somebody puts events into queues
 	wordWriter        // who held the lock last
+	wordSeqnum        // the kernel's highest number among the events that are at their end
 )
 
 // openCounter opens the counter in the spool's directory, and makes it where it is
@@ -32,7 +33,7 @@ func openCounter(dir int) (*counter, error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, err
 	}
-	const size = unsafe.Sizeof([3]uint64{})
+	const size = unsafe.Sizeof([4]uint64{})
 	if st.Size != int64(size) {
 		if _, err := unix.Pwrite(fd, make([]byte, size), 0); err != nil {
 			return nil, err
@@ -42,7 +43,7 @@ func openCounter(dir int) (*counter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &counter{(*[3]uint64)(words)}, nil
+	return &counter{(*[4]uint64)(words)}, nil
 }
 
 func (c *counter) close() {

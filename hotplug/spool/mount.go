@@ -1,6 +1,11 @@
 package spool
 
-import "golang.org/x/sys/unix"
+import (
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
 
 // The names below Options.Private.
 const (
@@ -26,6 +31,7 @@ func (s *Spool) place() error {
 		return err
 	}
 	mounted := s.mount(private)
+	s.mounted = mounted
 	var st unix.Stat_t
 	if err := unix.Fstat(s.dir, &st); err != nil {
 		return err
@@ -35,7 +41,7 @@ func (s *Spool) place() error {
 		path, name string
 		libudev    bool
 	}{{s.o.Events, placeEvents, false}, {s.o.Libudev, placeLib, true}} {
-		if r.path == "" {
+		if r.path == "" || s.o.Join && !exists(unix.AT_FDCWD, r.path) {
 			continue
 		}
 		fd, err := s.openRoot(r.path, r.name, mounted)
@@ -62,15 +68,25 @@ func (s *Spool) mount(private int) bool {
 		return true
 	}
 	// Where a spool lies already it stays, or its queues would be hidden.
-	if !s.o.Mount || unix.Fstatat(s.dir, "counter", &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+	if !s.o.Mount || s.o.Join || unix.Fstatat(s.dir, "counter", &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
 		return false
+	}
+	for _, path := range []string{s.o.Events, s.o.Libudev} {
+		if occupied(path) {
+			s.log("queues lie in " + path + " already: they are served there, and no tmpfs is mounted, so that they share the limits of " + s.o.Private)
+			return false
+		}
 	}
 	on := s.o.Private + "/" + place
 	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	const options = "mode=0700,size=20%"
 	// A user's own files in it are limited too, where the kernel can (6.6).
-	err := unix.Mount("devspool", on, "tmpfs", flags, options+",usrquota_inode_hardlimit=16384")
-	if err != nil {
+	data := options
+	if hasQuota() {
+		data += "," + quotaKey + "=" + quotaFiles
+	}
+	err := unix.Mount("devspool", on, "tmpfs", flags, data)
+	if err != nil && data != options {
 		err = unix.Mount("devspool", on, "tmpfs", flags, options)
 	}
 	if err != nil {
@@ -84,6 +100,82 @@ func (s *Spool) mount(private int) bool {
 	unix.Close(s.dir)
 	s.dir = dir
 	return true
+}
+
+// The mount option that limits the files of one user.
+const (
+	quotaKey   = "usrquota_inode_hardlimit"
+	quotaFiles = "16384"
+)
+
+// hasQuota reports whether tmpfs knows quotas. A mount(2) with an option that it does
+// not know has the kernel complain in its log, this way of asking does not. Kernels
+// without fsopen (before 5.2) have no quotas either.
+func hasQuota() bool {
+	fd, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return unix.FsconfigSetString(fd, quotaKey, quotaFiles) == nil
+}
+
+// occupied reports whether anything lies in the directory at path.
+func occupied(path string) bool {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return len(list(fd)) > 0
+}
+
+// Leave closes the spool as Close does, and unmounts what is mounted for it, unless
+// queues are left, which the next start serves.
+func (s *Spool) Leave() {
+	var roots []string
+	for _, path := range []string{s.o.Events, s.o.Libudev} {
+		if path != "" {
+			roots = append(roots, path)
+		}
+	}
+	if err := s.Tend(); err != nil {
+		s.log("not tended: " + err.Error())
+	}
+	queues, _, _ := s.Counts()
+	mounted := s.mounted && s.o.Mount
+	s.Close()
+	if !mounted {
+		return
+	}
+	if queues > 0 {
+		s.log(strconv.Itoa(queues) + " queues have an owner still: what is mounted on " + strings.Join(roots, " and ") + " stays for the next start")
+		return
+	}
+	s.unmount(roots)
+}
+
+// unmount takes the tmpfs away and the roots that are bound from it. The tmpfs is
+// first: as long as another process has the spool open it is busy, and all stays.
+func (s *Spool) unmount(roots []string) {
+	private, err := ownDirectory(unix.AT_FDCWD, s.o.Private)
+	if err != nil {
+		return
+	}
+	defer unix.Close(private)
+	if retry(func() error { return unix.Flock(private, unix.LOCK_EX) }) != nil {
+		return
+	}
+	if err := unix.Unmount(s.o.Private+"/"+place, unix.UMOUNT_NOFOLLOW); err != nil {
+		s.log(failed("unmount", s.o.Private+"/"+place, err).Error())
+		return
+	}
+	for _, path := range roots {
+		var st unix.Stat_t
+		if unix.Lstat(path, &st) == nil && uint64(st.Dev) == s.dev {
+			unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) // who only looks into it does not matter
+		}
+	}
 }
 
 // openRoot opens a root and shows it to clients at a path.
@@ -137,6 +229,10 @@ func (s *Spool) bindRoot(at, name string) (int, error) {
 		err = unix.Fstat(fd, &own)
 	}
 	if err == nil && (unix.Lstat(at, &shown) != nil || shown.Dev != own.Dev || shown.Ino != own.Ino) {
+		if s.o.Join {
+			unix.Close(fd)
+			return none, ErrUnusable
+		}
 		err = unix.Mount(s.o.Private+"/"+place+"/"+name, at, "", unix.MS_BIND, "")
 	}
 	if err != nil {

@@ -265,3 +265,24 @@ func (s *Spool) recover() {
 		s.log("a gap is not told of: " + err.Error())
 	}
 }
+
+// Ended notes that the kernel's event seqnum is at its end, whether anybody has a
+// queue or not. It takes no system call, and what was noted outlives this process.
+func (s *Spool) Ended(seqnum uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.counter != nil && seqnum > s.counter.load(wordSeqnum) {
+		s.counter.store(wordSeqnum, seqnum)
+	}
+}
+
+// LastEnded returns the highest number that was noted by Ended, here or by who had the
+// spool before; 0 for none.
+func (s *Spool) LastEnded() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.counter == nil {
+		return 0
+	}
+	return s.counter.load(wordSeqnum)
+}

@@ -12,6 +12,7 @@ const (
 	fileFilter  = ".filter"
 	fileNoLinks = ".nolinks"
 	fileSticky  = ".sticky"
+	fileRing    = ".ring"
 )
 
 // maxFilter is the size in bytes of the longest filter that is read. It bounds the
@@ -29,6 +30,7 @@ type queue struct {
 	live   bool // it is not being prepared any more
 	filter Filter
 	links  bool // it has head and tail
+	ring   bool // its client removes nothing: when it is full the oldest go
 	room   int  // so many events fit in it for certain
 	sizes  []int
 
@@ -71,7 +73,8 @@ func (s *Spool) enliven(q *queue) {
 	if q.root.libudev {
 		return
 	}
-	q.links = !exists(q.fd, fileNoLinks)
+	q.ring = exists(q.fd, fileRing)
+	q.links = !q.ring && !exists(q.fd, fileNoLinks)
 	text, err := s.readFilter(q)
 	if err == nil {
 		q.filter, err = ParseFilter(text)
@@ -163,7 +166,20 @@ func (s *Spool) fits(q *queue, size int) bool {
 	if q.room <= 0 {
 		q.room = s.window(q) - s.entries(q.fd)
 	}
+	if q.room <= 0 && q.ring {
+		s.wrap(q)
+	}
 	return q.room > 0
+}
+
+// wrap removes the oldest events of a queue whose client removes none, until half of
+// its window is free.
+func (s *Spool) wrap(q *queue) {
+	names, _ := eventNames(q.fd)
+	for _, name := range names[:max(0, len(names)-s.window(q)/2)] {
+		unix.Unlinkat(q.fd, name, 0)
+	}
+	q.room = s.window(q) - s.entries(q.fd)
 }
 
 // fitsLibudev looks each time: the window is small, and its bytes count too. The

@@ -35,6 +35,10 @@ type Options struct {
 	// Else the directories lie on the file system of Private, and the roots must too.
 	Mount bool
 
+	// Join has the spool taken as it is: nothing is mounted, and no root is made. It
+	// is for who has one event to publish.
+	Join bool
+
 	// Resident keeps the spool in order between events: a dead owner's queue goes
 	// at once, what is held back is fed as the client reads. Without it that is
 	// done at each event, as suits a process that does one event and ends.
@@ -68,6 +72,8 @@ type old struct {
 type Spool struct {
 	o   Options
 	dev uint64 // the file system that all of it lies on
+
+	mounted bool // it lies on a tmpfs of its own
 
 	mu      sync.Mutex
 	dir     int // the spool's directory; only root may enter it
@@ -190,8 +196,8 @@ func (s *Spool) settleIn() error {
 	return nil
 }
 
-// Empty reports whether the roots are there, nobody has a queue in them, and nothing
-// is left of who had, so that who has one event to publish needs no spool.
+// Empty reports whether nobody has a queue in the roots, and nothing is left of who
+// had, so that a process with one event to publish needs no spool.
 func Empty(o Options) bool {
 	private := o.Private + "/" + place + "/"
 	for _, path := range []string{o.Events, o.Libudev, private + "held", private + "trash"} {
@@ -199,6 +205,9 @@ func Empty(o Options) bool {
 			continue
 		}
 		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err == unix.ENOENT {
+			continue
+		}
 		if err != nil {
 			return false
 		}
