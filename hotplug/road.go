@@ -92,7 +92,7 @@ type Listener struct {
 
 // NewRoad returns a Road on which jobs commands may run side by side.
 func NewRoad(rules *conf.Config, dev *nodes.Dir, sys Sysfs, log *Log, jobs int) *Road {
-	return &Road{
+	r := &Road{
 		Rules: rules, Dev: dev, Sys: sys, Log: log, Jobs: jobs,
 		census:  newCensus(sys),
 		order:   newOrder(),
@@ -101,6 +101,10 @@ func NewRoad(rules *conf.Config, dev *nodes.Dir, sys Sysfs, log *Log, jobs int) 
 		ledger:  newLedger(),
 		shed:    func() {},
 	}
+	if dev != nil {
+		dev.Rank = r.rank
+	}
+	return r
 }
 
 // Batch is a set of events whose end somebody waits for.
@@ -340,6 +344,10 @@ func (r *Road) begin(t *task) (done bool) {
 	existed := false
 	if p.Work != nodes.Clear || len(p.Commands) == 0 {
 		existed = r.apply(t)
+	} else {
+		r.lock()
+		r.Dev.Locate(p)
+		t.plan = p.Actual() // what its commands are to be told
 	}
 	t.commands = r.allowed(t, existed)
 	if r.proceed(t) {
@@ -393,9 +401,20 @@ func (r *Road) apply(t *task) (existed bool) {
 	}
 	existed, err := r.Dev.Apply(p)
 	r.report(t, err)
+	t.plan = p.Actual()
+	r.warn(r.Dev.Conflicts())
+	var heirs map[string]bool
 	for freed := r.Dev.Freed(); len(freed) > 0; freed = r.Dev.Freed() {
 		for _, heir := range freed {
+			if heirs[heir.ID] {
+				continue // it did what it could
+			}
+			if heirs == nil {
+				heirs = map[string]bool{}
+			}
+			heirs[heir.ID] = true
 			r.inherit(t, heir)
+			r.warn(r.Dev.Conflicts())
 		}
 	}
 	return existed

@@ -14,7 +14,8 @@ import (
 // record says that the device was set up before. The lock must be held.
 //
 // What cannot be done does not keep the rest from being done; the errors come
-// back joined, each an *Error.
+// back joined, each an *Error. Paths that the device does not get, since another one
+// has the better claim or something is mounted there, are no errors: see p.Lost.
 func (d *Dir) Apply(p *Plan) (existed bool, err error) {
 	switch {
 	case p.Work == Make:
@@ -99,7 +100,14 @@ func (d *Dir) make(p *Plan) (existed bool, err error) {
 	if was == "" || changed {
 		errs.add(d.remember(&now))
 	}
+	d.displaced = nil
 	making := d.makeAll(p, &now, known)
+	if d.isDisplaced(&now) {
+		// Another device, which lost its path to this one, needs its own name, which
+		// this one had taken.
+		d.displaced = nil
+		making = d.makeAll(p, &now, true)
+	}
 	d.removeOld(p, &want, &old, &errs)
 	if making.inTheWay() {
 		// What the device had itself was in the way: a node where a directory
@@ -108,43 +116,69 @@ func (d *Dir) make(p *Plan) (existed bool, err error) {
 	}
 	errs = append(errs, making...)
 	if changed {
-		want.Shared = intersection(now.Shared, want.Nodes)
+		want.Shared = without(now.Shared, now.free)
+		want.Shared = intersection(want.Shared, append(union(want.Nodes, want.Links), Name(e)))
 		errs.add(d.remember(&want))
 	}
 	return was != "" && (!changed || old.Devpath == e.Devpath), errors.Join(errs...)
 }
 
-// makeAll makes the nodes and links of p.
+// makeAll makes the nodes and links of p, as far as the device may have them.
 func (d *Dir) makeAll(p *Plan, r *Record, known bool) (errs faults) {
+	p.Lost = nil
 	var missing []string
-	for i := range p.Nodes {
-		if err := d.makeNode(&p.Nodes[i], p.Event.Dev, r, known); err != nil {
+	makeNode := func(n *Node, known bool) {
+		lost, err := d.makeNode(n, p.Event.Dev, r, known)
+		if lost {
+			p.Lost = append(p.Lost, n.Path)
+		}
+		if err != nil {
 			errs = append(errs, err)
-			missing = append(missing, p.Nodes[i].Path)
+			missing = append(missing, n.Path)
 		}
 	}
-	for _, l := range p.Links {
-		if !slices.Contains(missing, l.Target) { // no link without its node
-			errs.add(d.makeLink(l, known))
+	for i := range p.Nodes {
+		makeNode(&p.Nodes[i], known)
+	}
+	actual := p.Actual()
+	if n := len(actual.Nodes); n > 0 && !p.hasNode(actual.Nodes[n-1].Path) {
+		makeNode(&actual.Nodes[n-1], true) // at its own name
+	}
+	for _, l := range actual.Links {
+		if slices.Contains(missing, l.Target) || slices.Contains(p.Lost, l.Target) {
+			continue // no link without its node
 		}
+		lost, err := d.makeLink(l, r, known)
+		if lost {
+			p.Lost = append(p.Lost, l.Path)
+		}
+		errs.add(err)
 	}
 	return errs
 }
 
 // removeOld removes what the device had and p does not give it, and the node
-// that devtmpfs made under its own name where p puts it elsewhere.
+// that devtmpfs made under its own name where p puts it elsewhere. A path that the
+// device lost is left to the one that has it.
 func (d *Dir) removeOld(p *Plan, want, old *Record, errs *faults) {
+	has := *want
+	if len(p.Lost) > 0 {
+		has = recordOf(p.Actual())
+	}
+	keeps := func(path string) bool { return has.wants(path) || p.lost(path) }
+	name := Name(p.Event)
 	for _, path := range old.Links {
-		if !slices.Contains(want.Links, path) && !slices.Contains(want.Nodes, path) {
-			errs.add(d.removeLink(path, old.Nodes))
+		if !keeps(path) {
+			errs.add(d.removeLink(path, append(slices.Clip(old.Nodes), name)))
+			d.release(old, path)
 		}
 	}
 	paths := old.Nodes
-	if name := Name(p.Event); len(want.Nodes) > 0 && want.Nodes[0] != name && CleanPath(name) {
+	if len(has.Nodes) > 0 && has.Nodes[0] != name && CleanPath(name) {
 		paths = append(slices.Clip(paths), name)
 	}
 	for _, path := range paths {
-		if !slices.Contains(want.Nodes, path) && !slices.Contains(want.Links, path) {
+		if !keeps(path) {
 			errs.add(d.removeNode(path, p.Event.Dev))
 			d.release(old, path)
 		}
@@ -174,10 +208,15 @@ func (d *Dir) clear(p *Plan) (existed bool, err error) {
 		d.forget(r.ID)
 		return existed, nil
 	}
+	d.locate(p, &r)
 	nodes := union(r.Nodes, want.Nodes)
+	if own := r.own(); len(r.Shared) > 0 && own != "" {
+		nodes = union(nodes, []string{own}) // where it was if it lost another path
+	}
 	var errs faults
 	for _, path := range union(r.Links, want.Links) {
 		errs.add(d.removeLink(path, nodes))
+		d.release(&r, path)
 	}
 	for _, path := range nodes {
 		errs.add(d.removeNode(path, dev))
@@ -200,6 +239,16 @@ func union(a, b []string) []string {
 	return all
 }
 
+// without returns what of a is not in b.
+func without(a, b []string) (rest []string) {
+	for _, s := range a {
+		if !slices.Contains(b, s) {
+			rest = append(rest, s)
+		}
+	}
+	return rest
+}
+
 // intersection returns what of a is in b.
 func intersection(a, b []string) []string {
 	var both []string
@@ -216,41 +265,62 @@ func intersection(a, b []string) []string {
 const tries = 10
 
 // makeNode makes n a node of dev with its owner and mode, whatever stood there,
-// unless another device has the better claim to the path. Known says that it was
-// made before, so that a look comes before the attempt.
-func (d *Dir) makeNode(n *Node, dev uevent.Dev, r *Record, known bool) (err error) {
+// unless the path is lost: another device has the better claim to it, or something is
+// mounted there. Known says that it was made before, so that a look comes before the
+// attempt.
+func (d *Dir) makeNode(n *Node, dev uevent.Dev, r *Record, known bool) (lost bool, err error) {
 	for range tries {
-		if err = d.tryNode(n, dev, r, known); !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESTALE) {
+		if lost, err = d.tryNode(n, dev, r, known); !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESTALE) {
 			break
 		}
 		known = false
 	}
-	return err
+	if errors.Is(err, unix.EXDEV) {
+		return true, d.mountedOver(directory(n.Path), n.Path, r)
+	}
+	if errors.Is(err, unix.EBUSY) { // where statx does not tell of mounts
+		return true, d.mountedOver(n.Path, n.Path, r)
+	}
+	return lost, err
 }
 
-func (d *Dir) tryNode(n *Node, dev uevent.Dev, r *Record, known bool) error {
+func (d *Dir) tryNode(n *Node, dev uevent.Dev, r *Record, known bool) (lost bool, err error) {
 	dir, err := d.parent(n.Path, true)
 	if err != nil {
-		return wrap("open the directory of", n.Path, err)
+		return false, wrap("open the directory of", n.Path, err)
 	}
 	defer dir.close()
+	shared := slices.Contains(r.Shared, n.Path)
+	if shared {
+		if lost, err := d.contest(dir, n.Path, r); lost {
+			return true, err
+		}
+	}
 	if !known {
 		if err := d.create(dir, n, dev); err != unix.EEXIST {
-			return wrap("mknod", n.Path, err)
+			return false, wrap("mknod", n.Path, err)
 		}
 	}
 	var st unix.Statx_t
 	if err := stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st); err != nil {
-		return wrap("stat", n.Path, err)
+		return false, wrap("stat", n.Path, err)
 	}
-	if isNodeOf(&st, dev) {
-		return wrap("chown or chmod", n.Path, d.adjust(dir, n, dev, &st))
+	is := isNodeOf(&st, dev)
+	if d.isMountedOver(dir, &st) {
+		return !is, d.mountedOver(n.Path, n.Path, r)
 	}
-	won, err := d.contest(n.Path, r, &st)
-	if won {
-		err = errors.Join(err, wrap("replace", n.Path, d.replace(dir, n, dev)))
+	if is {
+		return false, wrap("chown or chmod", n.Path, d.adjust(dir, n, dev, &st))
 	}
-	return err
+	if !shared {
+		if lost, err = d.contest(dir, n.Path, r); lost {
+			return true, err
+		}
+	}
+	if err := d.displace(dir, n.Path, r, &st, []string{r.ID}); err != nil || d.isDisplaced(r) {
+		return false, wrap("replace", n.Path, err)
+	}
+	return false, errors.Join(err, wrap("replace", n.Path, d.replace(dir, n, dev)))
 }
 
 // create makes the node where nothing stands: EEXIST otherwise. Root's is made
@@ -335,6 +405,9 @@ func (d *Dir) adjust(dir parent, n *Node, dev uevent.Dev, st *unix.Statx_t) erro
 	if err := fstat(fd, st); err != nil || !isNodeOf(st, dev) {
 		return unix.ESTALE
 	}
+	if !d.isOurs(fd, st) {
+		return unix.EBUSY // mounted over
+	}
 	if st.Uid != n.UID || st.Gid != n.GID {
 		if narrow := mode & n.Mode; narrow != mode {
 			if err := d.chmod(fd, narrow); err != nil {
@@ -372,42 +445,77 @@ func (d *Dir) renewed(err error, dir parent, n *Node, dev uevent.Dev) error {
 	return err
 }
 
-// makeLink makes l, whatever stood there, unless it is a directory.
-func (d *Dir) makeLink(l Link, known bool) (err error) {
+// makeLink makes l, whatever stood there, unless it is a directory, or the path is
+// lost as that of a node may be.
+func (d *Dir) makeLink(l Link, r *Record, known bool) (lost bool, err error) {
 	for range tries {
-		if err = d.tryLink(l, known); !errors.Is(err, unix.ENOENT) {
+		if lost, err = d.tryLink(l, r, known); !errors.Is(err, unix.ENOENT) {
 			break
 		}
 		known = false
 	}
-	return err
+	if errors.Is(err, unix.EXDEV) {
+		return true, d.mountedOver(directory(l.Path), l.Path, r)
+	}
+	if errors.Is(err, unix.EBUSY) {
+		return true, d.mountedOver(l.Path, l.Path, r)
+	}
+	return lost, err
 }
 
-func (d *Dir) tryLink(l Link, known bool) error {
+func (d *Dir) tryLink(l Link, r *Record, known bool) (lost bool, err error) {
 	dir, err := d.parent(l.Path, true)
 	if err != nil {
-		return wrap("open the directory of", l.Path, err)
+		return false, wrap("open the directory of", l.Path, err)
 	}
 	defer dir.close()
+	shared := slices.Contains(r.Shared, l.Path)
+	if shared {
+		if lost, err := d.contest(dir, l.Path, r); lost {
+			return true, err
+		}
+	}
 	text := Relative(l.Path, l.Target)
 	d.setGroup(d.gid)
 	if !known {
 		if err := unix.Symlinkat(text, dir.fd, dir.name); err != unix.EEXIST {
-			return wrap("symlink", l.Path, err)
+			return false, wrap("symlink", l.Path, err)
 		}
 	}
 	is, err := readLink(dir.fd, dir.name)
 	switch {
 	case err == nil && is == text:
-		return nil
+		return false, nil
 	case err == unix.ENOENT:
-		return wrap("read", l.Path, err)
+		return false, wrap("read", l.Path, err)
 	}
-	return wrap("replace", l.Path, d.staged(func(at int, name string) error {
+	var st unix.Statx_t
+	if err := stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st); err != nil {
+		return false, wrap("stat", l.Path, err)
+	}
+	if d.isMountedOver(dir, &st) {
+		return true, d.mountedOver(l.Path, l.Path, r)
+	}
+	err = nil
+	if !shared && !isNodeOf(&st, r.Dev()) { // else it is its own, of devtmpfs or of other rules
+		if lost, err = d.contest(dir, l.Path, r); lost {
+			return true, err
+		}
+	}
+	if err := d.displace(dir, l.Path, r, &st, []string{r.ID}); err != nil || d.isDisplaced(r) {
+		return false, wrap("replace", l.Path, err)
+	}
+	return false, errors.Join(err, wrap("replace", l.Path, d.replaceLink(dir, text)))
+}
+
+// replaceLink puts a link in the place of what stands there, in one step.
+func (d *Dir) replaceLink(dir parent, text string) error {
+	d.setGroup(d.gid)
+	return d.staged(func(at int, name string) error {
 		return unix.Symlinkat(text, at, name)
 	}, func(at int, name string) error {
 		return unix.Renameat(at, name, dir.fd, dir.name)
-	}))
+	})
 }
 
 // removeNode removes the node at path if it is dev's own.
@@ -415,7 +523,8 @@ func (d *Dir) removeNode(path string, dev uevent.Dev) error {
 	return d.remove(path, func(at int, name string) (owned, gone bool) {
 		var st unix.Statx_t
 		err := stat(at, name, unix.AT_SYMLINK_NOFOLLOW, &st)
-		return err == nil && isNodeOf(&st, dev), err == unix.ENOENT
+		owned = err == nil && isNodeOf(&st, dev) && !d.isMountedOver(parent{fd: at, name: name}, &st)
+		return owned, err == unix.ENOENT
 	})
 }
 
@@ -448,7 +557,11 @@ func (d *Dir) remove(path string, own func(at int, name string) (owned, gone boo
 	} else if !owned {
 		return nil
 	}
-	if err := unlinkat(dir.fd, dir.name); err != nil && err != unix.ENOENT {
+	switch err := unlinkat(dir.fd, dir.name); err {
+	case nil, unix.ENOENT:
+	case unix.EBUSY:
+		return nil // something is mounted there
+	default:
 		return wrap("unlink", path, err)
 	}
 	d.prune(path)

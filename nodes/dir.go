@@ -24,11 +24,19 @@ type Dir struct {
 	lock    int // the file that is locked
 	record  record
 	place   Place
-	inherit bool // nodes made in it get its group, not ours
-	group   int  // the group that this thread makes files with
-	gid     int  // the process's own
+	mount   uint64 // the ID of the mount that is /dev; 0 where the kernel does not say
+	inherit bool   // nodes made in it get its group, not ours
+	group   int    // the group that this thread makes files with
+	gid     int    // the process's own
 
-	freed []Record // see Freed
+	// Rank, where set, is asked for the Rank of devices that want one path.
+	Rank func(r *Record) Rank
+
+	ranks     map[string]Rank // by ID: what Rank said in this turn
+	freed     []string        // see Freed
+	displaced []string        // by ID: devices whose nodes were brought to their own names
+	conflicts []Conflict      // see Conflicts
+	told      map[string]bool // paths of Conflicts that something is mounted over
 
 	// walk makes parent go a part at a time, as kernels before 5.6 need. (For those
 	// before 4.11 see noStatx.)
@@ -53,7 +61,7 @@ func (d *Dir) open() error {
 		unix.Close(fd)
 		return wrap("stat", d.path, err)
 	}
-	d.fd, d.place = fd, placeOf(&st)
+	d.fd, d.place, d.mount = fd, placeOf(&st), mountOf(fd, &st)
 	d.inherit = st.Mode&unix.S_ISGID != 0
 	return nil
 }
@@ -125,6 +133,7 @@ func (d *Dir) closePrivate() {
 // Unlock writes what the record still lacks and lets the next process have its turn.
 func (d *Dir) Unlock() error {
 	err := d.flush()
+	d.ranks = nil
 	d.setGroup(d.gid)
 	if d.lock != none {
 		lock(d.lock, unix.LOCK_UN)
@@ -253,7 +262,7 @@ func (d *Dir) walkTo(dir string, create bool) (int, error) {
 	for part := range strings.SplitSeq(dir, "/") {
 		fd, err := d.openPart(at.fd, part, create)
 		if err == nil {
-			err = d.sameDevice(fd)
+			err = d.sameMount(fd)
 		}
 		at.close()
 		if err != nil {
@@ -277,14 +286,44 @@ func (d *Dir) openPart(at int, part string, create bool) (int, error) {
 	return unix.Openat(at, part, flags, 0)
 }
 
-// sameDevice refuses a directory that another file system is mounted on.
-func (d *Dir) sameDevice(fd int) error {
+// sameMount refuses a directory that something is mounted on.
+func (d *Dir) sameMount(fd int) error {
 	var st unix.Statx_t
-	if err := fstat(fd, &st); err != nil || st.Dev_major == d.place.major && st.Dev_minor == d.place.minor {
-		return err
+	err := fstat(fd, &st)
+	if err == nil && (st.Dev_major != d.place.major || st.Dev_minor != d.place.minor ||
+		st.Mask&unix.STATX_MNT_ID != 0 && st.Mnt_id != d.mount) {
+		err = unix.EXDEV
 	}
-	unix.Close(fd)
-	return unix.EXDEV
+	if err != nil {
+		unix.Close(fd)
+	}
+	return err
+}
+
+// isOurs reports whether the file that is open as fd lies in the file system mounted
+// on /dev, by way of that mount.
+func (d *Dir) isOurs(fd int, st *unix.Statx_t) bool {
+	if mount := mountOf(fd, st); mount != 0 && d.mount != 0 {
+		return mount == d.mount
+	}
+	return st.Dev_major == d.place.major && st.Dev_minor == d.place.minor
+}
+
+// isMountedOver reports whether something is mounted on the path of dir, which st
+// says it was read from.
+func (d *Dir) isMountedOver(dir parent, st *unix.Statx_t) bool {
+	if st.Mask&unix.STATX_MNT_ID != 0 {
+		return st.Mnt_id != d.mount
+	}
+	if st.Dev_major == d.place.major && st.Dev_minor == d.place.minor {
+		return false // or it is bound there from /dev itself, which adjust finds out
+	}
+	fd, err := unix.Openat(dir.fd, dir.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return !d.isOurs(fd, st)
 }
 
 // prune removes the directories above path that are empty now.

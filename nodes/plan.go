@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -40,6 +41,59 @@ type Plan struct {
 
 	// Faults tells what the rules asked for and was refused, a line each.
 	Faults []string
+
+	// Lost are the paths of Nodes and Links that the device does not have, since
+	// another one has them, or something is mounted there. Apply fills it in.
+	Lost []string
+}
+
+// Actual returns the Plan of what the device has: p itself, or where it lost paths a
+// copy without these. A device that lost a node's path has the node at its own name.
+func (p *Plan) Actual() *Plan {
+	if len(p.Lost) == 0 {
+		return p
+	}
+	a := *p
+	a.Nodes, a.Links, a.Commands, a.Lost = nil, nil, slices.Clone(p.Commands), nil
+	var moved *Node // the first node that was lost
+	for i, n := range p.Nodes {
+		if !p.lost(n.Path) {
+			a.Nodes = append(a.Nodes, n)
+		} else if moved == nil {
+			moved = &p.Nodes[i]
+		}
+	}
+	own := Name(p.Event)
+	if moved == nil || !CleanPath(own) {
+		own = ""
+	} else if !p.lost(own) && !p.hasNode(own) {
+		n := *moved
+		n.Path = own
+		a.Nodes = append(a.Nodes, n)
+	}
+	for _, l := range p.Links {
+		if p.lostNode(l.Target) && own != "" {
+			l.Target = own
+		}
+		if !p.lost(l.Path) && l.Path != own {
+			a.Links = append(a.Links, l)
+		}
+	}
+	for i := range a.Commands {
+		if c := &a.Commands[i]; own != "" && p.lostNode(c.Node) {
+			c.Node = own
+		}
+	}
+	return &a
+}
+
+func (p *Plan) lost(path string) bool { return slices.Contains(p.Lost, path) }
+
+// lostNode reports whether path is that of a node that was lost.
+func (p *Plan) lostNode(path string) bool { return p.lost(path) && p.hasNode(path) }
+
+func (p *Plan) hasNode(path string) bool {
+	return slices.ContainsFunc(p.Nodes, func(n Node) bool { return n.Path == path })
 }
 
 // Node is a device node to make. Its type and numbers are its event's.

@@ -17,7 +17,9 @@ type Record struct {
 	Devname   string
 	Nodes     []string // paths below /dev
 	Links     []string // paths below /dev, each leading to one of Nodes
-	Shared    []string // those of Nodes that another device wants too
+	Shared    []string // paths that another device wants too, or that something is mounted over
+
+	free []string // those of Shared that turned out to be so no longer
 }
 
 // recordOf returns the record that p leads to.
