@@ -92,8 +92,7 @@ func (d *Dir) make(p *Plan) (existed bool, err error) {
 	if changed {
 		// Until the old paths are gone both are on record.
 		old = parseRecord(want.ID, was)
-		now.Nodes = union(want.Nodes, old.Nodes)
-		now.Links = union(want.Links, old.Links)
+		now.Old = union(union(without(old.Nodes, want.Nodes), without(old.Links, want.Links)), old.Old)
 		now.Shared = old.Shared
 	}
 	var errs faults
@@ -167,13 +166,13 @@ func (d *Dir) removeOld(p *Plan, want, old *Record, errs *faults) {
 	}
 	keeps := func(path string) bool { return has.wants(path) || p.lost(path) }
 	name := Name(p.Event)
-	for _, path := range old.Links {
+	paths := union(old.Nodes, old.Old)
+	for _, path := range union(old.Links, old.Old) {
 		if !keeps(path) {
-			errs.add(d.removeLink(path, append(slices.Clip(old.Nodes), name)))
+			errs.add(d.removeLink(path, append(slices.Clip(paths), name)))
 			d.release(old, path)
 		}
 	}
-	paths := old.Nodes
 	if len(has.Nodes) > 0 && has.Nodes[0] != name && CleanPath(name) {
 		paths = append(slices.Clip(paths), name)
 	}
@@ -209,12 +208,12 @@ func (d *Dir) clear(p *Plan) (existed bool, err error) {
 		return existed, nil
 	}
 	d.locate(p, &r)
-	nodes := union(r.Nodes, want.Nodes)
+	nodes := union(union(r.Nodes, want.Nodes), r.Old)
 	if own := r.own(); len(r.Shared) > 0 && own != "" {
 		nodes = union(nodes, []string{own}) // where it was if it lost another path
 	}
 	var errs faults
-	for _, path := range union(r.Links, want.Links) {
+	for _, path := range union(union(r.Links, want.Links), r.Old) {
 		errs.add(d.removeLink(path, nodes))
 		d.release(&r, path)
 	}

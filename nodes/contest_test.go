@@ -82,6 +82,7 @@ func (c *contestants) fresh(t *testing.T, alive map[string]*Plan, order []string
 	for _, devpath := range order {
 		applyAll(b, alive[devpath], alive)
 	}
+	defer b.d.Close()
 	return b.tree("")
 }
 
@@ -97,6 +98,7 @@ func TestContests(t *testing.T) {
 		for range rounds {
 			seed := rand.Uint64()
 			c := newContestants(seed)
+			b.Log(seed)
 			b.d.Rank = c.rank
 			alive := map[string]*Plan{}
 			var steps []string

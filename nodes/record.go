@@ -17,6 +17,7 @@ type Record struct {
 	Devname   string
 	Nodes     []string // paths below /dev
 	Links     []string // paths below /dev, each leading to one of Nodes
+	Old       []string // paths of nodes and links that it is to have no longer
 	Shared    []string // paths that another device wants too, or that something is mounted over
 
 	free []string // those of Shared that turned out to be so no longer
@@ -66,6 +67,9 @@ func (r *Record) appendWords(to []byte) []byte {
 	for _, l := range r.Links {
 		to = appendWord(to, "link", l)
 	}
+	for _, n := range r.Old {
+		to = appendWord(to, "old", n)
+	}
 	for _, n := range r.Shared {
 		to = appendWord(to, "shared", n)
 	}
@@ -99,6 +103,8 @@ func parseRecord(id, text string) Record {
 			r.Nodes = append(r.Nodes, value)
 		case "link":
 			r.Links = append(r.Links, value)
+		case "old":
+			r.Old = append(r.Old, value)
 		case "shared":
 			r.Shared = append(r.Shared, value)
 		}
