@@ -38,40 +38,48 @@ func (s Sysfs) rank(devpath string) (rank nodes.Rank) {
 // warn logs paths that a device does not get, and which lines of the config want them.
 func (r *Road) warn(conflicts []nodes.Conflict) {
 	for _, c := range conflicts {
-		path := r.Dev.Path() + "/" + c.Path
-		loser := c.Loser.Devpath + r.ruleOf(c.Loser, c.Path)
-		if c.Mounted {
-			r.Log.Print(Notice, path+" is left alone: something is mounted there, which "+loser+" does not get past")
+		line := r.Dev.Path() + "/" + c.Path
+		if c.Holder == nil {
+			r.Log.Print(Notice, line+" is left alone: something is mounted there, in the way of "+r.claim(c.Loser, c.Path))
 			continue
 		}
-		does := " goes without it"
-		if own := c.Loser.Name(); slices.Contains(c.Loser.Nodes, c.Path) && own != c.Path {
-			does = " has its node at " + r.Dev.Path() + "/" + own + " instead"
+		line = "two devices want " + line + ": " + r.claim(c.Holder, c.Path) + " has it, " + r.claim(c.Loser, c.Path)
+		if slices.Contains(c.Loser.Links, c.Path) {
+			line += " goes without"
+		} else {
+			line += " is at " + r.Dev.Path() + "/" + c.Loser.Name()
 		}
-		r.Log.Print(Warning, "two devices want "+path+": "+c.Holder.Devpath+r.ruleOf(c.Holder, c.Path)+" has it, "+
-			loser+does+" (give them different paths, for example with %0)")
+		r.Log.Print(Warning, line+" (give them different paths, for example with %0)")
 	}
 }
 
-// ruleOf names the line of the config that gives path to a device, in parentheses.
-func (r *Road) ruleOf(rec nodes.Record, path string) string {
-	e, err := r.Sys.Event(uevent.Add, rec.Devpath)
-	if err != nil || e.Dev != rec.Dev() {
-		e, err = eventOf(uevent.Add, rec)
-	}
+// claim names a device, and the line of the config that gives it path.
+func (r *Road) claim(rec *nodes.Record, path string) string {
+	e, err := r.eventOf(rec)
 	if err != nil {
-		return ""
+		return rec.Devpath
 	}
 	p := r.Rules.Plan(e)
-	for _, n := range p.Nodes {
-		if n.Path == path {
-			return " (" + n.Rule.String() + ")"
-		}
-	}
+	var rule nodes.Origin
 	for _, l := range p.Links {
 		if l.Path == path {
-			return " (" + l.Rule.String() + ")"
+			rule = l.Rule
 		}
 	}
-	return ""
+	for _, n := range p.Nodes {
+		if n.Path == path {
+			rule = n.Rule
+		}
+	}
+	return rec.Devpath + " (" + rule.String() + ")"
+}
+
+// eventOf returns an add of a device on record. Where there is no sysfs to ask, the
+// record says who it is.
+func (r *Road) eventOf(rec *nodes.Record) (*uevent.Event, error) {
+	e, err := r.Sys.Event(uevent.Add, rec.Devpath)
+	if err != nil && !r.Sys.Mounted() {
+		e, err = eventOf(uevent.Add, *rec)
+	}
+	return e, err
 }

@@ -421,12 +421,9 @@ func (r *Road) apply(t *task) (existed bool) {
 }
 
 // inherit does the node work of a device to which a path comes back that the one
-// of t had. Where there is no sysfs to ask, the record says who it is.
-func (r *Road) inherit(t *task, heir nodes.Record) {
-	e, err := r.Sys.Event(uevent.Add, heir.Devpath)
-	if err != nil && !r.Sys.Mounted() {
-		e, err = eventOf(uevent.Add, heir)
-	}
+// of t had.
+func (r *Road) inherit(t *task, heir *nodes.Record) {
+	e, err := r.eventOf(heir)
 	if err != nil || r.census.gone(e) {
 		return // it leaves too
 	}

@@ -99,12 +99,11 @@ func (d *Dir) make(p *Plan) (existed bool, err error) {
 	if was == "" || changed {
 		errs.add(d.remember(&now))
 	}
-	d.displaced = nil
 	making := d.makeAll(p, &now, known)
-	if d.isDisplaced(&now) {
+	if d.again {
 		// Another device, which lost its path to this one, needs its own name, which
 		// this one had taken.
-		d.displaced = nil
+		d.again = false
 		making = d.makeAll(p, &now, true)
 	}
 	d.removeOld(p, &want, &old, &errs)
@@ -115,8 +114,11 @@ func (d *Dir) make(p *Plan) (existed bool, err error) {
 	}
 	errs = append(errs, making...)
 	if changed {
-		want.Shared = without(now.Shared, now.free)
-		want.Shared = intersection(want.Shared, append(union(want.Nodes, want.Links), Name(e)))
+		for _, path := range without(now.Shared, now.free) {
+			if want.wants(path) || path == want.own() {
+				want.Shared = append(want.Shared, path)
+			}
+		}
 		errs.add(d.remember(&want))
 	}
 	return was != "" && (!changed || old.Devpath == e.Devpath), errors.Join(errs...)
@@ -140,8 +142,10 @@ func (d *Dir) makeAll(p *Plan, r *Record, known bool) (errs faults) {
 		makeNode(&p.Nodes[i], known)
 	}
 	actual := p.Actual()
-	if n := len(actual.Nodes); n > 0 && !p.hasNode(actual.Nodes[n-1].Path) {
-		makeNode(&actual.Nodes[n-1], true) // at its own name
+	for i := range actual.Nodes {
+		if n := &actual.Nodes[i]; actual != p && !p.hasNode(n.Path) {
+			makeNode(n, true) // at its own name
+		}
 	}
 	for _, l := range actual.Links {
 		if slices.Contains(missing, l.Target) || slices.Contains(p.Lost, l.Target) {
@@ -207,7 +211,7 @@ func (d *Dir) clear(p *Plan) (existed bool, err error) {
 		d.forget(r.ID)
 		return existed, nil
 	}
-	d.locate(p, &r)
+	d.Locate(p)
 	nodes := union(union(r.Nodes, want.Nodes), r.Old)
 	if own := r.own(); len(r.Shared) > 0 && own != "" {
 		nodes = union(nodes, []string{own}) // where it was if it lost another path
@@ -248,78 +252,73 @@ func without(a, b []string) (rest []string) {
 	return rest
 }
 
-// intersection returns what of a is in b.
-func intersection(a, b []string) []string {
-	var both []string
-	for _, s := range a {
-		if slices.Contains(b, s) {
-			both = append(both, s)
-		}
-	}
-	return both
-}
-
 // tries is how often a thing is made anew when the kernel, which changes
 // devtmpfs beside us, removed what stood there or the directory above it.
 const tries = 10
 
-// makeNode makes n a node of dev with its owner and mode, whatever stood there,
-// unless the path is lost: another device has the better claim to it, or something is
-// mounted there. Known says that it was made before, so that a look comes before the
-// attempt.
-func (d *Dir) makeNode(n *Node, dev uevent.Dev, r *Record, known bool) (lost bool, err error) {
+// attempt makes what is to be at path by try, unless the path is lost: another device
+// has the better claim to it, or something is mounted there. Known says that it was made
+// before, so that a look comes before the attempt.
+func (d *Dir) attempt(path string, r *Record, known bool, try func(dir parent, known bool) (lost bool, err error)) (lost bool, err error) {
 	for range tries {
-		if lost, err = d.tryNode(n, dev, r, known); !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESTALE) {
+		var dir parent
+		if dir, err = d.parent(path, true); err != nil {
+			err = wrap("open the directory of", path, err)
+		} else {
+			if slices.Contains(r.Shared, path) {
+				lost, err = d.contest(path, r)
+			}
+			if !lost && err == nil {
+				lost, err = try(dir, known)
+			}
+			dir.close()
+		}
+		if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESTALE) {
 			break
 		}
 		known = false
 	}
-	if errors.Is(err, unix.EXDEV) {
-		return true, d.mountedOver(directory(n.Path), n.Path, r)
-	}
-	if errors.Is(err, unix.EBUSY) { // where statx does not tell of mounts
-		return true, d.mountedOver(n.Path, n.Path, r)
+	if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EBUSY) {
+		return true, d.leaveAlone(path, r)
 	}
 	return lost, err
 }
 
-func (d *Dir) tryNode(n *Node, dev uevent.Dev, r *Record, known bool) (lost bool, err error) {
-	dir, err := d.parent(n.Path, true)
-	if err != nil {
-		return false, wrap("open the directory of", n.Path, err)
-	}
-	defer dir.close()
-	shared := slices.Contains(r.Shared, n.Path)
-	if shared {
-		if lost, err := d.contest(dir, n.Path, r); lost {
-			return true, err
+// makeNode makes n a node of dev with its owner and mode, whatever stood there.
+func (d *Dir) makeNode(n *Node, dev uevent.Dev, r *Record, known bool) (lost bool, err error) {
+	return d.attempt(n.Path, r, known, func(dir parent, known bool) (lost bool, err error) {
+		if !known {
+			if err := d.create(dir, n, dev); err != unix.EEXIST {
+				return false, wrap("mknod", n.Path, err)
+			}
 		}
-	}
-	if !known {
-		if err := d.create(dir, n, dev); err != unix.EEXIST {
-			return false, wrap("mknod", n.Path, err)
+		var st unix.Statx_t
+		if err := stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st); err != nil {
+			return false, wrap("stat", n.Path, err)
 		}
-	}
-	var st unix.Statx_t
-	if err := stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st); err != nil {
-		return false, wrap("stat", n.Path, err)
-	}
-	is := isNodeOf(&st, dev)
-	if d.isMountedOver(dir, &st) {
-		return !is, d.mountedOver(n.Path, n.Path, r)
-	}
-	if is {
-		return false, wrap("chown or chmod", n.Path, d.adjust(dir, n, dev, &st))
-	}
-	if !shared {
-		if lost, err = d.contest(dir, n.Path, r); lost {
-			return true, err
+		is := isNodeOf(&st, dev)
+		switch {
+		case d.isMountedOver(&st):
+			return !is, d.leaveAlone(n.Path, r)
+		case is:
+			return false, wrap("chown or chmod", n.Path, d.adjust(dir, n, dev, &st))
 		}
+		return d.takeOver(dir, n.Path, r, &st, func() error { return d.replace(dir, n, dev) })
+	})
+}
+
+// takeOver puts something in the place of what st is of, if the device may have path.
+func (d *Dir) takeOver(dir parent, path string, r *Record, st *unix.Statx_t, replace func() error) (lost bool, err error) {
+	if !isNodeOf(st, r.Dev()) { // else it is its own, of devtmpfs or of other rules
+		lost, err = d.contest(path, r)
 	}
-	if err := d.displace(dir, n.Path, r, &st, []string{r.ID}); err != nil || d.isDisplaced(r) {
-		return false, wrap("replace", n.Path, err)
+	if lost || err != nil {
+		return lost, err
 	}
-	return false, errors.Join(err, wrap("replace", n.Path, d.replace(dir, n, dev)))
+	if err = d.displace(dir, path, nodeDev(st), []string{r.ID}); err == nil {
+		err = replace()
+	}
+	return false, wrap("replace", path, err)
 }
 
 // create makes the node where nothing stands: EEXIST otherwise. Root's is made
@@ -404,8 +403,8 @@ func (d *Dir) adjust(dir parent, n *Node, dev uevent.Dev, st *unix.Statx_t) erro
 	if err := fstat(fd, st); err != nil || !isNodeOf(st, dev) {
 		return unix.ESTALE
 	}
-	if !d.isOurs(fd, st) {
-		return unix.EBUSY // mounted over
+	if st.Mask&unix.STATX_MNT_ID == 0 && !d.sameDevice(st) {
+		return unix.EBUSY // something is mounted there
 	}
 	if st.Uid != n.UID || st.Gid != n.GID {
 		if narrow := mode & n.Mode; narrow != mode {
@@ -444,67 +443,28 @@ func (d *Dir) renewed(err error, dir parent, n *Node, dev uevent.Dev) error {
 	return err
 }
 
-// makeLink makes l, whatever stood there, unless it is a directory, or the path is
-// lost as that of a node may be.
+// makeLink makes l, whatever stood there, unless it is a directory.
 func (d *Dir) makeLink(l Link, r *Record, known bool) (lost bool, err error) {
-	for range tries {
-		if lost, err = d.tryLink(l, r, known); !errors.Is(err, unix.ENOENT) {
-			break
+	return d.attempt(l.Path, r, known, func(dir parent, known bool) (lost bool, err error) {
+		text := Relative(l.Path, l.Target)
+		d.setGroup(d.gid)
+		if !known {
+			if err := unix.Symlinkat(text, dir.fd, dir.name); err != unix.EEXIST {
+				return false, wrap("symlink", l.Path, err)
+			}
 		}
-		known = false
-	}
-	if errors.Is(err, unix.EXDEV) {
-		return true, d.mountedOver(directory(l.Path), l.Path, r)
-	}
-	if errors.Is(err, unix.EBUSY) {
-		return true, d.mountedOver(l.Path, l.Path, r)
-	}
-	return lost, err
-}
-
-func (d *Dir) tryLink(l Link, r *Record, known bool) (lost bool, err error) {
-	dir, err := d.parent(l.Path, true)
-	if err != nil {
-		return false, wrap("open the directory of", l.Path, err)
-	}
-	defer dir.close()
-	shared := slices.Contains(r.Shared, l.Path)
-	if shared {
-		if lost, err := d.contest(dir, l.Path, r); lost {
-			return true, err
+		if is, err := readLink(dir.fd, dir.name); err == nil && is == text {
+			return false, nil
 		}
-	}
-	text := Relative(l.Path, l.Target)
-	d.setGroup(d.gid)
-	if !known {
-		if err := unix.Symlinkat(text, dir.fd, dir.name); err != unix.EEXIST {
-			return false, wrap("symlink", l.Path, err)
+		var st unix.Statx_t
+		if err := stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st); err != nil {
+			return false, wrap("stat", l.Path, err)
 		}
-	}
-	is, err := readLink(dir.fd, dir.name)
-	switch {
-	case err == nil && is == text:
-		return false, nil
-	case err == unix.ENOENT:
-		return false, wrap("read", l.Path, err)
-	}
-	var st unix.Statx_t
-	if err := stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st); err != nil {
-		return false, wrap("stat", l.Path, err)
-	}
-	if d.isMountedOver(dir, &st) {
-		return true, d.mountedOver(l.Path, l.Path, r)
-	}
-	err = nil
-	if !shared && !isNodeOf(&st, r.Dev()) { // else it is its own, of devtmpfs or of other rules
-		if lost, err = d.contest(dir, l.Path, r); lost {
-			return true, err
+		if d.isMountedOver(&st) {
+			return true, d.leaveAlone(l.Path, r)
 		}
-	}
-	if err := d.displace(dir, l.Path, r, &st, []string{r.ID}); err != nil || d.isDisplaced(r) {
-		return false, wrap("replace", l.Path, err)
-	}
-	return false, errors.Join(err, wrap("replace", l.Path, d.replaceLink(dir, text)))
+		return d.takeOver(dir, l.Path, r, &st, func() error { return d.replaceLink(dir, text) })
+	})
 }
 
 // replaceLink puts a link in the place of what stands there, in one step.
@@ -522,7 +482,7 @@ func (d *Dir) removeNode(path string, dev uevent.Dev) error {
 	return d.remove(path, func(at int, name string) (owned, gone bool) {
 		var st unix.Statx_t
 		err := stat(at, name, unix.AT_SYMLINK_NOFOLLOW, &st)
-		owned = err == nil && isNodeOf(&st, dev) && !d.isMountedOver(parent{fd: at, name: name}, &st)
+		owned = err == nil && isNodeOf(&st, dev) && !d.isMountedOver(&st)
 		return owned, err == unix.ENOENT
 	})
 }

@@ -1,8 +1,6 @@
 package nodes
 
 import (
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
@@ -71,25 +69,6 @@ func statx(at int, name *byte, flags int, st *unix.Statx_t) error {
 		Dev_major: unix.Major(uint64(old.Dev)), Dev_minor: unix.Minor(uint64(old.Dev)),
 	}
 	return err
-}
-
-// mountOf returns the ID of the mount by way of which fd was opened: from st, which
-// fstat filled, or before Linux 5.8 from /proc, or 0 where neither has it.
-func mountOf(fd int, st *unix.Statx_t) uint64 {
-	if st.Mask&unix.STATX_MNT_ID != 0 {
-		return st.Mnt_id
-	}
-	info, err := unix.Open("/proc/self/fdinfo/"+strconv.Itoa(fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return 0
-	}
-	defer unix.Close(info)
-	var buf [256]byte
-	n, _ := unix.Read(info, buf[:])
-	_, text, _ := strings.Cut(string(buf[:max(n, 0)]), "mnt_id:\t")
-	text, _, _ = strings.Cut(text, "\n")
-	id, _ := strconv.ParseUint(text, 10, 64)
-	return id
 }
 
 // Place tells a directory from another one that is mounted over it. It is comparable.

@@ -1,7 +1,6 @@
 package nodes
 
 import (
-	"errors"
 	"slices"
 	"strings"
 
@@ -31,10 +30,9 @@ type Rank struct {
 
 // Conflict is a path that two devices want, or that something is mounted over.
 type Conflict struct {
-	Path    string // below /dev
-	Holder  Record // the device that has it, if it is not mounted over
-	Loser   Record
-	Mounted bool
+	Path   string  // below /dev
+	Holder *Record // the device that has it; nil if something is mounted there
+	Loser  *Record
 }
 
 // Name returns the node's path below /dev that the kernel means.
@@ -59,24 +57,28 @@ func (r *Record) wants(path string) bool {
 	return slices.Contains(r.Nodes, path) || slices.Contains(r.Links, path)
 }
 
-// claimants returns the records, but for those of the device of mine, that have a
-// claim to path. Asked are the devices that were asked already: fell of these is
-// being looked at.
-func (d *Dir) claimants(path string, mine *Record, asked map[string]bool) (all []Record) {
+// claimants returns the records, but for that of the device of mine, that have a claim
+// to path. Asked are the devices of which fell is being found out.
+func (d *Dir) claimants(path string, mine *Record, asked map[string]bool) (all []*Record) {
 	word := string(appendEscaped(nil, path[strings.LastIndexByte(path, '/')+1:], true))
 	for id, text := range d.record.text {
 		if !strings.Contains(text, word) {
 			continue
 		}
-		r := parseRecord(id, text)
+		r := parsed(id, text)
 		if mine != nil && (r.ID == mine.ID || r.Devpath == mine.Devpath) {
 			continue
 		}
-		if r.wants(path) || r.own() == path && d.fell(&r, asked) {
+		if r.wants(path) || r.own() == path && d.fell(r, asked) {
 			all = append(all, r)
 		}
 	}
 	return all
+}
+
+func parsed(id, text string) *Record {
+	r := parseRecord(id, text)
+	return &r
 }
 
 // fell reports whether the device does without one of its paths, and so needs its
@@ -91,16 +93,28 @@ func (d *Dir) fell(r *Record, asked map[string]bool) bool {
 	}
 	asked[r.ID] = true
 	for _, path := range r.Nodes {
-		if path == r.own() {
-			continue
-		}
-		for _, other := range d.claimants(path, r, asked) {
-			if d.beats(&other, r, path) {
-				return true
-			}
+		if path != r.own() && d.rival(path, r, asked, true) != nil {
+			return true
 		}
 	}
 	return false
+}
+
+// rival returns the record with the best claim to path but for mine, or nil. Where
+// better is set, it has to be better than that of mine.
+func (d *Dir) rival(path string, mine *Record, asked map[string]bool, better bool) (best *Record) {
+	if better {
+		best = mine
+	}
+	for _, r := range d.claimants(path, mine, asked) {
+		if best == nil || d.beats(r, best, path) {
+			best = r
+		}
+	}
+	if best == mine {
+		return nil
+	}
+	return best
 }
 
 // beats reports whether the device of a has a better claim to path than that of b.
@@ -138,119 +152,77 @@ func (d *Dir) rank(r *Record) Rank {
 	return rank
 }
 
-// best returns the record with the best claim to path.
-func (d *Dir) best(all []Record, path string) *Record {
-	best := &all[0]
-	for i := range all[1:] {
-		if r := &all[i+1]; d.beats(r, best, path) {
-			best = r
-		}
-	}
-	return best
-}
-
-// contest settles whether the device of mine may have path. Where it may not, it is
-// noted that the device that may has it, or is to take it now.
-func (d *Dir) contest(dir parent, path string, mine *Record) (lost bool, err error) {
-	rivals := d.claimants(path, mine, nil)
-	if len(rivals) == 0 {
+// contest settles whether the device of mine may have path. Where it may not, the
+// device that may has it, or is to take it now, if a crash came between.
+func (d *Dir) contest(path string, mine *Record) (lost bool, err error) {
+	best := d.rival(path, mine, nil, false)
+	if best == nil {
 		mine.free = append(mine.free, path)
 		return false, nil
 	}
-	best := d.best(rivals, path)
-	lost = d.beats(best, mine, path)
-	c := Conflict{Path: path, Holder: *mine, Loser: *best}
-	if lost {
-		c.Holder, c.Loser = *best, *mine
-		d.summon(dir, best, path)
+	if !d.beats(best, mine, path) {
+		return false, d.share(path, mine, best)
 	}
-	return lost, d.share(c, mine, best)
-}
-
-// share records that path is contested by the device of mine and another one.
-func (d *Dir) share(c Conflict, mine, other *Record) error {
-	known := slices.Contains(mine.Shared, c.Path)
-	if slices.Contains(other.Shared, c.Path) && known {
-		return nil
-	}
-	if !known {
-		mine.Shared = append(mine.Shared, c.Path)
-		d.conflicts = append(d.conflicts, c)
-	}
-	if err := d.remember(mine); err != nil {
-		return err
-	}
-	if !slices.Contains(other.Shared, c.Path) {
-		other.Shared = append(slices.Clip(other.Shared), c.Path)
-	}
-	return d.remember(other)
-}
-
-// summon has the device of r take a path that it holds, where it does not stand
-// there: a crash came between.
-func (d *Dir) summon(dir parent, r *Record, path string) {
-	var st unix.Statx_t
-	err := stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st)
-	if holder := nodeDev(&st); err == unix.ENOENT || err == nil && !holder.IsZero() && holder != r.Dev() {
+	if !slices.Contains(best.Links, path) && !d.stands(path, best.Dev()) {
 		d.free(path)
 	}
+	return true, d.share(path, best, mine)
+}
+
+// share records that two devices want path.
+func (d *Dir) share(path string, holder, loser *Record) (err error) {
+	told := true
+	for _, r := range []*Record{holder, loser} {
+		if !slices.Contains(r.Shared, path) {
+			told = false
+			r.Shared = append(r.Shared, path)
+			err = d.remember(r)
+		}
+	}
+	if !told {
+		d.conflicts = append(d.conflicts, Conflict{path, holder, loser})
+	}
+	return err
 }
 
 // displace brings the device whose node stands in a place that another one is about
 // to take to its own name. The node is linked there, and the device's links lead there,
 // before it loses the place. Moved are the devices that this is about, beginning with
 // the one that is being set up.
-func (d *Dir) displace(dir parent, path string, mine *Record, st *unix.Statx_t, moved []string) error {
-	id := nodeDev(st).String()
+func (d *Dir) displace(dir parent, path string, holder uevent.Dev, moved []string) error {
+	id := holder.String()
 	if id == moved[0] && len(moved) > 1 {
-		d.displaced = append(d.displaced, id)
+		d.again = true
 	}
 	text := d.recall(id)
 	if text == "" || slices.Contains(moved, id) {
 		return nil
 	}
-	r := parseRecord(id, text)
+	r := parsed(id, text)
 	own := r.own()
-	if r.Devpath == mine.Devpath || own == "" || own == path || !r.wants(path) {
+	if own == "" || own == path || !r.wants(path) {
 		return nil
 	}
-	d.displaced = append(d.displaced, id)
-	if !slices.Contains(r.Nodes, own) {
-		if err := d.bringHome(dir, path, &r, append(moved, id)); err != nil {
+	if rival := d.rival(own, r, nil, false); rival != nil {
+		if err := d.share(own, r, rival); err != nil {
 			return err
 		}
 	}
-	var errs faults
+	if !slices.Contains(r.Nodes, own) {
+		if err := d.bringHome(dir, own, append(moved, id)); err != nil {
+			return err
+		}
+	}
 	for _, link := range r.Links {
 		if link != own {
-			errs.add(d.retarget(link, path, own))
+			d.retarget(link, path, own)
 		}
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
-// isDisplaced reports whether the device of r itself was brought away meanwhile.
-func (d *Dir) isDisplaced(r *Record) bool { return slices.Contains(d.displaced, r.ID) }
-
-// bringHome links the node at path, which is that of the device of r, to the device's
-// own name, in the place of what stands there.
-func (d *Dir) bringHome(dir parent, path string, r *Record, moved []string) error {
-	if !slices.Contains(r.Shared, path) {
-		r.Shared = append(r.Shared, path)
-		if err := d.remember(r); err != nil {
-			return err
-		}
-	}
-	own := r.own()
-	if rivals := d.claimants(own, r, nil); len(rivals) > 0 {
-		best := d.best(rivals, own)
-		if d.beats(best, r, own) {
-			return nil
-		}
-		if err := d.share(Conflict{Path: own, Holder: *r, Loser: *best}, r, best); err != nil {
-			return err
-		}
-	}
+// bringHome links the node in dir to own, in the place of what stands there.
+func (d *Dir) bringHome(dir parent, own string, moved []string) error {
 	to, err := d.parent(own, true)
 	if err != nil {
 		return err
@@ -258,14 +230,7 @@ func (d *Dir) bringHome(dir parent, path string, r *Record, moved []string) erro
 	defer to.close()
 	var st unix.Statx_t
 	if stat(to.fd, to.name, unix.AT_SYMLINK_NOFOLLOW, &st) == nil {
-		if d.isMountedOver(to, &st) {
-			return nil
-		}
-		if nodeDev(&st).String() == moved[0] && unix.Renameat2(dir.fd, dir.name, to.fd, to.name, unix.RENAME_EXCHANGE) == nil {
-			d.displaced = append(d.displaced, moved[0])
-			return nil
-		}
-		if err := d.displace(to, own, r, &st, moved); err != nil {
+		if err := d.displace(to, own, nodeDev(&st), moved); err != nil {
 			return err
 		}
 	}
@@ -276,17 +241,17 @@ func (d *Dir) bringHome(dir parent, path string, r *Record, moved []string) erro
 	})
 }
 
-// retarget has a link lead to another node, if it leads to one now.
-func (d *Dir) retarget(link, from, to string) error {
+// retarget has a link lead to another node, if it leads to one now. What goes wrong is
+// for the next scan to find.
+func (d *Dir) retarget(link, from, to string) {
 	dir, err := d.parent(link, false)
 	if err != nil {
-		return nil // it is not there
+		return // it is not there
 	}
 	defer dir.close()
-	if text, err := readLink(dir.fd, dir.name); err != nil || text != Relative(link, from) {
-		return nil
+	if text, err := readLink(dir.fd, dir.name); err == nil && text == Relative(link, from) {
+		d.replaceLink(dir, Relative(link, to))
 	}
-	return d.replaceLink(dir, Relative(link, to))
 }
 
 // release notes that r gave up a path that other devices may want.
@@ -304,10 +269,10 @@ func (d *Dir) free(path string) {
 
 // Freed returns, for each path that has become free since the last call, the record
 // of the device that is to have it. Its Plan is to be applied again.
-func (d *Dir) Freed() (heirs []Record) {
+func (d *Dir) Freed() (heirs []*Record) {
 	for _, path := range d.freed {
-		if all := d.claimants(path, nil, nil); len(all) > 0 {
-			heirs = append(heirs, *d.best(all, path))
+		if heir := d.rival(path, nil, nil, false); heir != nil {
+			heirs = append(heirs, heir)
 		}
 	}
 	d.freed = nil
@@ -321,44 +286,25 @@ func (d *Dir) Conflicts() []Conflict {
 	return met
 }
 
-// mountedOver notes that something is mounted on a path of the device of mine, or on
-// the directory that it lies in.
-func (d *Dir) mountedOver(place, path string, mine *Record) error {
+// leaveAlone notes that something is mounted on a path of the device of mine.
+func (d *Dir) leaveAlone(path string, mine *Record) error {
 	mine.free = without(mine.free, []string{path})
 	if slices.Contains(mine.Shared, path) {
 		return nil
 	}
 	mine.Shared = append(mine.Shared, path)
-	if !d.told[place] {
-		if d.told == nil {
-			d.told = map[string]bool{}
-		}
-		d.told[place] = true
-		d.conflicts = append(d.conflicts, Conflict{Path: place, Loser: *mine, Mounted: true})
-	}
+	d.conflicts = append(d.conflicts, Conflict{Path: path, Loser: mine})
 	return d.remember(mine)
-}
-
-// directory returns the path of the directory that path lies in, if that is not /dev.
-func directory(path string) string {
-	if slash := strings.LastIndexByte(path, '/'); slash >= 0 {
-		return path[:slash]
-	}
-	return path
 }
 
 // Locate fills in p.Lost by where the device's node stands, for what is to be done
 // before the node goes. The lock must be held.
 func (d *Dir) Locate(p *Plan) {
 	text := d.recall(p.Event.ID())
-	if text == "" {
+	if !strings.Contains(text, " shared=") {
 		return
 	}
-	r := parseRecord(p.Event.ID(), text)
-	d.locate(p, &r)
-}
-
-func (d *Dir) locate(p *Plan, r *Record) {
+	r := parsed("", text)
 	for _, n := range p.Nodes {
 		if slices.Contains(r.Shared, n.Path) && !p.lost(n.Path) && !d.stands(n.Path, p.Event.Dev) {
 			p.Lost = append(p.Lost, n.Path)

@@ -24,7 +24,7 @@ type Dir struct {
 	lock    int // the file that is locked
 	record  record
 	place   Place
-	mount   uint64 // the ID of the mount that is /dev; 0 where the kernel does not say
+	mount   uint64 // the ID of the mount that is /dev; of no use before Linux 5.8
 	inherit bool   // nodes made in it get its group, not ours
 	group   int    // the group that this thread makes files with
 	gid     int    // the process's own
@@ -34,9 +34,8 @@ type Dir struct {
 
 	ranks     map[string]Rank // by ID: what Rank said in this turn
 	freed     []string        // see Freed
-	displaced []string        // by ID: devices whose nodes were brought to their own names
+	again     bool            // the device that is being set up lost a path that it had taken
 	conflicts []Conflict      // see Conflicts
-	told      map[string]bool // paths of Conflicts that something is mounted over
 
 	// walk makes parent go a part at a time, as kernels before 5.6 need. (For those
 	// before 4.11 see noStatx.)
@@ -61,7 +60,7 @@ func (d *Dir) open() error {
 		unix.Close(fd)
 		return wrap("stat", d.path, err)
 	}
-	d.fd, d.place, d.mount = fd, placeOf(&st), mountOf(fd, &st)
+	d.fd, d.place, d.mount = fd, placeOf(&st), st.Mnt_id
 	d.inherit = st.Mode&unix.S_ISGID != 0
 	return nil
 }
@@ -289,41 +288,22 @@ func (d *Dir) openPart(at int, part string, create bool) (int, error) {
 // sameMount refuses a directory that something is mounted on.
 func (d *Dir) sameMount(fd int) error {
 	var st unix.Statx_t
-	err := fstat(fd, &st)
-	if err == nil && (st.Dev_major != d.place.major || st.Dev_minor != d.place.minor ||
-		st.Mask&unix.STATX_MNT_ID != 0 && st.Mnt_id != d.mount) {
-		err = unix.EXDEV
+	if err := fstat(fd, &st); err != nil || d.sameDevice(&st) && !d.isMountedOver(&st) {
+		return err
 	}
-	if err != nil {
-		unix.Close(fd)
-	}
-	return err
+	unix.Close(fd)
+	return unix.EXDEV
 }
 
-// isOurs reports whether the file that is open as fd lies in the file system mounted
-// on /dev, by way of that mount.
-func (d *Dir) isOurs(fd int, st *unix.Statx_t) bool {
-	if mount := mountOf(fd, st); mount != 0 && d.mount != 0 {
-		return mount == d.mount
-	}
+// sameDevice reports whether st is of something in the file system that is on /dev.
+func (d *Dir) sameDevice(st *unix.Statx_t) bool {
 	return st.Dev_major == d.place.major && st.Dev_minor == d.place.minor
 }
 
-// isMountedOver reports whether something is mounted on the path of dir, which st
-// says it was read from.
-func (d *Dir) isMountedOver(dir parent, st *unix.Statx_t) bool {
-	if st.Mask&unix.STATX_MNT_ID != 0 {
-		return st.Mnt_id != d.mount
-	}
-	if st.Dev_major == d.place.major && st.Dev_minor == d.place.minor {
-		return false // or it is bound there from /dev itself, which adjust finds out
-	}
-	fd, err := unix.Openat(dir.fd, dir.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(fd)
-	return !d.isOurs(fd, st)
+// isMountedOver reports whether st is of what is mounted on a path, as far as the
+// kernel says so (Linux 5.8); else adjust finds it out, or an EBUSY.
+func (d *Dir) isMountedOver(st *unix.Statx_t) bool {
+	return st.Mask&unix.STATX_MNT_ID != 0 && st.Mnt_id != d.mount
 }
 
 // prune removes the directories above path that are empty now.

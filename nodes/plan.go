@@ -54,43 +54,37 @@ func (p *Plan) Actual() *Plan {
 		return p
 	}
 	a := *p
-	a.Nodes, a.Links, a.Commands, a.Lost = nil, nil, slices.Clone(p.Commands), nil
-	var moved *Node // the first node that was lost
-	for i, n := range p.Nodes {
-		if !p.lost(n.Path) {
-			a.Nodes = append(a.Nodes, n)
-		} else if moved == nil {
-			moved = &p.Nodes[i]
-		}
-	}
+	a.Nodes, a.Links, a.Commands, a.Lost = nil, nil, nil, nil
 	own := Name(p.Event)
-	if moved == nil || !CleanPath(own) {
-		own = ""
-	} else if !p.lost(own) && !p.hasNode(own) {
-		n := *moved
-		n.Path = own
+	usable := CleanPath(own) && !p.lost(own)
+	home := func(path string) string { // where what is at path leads to now
+		if usable && p.lost(path) && p.hasNode(path) {
+			return own
+		}
+		return path
+	}
+	for _, n := range p.Nodes {
+		path := home(n.Path)
+		if p.lost(path) || a.hasNode(path) || path != n.Path && p.hasNode(path) {
+			continue
+		}
+		n.Path = path
 		a.Nodes = append(a.Nodes, n)
 	}
 	for _, l := range p.Links {
-		if p.lostNode(l.Target) && own != "" {
-			l.Target = own
-		}
-		if !p.lost(l.Path) && l.Path != own {
+		l.Target = home(l.Target)
+		if !p.lost(l.Path) && !a.hasNode(l.Path) {
 			a.Links = append(a.Links, l)
 		}
 	}
-	for i := range a.Commands {
-		if c := &a.Commands[i]; own != "" && p.lostNode(c.Node) {
-			c.Node = own
-		}
+	for _, c := range p.Commands {
+		c.Node = home(c.Node)
+		a.Commands = append(a.Commands, c)
 	}
 	return &a
 }
 
 func (p *Plan) lost(path string) bool { return slices.Contains(p.Lost, path) }
-
-// lostNode reports whether path is that of a node that was lost.
-func (p *Plan) lostNode(path string) bool { return p.lost(path) && p.hasNode(path) }
 
 func (p *Plan) hasNode(path string) bool {
 	return slices.ContainsFunc(p.Nodes, func(n Node) bool { return n.Path == path })

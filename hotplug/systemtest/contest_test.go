@@ -189,7 +189,7 @@ func TestContestIsSaidOnce(t *testing.T) {
 	}
 	b.add(disk(1))
 	want := "devspool: warning: two devices want " + b.dev + "/x: " + disk(1).Devpath + " (" + b.conf + ":3) has it, " +
-		disk(0).Devpath + " (" + b.conf + ":2) has its node at " + b.dev + "/sda instead (give them different paths, for example with %0)\n"
+		disk(0).Devpath + " (" + b.conf + ":2) is at " + b.dev + "/sda (give them different paths, for example with %0)\n"
 	for i, want := range []string{want, "", ""} {
 		if r := b.run("-s"); r.code != exitDone || r.stderr != want {
 			t.Errorf("scan %d: exit code %d, said %q, want %q", i, r.code, r.stderr, want)
