@@ -91,7 +91,7 @@ func (d *Dir) make(p *Plan) (existed bool, err error) {
 	changed := was != "" && !want.says(was)
 	if changed {
 		// Until the old paths are gone both are on record.
-		old = parseRecord(want.ID, was)
+		old = *parseRecord(want.ID, was)
 		now.Old = union(union(without(old.Nodes, want.Nodes), without(old.Links, want.Links)), old.Old)
 		now.Shared = old.Shared
 	}
@@ -197,7 +197,7 @@ func (d *Dir) clear(p *Plan) (existed bool, err error) {
 	} else if was := d.recall(want.ID); was != "" {
 		existed = true
 		if !want.says(was) {
-			r = parseRecord(want.ID, was)
+			r = *parseRecord(want.ID, was)
 		}
 	}
 	if existed && r.Devpath != e.Devpath {

@@ -65,7 +65,7 @@ func (d *Dir) claimants(path string, mine *Record, asked map[string]bool) (all [
 		if !strings.Contains(text, word) {
 			continue
 		}
-		r := parsed(id, text)
+		r := parseRecord(id, text)
 		if mine != nil && (r.ID == mine.ID || r.Devpath == mine.Devpath) {
 			continue
 		}
@@ -74,11 +74,6 @@ func (d *Dir) claimants(path string, mine *Record, asked map[string]bool) (all [
 		}
 	}
 	return all
-}
-
-func parsed(id, text string) *Record {
-	r := parseRecord(id, text)
-	return &r
 }
 
 // fell reports whether the device does without one of its paths, and so needs its
@@ -164,16 +159,16 @@ func (d *Dir) contest(path string, mine *Record) (lost bool, err error) {
 		return false, d.share(path, mine, best)
 	}
 	if !slices.Contains(best.Links, path) && !d.stands(path, best.Dev()) {
-		d.free(path)
+		d.freed = append(d.freed, path)
 	}
 	return true, d.share(path, best, mine)
 }
 
-// share records that two devices want path.
+// share records that two devices want path, or that one does without it.
 func (d *Dir) share(path string, holder, loser *Record) (err error) {
 	told := true
 	for _, r := range []*Record{holder, loser} {
-		if !slices.Contains(r.Shared, path) {
+		if r != nil && !slices.Contains(r.Shared, path) {
 			told = false
 			r.Shared = append(r.Shared, path)
 			err = d.remember(r)
@@ -198,7 +193,7 @@ func (d *Dir) displace(dir parent, path string, holder uevent.Dev, moved []strin
 	if text == "" || slices.Contains(moved, id) {
 		return nil
 	}
-	r := parsed(id, text)
+	r := parseRecord(id, text)
 	own := r.own()
 	if own == "" || own == path || !r.wants(path) {
 		return nil
@@ -257,12 +252,6 @@ func (d *Dir) retarget(link, from, to string) {
 // release notes that r gave up a path that other devices may want.
 func (d *Dir) release(r *Record, path string) {
 	if slices.Contains(r.Shared, path) {
-		d.free(path)
-	}
-}
-
-func (d *Dir) free(path string) {
-	if !slices.Contains(d.freed, path) {
 		d.freed = append(d.freed, path)
 	}
 }
@@ -289,12 +278,7 @@ func (d *Dir) Conflicts() []Conflict {
 // leaveAlone notes that something is mounted on a path of the device of mine.
 func (d *Dir) leaveAlone(path string, mine *Record) error {
 	mine.free = without(mine.free, []string{path})
-	if slices.Contains(mine.Shared, path) {
-		return nil
-	}
-	mine.Shared = append(mine.Shared, path)
-	d.conflicts = append(d.conflicts, Conflict{Path: path, Loser: mine})
-	return d.remember(mine)
+	return d.share(path, nil, mine)
 }
 
 // Locate fills in p.Lost by where the device's node stands, for what is to be done
@@ -304,7 +288,7 @@ func (d *Dir) Locate(p *Plan) {
 	if !strings.Contains(text, " shared=") {
 		return
 	}
-	r := parsed("", text)
+	r := parseRecord("", text)
 	for _, n := range p.Nodes {
 		if slices.Contains(r.Shared, n.Path) && !p.lost(n.Path) && !d.stands(n.Path, p.Event.Dev) {
 			p.Lost = append(p.Lost, n.Path)

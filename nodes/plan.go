@@ -87,7 +87,12 @@ func (p *Plan) Actual() *Plan {
 func (p *Plan) lost(path string) bool { return slices.Contains(p.Lost, path) }
 
 func (p *Plan) hasNode(path string) bool {
-	return slices.ContainsFunc(p.Nodes, func(n Node) bool { return n.Path == path })
+	for i := range p.Nodes {
+		if p.Nodes[i].Path == path {
+			return true
+		}
+	}
+	return false
 }
 
 // Node is a device node to make. Its type and numbers are its event's.

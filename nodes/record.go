@@ -87,8 +87,8 @@ func appendWord(to []byte, key, value string) []byte {
 }
 
 // parseRecord reads what text wrote. Words that it does not know it passes over.
-func parseRecord(id, text string) Record {
-	r := Record{ID: id}
+func parseRecord(id, text string) *Record {
+	r := &Record{ID: id}
 	for word := range strings.FieldsSeq(text) {
 		key, value, _ := strings.Cut(word, "=")
 		value = unescape(value)
@@ -379,7 +379,7 @@ func (d *Dir) compact() error {
 func (d *Dir) Records() []Record {
 	all := make([]Record, 0, len(d.record.text))
 	for id, text := range d.record.text {
-		all = append(all, parseRecord(id, text))
+		all = append(all, *parseRecord(id, text))
 	}
 	return all
 }
@@ -388,7 +388,7 @@ func (d *Dir) Records() []Record {
 func (d *Dir) find(devpath string) (Record, bool) {
 	for id, text := range d.record.text {
 		if r := parseRecord(id, text); r.Devpath == devpath {
-			return r, true
+			return *r, true
 		}
 	}
 	return Record{}, false
