@@ -203,6 +203,7 @@ func (d *Dir) displace(dir parent, path string, holder uevent.Dev, moved []strin
 			return err
 		}
 	}
+	d.freed = append(d.freed, own) // its rules may say more of the node there
 	if !slices.Contains(r.Nodes, own) {
 		if err := d.bringHome(dir, own, append(moved, id)); err != nil {
 			return err

@@ -389,6 +389,14 @@ func TestStormOfContests(t *testing.T) {
 			h.wait()
 			close(stop)
 			scans.Wait()
+			defer func() {
+				if t.Failed() {
+					t.Log(b.read(b.dev + "/.devspool/record"))
+					if l != nil {
+						t.Log(l.stderr)
+					}
+				}
+			}()
 			b.likeFresh(fmt.Sprintf("storm %d", round))
 			if l != nil {
 				l.stop()
