@@ -211,7 +211,9 @@ func (d *Dir) clear(p *Plan) (existed bool, err error) {
 		d.forget(r.ID)
 		return existed, nil
 	}
-	d.Locate(p)
+	if len(r.Shared) > 0 {
+		d.Locate(p)
+	}
 	nodes := union(union(r.Nodes, want.Nodes), r.Old)
 	if own := r.own(); len(r.Shared) > 0 && own != "" {
 		nodes = union(nodes, []string{own}) // where it was if it lost another path

@@ -138,7 +138,7 @@ func (d *Dir) rank(r *Record) Rank {
 	}
 	rank, known := d.ranks[r.ID]
 	if !known {
-		rank = d.Rank(r)
+		rank = d.Rank(r.copy())
 		if d.ranks == nil {
 			d.ranks = map[string]Rank{}
 		}
@@ -175,9 +175,18 @@ func (d *Dir) share(path string, holder, loser *Record) (err error) {
 		}
 	}
 	if !told {
-		d.conflicts = append(d.conflicts, Conflict{path, holder, loser})
+		d.conflicts = append(d.conflicts, Conflict{path, holder.copy(), loser.copy()})
 	}
 	return err
+}
+
+// copy returns a record of its own, so that those of most events need no heap.
+func (r *Record) copy() *Record {
+	if r == nil {
+		return nil
+	}
+	c := *r
+	return &c
 }
 
 // displace brings the device whose node stands in a place that another one is about
