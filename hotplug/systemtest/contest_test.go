@@ -450,3 +450,48 @@ func TestStormOfContestsWithKills(t *testing.T) {
 		b.likeFresh(fmt.Sprintf("round %d of kills and a scan", round))
 	}
 }
+
+// TestRemovableDisplacesNone has what sysfs says decide: of the disk itself, or of what
+// it is connected through. By their devpaths the second disk would have the path.
+func TestRemovableDisplacesNone(t *testing.T) {
+	t.Parallel()
+	if !jailed(t) {
+		return
+	}
+	for _, c := range []struct {
+		bus, disk string // the attribute of the bus's device, and of the second disk; "" for none
+		first     bool   // whether the first disk has the path
+	}{
+		{"", "", false},
+		{"", "0\n", false},
+		{"", "1\n", true},
+		{"fixed\n", "0\n", false},
+		{"fixed\n", "1\n", true},
+		{"removable\n", "0\n", true},
+		{"unknown\n", "", true},
+	} {
+		t.Run(fmt.Sprintf("%q %q", c.bus, c.disk), func(t *testing.T) {
+			attrs := func(text string) map[string]string {
+				if text == "" {
+					return nil
+				}
+				return map[string]string{"removable": text}
+			}
+			first, second := disk(0), disk(1)
+			first.Devpath, first.Attrs = "/devices/a/block/sda", attrs("0\n")
+			bus := kerneltest.Device{Devpath: "/devices/z/usb1/1-1", Subsystem: "usb", Bus: true, Attrs: attrs(c.bus)}
+			second.Devpath, second.Attrs = bus.Devpath+"/host1/block/sdb", attrs(c.disk)
+			want := []string{"sda block 0640 0:6 8:0", "x block 0640 0:6 8:16"}
+			if c.first {
+				want = []string{"sdb block 0640 0:6 8:16", "x block 0640 0:6 8:0"}
+			}
+			inEachMode(t, "sd. 0:6 640 =x\n", func(b *board, tell func(kerneltest.Event)) {
+				b.add(bus)
+				for _, d := range []kerneltest.Device{second, first} {
+					tell(b.plug(d))
+				}
+				b.has(want...)
+			})
+		})
+	}
+}
