@@ -99,7 +99,7 @@ type Listener struct {
 
 // NewRoad returns a Road on which jobs commands may run side by side.
 func NewRoad(rules *conf.Config, dev *nodes.Dir, sys Sysfs, log *Log, jobs int) *Road {
-	return &Road{
+	r := &Road{
 		Rules: rules, Dev: dev, Sys: sys, Log: log, Jobs: jobs,
 		census:  newCensus(sys),
 		order:   newOrder(),
@@ -108,6 +108,10 @@ func NewRoad(rules *conf.Config, dev *nodes.Dir, sys Sysfs, log *Log, jobs int) 
 		ledger:  newLedger(),
 		shed:    func() {},
 	}
+	if dev != nil {
+		dev.Rank = r.rank
+	}
+	return r
 }
 
 // Batch is a set of events whose end somebody waits for.
@@ -358,6 +362,10 @@ func (r *Road) begin(t *task) (done bool) {
 	existed := false
 	if p.Work != nodes.Clear || len(p.Commands) == 0 {
 		existed = r.apply(t)
+	} else {
+		r.lock()
+		r.Dev.Locate(p)
+		t.plan = p.Actual() // what its commands are to be told
 	}
 	t.commands = r.allowed(t, existed)
 	if r.proceed(t) {
@@ -431,9 +439,20 @@ func (r *Road) apply(t *task) (existed bool) {
 	}
 	existed, err := r.Dev.Apply(p)
 	r.report(t, err)
+	t.plan = p.Actual()
+	r.warn(r.Dev.Conflicts())
+	var heirs map[string]bool
 	for freed := r.Dev.Freed(); len(freed) > 0; freed = r.Dev.Freed() {
 		for _, heir := range freed {
+			if heirs[heir.ID] {
+				continue // it did what it could
+			}
+			if heirs == nil {
+				heirs = map[string]bool{}
+			}
+			heirs[heir.ID] = true
 			r.inherit(t, heir)
+			r.warn(r.Dev.Conflicts())
 		}
 	}
 	return existed
@@ -450,12 +469,9 @@ func (r *Road) oust(t *task) {
 }
 
 // inherit does the node work of a device to which a path comes back that the one
-// of t had. Where there is no sysfs to ask, the record says who it is.
-func (r *Road) inherit(t *task, heir nodes.Record) {
-	e, err := r.Sys.Event(uevent.Add, heir.Devpath)
-	if err != nil && !r.Sys.Mounted() {
-		e, err = eventOf(uevent.Add, &heir)
-	}
+// of t had.
+func (r *Road) inherit(t *task, heir *nodes.Record) {
+	e, err := r.eventOf(heir)
 	if err != nil || r.census.gone(e) {
 		return // it leaves too
 	}

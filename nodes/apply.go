@@ -14,7 +14,8 @@ import (
 // record says that the device was set up before. The lock must be held.
 //
 // What cannot be done does not keep the rest from being done; the errors come
-// back joined, each an *Error.
+// back joined, each an *Error. Paths that the device does not get, since another one
+// has the better claim or something is mounted there, are no errors: see p.Lost.
 func (d *Dir) Apply(p *Plan) (existed bool, err error) {
 	switch {
 	case p.Late:
@@ -96,14 +97,13 @@ func (d *Dir) make(p *Plan) (existed bool, err error) {
 	changed := existed && !want.says(was)
 	if changed {
 		// Until the old paths are gone both are on record.
-		old = parseRecord(want.ID, was)
+		old = *parseRecord(want.ID, was)
 		existed = want.follows(&old)
 		if p.Again {
 			want.State = old.State
 		}
 		now = want
-		now.Nodes = union(want.Nodes, old.Nodes)
-		now.Links = union(want.Links, old.Links)
+		now.Old = union(union(without(old.Nodes, want.Nodes), without(old.Links, want.Links)), old.Old)
 		now.Shared = old.Shared
 	}
 	var errs faults
@@ -111,6 +111,12 @@ func (d *Dir) make(p *Plan) (existed bool, err error) {
 		errs.add(d.remember(&now))
 	}
 	making := d.makeAll(p, &now, known)
+	if d.again {
+		// Another device, which lost its path to this one, needs its own name, which
+		// this one had taken.
+		d.again = false
+		making = d.makeAll(p, &now, true)
+	}
 	d.removeOld(p, &want, &old, &errs)
 	if making.inTheWay() {
 		// What the device had itself was in the way: a node where a directory
@@ -119,43 +125,74 @@ func (d *Dir) make(p *Plan) (existed bool, err error) {
 	}
 	errs = append(errs, making...)
 	if changed {
-		want.Shared = intersection(now.Shared, want.Nodes)
+		for _, path := range without(now.Shared, now.free) {
+			if want.wants(path) || path == want.own() {
+				want.Shared = append(want.Shared, path)
+			}
+		}
 		errs.add(d.remember(&want))
 	}
 	return existed, errors.Join(errs...)
 }
 
-// makeAll makes the nodes and links of p.
+// makeAll makes the nodes and links of p, as far as the device may have them.
 func (d *Dir) makeAll(p *Plan, r *Record, known bool) (errs faults) {
+	p.Lost = nil
 	var missing []string
-	for i := range p.Nodes {
-		if err := d.makeNode(&p.Nodes[i], p.Event.Dev, r, known); err != nil {
+	makeNode := func(n *Node, known bool) {
+		lost, err := d.makeNode(n, p.Event.Dev, r, known)
+		if lost {
+			p.Lost = append(p.Lost, n.Path)
+		}
+		if err != nil {
 			errs = append(errs, err)
-			missing = append(missing, p.Nodes[i].Path)
+			missing = append(missing, n.Path)
 		}
 	}
-	for _, l := range p.Links {
-		if !slices.Contains(missing, l.Target) { // no link without its node
-			errs.add(d.makeLink(l, known))
+	for i := range p.Nodes {
+		makeNode(&p.Nodes[i], known)
+	}
+	actual := p.Actual()
+	for i := range actual.Nodes {
+		if n := &actual.Nodes[i]; actual != p && !p.hasNode(n.Path) {
+			makeNode(n, true) // at its own name
 		}
+	}
+	for _, l := range actual.Links {
+		if slices.Contains(missing, l.Target) || slices.Contains(p.Lost, l.Target) {
+			continue // no link without its node
+		}
+		lost, err := d.makeLink(l, r, known)
+		if lost {
+			p.Lost = append(p.Lost, l.Path)
+		}
+		errs.add(err)
 	}
 	return errs
 }
 
 // removeOld removes what the device had and p does not give it, and the node
-// that devtmpfs made under its own name where p puts it elsewhere.
+// that devtmpfs made under its own name where p puts it elsewhere. A path that the
+// device lost is left to the one that has it.
 func (d *Dir) removeOld(p *Plan, want, old *Record, errs *faults) {
-	for _, path := range old.Links {
-		if !slices.Contains(want.Links, path) && !slices.Contains(want.Nodes, path) {
-			errs.add(d.removeLink(path, old.Nodes))
+	has := *want
+	if len(p.Lost) > 0 {
+		has = recordOf(p.Actual())
+	}
+	keeps := func(path string) bool { return has.wants(path) || p.lost(path) }
+	name := Name(p.Event)
+	paths := union(old.Nodes, old.Old)
+	for _, path := range union(old.Links, old.Old) {
+		if !keeps(path) {
+			errs.add(d.removeLink(path, append(slices.Clip(paths), name)))
+			d.release(old, path)
 		}
 	}
-	paths := old.Nodes
-	if name := Name(p.Event); len(want.Nodes) > 0 && want.Nodes[0] != name && CleanPath(name) {
+	if len(has.Nodes) > 0 && has.Nodes[0] != name && CleanPath(name) {
 		paths = append(slices.Clip(paths), name)
 	}
 	for _, path := range paths {
-		if !slices.Contains(want.Nodes, path) && !slices.Contains(want.Links, path) {
+		if !keeps(path) {
 			errs.add(d.removeNode(path, p.Event.Dev))
 			d.release(old, path)
 		}
@@ -173,7 +210,7 @@ func (d *Dir) clear(p *Plan) (existed bool, err error) {
 	} else if was := d.recall(want.ID); was != "" {
 		existed = true
 		if !want.says(was) {
-			r = parseRecord(want.ID, was)
+			r = *parseRecord(want.ID, was)
 		}
 	}
 	if existed && r.Devpath != e.Devpath {
@@ -187,14 +224,24 @@ func (d *Dir) clear(p *Plan) (existed bool, err error) {
 		d.forget(r.ID)
 		return existed, nil
 	}
-	return existed, d.wipe(&r, dev, union(r.Nodes, want.Nodes), union(r.Links, want.Links))
+	if len(r.Shared) > 0 {
+		d.Locate(p)
+	}
+	nodes := union(r.Nodes, want.Nodes)
+	if own := r.own(); len(r.Shared) > 0 && own != "" {
+		nodes = union(nodes, []string{own}) // where it was if it lost another path
+	}
+	return existed, d.wipe(&r, dev, nodes, union(r.Links, want.Links))
 }
 
-// wipe removes nodes of dev and links to them, and its record r with them.
+// wipe removes nodes of dev and links to them, what r says it is to have no longer,
+// and then its record r.
 func (d *Dir) wipe(r *Record, dev uevent.Dev, nodes, links []string) error {
+	nodes = union(nodes, r.Old)
 	var errs faults
-	for _, path := range links {
+	for _, path := range union(links, r.Old) {
 		errs.add(d.removeLink(path, nodes))
+		d.release(r, path)
 	}
 	for _, path := range nodes {
 		errs.add(d.removeNode(path, dev))
@@ -220,57 +267,83 @@ func union(a, b []string) []string {
 	return all
 }
 
-// intersection returns what of a is in b.
-func intersection(a, b []string) []string {
-	var both []string
+// without returns what of a is not in b.
+func without(a, b []string) (rest []string) {
 	for _, s := range a {
-		if slices.Contains(b, s) {
-			both = append(both, s)
+		if !slices.Contains(b, s) {
+			rest = append(rest, s)
 		}
 	}
-	return both
+	return rest
 }
 
 // tries is how often a thing is made anew when the kernel, which changes
 // devtmpfs beside us, removed what stood there or the directory above it.
 const tries = 10
 
-// makeNode makes n a node of dev with its owner and mode, whatever stood there,
-// unless another device has the better claim to the path. Known says that it was
-// made before, so that a look comes before the attempt.
-func (d *Dir) makeNode(n *Node, dev uevent.Dev, r *Record, known bool) (err error) {
+// attempt makes what is to be at path by try, unless the path is lost: another device
+// has the better claim to it, or something is mounted there. Known says that it was made
+// before, so that a look comes before the attempt.
+func (d *Dir) attempt(path string, r *Record, known bool, try func(dir parent, known bool) (lost bool, err error)) (lost bool, err error) {
 	for range tries {
-		if err = d.tryNode(n, dev, r, known); !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESTALE) {
+		var dir parent
+		if dir, err = d.parent(path, true); err != nil {
+			err = wrap("open the directory of", path, err)
+		} else {
+			if slices.Contains(r.Shared, path) {
+				lost, err = d.contest(path, r)
+			}
+			if !lost && err == nil {
+				lost, err = try(dir, known)
+			}
+			dir.close()
+		}
+		if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESTALE) {
 			break
 		}
 		known = false
 	}
-	return err
+	if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EBUSY) {
+		return true, d.leaveAlone(path, r)
+	}
+	return lost, err
 }
 
-func (d *Dir) tryNode(n *Node, dev uevent.Dev, r *Record, known bool) error {
-	dir, err := d.parent(n.Path, true)
-	if err != nil {
-		return wrap("open the directory of", n.Path, err)
-	}
-	defer dir.close()
-	if !known {
-		if err := d.create(dir, n, dev); err != unix.EEXIST {
-			return wrap("mknod", n.Path, err)
+// makeNode makes n a node of dev with its owner and mode, whatever stood there.
+func (d *Dir) makeNode(n *Node, dev uevent.Dev, r *Record, known bool) (lost bool, err error) {
+	return d.attempt(n.Path, r, known, func(dir parent, known bool) (lost bool, err error) {
+		if !known {
+			if err := d.create(dir, n, dev); err != unix.EEXIST {
+				return false, wrap("mknod", n.Path, err)
+			}
 		}
+		var st unix.Statx_t
+		if err := stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st); err != nil {
+			return false, wrap("stat", n.Path, err)
+		}
+		is := isNodeOf(&st, dev)
+		switch {
+		case d.isMountedOver(&st):
+			return !is, d.leaveAlone(n.Path, r)
+		case is:
+			return false, wrap("chown or chmod", n.Path, d.adjust(dir, n, dev, &st))
+		}
+		return d.takeOver(dir, n.Path, r, &st, func() error { return d.replace(dir, n, dev) })
+	})
+}
+
+// takeOver puts something in the place of what st is of, if the device may have path.
+func (d *Dir) takeOver(dir parent, path string, r *Record, st *unix.Statx_t, replace func() error) (lost bool, err error) {
+	if !isNodeOf(st, r.Dev()) { // else it is its own, of devtmpfs or of other rules
+		lost, err = d.contest(path, r)
 	}
-	var st unix.Statx_t
-	if err := stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st); err != nil {
-		return wrap("stat", n.Path, err)
+	if lost || err != nil {
+		return lost, err
 	}
-	if isNodeOf(&st, dev) {
-		return wrap("chown or chmod", n.Path, d.adjust(dir, n, dev, &st))
+	if err = d.displace(dir, path, nodeDev(st), []string{r.ID}); err == nil {
+		err = replace()
 	}
-	won, err := d.contest(n.Path, r, &st)
-	if won {
-		err = errors.Join(err, wrap("replace", n.Path, d.replace(dir, n, dev)))
-	}
-	return err
+	return false, wrap("replace", path, err)
 }
 
 // create makes the node where nothing stands: EEXIST otherwise. Root's is made
@@ -355,6 +428,9 @@ func (d *Dir) adjust(dir parent, n *Node, dev uevent.Dev, st *unix.Statx_t) erro
 	if err := fstat(fd, st); err != nil || !isNodeOf(st, dev) {
 		return unix.ESTALE
 	}
+	if st.Mask&unix.STATX_MNT_ID == 0 && !d.sameDevice(st) {
+		return unix.EBUSY // something is mounted there
+	}
 	if st.Uid != n.UID || st.Gid != n.GID {
 		if narrow := mode & n.Mode; narrow != mode {
 			if err := d.chmod(fd, narrow); err != nil {
@@ -393,41 +469,37 @@ func (d *Dir) renewed(err error, dir parent, n *Node, dev uevent.Dev) error {
 }
 
 // makeLink makes l, whatever stood there, unless it is a directory.
-func (d *Dir) makeLink(l Link, known bool) (err error) {
-	for range tries {
-		if err = d.tryLink(l, known); !errors.Is(err, unix.ENOENT) {
-			break
+func (d *Dir) makeLink(l Link, r *Record, known bool) (lost bool, err error) {
+	return d.attempt(l.Path, r, known, func(dir parent, known bool) (lost bool, err error) {
+		text := Relative(l.Path, l.Target)
+		d.setGroup(d.gid)
+		if !known {
+			if err := unix.Symlinkat(text, dir.fd, dir.name); err != unix.EEXIST {
+				return false, wrap("symlink", l.Path, err)
+			}
 		}
-		known = false
-	}
-	return err
+		if is, err := readLink(dir.fd, dir.name); err == nil && is == text {
+			return false, nil
+		}
+		var st unix.Statx_t
+		if err := stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st); err != nil {
+			return false, wrap("stat", l.Path, err)
+		}
+		if d.isMountedOver(&st) {
+			return true, d.leaveAlone(l.Path, r)
+		}
+		return d.takeOver(dir, l.Path, r, &st, func() error { return d.replaceLink(dir, text) })
+	})
 }
 
-func (d *Dir) tryLink(l Link, known bool) error {
-	dir, err := d.parent(l.Path, true)
-	if err != nil {
-		return wrap("open the directory of", l.Path, err)
-	}
-	defer dir.close()
-	text := Relative(l.Path, l.Target)
+// replaceLink puts a link in the place of what stands there, in one step.
+func (d *Dir) replaceLink(dir parent, text string) error {
 	d.setGroup(d.gid)
-	if !known {
-		if err := unix.Symlinkat(text, dir.fd, dir.name); err != unix.EEXIST {
-			return wrap("symlink", l.Path, err)
-		}
-	}
-	is, err := readLink(dir.fd, dir.name)
-	switch {
-	case err == nil && is == text:
-		return nil
-	case err == unix.ENOENT:
-		return wrap("read", l.Path, err)
-	}
-	return wrap("replace", l.Path, d.staged(func(at int, name string) error {
+	return d.staged(func(at int, name string) error {
 		return unix.Symlinkat(text, at, name)
 	}, func(at int, name string) error {
 		return unix.Renameat(at, name, dir.fd, dir.name)
-	}))
+	})
 }
 
 // removeNode removes the node at path if it is dev's own.
@@ -435,7 +507,8 @@ func (d *Dir) removeNode(path string, dev uevent.Dev) error {
 	return d.remove(path, func(at int, name string) (owned, gone bool) {
 		var st unix.Statx_t
 		err := stat(at, name, unix.AT_SYMLINK_NOFOLLOW, &st)
-		return err == nil && isNodeOf(&st, dev), err == unix.ENOENT
+		owned = err == nil && isNodeOf(&st, dev) && !d.isMountedOver(&st)
+		return owned, err == unix.ENOENT
 	})
 }
 
@@ -468,7 +541,11 @@ func (d *Dir) remove(path string, own func(at int, name string) (owned, gone boo
 	} else if !owned {
 		return nil
 	}
-	if err := unlinkat(dir.fd, dir.name); err != nil && err != unix.ENOENT {
+	switch err := unlinkat(dir.fd, dir.name); err {
+	case nil, unix.ENOENT:
+	case unix.EBUSY:
+		return nil // something is mounted there
+	default:
 		return wrap("unlink", path, err)
 	}
 	d.prune(path)

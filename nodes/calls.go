@@ -55,7 +55,7 @@ var noStatx atomic.Bool
 func statx(at int, name *byte, flags int, st *unix.Statx_t) error {
 	if !noStatx.Load() {
 		_, _, errno := unix.RawSyscall6(unix.SYS_STATX, uintptr(at), uintptr(unsafe.Pointer(name)), uintptr(flags),
-			unix.STATX_BASIC_STATS, uintptr(unsafe.Pointer(st)), 0)
+			unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, uintptr(unsafe.Pointer(st)), 0)
 		if errno != unix.ENOSYS && errno != unix.EPERM {
 			return failure(errno)
 		}

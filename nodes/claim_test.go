@@ -24,7 +24,11 @@ func rivals() []*Plan {
 // applyAll applies a plan, and then those of the devices that it freed a path for.
 func applyAll(b *board, p *Plan, byDevpath map[string]*Plan) {
 	b.Helper()
+	applied := 0
 	for todo := []*Plan{p}; len(todo) > 0; todo = todo[1:] {
+		if applied++; applied > 100 {
+			b.Fatalf("%sis without an end: %s", p, todo[0])
+		}
 		b.apply(todo[0])
 		for _, devpath := range b.d.Freed() {
 			if heir := byDevpath[devpath.Devpath]; heir != nil {

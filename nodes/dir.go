@@ -24,11 +24,18 @@ type Dir struct {
 	lock    int // the file that is locked
 	record  record
 	place   Place
-	inherit bool // nodes made in it get its group, not ours
-	group   int  // the group that this thread makes files with
-	gid     int  // the process's own
+	mount   uint64 // the ID of the mount that is /dev; of no use before Linux 5.8
+	inherit bool   // nodes made in it get its group, not ours
+	group   int    // the group that this thread makes files with
+	gid     int    // the process's own
 
-	freed []Record // see Freed
+	// Rank, where set, is asked for the Rank of devices that want one path.
+	Rank func(r *Record) Rank
+
+	ranks     map[string]Rank // by ID: what Rank said in this turn
+	freed     []string        // see Freed
+	again     bool            // the device that is being set up lost a path that it had taken
+	conflicts []Conflict      // see Conflicts
 
 	// walk makes parent go a part at a time, as kernels before 5.6 need. (For those
 	// before 4.11 see noStatx.)
@@ -53,7 +60,7 @@ func (d *Dir) open() error {
 		unix.Close(fd)
 		return wrap("stat", d.path, err)
 	}
-	d.fd, d.place = fd, placeOf(&st)
+	d.fd, d.place, d.mount = fd, placeOf(&st), st.Mnt_id
 	d.inherit = st.Mode&unix.S_ISGID != 0
 	return nil
 }
@@ -125,6 +132,7 @@ func (d *Dir) closePrivate() {
 // Unlock writes what the record still lacks and lets the next process have its turn.
 func (d *Dir) Unlock() error {
 	err := d.flush()
+	d.ranks = nil
 	d.setGroup(d.gid)
 	if d.lock != none {
 		lock(d.lock, unix.LOCK_UN)
@@ -253,7 +261,7 @@ func (d *Dir) walkTo(dir string, create bool) (int, error) {
 	for part := range strings.SplitSeq(dir, "/") {
 		fd, err := d.openPart(at.fd, part, create)
 		if err == nil {
-			err = d.sameDevice(fd)
+			err = d.sameMount(fd)
 		}
 		at.close()
 		if err != nil {
@@ -277,14 +285,25 @@ func (d *Dir) openPart(at int, part string, create bool) (int, error) {
 	return unix.Openat(at, part, flags, 0)
 }
 
-// sameDevice refuses a directory that another file system is mounted on.
-func (d *Dir) sameDevice(fd int) error {
+// sameMount refuses a directory that something is mounted on.
+func (d *Dir) sameMount(fd int) error {
 	var st unix.Statx_t
-	if err := fstat(fd, &st); err != nil || st.Dev_major == d.place.major && st.Dev_minor == d.place.minor {
+	if err := fstat(fd, &st); err != nil || d.sameDevice(&st) && !d.isMountedOver(&st) {
 		return err
 	}
 	unix.Close(fd)
 	return unix.EXDEV
+}
+
+// sameDevice reports whether st is of something in the file system that is on /dev.
+func (d *Dir) sameDevice(st *unix.Statx_t) bool {
+	return st.Dev_major == d.place.major && st.Dev_minor == d.place.minor
+}
+
+// isMountedOver reports whether st is of what is mounted on a path, as far as the
+// kernel says so (Linux 5.8); else adjust finds it out, or an EBUSY.
+func (d *Dir) isMountedOver(st *unix.Statx_t) bool {
+	return st.Mask&unix.STATX_MNT_ID != 0 && st.Mnt_id != d.mount
 }
 
 // prune removes the directories above path that are empty now.

@@ -41,8 +41,6 @@ func remedy(err error) string {
 		return " (a link or file stands where a directory should be; remove it)"
 	case unix.EISDIR:
 		return " (a directory stands there; remove it)"
-	case unix.EXDEV:
-		return " (another file system is mounted there; name a place on /dev itself)"
 	}
 	return ""
 }

@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -47,6 +48,58 @@ type Plan struct {
 
 	// Faults tells what the rules asked for and was refused, a line each.
 	Faults []string
+
+	// Lost are the paths of Nodes and Links that the device does not have, since
+	// another one has them, or something is mounted there. Apply fills it in.
+	Lost []string
+}
+
+// Actual returns the Plan of what the device has: p itself, or where it lost paths a
+// copy without these. A device that lost a node's path has the node at its own name.
+func (p *Plan) Actual() *Plan {
+	if len(p.Lost) == 0 {
+		return p
+	}
+	a := *p
+	a.Nodes, a.Links, a.Commands, a.Lost = nil, nil, nil, nil
+	own := Name(p.Event)
+	usable := CleanPath(own) && !p.lost(own)
+	home := func(path string) string { // where what is at path leads to now
+		if usable && p.lost(path) && p.hasNode(path) {
+			return own
+		}
+		return path
+	}
+	for _, n := range p.Nodes {
+		path := home(n.Path)
+		if p.lost(path) || a.hasNode(path) || path != n.Path && p.hasNode(path) {
+			continue
+		}
+		n.Path = path
+		a.Nodes = append(a.Nodes, n)
+	}
+	for _, l := range p.Links {
+		l.Target = home(l.Target)
+		if !p.lost(l.Path) && !a.hasNode(l.Path) {
+			a.Links = append(a.Links, l)
+		}
+	}
+	for _, c := range p.Commands {
+		c.Node = home(c.Node)
+		a.Commands = append(a.Commands, c)
+	}
+	return &a
+}
+
+func (p *Plan) lost(path string) bool { return slices.Contains(p.Lost, path) }
+
+func (p *Plan) hasNode(path string) bool {
+	for i := range p.Nodes {
+		if p.Nodes[i].Path == path {
+			return true
+		}
+	}
+	return false
 }
 
 // Node is a device node to make. Its type and numbers are its event's.

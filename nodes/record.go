@@ -19,7 +19,10 @@ type Record struct {
 	State     State
 	Nodes     []string // paths below /dev
 	Links     []string // paths below /dev, each leading to one of Nodes
-	Shared    []string // those of Nodes that another device wants too
+	Old       []string // paths of nodes and links that it is to have no longer
+	Shared    []string // paths that another device wants too, or that something is mounted over
+
+	free []string // those of Shared that turned out to be so no longer
 }
 
 // recordOf returns the record that p leads to.
@@ -73,6 +76,9 @@ func (r *Record) appendWords(to []byte) []byte {
 	for _, l := range r.Links {
 		to = appendWord(to, "link", l)
 	}
+	for _, n := range r.Old {
+		to = appendWord(to, "old", n)
+	}
 	for _, n := range r.Shared {
 		to = appendWord(to, "shared", n)
 	}
@@ -90,8 +96,8 @@ func appendWord(to []byte, key, value string) []byte {
 }
 
 // parseRecord reads what text wrote. Words that it does not know it passes over.
-func parseRecord(id, text string) Record {
-	r := Record{ID: id}
+func parseRecord(id, text string) *Record {
+	r := &Record{ID: id}
 	for word := range strings.FieldsSeq(text) {
 		key, value, _ := strings.Cut(word, "=")
 		value = unescape(value)
@@ -110,6 +116,8 @@ func parseRecord(id, text string) Record {
 			r.Nodes = append(r.Nodes, value)
 		case "link":
 			r.Links = append(r.Links, value)
+		case "old":
+			r.Old = append(r.Old, value)
 		case "shared":
 			r.Shared = append(r.Shared, value)
 		}
@@ -407,7 +415,7 @@ func (d *Dir) compact() error {
 func (d *Dir) Records() []Record {
 	all := make([]Record, 0, len(d.record.text))
 	for id, text := range d.record.text {
-		all = append(all, parseRecord(id, text))
+		all = append(all, *parseRecord(id, text))
 	}
 	return all
 }
@@ -418,8 +426,7 @@ func (d *Dir) find(devpath string) *Record {
 	if !known {
 		return nil
 	}
-	r := parseRecord(id, d.recall(id))
-	return &r
+	return parseRecord(id, d.recall(id))
 }
 
 // readLink returns the text of a symbolic link, as long as Linux lets it be.
