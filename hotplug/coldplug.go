@@ -42,10 +42,11 @@ func Coldplug(r *Road) *Batch {
 			continue // it has just left; its remove event says the rest
 		}
 		t := newTask(e, b)
-		t.fresh = true
+		t.fresh, t.scan = true, true
 		r.enter(t)
 	}
 	r.leave()
+	r.tellDenied()
 	r.shed()
 	return b
 }

@@ -16,6 +16,7 @@ type task struct {
 	next  []*task // later tasks that wait for this one
 	waits int32   // earlier tasks that it conflicts with and that are not done
 	fresh bool    // the device lives: /sys was read under this lock, or it has just come
+	scan  bool    // a scan of /sys made the event
 }
 
 func newTask(e *uevent.Event, b *Batch) *task { return &task{step: &step{event: e}, batch: b} }

@@ -141,6 +141,9 @@ func (r *Road) parseRef(text string) (*ref, error) {
 		f.devpath = text
 	} else if property && key != "" {
 		f.key, f.value = key, value
+		if key == "DEVNAME" {
+			f.value = strings.TrimPrefix(value, "/dev/")
+		}
 	} else {
 		return nil, errors.New("cannot wait for " + strconv.Quote(text) +
 			"; name a path below /dev, a devpath, or KEY=VALUE of an event")
@@ -169,7 +172,7 @@ func (f *ref) learn(e *uevent.Event) {
 	if f.key == "" {
 		return
 	}
-	if value, is := e.Get(f.key); is && value == f.value && e.Action != uevent.Remove {
+	if value, is := e.Get(f.key); is && (value == f.value || f.key == "DEVNAME" && strings.TrimPrefix(value, "/dev/") == f.value) && e.Action != uevent.Remove {
 		f.has[e.Devpath] = true
 	} else {
 		delete(f.has, e.Devpath)
