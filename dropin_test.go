@@ -18,7 +18,7 @@ func TestConfIsNoFile(t *testing.T) {
 	for conf, why := range map[string]string{fifo: "not a regular file", dir: "not a regular file",
 		"/dev/zero": "not a regular file", long: "longer than 1 MiB", many: "more than 10000 rules"} {
 		for _, mode := range []string{"--check", "--plan", "-sn"} {
-			o := b.do(nil, mode, "--conf", conf)
+			o := do(t, nil, append(b.options(mode), "--conf", conf)...)
 			if o.code != exitConfig || !strings.Contains(o.errors, why) {
 				t.Errorf("%s with %s: %d %q", mode, conf, o.code, o.errors)
 			}
@@ -51,7 +51,6 @@ func TestContinuations(t *testing.T) {
 func TestRemoveByHand(t *testing.T) {
 	needRoot(t)
 	b := newBoard(t, "")
-	b.device("/devices/virtual/tty/tty0", "tty", "4:0", "DEVNAME=tty0")
 	environ := []string{"ACTION=add", "DEVPATH=/devices/virtual/tty/tty0"}
 	if o := b.do(environ); o.code != exitDone {
 		t.Fatalf("%+v", o)
@@ -69,7 +68,6 @@ func TestRemoveByHand(t *testing.T) {
 func TestScanRulesByName(t *testing.T) {
 	needRoot(t)
 	b := newBoard(t, "eth0 0:0 600 @echo name >>out\nSUBSYSTEM=net;eth0 0:0 600 @echo net >>out\n")
-	b.device("/devices/pci0/net/eth0", "net", "", "INTERFACE=eth0")
 	if o := b.do(nil, "-t", "-n", "-s"); o.code != exitDone || strings.Contains(o.out, "echo name") {
 		t.Errorf("%+v", o)
 	}

@@ -57,7 +57,7 @@ func (p Problem) String() string {
 // Parse reads the text of a config; file is its name, for messages. It never
 // fails: what it cannot use becomes a Problem, and costs no other line.
 func Parse(file, text string, ids IDs) *Config {
-	p := parser{ids: ids, unknown: map[string]bool{}, config: &Config{file: file, starts: map[byte][]*rule{}}}
+	p := parser{ids: ids, config: &Config{file: file, starts: map[byte][]*rule{}}}
 	text = strings.TrimPrefix(text, "\ufeff") // an editor's mark, no part of the first name
 	for number := 1; text != ""; {
 		p.line, text = cutLine(text, number)

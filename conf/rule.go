@@ -359,6 +359,9 @@ func (p *parser) unknownName(what string, f field) {
 	if p.unknown[key] || f.text == "root" { // root is 0, with or without a passwd
 		return
 	}
+	if p.unknown == nil {
+		p.unknown = map[string]bool{}
+	}
 	p.unknown[key] = true
 	p.problem(f.offset, "there is no "+what+" "+quote(f.text)+", root is used", "use its number, or add it to the system")
 }
