@@ -55,11 +55,11 @@ func TestRemoveByHand(t *testing.T) {
 	if o := b.do(environ); o.code != exitDone {
 		t.Fatalf("%+v", o)
 	}
-	if !b.has("tty0") {
+	if !b.has("dev/tty0") {
 		t.Fatal("no node")
 	}
 	environ[0] = "ACTION=remove"
-	if o := b.do(environ); o.code != exitDone || b.has("tty0") {
+	if o := b.do(environ); o.code != exitDone || b.has("dev/tty0") {
 		t.Errorf("the node is still there: %+v", o)
 	}
 }
@@ -71,7 +71,7 @@ func TestScanRulesByName(t *testing.T) {
 	if o := b.do(nil, "-t", "-n", "-s"); o.code != exitDone || strings.Contains(o.out, "echo name") {
 		t.Errorf("%+v", o)
 	}
-	if o := b.do(nil, "-s"); o.code != exitDone || !b.has("out") {
+	if o := b.do(nil, "-s"); o.code != exitDone || !b.has("dev/out") {
 		t.Errorf("the command did not run: %+v", o)
 	}
 }
