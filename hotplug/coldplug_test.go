@@ -22,7 +22,7 @@ func (b *board) coldplug() (ok bool) {
 
 func TestColdplug(t *testing.T) {
 	needRoot(t)
-	b := newBoard(t, "sd.* 0:0 640 >disk/\neth0 0:0 660 @echo $MDEV $INTERFACE $ACTION >>TMP/said\n")
+	b := newBoard(t, "sd.* 0:0 640 >disk/\nSUBSYSTEM=net;eth0 0:0 660 @echo $MDEV $INTERFACE $ACTION >>TMP/said\n")
 	b.sys = newMachine(t)
 	b.use(b.sys.Sysfs)
 	b.coldplug()
