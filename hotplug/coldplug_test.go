@@ -75,7 +75,7 @@ func TestColdplugUnnumbered(t *testing.T) {
 // and in which order.
 func TestDeparted(t *testing.T) {
 	needRoot(t)
-	b := newBoard(t, "-if_exists=mask;.* 0:0 660 @true\n")
+	b := newBoard(t, "-if_exists=mask;SUBSYSTEM=.*;.* 0:0 660 @true\n")
 	b.sys = newMachine(t)
 	b.use(b.sys.Sysfs)
 	b.coldplug()
