@@ -127,7 +127,7 @@ func run(args, environ []string) int {
 	}
 	o, err := parse(args[1:], environ)
 	if err != nil {
-		complain(usage + "\n" + err.Error())
+		complain(err.Error() + "\ndevspool: the options are shown by --help")
 		return exitUsage
 	}
 	if o.kernel = handoff.FromKernel(args, environ); o.kernel && handoff.Offer(environ) {
@@ -198,21 +198,27 @@ func readConf(o options) (*conf.Config, error) {
 	default:
 		return nil, err
 	}
-	c := conf.Parse(file, text, conf.IDs{Passwd: once("/etc/passwd"), Group: once("/etc/group")})
+	var unread []conf.Problem
+	names := func(path string) func() string {
+		return sync.OnceValue(func() string {
+			text, err := hotplug.ReadFile(path)
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				unread = append(unread, conf.Problem{File: path, Line: 1, Column: 1,
+					What: err.Error(), Remedy: "until then names become root"})
+			}
+			return text
+		})
+	}
+	c := conf.Parse(file, text, conf.IDs{Passwd: names("/etc/passwd"), Group: names("/etc/group")})
+	if c.Err != nil {
+		return nil, c.Err
+	}
+	c.Problems = append(c.Problems, unread...)
 	var root unix.Stat_t
 	if unix.Stat("/", &root) == nil && unix.Major(uint64(root.Dev)) != 0 {
 		c.Root = uevent.Dev{Block: true, Major: unix.Major(uint64(root.Dev)), Minor: unix.Minor(uint64(root.Dev))}
 	}
 	return c, nil
-}
-
-// once returns a function that reads a file when it is first called. Without the
-// file names become root, with a warning.
-func once(path string) func() string {
-	return sync.OnceValue(func() string {
-		text, _ := hotplug.ReadFile(path)
-		return text
-	})
 }
 
 func check(o options) int {
@@ -306,15 +312,16 @@ func work(o options, environ []string) int {
 	}
 	c, err := readConf(o)
 	if err != nil {
-		log.Print(hotplug.Err, err.Error())
 		if o.named {
+			log.Print(hotplug.Err, err.Error())
 			return exitConfig
 		}
+		log.Print(hotplug.Err, err.Error()+"; the default config is used")
 		// A board without a config that can be read is still to have a /dev.
 		c = conf.Parse("default.conf", conf.Default, conf.IDs{})
 	}
-	for _, p := range c.Problems {
-		log.Print(hotplug.Warning, p.String())
+	if o.mode != modeHelper { // or each event would say it again
+		log.Problems(hotplug.Warning, c.Problems)
 	}
 	var dev *nodes.Dir
 	if !o.dryRun {
@@ -322,8 +329,12 @@ func work(o options, environ []string) int {
 			log.Print(hotplug.Err, err.Error())
 			return exitSystem
 		}
+		if isNodev(o.dev) {
+			log.Print(hotplug.Warning, o.dev+" is mounted nodev, so no node there can be opened; mount -o remount,dev "+o.dev)
+		}
 	}
 	road := hotplug.NewRoad(c, dev, hotplug.Sysfs(o.sys), log, o.jobs)
+	road.ByHand = event != nil && event.Seqnum == 0
 	road.Firmware = o.firmware
 	road.Environ = environ
 	road.Conf = o.conf
@@ -343,6 +354,13 @@ func work(o options, environ []string) int {
 		return result(hotplug.Serve(road, event, time.Duration(ms)*time.Millisecond))
 	}
 	return result(hotplug.Helper(road, event))
+}
+
+// isNodev reports whether nodes on the file system at path cannot be opened.
+func isNodev(path string) bool {
+	const nodev = 0x4 // ST_NODEV of statvfs(3)
+	var st unix.Statfs_t
+	return unix.Statfs(path, &st) == nil && st.Flags&nodev != 0
 }
 
 // source returns the event of a helper, and the log that suits the mode: a

@@ -230,7 +230,7 @@ func TestCommandLine(t *testing.T) {
 		{args: "--print-default-conf", out: conf.Default},
 		{args: "", code: exitUsage, errors: usage},
 		{args: "-v", code: exitUsage, errors: usage},
-		{args: "-x", code: exitUsage, errors: usage + "\ndevspool: unknown option -x\n"},
+		{args: "-x", code: exitUsage, errors: "devspool: unknown option -x\ndevspool: the options are shown by --help\n"},
 		{args: "-sx", code: exitUsage, errors: "devspool: unknown option -x\n"},
 		{args: "-ü", code: exitUsage, errors: "devspool: unknown option -ü\n"},
 		{args: "--nothing", code: exitUsage, errors: "devspool: unknown option --nothing\n"},

@@ -88,6 +88,8 @@ func parse(args, environ []string) (options, error) {
 		case o.mode == modeNone && slices.Contains(asks, arg) && !(event && arg == subsystem):
 			o.mode = modeAsk
 			o.words = []string{arg}
+		case o.mode == modePlan && o.device == "":
+			o.device = arg
 		case event && o.mode == modeNone && len(args) == 0:
 			// The kernel gives the subsystem, which the environment says too.
 		default:
@@ -295,9 +297,6 @@ func (o *options) long(arg string, args []string) (rest []string, err error) {
 		err = o.choose(modeCheck)
 	case "plan":
 		err = o.choose(modePlan)
-		if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-			o.device, args = args[0], args[1:]
-		}
 	case "print-default-conf":
 		err = o.choose(modeDefaultConf)
 	case "dry-run":

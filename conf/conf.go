@@ -7,6 +7,7 @@ package conf
 
 import (
 	_ "embed"
+	"errors"
 	"strconv"
 	"strings"
 
@@ -23,8 +24,12 @@ var Default string
 // by a first letter, when an event first needs them, so Plan must not be called by
 // two goroutines at once.
 type Config struct {
-	// Problems holds what was found wrong, in the order of the text.
+	// Problems holds what was found wrong, in the order of the text, up to a number
+	// that no real config has.
 	Problems []Problem
+
+	// Err is not nil where the config is not to be used: it has too many rules.
+	Err error
 
 	// Root is the block device that "/" is on; its node gets the link "root".
 	// The zero Dev stands for none.
@@ -58,6 +63,10 @@ func Parse(file, text string, ids IDs) *Config {
 		p.line, text = cutLine(text, number)
 		number += len(p.line.joints) + 1
 		p.readLine()
+		if len(p.config.rules) > MaxRules {
+			return &Config{file: file, Err: errors.New(file + ":" + strconv.Itoa(p.line.number) +
+				": more than " + strconv.Itoa(MaxRules) + " rules; put several devices into one expression")}
+		}
 	}
 	return p.config
 }
@@ -66,12 +75,12 @@ func Parse(file, text string, ids IDs) *Config {
 func (c *Config) File() string { return c.file }
 
 // WantsUnnumbered reports whether a coldplug has to offer the device of that
-// name to the rules, though it has no numbers: whether there is a rule that may
-// match it and has a command for it. With "" it reports whether there is any
-// such rule, for whatever device.
+// name to the rules, though it has no numbers: whether there is a rule that asks
+// for a variable, may match it and has a command for it. With "" it reports whether
+// there is any such rule, for whatever device.
 func (c *Config) WantsUnnumbered(sysname string) bool {
 	for _, r := range c.rules {
-		if r.subject == ofNumbers || !r.command.runsOn(uevent.Add) {
+		if !r.asksVariable() || r.subject == ofNumbers || !r.command.runsOn(uevent.Add) {
 			continue
 		}
 		if sysname == "" || r.subject == ofVariable || c.matches(&r.expr, sysname) {
@@ -88,24 +97,32 @@ type line struct {
 	joints []int // the offsets in text at which a further line begins
 }
 
+// MaxRules is how many rules a config may have. It keeps the memory that any text
+// takes within bounds.
+const MaxRules = 10000
+
+// maxProblems is how many problems of a config are kept.
+const maxProblems = 10000
+
 // cutLine takes the first line off text. A backslash at the end joins the next
 // line, before anything looks at comments. Carriage returns that end a line are
 // no part of it.
 func cutLine(text string, number int) (line, string) {
 	l := line{number: number}
+	var joined []byte // of the lines before the last
 	for {
 		part, rest, _ := strings.Cut(text, "\n")
 		part = strings.TrimSuffix(part, "\r")
-		joined, joins := strings.CutSuffix(part, `\`)
-		if l.text == "" {
-			l.text = joined
-		} else {
-			l.text += joined
-		}
+		part, joins := strings.CutSuffix(part, `\`)
 		if !joins || rest == "" {
+			l.text = part
+			if len(joined) > 0 {
+				l.text = string(append(joined, part...))
+			}
 			return l, rest
 		}
-		l.joints = append(l.joints, len(l.text))
+		joined = append(joined, part...)
+		l.joints = append(l.joints, len(joined))
 		text = rest
 	}
 }

@@ -22,11 +22,17 @@ import (
 // SEQNUM), clears what the record holds, but the rules cannot say what that is. Every other action leaves nodes
 // alone. Commands run whatever the device has: on add and remove as they say,
 // those with "*" on every action.
-func (c *Config) Plan(e *uevent.Event) *nodes.Plan {
+func (c *Config) Plan(e *uevent.Event) *nodes.Plan { return c.plan(e, false) }
+
+// PlanScan returns the Plan of an event that a scan of /sys made. Rules that match by
+// name alone are not for its devices without numbers, which BusyBox leaves out.
+func (c *Config) PlanScan(e *uevent.Event) *nodes.Plan { return c.plan(e, e.Dev.IsZero()) }
+
+func (c *Config) plan(e *uevent.Event, onlyVariables bool) *nodes.Plan {
 	b := planner{config: c, event: e, plan: &nodes.Plan{Event: e, Work: work(e)}}
 	b.takeName()
 	for _, r := range c.rulesFor(b.name) {
-		if !b.matches(r) {
+		if onlyVariables && !r.asksVariable() || !b.matches(r) {
 			continue
 		}
 		b.apply(r)
@@ -179,6 +185,10 @@ func (b *planner) place(r *rule, moved string) {
 			return
 		}
 		path = b.own
+		if n := b.linked(path); n != nil { // the later rule's owner and mode, as through the link
+			n.Mode, n.UID, n.GID, n.Rule = r.mode, r.uid, r.gid, r.origin
+			return
+		}
 	}
 	b.addNode(nodes.Node{Path: path, Mode: r.mode, UID: r.uid, GID: r.gid, Rule: r.origin})
 	if r.target.kind != '>' || path == b.own || !b.needOwn() {
@@ -246,6 +256,22 @@ func (b *planner) needOwn() bool {
 		b.fault("the device's name " + quote(b.name) + " " + nodes.Refusal(nodes.Slashes(b.name)) + ", so nothing is made by it")
 	}
 	return b.own != ""
+}
+
+// linked returns the node that an earlier rule moved from path, leaving a link
+// there, or nil.
+func (b *planner) linked(path string) *nodes.Node {
+	for _, l := range b.plan.Links {
+		if l.Path != path {
+			continue
+		}
+		for i := range b.plan.Nodes {
+			if n := &b.plan.Nodes[i]; n.Path == l.Target {
+				return n
+			}
+		}
+	}
+	return nil
 }
 
 // label returns what a command learns of a device that no rule moves: the node's

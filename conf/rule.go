@@ -35,6 +35,9 @@ const (
 	ofNumbers                 // @maj,min
 )
 
+// asksVariable reports whether the rule looks at a variable of the event.
+func (r *rule) asksVariable() bool { return r.subject == ofVariable || len(r.env) > 0 }
+
 // condition is a prefix NAME=ERE; of a rule.
 type condition struct {
 	name  string
@@ -80,12 +83,15 @@ type parser struct {
 	config  *Config
 	ids     IDs
 	line    line
-	unknown []string // names of users and groups that were complained about
-	closed  bool     // an earlier rule matches everything, and lets no other follow
+	unknown map[string]bool // users and groups that were complained about
+	closed  bool            // an earlier rule matches everything, and lets no other follow
 }
 
 // problem notes a fault at an offset of the current line.
 func (p *parser) problem(offset int, what, remedy string) {
+	if len(p.config.Problems) == maxProblems {
+		return
+	}
 	number, column := p.line.place(offset)
 	p.config.Problems = append(p.config.Problems, Problem{p.config.file, number, column, what, remedy})
 }
@@ -350,12 +356,13 @@ func (p *parser) readGroup(f field, name string) (gid uint32) {
 // unknownName notes an unknown user or group, each name once.
 func (p *parser) unknownName(what string, f field) {
 	key := what + " " + f.text
-	for _, known := range p.unknown {
-		if known == key {
-			return
-		}
+	if p.unknown[key] || f.text == "root" { // root is 0, with or without a passwd
+		return
 	}
-	p.unknown = append(p.unknown, key)
+	if p.unknown == nil {
+		p.unknown = map[string]bool{}
+	}
+	p.unknown[key] = true
 	p.problem(f.offset, "there is no "+what+" "+quote(f.text)+", root is used", "use its number, or add it to the system")
 }
 

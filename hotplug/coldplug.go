@@ -42,10 +42,11 @@ func Coldplug(r *Road) *Batch {
 		}
 		r.enterMade(r.replacedBy(e), b)
 		t := newTask(e, b)
-		t.fresh = true
+		t.fresh, t.scan = true, true
 		r.enter(t)
 	}
 	r.leave()
+	r.tellDenied()
 	r.shed()
 	return b
 }

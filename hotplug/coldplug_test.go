@@ -22,7 +22,7 @@ func (b *board) coldplug() (ok bool) {
 
 func TestColdplug(t *testing.T) {
 	needRoot(t)
-	b := newBoard(t, "sd.* 0:0 640 >disk/\neth0 0:0 660 @echo $MDEV $INTERFACE $ACTION >>TMP/said\n")
+	b := newBoard(t, "sd.* 0:0 640 >disk/\nSUBSYSTEM=net;eth0 0:0 660 @echo $MDEV $INTERFACE $ACTION >>TMP/said\n")
 	b.sys = newMachine(t)
 	b.use(b.sys.Sysfs)
 	b.coldplug()
@@ -75,7 +75,7 @@ func TestColdplugUnnumbered(t *testing.T) {
 // and in which order.
 func TestDeparted(t *testing.T) {
 	needRoot(t)
-	b := newBoard(t, "-if_exists=mask;.* 0:0 660 @true\n")
+	b := newBoard(t, "-if_exists=mask;SUBSYSTEM=.*;.* 0:0 660 @true\n")
 	b.sys = newMachine(t)
 	b.use(b.sys.Sysfs)
 	b.coldplug()

@@ -33,6 +33,12 @@ const shell = "/bin/sh"
 
 var errNotFound = errors.New("no such program, and no " + shell + " to ask for it")
 
+// missing reports whether err says that a command names no program that can be run,
+// for which a shell would have given the status 127 or 126.
+func missing(err error) bool {
+	return err == errNotFound || err == syscall.ENOENT || err == syscall.ENOTDIR || err == syscall.EACCES
+}
+
 // started is a command that runs.
 type started struct {
 	task    *task

@@ -274,8 +274,8 @@ func TestCommandEnds(t *testing.T) {
 		{"@TMP/ends 0", []string{"info: command ended", "exit status 0"}, false},
 		{"@TMP/ends 3", []string{"info: command ended", "exit status 3"}, false},
 		{"@kill -9 $$", []string{"warning: command ended", "by signal 9"}, false},
-		{"@TMP/nothing", []string{"error: cannot run", "no such file"}, true},
-		{"+nothing", []string{"error: cannot run", errNotFound.Error()}, true},
+		{"@TMP/nothing", []string{"warning: command ended", "no such file"}, false},
+		{"+nothing", []string{"warning: command ended", errNotFound.Error()}, false},
 		{"@TMP/bare 4", []string{"info: command ended", "exit status 4"}, false},
 		{"@nothing-at-all", []string{"info: command ended", "exit status 127"}, false},
 	} {

@@ -1,6 +1,7 @@
 package hotplug
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"syscall"
@@ -9,10 +10,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// MaxFile is how many bytes a file may have that ReadFile reads: a hundred times
+// what the largest configs have.
+const MaxFile = 1 << 20
+
+// The errors of ReadFile for what it does not read.
+var (
+	errNoFile  = errors.New("not a regular file; put one there")
+	errTooLong = errors.New("longer than 1 MiB (1048576 bytes); make it shorter")
+)
+
 // ReadFile reads a whole file, such as a config. It takes fewer system calls than
-// os.ReadFile, which makes every file ready for polling.
+// os.ReadFile, which makes every file ready for polling. What is no regular file,
+// or longer than MaxFile, is refused.
 func ReadFile(path string) (string, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := openRegular(path)
 	if err != nil {
 		return "", &os.PathError{Op: "open", Path: path, Err: err}
 	}
@@ -27,13 +39,33 @@ func ReadFile(path string) (string, error) {
 		if n == 0 {
 			return string(text), nil
 		}
+		if len(text)+n > MaxFile {
+			return "", &os.PathError{Op: "read", Path: path, Err: errTooLong}
+		}
 		text = append(text, buf[:n]...)
 	}
 }
 
+// openRegular opens a regular file for reading, and nothing else: to open a FIFO
+// would wait for its other end, and to open a device can set it going, as a watchdog
+// or a tape is. So the look comes first; where another thing takes the place after
+// it, the open at least does not wait.
+func openRegular(path string) (fd int, err error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return -1, err
+	}
+	isNull := st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3) // /dev/null stands for an empty file
+	if st.Mode&unix.S_IFMT != unix.S_IFREG && !isNull {
+		return -1, errNoFile
+	}
+	return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+}
+
 // readAttribute reads a small file: at most a page, as sysfs attributes are, in one read.
+// It never waits, whatever is there.
 func readAttribute(path string) (string, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return "", err
 	}

@@ -64,15 +64,9 @@ func (r *Road) firmwarePaths() []string {
 func (r *Road) openFirmware(name string) (int, string) {
 	for _, dir := range r.firmwarePaths() {
 		path := dir + "/" + name
-		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-		if err != nil {
-			continue
-		}
-		var st unix.Stat_t
-		if unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
+		if fd, err := openRegular(path); err == nil {
 			return fd, path
 		}
-		unix.Close(fd)
 	}
 	return -1, ""
 }

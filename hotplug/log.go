@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/conf"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
@@ -179,6 +180,21 @@ func (l *Log) print(level Level, line string, seqnum uint64) {
 		l.seqnum = seqnum
 	}
 	l.write(level, nodes.Printable(line))
+}
+
+// shownProblems is how many problems of a config the log gets: the first ones show
+// what is wrong with a file that is no config at all.
+const shownProblems = 10
+
+// Problems writes what is wrong with a config: the first problems, a line each, and
+// how many more there are.
+func (l *Log) Problems(level Level, problems []conf.Problem) {
+	for _, p := range problems[:min(len(problems), shownProblems)] {
+		l.Print(level, p.String())
+	}
+	if more := len(problems) - shownProblems; more > 0 {
+		l.Print(level, problems[0].File+": "+strconv.Itoa(more)+" more problems; devspool --check shows them")
+	}
 }
 
 // Event writes one line about e: what happened, and why.

@@ -18,6 +18,7 @@ type task struct {
 	fresh bool    // the device lives: /sys was read under this lock, or it has just come
 	made  bool    // no source told of the event: a comparison with /sys misses it
 	muted bool    // nobody is to hear of it: it came by itself meanwhile
+	scan  bool    // a scan of /sys made the event
 }
 
 func newTask(e *uevent.Event, b *Batch) *task { return &task{step: &step{event: e}, batch: b} }

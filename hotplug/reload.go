@@ -35,9 +35,7 @@ func (r *Road) Renew() error {
 func (r *Road) adopt(rules *conf.Config) error {
 	fresh := freshProblems(r.Rules, rules)
 	if len(fresh) > 0 {
-		for _, p := range fresh[1:] {
-			r.Log.Print(Err, p.String())
-		}
+		r.Log.Problems(Err, fresh[1:])
 		return errors.New(fresh[0].String())
 	}
 	r.Rules = rules
@@ -95,7 +93,7 @@ func (r *Road) watchConf() (stop func()) {
 // already. On a file system that has no leases (NFS, FUSE) neither is known, and
 // the pause has to do.
 func lease(path string) (release func(), written bool) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := openRegular(path)
 	if err != nil {
 		return func() {}, false
 	}

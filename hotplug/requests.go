@@ -139,10 +139,11 @@ func (c *control) coldplug(q *request) error {
 	if err != nil {
 		return err
 	}
-	if !c.trigger(q.gone) || !c.settled(quiet, nil, q.gone) {
+	refusal := c.trigger(q.gone)
+	if !c.settled(quiet, nil, q.gone) {
 		return errLogged
 	}
-	return nil
+	return refusal
 }
 
 // settle waits until all events are at their end: TIMEOUT QUIET.

@@ -1,10 +1,14 @@
 package hotplug
 
 import (
+	"errors"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"devspool/conf"
 	"devspool/hotplug/uevent"
@@ -29,6 +33,9 @@ type Road struct {
 	Environ  []string // what commands inherit
 	Jobs     int      // commands at once
 	Running  int      // of these, how many in state R at once; 0 for no limit
+
+	// ByHand says that somebody, and not the kernel, sends the event of this process.
+	ByHand bool
 
 	// Conf is the absolute path of the config, and Reload reads it anew. The loop
 	// needs them, to answer who asks it to coldplug.
@@ -57,6 +64,7 @@ type Road struct {
 	ledger  ledger
 	watches map[*watch]bool
 	shed    func()   // called after a long queue, a scan or a request: memory may be free
+	denied  int      // nodes that the kernel let nobody make
 	ended   []*Batch // of the events that have ended in this turn, one for each
 	coming  int      // coldplugs and runs that still bring events
 
@@ -282,6 +290,14 @@ func (r *Road) leave() {
 func (r *Road) launch(t *task) {
 	c := t.commands[0]
 	run, err := r.spawn(t, c)
+	if missing(err) {
+		// The status that a shell has for it. It is no fault of the event's.
+		why := c.Rule.String() + ": " + c.Text + ": " + err.Error()
+		r.ledger.blame(t.event, "command ended: "+why)
+		r.Log.Event(Warning, "command ended", t.event, why)
+		r.next(t)
+		return
+	}
 	if err != nil {
 		r.fail(t, "cannot run", c.Rule.String()+": "+c.Text+": "+err.Error())
 		r.next(t)
@@ -343,7 +359,9 @@ func (r *Road) begin(t *task) (done bool) {
 	}
 	e, p := t.event, t.plan
 	if p == nil {
-		p = r.Rules.Plan(e)
+		if p = r.Rules.Plan(e); t.scan && e.Dev.IsZero() {
+			p = r.Rules.PlanScan(e)
+		}
 		t.plan = p
 	}
 	if late {
@@ -399,6 +417,9 @@ func (r *Road) late(e *uevent.Event) bool {
 			return false
 		}
 	case uevent.Remove:
+		if r.ordered(e) {
+			return false
+		}
 	default:
 		return false
 	}
@@ -423,6 +444,12 @@ func (r *Road) heard(e *uevent.Event) bool {
 	}
 	rec := r.Dev.Recorded(e)
 	return rec == nil || rec.State == nodes.Ended
+}
+
+// ordered reports whether e is a remove by hand. It is an order, no news of the
+// device, and is obeyed whatever /sys says.
+func (r *Road) ordered(e *uevent.Event) bool {
+	return r.ByHand && e.Action == uevent.Remove && e.Seqnum == 0
 }
 
 // apply does the node work of t.
@@ -487,14 +514,37 @@ func (r *Road) report(t *task, err error) {
 		return
 	}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
+		if strings.HasPrefix(line, "mknod ") && errors.Is(err, unix.EPERM) {
+			r.deny(t, line)
+			continue
+		}
 		r.fail(t, "failed", line)
+	}
+}
+
+// deny notes that the kernel let no node be made. It does so for every device alike
+// where this process is not the real root, so the first says it.
+func (r *Road) deny(t *task, line string) {
+	if r.denied++; r.denied == 1 {
+		r.fail(t, "failed", line+"; in a user namespace (unshare -U, a rootless container) nobody may make them:"+
+			" have the host's nodes mounted there. Further ones are counted")
+		return
+	}
+	t.batch.failed = true
+	r.ledger.failed++
+}
+
+// tellDenied says how many nodes a scan was not let make.
+func (r *Road) tellDenied() {
+	if r.denied > 1 {
+		r.Log.Print(Err, strconv.Itoa(r.denied)+" nodes could not be made: "+unix.EPERM.Error())
 	}
 }
 
 // clear does the node work of a remove, after its commands.
 func (r *Road) clear(t *task) {
 	r.lock()
-	if r.census.gone(t.event) {
+	if !r.ordered(t.event) && r.census.gone(t.event) {
 		r.Log.Event(Info, "node kept", t.event, "the device came back")
 		t.event = t.event.Late()
 		t.plan.Event = t.event

@@ -141,6 +141,9 @@ func (r *Road) parseRef(text string) (*ref, error) {
 		f.devpath = text
 	} else if property && key != "" {
 		f.key, f.value = key, value
+		if key == "DEVNAME" {
+			f.value = strings.TrimPrefix(value, "/dev/")
+		}
 	} else {
 		return nil, errors.New("cannot wait for " + strconv.Quote(text) +
 			"; name a path below /dev, a devpath, or KEY=VALUE of an event")
@@ -170,7 +173,11 @@ func (f *ref) learn(e *uevent.Event) {
 		return
 	}
 	_, late := e.Get(uevent.LateKey)
-	if value, is := e.Get(f.key); is && value == f.value && e.Action != uevent.Remove && !late {
+	value, is := e.Get(f.key)
+	if f.key == "DEVNAME" {
+		value = strings.TrimPrefix(value, "/dev/")
+	}
+	if is && value == f.value && e.Action != uevent.Remove && !late {
 		f.has[e.Devpath] = true
 	} else {
 		delete(f.has, e.Devpath)

@@ -54,12 +54,28 @@ func (s Sysfs) Complete(e *uevent.Event) {
 	}
 	full, err := s.Event(e.Action, e.Devpath)
 	if err != nil {
-		return // not there: the event is all there is to know
+		s.number(e)
+		return // else the event is all there is to know
 	}
 	for kv := range full.Env() {
 		key, value, _ := strings.Cut(kv, "=")
 		e.SetDefault(key, value)
 	}
+}
+
+// number gives an event the numbers of a device which has a dev attribute and no
+// uevent file. Who made that tree may have put it below the subsystem's name alone.
+func (s Sysfs) number(e *uevent.Event) {
+	text, _ := s.numbers(e.Devpath)
+	if !e.Dev.IsZero() || text == "" {
+		return
+	}
+	if e.Subsystem == "" && strings.Contains(e.Devpath, "/block/") {
+		e.SetDefault("SUBSYSTEM", "block")
+	}
+	major, minor, _ := strings.Cut(text, ":")
+	e.SetDefault("MAJOR", major)
+	e.SetDefault("MINOR", minor)
 }
 
 // Event makes the event that stands for the device at devpath.

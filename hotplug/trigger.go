@@ -1,6 +1,9 @@
 package hotplug
 
 import (
+	"errors"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,11 +17,15 @@ const afterLast = 200 * time.Millisecond
 
 // trigger has the kernel send an add for each device that it has, and waits until
 // all of these have come. Unlike the events of Coldplug, every other listener gets
-// them too. It reports false where stop was closed before the end.
-func (c *control) trigger(stop <-chan struct{}) bool {
+// them too. It fails where stop was closed before the end, or devices did not take
+// the request.
+func (c *control) trigger(stop <-chan struct{}) error {
 	r := c.road
 	if !r.Sys.real() {
-		return Coldplug(r).Wait() // a tree that only looks like sysfs takes no requests
+		if !Coldplug(r).Wait() { // a tree that only looks like sysfs takes no requests
+			return errLogged
+		}
+		return nil
 	}
 	r.clean()
 	run := roll{sys: r.Sys, uuid: newUUID(), open: map[string]bool{}}
@@ -26,7 +33,7 @@ func (c *control) trigger(stop <-chan struct{}) bool {
 }
 
 // count asks for the event of each device and waits until they have come.
-func (c *control) count(run *roll, devpaths []string, stop <-chan struct{}) bool {
+func (c *control) count(run *roll, devpaths []string, stop <-chan struct{}) error {
 	w := c.road.watch(true)
 	defer c.road.unwatch(w)
 	for _, devpath := range devpaths {
@@ -37,7 +44,7 @@ func (c *control) count(run *roll, devpaths []string, stop <-chan struct{}) bool
 		case <-w.poke:
 		case <-after(glance):
 		case <-stop:
-			return false
+			return errLogged
 		}
 		for _, e := range c.road.take(w) {
 			run.note(e)
@@ -46,7 +53,28 @@ func (c *control) count(run *roll, devpaths []string, stop <-chan struct{}) bool
 	for devpath := range run.open {
 		c.road.Log.Print(Info, "took the request for an event and sent none: "+devpath)
 	}
-	return true
+	return run.refusal()
+}
+
+// shownRefusals is how many devices are named that did not take the request.
+const shownRefusals = 5
+
+// refusal returns what is to be said of the devices that did not take the request.
+func (run *roll) refusal() error {
+	if len(run.refused) == 0 {
+		return nil
+	}
+	if !run.asked {
+		return errors.New("no device could be asked for its event: write " + run.refused[0] +
+			"; have /sys mounted for writing (mount -o remount,rw " + string(run.sys) +
+			"), or use devspool -s, which only reads it and makes the nodes, though only the loop hears of that")
+	}
+	more := ""
+	if n := len(run.refused) - shownRefusals; n > 0 {
+		more = ", and " + strconv.Itoa(n) + " more"
+	}
+	return errors.New("could not be asked for its event: " +
+		strings.Join(run.refused[:min(len(run.refused), shownRefusals)], ", ") + more)
 }
 
 // roll counts the events of one coldplug. Each carries an identifier (SYNTH_UUID,
@@ -58,6 +86,8 @@ type roll struct {
 	open     map[string]bool // the devices whose event has not come
 	answered string          // a device whose event has
 	closing  bool            // the last request is made
+	asked    bool            // a device took the request
+	refused  []string        // the files of those that did not, and why
 	last     moment          // of the last request or event
 }
 
@@ -68,8 +98,12 @@ func (run *roll) call(devpath string) {
 		run.uuid = ""
 		err = run.sys.write(devpath+"/uevent", run.request())
 	}
-	if err == nil {
-		run.open[devpath] = true
+	switch err {
+	case nil:
+		run.open[devpath], run.asked = true, true
+	case unix.ENOENT, unix.ENODEV: // it has just left
+	default:
+		run.refused = append(run.refused, string(run.sys)+devpath+"/uevent: "+err.Error())
 	}
 	run.last = now()
 }

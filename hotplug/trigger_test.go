@@ -124,7 +124,7 @@ func TestCount(t *testing.T) {
 	b.log.SetLevel(Info)
 	stop := make(chan struct{})
 	counted := make(chan bool, 1)
-	count := func(run *roll) { go func() { counted <- c.count(run, devpaths, stop) }() }
+	count := func(run *roll) { go func() { counted <- c.count(run, devpaths, stop) == nil }() }
 	source.coming.Store(true)
 	count(run)
 	eventually(t, "the requests", func() bool { return strings.HasPrefix(b.sys.requested(devpaths[2]), "add u") })
