@@ -31,6 +31,8 @@ const defaultPath = "/sbin:/bin:/usr/sbin:/usr/bin"
 
 const shell = "/bin/sh"
 
+var errNoShell = errors.New("it needs " + shell + ", which is missing; use plain words, or add a shell to the system")
+
 var errNotFound = errors.New("no such program, and no " + shell + " to ask for it")
 
 // missing reports whether err says that a command names no program that can be run,
@@ -75,6 +77,9 @@ func (r *Road) spawn(t *task, c nodes.Command) (*started, error) {
 		return nil, err
 	}
 	pid, err := r.exec(program, argv, env)
+	if program == shell && missing(err) {
+		return nil, errNoShell
+	}
 	if err == syscall.ENOEXEC {
 		// A script that names no interpreter is the shell's.
 		pid, err = r.exec(shell, append([]string{shell, program}, argv[1:]...), env)

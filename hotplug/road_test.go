@@ -500,7 +500,8 @@ func TestStorm(t *testing.T) {
 // knows of its own failures alone.
 func TestBatches(t *testing.T) {
 	needRoot(t)
-	b := newBoard(t, "sda 0:0 660 @until test -e TMP/go; do sleep 0.01; done\nsdb 0:0 660 +missing\n")
+	b := newBoard(t, "sda 0:0 660 @until test -e TMP/go; do sleep 0.01; done\nsdb 0:0 660\n")
+	must(t, os.MkdirAll(filepath.Join(b.dir, "sdb/full"), 0o755)) // which no node can replace
 	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
 	b.sys.add("/devices/block/sdb", "block", "8:16", "DEVNAME=sdb")
 	slow := b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sda")})

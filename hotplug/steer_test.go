@@ -2,6 +2,7 @@ package hotplug
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -121,7 +122,8 @@ func TestHaltRemoves(t *testing.T) {
 // in the midst of that. All come to their end, and those of one device in order.
 func TestHaltLongChains(t *testing.T) {
 	needRoot(t)
-	b := newBoard(t, "-SUBSYSTEM=hub;.* 0:0 660 @"+untilGo+"\n-d[0-3] 0:0 660 */nonexistent/program\n")
+	b := newBoard(t, "-SUBSYSTEM=hub;.* 0:0 660 @"+untilGo+"\n-d[0-3] 0:0 660 *TMP/loop\n")
+	must(t, os.Symlink("loop", filepath.Join(b.tmp, "loop"))) // no program, and nothing that is missing
 	const devices, rounds = 40, 3 * turn
 	last := map[string]uint64{}
 	b.done(func(e *uevent.Event, _ *nodes.Plan) {

@@ -108,7 +108,8 @@ func TestHelperOfDaemon(t *testing.T) {
 	}
 	defer in.Close()
 	daemon := exec.Command(busybox, "uevent", "/bin/sh", "-c",
-		b.program+` $SUBSYSTEM; [ -e /dev/$DEVNAME ] && grep -qx $DEVNAME /etc/log || echo $DEVNAME >>/etc/wrong; echo $DEVNAME >>/etc/right`)
+		`case $DEVNAME in bench*) ;; *) exit ;; esac; `+ // strangers' disks reach every namespace
+			b.program+` $SUBSYSTEM; [ -e /dev/$DEVNAME ] && grep -qx $DEVNAME /etc/log || echo $DEVNAME >>/etc/wrong; echo $DEVNAME >>/etc/right`)
 	daemon.Stdin, daemon.Stdout, daemon.Stderr = b.null, b.null, b.null
 	if err := b.start(daemon); err != nil {
 		t.Fatal(err)
