@@ -102,7 +102,7 @@ config, 100 wrong usage, 111 nothing works here (a system call failed); -d: 0 wh
 the loop is ready, whatever the log says of single devices
 `
 
-func main() { os.Exit(run(os.Args, os.Environ())) }
+func main() { os.Exit(run(os.Args, handoff.Environ())) }
 
 // called returns the applet that the command line names. A subsystem may have such a
 // name too: the kernel gives it to its helper.

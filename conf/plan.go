@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -106,40 +107,50 @@ func (b *planner) makesNodes() bool {
 // matches reports whether all conditions of a rule hold. What costs least is
 // looked at first.
 func (b *planner) matches(r *rule) bool {
-	e := b.event
-	text := b.name
 	switch r.subject {
 	case ofNumbers:
-		d := e.Dev
+		d := b.event.Dev
 		if d.IsZero() || d.Major != r.major || d.Minor < r.minor || d.Minor > r.maxMinor {
 			return false
 		}
-	case ofVariable:
-		var set bool
-		if text, set = e.Get(r.name); !set {
-			return false
-		}
-		fallthrough
-	default:
-		if !r.expr.mayMatch(text) {
+	case ofName:
+		if !r.expr.mayMatch(b.name) {
 			return false
 		}
 	}
 	for i := range r.env {
-		value, set := lookup(e, r.env[i].name)
-		if !set || !b.config.matches(&r.env[i].value, value) {
+		if !b.holds(r.env[i].name, &r.env[i].value) {
 			return false
 		}
 	}
-	return r.subject == ofNumbers || r.expr.plain || b.config.matches(&r.expr, text)
+	switch r.subject {
+	case ofVariable:
+		return b.holds(r.name, &r.expr)
+	case ofName:
+		return r.expr.plain || b.config.matches(&r.expr, b.name)
+	}
+	return true
 }
 
-// lookup is Event.Get, with a short way to what most conditions ask for.
-func lookup(e *uevent.Event, name string) (string, bool) {
-	if name == "SUBSYSTEM" && e.Subsystem != "" {
-		return e.Subsystem, true
+// holds reports whether one of a variable's values matches, with a short way to what
+// most conditions ask for.
+func (b *planner) holds(name string, p *pattern) bool {
+	if name == "SUBSYSTEM" && b.event.Subsystem != "" {
+		return b.config.matches(p, b.event.Subsystem)
 	}
-	return e.Get(name)
+	_, holds := b.firstOf(name, p)
+	return holds
+}
+
+// firstOf returns the first value of a variable that matches, and whether one does.
+func (b *planner) firstOf(name string, p *pattern) (value string, found bool) {
+	values := b.event.Values(name)
+	for value, said := values.Next(); said; value, said = values.Next() {
+		if b.config.matches(p, value) {
+			return value, true
+		}
+	}
+	return "", false
 }
 
 // apply adds what a rule that matches asks for.
@@ -164,10 +175,79 @@ func (b *planner) apply(r *rule) {
 	if moved == "" {
 		moved = b.label()
 	}
-	b.plan.Commands = append(b.plan.Commands, nodes.Command{
-		Text: r.command.text, Argv: r.command.isArgv(), Socket: r.command.socket, Node: moved,
+	c := nodes.Command{
+		Text: r.command.text, Execline: r.command.isExecline(), Socket: r.command.socket, Node: moved,
 		Exists: r.command.exists, Timeout: r.command.timeout, Rule: r.origin,
-	})
+	}
+	for _, c.Said = range b.runs(r) {
+		b.plan.Commands = append(b.plan.Commands, c)
+	}
+}
+
+// maxRuns is how often the command of a rule runs at most for one event: as many
+// variables as an event of the kernel can have.
+const maxRuns = 64
+
+// once are the runs of a command for an event that says no variable twice.
+var once = []string{""}
+
+// runs returns how often the command of a rule that matches is to run: once, or where
+// the event says a variable that the rule looks at several times, once for each value
+// that the rule matched. Each says which value it is for, as nodes.Command has it. To a
+// socket the event goes once, with all that it says.
+func (b *planner) runs(r *rule) []string {
+	runs := once
+	if r.command.socket != "" {
+		return runs
+	}
+	for i := range r.env {
+		name := r.env[i].name
+		again := func(c condition) bool { return c.name == name }
+		if !slices.ContainsFunc(r.env[i+1:], again) && !(r.subject == ofVariable && r.name == name) {
+			runs = b.times(runs, r, name, &r.env[i].value)
+		}
+	}
+	if r.subject == ofVariable {
+		runs = b.times(runs, r, r.name, &r.expr)
+	}
+	return runs
+}
+
+// times returns each of runs for each value of a variable that matches.
+func (b *planner) times(runs []string, r *rule, name string, p *pattern) []string {
+	matched := b.matched(name, p)
+	if len(matched) == 0 {
+		return runs
+	}
+	var all []string
+	for _, said := range runs {
+		for _, value := range matched {
+			if len(all) == maxRuns {
+				b.fault(r.origin.String() + ": the command runs for " + strconv.Itoa(maxRuns) +
+					" of the values that the rule matches, and for no more of one event")
+				return all
+			}
+			all = append(all, said+name+"="+value+"\x00")
+		}
+	}
+	return all
+}
+
+// matched returns the different values of a variable that match, if the event says it
+// several times.
+func (b *planner) matched(name string, p *pattern) (matched []string) {
+	values := b.event.Values(name)
+	values.Next()
+	if _, again := values.Next(); !again {
+		return nil
+	}
+	values = b.event.Values(name)
+	for value, said := values.Next(); said; value, said = values.Next() {
+		if b.config.matches(p, value) && !slices.Contains(matched, value) {
+			matched = append(matched, value)
+		}
+	}
+	return matched
 }
 
 // place adds the node that a rule gives, where it moves it or else by the
@@ -217,7 +297,7 @@ func (b *planner) targetPath(r *rule) string {
 func (b *planner) expand(r *rule) string {
 	text := b.name
 	if r.subject == ofVariable {
-		text, _ = b.event.Get(r.name)
+		text, _ = b.firstOf(r.name, &r.expr)
 	}
 	g := b.config.submatch(&r.expr, text)
 	var out strings.Builder

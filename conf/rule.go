@@ -60,20 +60,18 @@ type command struct {
 // runsOn reports whether the command is for the action.
 func (c *command) runsOn(action string) bool {
 	switch c.when {
-	case '*':
+	case '*', '&':
 		return true
 	case '@', '+':
 		return action == uevent.Add
-	case '$', '&':
+	case '$', '-':
 		return action == uevent.Remove
-	case '-':
-		return action == uevent.Add || action == uevent.Remove
 	}
 	return false
 }
 
-// isArgv reports whether the command is one of mdevd's, which no shell reads.
-func (c *command) isArgv() bool { return c.when == '+' || c.when == '&' || c.when == '-' }
+// isExecline reports whether the command is in mdevd's dialect, which no shell reads.
+func (c *command) isExecline() bool { return c.when == '+' || c.when == '&' || c.when == '-' }
 
 // parser reads a config line by line.
 type parser struct {

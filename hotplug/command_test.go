@@ -209,7 +209,7 @@ func TestResolve(t *testing.T) {
 		{"plain", true, nil},
 		{"", true, nil},
 	} {
-		program, argv, err := resolve(nodes.Command{Text: c.line, Argv: c.argv}, env)
+		program, argv, err := resolve(nodes.Command{Text: c.line, Execline: c.argv}, env)
 		if c.want == nil {
 			if !errors.Is(err, errNotFound) {
 				t.Errorf("resolve(%q, argv %v): %q %q, error %v", c.line, c.argv, program, argv, err)

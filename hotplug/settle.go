@@ -169,10 +169,12 @@ func (f *ref) learn(e *uevent.Event) {
 	if f.key == "" {
 		return
 	}
-	if value, is := e.Get(f.key); is && value == f.value && e.Action != uevent.Remove {
-		f.has[e.Devpath] = true
-	} else {
-		delete(f.has, e.Devpath)
+	delete(f.has, e.Devpath)
+	values := e.Values(f.key)
+	for value, said := values.Next(); said && e.Action != uevent.Remove; value, said = values.Next() {
+		if value == f.value {
+			f.has[e.Devpath] = true
+		}
 	}
 }
 

@@ -56,10 +56,7 @@ func (s Sysfs) Complete(e *uevent.Event) {
 	if err != nil {
 		return // not there: the event is all there is to know
 	}
-	for kv := range full.Env() {
-		key, value, _ := strings.Cut(kv, "=")
-		e.SetDefault(key, value)
-	}
+	e.SetDefaults(full)
 }
 
 // Event makes the event that stands for the device at devpath.

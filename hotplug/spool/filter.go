@@ -56,14 +56,13 @@ func (f Filter) Match(p Packet) bool {
 	return true
 }
 
-// match looks each variable up once, however many values a client may ask for.
+// match looks each variable up once, however many values a client may ask for. Of a
+// variable that the event has several times any value will do.
 func (c condition) match(p Packet) bool {
 	switch c.key {
 	case "subsystem":
 		name, ok := p.Get("SUBSYSTEM")
-		devtype, typed := p.Get("DEVTYPE")
-		both := name + "/" + devtype
-		return ok && slices.ContainsFunc(c.values, func(value string) bool { return value == name || typed && value == both })
+		return ok && (slices.Contains(c.values, name) || c.among(p, "DEVTYPE", name+"/"))
 	case "devpath":
 		return slices.ContainsFunc(c.values, func(value string) bool {
 			rest, ok := strings.CutPrefix(p.Devpath, strings.TrimSuffix(value, "/"))
@@ -73,6 +72,15 @@ func (c condition) match(p Packet) bool {
 		tags, _ := p.Get("TAGS")
 		return slices.ContainsFunc(c.values, func(value string) bool { return strings.Contains(tags, ":"+value+":") })
 	}
-	said, ok := p.Get(c.key)
-	return ok && slices.Contains(c.values, said)
+	return c.among(p, c.key, "")
+}
+
+// among reports whether a value of the variable key, behind prefix, is asked for.
+func (c condition) among(p Packet, key, prefix string) bool {
+	for _, kv := range p.Env {
+		if k, said, _ := strings.Cut(kv, "="); k == key && slices.Contains(c.values, prefix+said) {
+			return true
+		}
+	}
+	return false
 }

@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -62,8 +61,16 @@ func gap(lost uint64, why string) Packet {
 	return packetOf(uevent.Gap(more...), nil)
 }
 
+// packetOf returns what Append writes of e, for a filter.
 func packetOf(e *uevent.Event, more []string) Packet {
-	return Packet{Action: e.Action, Devpath: e.Devpath, Env: append(slices.Collect(e.Env()), more...)}
+	p := Packet{Action: e.Action, Devpath: e.Devpath, Env: make([]string, 0, 32)}
+	for kv := range e.Env() {
+		if !replaced(kv, more) {
+			p.Env = append(p.Env, kv)
+		}
+	}
+	p.Env = append(p.Env, more...)
+	return p
 }
 
 // session has put called with the lock held, unless there is no queue.
