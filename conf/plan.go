@@ -184,70 +184,45 @@ func (b *planner) apply(r *rule) {
 	}
 }
 
-// maxRuns is how often the command of a rule runs at most for one event: as many
-// variables as an event of the kernel can have.
-const maxRuns = 64
-
 // once are the runs of a command for an event that says no variable twice.
 var once = []string{""}
 
 // runs returns how often the command of a rule that matches is to run: once, or where
-// the event says a variable that the rule looks at several times, once for each value
-// that the rule matched. Each says which value it is for, as nodes.Command has it. To a
-// socket the event goes once, with all that it says.
+// the event says a variable that the rule looks at several times, once for each
+// different value that the rule matched. Each says which value it is for, as
+// nodes.Command has it. To a socket the event goes once, with all that it says.
 func (b *planner) runs(r *rule) []string {
 	runs := once
 	if r.command.socket != "" {
 		return runs
 	}
-	for i := range r.env {
-		name := r.env[i].name
-		again := func(c condition) bool { return c.name == name }
-		if !slices.ContainsFunc(r.env[i+1:], again) && !(r.subject == ofVariable && r.name == name) {
-			runs = b.times(runs, r, name, &r.env[i].value)
-		}
-	}
 	if r.subject == ofVariable {
-		runs = b.times(runs, r, r.name, &r.expr)
+		runs = b.times(runs, r.name, &r.expr)
+	}
+	for i := len(r.env) - 1; i >= 0; i-- { // of two for one variable the last counts
+		runs = b.times(runs, r.env[i].name, &r.env[i].value)
 	}
 	return runs
 }
 
-// times returns each of runs for each value of a variable that matches.
-func (b *planner) times(runs []string, r *rule, name string, p *pattern) []string {
-	matched := b.matched(name, p)
-	if len(matched) == 0 {
+// times returns each of runs once for each value of a variable that matches, if the
+// event says it several times and they do not say which one they are for.
+func (b *planner) times(runs []string, name string, p *pattern) (all []string) {
+	values := b.event.Values(name)
+	values.Next()
+	if _, again := values.Next(); !again || strings.Contains("\x00"+runs[0], "\x00"+name+"=") {
 		return runs
 	}
-	var all []string
-	for _, said := range runs {
-		for _, value := range matched {
-			if len(all) == maxRuns {
-				b.fault(r.origin.String() + ": the command runs for " + strconv.Itoa(maxRuns) +
-					" of the values that the rule matches, and for no more of one event")
-				return all
+	for _, run := range runs {
+		values = b.event.Values(name)
+		for value, said := values.Next(); said; value, said = values.Next() {
+			more := run + name + "=" + value + "\x00"
+			if b.config.matches(p, value) && !slices.Contains(all, more) {
+				all = append(all, more)
 			}
-			all = append(all, said+name+"="+value+"\x00")
 		}
 	}
 	return all
-}
-
-// matched returns the different values of a variable that match, if the event says it
-// several times.
-func (b *planner) matched(name string, p *pattern) (matched []string) {
-	values := b.event.Values(name)
-	values.Next()
-	if _, again := values.Next(); !again {
-		return nil
-	}
-	values = b.event.Values(name)
-	for value, said := values.Next(); said; value, said = values.Next() {
-		if b.config.matches(p, value) && !slices.Contains(matched, value) {
-			matched = append(matched, value)
-		}
-	}
-	return matched
 }
 
 // place adds the node that a rule gives, where it moves it or else by the

@@ -149,10 +149,8 @@ func (p *Plan) String() string {
 			if c.Socket != "" {
 				words = []string{"send to", c.Socket}
 			}
-			for said := range strings.SplitSeq(strings.TrimSuffix(c.Said, "\x00"), "\x00") {
-				if said != "" {
-					words = append(words, "("+said+")")
-				}
+			if c.Said != "" {
+				words = append(words, "("+strings.Join(strings.Split(c.Said[:len(c.Said)-1], "\x00"), ", ")+")")
 			}
 			if guard := c.Exists.String(); guard != "run" {
 				words = append(words, "(if_exists="+guard+")")

@@ -62,7 +62,9 @@ func (c condition) match(p Packet) bool {
 	switch c.key {
 	case "subsystem":
 		name, ok := p.Get("SUBSYSTEM")
-		return ok && (slices.Contains(c.values, name) || c.among(p, "DEVTYPE", name+"/"))
+		devtype, typed := p.Get("DEVTYPE")
+		both := name + "/" + devtype
+		return ok && slices.ContainsFunc(c.values, func(value string) bool { return value == name || typed && value == both })
 	case "devpath":
 		return slices.ContainsFunc(c.values, func(value string) bool {
 			rest, ok := strings.CutPrefix(p.Devpath, strings.TrimSuffix(value, "/"))
@@ -72,15 +74,11 @@ func (c condition) match(p Packet) bool {
 		tags, _ := p.Get("TAGS")
 		return slices.ContainsFunc(c.values, func(value string) bool { return strings.Contains(tags, ":"+value+":") })
 	}
-	return c.among(p, c.key, "")
-}
-
-// among reports whether a value of the variable key, behind prefix, is asked for.
-func (c condition) among(p Packet, key, prefix string) bool {
+	matches := false
 	for _, kv := range p.Env {
-		if k, said, _ := strings.Cut(kv, "="); k == key && slices.Contains(c.values, prefix+said) {
-			return true
+		if key, said, _ := strings.Cut(kv, "="); key == c.key && (!matches || isSingle(key)) {
+			matches = slices.Contains(c.values, said)
 		}
 	}
-	return false
+	return matches
 }

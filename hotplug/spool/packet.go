@@ -23,10 +23,16 @@ type Packet struct {
 	Env     []string // every KEY=VALUE in the file's order, ACTION and DEVPATH among them
 }
 
-// single are the variables that an event has once. Where a foreign writer said one of
-// them twice the last counts. All others an event can have several times, as the kernel
-// says a battery's.
-var single = []string{"ACTION", "DEVPATH", "SUBSYSTEM", "DEVNAME", "MAJOR", "MINOR", "SEQNUM", "DEVLINKS", "TAGS", "USEC_INITIALIZED"}
+// isSingle reports whether an event has the variable key once: where that was said twice
+// the last counts. All others an event can have several times, as the kernel says a
+// battery's.
+func isSingle(key string) bool {
+	switch key {
+	case "ACTION", "DEVPATH", "SUBSYSTEM", "DEVNAME", "DEVTYPE", "MAJOR", "MINOR", "SEQNUM", "DEVLINKS", "TAGS", "USEC_INITIALIZED":
+		return true
+	}
+	return false
+}
 
 // Get returns the value of the variable key, the last one where there are several, and
 // whether there is any.
@@ -36,23 +42,13 @@ func (p Packet) Get(key string) (string, bool) { return lookup(p.Env, key) }
 func (p Packet) Values(key string) (values []string) {
 	for _, kv := range p.Env {
 		if k, value, _ := strings.Cut(kv, "="); k == key {
+			if isSingle(key) {
+				values = values[:0]
+			}
 			values = append(values, value)
 		}
 	}
-	if len(values) > 1 && slices.Contains(single, key) {
-		return values[len(values)-1:]
-	}
 	return values
-}
-
-// Set gives the variable key a value in the place of all that it has.
-func (p *Packet) Set(key, value string) {
-	p.Env = append(without(slices.Clone(p.Env), key), key+"="+value)
-}
-
-// without returns env, changed in its place, without the variable key.
-func without(env []string, key string) []string {
-	return slices.DeleteFunc(env, func(kv string) bool { return strings.HasPrefix(kv, key+"=") })
 }
 
 func lookup(env []string, key string) (string, bool) {
@@ -93,7 +89,7 @@ func (p Packet) Append(b []byte) []byte {
 	b = appendEscaped(b, p.Action+"@"+p.Devpath)
 	for i, kv := range p.Env {
 		key, _, _ := strings.Cut(kv, "=")
-		if !slices.Contains(single, key) || !replaced(kv, p.Env[i+1:]) {
+		if !isSingle(key) || !replaced(kv, p.Env[i+1:]) {
 			b = appendEscaped(b, kv)
 		}
 	}

@@ -137,13 +137,6 @@ func TestValues(t *testing.T) {
 	if q, err := Parse(p.Append(nil)); err != nil || !slices.Equal(q.Values("A"), p.Values("A")) || strings.Count(string(p.Append(nil)), "SEQNUM=") != 1 {
 		t.Errorf("written and read it is %q, error %v", q, err)
 	}
-	before := slices.Clone(p.Env)
-	q := p
-	q.Set("A", "2")
-	q.Set("SEQNUM", "7")
-	if got := q.Values("A"); !slices.Equal(got, []string{"2"}) || !slices.Equal(q.Values("SEQNUM"), []string{"7"}) || !slices.Equal(p.Env, before) {
-		t.Errorf("set: %q; it was %q, is %q", q.Env, before, p.Env)
-	}
 }
 
 func FuzzParse(f *testing.F) {

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -61,16 +62,8 @@ func gap(lost uint64, why string) Packet {
 	return packetOf(uevent.Gap(more...), nil)
 }
 
-// packetOf returns what Append writes of e, for a filter.
 func packetOf(e *uevent.Event, more []string) Packet {
-	p := Packet{Action: e.Action, Devpath: e.Devpath, Env: make([]string, 0, 32)}
-	for kv := range e.Env() {
-		if !replaced(kv, more) {
-			p.Env = append(p.Env, kv)
-		}
-	}
-	p.Env = append(p.Env, more...)
-	return p
+	return Packet{Action: e.Action, Devpath: e.Devpath, Env: append(slices.Collect(e.Env()), more...)}
 }
 
 // session has put called with the lock held, unless there is no queue.

@@ -9,7 +9,6 @@ import (
 	"bytes"
 	"errors"
 	"iter"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -287,31 +286,31 @@ func (e *Event) Relocate(devpath string) {
 		}
 		said = append(said, kv)
 	}
-	e.restate(said)
+	e.restate(join(said))
 }
 
 // SetDefault gives the variable key a value, unless it has one.
 func (e *Event) SetDefault(key, value string) {
-	if _, said := e.Get(key); !said {
-		e.restate(append(slices.Collect(e.Env()), key+"="+value))
-	}
+	e.SetDefaults(&Event{vars: Packed(join([]string{key + "=" + value}))})
 }
 
 // SetDefaults gives e those variables of from that it lacks, with all their values.
 func (e *Event) SetDefaults(from *Event) {
-	said := slices.Collect(e.Env())
-	for kv := range from.Env() {
-		key, _, _ := strings.Cut(kv, "=")
-		if _, has := e.Get(key); !has {
-			said = append(said, kv)
+	vars := string(e.vars)
+	for rest := string(from.vars); rest != ""; {
+		end := strings.IndexByte(rest, 0) + 1
+		key, _, _ := strings.Cut(rest[:end], "=")
+		if _, said := e.Get(key); !said {
+			vars += rest[:end]
 		}
+		rest = rest[end:]
 	}
-	e.restate(said)
+	e.restate(vars)
 }
 
 // restate makes e say something else, unless that is no event.
-func (e *Event) restate(said []string) {
-	if now, err := FromEnviron(said); err == nil {
+func (e *Event) restate(vars string) {
+	if now, err := parse(vars); err == nil {
 		*e = *now
 	}
 }

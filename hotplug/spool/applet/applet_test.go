@@ -365,8 +365,8 @@ func TestJSON(t *testing.T) {
 	}{
 		{nil, `{}`},
 		{[]string{"A=1", "B=x=\"y\""}, `{"A":"1","B":"x=\"y\""}`},
-		{[]string{"A=1", "B=2", "A=", "A=1"}, `{"A":["1","","1"],"B":"2"}`},
-		{[]string{"SEQNUM=1", "B=2", "SEQNUM=3"}, `{"SEQNUM":"3","B":"2"}`},
+		{[]string{"A=1", "B=2", "A=", "A=1"}, `{"B":"2","A":["1","","1"]}`},
+		{[]string{"SEQNUM=1", "B=2", "SEQNUM=3"}, `{"B":"2","SEQNUM":"3"}`},
 		{[]string{"A=1", "AB=2", "AB=3"}, `{"A":"1","AB":["2","3"]}`},
 	} {
 		if got := string(appendJSON(nil, spool.Packet{Env: c.env})); got != c.want+"\n" {

@@ -70,7 +70,7 @@ func (s Streams) put(args []string) error {
 		return err
 	}
 	if seqnum != "" {
-		p.Set("SEQNUM", seqnum)
+		p.Env = append(p.Env, "SEQNUM="+seqnum)
 	}
 	return s.publish(dev, source, p)
 }

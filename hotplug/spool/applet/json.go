@@ -15,8 +15,8 @@ func appendJSON(b []byte, p spool.Packet) []byte {
 	b = append(b, '{')
 	for i, kv := range p.Env {
 		key, _, _ := strings.Cut(kv, "=")
-		if slices.ContainsFunc(p.Env[:i], func(kv string) bool { return strings.HasPrefix(kv, key+"=") }) {
-			continue // said already
+		if slices.ContainsFunc(p.Env[i+1:], func(kv string) bool { return strings.HasPrefix(kv, key+"=") }) {
+			continue // said again
 		}
 		if b[len(b)-1] != '{' {
 			b = append(b, ',')

@@ -116,7 +116,7 @@ func (w *watch) replayed(replay Replay) error {
 	for _, e := range events {
 		p := spool.Packet{Action: e.Action, Devpath: e.Devpath, Env: slices.Collect(e.Env())}
 		if e.Devname != "" {
-			p.Set("DEVNAME", "/dev/"+e.Devname) // as it is in live events
+			p.Env = append(p.Env, "DEVNAME=/dev/"+e.Devname) // as it is in live events
 		}
 		if !filter.Match(p) {
 			continue
