@@ -311,13 +311,16 @@ func resolveExecline(line string, env []string) (program string, argv []string, 
 	argv = strings.FieldsFunc(line, func(c rune) bool { return c == ' ' || c == '\t' })
 	special := func(word string) bool { return strings.IndexByte("{}#", word[0]) >= 0 }
 	if strings.ContainsAny(line, "\"\\\r\n") || slices.ContainsFunc(argv, special) {
-		argv = []string{"execlineb", "-Pc", line}
-		err = errNoExecline
-	} else {
-		err = errNotFound
+		if program = lookPath("execlineb", env); program == "" {
+			return "", nil, errNoExecline
+		}
+		return program, []string{"execlineb", "-Pc", line}, nil
 	}
-	if program = lookPath(argv[0], env); program == "" {
-		return "", nil, err
+	if len(argv) > 0 {
+		program = lookPath(argv[0], env)
+	}
+	if program == "" {
+		return "", nil, errNotFound
 	}
 	return program, argv, nil
 }
