@@ -190,12 +190,18 @@ func readConf(o options) (*conf.Config, error) {
 	text, err := hotplug.ReadFile(o.conf)
 	switch {
 	case err == nil:
+	case errors.Is(err, os.ErrNotExist) && o.mode != modeHelper && unix.Lstat(o.conf, new(unix.Stat_t)) == nil:
+		return nil, errors.New(o.conf + " is a link to what is not there; make the file, or remove the link")
 	case errors.Is(err, os.ErrNotExist) && !o.named:
 		file, text = "default.conf", conf.Default
 	default:
 		return nil, err
 	}
-	c := conf.Parse(file, text, conf.IDs{Passwd: once("/etc/passwd"), Group: once("/etc/group")})
+	parse := conf.Parse
+	if o.mode == modeCheck {
+		parse = conf.Check
+	}
+	c := parse(file, text, conf.IDs{Passwd: once("/etc/passwd"), Group: once("/etc/group")})
 	var root unix.Stat_t
 	if unix.Stat("/", &root) == nil && unix.Major(uint64(root.Dev)) != 0 {
 		c.Root = uevent.Dev{Block: true, Major: unix.Major(uint64(root.Dev)), Minor: unix.Minor(uint64(root.Dev))}

@@ -304,23 +304,19 @@ func resolve(c nodes.Command, env []string) (program string, argv []string, err 
 	return "", nil, errNotFound
 }
 
-// resolveExecline is resolve for a line that execlineb is to run. It gives plain words
-// no other meaning than they have, so these need no execlineb: it parts words at blanks
-// and knows quotes, backslashes, blocks and comments; to it a $ is a character.
+// resolveExecline is resolve for a line that execlineb is to run. To that plain words
+// mean no more than they are, so they need none; it knows quotes, backslashes, blocks and
+// comments, while a $ is a character.
 func resolveExecline(line string, env []string) (program string, argv []string, err error) {
-	argv = strings.FieldsFunc(line, func(c rune) bool { return c == ' ' || c == '\t' })
-	special := func(word string) bool { return strings.IndexByte("{}#", word[0]) >= 0 }
-	if strings.ContainsAny(line, "\"\\\r\n") || slices.ContainsFunc(argv, special) {
-		if program = lookPath("execlineb", env); program == "" {
-			return "", nil, errNoExecline
-		}
-		return program, []string{"execlineb", "-Pc", line}, nil
+	argv, err = strings.Fields(line), errNotFound
+	if strings.ContainsAny(line, `"\{}#`) {
+		argv, err = []string{"execlineb", "-Pc", line}, errNoExecline
 	}
 	if len(argv) > 0 {
 		program = lookPath(argv[0], env)
 	}
 	if program == "" {
-		return "", nil, errNotFound
+		return "", nil, err
 	}
 	return program, argv, nil
 }

@@ -211,7 +211,7 @@ func TestResolve(t *testing.T) {
 		{"plain", true, nil},
 		{"", true, nil},
 
-		{"prog ${MDEV} a#b x{ y}", true, []string{prog, "prog", "${MDEV}", "a#b", "x{", "y}"}},
+		{"prog $MDEV (a)", true, []string{prog, "prog", "$MDEV", "(a)"}},
 		{"foreground { prog } prog", true, block("foreground { prog } prog")},
 		{"prog \"a b\"", true, block("prog \"a b\"")},
 		{"prog a\\ b", true, block("prog a\\ b")},

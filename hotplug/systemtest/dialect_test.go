@@ -61,7 +61,7 @@ func TestDialectWithoutExecline(t *testing.T) {
 	if !jailed(t) {
 		return
 	}
-	b := newBoard(t, "-sda 0:0 660 &foreground { touch block } touch after\n-sda 0:0 660 =disk/%0 +touch ../plain ../x{y}\n")
+	b := newBoard(t, "-sda 0:0 660 &foreground { touch block } touch after\n-sda 0:0 660 =disk/%0 +touch ../plain ../x(y)\n")
 	bin := filepath.Join(b.dir, "bin")
 	if err := os.Mkdir(bin, 0o755); err != nil {
 		t.Fatal(err)
@@ -77,7 +77,7 @@ func TestDialectWithoutExecline(t *testing.T) {
 			t.Errorf("exit code %d, want %d; stderr has no, or several, %q:\n%s", r.code, exitEvent, want, r.stderr)
 		}
 	}
-	for _, name := range []string{"plain", "x{y}"} {
+	for _, name := range []string{"plain", "x(y)"} {
 		if _, err := os.Stat(filepath.Join(b.dir, name)); err != nil {
 			t.Errorf("plain words did not run: %v", err)
 		}
