@@ -102,7 +102,7 @@ config, 100 wrong usage, 111 nothing works here (a system call failed); -d: 0 wh
 the loop is ready, whatever the log says of single devices
 `
 
-func main() { os.Exit(run(os.Args, os.Environ())) }
+func main() { os.Exit(run(os.Args, handoff.Environ())) }
 
 // called returns the applet that the command line names. A subsystem may have such a
 // name too: the kernel gives it to its helper.
@@ -193,6 +193,8 @@ func readConf(o options) (*conf.Config, error) {
 	text, err := hotplug.ReadFile(o.conf)
 	switch {
 	case err == nil:
+	case errors.Is(err, os.ErrNotExist) && o.mode != modeHelper && unix.Lstat(o.conf, new(unix.Stat_t)) == nil:
+		return nil, errors.New(o.conf + " is a link to what is not there; make the file, or remove the link")
 	case errors.Is(err, os.ErrNotExist) && !o.named:
 		file, text = "default.conf", conf.Default
 	default:
@@ -209,7 +211,11 @@ func readConf(o options) (*conf.Config, error) {
 			return text
 		})
 	}
-	c := conf.Parse(file, text, conf.IDs{Passwd: names("/etc/passwd"), Group: names("/etc/group")})
+	parse := conf.Parse
+	if o.mode == modeCheck {
+		parse = conf.Check
+	}
+	c := parse(file, text, conf.IDs{Passwd: names("/etc/passwd"), Group: names("/etc/group")})
 	if c.Err != nil {
 		return nil, c.Err
 	}

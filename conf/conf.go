@@ -57,8 +57,16 @@ func (p Problem) String() string {
 // Parse reads the text of a config; file is its name, for messages. It never
 // fails: what it cannot use becomes a Problem, and costs no other line.
 func Parse(file, text string, ids IDs) *Config {
-	p := parser{ids: ids, config: &Config{file: file, starts: map[byte][]*rule{}}}
+	return parse(file, text, ids, nil)
+}
+
+func parse(file, text string, ids IDs, doubts []pattern) *Config {
+	p := parser{ids: ids, config: &Config{file: file, starts: map[byte][]*rule{}}, doubts: doubts}
 	text = strings.TrimPrefix(text, "\ufeff") // an editor's mark, no part of the first name
+	if what, remedy := foreign(text); what != "" {
+		p.config.Problems = []Problem{{p.config.file, 1, 1, what, remedy}}
+		return p.config
+	}
 	for number := 1; text != ""; {
 		p.line, text = cutLine(text, number)
 		number += len(p.line.joints) + 1
@@ -68,6 +76,7 @@ func Parse(file, text string, ids IDs) *Config {
 				": more than " + strconv.Itoa(MaxRules) + " rules; put several devices into one expression")}
 		}
 	}
+	p.judge()
 	return p.config
 }
 

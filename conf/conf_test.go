@@ -68,8 +68,10 @@ func TestCommands(t *testing.T) {
 		{">x *echo", sda, nodes.Command{Text: "echo", Node: "x"}},
 		{"=x/ *$x", sda, nodes.Command{Text: "$x", Node: "x/sda"}},
 		{"! *echo", sda, nodes.Command{Text: "echo", Node: "sda"}},
-		{"+echo a b", sda, nodes.Command{Text: "echo a b", Node: "sda", Argv: true}},
-		{"=x -echo -b", sda, nodes.Command{Text: "echo -b", Node: "x", Argv: true}},
+		{"+echo a b", sda, nodes.Command{Text: "echo a b", Node: "sda", Execline: true}},
+		{">x +echo a", sda, nodes.Command{Text: "echo a", Node: "x", Execline: true}},
+		{"! &foreground { a } b", "ACTION=bind DEVPATH=/block/sda SUBSYSTEM=block MAJOR=8 MINOR=0", nodes.Command{Text: "foreground { a } b", Node: "sda", Execline: true}},
+		{"=x -echo -b", "ACTION=remove DEVPATH=/block/sda SUBSYSTEM=block MAJOR=8 MINOR=0", nodes.Command{Text: "echo -b", Node: "x", Execline: true}},
 		{"*echo", "ACTION=change DEVPATH=/block/a!b SUBSYSTEM=block MAJOR=8 MINOR=0", nodes.Command{Text: "echo", Node: "a/b"}},
 		{"=x/%0 *echo", "ACTION=change DEVPATH=/block/a!b SUBSYSTEM=block MAJOR=8 MINOR=0", nodes.Command{Text: "echo", Node: "x/a/b"}},
 		{"! *echo", "ACTION=change DEVPATH=/block/a!b SUBSYSTEM=block MAJOR=8 MINOR=0", nodes.Command{Text: "echo", Node: "a/b"}},
@@ -125,9 +127,10 @@ func TestWantsUnnumbered(t *testing.T) {
 		{"eth0 0:0 600 +x", false, "", "eth0"},
 		{"A=b;eth0 0:0 600 +x", true, "eth0", "lo"},
 		{"eth0 0:0 600 -x", false, "", "eth0"},
-		{"A=b;eth0 0:0 600 -x", true, "eth0", "lo"},
+		{"A=b;eth0 0:0 600 -x", false, "", "eth0"},
 		{"eth0 0:0 600 $x", false, "", "eth0"},
 		{"eth0 0:0 600 &x", false, "", "eth0"},
+		{"A=b;eth0 0:0 600 &x", true, "eth0", "lo"},
 		{"A=b;eth[0-9] 0:0 600\nA=b;wlan.* 0:0 600 @x", true, "wlan7", "eth0"},
 		{"$MODALIAS=.* 0:0 600 @x", true, "1-1:1.0", ""},
 		{"SUBSYSTEM=net;eth0 0:0 600 @x", true, "eth0", "lo"},
@@ -205,6 +208,23 @@ func TestDefault(t *testing.T) {
 // as if it stood alone.
 func checkParse(t *testing.T, text string) {
 	whole := Parse("f", text, IDs{})
+	thorough := Check("f", text, IDs{})
+	if !slices.EqualFunc(whole.rules, thorough.rules, func(a, b *rule) bool { return a.origin == b.origin && a.target == b.target && a.command == b.command }) ||
+		slices.ContainsFunc(whole.Problems, func(p Problem) bool { return !slices.Contains(thorough.Problems, p) }) {
+		t.Errorf("%q: Check makes the rules\n%v of it, Parse\n%v; the problems are\n%q, and\n%q", text, thorough.rules, whole.rules, thorough.Problems, whole.Problems)
+	}
+	for _, problem := range thorough.Problems {
+		if lines := strings.Count(text, "\n") + 1; problem.Line < 1 || problem.Line > lines || problem.Column < 1 || problem.What == "" || problem.Remedy == "" {
+			t.Errorf("%q has the problem %+v", text, problem)
+		}
+	}
+	what, _ := foreign(strings.TrimPrefix(text, "\ufeff"))
+	if what != "" || len(whole.Problems) == 1 && strings.Contains(whole.Problems[0].What, "file of udev's rules") {
+		if len(whole.rules) > 0 || len(thorough.Problems) != 1 {
+			t.Errorf("%q: %d rules, problems %q", text, len(whole.rules), thorough.Problems)
+		}
+		return
+	}
 	var alone []*rule
 	rest := strings.TrimPrefix(text, "\ufeff")
 	for number := 1; rest != ""; {
@@ -235,6 +255,11 @@ func checkParse(t *testing.T, text string) {
 
 func FuzzParse(f *testing.F) {
 	f.Add(Default)
+	f.Add("“sd*|sd?|[]*]*(a*)*1” 0:0 600 @foreground { echo – ’ } \"“”\" +$X\nS==\"x\",\nTimeout=5;$A==*b 0 0 +\"a\\\"\"$B\r|\n\x00")
+	f.Add("A=b;sd.* 0:0 600\nA=b;sda|sdb.*|sd[c] 0:0 600 =x # –\n-@8,1-3 1 1\n@8,1-3 1 1\n@8,2 1 1\n$X=a* 1 1\n$X=aa 1 1\n")
+	f.Add("\xff\xfes\x00d\x00")
+	f.Add("a 0 0\rb 0 0")
+	f.Add("KERNEL==\"sda\", MODE=\"0660\"\nENV{X}!=\"\"\n")
 	f.Add("sda 0:0 600\\\r\n =../x @c\n#\\\n\n-$A=b;c(d)*{2} x:y u+s >%1/ *z # q")
 	f.Add("if_exists=mask;timeout=5;@8,0-3 7 a=rw ! &c d\n@1 1 1\n$ 1 1\nx= 1 1 =.devspool")
 	f.Fuzz(checkParse)

@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -112,40 +113,50 @@ func (b *planner) makesNodes() bool {
 // matches reports whether all conditions of a rule hold. What costs least is
 // looked at first.
 func (b *planner) matches(r *rule) bool {
-	e := b.event
-	text := b.name
 	switch r.subject {
 	case ofNumbers:
-		d := e.Dev
+		d := b.event.Dev
 		if d.IsZero() || d.Major != r.major || d.Minor < r.minor || d.Minor > r.maxMinor {
 			return false
 		}
-	case ofVariable:
-		var set bool
-		if text, set = e.Get(r.name); !set {
-			return false
-		}
-		fallthrough
-	default:
-		if !r.expr.mayMatch(text) {
+	case ofName:
+		if !r.expr.mayMatch(b.name) {
 			return false
 		}
 	}
 	for i := range r.env {
-		value, set := lookup(e, r.env[i].name)
-		if !set || !b.config.matches(&r.env[i].value, value) {
+		if !b.holds(r.env[i].name, &r.env[i].value) {
 			return false
 		}
 	}
-	return r.subject == ofNumbers || r.expr.plain || b.config.matches(&r.expr, text)
+	switch r.subject {
+	case ofVariable:
+		return b.holds(r.name, &r.expr)
+	case ofName:
+		return r.expr.plain || b.config.matches(&r.expr, b.name)
+	}
+	return true
 }
 
-// lookup is Event.Get, with a short way to what most conditions ask for.
-func lookup(e *uevent.Event, name string) (string, bool) {
-	if name == "SUBSYSTEM" && e.Subsystem != "" {
-		return e.Subsystem, true
+// holds reports whether one of a variable's values matches, with a short way to what
+// most conditions ask for.
+func (b *planner) holds(name string, p *pattern) bool {
+	if name == "SUBSYSTEM" && b.event.Subsystem != "" {
+		return b.config.matches(p, b.event.Subsystem)
 	}
-	return e.Get(name)
+	_, holds := b.firstOf(name, p)
+	return holds
+}
+
+// firstOf returns the first value of a variable that matches, and whether one does.
+func (b *planner) firstOf(name string, p *pattern) (value string, found bool) {
+	values := b.event.Values(name)
+	for value, said := values.Next(); said; value, said = values.Next() {
+		if b.config.matches(p, value) {
+			return value, true
+		}
+	}
+	return "", false
 }
 
 // apply adds what a rule that matches asks for.
@@ -170,10 +181,54 @@ func (b *planner) apply(r *rule) {
 	if moved == "" {
 		moved = b.label()
 	}
-	b.plan.Commands = append(b.plan.Commands, nodes.Command{
-		Text: r.command.text, Argv: r.command.isArgv(), Socket: r.command.socket, Node: moved,
+	c := nodes.Command{
+		Text: r.command.text, Execline: r.command.isExecline(), Socket: r.command.socket, Node: moved,
 		Exists: r.command.exists, Timeout: r.command.timeout, Rule: r.origin,
-	})
+	}
+	for _, c.Said = range b.runs(r) {
+		b.plan.Commands = append(b.plan.Commands, c)
+	}
+}
+
+// once are the runs of a command for an event that says no variable twice.
+var once = []string{""}
+
+// runs returns how often the command of a rule that matches is to run: once, or where
+// the event says a variable that the rule looks at several times, once for each
+// different value that the rule matched. Each says which value it is for, as
+// nodes.Command has it. To a socket the event goes once, with all that it says.
+func (b *planner) runs(r *rule) []string {
+	runs := once
+	if r.command.socket != "" {
+		return runs
+	}
+	if r.subject == ofVariable {
+		runs = b.times(runs, r.name, &r.expr)
+	}
+	for i := len(r.env) - 1; i >= 0; i-- { // of two for one variable the last counts
+		runs = b.times(runs, r.env[i].name, &r.env[i].value)
+	}
+	return runs
+}
+
+// times returns each of runs once for each value of a variable that matches, if the
+// event says it several times and they do not say which one they are for.
+func (b *planner) times(runs []string, name string, p *pattern) (all []string) {
+	values := b.event.Values(name)
+	values.Next()
+	if _, again := values.Next(); !again || strings.Contains("\x00"+runs[0], "\x00"+name+"=") {
+		return runs
+	}
+	for _, run := range runs {
+		values = b.event.Values(name)
+		for value, said := values.Next(); said; value, said = values.Next() {
+			more := run + name + "=" + value + "\x00"
+			if b.config.matches(p, value) && !slices.Contains(all, more) {
+				all = append(all, more)
+			}
+		}
+	}
+	return all
 }
 
 // place adds the node that a rule gives, where it moves it or else by the
@@ -227,7 +282,7 @@ func (b *planner) targetPath(r *rule) string {
 func (b *planner) expand(r *rule) string {
 	text := b.name
 	if r.subject == ofVariable {
-		text, _ = b.event.Get(r.name)
+		text, _ = b.firstOf(r.name, &r.expr)
 	}
 	g := b.config.submatch(&r.expr, text)
 	var out strings.Builder

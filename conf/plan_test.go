@@ -2,6 +2,7 @@ package conf
 
 import (
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -41,6 +42,12 @@ func checkPlan(t *testing.T, p *nodes.Plan) {
 		if c.Socket != "" && (c.Socket[0] != '/' && c.Socket[0] != '@' || len(c.Socket) < 2 || len(c.Socket) > maxAddress || c.Text != socketPrefix+c.Socket) {
 			t.Errorf("socket %q of %q in\n%s", c.Socket, c.Text, p)
 		}
+		for _, said := range strings.SplitAfter(c.Said, "\x00") {
+			env := slices.Collect(p.Event.Env())
+			if kv, ended := strings.CutSuffix(said, "\x00"); said != "" && (!ended || !slices.Contains(env, kv)) {
+				t.Errorf("the command is for %q, which the event does not say, in\n%s", said, p)
+			}
+		}
 		if c.Text == "" || !isClean(c.Node) {
 			t.Errorf("command %+v in\n%s", c, p)
 		}
@@ -73,12 +80,11 @@ func FuzzPlan(f *testing.F) {
 	f.Add("-.* 0:0 600\n-.* 0:0 600 >a\na 0:0 600 ! $c", "a", "FIRMWARE=../x", uint8(2))
 	f.Add("-.* 0:0 600 @socket:/a\n-.* 0:0 600 *socket:@a b\na 0:0 600 ! - socket:@", "a", "X=", uint8(0))
 	f.Add("-tag=a;tag=b:;a 0:0 660\n-tag=a;tag=\n;.* 0:0 660\na 0:0 660", "a", "TAGS=:x:", uint8(0))
+	f.Add("-$X=(.*)a 0:0 660 >%1 @x\n-X=a;Y=.;$X=.* 0:0 660 *y\nX=a;X=b;a 0:0 660 &z", "a", "X=ba\nX=a\nY=1\nX=ba\nY=2", uint8(0))
 	f.Fuzz(func(t *testing.T, text, devname, variable string, action uint8) {
 		actions := []string{uevent.Add, uevent.Remove, uevent.Change, uevent.Move}
-		e, err := uevent.FromEnviron([]string{
-			"ACTION=" + actions[action%4], "DEVPATH=/block/x", "DEVNAME=" + devname,
-			"SUBSYSTEM=block", "MAJOR=8", "MINOR=1", variable,
-		})
+		e, err := uevent.FromEnviron(append(strings.Split(variable, "\n"),
+			"ACTION="+actions[action%4], "DEVPATH=/block/x", "DEVNAME="+devname, "SUBSYSTEM=block", "MAJOR=8", "MINOR=1"))
 		if err != nil {
 			return
 		}

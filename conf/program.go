@@ -143,6 +143,7 @@ func (m *matcher) match(p program, text string, whole bool, groups int) bool {
 	}
 	for start := range len(text) + 1 {
 		if m.from(start) {
+			m.places[0] = start
 			return true
 		}
 	}

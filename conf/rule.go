@@ -63,20 +63,18 @@ type command struct {
 // runsOn reports whether the command is for the action.
 func (c *command) runsOn(action string) bool {
 	switch c.when {
-	case '*':
+	case '*', '&':
 		return true
 	case '@', '+':
 		return action == uevent.Add
-	case '$', '&':
+	case '$', '-':
 		return action == uevent.Remove
-	case '-':
-		return action == uevent.Add || action == uevent.Remove
 	}
 	return false
 }
 
-// isArgv reports whether the command is one of mdevd's, which no shell reads.
-func (c *command) isArgv() bool { return c.when == '+' || c.when == '&' || c.when == '-' }
+// isExecline reports whether the command is in mdevd's dialect, which no shell reads.
+func (c *command) isExecline() bool { return c.when == '+' || c.when == '&' || c.when == '-' }
 
 // parser reads a config line by line.
 type parser struct {
@@ -85,6 +83,14 @@ type parser struct {
 	line    line
 	unknown map[string]bool // users and groups that were complained about
 	closed  bool            // an earlier rule matches everything, and lets no other follow
+	binary  bool            // a NUL was met
+	udevs   int             // how many lines are udev's rules
+	udev    int             // the number of the first one's problem
+
+	// What is wanted where doubts are problems too: these, as patterns, and field 1 of
+	// each rule.
+	doubts  []pattern
+	matches []string
 }
 
 // problem notes a fault at an offset of the current line.
@@ -102,6 +108,20 @@ func (p *parser) readLine() {
 	fields, n := split(p.line.text)
 	if n == 0 {
 		p.checkComment()
+		return
+	}
+	if at := strings.IndexByte(p.line.text, 0); at >= 0 {
+		if !p.binary {
+			p.problem(at, "there is a NUL byte in the line, which is not used", "write the file anew, as text")
+		}
+		p.binary = true
+		return
+	}
+	if isUdevs(p.line.text) {
+		p.problem(fields[0].offset, "this is one of udev's rules", "write it as SUBSYSTEM=block;sd.* root:disk 660")
+		if p.udevs++; p.udevs == 1 {
+			p.udev = len(p.config.Problems) - 1
+		}
 		return
 	}
 	if n < 3 {
@@ -123,6 +143,9 @@ func (p *parser) readLine() {
 		p.checkGroups(&r, fields[3])
 	}
 	p.checkReach(&r, fields[0])
+	if p.doubts != nil {
+		p.examine(&r, fields[0], fields[n-1])
+	}
 	p.config.rules = append(p.config.rules, &r)
 }
 
@@ -148,11 +171,15 @@ func (p *parser) checkReach(r *rule, f field) {
 			`move it up, or begin the earlier one with "-"`)
 		p.closed = false
 	}
-	b := r.expr.branches
-	if !r.goOn && r.subject == ofName && len(r.env) == 0 &&
-		len(b) == 1 && b[0].all && b[0].any && b[0].text == "" {
+	if !r.goOn && len(r.env) == 0 && r.matchesAll() {
 		p.closed = true
 	}
+}
+
+// matchesAll reports whether the rule matches every device for which its conditions hold.
+func (r *rule) matchesAll() bool {
+	b := r.expr.branches
+	return r.subject == ofName && len(b) == 1 && b[0].all && b[0].any && b[0].text == ""
 }
 
 // readMatch reads field 1.
@@ -162,16 +189,11 @@ func (p *parser) readMatch(r *rule, f field) bool {
 		f = f.from(1)
 	}
 	ok := true
-	for {
-		name := identifier(f.text)
-		end := strings.IndexByte(f.text, ';')
-		if name == "" || end < 0 || len(name) >= end || f.text[len(name)] != '=' {
-			break
-		}
-		if !p.readPrefix(r, name, f.to(end).from(len(name)+1)) {
+	for name, value, after, is := prefix(f); is; name, value, after, is = prefix(f) {
+		if !p.readPrefix(r, name, value) {
 			ok = false
 		}
-		f = f.from(end + 1)
+		f = after
 	}
 	switch {
 	case f.text == "":
@@ -187,6 +209,16 @@ func (p *parser) readMatch(r *rule, f field) bool {
 			`end a condition with ";" and add the device, or .*`)
 	}
 	return p.readExpr(&r.expr, f, true) && ok
+}
+
+// prefix cuts the NAME=ERE; off with which f begins, if it does.
+func prefix(f field) (name string, value, after field, is bool) {
+	name = identifier(f.text)
+	end := strings.IndexByte(f.text, ';')
+	if name == "" || end < 0 || len(name) >= end || f.text[len(name)] != '=' {
+		return "", field{}, f, false
+	}
+	return name, f.to(end).from(len(name) + 1), f.from(end + 1), true
 }
 
 // readPrefix reads a NAME=ERE; or, where the name is in lower case, a directive

@@ -31,9 +31,11 @@ const defaultPath = "/sbin:/bin:/usr/sbin:/usr/bin"
 
 const shell = "/bin/sh"
 
-var errNoShell = errors.New("it needs " + shell + ", which is missing; use plain words, or add a shell to the system")
-
-var errNotFound = errors.New("no such program, and no " + shell + " to ask for it")
+var (
+	errNoShell    = errors.New("it needs " + shell + ", which is missing; use plain words, or add a shell to the system")
+	errNotFound   = errors.New("no such program")
+	errNoExecline = errors.New("it needs execlineb, which is not here: install execline, or begin the command with @, $ or * and write it for " + shell)
+)
 
 // missing reports whether err says that a command names no program that can be run,
 // for which a shell would have given the status 127 or 126.
@@ -258,17 +260,18 @@ func retryEINTR(call func() error) error {
 }
 
 // commandEnviron returns MDEV and TAGS, the event's variables, and what is inherited
-// besides.
+// besides, each key once. Of a variable that the event says several times it is the
+// value that the rule matched, else the first: what getenv(3) would find if all were
+// there, while most shells would find the last.
 func commandEnviron(inherited []string, p *nodes.Plan, c nodes.Command) []string {
 	env := []string{"MDEV=" + c.Node, marker}
 	if tags := p.TagList(); tags != "" {
 		env = append(env, "TAGS="+tags)
 	}
-	for _, more := range [][]string{slices.Collect(p.Event.Env()), inherited} {
-		said := env
+	for _, more := range [][]string{strings.Split(c.Said, "\x00"), slices.Collect(p.Event.Env()), inherited} {
 		for _, kv := range more {
-			key, _, _ := strings.Cut(kv, "=")
-			if !slices.ContainsFunc(said, func(o string) bool { return strings.HasPrefix(o, key+"=") }) {
+			key := kv[:strings.IndexByte(kv, '=')+1]
+			if key != "" && !slices.ContainsFunc(env, func(o string) bool { return strings.HasPrefix(o, key) }) {
 				env = append(env, kv)
 			}
 		}
@@ -289,27 +292,43 @@ func Getenv(env []string, key string) string {
 // resolve finds the program of c and its arguments. A line of plain words needs
 // no shell; all else, and a program that only the shell may know, is for /bin/sh.
 func resolve(c nodes.Command, env []string) (program string, argv []string, err error) {
-	if c.Argv {
-		argv = strings.Fields(c.Text)
-	} else {
-		var plain bool
-		if argv, plain = words(c.Text, env); !plain {
-			return shell, []string{"sh", "-c", c.Text}, nil
-		}
+	if c.Execline {
+		return resolveExecline(c.Text, env)
+	}
+	argv, plain := words(c.Text, env)
+	if !plain {
+		return shell, []string{"sh", "-c", c.Text}, nil
 	}
 	if len(argv) == 0 {
 		return "", nil, errNotFound
 	}
-	if !c.Argv && builtins[argv[0]] && executable(shell) {
+	if builtins[argv[0]] && executable(shell) {
 		return shell, []string{"sh", "-c", c.Text}, nil
 	}
 	if program := lookPath(argv[0], env); program != "" {
 		return program, argv, nil
 	}
-	if !c.Argv && executable(shell) {
+	if executable(shell) {
 		return shell, []string{"sh", "-c", c.Text}, nil
 	}
 	return "", nil, errNotFound
+}
+
+// resolveExecline is resolve for a line that execlineb is to run. To that plain words
+// mean no more than they are, so they need none; it knows quotes, backslashes, blocks and
+// comments, while a $ is a character.
+func resolveExecline(line string, env []string) (program string, argv []string, err error) {
+	argv, err = strings.Fields(line), errNotFound
+	if strings.ContainsAny(line, `"\{}#`) {
+		argv, err = []string{"execlineb", "-Pc", line}, errNoExecline
+	}
+	if len(argv) > 0 {
+		program = lookPath(argv[0], env)
+	}
+	if program == "" {
+		return "", nil, err
+	}
+	return program, argv, nil
 }
 
 // builtins are the commands that a shell does itself, or does in its own way.

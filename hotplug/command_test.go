@@ -180,6 +180,8 @@ func TestResolve(t *testing.T) {
 	writeFile(t, filepath.Join(bin, "plain"), "")
 	must(t, os.Mkdir(filepath.Join(bin, "dir"), 0o755))
 	env := []string{"PATH=/nowhere::" + bin, "MDEV=sda", "CMD=prog", "EMPTY="}
+	execlineb := script(t, filepath.Join(bin, "execlineb"), "#!/bin/sh\n")
+	block := func(line string) []string { return []string{execlineb, "execlineb", "-Pc", line} }
 	asked := func(line string) []string { return []string{shell, "sh", "-c", line} }
 	for _, c := range []struct {
 		line string
@@ -208,8 +210,15 @@ func TestResolve(t *testing.T) {
 		{"missing a", true, nil},
 		{"plain", true, nil},
 		{"", true, nil},
+
+		{"prog $MDEV (a)", true, []string{prog, "prog", "$MDEV", "(a)"}},
+		{"foreground { prog } prog", true, block("foreground { prog } prog")},
+		{"prog \"a b\"", true, block("prog \"a b\"")},
+		{"prog a\\ b", true, block("prog a\\ b")},
+		{"prog # none", true, block("prog # none")},
+		{"prog { }", true, block("prog { }")},
 	} {
-		program, argv, err := resolve(nodes.Command{Text: c.line, Argv: c.argv}, env)
+		program, argv, err := resolve(nodes.Command{Text: c.line, Execline: c.argv}, env)
 		if c.want == nil {
 			if !errors.Is(err, errNotFound) {
 				t.Errorf("resolve(%q, argv %v): %q %q, error %v", c.line, c.argv, program, argv, err)

@@ -172,15 +172,18 @@ func (f *ref) learn(e *uevent.Event) {
 	if f.key == "" {
 		return
 	}
-	_, late := e.Get(uevent.LateKey)
-	value, is := e.Get(f.key)
-	if f.key == "DEVNAME" {
-		value = strings.TrimPrefix(value, "/dev/")
+	delete(f.has, e.Devpath)
+	if _, late := e.Get(uevent.LateKey); late || e.Action == uevent.Remove {
+		return
 	}
-	if is && value == f.value && e.Action != uevent.Remove && !late {
-		f.has[e.Devpath] = true
-	} else {
-		delete(f.has, e.Devpath)
+	values := e.Values(f.key)
+	for value, said := values.Next(); said; value, said = values.Next() {
+		if f.key == "DEVNAME" {
+			value = strings.TrimPrefix(value, "/dev/")
+		}
+		if value == f.value {
+			f.has[e.Devpath] = true
+		}
 	}
 }
 

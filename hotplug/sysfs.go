@@ -57,10 +57,7 @@ func (s Sysfs) Complete(e *uevent.Event) {
 		s.number(e)
 		return // else the event is all there is to know
 	}
-	for kv := range full.Env() {
-		key, value, _ := strings.Cut(kv, "=")
-		e.SetDefault(key, value)
-	}
+	e.SetDefaults(full)
 }
 
 // number gives an event the numbers of a device which has a dev attribute and no

@@ -145,13 +145,14 @@ func (p *Plan) TagList() string {
 
 // Command is one command of a rule.
 type Command struct {
-	Text    string // a line for the shell, or where Argv is set words split at blanks
-	Argv    bool   // never given to a shell
-	Socket  string // where the event is to be sent, with nothing to run: a path, or @ and an abstract name; or ""
-	Node    string // for $MDEV: the node's path below /dev
-	Exists  Exists
-	Timeout Seconds
-	Rule    Origin
+	Text     string // a line for the shell, or for execlineb
+	Execline bool   // it is for execlineb, and never given to a shell
+	Socket   string // where the event is to be sent, with nothing to run: a path, or @ and an abstract name; or ""
+	Node     string // for $MDEV: the node's path below /dev
+	Said     string // which value the command is for, of variables that the event says several times: KEY=VALUE and a NUL each
+	Exists   Exists
+	Timeout  Seconds
+	Rule     Origin
 }
 
 // Seconds is the time limit that a rule gives a command. Zero stands for a rule
@@ -207,6 +208,9 @@ func (p *Plan) String() string {
 			words := []string{"run", c.Text}
 			if c.Socket != "" {
 				words = []string{"send to", c.Socket}
+			}
+			if c.Said != "" {
+				words = append(words, "("+strings.Join(strings.Split(c.Said[:len(c.Said)-1], "\x00"), ", ")+")")
 			}
 			if guard := c.Exists.String(); guard != "run" {
 				words = append(words, "(if_exists="+guard+")")

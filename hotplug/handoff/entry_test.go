@@ -46,6 +46,7 @@ type call struct {
 	env     []string
 	closed  bool // without descriptors 0 to 2
 	reaches bool // it gets as far as its main
+	twice   bool // its environment has a variable twice, which QEMU would leave out
 }
 
 // event is what a kernel says.
@@ -80,6 +81,8 @@ var calls = []call{
 	{name: "no DEVPATH", args: mem, env: without("DEVPATH"), reaches: true},
 	{name: "no SEQNUM", args: mem, env: without("SEQNUM"), reaches: true},
 	{name: "no SUBSYSTEM", args: mem, env: without("SUBSYSTEM"), reaches: true},
+	{name: "a variable twice", args: mem, env: with("TYPE=1", "TYPE=2", "TYPE=1"), twice: true},
+	{name: "no argument, a variable twice", env: with("TYPE=1", "TYPE=2", "TYPE=1"), twice: true, reaches: true},
 }
 
 // filler is a variable that makes the event's block as long as size.
@@ -118,6 +121,9 @@ func TestEntry(t *testing.T) {
 				p.order = binary.BigEndian
 			}
 			for _, c := range calls {
+				if c.twice && len(p.command) > 1 {
+					continue
+				}
 				t.Run(c.name, func(t *testing.T) { p.with(t).offered(c) })
 				c.reaches = true
 				t.Run(c.name+", no server", func(t *testing.T) { p.with(t).alone(c) })

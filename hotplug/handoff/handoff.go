@@ -286,6 +286,12 @@ func stays(fd uintptr) bool {
 	return errno == 0 && st.Mode&syscall.S_IFMT == syscall.S_IFIFO && st.Nlink > 0
 }
 
+// Environ returns the environment as the process was given it. os.Environ leaves out
+// a variable that was given before, while an event may say one several times.
+//
+//go:linkname Environ syscall.runtime_envs
+func Environ() []string
+
 // FromKernel reports whether the kernel started this process for an event. Only such
 // an event is handed over: a script, or a daemon that runs a program for each event,
 // waits for its end.

@@ -55,7 +55,7 @@
 //	.sticky   the queue outlives its owner
 //
 // A condition is subsystem=NAME, subsystem=NAME/DEVTYPE, devpath=PREFIX (of whole
-// parts of a path), tag=NAME, or KEY=VALUE for any variable of the event. Those of
+// parts of a path), tag=NAME, or KEY=VALUE for any value of any variable. Those of
 // the same key are alternatives; of different keys, all have to hold. Empty lines
 // and lines that begin with # say nothing. Gaps pass every filter.
 //

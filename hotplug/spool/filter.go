@@ -56,7 +56,8 @@ func (f Filter) Match(p Packet) bool {
 	return true
 }
 
-// match looks each variable up once, however many values a client may ask for.
+// match looks each variable up once, however many values a client may ask for. Of a
+// variable that the event has several times any value will do.
 func (c condition) match(p Packet) bool {
 	switch c.key {
 	case "subsystem":
@@ -73,6 +74,11 @@ func (c condition) match(p Packet) bool {
 		tags, _ := p.Get("TAGS")
 		return slices.ContainsFunc(c.values, func(value string) bool { return strings.Contains(tags, ":"+value+":") })
 	}
-	said, ok := p.Get(c.key)
-	return ok && slices.Contains(c.values, said)
+	matches := false
+	for _, kv := range p.Env {
+		if key, said, _ := strings.Cut(kv, "="); key == c.key && (!matches || isSingle(key)) {
+			matches = slices.Contains(c.values, said)
+		}
+	}
+	return matches
 }

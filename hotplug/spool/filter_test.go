@@ -9,7 +9,8 @@ import (
 
 func TestFilter(t *testing.T) {
 	p := Packet{Action: "add", Devpath: "/devices/pci0000:00/x", Env: []string{
-		"ACTION=add", "SUBSYSTEM=block", "DEVTYPE=disk", "TAGS=:seat:uaccess:", "ID_MODEL=a b"}}
+		"ACTION=add", "SUBSYSTEM=block", "DEVTYPE=disk", "TAGS=:seat:uaccess:", "ID_MODEL=a b",
+		"TYPE=1", "TYPE=", "TYPE=3"}}
 	bare := Packet{Action: "add", Devpath: "/devices/y", Env: []string{"ACTION=add"}}
 	for _, test := range []struct {
 		filter      string
@@ -35,6 +36,10 @@ func TestFilter(t *testing.T) {
 		{"ID_MODEL=a b", true, false},
 		{"ID_MODEL=a", false, false},
 		{"ID_SERIAL=", false, false},
+		{"TYPE=1", true, false},
+		{"TYPE=", true, false},
+		{"TYPE=2\nTYPE=3", true, false},
+		{"TYPE=2", false, false},
 	} {
 		f, err := ParseFilter(test.filter)
 		if got, gots := f.Match(p), f.Match(bare); err != nil || got != test.want || gots != test.wants {
@@ -44,6 +49,16 @@ func TestFilter(t *testing.T) {
 	for _, text := range []string{"block", "=x", "subsystem=x\ny"} {
 		if f, err := ParseFilter(text); err != ErrFilter {
 			t.Errorf("%q: %v, error %v", text, f, err)
+		}
+	}
+}
+
+// TestFilterOfPublished asks for what is published, not for what that stands in place of.
+func TestFilterOfPublished(t *testing.T) {
+	p := packetOf(event(t, "ACTION=add", "DEVPATH=/x", "SUBSYSTEM=block", "DEVNAME=sda", "TYPE=1", "TYPE=2"), []string{"DEVNAME=/dev/disk"})
+	for filter, want := range map[string]bool{"DEVNAME=sda": false, "DEVNAME=/dev/disk": true, "DEVNAME=/dev/disk\nDEVNAME=sda": true, "TYPE=1": true, "TYPE=2": true} {
+		if f, err := ParseFilter(filter); err != nil || f.Match(p) != want {
+			t.Errorf("%s: %v, error %v", filter, !want, err)
 		}
 	}
 }

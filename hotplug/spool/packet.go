@@ -23,9 +23,33 @@ type Packet struct {
 	Env     []string // every KEY=VALUE in the file's order, ACTION and DEVPATH among them
 }
 
-// Get returns the value of the variable key, and whether it was there. Where a
-// foreign writer said it twice the last counts.
+// isSingle reports whether an event has the variable key once: where that was said twice
+// the last counts. All others an event can have several times, as the kernel says a
+// battery's.
+func isSingle(key string) bool {
+	switch key {
+	case "ACTION", "DEVPATH", "SUBSYSTEM", "DEVNAME", "DEVTYPE", "MAJOR", "MINOR", "SEQNUM", "DEVLINKS", "TAGS", "USEC_INITIALIZED":
+		return true
+	}
+	return false
+}
+
+// Get returns the value of the variable key, the last one where there are several, and
+// whether there is any.
 func (p Packet) Get(key string) (string, bool) { return lookup(p.Env, key) }
+
+// Values returns every value of the variable key, in the order in which they were said.
+func (p Packet) Values(key string) (values []string) {
+	for _, kv := range p.Env {
+		if k, value, _ := strings.Cut(kv, "="); k == key {
+			if isSingle(key) {
+				values = values[:0]
+			}
+			values = append(values, value)
+		}
+	}
+	return values
+}
 
 func lookup(env []string, key string) (string, bool) {
 	for _, kv := range slices.Backward(env) {
@@ -37,7 +61,8 @@ func lookup(env []string, key string) (string, bool) {
 }
 
 // Append appends to b the text of the event file of e: the header, the event's own
-// variables in their order, then more. Of two values of a key the later counts.
+// variables in their order, then more, which replace those of the same key. Of two
+// of more the later counts.
 //
 // Each line holds one variable whatever its value says: a control byte (below
 // 0x20, or 0x7f) is written as \xNN in lower-case hex. Where the value itself
@@ -51,17 +76,20 @@ func Append(b []byte, e *uevent.Event, more []string) []byte {
 			b = appendEscaped(b, kv)
 		}
 	}
-	return appendEnv(b, more)
+	for i, kv := range more {
+		if !replaced(kv, more[i+1:]) {
+			b = appendEscaped(b, kv)
+		}
+	}
+	return b
 }
 
 // Append appends to b the text of the event file that says p.
 func (p Packet) Append(b []byte) []byte {
-	return appendEnv(appendEscaped(b, p.Action+"@"+p.Devpath), p.Env)
-}
-
-func appendEnv(b []byte, env []string) []byte {
-	for i, kv := range env {
-		if !replaced(kv, env[i+1:]) {
+	b = appendEscaped(b, p.Action+"@"+p.Devpath)
+	for i, kv := range p.Env {
+		key, _, _ := strings.Cut(kv, "=")
+		if !isSingle(key) || !replaced(kv, p.Env[i+1:]) {
 			b = appendEscaped(b, kv)
 		}
 	}

@@ -46,6 +46,10 @@ func TestAppend(t *testing.T) {
 			null},
 		{"ours replaces the kernel's", append(slices.Clone(mem), "DEVNAME=null", "MAJOR=1"), []string{"DEVNAME=/dev/zero"},
 			head + "MAJOR=1\nDEVNAME=/dev/zero\n"},
+		{"said several times", append(slices.Clone(mem), "A=1", "B=2", "A=3", "A=1", "DEVNAME=a", "DEVNAME=b"), []string{"B=4"},
+			head + "A=1\nA=3\nA=1\nDEVNAME=a\nB=4\n"},
+		{"ours replaces all of them", append(slices.Clone(mem), "A=1", "A=2", "TAGS=:x:", "TAGS=:y:"), []string{"A=3", "TAGS="},
+			head + "A=3\nTAGS=\n"},
 		{"the last of ours", mem, []string{"A=1", "AB=2", "A=3"}, head + "AB=2\nA=3\n"},
 		{"a key that begins alike", append(slices.Clone(mem), "TAGS_X=1"), []string{"TAGS=:a:"}, head + "TAGS_X=1\nTAGS=:a:\n"},
 		{"the helper's own", append(slices.Clone(mem), "PATH=/bin", "HOME=/", "DEVSPOOL_COMMAND=1", "PATHS=1"), nil, head + "PATHS=1\n"},
@@ -117,8 +121,27 @@ func TestGet(t *testing.T) {
 	}
 }
 
+// TestValues: of what an event has once the last counts, of all else each value.
+func TestValues(t *testing.T) {
+	p, err := Parse([]byte(null + "A=1\nSEQNUM=1235\nA=\nA=1\nTAGS=:x:\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string][]string{
+		"A": {"1", "", "1"}, "SEQNUM": {"1235"}, "TAGS": {":x:"}, "SUBSYSTEM": {"mem"}, "SEQ": nil,
+	} {
+		if got := p.Values(key); !slices.Equal(got, want) {
+			t.Errorf("%s has the values %q, want %q", key, got, want)
+		}
+	}
+	if q, err := Parse(p.Append(nil)); err != nil || !slices.Equal(q.Values("A"), p.Values("A")) || strings.Count(string(p.Append(nil)), "SEQNUM=") != 1 {
+		t.Errorf("written and read it is %q, error %v", q, err)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(null))
+	f.Add([]byte("add@/x\nA=1\nA=2\nSEQNUM=1\nSEQNUM=2\nA=1\n"))
 	f.Add([]byte("add@/devices/x=\x00ACTION=add\x00A=1\nB=2\x00"))
 	f.Add([]byte(`add@/x` + "\n" + `A\x3d=\x5cx0a\x0a\` + "\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -137,8 +160,8 @@ func FuzzParse(f *testing.F) {
 		for _, kv := range p.Env {
 			key, _, _ := strings.Cut(kv, "=")
 			want, _ := p.Get(key)
-			if got, _ := q.Get(key); got != want {
-				t.Fatalf("%s was %q and is %q", key, want, got)
+			if got, _ := q.Get(key); got != want || !slices.Equal(q.Values(key), p.Values(key)) {
+				t.Fatalf("%s was %q and is %q", key, p.Values(key), q.Values(key))
 			}
 		}
 		if bytes.Count(again, []byte("\n")) != len(q.Env)+1 || bytes.ContainsFunc(bytes.ReplaceAll(again, []byte("\n"), nil),

@@ -9,7 +9,6 @@ import (
 	"bytes"
 	"errors"
 	"iter"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -120,7 +119,10 @@ func (p Packed) Unpack() *Event {
 	return e
 }
 
-// Env yields every KEY=VALUE in the order in which they were said, each key once.
+// Env yields every KEY=VALUE in the order in which they were said. A key may be there
+// several times: since Linux 6.14 a battery's event can say a property twice, with
+// different values (power_supply_uevent in drivers/power/supply). Only those that the
+// Event has fields for are there once.
 func (e *Event) Env() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for rest := string(e.vars); rest != ""; {
@@ -132,18 +134,28 @@ func (e *Event) Env() iter.Seq[string] {
 	}
 }
 
-// Get returns the value of the variable key, and whether it was there.
-func (e *Event) Get(key string) (string, bool) { return lookup(string(e.vars), key) }
+// Get returns the first value of the variable key, and whether it was there.
+func (e *Event) Get(key string) (string, bool) {
+	values := e.Values(key)
+	return values.Next()
+}
 
-func lookup(vars, key string) (string, bool) {
-	for vars != "" {
-		if len(vars) > len(key) && vars[len(key)] == '=' && vars[:len(key)] == key {
-			value, _, _ := strings.Cut(vars[len(key)+1:], "\x00")
-			return value, true
+// Values returns all that was said of the variable key.
+func (e *Event) Values(key string) Values { return Values{key, string(e.vars)} }
+
+// Values are the values of one variable that are still to be looked at.
+type Values struct{ key, vars string }
+
+// Next returns the next value, in the order in which they were said, and whether there
+// was one.
+func (v *Values) Next() (value string, said bool) {
+	for v.vars != "" && !said {
+		if n := len(v.key); len(v.vars) > n && v.vars[n] == '=' && v.vars[:n] == v.key {
+			value, said = v.vars[n+1:n+1+strings.IndexByte(v.vars[n+1:], 0)], true
 		}
-		vars = vars[strings.IndexByte(vars, 0)+1:]
+		v.vars = v.vars[strings.IndexByte(v.vars, 0)+1:]
 	}
-	return "", false
+	return value, said
 }
 
 // Sysname returns the last part of the devpath: the kernel's name for the
@@ -288,17 +300,31 @@ func (e *Event) Relocate(devpath string) {
 		}
 		said = append(said, kv)
 	}
-	e.restate(said)
+	e.restate(join(said))
 }
 
 // SetDefault gives the variable key a value, unless it has one.
 func (e *Event) SetDefault(key, value string) {
-	e.restate(append(slices.Collect(e.Env()), key+"="+value))
+	e.SetDefaults(&Event{vars: Packed(join([]string{key + "=" + value}))})
+}
+
+// SetDefaults gives e those variables of from that it lacks, with all their values.
+func (e *Event) SetDefaults(from *Event) {
+	vars := string(e.vars)
+	for rest := string(from.vars); rest != ""; {
+		end := strings.IndexByte(rest, 0) + 1
+		key, _, _ := strings.Cut(rest[:end], "=")
+		if _, said := e.Get(key); !said {
+			vars += rest[:end]
+		}
+		rest = rest[end:]
+	}
+	e.restate(vars)
 }
 
 // restate makes e say something else, unless that is no event.
-func (e *Event) restate(said []string) {
-	if now, err := FromEnviron(said); err == nil {
+func (e *Event) restate(vars string) {
+	if now, err := parse(vars); err == nil {
 		*e = *now
 	}
 }
@@ -314,9 +340,9 @@ func join(said []string) string {
 	return text.String()
 }
 
-// parse reads variables in the kernel's form. A string without a key says nothing,
-// nor does one of the event's own without a value; of two with the same key the
-// first counts.
+// parse reads variables in the kernel's form. A string without a key says nothing.
+// Of the variables that become fields the first with a value counts, and the others
+// are left out, so that nobody can take an event for another than we do.
 func parse(vars string) (*Event, error) {
 	if !strings.HasSuffix(vars, "\x00") {
 		vars += "\x00"
@@ -343,11 +369,10 @@ func parse(vars string) (*Event, error) {
 		case "SEQNUM":
 			field = &seqnum
 		case "DEVMODE", "DEVUID", "DEVGID", "FIRMWARE":
-			e.Asks = true
+			e.Asks = e.Asks || counts
 		}
 		if field == nil {
-			_, said := lookup(vars[:at], key)
-			counts = counts && key != "" && !said
+			counts = counts && key != ""
 		} else if counts = *field == "" && value != ""; counts {
 			*field = value
 		}

@@ -2,6 +2,7 @@ package uevent_test
 
 import (
 	"errors"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -216,7 +217,7 @@ func TestFromSysfs(t *testing.T) {
 			[]string{"MAJOR=8", "MINOR=0", "DEVNAME=sda", "NAME=x"}},
 		{"forged event", "X=y\nACTION=remove\nDEVPATH=/devices/z\nSUBSYSTEM=block\nSEQNUM=1\n", uevent.Dev{}, []string{"X=y"}},
 		{"a NUL", "NAME=\"x\x00DEVNAME=sda\"\n", sda, []string{"MAJOR=8", "MINOR=0", "NAME=\"x"}},
-		{"twice", "X=1\nX=2\n", uevent.Dev{}, []string{"X=1"}},
+		{"twice", "X=1\nX=2\nX=1\n", uevent.Dev{}, []string{"X=1", "X=2", "X=1"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e, err := uevent.FromSysfs("add", "/devices/x", "s", c.text, c.dev)
@@ -256,10 +257,76 @@ func checkEvent(t *testing.T, e *uevent.Event) {
 	if value, _ := e.Get("ACTION"); value != e.Action {
 		t.Errorf("ACTION is %q in Env and %q in the field", value, e.Action)
 	}
+	all := map[string][]string{}
 	for kv := range e.Env() {
 		if strings.IndexByte(kv, '=') <= 0 || strings.IndexByte(kv, 0) >= 0 {
 			t.Errorf("%q is no variable", kv)
 		}
+		key, value, _ := strings.Cut(kv, "=")
+		all[key] = append(all[key], value)
+	}
+	for key, said := range all {
+		if got := valuesOf(e, key); !slices.Equal(got, said) {
+			t.Errorf("the values of %s are %q, Env has %q", key, got, said)
+		}
+		if first, _ := e.Get(key); first != said[0] {
+			t.Errorf("Get says %s=%q, Env has %q", key, first, said)
+		}
+		if len(said) > 1 && slices.Contains([]string{"ACTION", "DEVPATH", "SUBSYSTEM", "DEVNAME", "MAJOR", "MINOR", "SEQNUM"}, key) {
+			t.Errorf("%s, of which there is a field, is in Env several times: %q", key, said)
+		}
+	}
+	if again := e.Pack().Unpack(); !reflect.DeepEqual(again, e) {
+		t.Errorf("packed and unpacked it is %+v", again)
+	}
+}
+
+func valuesOf(e *uevent.Event, key string) (all []string) {
+	values := e.Values(key)
+	for value, said := values.Next(); said; value, said = values.Next() {
+		all = append(all, value)
+	}
+	return all
+}
+
+// TestSeveralValues has every source keep what is said several times, in its order.
+func TestSeveralValues(t *testing.T) {
+	vars := []string{"ACTION=change", "DEVPATH=/devices/x", "SUBSYSTEM=power_supply",
+		"CHARGE_TYPES=[Fast] Standard", "CHARGE=1", "CHARGE_TYPES=[Adaptive]", "CHARGE_TYPES=", "CHARGE_TYPES=[Adaptive]"}
+	kernel, err := uevent.ParseMessage(message(append([]string{"change@/devices/x"}, vars...)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	helper, err := uevent.FromEnviron(vars)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sysfs, err := uevent.FromSysfs("change", "/devices/x", "power_supply", strings.Join(vars[3:], "\n"), uevent.Dev{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	filled, err := uevent.FromEnviron(vars[:2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	filled.SetDefaults(sysfs)
+	for how, e := range map[string]*uevent.Event{
+		"message": kernel, "environment": helper, "sysfs": sysfs, "filled up": filled, "packed": kernel.Pack().Unpack(),
+	} {
+		checkEvent(t, e)
+		if got := slices.Collect(e.Env()); !slices.Equal(got, vars) {
+			t.Errorf("%s: %q", how, got)
+		}
+		if got := valuesOf(e, "CHARGE_TYPES"); !slices.Equal(got, []string{"[Fast] Standard", "[Adaptive]", "", "[Adaptive]"}) {
+			t.Errorf("%s: the values are %q", how, got)
+		}
+	}
+	helper.SetDefaults(kernel)
+	kernel.Relocate("/devices/y")
+	kernel.SetDefault("CHARGE_TYPES", "x")
+	vars[1] = "DEVPATH=/devices/y"
+	if got := slices.Collect(kernel.Env()); !slices.Equal(got, vars) || len(valuesOf(helper, "CHARGE_TYPES")) != 4 {
+		t.Errorf("relocated: %q; given its own: %q", got, slices.Collect(helper.Env()))
 	}
 }
 
@@ -279,6 +346,7 @@ func TestAppendMessage(t *testing.T) {
 func FuzzParseMessage(f *testing.F) {
 	f.Add(message("add@/devices/x", "ACTION=add", "DEVPATH=/devices/x", "SUBSYSTEM=block", "MAJOR=8", "MINOR=0", "DEVNAME=sda", "SEQNUM=7"))
 	f.Add(message("change@/devices/x", "ACTION=change", "DEVPATH=/devices/x", "X=a=b", "", "junk", "X=2"))
+	f.Add(message("change@/devices/x", "ACTION=change", "DEVPATH=/devices/x", "X=1", "X=2", "X=1", "DEVNAME=a", "DEVNAME=b"))
 	f.Add([]byte("libudev\x00\xfe\xed\xca\xfe"))
 	f.Add([]byte("add@/x\x00ACTION=add\x00DEVPATH=/x"))
 	f.Fuzz(func(t *testing.T, msg []byte) {
@@ -305,6 +373,7 @@ func FuzzParseMessage(f *testing.F) {
 func FuzzFromSysfs(f *testing.F) {
 	f.Add("MAJOR=8\nMINOR=0\nDEVNAME=sda\nDEVTYPE=disk\n", uint32(8), uint32(0))
 	f.Add("NAME=\"x\nMAJOR=8\nDEVNAME=sda\n\"\n", uint32(0), uint32(0))
+	f.Add("X=1\nX=2\nX=1\nSEQNUM=1\nSEQNUM=2", uint32(0), uint32(0))
 	f.Add("DEVMODE=0666\nX=\n\nDEVUID=1\nACTION=remove\nSEQNUM=1", uint32(1), uint32(3))
 	f.Fuzz(func(t *testing.T, text string, major, minor uint32) {
 		dev := uevent.Dev{Major: major & 0xfff, Minor: minor & 0xfffff}
@@ -318,14 +387,7 @@ func FuzzFromSysfs(f *testing.F) {
 		if dev.IsZero() && e.Devname != "" {
 			t.Errorf("%q gave a name to a device without numbers: %+v", text, e)
 		}
-		keys := map[string]bool{}
-		for kv := range e.Env() {
-			key, _, _ := strings.Cut(kv, "=")
-			if keys[key] {
-				t.Errorf("%s is in Env twice: %q", key, slices.Collect(e.Env()))
-			}
-			keys[key] = true
-		}
+		checkEvent(t, e)
 	})
 }
 

@@ -357,20 +357,47 @@ func TestUptime(t *testing.T) {
 	}
 }
 
+// TestJSON shows an event's variables: one that it has several times is an array.
+func TestJSON(t *testing.T) {
+	for _, c := range []struct {
+		env  []string
+		want string
+	}{
+		{nil, `{}`},
+		{[]string{"A=1", "B=x=\"y\""}, `{"A":"1","B":"x=\"y\""}`},
+		{[]string{"A=1", "B=2", "A=", "A=1"}, `{"B":"2","A":["1","","1"]}`},
+		{[]string{"SEQNUM=1", "B=2", "SEQNUM=3"}, `{"B":"2","SEQNUM":"3"}`},
+		{[]string{"A=1", "AB=2", "AB=3"}, `{"A":"1","AB":["2","3"]}`},
+	} {
+		if got := string(appendJSON(nil, spool.Packet{Env: c.env})); got != c.want+"\n" {
+			t.Errorf("%q: %s, want %s", c.env, got, c.want)
+		}
+	}
+}
+
 func FuzzJSON(f *testing.F) {
 	f.Add("NAME", "a\"\\\n\x1b\x7f€\xff\u2028", "ID", "")
+	f.Add("TYPE", "1", "TYPE", "2")
+	f.Add("TAGS", ":a:", "TAGS", ":b:")
 	f.Fuzz(func(t *testing.T, key1, value1, key2, value2 string) {
 		p := spool.Packet{Env: []string{key1 + "=" + value1, key2 + "=" + value2}}
 		text := appendJSON(nil, p)
-		var got map[string]string
+		var got map[string]any
 		if err := json.Unmarshal(text, &got); err != nil || bytes.Count(text, []byte("\n")) != 1 {
 			t.Fatalf("%q: %v", text, err)
 		}
+		if slices.ContainsFunc(p.Env, func(kv string) bool { return !utf8.ValidString(kv) }) {
+			return
+		}
 		for _, kv := range p.Env {
 			key, _, _ := strings.Cut(kv, "=")
-			value, _ := p.Get(key)
-			if utf8.ValidString(kv) && got[key] != value {
-				t.Errorf("%q: %q is %q, was %q", text, key, got[key], value)
+			values := p.Values(key)
+			want := fmt.Sprint(values)
+			if len(values) == 1 {
+				want = values[0]
+			}
+			if fmt.Sprint(got[key]) != want {
+				t.Errorf("%q: %q is %q, was %q", text, key, got[key], values)
 			}
 		}
 	})

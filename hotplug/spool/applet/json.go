@@ -8,12 +8,13 @@ import (
 	"devspool/hotplug/spool"
 )
 
-// appendJSON appends a line with an object that holds the variables of an event, all
-// of them strings. A byte that is not UTF-8 becomes U+FFFD, since JSON has no other.
+// appendJSON appends a line with an object that holds the variables of an event:
+// strings, or where one has several values an array of strings. A byte that is not
+// UTF-8 becomes U+FFFD, since JSON has no other.
 func appendJSON(b []byte, p spool.Packet) []byte {
 	b = append(b, '{')
 	for i, kv := range p.Env {
-		key, value, _ := strings.Cut(kv, "=")
+		key, _, _ := strings.Cut(kv, "=")
 		if slices.ContainsFunc(p.Env[i+1:], func(kv string) bool { return strings.HasPrefix(kv, key+"=") }) {
 			continue // said again
 		}
@@ -21,9 +22,21 @@ func appendJSON(b []byte, p spool.Packet) []byte {
 			b = append(b, ',')
 		}
 		b = append(appendQuoted(b, key), ':')
-		b = appendQuoted(b, value)
+		b = appendValues(b, p.Values(key))
 	}
 	return append(b, "}\n"...)
+}
+
+// appendValues appends one value, or an array of several.
+func appendValues(b []byte, values []string) []byte {
+	if len(values) == 1 {
+		return appendQuoted(b, values[0])
+	}
+	for i, value := range values {
+		b = append(b, "[,"[min(i, 1)])
+		b = appendQuoted(b, value)
+	}
+	return append(b, ']')
 }
 
 // appendQuoted appends a string of JSON.

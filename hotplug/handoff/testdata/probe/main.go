@@ -16,7 +16,7 @@ import (
 const reached = 7
 
 func main() {
-	report := map[string]any{"Args": os.Args[1:], "Env": os.Environ()}
+	report := map[string]any{"Args": os.Args[1:], "Env": handoff.Environ()}
 	var open []string
 	for fd := range 3 {
 		var st unix.Stat_t

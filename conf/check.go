@@ -1,0 +1,146 @@
+package conf
+
+import (
+	"strconv"
+	"strings"
+)
+
+// Check is Parse for a person who wants to know: besides what cannot be used, Problems
+// holds what can, and is hardly what its author meant.
+func Check(file, text string, ids IDs) *Config {
+	p := parser{doubts: make([]pattern, len(doubts))}
+	for i := range doubts {
+		p.readExpr(&p.doubts[i], field{text: doubts[i].expr}, false)
+	}
+	return parse(file, text, ids, p.doubts)
+}
+
+// The parts of a rule in which doubts look.
+const (
+	inText     = 1 << iota // all but the command
+	inMatch                // field 1, without a "-" before it
+	inShell                // a command for the shell
+	inExecline             // one for execlineb
+)
+
+// Parts of the expressions below.
+const (
+	plain    = `[A-Za-z0-9_/:!-]`          // what a name is made of
+	unquoted = `^([^"']|"[^"]*"|'[^']*')*` // what is not in quotes, to a shell
+	bare     = `^([^"]|"[^"]*")*`          // the same to execlineb
+	quotes   = "“|”|„|«|»|\u00a0|\u202f|\u200b|\ufeff"
+	dashes   = "‐|‑|–|—|−"
+	blocks   = `background|backtick|foreground|forbacktickx|forx|ifelse|ifte|ifthenelse|multisubstitute|pipeline`
+)
+
+// doubts are what is searched for, by expressions that have a group, so that the place is
+// known. They are for those who know globs, udev's rules or
+// the other one of two languages, and for what word processors and pages of the web
+// write.
+var doubts = [...]struct {
+	in                 uint8
+	expr, what, remedy string
+}{
+	{inText, `(` + quotes + `|‘|’|‚|` + dashes + `)`, looks, "write that of ASCII"},
+	// In a command it may be text: in quotes, or in the midst of words.
+	{inShell | inExecline, unquoted + `(` + quotes + `|[ 	=](‘|’|‚|(` + dashes + `)[A-Za-z0-9–—]))`, looks, "write that of ASCII"},
+
+	// Two equal signs, quotes (NAME, PHYS and UNIQ do have them), another operator.
+	{inMatch, `(^|[;$])[A-Za-z0-9_]+=[=~]|(^|;|([^ESQ]|[^M]E|[^A]ME|VNAME|[^Y]S|[^I]Q)=)["']|(^|;)[A-Za-z_]+[^A-Za-z0-9_=;][^;]*;`,
+		"is taken as it is", "write a condition as VARIABLE=EXPR; and nothing in quotes"},
+	{inMatch, `(^|;)((([Tt]ime_?O|Time_?o)uts?|([Ii]f_?E|If_?e)xists?|Tags?|TAG|IF_?EXISTS?)=|TIME_?OUT=[0-9]*;)`,
+		"begins with a condition on a variable", "write a directive in small letters"},
+
+	// A * that repeats nothing; one that repeats a plain character, at the end or before
+	// another one, and not in a condition, which is searched for; a ? likewise. Names such
+	// as vcsa*[0-9]* and mmcblk0p?[0-9]* are right.
+	{inMatch, `(^|[;=(|^])\*|(^|[^\])` + plain + `\*(([|)$]|` + plain + `)[^;]*)?$|(^|[;(|=])[A-Za-z_/-]+\?([|)$][^;]*)?$`,
+		"is no glob", "write .* for any text, and . for any character"},
+
+	{inShell, `^(importas[ 	]|(` + blocks + `)[ 	].*[{])`, "is execline, behind a character for /bin/sh", "begin it with + (add), - (remove) or & (always)"},
+	{inExecline, `(^|[ 	])(` + blocks + `|define|dollarat|el[a-z]+|importas|withstdinas)[ 	]`, "", ""}, // these give variables values
+	{inExecline, bare + `([ 	]([|&;]|[|][|]|&&|[12]?>[^ 	]*|<<?)([ 	]|$)|;[ 	]|[$][({A-Za-z_])`, "is the shell's language, and execlineb takes it as it is",
+		"begin it with @ (add), $ (remove) or * (always) for /bin/sh"},
+}
+
+const looks = "has a character that only looks like another"
+
+// doubt notes what is doubtful about a part of the line.
+func (p *parser) doubt(in uint8, f field) {
+	for i := range doubts {
+		d := &doubts[i]
+		if d.in&in == 0 || !p.config.matches(&p.doubts[i], f.text) {
+			continue
+		}
+		if d.what == "" {
+			return // what follows is no doubt then
+		}
+		p.problem(f.offset+p.config.matcher.places[0], quote(f.text[:min(len(f.text), 60)])+" "+d.what, d.remedy)
+	}
+}
+
+// examine notes what is doubtful about the rule that was made of the line.
+func (p *parser) examine(r *rule, match, last field) {
+	end := strings.IndexAny(last.text+" ", blanks) // behind a target may be a comment
+	if command := last.from(len(last.text) - len(r.command.text)); r.command.when != 0 {
+		end = command.offset - last.offset
+		in := uint8(inShell)
+		if r.command.isExecline() {
+			in = inExecline
+		}
+		p.doubt(in, command)
+	}
+	p.doubt(inText, field{text: p.line.text[:last.offset+end]})
+	if r.goOn {
+		match = match.from(1)
+	}
+	p.doubt(inMatch, match)
+	p.examineReach(r, match)
+}
+
+// examineReach notes a rule to which another one lets no event come.
+func (p *parser) examineReach(r *rule, match field) {
+	for i, e := range p.config.rules {
+		if p.hides(e, p.matches[i], r, match.text) {
+			p.problem(match.offset, "no event reaches this rule: line "+strconv.Itoa(e.origin.Line)+" matches all that it does",
+				`move it up, or begin that line with "-"`)
+			break
+		}
+	}
+	p.matches = append(p.matches, match.text)
+}
+
+// hides reports whether the rule e, which is written as before, matches whatever r does,
+// and lets nothing go on. It knows names, and expressions that begin with plain text; of
+// all others only whether they are the same. Of a rule that matches everything checkReach
+// tells.
+func (p *parser) hides(e *rule, before string, r *rule, match string) bool {
+	conditions := before[:strings.LastIndexByte(before, ';')+1]
+	switch {
+	case e.goOn, before == ".*", !strings.HasPrefix(match, conditions):
+		return false
+	case match == before, e.matchesAll():
+		return true
+	case r.subject == ofNumbers, e.subject != r.subject, e.name != r.name:
+		return false
+	}
+	for i := range r.expr.branches {
+		if !p.covers(&e.expr, &r.expr.branches[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// covers reports whether an expression matches whatever an alternative of another does.
+func (p *parser) covers(e *pattern, b *branch) bool {
+	if b.all && !b.any {
+		return p.config.matches(e, b.text)
+	}
+	for i := range e.branches {
+		if c := &e.branches[i]; c.all && c.any && strings.HasPrefix(b.text, c.text) {
+			return true
+		}
+	}
+	return false
+}

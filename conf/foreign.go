@@ -1,0 +1,36 @@
+package conf
+
+import "strings"
+
+// foreign returns what a text is that is no config at all, and the remedy, or "". Of
+// such a text no line is read, or each would be a problem.
+func foreign(text string) (what, remedy string) {
+	head := text[:min(len(text), 512)]
+	nuls := strings.Count(head, "\x00")
+	end := strings.IndexByte(text, '\r')
+	switch {
+	case nuls > 0 && nuls == len(head):
+		return "there are NUL bytes in place of text, as a crash can leave them", "write the file anew"
+	case strings.HasPrefix(text, "\xff\xfe"), strings.HasPrefix(text, "\xfe\xff"), nuls > 0 && 3*nuls >= len(head):
+		return "this is UTF-16, or UTF-32", "save it as UTF-8, or use iconv -f UTF-16 -t UTF-8"
+	case end >= 0 && end < len(text)-1 && strings.IndexByte(text, '\n') < 0:
+		return "the lines end in carriage returns without newlines, so that this is one line", "use tr '\\r' '\\n'"
+	}
+	return "", ""
+}
+
+// isUdevs reports whether a line is one of udev's rules: KEY{ATTRIBUTE}=="VALUE", where
+// other operators may stand for the ==. A condition of ours in the place of that ends in
+// a semicolon.
+func isUdevs(line string) bool {
+	key, value, _ := strings.Cut(line, `"`)
+	return strings.HasSuffix(key, "=") && strings.Trim(key, upper+lower+"_{}=!+:- \t") == "" && strings.IndexByte(value, ';') < 0
+}
+
+// judge makes one problem of many where most of the rules are udev's.
+func (p *parser) judge() {
+	if c := p.config; p.udevs > max(1, len(c.rules)) {
+		c.Problems, c.rules = c.Problems[p.udev:p.udev+1], nil
+		c.Problems[0].What = "this is a file of udev's rules, none of which is used"
+	}
+}
