@@ -134,6 +134,9 @@ func TestEntry(t *testing.T) {
 			t.Run("no FIFO", func(t *testing.T) { p.with(t).file() })
 			p.command[len(p.command)-1] = probes[m.arch+released]
 			for _, c := range calls {
+				if c.twice && len(p.command) > 1 {
+					continue
+				}
 				c.reaches = true
 				t.Run(c.name+", not the kernel's", func(t *testing.T) { p.with(t).offered(c) })
 			}
