@@ -273,8 +273,12 @@ func TestNameIsNeverAnothers(t *testing.T) {
 		go func() {
 			defer close(wrong)
 			for !stop.Load() {
+				// A link is read first and followed then, so it must be the same afterwards.
 				var st unix.Stat_t
-				if err := unix.Stat(filepath.Join(b.dev, "sda1"), &st); err != nil || unix.Minor(st.Rdev) != data.Minor {
+				name := filepath.Join(b.dev, "sda1")
+				before, _ := os.Readlink(name)
+				err := unix.Stat(name, &st)
+				if after, _ := os.Readlink(name); after == before && (err != nil || unix.Minor(st.Rdev) != data.Minor) {
 					wrong <- fmt.Sprintf("sda1: %v, numbers %d:%d", err, unix.Major(st.Rdev), unix.Minor(st.Rdev))
 					return
 				}
