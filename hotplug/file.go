@@ -55,7 +55,7 @@ func openRegular(path string) (fd int, err error) {
 	if err := unix.Stat(path, &st); err != nil {
 		return -1, err
 	}
-	isNull := st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3) // /dev/null stands for an empty file
+	isNull := st.Mode&unix.S_IFMT == unix.S_IFCHR && uint64(st.Rdev) == unix.Mkdev(1, 3) // /dev/null stands for an empty file
 	if st.Mode&unix.S_IFMT != unix.S_IFREG && !isNull {
 		return -1, errNoFile
 	}
