@@ -49,6 +49,7 @@ type started struct {
 	command nodes.Command
 	pid     int
 	since   moment
+	long    bool // nothing waits for it any more; guarded by the Road's mutex
 
 	mu     sync.Mutex
 	ended  bool

@@ -57,6 +57,7 @@ func NewLoop(r *Road) (*Loop, error) {
 	rest := time.AfterFunc(quiet, giveBack)
 	l.rest = func() { rest.Reset(quiet) }
 	r.Renewed = l.renew
+	r.Patience = defaultPatience
 	r.shed = l.rest
 	err = l.claim()
 	for errors.Is(err, ErrRunning) && relieve(r) {

@@ -19,6 +19,8 @@ type task struct {
 	made  bool    // no source told of the event: a comparison with /sys misses it
 	muted bool    // nobody is to hear of it: it came by itself meanwhile
 	scan  bool    // a scan of /sys made the event
+
+	outlasted bool // the event is at its end, and its commands go on
 }
 
 func newTask(e *uevent.Event, b *Batch) *task { return &task{step: &step{event: e}, batch: b} }

@@ -34,6 +34,10 @@ type Road struct {
 	Jobs     int      // commands at once
 	Running  int      // of these, how many in state R at once; 0 for no limit
 
+	// Patience is how long a command may keep its slot and the later events of its
+	// device; 0 for as long as it runs. See outlast.
+	Patience time.Duration
+
 	// ByHand says that somebody, and not the kernel, sends the event of this process.
 	ByHand bool
 
@@ -60,6 +64,8 @@ type Road struct {
 	shelf   shelf             // the text of those that wait
 	queue   queue             // tasks whose next command waits for a slot
 	active  map[*started]bool // commands that run
+	long    int               // of these, how many nothing waits for any more
+	warned  map[string]bool   // commands that the log called long
 	flights sync.WaitGroup    // commands and firmware requests under way
 	ledger  ledger
 	watches map[*watch]bool
@@ -279,7 +285,7 @@ func (r *Road) leave() {
 	for {
 		r.unlock()
 		r.close()
-		if r.halted || len(r.active) >= r.Jobs || r.queue.empty() || r.busy() {
+		if r.halted || len(r.active)-r.long >= r.Jobs || r.queue.empty() || r.busy() {
 			return
 		}
 		r.launch(r.queue.pop())
@@ -305,12 +311,16 @@ func (r *Road) launch(t *task) {
 	}
 	r.active[run] = true
 	r.ledger.commands++
+	r.watchLength(run)
 	r.fly(func() {
 		outcome := run.wait()
 		r.mu.Lock()
 		r.conclude(run, outcome)
 		delete(r.active, run)
-		r.next(t)
+		if run.long {
+			r.long--
+		}
+		r.next(run.task)
 	})
 }
 
@@ -576,7 +586,7 @@ func (r *Road) allowed(t *task, existed bool) []nodes.Command {
 
 // next drops the command of t that has run and queues the one after it.
 func (r *Road) next(t *task) {
-	if t.commands = t.commands[1:]; !r.proceed(t) {
+	if t.commands = t.commands[1:]; !r.proceed(t) && !t.outlasted {
 		r.part(t)
 	}
 }

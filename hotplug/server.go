@@ -122,6 +122,7 @@ func newServer(r *Road, stay time.Duration) (*server, error) {
 		return nil, err
 	}
 	r.Environ = kept(r.Environ)
+	r.Patience = defaultPatience
 	debug.SetGCPercent(serverGC)
 	return s, nil
 }
@@ -309,7 +310,7 @@ func (s *server) advance() {
 
 // rests reports whether nothing is left to do, and has not been for long enough.
 func (s *server) rests() bool {
-	if len(s.waiting) > 0 || !s.road.idle() {
+	if len(s.waiting) > 0 || !s.road.idle() || s.road.commandsRun() && !s.told.Load() {
 		return false
 	}
 	if s.told.Load() {
