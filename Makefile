@@ -27,7 +27,7 @@ ARCHES := amd64 arm64 arm-6 386 riscv64 mipsle mips s390x
 goarch  = $(word 1,$(subst -, ,$(arch)))
 goarm   = $(word 2,$(subst -, ,$(arch)))
 
-.PHONY: all build size core run test check cross bench bench-helper fuzz man clean
+.PHONY: all build size core run test check cross bench bench-helper fuzz clean
 
 all: build
 
@@ -56,12 +56,14 @@ run: devspool
 test: devspool
 	@scripts/test
 
-# What must hold before any test: format, vet, staticcheck, every architecture.
+# What must hold before any test: format, vet, staticcheck, every architecture, and
+# imports that run downward.
 check: cross core
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
 	go vet ./...
 	go vet -tags nospool .
 	go run $(STATICCHECK) ./...
+	go test -count=1 -run TestArrows .
 
 cross:
 	@$(foreach arch,$(ARCHES),\

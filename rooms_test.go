@@ -1,0 +1,74 @@
+package main
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// floors lists the packages of the program from the ground up. A package may import
+// those on lower floors only; README says what each is for.
+var floors = [][]string{
+	{"hotplug/uevent", "hotplug/handoff"},
+	{"nodes", "hotplug/spool"},
+	{"conf", "hotplug/spool/applet"},
+	{"hotplug"},
+	{"."},
+}
+
+// tools are packages that are no part of the program: nothing in it imports them.
+var tools = []string{"hotplug/bench", "hotplug/kerneltest", "hotplug/systemtest", "initramfs", "initramfs/boot"}
+
+// TestArrows shows that imports between packages run downward, and that the table
+// of floors names every package.
+func TestArrows(t *testing.T) {
+	for _, tags := range []string{"", "nospool"} {
+		checkArrows(t, tags)
+	}
+}
+
+func checkArrows(t *testing.T, tags string) {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-tags="+tags, "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, "./...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		words := strings.Fields(line)
+		from := room(words[0])
+		if slices.Contains(tools, from) {
+			continue
+		}
+		high := floorOf(from)
+		if high < 0 {
+			t.Errorf("package %s stands on no floor: add it to the table in rooms_test.go and to README", from)
+			continue
+		}
+		for _, path := range words[1:] {
+			if path != "devspool" && !strings.HasPrefix(path, "devspool/") {
+				continue
+			}
+			to := room(path)
+			switch low := floorOf(to); {
+			case slices.Contains(tools, to):
+				t.Errorf("%s imports %s, which is for tests only", from, to)
+			case low >= high:
+				t.Errorf("%s (floor %d) imports %s (floor %d): arrows run downward. Move what both need to a floor below, "+
+					"or let %s take a function or an interface that the package above passes in", from, high+1, to, low+1, from)
+			}
+		}
+	}
+}
+
+// room returns a package's path below the module, or "." for its root.
+func room(path string) string {
+	if path == "devspool" {
+		return "."
+	}
+	return strings.TrimPrefix(path, "devspool/")
+}
+
+func floorOf(room string) int {
+	return slices.IndexFunc(floors, func(floor []string) bool { return slices.Contains(floor, room) })
+}
