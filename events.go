@@ -11,6 +11,7 @@ import (
 	"devspool/hotplug"
 	"devspool/hotplug/spool"
 	"devspool/hotplug/spool/applet"
+	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
@@ -28,7 +29,7 @@ var applets = map[string]func(args []string) int{
 func streams() applet.Streams { return applet.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr} }
 
 // present returns an add event for each device that is there.
-func present() ([]*uevent.Event, error) { return hotplug.Sysfs("/sys").Events(uevent.Add, "", "/dev") }
+func present() ([]*uevent.Event, error) { return sysfs.FS("/sys").Events(uevent.Add, "", "/dev") }
 
 // publish has events go to whoever has a queue, as the command line says. What
 // stays for events to come keeps the spool open, until end is called.

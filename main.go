@@ -20,6 +20,9 @@ import (
 	"devspool/conf"
 	"devspool/hotplug"
 	"devspool/hotplug/handoff"
+	"devspool/hotplug/log"
+	"devspool/hotplug/sys"
+	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
@@ -107,7 +110,7 @@ func main() { os.Exit(run(os.Args, handoff.Environ())) }
 // called returns the applet that the command line names. A subsystem may have such a
 // name too: the kernel gives it to its helper.
 func called(args, environ []string) func(args []string) int {
-	if len(args) < 2 || holdsEvent(environ) && args[1] == hotplug.Getenv(environ, "SUBSYSTEM") {
+	if len(args) < 2 || holdsEvent(environ) && args[1] == sys.Getenv(environ, "SUBSYSTEM") {
 		return nil
 	}
 	return applets[args[1]]
@@ -115,7 +118,7 @@ func called(args, environ []string) func(args []string) int {
 
 // holdsEvent reports whether the environment is that of a hotplug helper.
 func holdsEvent(environ []string) bool {
-	return hotplug.Getenv(environ, "ACTION") != "" && hotplug.Getenv(environ, "DEVPATH") != ""
+	return sys.Getenv(environ, "ACTION") != "" && sys.Getenv(environ, "DEVPATH") != ""
 }
 
 func run(args, environ []string) int {
@@ -190,7 +193,7 @@ const defaultConf = "/etc/mdev.conf"
 // is nil only where there is an error.
 func readConf(o options) (*conf.Config, error) {
 	file := o.conf
-	text, err := hotplug.ReadFile(o.conf)
+	text, err := sys.ReadFile(o.conf)
 	switch {
 	case err == nil:
 	case errors.Is(err, os.ErrNotExist) && o.mode != modeHelper && unix.Lstat(o.conf, new(unix.Stat_t)) == nil:
@@ -203,7 +206,7 @@ func readConf(o options) (*conf.Config, error) {
 	var unread []conf.Problem
 	names := func(path string) func() string {
 		return sync.OnceValue(func() string {
-			text, err := hotplug.ReadFile(path)
+			text, err := sys.ReadFile(path)
 			if err != nil && !errors.Is(err, os.ErrNotExist) {
 				unread = append(unread, conf.Problem{File: path, Line: 1, Column: 1,
 					What: err.Error(), Remedy: "until then names become root"})
@@ -249,11 +252,11 @@ func plan(o options, environ []string) int {
 		complain("devspool: error: " + err.Error())
 		return exitConfig
 	}
-	action := hotplug.Getenv(environ, "ACTION")
+	action := sys.Getenv(environ, "ACTION")
 	if action == "" {
 		action = uevent.Add
 	}
-	events, err := hotplug.Sysfs(o.sys).Events(action, o.device, o.dev)
+	events, err := sysfs.FS(o.sys).Events(action, o.device, o.dev)
 	if err != nil {
 		complain("devspool: error: " + err.Error())
 		return exitFailed
@@ -274,7 +277,7 @@ func ask(o options) int {
 		complain("devspool: error: " + err.Error())
 		return exitSystem
 	}
-	road := hotplug.NewRoad(nil, dev, hotplug.Sysfs(o.sys), hotplug.Stderr(), 0)
+	road := hotplug.NewRoad(nil, dev, sysfs.FS(o.sys), log.Stderr(), 0)
 	if err := hotplug.Attend(road, o.words, func(line string) { say(line + "\n") }); err != nil {
 		complain("devspool: error: " + err.Error())
 		return exitFailed
@@ -311,35 +314,35 @@ func work(o options, environ []string) int {
 	}
 	o.absolute()
 	unix.Umask(0) // modes are made as they are meant; commands expect it, as under mdev
-	event, log, err := source(o, environ)
+	event, logger, err := source(o, environ)
 	if err != nil {
-		log.Print(hotplug.Err, err.Error()+"; see --help")
+		logger.Print(log.Err, err.Error()+"; see --help")
 		return exitUsage
 	}
 	c, err := readConf(o)
 	if err != nil {
 		if o.named {
-			log.Print(hotplug.Err, err.Error())
+			logger.Print(log.Err, err.Error())
 			return exitConfig
 		}
-		log.Print(hotplug.Err, err.Error()+"; the default config is used")
+		logger.Print(log.Err, err.Error()+"; the default config is used")
 		// A board without a config that can be read is still to have a /dev.
 		c = conf.Parse("default.conf", conf.Default, conf.IDs{})
 	}
 	if o.mode != modeHelper { // or each event would say it again
-		log.Problems(hotplug.Warning, c.Problems)
+		hotplug.LogProblems(logger, log.Warning, c.Problems)
 	}
 	var dev *nodes.Dir
 	if !o.dryRun {
 		if dev, err = nodes.Open(o.dev); err != nil {
-			log.Print(hotplug.Err, err.Error())
+			logger.Print(log.Err, err.Error())
 			return exitSystem
 		}
 		if isNodev(o.dev) {
-			log.Print(hotplug.Warning, o.dev+" is mounted nodev, so no node there can be opened; mount -o remount,dev "+o.dev)
+			logger.Print(log.Warning, o.dev+" is mounted nodev, so no node there can be opened; mount -o remount,dev "+o.dev)
 		}
 	}
-	road := hotplug.NewRoad(c, dev, hotplug.Sysfs(o.sys), log, o.jobs)
+	road := hotplug.NewRoad(c, dev, sysfs.FS(o.sys), logger, o.jobs)
 	road.ByHand = event != nil && event.Seqnum == 0
 	road.Firmware = o.firmware
 	road.Environ = environ
@@ -372,27 +375,27 @@ func isNodev(path string) bool {
 // source returns the event of a helper, and the log that suits the mode: a
 // helper's goes to mdev.log where the board has one, and to the kernel's where
 // the kernel started it, since nobody reads its stderr.
-func source(o options, environ []string) (*uevent.Event, *hotplug.Log, error) {
-	log := hotplug.Stderr()
+func source(o options, environ []string) (*uevent.Event, *log.Logger, error) {
+	logger := log.Stderr()
 	if o.syslog {
-		log = hotplug.Syslog()
+		logger = log.Syslog()
 	}
-	log.SetLevel(o.level())
+	logger.SetLevel(o.level())
 	if o.mode != modeHelper {
-		return nil, log, nil
+		return nil, logger, nil
 	}
 	e, err := uevent.FromEnviron(environ)
 	if err != nil {
-		return nil, log, err
+		return nil, logger, err
 	}
-	if file := hotplug.File(o.dev+"/mdev.log", e.Seqnum); file != nil {
+	if file := log.File(o.dev+"/mdev.log", e.Seqnum); file != nil {
 		return e, file, nil
 	}
 	if e.Seqnum != 0 && !o.syslog {
-		log = hotplug.Kmsg()
-		log.SetLevel(o.level())
+		logger = log.Kmsg()
+		logger.SetLevel(o.level())
 	}
-	return e, log, nil
+	return e, logger, nil
 }
 
 func result(ok bool) int {
@@ -407,7 +410,7 @@ func result(ok bool) int {
 func scan(road *hotplug.Road, o options) int {
 	if road.Dev != nil && !o.table && !hotplug.InCommand(road.Environ) {
 		if served, err := hotplug.HandOver(road); err != nil {
-			road.Log.Print(hotplug.Err, err.Error())
+			road.Log.Print(log.Err, err.Error())
 			return exitFailed
 		} else if served {
 			return exitDone
@@ -427,22 +430,22 @@ func loop(road *hotplug.Road, o options) int {
 	}
 	flush, err := passOn(road, o)
 	if err != nil {
-		road.Log.Print(hotplug.Err, err.Error())
+		road.Log.Print(log.Err, err.Error())
 		return exitSystem
 	}
 	defer flush()
 	l, err := hotplug.NewLoop(road)
 	if errors.Is(err, hotplug.ErrRunning) {
-		road.Log.Print(hotplug.Err, err.Error())
+		road.Log.Print(log.Err, err.Error())
 		return exitFailed
 	}
 	if err != nil {
-		road.Log.Print(hotplug.Err, err.Error())
+		road.Log.Print(log.Err, err.Error())
 		return exitSystem
 	}
 	if o.udevControl {
 		if err := hotplug.ServeUdevControl(road); err != nil {
-			road.Log.Print(hotplug.Err, err.Error())
+			road.Log.Print(log.Err, err.Error())
 			l.End()
 			l.Serve()
 			return exitFailed
@@ -452,7 +455,7 @@ func loop(road *hotplug.Road, o options) int {
 		hotplug.Coldplug(road).Wait() // its commands may wait for what an event brings
 		if o.detached {
 			if !o.syslog {
-				road.Log.Become(hotplug.Kmsg())
+				road.Log.Become(log.Kmsg())
 			}
 			hotplug.Detach()
 		}
@@ -461,7 +464,7 @@ func loop(road *hotplug.Road, o options) int {
 		}
 	}()
 	if err := l.Serve(); err != nil {
-		road.Log.Print(hotplug.Err, err.Error())
+		road.Log.Print(log.Err, err.Error())
 		return exitSystem
 	}
 	return exitDone

@@ -466,9 +466,9 @@ func TestHelper(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 	b.wantNodes("mdev.log")
-	log, err := os.ReadFile(b.dev + "/mdev.log")
-	if err != nil || string(log) != "17 devspool: info: done: remove /devices/pci0/block/sda\n" {
-		t.Errorf("mdev.log holds %q, error %v", log, err)
+	logger, err := os.ReadFile(b.dev + "/mdev.log")
+	if err != nil || string(logger) != "17 devspool: info: done: remove /devices/pci0/block/sda\n" {
+		t.Errorf("mdev.log holds %q, error %v", logger, err)
 	}
 }
 
@@ -532,8 +532,8 @@ func TestScanInCommand(t *testing.T) {
 	scan := asProgram + "=1 " + strings.Join(append([]string{self, "-s"}, b.options()...), " ")
 	b.write(b.conf, "timeout=5;sda 0:0 660 @test -e "+b.dir+"/once || { touch "+b.dir+"/once; "+scan+"; echo $? >"+b.dir+"/said; }\n")
 	cmd := b.program("-f")
-	var log bytes.Buffer
-	cmd.Stderr = &log
+	var logger bytes.Buffer
+	cmd.Stderr = &logger
 	must(t, cmd.Start())
 	eventually(t, "the end of the command", func() bool { return len(b.nodes()) == 3 }) // its partition waits for it
 	must(t, cmd.Process.Signal(syscall.SIGTERM))
@@ -541,7 +541,7 @@ func TestScanInCommand(t *testing.T) {
 		t.Error(err)
 	}
 	if said, err := os.ReadFile(b.dir + "/said"); err != nil || string(said) != "0\n" {
-		t.Errorf("the scan says %q, error %v; the log:\n%s", said, err, log.String())
+		t.Errorf("the scan says %q, error %v; the log:\n%s", said, err, logger.String())
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug"
+	"devspool/hotplug/log"
+	"devspool/hotplug/sys"
 )
 
 // options is the command line.
@@ -66,7 +68,7 @@ func parse(args, environ []string) (options, error) {
 	o := options{ready: -1, output: -1, jobs: hotplug.DefaultJobs,
 		quiet: "0.2", dev: "/dev", sys: "/sys", conf: defaultConf, firmware: "/lib/firmware"}
 	event := holdsEvent(environ)
-	subsystem := hotplug.Getenv(environ, "SUBSYSTEM")
+	subsystem := sys.Getenv(environ, "SUBSYSTEM")
 	for len(args) > 0 {
 		arg := args[0]
 		args = args[1:]
@@ -316,9 +318,9 @@ func (o *options) long(arg string, args []string) (rest []string, err error) {
 }
 
 // level is what the log shows.
-func (o *options) level() hotplug.Level {
+func (o *options) level() log.Level {
 	if o.verbose {
-		return hotplug.Info
+		return log.Info
 	}
-	return hotplug.Notice
+	return log.Notice
 }

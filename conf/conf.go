@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"devspool/hotplug/uevent"
-	"devspool/nodes"
 )
 
 // Default is the config that is used where the system has none.
@@ -51,7 +50,7 @@ type Problem struct {
 // String returns the problem as "file:line:column: what; remedy".
 func (p Problem) String() string {
 	return p.File + ":" + strconv.Itoa(p.Line) + ":" + strconv.Itoa(p.Column) + ": " +
-		nodes.Printable(p.What+"; "+p.Remedy)
+		uevent.Printable(p.What+"; "+p.Remedy)
 }
 
 // Parse reads the text of a config; file is its name, for messages. It never

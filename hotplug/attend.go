@@ -4,12 +4,13 @@ import (
 	"errors"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/handoff"
+	"devspool/hotplug/sys"
+	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
 
@@ -19,7 +20,7 @@ import (
 // looks by itself too.
 func Attend(r *Road, words []string, say func(line string)) (err error) {
 	v := vigil{road: r, say: say}
-	begun, timeout := now(), time.Second // for status, where a server comes or leaves
+	begun, timeout := sys.Now(), time.Second // for status, where a server comes or leaves
 	switch words[0] {
 	case "settle":
 		if timeout, err = ParseSeconds(words[1]); err == nil {
@@ -34,16 +35,16 @@ func Attend(r *Road, words []string, say func(line string)) (err error) {
 	if err != nil {
 		return err
 	}
-	for words = slices.Clone(words); ; time.Sleep(10 * glance) {
+	for words = slices.Clone(words); ; time.Sleep(10 * sys.PollInterval) {
 		err := Ask(r.Dev, words, say)
 		if err != ErrNoLoop && err != errUnanswered {
 			return err
 		}
-		v.helper = r.Sys.helper()
+		v.helper = r.Sys.Helper()
 		if v.helper == "" && (words[0] != "wait" || err == errUnanswered) {
 			return err
 		}
-		left := timeout - begun.age()
+		left := timeout - begun.Age()
 		v.late = left <= 0
 		why := v.look(words[0])
 		if why == "" {
@@ -67,10 +68,10 @@ type vigil struct {
 
 	quiet    time.Duration
 	refs     []*ref
-	surveyed moment
+	surveyed sys.Time
 
-	seqnum uint64 // of the last event
-	since  moment // when that was seen first
+	seqnum uint64   // of the last event
+	since  sys.Time // when that was seen first
 }
 
 // surveyEvery is how often /sys is read where no events come.
@@ -78,22 +79,22 @@ const surveyEvery = 500 * time.Millisecond
 
 // look does what is asked for, or tells why that is not so yet.
 func (v *vigil) look(what string) (why string) {
-	n := v.road.Sys.seqnum()
+	n := v.road.Sys.Seqnum()
 	switch {
 	case what == "status":
 		return v.status()
 	case what == "settle":
 		if v.since == 0 || n != v.seqnum {
-			v.seqnum, v.since = n, now()
+			v.seqnum, v.since = n, sys.Now()
 		}
-		if why = v.underWay(); why == "" && v.since.age() < v.quiet {
+		if why = v.underWay(); why == "" && v.since.Age() < v.quiet {
 			why = "events still come"
 		}
 		return why
 	}
-	if v.surveyed == 0 || v.surveyed.age() > surveyEvery {
+	if v.surveyed == 0 || v.surveyed.Age() > surveyEvery {
 		v.road.survey(v.refs)
-		v.surveyed = now()
+		v.surveyed = sys.Now()
 	}
 	if missing := v.road.missing(v.refs, nil, false); missing != "" {
 		v.since = 0
@@ -103,7 +104,7 @@ func (v *vigil) look(what string) (why string) {
 		return ""
 	}
 	if v.since == 0 { // the events until now are to be done: devtmpfs has a node before its event comes
-		v.seqnum, v.since = n, now()
+		v.seqnum, v.since = n, sys.Now()
 	}
 	return v.underWay()
 }
@@ -132,9 +133,9 @@ func (v *vigil) status() (why string) {
 	if why != "" {
 		return why
 	}
-	v.say("serving: " + v.road.Dev.Path() + ", as the kernel's helper, which runs for events only: " + nodes.Printable(v.helper))
+	v.say("serving: " + v.road.Dev.Path() + ", as the kernel's helper, which runs for events only: " + uevent.Printable(v.helper))
 	taken, ok := parseSpans(text)
-	events := "events: the last has the number " + count(v.road.Sys.seqnum())
+	events := "events: the last has the number " + count(v.road.Sys.Seqnum())
 	if last := taken.last(); last > 0 {
 		events += ", the last that was done " + count(last)
 	}
@@ -153,17 +154,11 @@ func (r *Road) serverLeft() (text, why string) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err == nil {
 		err = unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB)
-		text, _ = ReadFile(path)
+		text, _ = sys.ReadFile(path)
 		unix.Close(fd)
 	}
 	if err == unix.EWOULDBLOCK || handoff.Waiting() {
 		why = "a helper is at work, and does not answer"
 	}
 	return text, why
-}
-
-// helper returns the program that the kernel starts for each event, or "".
-func (s Sysfs) helper() string {
-	text, _ := readAttribute(string(s) + "/kernel/uevent_helper")
-	return strings.TrimSuffix(text, "\n")
 }

@@ -10,13 +10,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/sys"
 	"devspool/nodes"
 )
 
 // attending asks as a process does that needs no loop.
 func (b *board) attending(words ...string) <-chan answer {
 	b.t.Helper()
-	r := NewRoad(nil, b.other(), b.Sys, b.log.Log, 0)
+	r := NewRoad(nil, b.other(), b.Sys, b.log.Logger, 0)
 	answers := make(chan answer, 1)
 	go func() {
 		var a answer
@@ -28,7 +30,7 @@ func (b *board) attending(words ...string) <-chan answer {
 
 func (b *board) attend(words ...string) (a answer) {
 	b.t.Helper()
-	within(b.t, "the answer to "+strings.Join(words, " "), func() { a = <-b.attending(words...) })
+	hotplugtest.Within(b.t, "the answer to "+strings.Join(words, " "), func() { a = <-b.attending(words...) })
 	return a
 }
 
@@ -45,8 +47,8 @@ func (b *board) kernelSays(helper, seqnum string) {
 	b.t.Helper()
 	for name, text := range map[string]string{"uevent_helper": helper, "uevent_seqnum": seqnum} {
 		name = filepath.Join(string(b.Sys), "kernel", name)
-		writeFile(b.t, name+".new", text+"\n")
-		must(b.t, os.Rename(name+".new", name))
+		hotplugtest.WriteFile(b.t, name+".new", text+"\n")
+		hotplugtest.Must(b.t, os.Rename(name+".new", name))
 	}
 }
 
@@ -54,16 +56,16 @@ func (b *board) kernelSays(helper, seqnum string) {
 func (b *board) serverLeft(text string) string {
 	b.t.Helper()
 	_, err := b.Dev.Lock() // which makes the private directory
-	must(b.t, err)
-	must(b.t, b.Dev.Unlock())
+	hotplugtest.Must(b.t, err)
+	hotplugtest.Must(b.t, b.Dev.Unlock())
 	path := filepath.Join(b.dir, nodes.Private, serverLock)
-	writeFile(b.t, path, text)
+	hotplugtest.WriteFile(b.t, path, text)
 	return path
 }
 
 // TestWaitAlone waits where there is no loop and no helper.
 func TestWaitAlone(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	all := []string{"wait", "20", "/dev/sda", "/devices/block/sda", "DEVNAME=sda"}
 	answers := b.attending(all...)
@@ -82,25 +84,25 @@ func TestWaitAlone(t *testing.T) {
 // TestWaitAloneTakenBack is about a property of a device that goes while others
 // are waited for.
 func TestWaitAloneTakenBack(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
-	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "ID=x")
+	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "ID=x")
 	answers := b.attending("wait", "20", "ID=x", "DEVNAME=sdb")
-	time.Sleep(20 * glance)
-	b.sys.remove("/devices/block/sda")
-	b.sys.add("/devices/block/sdb", "block", "8:16", "DEVNAME=sdb")
+	time.Sleep(20 * sys.PollInterval)
+	b.sys.Remove("/devices/block/sda")
+	b.sys.Add("/devices/block/sdb", "block", "8:16", "DEVNAME=sdb")
 	select {
 	case a := <-answers:
 		t.Errorf("there is an answer: %v", a.err)
 	case <-time.After(3 * surveyEvery):
 	}
-	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "ID=x")
+	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "ID=x")
 	ends(t, "both", answers)
 }
 
 // TestSettleBetweenServers settles where the kernel starts helpers, and none runs.
 func TestSettleBetweenServers(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	b.kernelSays("/sbin/devspool", "7")
 	ends(t, "where no helper ever ran", b.attending("settle", "20", "0"))
@@ -124,16 +126,16 @@ func TestSettleBetweenServers(t *testing.T) {
 
 	b.serverLeft(serving)
 	fd, err := unix.Open(lock, unix.O_RDONLY, 0)
-	must(t, err)
+	hotplugtest.Must(t, err)
 	defer unix.Close(fd)
-	must(t, unix.Flock(fd, unix.LOCK_EX))
+	hotplugtest.Must(t, unix.Flock(fd, unix.LOCK_EX))
 	for _, words := range [][]string{{"settle", "0.1", "0"}, {"status"}} {
 		b.refuses("timed out: a helper is at work, and does not answer", words...)
 	}
 	answers = b.attending("settle", "20", "0")
 	still(t, "while a helper works", answers)
 	b.serverLeft("1 15\n")
-	must(t, unix.Flock(fd, unix.LOCK_UN))
+	hotplugtest.Must(t, unix.Flock(fd, unix.LOCK_UN))
 	ends(t, "after it", answers)
 
 	b.serverLeft(serving)
@@ -146,7 +148,7 @@ func TestSettleBetweenServers(t *testing.T) {
 // TestServerComes has who waits ask a server that comes, and look on where it
 // leaves without an answer.
 func TestServerComes(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	b.kernelSays("/sbin/devspool", "7")
 	b.serverLeft("1 7\n")
@@ -154,7 +156,7 @@ func TestServerComes(t *testing.T) {
 	source := &fakeSource{}
 	source.coming.Store(true)
 	c, err := openControl(b.Road, source)
-	must(t, err)
+	hotplugtest.Must(t, err)
 	still(t, "without the device", wait)
 	b.run(b.disks(1)...)
 	still(t, "while events come", wait) // which only the server knows
@@ -163,22 +165,22 @@ func TestServerComes(t *testing.T) {
 	c.close()
 
 	addr, dir, err := controlAddress(b.other())
-	must(t, err)
+	hotplugtest.Must(t, err)
 	defer unix.Close(dir)
 	listener, err := claimSocket(addr)
-	must(t, err)
+	hotplugtest.Must(t, err)
 	wait = b.attending("wait", "20", "/dev/sdz")
-	time.Sleep(20 * glance)
-	must(t, listener.Close()) // with the request in it
-	b.sys.add("/devices/block/sdz", "block", "8:99", "DEVNAME=sdz")
-	b.run(b.sys.event("add", "/devices/block/sdz"))
+	time.Sleep(20 * sys.PollInterval)
+	hotplugtest.Must(t, listener.Close()) // with the request in it
+	b.sys.Add("/devices/block/sdz", "block", "8:99", "DEVNAME=sdz")
+	b.run(b.sys.NewEvent("add", "/devices/block/sdz"))
 	ends(t, "a server that left", wait)
 }
 
 // TestWaitBetweenServers waits for a node that the kernel makes, and for the end of
 // its event.
 func TestWaitBetweenServers(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	b.kernelSays("/sbin/devspool", "7")
 	b.serverLeft("1 6\n")
@@ -194,7 +196,7 @@ func TestWaitBetweenServers(t *testing.T) {
 
 // TestStatusBetweenServers tells how the board is set up.
 func TestStatusBetweenServers(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	b.kernelSays("/sbin/devspool", "7")
 	b.serverLeft("1 3\n5 6\n")
@@ -213,7 +215,7 @@ func TestStatusBetweenServers(t *testing.T) {
 // TestServerPending shows that a server knows of events that are still to be handed
 // over, and does not wait for ever for numbers that are used up elsewhere.
 func TestServerPending(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	s := &server{road: b.Road}
 	if s.pending() {
@@ -225,13 +227,13 @@ func TestServerPending(t *testing.T) {
 	if took := time.Since(start); !first && took < handOverTime {
 		t.Error("an event that was just sent is not pending")
 	}
-	b.run(newEvent(t, "ACTION=change", "DEVPATH=/devices/x", "SEQNUM=5"))
+	b.run(hotplugtest.NewEvent(t, "ACTION=change", "DEVPATH=/devices/x", "SEQNUM=5"))
 	if s.pending() {
 		t.Error("it came, and is pending")
 	}
 	b.kernelSays("", "7")
 	start = time.Now()
-	eventually(t, "the end of it", func() bool { return !s.pending() })
+	hotplugtest.Eventually(t, "the end of it", func() bool { return !s.pending() })
 	if took := time.Since(start); took < handOverTime {
 		t.Errorf("given up after %v", took)
 	}

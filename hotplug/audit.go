@@ -4,6 +4,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"devspool/hotplug/sys"
+	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
@@ -23,7 +25,7 @@ const (
 type auditor struct {
 	calm   time.Duration // how long after the call it looks
 	called atomic.Bool
-	last   moment // of the last comparison
+	last   sys.Time // of the last comparison
 }
 
 // call asks for a comparison. It does not wait for it. Pending is as that of a source.
@@ -33,10 +35,10 @@ func (a *auditor) call(r *Road, pending func() bool) {
 	}
 	pause := a.calm
 	if a.last != 0 {
-		pause = max(pause, auditEvery-a.last.age())
+		pause = max(pause, auditEvery-a.last.Age())
 	}
 	time.AfterFunc(pause, func() {
-		a.last = now()
+		a.last = sys.Now()
 		a.called.Store(false) // whoever calls from now on is heard
 		audit(r, auditPause, pending)
 	})
@@ -53,7 +55,7 @@ func audit(r *Road, pause time.Duration, pending func() bool) {
 	}
 	time.Sleep(pause)
 	for pending() {
-		time.Sleep(glance) // what was missed may be among these
+		time.Sleep(sys.PollInterval) // what was missed may be among these
 	}
 	var lost []*uevent.Event
 	for _, e := range r.differences() {
@@ -97,20 +99,20 @@ func (r *Road) differences() []*uevent.Event {
 		return nil
 	}
 	defer r.unlock()
-	devices := r.Sys.scan(nothing)
+	devices := r.Sys.Scan(sysfs.Nothing)
 	if r.lock(); r.lockless {
 		return nil // and so no record to compare with
 	}
 	events := append(departed(r, devices), r.replaced(devices)...)
-	known := map[device]bool{}
+	known := map[sysfs.Device]bool{}
 	for _, rec := range r.Dev.Records() {
-		known[device{devpath: rec.Devpath, dev: rec.Dev()}] = rec.State == nodes.Live
+		known[sysfs.Device{Devpath: rec.Devpath, Dev: rec.Dev()}] = rec.State == nodes.Live
 	}
 	for _, d := range devices {
-		if d.dev.IsZero() || known[device{devpath: d.devpath, dev: d.dev}] {
+		if d.Dev.IsZero() || known[sysfs.Device{Devpath: d.Devpath, Dev: d.Dev}] {
 			continue
 		}
-		if e, err := r.Sys.event(uevent.Add, d); err == nil && r.Rules.Plan(e).Work == nodes.Make {
+		if e, err := r.Sys.EventOf(uevent.Add, d); err == nil && r.Rules.Plan(e).Work == nodes.Make {
 			events = append(events, e)
 		}
 	}

@@ -7,6 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/log"
+	"devspool/hotplug/netlink"
+	"devspool/hotplug/sys"
+	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 )
 
@@ -14,17 +19,17 @@ func nothingPending() bool { return false }
 
 // TestAudit makes up for an add and a remove of which nobody told, once.
 func TestAudit(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "null 0:0 666 !\nsd.* 0:0 660 *echo $MDEV $ACTION >>TMP/said\n")
 	gaps := 0
 	b.Listeners = append(b.Listeners, Listener{Gap: func(string) { gaps++ }})
 	b.run(b.disks(2)...)
-	b.sys.remove("/devices/block/sda")
-	b.sys.add("/devices/block/sdz", "block", "8:99", "DEVNAME=sdz")
-	b.sys.add("/devices/virtual/mem/null", "mem", "1:3", "DEVNAME=null") // which has no node
+	b.sys.Remove("/devices/block/sda")
+	b.sys.Add("/devices/block/sdz", "block", "8:99", "DEVNAME=sdz")
+	b.sys.Add("/devices/virtual/mem/null", "mem", "1:3", "DEVNAME=null") // which has no node
 	for range 3 {
 		audit(b.Road, 0, nothingPending)
-		eventually(t, "the end of it", b.idle)
+		hotplugtest.Eventually(t, "the end of it", b.idle)
 	}
 	b.rested()
 	b.wantNode("sda", "")
@@ -44,13 +49,13 @@ func TestAudit(t *testing.T) {
 // TestAuditSwap is about a device that left unheard, and another that got its
 // numbers or its place.
 func TestAuditSwap(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	b.run(b.disks(2)...)
-	b.sys.remove("/devices/block/sda")
-	b.sys.remove("/devices/block/sdb")
-	b.sys.add("/devices/other/block/sdx", "block", "8:0", "DEVNAME=sdx") // sda's numbers
-	b.sys.add("/devices/block/sdb", "block", "8:80", "DEVNAME=sdb")      // sdb's place
+	b.sys.Remove("/devices/block/sda")
+	b.sys.Remove("/devices/block/sdb")
+	b.sys.Add("/devices/other/block/sdx", "block", "8:0", "DEVNAME=sdx") // sda's numbers
+	b.sys.Add("/devices/block/sdb", "block", "8:80", "DEVNAME=sdb")      // sdb's place
 	audit(b.Road, 0, nothingPending)
 	b.rested()
 	b.wantNode("sda", "")
@@ -61,32 +66,32 @@ func TestAuditSwap(t *testing.T) {
 // TestAuditUnderWay leaves devices alone of which events are under way, and what
 // came right by itself between the two looks.
 func TestAuditUnderWay(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sd.* 0:0 660 *"+untilGo+"; echo $MDEV $ACTION >>TMP/said\n")
 	events := b.disks(3)
-	writeFile(t, filepath.Join(b.tmp, "go"), "")
+	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 	b.run(events[:2]...)
-	b.sys.remove("/devices/block/sda")
+	b.sys.Remove("/devices/block/sda")
 	b.Halt()
-	remove := newEvent(t, "ACTION=remove", "DEVPATH=/devices/block/sda", "SUBSYSTEM=block", "MAJOR=8", "MINOR=0", "DEVNAME=sda")
+	remove := hotplugtest.NewEvent(t, "ACTION=remove", "DEVPATH=/devices/block/sda", "SUBSYSTEM=block", "MAJOR=8", "MINOR=0", "DEVNAME=sda")
 	b.Run([]*uevent.Event{remove, events[2]})
 	if got := b.differences(); len(got) > 0 {
 		t.Errorf("differences: %d", len(got))
 	}
 	audit(b.Road, 0, nothingPending)
 	b.Start()
-	eventually(t, "the end", b.idle)
+	hotplugtest.Eventually(t, "the end", b.idle)
 	b.rested()
 	// What is merely late: it comes while the auditor waits for what is pending.
-	b.sys.add("/devices/block/sdz", "block", "8:99", "DEVNAME=sdz")
+	b.sys.Add("/devices/block/sdz", "block", "8:99", "DEVNAME=sdz")
 	asked := 0
 	audit(b.Road, time.Millisecond, func() bool {
 		if asked++; asked == 3 {
-			b.run(b.sys.event("add", "/devices/block/sdz"))
+			b.run(b.sys.NewEvent("add", "/devices/block/sdz"))
 		}
 		return asked < 3
 	})
-	eventually(t, "the end", b.idle)
+	hotplugtest.Eventually(t, "the end", b.idle)
 	b.rested()
 	got := b.said("said")
 	slices.Sort(got)
@@ -97,10 +102,10 @@ func TestAuditUnderWay(t *testing.T) {
 
 // TestAuditWithoutSysfs shows that where there is no sysfs nothing is said to be lost.
 func TestAuditWithoutSysfs(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	b.run(b.disks(1)...)
-	b.use(Sysfs(filepath.Join(b.tmp, "nothing")))
+	b.use(sysfs.FS(filepath.Join(b.tmp, "nothing")))
 	audit(b.Road, 0, nothingPending)
 	b.wantNode("sda", "b8:0 0660")
 	b.Dev = nil
@@ -110,18 +115,18 @@ func TestAuditWithoutSysfs(t *testing.T) {
 // TestAuditor shows that a gap in the sequence numbers leads to a comparison, and
 // gaps that follow within a minute to one more, at its end.
 func TestAuditor(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	b.run(b.disks(1)...)
-	l := &Loop{road: b.Road, sock: &socket{fd: -1}}
-	l.auditor.last = -moment(2 * auditEvery) // long ago
+	l := &Loop{road: b.Road, sock: &netlink.Socket{Fd: -1}}
+	l.auditor.last = -sys.Time(2 * auditEvery) // long ago
 	event := func(seqnum string) []*uevent.Event {
-		return []*uevent.Event{newEvent(t, "ACTION=change", "DEVPATH=/devices/x", "SEQNUM="+seqnum)}
+		return []*uevent.Event{hotplugtest.NewEvent(t, "ACTION=change", "DEVPATH=/devices/x", "SEQNUM="+seqnum)}
 	}
 	looks := func() int {
-		return strings.Count(strings.Join(b.log.lines(), "\n"), "did not come: comparing with /sys")
+		return strings.Count(strings.Join(b.log.Lines(), "\n"), "did not come: comparing with /sys")
 	}
-	b.log.SetLevel(Info)
+	b.log.SetLevel(log.Info)
 	for _, seqnum := range []string{"7", "8", "9", "8", "10"} {
 		l.count(event(seqnum))
 	}
@@ -130,19 +135,19 @@ func TestAuditor(t *testing.T) {
 	}
 	l.count(event("12"))
 	if looks() != 1 {
-		t.Errorf("logged %q", b.log.lines())
+		t.Errorf("logged %q", b.log.Lines())
 	}
-	eventually(t, "the comparison", func() bool { return !l.auditor.called.Load() })
+	hotplugtest.Eventually(t, "the comparison", func() bool { return !l.auditor.called.Load() })
 	l.count(event("14"))
 	l.count(event("16"))
 	if !l.auditor.called.Load() {
 		t.Error("no other comparison is to come")
 	}
-	b.log.want("sequence numbers 11 to 11 did not come")
+	b.log.Want("sequence numbers 11 to 11 did not come")
 	if looks() != 3 {
-		t.Errorf("logged %q", b.log.lines())
+		t.Errorf("logged %q", b.log.Lines())
 	}
-	time.Sleep(20 * glance)
+	time.Sleep(20 * sys.PollInterval)
 	if !l.auditor.called.Load() {
 		t.Error("the next comparison came within a minute")
 	}

@@ -6,6 +6,9 @@ import (
 	"strconv"
 	"strings"
 
+	"devspool/hotplug/log"
+	"devspool/hotplug/sys"
+	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
@@ -22,13 +25,13 @@ func Coldplug(r *Road) *Batch {
 	defer b.close()
 	if !r.Sys.Mounted() {
 		b.failed = true
-		r.Log.Print(Err, "no sysfs at "+string(r.Sys)+"; mount it: mount -t sysfs sysfs "+string(r.Sys))
+		r.Log.Print(log.Err, "no sysfs at "+string(r.Sys)+"; mount it: mount -t sysfs sysfs "+string(r.Sys))
 		return b
 	}
 	r.coming++
 	defer func() { r.coming-- }()
-	r.ledger.last = now()
-	devices := r.Sys.scan(r.Rules.WantsUnnumbered)
+	r.ledger.last = sys.Now()
+	devices := r.Sys.Scan(r.Rules.WantsUnnumbered)
 	r.lock()
 	r.enterMade(departed(r, devices), b)
 	for i, d := range devices {
@@ -36,7 +39,7 @@ func Coldplug(r *Road) *Batch {
 			r.pass()
 		}
 		r.lock()
-		e, err := r.Sys.event(uevent.Add, d)
+		e, err := r.Sys.EventOf(uevent.Add, d)
 		if err != nil {
 			continue // it has just left; its remove event says the rest
 		}
@@ -57,7 +60,7 @@ func (r *Road) clean() {
 	defer r.mu.Unlock()
 	b := newBatch()
 	defer b.close()
-	devices := r.Sys.scan(nothing)
+	devices := r.Sys.Scan(sysfs.Nothing)
 	r.lock()
 	r.enterMade(append(departed(r, devices), r.replaced(devices)...), b)
 	r.leave()
@@ -65,28 +68,28 @@ func (r *Road) clean() {
 
 // departed returns a remove event for each device on record that is not among
 // those that a scan found, children before parents. The lock is held.
-func departed(r *Road, found []device) []*uevent.Event {
+func departed(r *Road, found []sysfs.Device) []*uevent.Event {
 	lives := make(map[string]uevent.Dev, len(found))
 	for _, d := range found {
-		lives[d.devpath] = d.dev
+		lives[d.Devpath] = d.Dev
 	}
 	return r.removes(func(rec *nodes.Record) bool {
 		if dev, is := lives[rec.Devpath]; is && dev == rec.Dev() {
 			return rec.State == nodes.Left
 		}
 		// No scan looks for those that no rule cares for.
-		return !rec.Dev().IsZero() || !r.Sys.exists(rec.Devpath)
+		return !rec.Dev().IsZero() || !r.Sys.Exists(rec.Devpath)
 	})
 }
 
 // replaced returns the same for each disk on record in whose place is another one by
 // now, as its DISKSEQ shows, and for what lay below it.
-func (r *Road) replaced(found []device) (events []*uevent.Event) {
+func (r *Road) replaced(found []sysfs.Device) (events []*uevent.Event) {
 	for _, d := range found {
-		if !d.dev.Block {
+		if !d.Dev.Block {
 			continue
 		}
-		if e, err := r.Sys.event(uevent.Add, d); err == nil {
+		if e, err := r.Sys.EventOf(uevent.Add, d); err == nil {
 			events = append(events, r.replacedBy(e)...)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
@@ -21,10 +23,10 @@ func (b *board) coldplug() (ok bool) {
 }
 
 func TestColdplug(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sd.* 0:0 640 >disk/\nSUBSYSTEM=net;eth0 0:0 660 @echo $MDEV $INTERFACE $ACTION >>TMP/said\n")
-	b.sys = newMachine(t)
-	b.use(b.sys.Sysfs)
+	b.sys = hotplugtest.NewMachine(t)
+	b.use(b.sys.FS)
 	b.coldplug()
 	b.wantNode("disk/sda", "b8:0 0640")
 	b.wantNode("disk/sda1", "b8:1 0640")
@@ -35,9 +37,9 @@ func TestColdplug(t *testing.T) {
 		t.Errorf("the command says %q", got)
 	}
 
-	b.sys.remove("/devices/pci0/block/sda/sda1")
-	b.sys.remove("/devices/virtual/tty/tty0")
-	b.sys.add("/devices/virtual/tty/tty1", "tty", "4:1", "DEVNAME=tty1")
+	b.sys.Remove("/devices/pci0/block/sda/sda1")
+	b.sys.Remove("/devices/virtual/tty/tty0")
+	b.sys.Add("/devices/virtual/tty/tty1", "tty", "4:1", "DEVNAME=tty1")
 	ok := b.coldplug()
 	b.wantNode("disk/sda", "b8:0 0640")
 	b.wantNode("disk/sda1", "")
@@ -45,7 +47,7 @@ func TestColdplug(t *testing.T) {
 	b.wantNode("tty0", "")
 	b.wantNode("tty1", "c4:1 0660")
 	if !ok {
-		t.Errorf("failed:\n%s", strings.Join(b.log.lines(), "\n"))
+		t.Errorf("failed:\n%s", strings.Join(b.log.Lines(), "\n"))
 	}
 }
 
@@ -60,7 +62,7 @@ func TestColdplugUnnumbered(t *testing.T) {
 		{"$MODALIAS=.* 0:0 660 @true\n", []string{"sda", "sda1", "eth0", "1-1:1.0", "input5", "tty0"}},
 	} {
 		b := newBoard(t, c.config)
-		b.use(newMachine(t).Sysfs)
+		b.use(hotplugtest.NewMachine(t).FS)
 		b.Dev = nil
 		var got []string
 		b.done(func(e *uevent.Event, _ *nodes.Plan) { got = append(got, e.Sysname()) })
@@ -74,21 +76,21 @@ func TestColdplugUnnumbered(t *testing.T) {
 // TestDeparted shows for which devices on record a coldplug makes a remove event,
 // and in which order.
 func TestDeparted(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "-if_exists=mask;SUBSYSTEM=.*;.* 0:0 660 @true\n")
-	b.sys = newMachine(t)
-	b.use(b.sys.Sysfs)
+	b.sys = hotplugtest.NewMachine(t)
+	b.use(b.sys.FS)
 	b.coldplug()
-	b.sys.remove("/devices/pci0/block/sda/sda1")
-	b.sys.remove("/devices/pci0/block/sda")
-	b.sys.remove("/devices/pci0/net/eth0")
+	b.sys.Remove("/devices/pci0/block/sda/sda1")
+	b.sys.Remove("/devices/pci0/block/sda")
+	b.sys.Remove("/devices/pci0/net/eth0")
 	// The same place, another device.
-	b.sys.remove("/devices/virtual/tty/tty0")
-	b.sys.add("/devices/virtual/tty/tty0", "tty", "4:64", "DEVNAME=tty0")
+	b.sys.Remove("/devices/virtual/tty/tty0")
+	b.sys.Add("/devices/virtual/tty/tty0", "tty", "4:64", "DEVNAME=tty0")
 	nothing := func(string) bool { return false }
-	for name, wanted := range map[string]func(string) bool{"everything": everything, "numbers alone": nothing} {
+	for name, wanted := range map[string]func(string) bool{"everything": sysfs.Everything, "numbers alone": nothing} {
 		var got []string
-		for _, e := range departed(b.Road, b.sys.scan(wanted)) {
+		for _, e := range departed(b.Road, b.sys.Scan(wanted)) {
 			got = append(got, fmt.Sprint(e.Action, " ", e.Devpath, " ", e.ID(), " ", e.Devname))
 		}
 		want := []string{
@@ -104,17 +106,17 @@ func TestDeparted(t *testing.T) {
 	b.coldplug()
 	b.wantNode("sda", "")
 	b.wantNode("tty0", "c4:64 0660")
-	if events := departed(b.Road, b.sys.scan(everything)); len(events) > 0 {
+	if events := departed(b.Road, b.sys.Scan(sysfs.Everything)); len(events) > 0 {
 		t.Errorf("after a coldplug departed are %v", events)
 	}
 }
 
 // TestColdplugAtRest shows that a coldplug of a /dev that is right writes nothing.
 func TestColdplugAtRest(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 640 >disk/\nsda1 7:6 640\n")
-	b.sys = newMachine(t)
-	b.use(b.sys.Sysfs)
+	b.sys = hotplugtest.NewMachine(t)
+	b.use(b.sys.FS)
 	b.coldplug()
 	before := times(t, b.dir)
 	b.coldplug()
@@ -127,7 +129,7 @@ func TestColdplugAtRest(t *testing.T) {
 func times(t *testing.T, dir string) []string {
 	t.Helper()
 	var all []string
-	must(t, filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+	hotplugtest.Must(t, filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
 		if err == nil {
 			all = append(all, fmt.Sprint(path, " ", info.Mode(), " ", info.ModTime().UnixNano()))
 		}
@@ -138,25 +140,25 @@ func times(t *testing.T, dir string) []string {
 
 // TestColdplugNoSysfs shows that without sysfs nothing is taken for gone.
 func TestColdplugNoSysfs(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
-	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
 	b.coldplug()
-	must(t, os.Rename(b.sys.path("/devices"), b.sys.path("/away")))
+	hotplugtest.Must(t, os.Rename(b.sys.Path("/devices"), b.sys.Path("/away")))
 	if b.coldplug() {
 		t.Error("it did not fail")
 	}
 	b.wantNode("sda", "b8:0 0660")
-	b.log.want("error: no sysfs at", "mount -t sysfs")
+	b.log.Want("error: no sysfs at", "mount -t sysfs")
 }
 
 // TestColdplugMany takes more devices than one turn is for, each with a command.
 func TestColdplugMany(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	const many = 3*64 + 7
 	b := newBoard(t, "tty.* 0:0 660 @true\n")
 	for i := range many {
-		b.sys.add(fmt.Sprintf("/devices/virtual/tty/tty%d", i), "tty", fmt.Sprint("4:", i), fmt.Sprint("DEVNAME=tty", i))
+		b.sys.Add(fmt.Sprintf("/devices/virtual/tty/tty%d", i), "tty", fmt.Sprint("4:", i), fmt.Sprint("DEVNAME=tty", i))
 	}
 	done := 0
 	b.done(func(*uevent.Event, *nodes.Plan) { done++ })

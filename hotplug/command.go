@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/handoff"
+	"devspool/hotplug/procfs"
+	"devspool/hotplug/sys"
 	"devspool/nodes"
 )
 
@@ -24,10 +26,6 @@ const marker = handoff.Marker
 
 // InCommand reports whether environ is that of a command which a rule runs.
 func InCommand(environ []string) bool { return slices.Contains(environ, marker) }
-
-// defaultPath is searched for programs where the environment has no PATH. It is
-// what the kernel gives to its helpers.
-const defaultPath = "/sbin:/bin:/usr/sbin:/usr/bin"
 
 const shell = "/bin/sh"
 
@@ -48,7 +46,7 @@ type started struct {
 	task    *task
 	command nodes.Command
 	pid     int
-	since   moment
+	since   sys.Time
 	long    bool // nothing waits for it any more; guarded by the Road's mutex
 
 	mu     sync.Mutex
@@ -90,7 +88,7 @@ func (r *Road) spawn(t *task, c nodes.Command) (*started, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &started{task: t, command: c, pid: pid, since: now()}, nil
+	return &started{task: t, command: c, pid: pid, since: sys.Now()}, nil
 }
 
 func (r *Road) exec(program string, argv, env []string) (int, error) {
@@ -140,7 +138,7 @@ func nullOutput() (int, error) {
 		defer unix.Close(p[0])
 		var buf [512]byte
 		for n := 1; n > 0; {
-			retryEINTR(func() (err error) { n, err = unix.Read(p[0], buf[:]); return err })
+			sys.RetryEINTR(func() (err error) { n, err = unix.Read(p[0], buf[:]); return err })
 		}
 	}()
 	return p[1], nil
@@ -175,13 +173,13 @@ func (s *started) wait() (o outcome) {
 	// First wait without reaping: until the flag is set the process's number
 	// cannot belong to another, so that kill cannot hit a stranger.
 	if !s.await() {
-		retryEINTR(func() error { return unix.Waitid(unix.P_PID, s.pid, nil, unix.WEXITED|unix.WNOWAIT, nil) })
+		sys.RetryEINTR(func() error { return unix.Waitid(unix.P_PID, s.pid, nil, unix.WEXITED|unix.WNOWAIT, nil) })
 	}
 	s.mu.Lock()
 	s.ended = true
 	o.killed = s.killed
 	s.mu.Unlock()
-	retryEINTR(func() error { _, err := unix.Wait4(s.pid, &o.status, 0, nil); return err })
+	sys.RetryEINTR(func() error { _, err := unix.Wait4(s.pid, &o.status, 0, nil); return err })
 	return o
 }
 
@@ -193,12 +191,12 @@ func (s *started) await() (ended bool) {
 	if err != nil {
 		return false
 	}
-	file, process, err := polled(fd, "pidfd")
+	file, process, err := sys.Polled(fd, "pidfd")
 	if err != nil {
 		return false
 	}
 	defer file.Close()
-	return process.Read(func(uintptr) bool { return endedChild(unix.P_PID, s.pid) != 0 }) == nil
+	return process.Read(func(uintptr) bool { return sys.EndedChild(unix.P_PID, s.pid) != 0 }) == nil
 }
 
 // kill ends the command and what it started. Why is for the log.
@@ -219,45 +217,19 @@ func countRunning(commands map[*started]bool) (n int) {
 	for s := range commands {
 		groups[strconv.Itoa(s.pid)] = true
 	}
-	for _, pid := range readDir("/proc") {
+	for _, pid := range sys.ReadDir("/proc") {
 		if pid[0] < '1' || pid[0] > '9' {
 			continue
 		}
-		stat, err := readAttribute("/proc/" + pid + "/stat")
+		stat, err := sys.ReadAttribute("/proc/" + pid + "/stat")
 		if err != nil {
 			continue
 		}
-		if state, _, group := statFields(stat); state == "R" && groups[group] {
+		if state, _, group := procfs.Fields(stat); state == "R" && groups[group] {
 			n++
 		}
 	}
 	return n
-}
-
-// parentOf returns the process's parent, or 0.
-func parentOf(pid int) int {
-	stat, _ := readAttribute("/proc/" + strconv.Itoa(pid) + "/stat")
-	_, parent, _ := statFields(stat)
-	n, _ := strconv.Atoi(parent)
-	return n
-}
-
-// statFields returns fields 3 to 5 of a /proc/PID/stat. The name before them may
-// hold anything.
-func statFields(stat string) (state, parent, group string) {
-	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 3 {
-		return "", "", ""
-	}
-	return fields[0], fields[1], fields[2]
-}
-
-func retryEINTR(call func() error) error {
-	for {
-		if err := call(); err != unix.EINTR {
-			return err
-		}
-	}
 }
 
 // commandEnviron returns MDEV and TAGS, the event's variables, and what is inherited
@@ -280,16 +252,6 @@ func commandEnviron(inherited []string, p *nodes.Plan, c nodes.Command) []string
 	return env
 }
 
-// Getenv returns the value of a variable in an environment, or "".
-func Getenv(env []string, key string) string {
-	for _, kv := range env {
-		if value, ok := strings.CutPrefix(kv, key+"="); ok {
-			return value
-		}
-	}
-	return ""
-}
-
 // resolve finds the program of c and its arguments. A line of plain words needs
 // no shell; all else, and a program that only the shell may know, is for /bin/sh.
 func resolve(c nodes.Command, env []string) (program string, argv []string, err error) {
@@ -303,13 +265,13 @@ func resolve(c nodes.Command, env []string) (program string, argv []string, err 
 	if len(argv) == 0 {
 		return "", nil, errNotFound
 	}
-	if builtins[argv[0]] && executable(shell) {
+	if builtins[argv[0]] && sys.Executable(shell) {
 		return shell, []string{"sh", "-c", c.Text}, nil
 	}
-	if program := lookPath(argv[0], env); program != "" {
+	if program := sys.LookPath(argv[0], env); program != "" {
 		return program, argv, nil
 	}
-	if executable(shell) {
+	if sys.Executable(shell) {
 		return shell, []string{"sh", "-c", c.Text}, nil
 	}
 	return "", nil, errNotFound
@@ -324,7 +286,7 @@ func resolveExecline(line string, env []string) (program string, argv []string, 
 		argv, err = []string{"execlineb", "-Pc", line}, errNoExecline
 	}
 	if len(argv) > 0 {
-		program = lookPath(argv[0], env)
+		program = sys.LookPath(argv[0], env)
 	}
 	if program == "" {
 		return "", nil, err
@@ -461,27 +423,5 @@ func variable(s string, env []string) (value string, n int, ok bool) {
 		}
 		end++
 	}
-	return Getenv(env, name), end, true
-}
-
-// lookPath finds a program as execvp does: "" where there is none.
-func lookPath(name string, env []string) string {
-	if strings.IndexByte(name, '/') >= 0 {
-		return name
-	}
-	path := Getenv(env, "PATH")
-	if path == "" {
-		path = defaultPath
-	}
-	for dir := range strings.SplitSeq(path, ":") {
-		if program := dir + "/" + name; dir != "" && executable(program) {
-			return program
-		}
-	}
-	return ""
-}
-
-func executable(path string) bool {
-	var st unix.Stat_t
-	return unix.Stat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && unix.Access(path, unix.X_OK) == nil
+	return sys.Getenv(env, name), end, true
 }

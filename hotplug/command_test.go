@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/sys"
 	"devspool/nodes"
 )
 
@@ -131,7 +133,7 @@ func compareWithShell(t *testing.T, line string) {
 }
 
 func TestCommandEnviron(t *testing.T) {
-	e := newEvent(t, "ACTION=add", "DEVPATH=/devices/x", "SUBSYSTEM=block", "HOME=/event", "MDEV=outer", "DEVSPOOL_COMMAND=0")
+	e := hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/x", "SUBSYSTEM=block", "HOME=/event", "MDEV=outer", "DEVSPOOL_COMMAND=0")
 	inherited := []string{"PATH=/bin", "HOME=/root", "ACTION=remove", "DEVSPOOL_COMMAND=0", "odd", "MDEV=inherited", "HOM=x"}
 	got := commandEnviron(inherited, &nodes.Plan{Event: e}, nodes.Command{Node: "disk/sda"})
 	for _, c := range []struct{ key, want string }{
@@ -156,9 +158,9 @@ func TestCommandEnviron(t *testing.T) {
 	if want := "SUBSYSTEM=block"; !slices.Contains(slices.Collect(e.Env()), want) || slices.Contains(slices.Collect(e.Env()), marker) {
 		t.Errorf("the event was changed: %q", slices.Collect(e.Env()))
 	}
-	e = newEvent(t, "ACTION=add", "DEVPATH=/devices/x", "TAGS=:forged:")
+	e = hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/x", "TAGS=:forged:")
 	p := &nodes.Plan{Event: e, Tags: []nodes.Tag{{Name: "seat"}, {Name: "a.b"}, {Name: "seat"}, {Name: "eat"}}}
-	if env := commandEnviron([]string{"TAGS=inherited"}, p, nodes.Command{}); Getenv(env, "TAGS") != ":seat:a.b:eat:" ||
+	if env := commandEnviron([]string{"TAGS=inherited"}, p, nodes.Command{}); sys.Getenv(env, "TAGS") != ":seat:a.b:eat:" ||
 		slices.Contains(env, "TAGS=:forged:") || slices.Contains(env, "TAGS=inherited") {
 		t.Errorf("tags: %q", env)
 	}
@@ -167,8 +169,8 @@ func TestCommandEnviron(t *testing.T) {
 // script makes an executable file and returns its path.
 func script(t *testing.T, path, text string) string {
 	t.Helper()
-	writeFile(t, path, text)
-	must(t, os.Chmod(path, 0o755))
+	hotplugtest.WriteFile(t, path, text)
+	hotplugtest.Must(t, os.Chmod(path, 0o755))
 	return path
 }
 
@@ -177,8 +179,8 @@ func TestResolve(t *testing.T) {
 	prog := script(t, filepath.Join(bin, "prog"), "#!/bin/sh\n")
 	script(t, filepath.Join(bin, "echo"), "#!/bin/sh\n")
 	script(t, filepath.Join(bin, "test"), "#!/bin/sh\n")
-	writeFile(t, filepath.Join(bin, "plain"), "")
-	must(t, os.Mkdir(filepath.Join(bin, "dir"), 0o755))
+	hotplugtest.WriteFile(t, filepath.Join(bin, "plain"), "")
+	hotplugtest.Must(t, os.Mkdir(filepath.Join(bin, "dir"), 0o755))
 	env := []string{"PATH=/nowhere::" + bin, "MDEV=sda", "CMD=prog", "EMPTY="}
 	execlineb := script(t, filepath.Join(bin, "execlineb"), "#!/bin/sh\n")
 	block := func(line string) []string { return []string{execlineb, "execlineb", "-Pc", line} }
@@ -243,11 +245,11 @@ func TestLookPath(t *testing.T) {
 		{"a/b", "/nowhere", "a/b"},
 		{"", bin, ""},
 	} {
-		if got := lookPath(c.name, []string{"PATH=" + c.path}); got != c.want {
+		if got := sys.LookPath(c.name, []string{"PATH=" + c.path}); got != c.want {
 			t.Errorf("lookPath(%q) in %q is %q, want %q", c.name, c.path, got, c.want)
 		}
 	}
-	if got := lookPath("sh", nil); !strings.HasSuffix(got, "/sh") {
+	if got := sys.LookPath("sh", nil); !strings.HasSuffix(got, "/sh") {
 		t.Errorf("without PATH, sh is %q", got)
 	}
 }
@@ -255,14 +257,14 @@ func TestLookPath(t *testing.T) {
 // TestCommand shows what a command finds: its directory, umask, environment,
 // descriptors and process group.
 func TestCommand(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 @sh TMP/look $MDEV\n")
 	script(t, filepath.Join(b.tmp, "look"), `
 { echo "$1"; pwd; umask; echo "$MDEV $ACTION $DEVSPOOL_COMMAND $DEVNAME"; cat; } > `+b.tmp+`/said
 cut -d' ' -f5 /proc/self/stat > `+b.tmp+`/group; echo $$ > `+b.tmp+`/pid
 `)
-	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	b.run(b.sys.event("add", "/devices/block/sda"))
+	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	b.run(b.sys.NewEvent("add", "/devices/block/sda"))
 	want := []string{"sda", b.dir, "0000", "sda add 1 sda"}
 	if got := b.said("said"); !slices.Equal(got, want) {
 		t.Errorf("the command says %q, want %q", got, want)
@@ -274,7 +276,7 @@ cut -d' ' -f5 /proc/self/stat > `+b.tmp+`/group; echo $$ > `+b.tmp+`/pid
 
 // TestCommandEnds shows what the log says of how commands ended.
 func TestCommandEnds(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	for _, c := range []struct {
 		command string
 		want    []string // on a line of the log; nil for no error
@@ -291,10 +293,10 @@ func TestCommandEnds(t *testing.T) {
 		b := newBoard(t, "sda 0:0 660 "+c.command+"\n")
 		script(t, filepath.Join(b.tmp, "ends"), "#!/bin/sh\nexit $1\n")
 		script(t, filepath.Join(b.tmp, "bare"), "exit $1\n") // names no interpreter
-		b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-		ok := b.run(b.sys.event("add", "/devices/block/sda"))
-		b.log.want(c.want...)
-		b.log.want("mdev.conf:1", "/devices/block/sda")
+		b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+		ok := b.run(b.sys.NewEvent("add", "/devices/block/sda"))
+		b.log.Want(c.want...)
+		b.log.Want("mdev.conf:1", "/devices/block/sda")
 		if ok == c.fails {
 			t.Errorf("%s: ok is %v", c.command, ok)
 		}
@@ -305,20 +307,20 @@ func TestCommandEnds(t *testing.T) {
 // TestTimeout shows that a command which runs too long ends, and with it all that
 // it started; the commands after it run.
 func TestTimeout(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "-timeout=1;sda 0:0 660 @TMP/slow\nsda 0:0 660 @echo next >TMP/next\n")
 	script(t, filepath.Join(b.tmp, "slow"), `#!/bin/sh
 sleep 600 &
 echo $! >`+b.tmp+`/pids
 sh -c 'echo $$ >>`+b.tmp+`/pids; sleep 600; true'
 `)
-	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
 	start := time.Now()
-	b.run(b.sys.event("add", "/devices/block/sda"))
-	if took := time.Since(start); took < time.Second || took > patience/2 {
+	b.run(b.sys.NewEvent("add", "/devices/block/sda"))
+	if took := time.Since(start); took < time.Second || took > hotplugtest.Patience/2 {
 		t.Errorf("it took %v", took)
 	}
-	b.log.want("error: killed", "mdev.conf:1", "ran longer than 1 s")
+	b.log.Want("error: killed", "mdev.conf:1", "ran longer than 1 s")
 	if got := b.said("next"); !slices.Equal(got, []string{"next"}) {
 		t.Errorf("the next command says %q", got)
 	}
@@ -328,8 +330,8 @@ sh -c 'echo $$ >>`+b.tmp+`/pids; sleep 600; true'
 	}
 	for _, text := range pids {
 		pid, err := strconv.Atoi(text)
-		must(t, err)
-		eventually(t, "the end of what the command started", func() bool { return !alive(pid) })
+		hotplugtest.Must(t, err)
+		hotplugtest.Eventually(t, "the end of what the command started", func() bool { return !hotplugtest.Alive(pid) })
 	}
 }
 
@@ -337,7 +339,7 @@ sh -c 'echo $$ >>`+b.tmp+`/pids; sleep 600; true'
 // time was up: it must end all the same.
 func TestKillGroupLeft(t *testing.T) {
 	sleep := exec.Command("sleep", "600")
-	must(t, sleep.Start()) // in the group of this test
+	hotplugtest.Must(t, sleep.Start()) // in the group of this test
 	s := &started{pid: sleep.Process.Pid}
 	s.kill("it is enough")
 	done := make(chan error, 1)
@@ -356,20 +358,20 @@ func TestKillGroupLeft(t *testing.T) {
 func TestKillLate(t *testing.T) {
 	sleep := exec.Command("sleep", "600")
 	sleep.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
-	must(t, sleep.Start())
+	hotplugtest.Must(t, sleep.Start())
 	s := &started{pid: sleep.Process.Pid, ended: true}
 	s.kill("")
-	if s.killed != "" || !alive(sleep.Process.Pid) {
+	if s.killed != "" || !hotplugtest.Alive(sleep.Process.Pid) {
 		t.Error("it was killed")
 	}
-	must(t, sleep.Process.Kill())
+	hotplugtest.Must(t, sleep.Process.Kill())
 	sleep.Wait()
 }
 
 // TestNullInput shows that a command reads an empty input, whatever /dev holds.
 func TestNullInput(t *testing.T) {
 	fd, err := nullInput()
-	must(t, err)
+	hotplugtest.Must(t, err)
 	defer unix.Close(fd)
 	var buf [1]byte
 	if n, err := unix.Read(fd, buf[:]); n != 0 || err != nil {
@@ -383,20 +385,20 @@ func TestNullInput(t *testing.T) {
 // TestHostileValues gives commands what a device may say: it reaches them as one
 // word, or one variable, and no shell takes it for code.
 func TestHostileValues(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	hostile := "x; touch TMP/owned $(touch TMP/owned) `touch TMP/owned` | a\nb"
 	b := newBoard(t, "-.* 0:0 660 @TMP/args $SERIAL end\n.* 0:0 660 @TMP/args \"$SERIAL\" end;\n")
 	hostile = strings.ReplaceAll(hostile, "TMP", b.tmp)
 	script(t, filepath.Join(b.tmp, "args"), "#!/bin/sh\nprintf '%s|' $# \"$@\" >>"+b.tmp+"/args.out\n")
-	b.run(newEvent(t, "ACTION=add", "DEVPATH=/devices/usb1", "SUBSYSTEM=usb", "SERIAL="+hostile))
+	b.run(hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/usb1", "SUBSYSTEM=usb", "SERIAL="+hostile))
 	want := "2|" + hostile + "|end|"
-	if got := contents(t, filepath.Join(b.tmp, "args.out")); got != want+want {
+	if got := hotplugtest.Contents(t, filepath.Join(b.tmp, "args.out")); got != want+want {
 		t.Errorf("the commands got %q, want twice %q", got, want)
 	}
 	if len(b.said("owned")) > 0 {
 		t.Error("a value was taken for code")
 	}
-	for _, line := range b.log.lines() {
+	for _, line := range b.log.Lines() {
 		if strings.ContainsFunc(line, func(c rune) bool { return c < ' ' }) {
 			t.Errorf("a control byte in the log: %q", line)
 		}

@@ -2,9 +2,8 @@ package hotplug
 
 import (
 	"slices"
-	"strconv"
-	"strings"
 
+	"devspool/hotplug/log"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
@@ -14,25 +13,8 @@ func (r *Road) rank(rec *nodes.Record) nodes.Rank {
 	if !r.Sys.Mounted() {
 		return nodes.Rank{}
 	}
-	rank := r.Sys.rank(rec.Devpath)
-	rank.Gone = !r.census.lives(rec.Devpath, rec.Dev())
-	return rank
-}
-
-// rank reads from the device at devpath, and those above it, whether it can be pulled
-// out, and since when its disk is there (Linux 5.15).
-func (s Sysfs) rank(devpath string) (rank nodes.Rank) {
-	for path := devpath; len(path) > len("/devices"); path = path[:max(0, strings.LastIndexByte(path, '/'))] {
-		if text, err := readAttribute(string(s) + path + "/removable"); err == nil {
-			text = strings.TrimSpace(text) // of a disk 0 or 1, of others fixed, removable or unknown
-			rank.Removable = rank.Removable || text != "0" && text != "fixed"
-		}
-		if rank.Diskseq == 0 {
-			text, _ := readAttribute(string(s) + path + "/diskseq")
-			rank.Diskseq, _ = strconv.ParseUint(strings.TrimSpace(text), 10, 64)
-		}
-	}
-	return rank
+	removable, diskseq := r.Sys.Plugged(rec.Devpath)
+	return nodes.Rank{Removable: removable, Diskseq: diskseq, Gone: !r.census.Has(rec.Devpath, rec.Dev())}
 }
 
 // warn logs paths that a device does not get, and which lines of the config want them.
@@ -40,7 +22,7 @@ func (r *Road) warn(conflicts []nodes.Conflict) {
 	for _, c := range conflicts {
 		line := r.Dev.Path() + "/" + c.Path
 		if c.Holder == nil {
-			r.Log.Print(Notice, line+" is left alone: something is mounted there, in the way of "+r.claim(c.Loser, c.Path))
+			r.Log.Print(log.Notice, line+" is left alone: something is mounted there, in the way of "+r.claim(c.Loser, c.Path))
 			continue
 		}
 		line = "two devices want " + line + ": " + r.claim(c.Holder, c.Path) + " has it, " + r.claim(c.Loser, c.Path)
@@ -49,7 +31,7 @@ func (r *Road) warn(conflicts []nodes.Conflict) {
 		} else {
 			line += " is at " + r.Dev.Path() + "/" + c.Loser.Name()
 		}
-		r.Log.Print(Warning, line+" (give them different paths, for example with %0)")
+		r.Log.Print(log.Warning, line+" (give them different paths, for example with %0)")
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/procfs"
+	"devspool/hotplug/sys"
 	"devspool/nodes"
 )
 
@@ -194,7 +196,7 @@ func (r *Road) taskOf(pid int) *task {
 		} else if t := tasks[group]; t != nil {
 			return t
 		}
-		if pid = parentOf(pid); pid <= 1 {
+		if pid = procfs.Parent(pid); pid <= 1 {
 			break
 		}
 	}
@@ -240,7 +242,7 @@ func readAnswer(fd int, say func(line string)) error {
 	buf := make([]byte, 64<<10)
 	for {
 		n := 0
-		err := retryEINTR(func() (err error) { n, err = unix.Read(fd, buf); return err })
+		err := sys.RetryEINTR(func() (err error) { n, err = unix.Read(fd, buf); return err })
 		if err != nil || n == 0 {
 			return errUnanswered
 		}

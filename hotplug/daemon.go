@@ -5,6 +5,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
 )
 
 // BackgroundFD is the descriptor by which a loop in the background tells the
@@ -20,8 +22,8 @@ func Background(args, environ []string) (code int, err error) {
 		return 0, os.NewSyscallError("pipe", err)
 	}
 	// The path that it was called by first, since killall goes by its name.
-	self := lookPath(args[0], environ)
-	if !executable(self) {
+	self := sys.LookPath(args[0], environ)
+	if !sys.Executable(self) {
 		self = "/proc/self/exe"
 	}
 	pid, err := syscall.ForkExec(self, args, &syscall.ProcAttr{
@@ -38,7 +40,7 @@ func Background(args, environ []string) (code int, err error) {
 		return 0, nil
 	}
 	var status unix.WaitStatus
-	if err := retryEINTR(func() error { _, err := unix.Wait4(pid, &status, 0, nil); return err }); err != nil {
+	if err := sys.RetryEINTR(func() error { _, err := unix.Wait4(pid, &status, 0, nil); return err }); err != nil {
 		return 0, os.NewSyscallError("wait4", err)
 	}
 	if status.Signaled() {

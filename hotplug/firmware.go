@@ -6,6 +6,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/log"
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 )
 
@@ -17,25 +19,25 @@ func (r *Road) loadFirmware(e *uevent.Event, name string) bool {
 	dir := string(r.Sys) + e.Devpath
 	loading, err := openSoon(dir+"/loading", 30*time.Second)
 	if err != nil {
-		r.Log.Event(Err, "firmware", e, name+": "+dir+"/loading: "+err.Error())
+		r.Log.Event(log.Err, "firmware", e, name+": "+dir+"/loading: "+err.Error())
 		return false
 	}
 	defer unix.Close(loading)
 	file, path := r.openFirmware(name)
 	if file < 0 {
-		r.Log.Event(Err, "firmware", e, name+": not in "+strings.Join(r.firmwarePaths(), ", "))
+		r.Log.Event(log.Err, "firmware", e, name+": not in "+strings.Join(r.firmwarePaths(), ", "))
 		unix.Write(loading, []byte("-1"))
 		return false
 	}
 	defer unix.Close(file)
 	unix.Write(loading, []byte("1"))
 	if err := copyTo(dir+"/data", file); err != nil {
-		r.Log.Event(Err, "firmware", e, path+": "+err.Error())
+		r.Log.Event(log.Err, "firmware", e, path+": "+err.Error())
 		unix.Write(loading, []byte("-1"))
 		return false
 	}
 	unix.Write(loading, []byte("0"))
-	r.Log.Event(Info, "firmware", e, path)
+	r.Log.Event(log.Info, "firmware", e, path)
 	return true
 }
 
@@ -64,7 +66,7 @@ func (r *Road) firmwarePaths() []string {
 func (r *Road) openFirmware(name string) (int, string) {
 	for _, dir := range r.firmwarePaths() {
 		path := dir + "/" + name
-		if fd, err := openRegular(path); err == nil {
+		if fd, err := sys.OpenRegular(path); err == nil {
 			return fd, path
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"devspool/hotplug/hotplugtest"
 	"devspool/hotplug/uevent"
 )
 
@@ -16,10 +17,10 @@ import (
 func firmwareBoard(t *testing.T) (b *board, device string) {
 	t.Helper()
 	b = newBoard(t, "")
-	b.sys.add("/devices/wifi/firmware/a", "firmware", "", "FIRMWARE=sub/a.bin", "ASYNC=1")
-	device = b.sys.path("/devices/wifi/firmware/a")
-	writeFile(t, device+"/loading", "")
-	writeFile(t, device+"/data", "")
+	b.sys.Add("/devices/wifi/firmware/a", "firmware", "", "FIRMWARE=sub/a.bin", "ASYNC=1")
+	device = b.sys.Path("/devices/wifi/firmware/a")
+	hotplugtest.WriteFile(t, device+"/loading", "")
+	hotplugtest.WriteFile(t, device+"/data", "")
 	return b, device
 }
 
@@ -46,18 +47,18 @@ func TestFirmware(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b, device := firmwareBoard(t)
 			for name, text := range c.files {
-				writeFile(t, filepath.Join(b.Firmware, name), text)
+				hotplugtest.WriteFile(t, filepath.Join(b.Firmware, name), text)
 			}
-			if ok := b.run(b.sys.event("add", "/devices/wifi/firmware/a")); ok != (c.loading == "10") {
+			if ok := b.run(b.sys.NewEvent("add", "/devices/wifi/firmware/a")); ok != (c.loading == "10") {
 				t.Errorf("ok is %v", ok)
 			}
-			if got := contents(t, device+"/loading"); got != c.loading {
+			if got := hotplugtest.Contents(t, device+"/loading"); got != c.loading {
 				t.Errorf("loading got %q, want %q", got, c.loading)
 			}
-			if got := contents(t, device+"/data"); !bytes.Equal([]byte(got), []byte(c.data)) {
+			if got := hotplugtest.Contents(t, device+"/data"); !bytes.Equal([]byte(got), []byte(c.data)) {
 				t.Errorf("data got %d bytes, want %d", len(got), len(c.data))
 			}
-			b.log.want(c.log...)
+			b.log.Want(c.log...)
 		})
 	}
 }
@@ -66,7 +67,7 @@ func TestFirmware(t *testing.T) {
 // anything else that could not be done.
 func TestFirmwareMissing(t *testing.T) {
 	b, _ := firmwareBoard(t)
-	if b.run(b.sys.event("add", "/devices/wifi/firmware/a")) {
+	if b.run(b.sys.NewEvent("add", "/devices/wifi/firmware/a")) {
 		t.Error("it did not fail")
 	}
 }
@@ -75,9 +76,9 @@ func TestFirmwareMissing(t *testing.T) {
 func TestFirmwareActions(t *testing.T) {
 	b, device := firmwareBoard(t)
 	for _, action := range []string{uevent.Change, uevent.Bind, uevent.Remove} {
-		b.run(b.sys.event(action, "/devices/wifi/firmware/a"))
+		b.run(b.sys.NewEvent(action, "/devices/wifi/firmware/a"))
 	}
-	if got := contents(t, device+"/loading"); got != "" {
+	if got := hotplugtest.Contents(t, device+"/loading"); got != "" {
 		t.Errorf("loading got %q", got)
 	}
 }
@@ -86,12 +87,12 @@ func TestFirmwareActions(t *testing.T) {
 func TestFirmwareNames(t *testing.T) {
 	for _, name := range []string{"../secret", "/etc/passwd", "a/../../secret", "a//b", "", "."} {
 		b := newBoard(t, "")
-		writeFile(t, filepath.Join(b.tmp, "secret"), "x")
-		b.sys.add("/devices/f", "firmware", "")
-		writeFile(t, b.sys.path("/devices/f/loading"), "")
-		writeFile(t, b.sys.path("/devices/f/data"), "")
-		ok := b.run(newEvent(t, "ACTION=add", "DEVPATH=/devices/f", "SUBSYSTEM=firmware", "FIRMWARE="+name))
-		if got := contents(t, b.sys.path("/devices/f/data")); got != "" {
+		hotplugtest.WriteFile(t, filepath.Join(b.tmp, "secret"), "x")
+		b.sys.Add("/devices/f", "firmware", "")
+		hotplugtest.WriteFile(t, b.sys.Path("/devices/f/loading"), "")
+		hotplugtest.WriteFile(t, b.sys.Path("/devices/f/data"), "")
+		ok := b.run(hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/f", "SUBSYSTEM=firmware", "FIRMWARE="+name))
+		if got := hotplugtest.Contents(t, b.sys.Path("/devices/f/data")); got != "" {
 			t.Errorf("%q: data got %q", name, got)
 		}
 		if ok {
@@ -103,9 +104,9 @@ func TestFirmwareNames(t *testing.T) {
 // TestFirmwareLate is about a driver whose files appear after its event.
 func TestFirmwareLate(t *testing.T) {
 	b, device := firmwareBoard(t)
-	writeFile(t, filepath.Join(b.Firmware, "sub/a.bin"), "image")
-	must(t, os.Rename(device+"/loading", device+"/hidden"))
-	batch := b.Run([]*uevent.Event{b.sys.event("add", "/devices/wifi/firmware/a")})
+	hotplugtest.WriteFile(t, filepath.Join(b.Firmware, "sub/a.bin"), "image")
+	hotplugtest.Must(t, os.Rename(device+"/loading", device+"/hidden"))
+	batch := b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/wifi/firmware/a")})
 	if b.idle() {
 		t.Error("the event is at its end")
 	}
@@ -113,7 +114,7 @@ func TestFirmwareLate(t *testing.T) {
 	if !b.wait(batch) {
 		t.Error("it failed")
 	}
-	if got := contents(t, device+"/data"); got != "image" {
+	if got := hotplugtest.Contents(t, device+"/data"); got != "image" {
 		t.Errorf("data got %q", got)
 	}
 	b.rested()
@@ -121,14 +122,14 @@ func TestFirmwareLate(t *testing.T) {
 
 // TestFirmwareBeside shows that who waits for firmware keeps nobody else waiting.
 func TestFirmwareBeside(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b, device := firmwareBoard(t)
-	writeFile(t, filepath.Join(b.Firmware, "sub/a.bin"), "image")
-	must(t, os.Rename(device+"/loading", device+"/hidden"))
-	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	batch := b.Run([]*uevent.Event{b.sys.event("add", "/devices/wifi/firmware/a"), b.sys.event("add", "/devices/block/sda")})
+	hotplugtest.WriteFile(t, filepath.Join(b.Firmware, "sub/a.bin"), "image")
+	hotplugtest.Must(t, os.Rename(device+"/loading", device+"/hidden"))
+	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	batch := b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/wifi/firmware/a"), b.sys.NewEvent("add", "/devices/block/sda")})
 	b.wantNode("sda", "b8:0 0660")
-	must(t, os.Rename(device+"/hidden", device+"/loading"))
+	hotplugtest.Must(t, os.Rename(device+"/hidden", device+"/loading"))
 	b.wait(batch)
 	b.rested()
 }

@@ -8,6 +8,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/sys"
 )
 
 // TestTurnstile shows what a helper makes of what mdev.seq holds.
@@ -36,7 +39,7 @@ func TestTurnstile(t *testing.T) {
 	} {
 		path := filepath.Join(t.TempDir(), "mdev.seq")
 		if c.holds != missing {
-			writeFile(t, path, c.holds)
+			hotplugtest.WriteFile(t, path, c.holds)
 		}
 		if c.changes != "" {
 			time.AfterFunc(20*time.Millisecond, func() { turnstile{path: path}.write(c.changes) }) // the file is never empty
@@ -55,7 +58,7 @@ func TestTurnstile(t *testing.T) {
 			if os.IsNotExist(err) {
 				return missing
 			}
-			must(t, err)
+			hotplugtest.Must(t, err)
 			return string(text)
 		}
 		if got := holds(); got != c.during {
@@ -71,10 +74,10 @@ func TestTurnstile(t *testing.T) {
 // TestTurnstileLink shows that a link at its place is not followed for writing.
 func TestTurnstileLink(t *testing.T) {
 	dir := t.TempDir()
-	writeFile(t, filepath.Join(dir, "victim"), "")
-	must(t, os.Symlink("victim", filepath.Join(dir, "mdev.seq")))
+	hotplugtest.WriteFile(t, filepath.Join(dir, "victim"), "")
+	hotplugtest.Must(t, os.Symlink("victim", filepath.Join(dir, "mdev.seq")))
 	awaitTurn(filepath.Join(dir, "mdev.seq"), 7).pass()
-	if got := contents(t, filepath.Join(dir, "victim")); got != "" {
+	if got := hotplugtest.Contents(t, filepath.Join(dir, "victim")); got != "" {
 		t.Errorf("the file that the link leads to holds %q", got)
 	}
 }
@@ -83,7 +86,7 @@ func TestTurnstileLink(t *testing.T) {
 // for which a helper would begin the count anew, is never there.
 func TestTurnstileWhole(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "mdev.seq")
-	writeFile(t, path, "1")
+	hotplugtest.WriteFile(t, path, "1")
 	turn := turnstile{path: path}
 	var watching sync.WaitGroup
 	stop := make(chan struct{})
@@ -95,7 +98,7 @@ func TestTurnstileWhole(t *testing.T) {
 				return
 			default:
 			}
-			text, err := readAttribute(path)
+			text, err := sys.ReadAttribute(path)
 			if _, bad := strconv.ParseUint(text, 10, 64); err != nil || bad != nil {
 				broken++
 			}
@@ -114,32 +117,32 @@ func TestTurnstileWhole(t *testing.T) {
 // TestTurns starts helpers in the wrong order: they work in the right one.
 func TestTurns(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "mdev.seq")
-	writeFile(t, path, "1")
-	var order locker[int]
+	hotplugtest.WriteFile(t, path, "1")
+	var order hotplugtest.Collected[int]
 	var working sync.WaitGroup
 	for n := 5; n > 0; n-- {
 		working.Go(func() {
 			turn := awaitTurn(path, uint64(n))
-			order.add(n)
+			order.Add(n)
 			turn.pass()
 		})
 		time.Sleep(10 * time.Millisecond)
 	}
-	within(t, "the turns", working.Wait)
-	if got := order.list(); !slices.Equal(got, []int{1, 2, 3, 4, 5}) {
+	hotplugtest.Within(t, "the turns", working.Wait)
+	if got := order.List(); !slices.Equal(got, []int{1, 2, 3, 4, 5}) {
 		t.Errorf("the order was %v", got)
 	}
 }
 
 // TestHelper does one event of a script that says no more than it must.
 func TestHelper(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 640 >disk @cat TMP/../dev/mdev.seq >TMP/said; echo $MDEV >>TMP/said\n")
 	seq := filepath.Join(b.dir, "mdev.seq")
 	b.Rules = b.road("sda 0:0 640 >disk @cat " + seq + " >TMP/said; echo $MDEV >>TMP/said\n").Rules
-	writeFile(t, seq, "41\n")
-	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	if !Helper(b.Road, newEvent(t, "ACTION=add", "DEVPATH=/devices/block/sda", "SEQNUM=41")) {
+	hotplugtest.WriteFile(t, seq, "41\n")
+	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	if !Helper(b.Road, hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/block/sda", "SEQNUM=41")) {
 		t.Error("it failed")
 	}
 	b.wantNode("disk", "b8:0 0640")
@@ -147,7 +150,7 @@ func TestHelper(t *testing.T) {
 	if got := b.said("said"); !slices.Equal(got, []string{"41", "disk"}) {
 		t.Errorf("the command says %q", got)
 	}
-	if got := contents(t, seq); got != "42" {
+	if got := hotplugtest.Contents(t, seq); got != "42" {
 		t.Errorf("mdev.seq holds %q", got)
 	}
 	b.rested()

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"devspool/hotplug/log"
+	"devspool/hotplug/netlink"
 	"devspool/hotplug/uevent"
 )
 
@@ -26,7 +28,7 @@ const (
 // Loop follows the kernel's events.
 type Loop struct {
 	road  *Road
-	sock  *socket
+	sock  *netlink.Socket
 	batch *Batch // of all events, for whose end nobody waits
 	ended atomic.Bool
 	rest  func() // begins anew to wait for a quiet time, to give back memory
@@ -45,7 +47,7 @@ type Loop struct {
 // NewLoop opens what a loop needs: first of all the socket, so that no event
 // that comes from now on is missed. ErrRunning tells that there is a loop already.
 func NewLoop(r *Road) (*Loop, error) {
-	sock, err := listen(r.Log)
+	sock, err := netlink.Listen(r.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +55,7 @@ func NewLoop(r *Road) (*Loop, error) {
 	told := make(chan os.Signal, 4)
 	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
 	l := &Loop{road: r, sock: sock, batch: newBatch(), auditor: auditor{calm: auditPause}}
-	l.real.Store(r.Sys.real())
+	l.real.Store(r.Sys.IsKernels())
 	rest := time.AfterFunc(quiet, giveBack)
 	l.rest = func() { rest.Reset(quiet) }
 	r.Renewed = l.renew
@@ -64,12 +66,12 @@ func NewLoop(r *Road) (*Loop, error) {
 		err = l.claim()
 	}
 	if err != nil {
-		sock.close()
+		sock.Close()
 		return nil, err
 	}
 	for _, listener := range r.Listeners {
 		if listener.Begun != nil {
-			listener.Begun(r.Sys.seqnum())
+			listener.Begun(r.Sys.Seqnum())
 		}
 	}
 	l.unwatch = r.watchConf()
@@ -90,7 +92,7 @@ func (l *Loop) heed(told <-chan os.Signal) {
 		case syscall.SIGUSR1:
 			go func() {
 				for _, line := range l.road.Status() {
-					l.road.Log.Print(Notice, line)
+					l.road.Log.Print(log.Notice, line)
 				}
 			}()
 		default:
@@ -105,7 +107,7 @@ func (l *Loop) name() string { return "loop" }
 
 // pending reports whether there are events that the kernel sent and that are not
 // on the road yet. The reader is busy from before it takes them until it finds no more.
-func (l *Loop) pending() bool { return l.sock.ready() || l.sock.busy.Load() }
+func (l *Loop) pending() bool { return l.sock.Pending() || l.sock.Busy.Load() }
 
 // claim opens the control socket, by which other processes know that there is a
 // loop. Where /dev has no room for it the loop does without.
@@ -126,7 +128,7 @@ func (l *Loop) claim() error {
 		return err
 	}
 	if err != nil {
-		r.Log.Print(Warning, "no control socket: "+err.Error())
+		r.Log.Print(log.Warning, "no control socket: "+err.Error())
 		return nil
 	}
 	l.mu.Lock()
@@ -147,10 +149,10 @@ func (l *Loop) unclaim() {
 
 // renew makes all anew on another /dev.
 func (l *Loop) renew() {
-	l.road.Log.Print(Warning, "another file system is mounted on "+l.road.Dev.Path()+": scanning /sys anew")
+	l.road.Log.Print(log.Warning, "another file system is mounted on "+l.road.Dev.Path()+": scanning /sys anew")
 	l.unclaim()
 	if err := l.claim(); err != nil { // ErrRunning: another loop was faster there
-		l.road.Log.Print(Err, err.Error())
+		l.road.Log.Print(log.Err, err.Error())
 		l.End()
 		return
 	}
@@ -165,30 +167,30 @@ func (l *Loop) Serve() error {
 	defer l.road.End(exitWait)
 	defer l.unwatch()
 	defer watchMounts(func() {
-		l.real.Store(l.road.Sys.real())
+		l.real.Store(l.road.Sys.IsKernels())
 		l.road.look()
 	})()
-	return l.sock.follow(l.work)
+	return l.sock.Follow(l.work)
 }
 
 // work puts on the road what was read, and reports whether more is wanted.
-func (l *Loop) work(read *reading) (more bool) {
+func (l *Loop) work(read *netlink.Batch) (more bool) {
 	if l.ended.Load() {
 		return false
 	}
-	if len(read.events) > 0 {
-		l.count(read.events)
+	if len(read.Events) > 0 {
+		l.count(read.Events)
 		var fresh []bool
 		if l.real.Load() {
-			fresh = read.fresh()
+			fresh = read.Current()
 		}
-		l.road.runIn(l.batch, read.events, fresh)
+		l.road.runIn(l.batch, read.Events, fresh)
 	}
-	if read.lost {
+	if read.Lost {
 		l.road.Gap("the kernel dropped events: scanning /sys anew")
 		Coldplug(l.road)
 	}
-	if l.used += len(read.events); l.used > few {
+	if l.used += len(read.Events); l.used > few {
 		l.used = 0 // or a trickle after many would put it off for ever
 		l.rest()
 	}
@@ -200,7 +202,7 @@ func (l *Loop) work(read *reading) (more bool) {
 func (l *Loop) count(events []*uevent.Event) {
 	for _, e := range events {
 		if l.last != 0 && e.Seqnum > l.last+1 {
-			l.road.Log.Print(Info, "sequence numbers "+strconv.FormatUint(l.last+1, 10)+" to "+
+			l.road.Log.Print(log.Info, "sequence numbers "+strconv.FormatUint(l.last+1, 10)+" to "+
 				strconv.FormatUint(e.Seqnum-1, 10)+" did not come: comparing with /sys")
 			l.auditor.call(l.road, l.pending)
 		}
@@ -211,5 +213,5 @@ func (l *Loop) count(events []*uevent.Event) {
 // End makes Serve return, as SIGTERM does.
 func (l *Loop) End() {
 	l.ended.Store(true)
-	l.sock.wake()
+	l.sock.Wake()
 }

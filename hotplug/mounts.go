@@ -1,6 +1,10 @@
 package hotplug
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
+)
 
 // watchMounts calls f whenever something was mounted or unmounted, until stop is
 // called. Without /proc it never does.
@@ -9,7 +13,7 @@ func watchMounts(f func()) (stop func()) {
 	if err != nil {
 		return func() {}
 	}
-	file, mounts, err := polled(fd, "mountinfo")
+	file, mounts, err := sys.Polled(fd, "mountinfo")
 	if err != nil {
 		return func() {}
 	}

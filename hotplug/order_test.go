@@ -7,7 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"devspool/hotplug/hotplugtest"
 	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 )
 
@@ -32,7 +34,7 @@ func conflict(a, b *task) bool {
 
 func someTask(t testing.TB, env ...string) *task {
 	t.Helper()
-	return newTask(newEvent(t, env...), nil)
+	return newTask(hotplugtest.NewEvent(t, env...), nil)
 }
 
 // randomTask makes an event of few devices, so that many conflict.
@@ -308,7 +310,7 @@ func randomEvents(t *testing.T, random *rand.Rand, n int) (events []*uevent.Even
 			there[d] = false
 			env = append(env, "ACTION=remove", "DEVPATH="+place[d])
 		}
-		events = append(events, newEvent(t, env...))
+		events = append(events, hotplugtest.NewEvent(t, env...))
 	}
 	return events
 }
@@ -318,7 +320,7 @@ func randomEvents(t *testing.T, random *rand.Rand, n int) (events []*uevent.Even
 // and of two events that conflict the command of the later begins when that of
 // the earlier has ended.
 func TestOrderModel(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	const rule = "n([0-5]).* 0:0 640 >by/%1"
 	for range 6 {
 		seed := rand.Uint64()
@@ -326,7 +328,7 @@ func TestOrderModel(t *testing.T) {
 		events := randomEvents(t, random, 80)
 
 		serial := newBoard(t, rule+"\n")
-		serial.use(Sysfs(serial.tmp + "/nothing")) // so the events alone decide
+		serial.use(sysfs.FS(serial.tmp + "/nothing")) // so the events alone decide
 		for _, e := range events {
 			serial.run(e)
 		}
@@ -346,9 +348,9 @@ func TestOrderModel(t *testing.T) {
 		b.rested()
 
 		want, err := kerneltest.Snapshot(serial.dir)
-		must(t, err)
+		hotplugtest.Must(t, err)
 		got, err := kerneltest.Snapshot(b.dir)
-		must(t, err)
+		hotplugtest.Must(t, err)
 		if diff := kerneltest.Diff(want, got); diff != "" {
 			t.Errorf("seed %d: /dev differs (-serial +side by side):\n%s", seed, diff)
 		}

@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"time"
 
+	"devspool/hotplug/log"
 	"devspool/nodes"
 )
 
@@ -57,7 +58,7 @@ func (r *Road) sayLong(run *started) {
 		r.warned = map[string]bool{}
 	}
 	r.warned[what] = true
-	r.Log.Event(Warning, "still runs", run.task.event, what+": after "+strconv.Itoa(int(r.Patience/time.Second))+
+	r.Log.Event(log.Warning, "still runs", run.task.event, what+": after "+strconv.Itoa(int(r.Patience/time.Second))+
 		" s nothing waits for it any more; put & behind it, or timeout=0; before its rule, if it may run on")
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/log"
 	"devspool/hotplug/spool"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
@@ -16,7 +17,7 @@ import (
 
 // Publisher puts each event at its end into the spool.
 type Publisher struct {
-	log     *Log
+	log     *log.Logger
 	options spool.Options
 
 	mu    sync.Mutex
@@ -34,9 +35,9 @@ type ended struct {
 
 // NewPublisher returns a Publisher for a spool with these options. Where no spool
 // can be had, the log says so, and events are handled all the same.
-func NewPublisher(o spool.Options, log *Log) *Publisher {
-	p := &Publisher{log: log, options: o, said: map[string]bool{}}
-	p.options.Log = func(text string) { log.Print(Notice, text) }
+func NewPublisher(o spool.Options, logger *log.Logger) *Publisher {
+	p := &Publisher{log: logger, options: o, said: map[string]bool{}}
+	p.options.Log = func(text string) { logger.Print(log.Notice, text) }
 	if o.Resident {
 		p.open()
 	}
@@ -81,7 +82,7 @@ func (p *Publisher) open() {
 func (p *Publisher) complain(text string) {
 	if !p.said[text] {
 		p.said[text] = true
-		p.log.Print(Warning, text)
+		p.log.Print(log.Warning, text)
 	}
 }
 

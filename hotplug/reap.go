@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
 )
 
 // adopts reports whether orphans become children of this process: it is the first
@@ -24,31 +26,12 @@ func (r *Road) reap() {
 	died := make(chan os.Signal, 1)
 	signal.Notify(died, syscall.SIGCHLD)
 	for ; ; <-died {
-		for pid := endedChild(unix.P_ALL, 0); pid != 0; pid = endedChild(unix.P_ALL, 0) {
+		for pid := sys.EndedChild(unix.P_ALL, 0); pid != 0; pid = sys.EndedChild(unix.P_ALL, 0) {
 			if !r.bury(pid) {
-				time.Sleep(glance) // it hides those behind it until it is waited for
+				time.Sleep(sys.PollInterval) // it hides those behind it until it is waited for
 			}
 		}
 	}
-}
-
-// childInfo is a siginfo_t about a child. The pid is aligned as a pointer.
-type childInfo struct {
-	_   [3]int32
-	_   [0]uintptr
-	pid int32
-	_   [112]byte
-}
-
-// endedChild returns a child that has ended, of those that waitid(2) is to look at, or
-// 0. It leaves the status where it is.
-func endedChild(kind, id int) (pid int) {
-	var info childInfo
-	err := unix.Waitid(kind, id, (*unix.Siginfo)(unsafe.Pointer(&info)), unix.WEXITED|unix.WNOWAIT|unix.WNOHANG, nil)
-	if err != nil {
-		return 0
-	}
-	return int(info.pid)
 }
 
 // bury takes the status of a child, unless it is a command's. The mutex is held

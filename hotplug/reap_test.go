@@ -5,6 +5,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/sys"
 )
 
 // TestBury shows which of the children that have ended lose their status: those that
@@ -14,12 +17,12 @@ func TestBury(t *testing.T) {
 		t.Error("orphans are said to fall to this process")
 	}
 	pid, err := syscall.ForkExec(shell, []string{shell, "-c", "exit 3"}, &syscall.ProcAttr{})
-	must(t, err)
+	hotplugtest.Must(t, err)
 	r := NewRoad(nil, nil, "", nil, 1)
 	command := &started{pid: pid}
 	r.active[command] = true
-	eventually(t, "the end of a child", func() bool {
-		dead := endedChild(unix.P_ALL, 0)
+	hotplugtest.Eventually(t, "the end of a child", func() bool {
+		dead := sys.EndedChild(unix.P_ALL, 0)
 		if dead != 0 && dead != pid { // another test's
 			unix.Wait4(dead, nil, 0, nil)
 		}
@@ -29,7 +32,7 @@ func TestBury(t *testing.T) {
 		t.Error("a command is buried")
 	}
 	delete(r.active, command)
-	if endedChild(unix.P_ALL, 0) != pid || !r.bury(pid) {
+	if sys.EndedChild(unix.P_ALL, 0) != pid || !r.bury(pid) {
 		t.Error("an orphan is not buried")
 	}
 	if _, err := unix.Wait4(pid, nil, 0, nil); err != unix.ECHILD {

@@ -7,6 +7,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/log"
+	"devspool/hotplug/sys"
+	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
@@ -15,7 +18,7 @@ import (
 // kernel's messages: to programs that are to hear of a device when its node is
 // there and its commands are done.
 type Rebroadcast struct {
-	log    *Log
+	log    *log.Logger
 	fd     int
 	groups []*unix.SockaddrNetlink // one each: of a mask with two, the kernel serves the lower alone
 	buf    []byte
@@ -23,18 +26,18 @@ type Rebroadcast struct {
 
 	// Sys, where set, tells the number of the kernel's last event, which those of a scan
 	// are sent with: libudev-zero refuses an event that has none.
-	Sys Sysfs
+	Sys sysfs.FS
 }
 
 // NewRebroadcast opens a socket to send to the groups in mask, of which the
 // kernel's own (1) must not be one, or each event would come back to us. Sending
 // needs CAP_NET_ADMIN.
-func NewRebroadcast(mask uint32, log *Log) (*Rebroadcast, error) {
+func NewRebroadcast(mask uint32, logger *log.Logger) (*Rebroadcast, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	b := &Rebroadcast{log: log, fd: fd, said: map[error]bool{}}
+	b := &Rebroadcast{log: logger, fd: fd, said: map[error]bool{}}
 	for bit := uint32(1); bit != 0; bit <<= 1 {
 		if mask&bit != 0 {
 			b.groups = append(b.groups, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: bit})
@@ -58,7 +61,7 @@ func telling(send func(*uevent.Event)) Listener {
 func (b *Rebroadcast) send(e *uevent.Event) {
 	b.buf = e.AppendMessage(b.buf[:0])
 	if e.Seqnum == 0 && b.Sys != "" {
-		b.buf = append(b.buf, "SEQNUM="+strconv.FormatUint(max(1, b.Sys.seqnum()), 10)+"\x00"...)
+		b.buf = append(b.buf, "SEQNUM="+strconv.FormatUint(max(1, b.Sys.Seqnum()), 10)+"\x00"...)
 	}
 	for _, group := range b.groups {
 		err := unix.Sendto(b.fd, b.buf, unix.MSG_DONTWAIT, group)
@@ -66,7 +69,7 @@ func (b *Rebroadcast) send(e *uevent.Event) {
 			continue
 		}
 		b.said[err] = true
-		b.log.Event(Warning, "not sent to group "+strconv.Itoa(int(group.Groups)), e, err.Error())
+		b.log.Event(log.Warning, "not sent to group "+strconv.Itoa(int(group.Groups)), e, err.Error())
 	}
 }
 
@@ -76,7 +79,7 @@ const outputQueue = 4096
 // Output writes each event at its end to a descriptor: the kernel's message and a
 // further NUL. A reader that is too slow loses events, which the log tells.
 type Output struct {
-	log     *Log
+	log     *log.Logger
 	name    string
 	file    *os.File
 	queue   chan []byte
@@ -85,16 +88,16 @@ type Output struct {
 }
 
 // NewOutput returns an Output to fd, which it uses alone from then on.
-func NewOutput(fd int, log *Log) *Output {
-	o := newOutput(fd, log)
+func NewOutput(fd int, logger *log.Logger) *Output {
+	o := newOutput(fd, logger)
 	go o.serve()
 	return o
 }
 
-func newOutput(fd int, log *Log) *Output {
+func newOutput(fd int, logger *log.Logger) *Output {
 	name := "descriptor " + strconv.Itoa(fd)
 	return &Output{
-		log: log, name: name, file: os.NewFile(uintptr(fd), name),
+		log: logger, name: name, file: os.NewFile(uintptr(fd), name),
 		queue: make(chan []byte, outputQueue), flush: make(chan chan struct{}),
 	}
 }
@@ -108,13 +111,13 @@ func (o *Output) send(e *uevent.Event) {
 	// and not many.
 	if waiting := len(o.queue); waiting == outputQueue || o.dropped > 0 && waiting > outputQueue/2 {
 		if o.dropped == 0 {
-			o.log.Print(Warning, "the reader of "+o.name+" is too slow: it loses events from SEQNUM "+strconv.FormatUint(e.Seqnum, 10))
+			o.log.Print(log.Warning, "the reader of "+o.name+" is too slow: it loses events from SEQNUM "+strconv.FormatUint(e.Seqnum, 10))
 		}
 		o.dropped++
 		return
 	}
 	if o.dropped > 0 {
-		o.log.Print(Warning, "the reader of "+o.name+" has lost "+strconv.Itoa(o.dropped)+" events, up to SEQNUM "+strconv.FormatUint(e.Seqnum, 10))
+		o.log.Print(log.Warning, "the reader of "+o.name+" has lost "+strconv.Itoa(o.dropped)+" events, up to SEQNUM "+strconv.FormatUint(e.Seqnum, 10))
 		o.put(uevent.Gap("REASON=" + strconv.Itoa(o.dropped) + " events were lost, since the reader is too slow"))
 		o.dropped = 0
 	}
@@ -128,7 +131,7 @@ func (o *Output) put(e *uevent.Event) {
 
 // Flush waits until the reader has taken what is queued, for limit at most.
 func (o *Output) Flush(limit time.Duration) {
-	over, done := after(limit), make(chan struct{})
+	over, done := sys.After(limit), make(chan struct{})
 	select {
 	case o.flush <- done:
 	case <-over:
@@ -149,7 +152,7 @@ func (o *Output) serve() {
 		}
 		if _, err := o.file.Write(msg); err != nil {
 			broken = true
-			o.log.Print(Warning, "no further event is written to "+o.name+": "+err.Error())
+			o.log.Print(log.Warning, "no further event is written to "+o.name+": "+err.Error())
 		}
 	}
 	for {

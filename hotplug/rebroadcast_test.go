@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/log"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
@@ -25,9 +27,9 @@ type group struct {
 func newGroup(t *testing.T, mask uint32) *group {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_KOBJECT_UEVENT)
-	must(t, err)
+	hotplugtest.Must(t, err)
 	t.Cleanup(func() { unix.Close(fd) })
-	must(t, unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: mask}))
+	hotplugtest.Must(t, unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: mask}))
 	return &group{t, fd}
 }
 
@@ -39,7 +41,7 @@ func (g *group) next() string {
 	if err == unix.EAGAIN {
 		return ""
 	}
-	must(g.t, err)
+	hotplugtest.Must(g.t, err)
 	return fmt.Sprintf("%d: %s", from.(*unix.SockaddrNetlink).Groups, buf[:n])
 }
 
@@ -47,24 +49,24 @@ func (g *group) next() string {
 func sda(t *testing.T, seqnum int) (*uevent.Event, string) {
 	t.Helper()
 	env := []string{"ACTION=add", "DEVPATH=/devices/block/sda", "SUBSYSTEM=block", "MAJOR=8", "MINOR=0", "DEVNAME=sda", "SEQNUM=" + strconv.Itoa(seqnum)}
-	return newEvent(t, env...), "add@/devices/block/sda\x00" + strings.Join(env, "\x00") + "\x00"
+	return hotplugtest.NewEvent(t, env...), "add@/devices/block/sda\x00" + strings.Join(env, "\x00") + "\x00"
 }
 
-func newRebroadcast(t *testing.T, mask uint32, log *Log) *Rebroadcast {
+func newRebroadcast(t *testing.T, mask uint32, logger *log.Logger) *Rebroadcast {
 	t.Helper()
-	b, err := NewRebroadcast(mask, log)
-	must(t, err)
+	b, err := NewRebroadcast(mask, logger)
+	hotplugtest.Must(t, err)
 	t.Cleanup(func() { unix.Close(b.fd) })
 	return b
 }
 
 func TestRebroadcast(t *testing.T) {
 	ownNetwork(t)
-	log := newLog(t)
+	logger := hotplugtest.NewLog(t)
 	kernel, udev, zero := newGroup(t, 1), newGroup(t, 2), newGroup(t, 4)
 	e, msg := sda(t, 7)
-	newRebroadcast(t, 4, log.Log).Listener().Done(e, &nodes.Plan{})
-	newRebroadcast(t, 6, log.Log).Listener().Done(e, &nodes.Plan{})
+	newRebroadcast(t, 4, logger.Logger).Listener().Done(e, &nodes.Plan{})
+	newRebroadcast(t, 6, logger.Logger).Listener().Done(e, &nodes.Plan{})
 	for _, c := range []struct {
 		name string
 		*group
@@ -82,11 +84,11 @@ func TestRebroadcast(t *testing.T) {
 			t.Errorf("to group %s came %q, want %q", c.name, got, c.want)
 		}
 	}
-	newRebroadcast(t, 4, log.Log).Listener().Done(e.Late(), &nodes.Plan{Late: true})
+	newRebroadcast(t, 4, logger.Logger).Listener().Done(e.Late(), &nodes.Plan{Late: true})
 	if got := zero.next(); got != "4: "+msg+"UEVENT_LATE=1\x00" {
 		t.Errorf("of an event that came too late: %q", got)
 	}
-	if lines := log.lines(); len(lines) > 0 {
+	if lines := logger.Lines(); len(lines) > 0 {
 		t.Errorf("it says %q", lines)
 	}
 }
@@ -94,12 +96,12 @@ func TestRebroadcast(t *testing.T) {
 // TestRebroadcastUnheard is about groups with no listener, or one that does not read.
 func TestRebroadcastUnheard(t *testing.T) {
 	ownNetwork(t)
-	log := newLog(t)
-	b := newRebroadcast(t, 12, log.Log)
+	logger := hotplugtest.NewLog(t)
+	b := newRebroadcast(t, 12, logger.Logger)
 	deaf := newGroup(t, 8)
-	must(t, unix.SetsockoptInt(deaf.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4096))
+	hotplugtest.Must(t, unix.SetsockoptInt(deaf.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4096))
 	e, _ := sda(t, 7)
-	within(t, "the sending", func() {
+	hotplugtest.Within(t, "the sending", func() {
 		for range 1000 {
 			b.Listener().Done(e, &nodes.Plan{})
 		}
@@ -107,7 +109,7 @@ func TestRebroadcastUnheard(t *testing.T) {
 	if _, err := unix.Read(deaf.fd, make([]byte, 4096)); err != unix.ENOBUFS {
 		t.Errorf("the listener's buffer did not overrun: %v", err)
 	}
-	if lines := log.lines(); len(lines) > 0 {
+	if lines := logger.Lines(); len(lines) > 0 {
 		t.Errorf("it says %q", lines)
 	}
 }
@@ -115,8 +117,8 @@ func TestRebroadcastUnheard(t *testing.T) {
 // TestRebroadcastForbidden sends as nobody.
 func TestRebroadcastForbidden(t *testing.T) {
 	ownNetwork(t)
-	log := newLog(t)
-	b := newRebroadcast(t, 6, log.Log)
+	logger := hotplugtest.NewLog(t)
+	b := newRebroadcast(t, 6, logger.Logger)
 	as := func(uid uintptr) {
 		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uid, uid, 0); errno != 0 {
 			t.Fatal(errno)
@@ -128,7 +130,7 @@ func TestRebroadcastForbidden(t *testing.T) {
 		b.Listener().Done(e, &nodes.Plan{})
 	}
 	as(0)
-	if lines := log.lines(); len(lines) != 1 || !strings.Contains(lines[0], "warning: not sent to group 2: add /devices/block/sda: operation not permitted") {
+	if lines := logger.Lines(); len(lines) != 1 || !strings.Contains(lines[0], "warning: not sent to group 2: add /devices/block/sda: operation not permitted") {
 		t.Errorf("it says %q", lines)
 	}
 }
@@ -139,15 +141,15 @@ func TestRebroadcastAtTheEnd(t *testing.T) {
 	ownNetwork(t)
 	b := newBoard(t, "sda 0:0 660 @until test -e TMP/go; do sleep 0.01; done; echo x >TMP/ran\n")
 	g := newGroup(t, 4)
-	b.done(newRebroadcast(t, 4, b.log.Log).Listener().Done)
-	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	b.done(newRebroadcast(t, 4, b.log.Logger).Listener().Done)
+	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
 	e, msg := sda(t, 7)
 	batch := b.Run([]*uevent.Event{e})
 	b.wantNode("sda", "b8:0 0660")
 	if got := g.next(); got != "" {
 		t.Errorf("before its command has run: %q", got)
 	}
-	writeFile(t, filepath.Join(b.tmp, "go"), "")
+	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 	b.wait(batch)
 	if got := g.next(); got != "4: "+msg {
 		t.Errorf("came %q, want %q", got, msg)
@@ -158,23 +160,23 @@ func TestRebroadcastAtTheEnd(t *testing.T) {
 }
 
 // newPipe returns an Output to a pipe, and where to read. serve starts its writer.
-func newPipe(t *testing.T, log *Log) (o *Output, reader *os.File) {
+func newPipe(t *testing.T, logger *log.Logger) (o *Output, reader *os.File) {
 	t.Helper()
 	var p [2]int
-	must(t, unix.Pipe2(p[:], unix.O_CLOEXEC))
+	hotplugtest.Must(t, unix.Pipe2(p[:], unix.O_CLOEXEC))
 	reader = os.NewFile(uintptr(p[0]), "reader")
-	o = newOutput(p[1], log)
+	o = newOutput(p[1], logger)
 	t.Cleanup(func() {
 		reader.Close()
-		o.Flush(patience)
+		o.Flush(hotplugtest.Patience)
 		o.file.Close()
 	})
 	return o, reader
 }
 
 func TestOutput(t *testing.T) {
-	log := newLog(t)
-	o, reader := newPipe(t, log.Log)
+	logger := hotplugtest.NewLog(t)
+	o, reader := newPipe(t, logger.Logger)
 	go o.serve()
 	var want string
 	for seqnum := range 100 {
@@ -183,12 +185,12 @@ func TestOutput(t *testing.T) {
 		o.Listener().Done(e.Late(), &nodes.Plan{Late: true})
 		want += msg + "\x00" + msg + "UEVENT_LATE=1\x00\x00"
 	}
-	within(t, "all events", func() { o.Flush(patience) })
+	hotplugtest.Within(t, "all events", func() { o.Flush(hotplugtest.Patience) })
 	got := make([]byte, len(want)+1)
 	if n, err := reader.Read(got); err != nil || string(got[:n]) != want {
 		t.Errorf("came %q, error %v; want %q", got[:n], err, want)
 	}
-	if lines := log.lines(); len(lines) > 0 {
+	if lines := logger.Lines(); len(lines) > 0 {
 		t.Errorf("it says %q", lines)
 	}
 }
@@ -196,14 +198,14 @@ func TestOutput(t *testing.T) {
 // TestOutputSlow fills the queue while nobody reads: what no longer fits is one
 // gap, of which the log tells the begin and the end; nothing waits.
 func TestOutputSlow(t *testing.T) {
-	log := newLog(t)
-	o, reader := newPipe(t, log.Log)
+	logger := hotplugtest.NewLog(t)
+	o, reader := newPipe(t, logger.Logger)
 	plan := &nodes.Plan{}
 	done := func(seqnum int) {
 		e, _ := sda(t, seqnum)
 		o.Listener().Done(e, plan)
 	}
-	within(t, "the queuing", func() {
+	hotplugtest.Within(t, "the queuing", func() {
 		for seqnum := 1; seqnum <= outputQueue+10; seqnum++ {
 			done(seqnum)
 		}
@@ -216,7 +218,7 @@ func TestOutputSlow(t *testing.T) {
 	done(outputQueue + 12)
 	done(outputQueue + 13)
 	last, begins := fmt.Sprint(outputQueue+12), fmt.Sprint(outputQueue+1)
-	if lines := log.lines(); len(lines) != 2 ||
+	if lines := logger.Lines(); len(lines) != 2 ||
 		!strings.Contains(lines[0], "loses events from SEQNUM "+begins) ||
 		!strings.Contains(lines[1], "has lost 11 events, up to SEQNUM "+last) {
 		t.Errorf("it says %q", lines)
@@ -225,7 +227,7 @@ func TestOutputSlow(t *testing.T) {
 	var got []byte
 	buf := make([]byte, 64<<10)
 	end := []byte("SEQNUM=" + strconv.Itoa(outputQueue+13) + "\x00\x00")
-	within(t, "the rest", func() {
+	hotplugtest.Within(t, "the rest", func() {
 		for !bytes.HasSuffix(got, end) {
 			n, err := reader.Read(buf)
 			if err != nil {
@@ -247,13 +249,13 @@ func TestOutputSlow(t *testing.T) {
 // TestOutputBlocked gives a reader that does not read more than a pipe holds: who
 // ends waits for it no longer than it said.
 func TestOutputBlocked(t *testing.T) {
-	o, _ := newPipe(t, newLog(t).Log)
+	o, _ := newPipe(t, hotplugtest.NewLog(t).Logger)
 	go o.serve()
 	e, _ := sda(t, 1)
 	for range outputQueue {
 		o.Listener().Done(e, &nodes.Plan{})
 	}
-	within(t, "the end", func() { o.Flush(confWatchPause) })
+	hotplugtest.Within(t, "the end", func() { o.Flush(confWatchPause) })
 	if len(o.queue) == 0 {
 		t.Error("the pipe took everything")
 	}
@@ -262,8 +264,8 @@ func TestOutputBlocked(t *testing.T) {
 // TestOutputBroken is about a reader that goes: the log says so once, and nothing
 // else changes.
 func TestOutputBroken(t *testing.T) {
-	log := newLog(t)
-	o, reader := newPipe(t, log.Log)
+	logger := hotplugtest.NewLog(t)
+	o, reader := newPipe(t, logger.Logger)
 	reader.Close()
 	go o.serve()
 	e, _ := sda(t, 1)
@@ -271,9 +273,9 @@ func TestOutputBroken(t *testing.T) {
 		for range outputQueue {
 			o.Listener().Done(e, &nodes.Plan{})
 		}
-		within(t, "the queue", func() { o.Flush(patience) })
+		hotplugtest.Within(t, "the queue", func() { o.Flush(hotplugtest.Patience) })
 	}
-	if lines := log.lines(); len(lines) != 1 || !strings.Contains(lines[0], "no further event is written to descriptor") || !strings.Contains(lines[0], "broken pipe") {
+	if lines := logger.Lines(); len(lines) != 1 || !strings.Contains(lines[0], "no further event is written to descriptor") || !strings.Contains(lines[0], "broken pipe") {
 		t.Errorf("it says %q", lines)
 	}
 }
@@ -282,16 +284,16 @@ func TestOutputBroken(t *testing.T) {
 // device could be taken for.
 func TestGapIsTold(t *testing.T) {
 	var p [2]int
-	must(t, unix.Pipe2(p[:], unix.O_CLOEXEC))
+	hotplugtest.Must(t, unix.Pipe2(p[:], unix.O_CLOEXEC))
 	defer unix.Close(p[0])
-	r := NewRoad(nil, nil, "", newLog(t).Log, 1)
+	r := NewRoad(nil, nil, "", hotplugtest.NewLog(t).Logger, 1)
 	o := NewOutput(p[1], r.Log)
 	r.Listeners = []Listener{o.Listener()}
 	r.Gap("the kernel dropped events")
-	o.Flush(patience)
+	o.Flush(hotplugtest.Patience)
 	buf := make([]byte, 4096)
 	n, err := unix.Read(p[0], buf)
-	must(t, err)
+	hotplugtest.Must(t, err)
 	want := "change@/\x00ACTION=change\x00DEVPATH=/\x00SUBSYSTEM=devspool\x00UEVENT_GAP=1\x00REASON=the kernel dropped events\x00\x00"
 	if got := string(buf[:n]); got != want {
 		t.Errorf("%q, want %q", got, want)

@@ -2,10 +2,13 @@ package hotplug
 
 import (
 	"errors"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
 	"devspool/conf"
+	"devspool/hotplug/log"
+	"devspool/hotplug/sys"
 )
 
 // Renew reads the config anew and uses it from now on. A config that cannot be
@@ -26,7 +29,7 @@ func (r *Road) Renew() error {
 	r.refused = nil
 	if err != nil {
 		r.refused = errors.New(err.Error() + "; the old config stays")
-		r.Log.Print(Err, r.refused.Error())
+		r.Log.Print(log.Err, r.refused.Error())
 	}
 	return r.refused
 }
@@ -35,11 +38,11 @@ func (r *Road) Renew() error {
 func (r *Road) adopt(rules *conf.Config) error {
 	fresh := freshProblems(r.Rules, rules)
 	if len(fresh) > 0 {
-		r.Log.Problems(Err, fresh[1:])
+		LogProblems(r.Log, log.Err, fresh[1:])
 		return errors.New(fresh[0].String())
 	}
 	r.Rules = rules
-	r.Log.Print(Notice, "the config was read anew: "+rules.File())
+	r.Log.Print(log.Notice, "the config was read anew: "+rules.File())
 	return nil
 }
 
@@ -76,7 +79,7 @@ func (r *Road) watchConf() (stop func()) {
 	}
 	w, err := newConfWatch(r.Conf, r.Log, func() { r.Renew() })
 	if err != nil {
-		r.Log.Print(Warning, "changes of "+r.Conf+" will go unseen: "+err.Error())
+		r.Log.Print(log.Warning, "changes of "+r.Conf+" will go unseen: "+err.Error())
 		return func() {}
 	}
 	// It may have become another one since it was read, before the watch began.
@@ -93,10 +96,25 @@ func (r *Road) watchConf() (stop func()) {
 // already. On a file system that has no leases (NFS, FUSE) neither is known, and
 // the pause has to do.
 func lease(path string) (release func(), written bool) {
-	fd, err := openRegular(path)
+	fd, err := sys.OpenRegular(path)
 	if err != nil {
 		return func() {}, false
 	}
 	_, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
 	return func() { unix.Close(fd) }, err == unix.EAGAIN
+}
+
+// shownProblems is how many problems of a config the log gets: the first ones show
+// what is wrong with a file that is no config at all.
+const shownProblems = 10
+
+// LogProblems writes what is wrong with a config: the first problems, a line each, and
+// how many more there are.
+func LogProblems(logger *log.Logger, level log.Level, problems []conf.Problem) {
+	for _, p := range problems[:min(len(problems), shownProblems)] {
+		logger.Print(level, p.String())
+	}
+	if more := len(problems) - shownProblems; more > 0 {
+		logger.Print(level, problems[0].File+": "+strconv.Itoa(more)+" more problems; devspool --check shows them")
+	}
 }

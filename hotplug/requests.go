@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/log"
+	"devspool/hotplug/sys"
 )
 
 // request is one that another process made by the control socket.
@@ -69,7 +72,7 @@ func (c *control) exit(q *request) error {
 }
 
 func (c *control) logLevel(q *request) error {
-	level, ok := ParseLevel(arg(q, 0))
+	level, ok := log.ParseLevel(arg(q, 0))
 	if !ok {
 		return errors.New("no level of the log: " + strconv.Quote(arg(q, 0)) + "; use error, warning, notice or info")
 	}
@@ -159,7 +162,7 @@ func (c *control) settle(q *request) error {
 	if err != nil {
 		return err
 	}
-	if !c.settled(quiet, after(timeout), q.gone) {
+	if !c.settled(quiet, sys.After(timeout), q.gone) {
 		for _, line := range c.road.Status() {
 			q.say(line)
 		}

@@ -11,6 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/conf"
+	"devspool/hotplug/log"
+	"devspool/hotplug/sys"
+	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
@@ -27,8 +30,8 @@ const DefaultJobs = 4
 type Road struct {
 	Rules    *conf.Config
 	Dev      *nodes.Dir // nil for a dry run: nothing is changed, no command runs
-	Sys      Sysfs
-	Log      *Log
+	Sys      sysfs.FS
+	Log      *log.Logger
 	Firmware string   // the directory that firmware lies in
 	Environ  []string // what commands inherit
 	Jobs     int      // commands at once
@@ -59,7 +62,7 @@ type Road struct {
 	told atomic.Bool // the process was told to end
 
 	mu      sync.Mutex // guards what follows, and the fields above that change
-	census  census
+	census  sysfs.Presence
 	order   *order
 	shelf   shelf             // the text of those that wait
 	queue   queue             // tasks whose next command waits for a slot
@@ -112,10 +115,10 @@ type Listener struct {
 }
 
 // NewRoad returns a Road on which jobs commands may run side by side.
-func NewRoad(rules *conf.Config, dev *nodes.Dir, sys Sysfs, log *Log, jobs int) *Road {
+func NewRoad(rules *conf.Config, dev *nodes.Dir, sys sysfs.FS, logger *log.Logger, jobs int) *Road {
 	r := &Road{
-		Rules: rules, Dev: dev, Sys: sys, Log: log, Jobs: jobs,
-		census:  newCensus(sys),
+		Rules: rules, Dev: dev, Sys: sys, Log: logger, Jobs: jobs,
+		census:  sysfs.NewPresence(sys),
 		order:   newOrder(),
 		active:  map[*started]bool{},
 		watches: map[*watch]bool{},
@@ -177,7 +180,7 @@ func (r *Road) runIn(b *Batch, events []*uevent.Event, fresh []bool) {
 	b.open++
 	r.coming++ // who asks between two turns shall not find the road idle
 	defer func() { r.coming-- }()
-	r.ledger.last = now()
+	r.ledger.last = sys.Now()
 	for from := 0; from < len(events); from += turn {
 		if from > 0 {
 			r.pass()
@@ -300,7 +303,7 @@ func (r *Road) launch(t *task) {
 		// The status that a shell has for it. It is no fault of the event's.
 		why := c.Rule.String() + ": " + c.Text + ": " + err.Error()
 		r.ledger.blame(t.event, "command ended: "+why)
-		r.Log.Event(Warning, "command ended", t.event, why)
+		r.Log.Event(log.Warning, "command ended", t.event, why)
 		r.next(t)
 		return
 	}
@@ -332,9 +335,9 @@ func (r *Road) conclude(run *started, o outcome) {
 		r.fail(run.task, "killed", why)
 		return
 	case o.status.Signaled():
-		r.Log.Event(Warning, "command ended", run.task.event, why)
+		r.Log.Event(log.Warning, "command ended", run.task.event, why)
 	default:
-		r.Log.Event(Info, "command ended", run.task.event, why)
+		r.Log.Event(log.Info, "command ended", run.task.event, why)
 	}
 	if o.status != 0 {
 		r.ledger.blame(run.task.event, "command ended: "+why)
@@ -356,7 +359,7 @@ func (r *Road) fail(t *task, what, why string) {
 	t.batch.failed = true
 	r.ledger.failed++
 	r.ledger.blame(t.event, what+": "+why)
-	r.Log.Event(Err, what, t.event, why)
+	r.Log.Event(log.Err, what, t.event, why)
 }
 
 // begin does what can be done of t at once, and reports whether that was all.
@@ -434,10 +437,10 @@ func (r *Road) late(e *uevent.Event) bool {
 		return false
 	}
 	r.lock()
-	if !r.census.gone(e) {
+	if !r.census.Stale(e) {
 		return false
 	}
-	r.Log.Event(Info, "too late", e, "/sys says otherwise by now")
+	r.Log.Event(log.Info, "too late", e, "/sys says otherwise by now")
 	return true
 }
 
@@ -499,7 +502,7 @@ func (r *Road) apply(t *task) (existed bool) {
 // and of whose remove nobody has told.
 func (r *Road) oust(t *task) {
 	old := r.Dev.Displaced(t.event)
-	if old == nil || t.event.Action == uevent.Remove && !r.Sys.Mounted() || r.census.lives(old.Devpath, old.Dev()) {
+	if old == nil || t.event.Action == uevent.Remove && !r.Sys.Mounted() || r.census.Has(old.Devpath, old.Dev()) {
 		return
 	}
 	r.report(t, r.Dev.Evict(old))
@@ -509,7 +512,7 @@ func (r *Road) oust(t *task) {
 // of t had.
 func (r *Road) inherit(t *task, heir *nodes.Record) {
 	e, err := r.eventOf(heir)
-	if err != nil || r.census.gone(e) {
+	if err != nil || r.census.Stale(e) {
 		return // it leaves too
 	}
 	p := r.Rules.Plan(e)
@@ -547,15 +550,15 @@ func (r *Road) deny(t *task, line string) {
 // tellDenied says how many nodes a scan was not let make.
 func (r *Road) tellDenied() {
 	if r.denied > 1 {
-		r.Log.Print(Err, strconv.Itoa(r.denied)+" nodes could not be made: "+unix.EPERM.Error())
+		r.Log.Print(log.Err, strconv.Itoa(r.denied)+" nodes could not be made: "+unix.EPERM.Error())
 	}
 }
 
 // clear does the node work of a remove, after its commands.
 func (r *Road) clear(t *task) {
 	r.lock()
-	if !r.ordered(t.event) && r.census.gone(t.event) {
-		r.Log.Event(Info, "node kept", t.event, "the device came back")
+	if !r.ordered(t.event) && r.census.Stale(t.event) {
+		r.Log.Event(log.Info, "node kept", t.event, "the device came back")
 		t.event = t.event.Late()
 		t.plan.Event = t.event
 		demote(t.plan)
@@ -624,7 +627,7 @@ func (r *Road) finish(t *task) {
 		r.ledger.late++
 	}
 	if !t.muted {
-		r.Log.Event(Info, "done", t.event, "")
+		r.Log.Event(log.Info, "done", t.event, "")
 		for _, l := range r.Listeners {
 			if l.Done != nil {
 				l.Done(t.event, t.plan)
@@ -662,7 +665,7 @@ func (r *Road) Gap(why string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ledger.gaps++
-	r.Log.Print(Warning, why)
+	r.Log.Print(log.Warning, why)
 	for _, l := range r.Listeners {
 		if l.Gap != nil {
 			l.Gap(why)
@@ -707,7 +710,7 @@ func (r *Road) End(limit time.Duration) {
 	}()
 	select {
 	case <-landed:
-	case <-after(limit):
+	case <-sys.After(limit):
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		for run := range r.active {
@@ -731,12 +734,12 @@ func (r *Road) lock() {
 	}
 	renewed, err := r.Dev.Lock()
 	r.locked = true
-	r.census.refresh()
+	r.census.Refresh()
 	if renewed && r.Renewed != nil {
 		go r.Renewed()
 	}
 	if err != nil && !r.lockless {
-		r.Log.Print(Warning, "no lock and no record on "+r.Dev.Path()+": "+err.Error())
+		r.Log.Print(log.Warning, "no lock and no record on "+r.Dev.Path()+": "+err.Error())
 	}
 	r.lockless = err != nil
 }
@@ -747,7 +750,7 @@ func (r *Road) unlock() {
 	}
 	r.locked = false
 	if err := r.Dev.Unlock(); err != nil {
-		r.Log.Print(Err, err.Error())
+		r.Log.Print(log.Err, err.Error())
 	}
 }
 

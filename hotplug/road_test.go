@@ -11,33 +11,35 @@ import (
 	"testing"
 	"time"
 
+	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
 
 // TestRunNodes takes events without commands to their end.
 func TestRunNodes(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 640 >disk/\n")
 	var ended []string
 	b.done(func(e *uevent.Event, p *nodes.Plan) {
 		ended = append(ended, fmt.Sprint(e.Action, " ", e.Sysname(), " ", !p.Late))
 	})
-	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	b.sys.add("/devices/block/sda/sda1", "block", "8:1", "DEVNAME=sda1")
-	ok := b.run(b.sys.event("add", "/devices/block/sda"), b.sys.event("add", "/devices/block/sda/sda1"), b.sys.event("change", "/devices/block/sda"))
+	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	b.sys.Add("/devices/block/sda/sda1", "block", "8:1", "DEVNAME=sda1")
+	ok := b.run(b.sys.NewEvent("add", "/devices/block/sda"), b.sys.NewEvent("add", "/devices/block/sda/sda1"), b.sys.NewEvent("change", "/devices/block/sda"))
 	b.wantNode("disk/sda", "b8:0 0640")
 	b.wantNode("sda", "-> disk/sda")
 	b.wantNode("sda1", "b8:1 0660")
-	remove := b.sys.event("remove", "/devices/block/sda/sda1")
+	remove := b.sys.NewEvent("remove", "/devices/block/sda/sda1")
 	ok = b.run(remove) && ok // the device is still there
 	b.wantNode("sda1", "b8:1 0660")
-	b.sys.remove("/devices/block/sda/sda1")
+	b.sys.Remove("/devices/block/sda/sda1")
 	ok = b.run(remove) && ok
 	b.wantNode("sda1", "")
-	add := b.sys.event("add", "/devices/block/sda")
-	remove = b.sys.event("remove", "/devices/block/sda")
-	b.sys.remove("/devices/block/sda")
+	add := b.sys.NewEvent("add", "/devices/block/sda")
+	remove = b.sys.NewEvent("remove", "/devices/block/sda")
+	b.sys.Remove("/devices/block/sda")
 	ok = b.run(remove) && ok
 	b.wantNode("sda", "")
 	b.wantNode("disk", "")
@@ -48,19 +50,19 @@ func TestRunNodes(t *testing.T) {
 		t.Errorf("at their end were %q, want %q", ended, want)
 	}
 	if !ok {
-		t.Errorf("failed:\n%s", strings.Join(b.log.lines(), "\n"))
+		t.Errorf("failed:\n%s", strings.Join(b.log.Lines(), "\n"))
 	}
 }
 
 // TestRunFresh shows that what is known to be fresh is believed, though /sys does not
 // show it, and nothing else: also where one turn is not enough.
 func TestRunFresh(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	var events []*uevent.Event
 	var fresh []bool
 	for i := range 2*turn + 3 {
-		events = append(events, newEvent(t, "ACTION=add", fmt.Sprint("DEVPATH=/devices/d", i),
+		events = append(events, hotplugtest.NewEvent(t, "ACTION=add", fmt.Sprint("DEVPATH=/devices/d", i),
 			"MAJOR=240", fmt.Sprint("MINOR=", i), fmt.Sprint("DEVNAME=d", i)))
 		fresh = append(fresh, i%3 == 0)
 	}
@@ -75,7 +77,7 @@ func TestRunFresh(t *testing.T) {
 // TestRunIsNotIdle shows that a road to which events are still to come is not idle
 // between two turns, when others may ask.
 func TestRunIsNotIdle(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	turns, idle := 0, 0
 	b.Listeners = append(b.Listeners, Listener{Turn: func() { // the mutex is held
@@ -85,7 +87,7 @@ func TestRunIsNotIdle(t *testing.T) {
 	}})
 	var events []*uevent.Event
 	for i := range 3 * turn {
-		events = append(events, newEvent(t, "ACTION=change", fmt.Sprint("DEVPATH=/devices/d", i)))
+		events = append(events, hotplugtest.NewEvent(t, "ACTION=change", fmt.Sprint("DEVPATH=/devices/d", i)))
 	}
 	b.run(events...)
 	if turns != 3 || idle > 0 {
@@ -98,28 +100,28 @@ func TestRunIsNotIdle(t *testing.T) {
 
 // TestRunWithoutSysfs shows that in an early boot the event alone decides.
 func TestRunWithoutSysfs(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
-	b.use(Sysfs(filepath.Join(b.tmp, "nothing")))
+	b.use(sysfs.FS(filepath.Join(b.tmp, "nothing")))
 	env := []string{"ACTION=add", "DEVPATH=/devices/virtual/mem/null", "SUBSYSTEM=mem", "MAJOR=1", "MINOR=3", "DEVNAME=null", "DEVMODE=0666"}
-	b.run(newEvent(t, env...))
+	b.run(hotplugtest.NewEvent(t, env...))
 	b.wantNode("null", "c1:3 0666")
 	env[0] = "ACTION=remove"
-	b.run(newEvent(t, env...))
+	b.run(hotplugtest.NewEvent(t, env...))
 	b.wantNode("null", "")
 }
 
 // TestCommandOrder shows when commands run: after the node of an add is there,
 // before that of a remove goes, and those of one event one after the other.
 func TestCommandOrder(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	look := `test -b sda && echo %s yes >>TMP/said || echo %s no >>TMP/said`
 	rule := func(when, what string) string { return "-sda 0:0 660 " + when + fmt.Sprintf(look, what, what) + "\n" }
 	b := newBoard(t, rule("@", "add")+rule("*", "always")+rule("$", "remove"))
-	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	add, remove := b.sys.event("add", "/devices/block/sda"), b.sys.event("remove", "/devices/block/sda")
+	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	add, remove := b.sys.NewEvent("add", "/devices/block/sda"), b.sys.NewEvent("remove", "/devices/block/sda")
 	b.run(add)
-	b.sys.remove("/devices/block/sda")
+	b.sys.Remove("/devices/block/sda")
 	b.run(remove)
 	want := []string{"add yes", "always yes", "always yes", "remove yes"}
 	if got := b.said("said"); !slices.Equal(got, want) {
@@ -131,20 +133,20 @@ func TestCommandOrder(t *testing.T) {
 // TestConflictsWait shows that the event of a partition waits for the commands of
 // its disk, while another disk's does not.
 func TestConflictsWait(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 @until test -e TMP/go; do sleep 0.01; done; echo sda >>TMP/said\nsd.* 0:0 660 @echo $MDEV >>TMP/said\n")
 	for i, name := range []string{"sda", "sda/sda1", "sdb"} {
-		b.sys.add("/devices/block/"+name, "block", fmt.Sprint("8:", i), "DEVNAME="+filepath.Base(name))
+		b.sys.Add("/devices/block/"+name, "block", fmt.Sprint("8:", i), "DEVNAME="+filepath.Base(name))
 	}
-	batch := b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sda"), b.sys.event("add", "/devices/block/sda/sda1"), b.sys.event("add", "/devices/block/sdb")})
+	batch := b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/block/sda"), b.sys.NewEvent("add", "/devices/block/sda/sda1"), b.sys.NewEvent("add", "/devices/block/sdb")})
 	b.wantNode("sda", "b8:0 0660")
 	b.wantNode("sda1", "")
 	b.wantNode("sdb", "b8:2 0660")
 	if !b.unlocked() || !b.free() {
 		t.Error("the lock is held while commands run")
 	}
-	eventually(t, "the command of sdb", func() bool { return slices.Equal(b.said("said"), []string{"sdb"}) })
-	writeFile(t, filepath.Join(b.tmp, "go"), "")
+	hotplugtest.Eventually(t, "the command of sdb", func() bool { return slices.Equal(b.said("said"), []string{"sdb"}) })
+	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 	b.wait(batch)
 	b.wantNode("sda1", "b8:1 0660")
 	if got := b.said("said"); !slices.Equal(got, []string{"sdb", "sda", "sda1"}) {
@@ -156,7 +158,7 @@ func TestConflictsWait(t *testing.T) {
 // TestJobs shows that no more commands run at once than are allowed, and that all
 // of them do run.
 func TestJobs(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	for _, jobs := range []int{1, 3} {
 		b := newBoard(t, "-sd.* 0:0 660 @TMP/job\n-sd.* 0:0 660 @TMP/job\n")
 		b.Jobs = jobs
@@ -165,8 +167,8 @@ func TestJobs(t *testing.T) {
 		var events []*uevent.Event
 		for i := range disks {
 			devpath := fmt.Sprintf("/devices/block/sd%c", 'a'+i)
-			b.sys.add(devpath, "block", fmt.Sprint("8:", 16*i))
-			events = append(events, b.sys.event("add", devpath))
+			b.sys.Add(devpath, "block", fmt.Sprint("8:", 16*i))
+			events = append(events, b.sys.NewEvent("add", devpath))
 		}
 		b.run(events...)
 		running, most, said := 0, 0, b.said("said")
@@ -187,7 +189,7 @@ func TestJobs(t *testing.T) {
 // TestLockAfterFailedStart is about commands that cannot be started. Whatever is
 // done then, on a remove above all, the lock is not kept.
 func TestLockAfterFailedStart(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	for _, c := range []struct {
 		name, config string
 		runs         bool // a command runs on while the test looks
@@ -198,12 +200,12 @@ func TestLockAfterFailedStart(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBoard(t, c.config)
-			b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-			b.sys.add("/devices/block/sda/sda1", "block", "8:1", "DEVNAME=sda1")
-			ok := b.run(b.sys.event("add", "/devices/block/sda"), b.sys.event("add", "/devices/block/sda/sda1"))
-			disk, part := b.sys.event("remove", "/devices/block/sda"), b.sys.event("remove", "/devices/block/sda/sda1")
-			b.sys.remove("/devices/block/sda/sda1")
-			b.sys.remove("/devices/block/sda")
+			b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+			b.sys.Add("/devices/block/sda/sda1", "block", "8:1", "DEVNAME=sda1")
+			ok := b.run(b.sys.NewEvent("add", "/devices/block/sda"), b.sys.NewEvent("add", "/devices/block/sda/sda1"))
+			disk, part := b.sys.NewEvent("remove", "/devices/block/sda"), b.sys.NewEvent("remove", "/devices/block/sda/sda1")
+			b.sys.Remove("/devices/block/sda/sda1")
+			b.sys.Remove("/devices/block/sda")
 			batch := b.Run([]*uevent.Event{disk, part})
 			if !b.free() {
 				t.Error("nobody else can have the lock")
@@ -211,14 +213,14 @@ func TestLockAfterFailedStart(t *testing.T) {
 			if idle := b.idle(); idle == c.runs {
 				t.Errorf("idle is %v", idle)
 			}
-			writeFile(t, filepath.Join(b.tmp, "go"), "")
+			hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 			if !b.wait(batch) && ok {
 				t.Error("a program that is missing is no failure")
 			}
 			b.rested()
 			b.wantNode("sda", "")
 			b.wantNode("sda1", "")
-			b.log.want("command ended", "missing")
+			b.log.Want("command ended", "missing")
 		})
 	}
 }
@@ -226,26 +228,26 @@ func TestLockAfterFailedStart(t *testing.T) {
 // TestReturned is about a device that comes back while the commands of its remove
 // run: its node stays.
 func TestReturned(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 $until test -e TMP/go; do sleep 0.01; done\n")
-	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	add, remove := b.sys.event("add", "/devices/block/sda"), b.sys.event("remove", "/devices/block/sda")
+	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	add, remove := b.sys.NewEvent("add", "/devices/block/sda"), b.sys.NewEvent("remove", "/devices/block/sda")
 	b.run(add)
-	b.sys.remove("/devices/block/sda")
+	b.sys.Remove("/devices/block/sda")
 	leaving := b.Run([]*uevent.Event{remove})
-	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	returning := b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sda")})
-	writeFile(t, filepath.Join(b.tmp, "go"), "")
+	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	returning := b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/block/sda")})
+	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 	b.wait(leaving)
 	b.wait(returning)
 	b.wantNode("sda", "b8:0 0660")
-	b.log.want("node kept", "sda")
+	b.log.Want("node kept", "sda")
 	b.rested()
 }
 
 // TestIfExists shows which commands run on an add, the first time and again.
 func TestIfExists(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	for _, c := range []struct {
 		exists string
 		again  []string // what runs the second time
@@ -257,8 +259,8 @@ func TestIfExists(t *testing.T) {
 		{"error", nil, true},
 	} {
 		b := newBoard(t, "-if_exists="+c.exists+";sda 0:0 660 @echo 1 >>TMP/said\n-sda 0:0 660 @echo 2 >>TMP/said\n")
-		b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-		add := b.sys.event("add", "/devices/block/sda")
+		b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+		add := b.sys.NewEvent("add", "/devices/block/sda")
 		ok := b.run(add)
 		if got := b.said("said"); !slices.Equal(got, []string{"1", "2"}) || !ok {
 			t.Errorf("%s: the first time ran %q", c.exists, got)
@@ -267,10 +269,10 @@ func TestIfExists(t *testing.T) {
 		if got := b.said("said")[2:]; !slices.Equal(got, c.again) || ok == c.failed {
 			t.Errorf("%s: the second time ran %q", c.exists, got)
 		}
-		remove := b.sys.event("remove", "/devices/block/sda")
-		b.sys.remove("/devices/block/sda")
+		remove := b.sys.NewEvent("remove", "/devices/block/sda")
+		b.sys.Remove("/devices/block/sda")
 		b.run(remove)
-		b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+		b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
 		before := len(b.said("said"))
 		b.run(add)
 		if got := b.said("said")[before:]; !slices.Equal(got, []string{"1", "2"}) {
@@ -282,13 +284,13 @@ func TestIfExists(t *testing.T) {
 // TestIfExistsRenamed is about a network interface that gets another name: the
 // next one that has the old name is a new device.
 func TestIfExistsRenamed(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "if_exists=mask;eth0|lan0 0:0 660 @echo $INTERFACE >>TMP/said\n")
 	add := func(name string) *uevent.Event {
-		return newEvent(t, "ACTION=add", "DEVPATH=/devices/net/"+name, "SUBSYSTEM=net", "INTERFACE="+name)
+		return hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/net/"+name, "SUBSYSTEM=net", "INTERFACE="+name)
 	}
 	b.run(add("eth0"))
-	b.run(newEvent(t, "ACTION=move", "DEVPATH=/devices/net/lan0", "DEVPATH_OLD=/devices/net/eth0", "SUBSYSTEM=net", "INTERFACE=lan0"))
+	b.run(hotplugtest.NewEvent(t, "ACTION=move", "DEVPATH=/devices/net/lan0", "DEVPATH_OLD=/devices/net/eth0", "SUBSYSTEM=net", "INTERFACE=lan0"))
 	b.run(add("lan0")) // a coldplug: it was set up before
 	b.run(add("eth0")) // another one
 	if got := b.said("said"); !slices.Equal(got, []string{"eth0", "eth0"}) {
@@ -302,8 +304,8 @@ func TestDryRun(t *testing.T) {
 	b.Dev = nil
 	var plans []string
 	b.done(func(_ *uevent.Event, p *nodes.Plan) { plans = append(plans, p.String()) })
-	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "FIRMWARE=x")
-	b.run(b.sys.event("add", "/devices/block/sda"))
+	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "FIRMWARE=x")
+	b.run(b.sys.NewEvent("add", "/devices/block/sda"))
 	b.coldplug()
 	b.wantNode("sda", "")
 	if len(plans) != 2 || len(b.said("said")) > 0 {
@@ -324,22 +326,22 @@ func TestDryRunHelper(t *testing.T) {
 			t.Errorf("it panics: %v", fault)
 		}
 	}()
-	if !Helper(b.Road, newEvent(t, "ACTION=add", "DEVPATH=/devices/x", "SEQNUM=7")) {
+	if !Helper(b.Road, hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/x", "SEQNUM=7")) {
 		t.Error("it failed")
 	}
 }
 
 // TestHeir is about a path that two devices want: when one leaves it is the other's.
 func TestHeir(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sd[ab] 0:0 660 =disk @echo $DEVNAME >>TMP/said\n")
-	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	b.sys.add("/devices/block/sdb", "block", "8:16", "DEVNAME=sdb")
-	add := func(name string) *uevent.Event { return b.sys.event("add", "/devices/block/"+name) }
+	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	b.sys.Add("/devices/block/sdb", "block", "8:16", "DEVNAME=sdb")
+	add := func(name string) *uevent.Event { return b.sys.NewEvent("add", "/devices/block/"+name) }
 	b.run(add("sdb"), add("sda"))
 	b.wantNode("disk", "b8:16 0660")
-	remove := b.sys.event("remove", "/devices/block/sdb")
-	b.sys.remove("/devices/block/sdb")
+	remove := b.sys.NewEvent("remove", "/devices/block/sdb")
+	b.sys.Remove("/devices/block/sdb")
 	b.run(remove)
 	b.wantNode("disk", "b8:0 0660")
 	if got := b.said("said"); len(got) != 2 {
@@ -349,11 +351,11 @@ func TestHeir(t *testing.T) {
 
 // TestHeirWithoutSysfs is the same before there is a sysfs.
 func TestHeirWithoutSysfs(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sd[ab] 0:0 660 =disk\n")
-	b.use(Sysfs(filepath.Join(b.tmp, "nothing")))
+	b.use(sysfs.FS(filepath.Join(b.tmp, "nothing")))
 	event := func(action, name, minor string) *uevent.Event {
-		return newEvent(t, "ACTION="+action, "DEVPATH=/devices/block/"+name, "SUBSYSTEM=block", "MAJOR=8", "MINOR="+minor, "DEVNAME="+name)
+		return hotplugtest.NewEvent(t, "ACTION="+action, "DEVPATH=/devices/block/"+name, "SUBSYSTEM=block", "MAJOR=8", "MINOR="+minor, "DEVNAME="+name)
 	}
 	b.run(event("add", "sda", "0"), event("add", "sdb", "16"))
 	b.run(event("remove", "sdb", "16"))
@@ -363,33 +365,33 @@ func TestHeirWithoutSysfs(t *testing.T) {
 // TestLockless is about a private directory that cannot be had: nodes are made,
 // the log says why there is no lock, once; and when there is one, it is used.
 func TestLockless(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
-	must(t, os.Mkdir(filepath.Join(b.dir, nodes.Private), 0o755))
-	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	hotplugtest.Must(t, os.Mkdir(filepath.Join(b.dir, nodes.Private), 0o755))
+	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
 	for range 3 {
-		if !b.run(b.sys.event("add", "/devices/block/sda")) {
+		if !b.run(b.sys.NewEvent("add", "/devices/block/sda")) {
 			t.Error("it failed")
 		}
 	}
 	b.wantNode("sda", "b8:0 0660")
 	count := 0
-	for _, line := range b.log.lines() {
+	for _, line := range b.log.Lines() {
 		if strings.HasPrefix(line, "warning: no lock") {
 			count++
 		}
 	}
 	if count != 1 {
-		t.Errorf("%d warnings in\n%s", count, strings.Join(b.log.lines(), "\n"))
+		t.Errorf("%d warnings in\n%s", count, strings.Join(b.log.Lines(), "\n"))
 	}
 	renewed := make(chan bool, 9)
 	b.Renewed = func() { renewed <- true }
-	must(t, os.Rename(b.dir, b.dir+".away"))
-	must(t, os.Mkdir(b.dir, 0o755))
+	hotplugtest.Must(t, os.Rename(b.dir, b.dir+".away"))
+	hotplugtest.Must(t, os.Mkdir(b.dir, 0o755))
 	for range 2 {
-		b.run(b.sys.event("add", "/devices/block/sda"))
+		b.run(b.sys.NewEvent("add", "/devices/block/sda"))
 	}
-	within(t, "the call of Renewed", func() { <-renewed })
+	hotplugtest.Within(t, "the call of Renewed", func() { <-renewed })
 	if len(renewed) > 0 || b.lockless {
 		t.Errorf("on a new /dev: renewed %d times more, lockless %v", len(renewed), b.lockless)
 	}
@@ -398,15 +400,15 @@ func TestLockless(t *testing.T) {
 // TestFaults shows that what a rule asks for and is refused fails the event, and
 // costs nothing else.
 func TestFaults(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "(sda) 0:0 660 =a/%1/%1\n")
 	env := []string{"ACTION=add", "DEVPATH=/devices/block/sda", "SUBSYSTEM=block", "MAJOR=8", "MINOR=0", "DEVNAME=sda", "FIRMWARE=../../etc/shadow"}
-	b.use(Sysfs(filepath.Join(b.tmp, "nothing")))
-	if b.run(newEvent(t, env...)) {
+	b.use(sysfs.FS(filepath.Join(b.tmp, "nothing")))
+	if b.run(hotplugtest.NewEvent(t, env...)) {
 		t.Error("it did not fail")
 	}
-	b.log.want("error: refused", "/devices/block/sda", "firmware")
-	if !b.run(newEvent(t, env[:len(env)-1]...)) {
+	b.log.Want("error: refused", "/devices/block/sda", "firmware")
+	if !b.run(hotplugtest.NewEvent(t, env[:len(env)-1]...)) {
 		t.Error("another batch fails for what the first one could not do")
 	}
 	b.wantNode("a/sda/sda", "b8:0 0660")
@@ -414,17 +416,17 @@ func TestFaults(t *testing.T) {
 
 // TestFailedNode shows that what cannot be made is logged, a line for each.
 func TestFailedNode(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "-sda 0:0 660 =a\n-sda 0:0 660 =b\n")
 	for _, name := range []string{"a", "b"} {
-		must(t, os.Mkdir(filepath.Join(b.dir, name), 0o755))
+		hotplugtest.Must(t, os.Mkdir(filepath.Join(b.dir, name), 0o755))
 	}
-	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	if b.run(b.sys.event("add", "/devices/block/sda")) {
+	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	if b.run(b.sys.NewEvent("add", "/devices/block/sda")) {
 		t.Error("it did not fail")
 	}
-	b.log.want("error: failed: add /devices/block/sda: replace a: is a directory")
-	b.log.want("error: failed: add /devices/block/sda: replace b: is a directory")
+	b.log.Want("error: failed: add /devices/block/sda: replace a: is a directory")
+	b.log.Want("error: failed: add /devices/block/sda: replace b: is a directory")
 }
 
 // TestQueue shows that a queue gives out what came first, and keeps nothing.
@@ -449,7 +451,7 @@ func TestQueue(t *testing.T) {
 // TestStorm runs many events of few devices, with commands that end in any order.
 // At the end /dev is what a coldplug of a new /dev makes.
 func TestStorm(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	config := "sd[a-c] 0:0 640 >disk/ @sleep 0.00$SEQNUM\nsd.* 0:0 660 *true\n"
 	b := newBoard(t, config)
 	b.Jobs = 8
@@ -461,15 +463,15 @@ func TestStorm(t *testing.T) {
 		n := i * 7 % len(paths)
 		path := paths[n]
 		if !there[path] {
-			b.sys.add(path, "block", fmt.Sprint("8:", n), "DEVNAME="+filepath.Base(path), fmt.Sprint("SEQNUM=", i%10))
+			b.sys.Add(path, "block", fmt.Sprint("8:", n), "DEVNAME="+filepath.Base(path), fmt.Sprint("SEQNUM=", i%10))
 		}
 		action := map[bool]string{true: "remove", false: "add"}[there[path]]
-		events = append(events, b.sys.event(action, path))
+		events = append(events, b.sys.NewEvent(action, path))
 		if there[path] && i < 140 {
-			must(t, os.RemoveAll(b.sys.path(path+"/dev")))
-			os.Remove(b.sys.path(fmt.Sprint("/dev/block/8:", n)))
-			os.Remove(b.sys.path("/class/block/" + filepath.Base(path)))
-			os.Remove(b.sys.path(path + "/subsystem"))
+			hotplugtest.Must(t, os.RemoveAll(b.sys.Path(path+"/dev")))
+			os.Remove(b.sys.Path(fmt.Sprint("/dev/block/8:", n)))
+			os.Remove(b.sys.Path("/class/block/" + filepath.Base(path)))
+			os.Remove(b.sys.Path(path + "/subsystem"))
 			there[path] = false
 		} else {
 			there[path] = true
@@ -487,7 +489,7 @@ func TestStorm(t *testing.T) {
 	b.rested()
 	fresh := newBoard(t, config)
 	fresh.sys = b.sys
-	fresh.use(b.sys.Sysfs)
+	fresh.use(b.sys.FS)
 	fresh.coldplug()
 	for _, path := range paths {
 		name := filepath.Base(path)
@@ -499,14 +501,14 @@ func TestStorm(t *testing.T) {
 // TestBatches shows that of two batches each ends when its own events have, and
 // knows of its own failures alone.
 func TestBatches(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 @until test -e TMP/go; do sleep 0.01; done\nsdb 0:0 660\n")
-	must(t, os.MkdirAll(filepath.Join(b.dir, "sdb/full"), 0o755)) // which no node can replace
-	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	b.sys.add("/devices/block/sdb", "block", "8:16", "DEVNAME=sdb")
-	slow := b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sda")})
-	quick := b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sdb")})
-	behind := b.Run([]*uevent.Event{b.sys.event("change", "/devices/block/sda")})
+	hotplugtest.Must(t, os.MkdirAll(filepath.Join(b.dir, "sdb/full"), 0o755)) // which no node can replace
+	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	b.sys.Add("/devices/block/sdb", "block", "8:16", "DEVNAME=sdb")
+	slow := b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/block/sda")})
+	quick := b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/block/sdb")})
+	behind := b.Run([]*uevent.Event{b.sys.NewEvent("change", "/devices/block/sda")})
 	none := b.Run(nil)
 	if b.wait(quick) {
 		t.Error("the quick one did not fail")
@@ -521,7 +523,7 @@ func TestBatches(t *testing.T) {
 		default:
 		}
 	}
-	writeFile(t, filepath.Join(b.tmp, "go"), "")
+	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 	for name, batch := range map[string]*Batch{"slow": slow, "behind": behind} {
 		for range 2 { // who waits once more gets the same answer
 			if !b.wait(batch) {
@@ -534,7 +536,7 @@ func TestBatches(t *testing.T) {
 
 // TestBatchesAtOnce lets several goroutines use a Road at once.
 func TestBatchesAtOnce(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "tty.* 0:0 660 @echo $MDEV >>TMP/said\n")
 	const many, each = 8, 12
 	ended := 0 // Done is not called twice at once
@@ -545,8 +547,8 @@ func TestBatchesAtOnce(t *testing.T) {
 		for i := range each {
 			n := u*each + i
 			devpath := fmt.Sprint("/devices/virtual/tty/tty", n)
-			b.sys.add(devpath, "tty", fmt.Sprint("4:", n), fmt.Sprint("DEVNAME=tty", n))
-			events = append(events, b.sys.event("add", devpath))
+			b.sys.Add(devpath, "tty", fmt.Sprint("4:", n), fmt.Sprint("DEVNAME=tty", n))
+			events = append(events, b.sys.NewEvent("add", devpath))
 		}
 		users.Go(func() {
 			for _, e := range events {
@@ -561,7 +563,7 @@ func TestBatchesAtOnce(t *testing.T) {
 			t.Error("a coldplug failed")
 		}
 	})
-	within(t, "the events", users.Wait)
+	hotplugtest.Within(t, "the events", users.Wait)
 	b.rested()
 	if said := len(b.said("said")); ended != 2*many*each || said != ended {
 		t.Errorf("%d events, %d commands, want %d", ended, said, 2*many*each)
@@ -571,14 +573,14 @@ func TestBatchesAtOnce(t *testing.T) {
 // TestStop shows that a Road which is stopped lets commands end that are quick
 // enough, kills the others with all that they started, and begins nothing new.
 func TestStop(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	for _, c := range []struct {
 		name    string
 		command string
 		limit   time.Duration
 		killed  bool
 	}{
-		{"quick", "until test -e TMP/stopped; do sleep 0.01; done", patience, false},
+		{"quick", "until test -e TMP/stopped; do sleep 0.01; done", hotplugtest.Patience, false},
 		{"slow", "sleep 600", 50 * time.Millisecond, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -587,11 +589,11 @@ func TestStop(t *testing.T) {
 			script(t, filepath.Join(b.tmp, "job"), strings.ReplaceAll("#!/bin/sh\necho $$ >>TMP/pids\n"+c.command+" &\necho $! >>TMP/pids\nwait\n", "TMP", b.tmp))
 			var events []*uevent.Event
 			for i, name := range []string{"sda", "sdb", "sdc"} {
-				b.sys.add("/devices/block/"+name, "block", fmt.Sprint("8:", 16*i), "DEVNAME="+name)
-				events = append(events, b.sys.event("add", "/devices/block/"+name))
+				b.sys.Add("/devices/block/"+name, "block", fmt.Sprint("8:", 16*i), "DEVNAME="+name)
+				events = append(events, b.sys.NewEvent("add", "/devices/block/"+name))
 			}
 			b.Run(events)
-			eventually(t, "the commands", func() bool { return len(b.said("pids")) == 4 })
+			hotplugtest.Eventually(t, "the commands", func() bool { return len(b.said("pids")) == 4 })
 			start := time.Now()
 			go func() {
 				for jobs := 1; jobs > 0; time.Sleep(time.Millisecond) {
@@ -601,24 +603,24 @@ func TestStop(t *testing.T) {
 				}
 				os.WriteFile(filepath.Join(b.tmp, "stopped"), nil, 0o644)
 			}()
-			within(t, "the end", func() { b.End(c.limit) })
+			hotplugtest.Within(t, "the end", func() { b.End(c.limit) })
 			if took := time.Since(start); c.killed && took < c.limit {
 				t.Errorf("it ended after %v", took)
 			}
 			for _, text := range b.said("pids") {
 				pid, err := strconv.Atoi(text)
-				must(t, err)
-				eventually(t, "the end of a process", func() bool { return !alive(pid) })
+				hotplugtest.Must(t, err)
+				hotplugtest.Eventually(t, "the end of a process", func() bool { return !hotplugtest.Alive(pid) })
 			}
-			within(t, "the end of what flies", b.flights.Wait)
+			hotplugtest.Within(t, "the end of what flies", b.flights.Wait)
 			if len(b.said("pids")) != 4 || b.has("next") {
 				t.Error("another command was started")
 			}
-			if b.log.has("killed") != c.killed {
-				t.Errorf("logged %q", b.log.lines())
+			if b.log.Has("killed") != c.killed {
+				t.Errorf("logged %q", b.log.Lines())
 			}
-			b.sys.add("/devices/block/sdd", "block", "8:48", "DEVNAME=sdd")
-			b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sdd")})
+			b.sys.Add("/devices/block/sdd", "block", "8:48", "DEVNAME=sdd")
+			b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/block/sdd")})
 			if len(b.said("pids")) != 4 {
 				t.Error("another command was started")
 			}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"devspool/hotplug/hotplugtest"
 	"devspool/hotplug/uevent"
 )
 
@@ -40,14 +41,14 @@ func TestSequence(t *testing.T) {
 			now := time.Duration(0)
 			for word := range strings.FieldsSeq(c.script) {
 				n, err := strconv.Atoi(strings.TrimPrefix(word, "+"))
-				must(t, err)
+				hotplugtest.Must(t, err)
 				if word[0] == '+' {
 					if wait := s.wait(now); wait >= 0 && wait < time.Duration(n)*time.Millisecond && len(s.waiting) == 0 {
 						t.Errorf("it would wake after %v for nothing", wait)
 					}
 					now += time.Duration(n) * time.Millisecond
 				} else {
-					s.add(newEvent(t, "ACTION=add", "DEVPATH=/devices/x", "SEQNUM="+word), now)
+					s.add(hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/x", "SEQNUM="+word), now)
 				}
 				events, _ := s.due(now, 100)
 				for _, e := range events {
@@ -72,7 +73,7 @@ func TestSequence(t *testing.T) {
 func TestSequenceLimit(t *testing.T) {
 	s := sequence{next: 1}
 	for n := 10; n > 0; n-- {
-		s.add(newEvent(t, "ACTION=add", "DEVPATH=/devices/x", "SEQNUM="+strconv.Itoa(n)), 0)
+		s.add(hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/x", "SEQNUM="+strconv.Itoa(n)), 0)
 	}
 	var got []uint64
 	for range 4 {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path"
-	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -15,8 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/handoff"
+	"devspool/hotplug/log"
+	"devspool/hotplug/netlink"
+	"devspool/hotplug/procfs"
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
-	"devspool/nodes"
 )
 
 // serverLock is the file in the private directory that a server holds locked as
@@ -45,7 +47,7 @@ func Serve(r *Road, e *uevent.Event, stay time.Duration) (ok bool) {
 			return s.run(e)
 		}
 		if err != errServed {
-			r.Log.Print(Info, "this helper does no event but its own: "+err.Error())
+			r.Log.Print(log.Info, "this helper does no event but its own: "+err.Error())
 			break
 		}
 		if handoff.Give(r.Environ) {
@@ -80,14 +82,14 @@ type server struct {
 	lock    int      // serverLock
 	fifo    int      // or none
 	control *control // or nil
-	dev     nodes.Place
+	dev     sys.FileID
 
 	told   atomic.Bool // to leave
 	behind atomic.Bool // events have been read that are not on the road yet
 
 	mu    sync.Mutex
-	sent  uint64 // the number of the last event that the kernel sent
-	since moment // when that was seen first
+	sent  uint64   // the number of the last event that the kernel sent
+	since sys.Time // when that was seen first
 
 	sequence
 	hurried   uint64        // events up to this number do not wait for the end of others
@@ -102,9 +104,6 @@ type server struct {
 	buffer    []byte
 }
 
-// none stands for a descriptor that is not open.
-const none = -1
-
 // newServer makes this process the server, or returns errServed. ErrRunning tells
 // that a loop does all that is to be done.
 func newServer(r *Road, stay time.Duration) (*server, error) {
@@ -115,8 +114,8 @@ func newServer(r *Road, stay time.Duration) (*server, error) {
 	if r.lockless {
 		return nil, errors.New("no lock on " + r.Dev.Path())
 	}
-	s := &server{road: r, stay: stay, private: none, lock: none, fifo: none,
-		dev: nodes.PlaceOf(r.Dev.Path()), buffer: make([]byte, 16*handoff.MaxRecord)}
+	s := &server{road: r, stay: stay, private: sys.None, lock: sys.None, fifo: sys.None,
+		dev: sys.FileIDOf(r.Dev.Path()), buffer: make([]byte, 16*handoff.MaxRecord)}
 	if err := s.open(); err != nil {
 		s.close()
 		return nil, err
@@ -132,11 +131,11 @@ func (s *server) name() string { return "first of the kernel's helpers" }
 // pending reports whether there are events that are not on the road yet: handed over,
 // or sent by the kernel so lately that their helpers may still come.
 func (s *server) pending() bool {
-	n := s.road.Sys.seqnum()
+	n := s.road.Sys.Seqnum()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n != s.sent {
-		s.sent, s.since = n, now()
+		s.sent, s.since = n, sys.Now()
 	}
 	return s.behind.Load() || !s.road.reached(n) && !cameBy(s.since)
 }
@@ -145,8 +144,8 @@ func (s *server) pending() bool {
 const handOverTime = 200 * time.Millisecond
 
 // cameBy reports whether the helpers of the events until then have come by now.
-func cameBy(sent moment) bool {
-	return sent.age() >= waitForCrowd || sent.age() >= handOverTime && !crowded()
+func cameBy(sent sys.Time) bool {
+	return sent.Age() >= waitForCrowd || sent.Age() >= handOverTime && !procfs.CPUSaturated()
 }
 
 // End has the server leave as soon as nothing is under way.
@@ -162,7 +161,7 @@ const serverGC = 25
 // kept returns what commands inherit of this process's environment: not what is
 // said of its own event, since each event comes with all that is said of it.
 func kept(environ []string) []string {
-	return []string{"HOME=" + Getenv(environ, "HOME"), "PATH=" + Getenv(environ, "PATH")}
+	return []string{"HOME=" + sys.Getenv(environ, "HOME"), "PATH=" + sys.Getenv(environ, "PATH")}
 }
 
 // open takes the lock first, and makes the FIFO last: whoever finds that is served.
@@ -222,7 +221,7 @@ func (s *server) offer() (err error) {
 		return err
 	}
 	if err != nil {
-		s.road.Log.Print(Warning, "no control socket: "+err.Error())
+		s.road.Log.Print(log.Warning, "no control socket: "+err.Error())
 	}
 	return s.openFIFO()
 }
@@ -269,7 +268,7 @@ func (s *server) run(first *uevent.Event) (ok bool) {
 		}
 		if s.leave() {
 			if err := s.note(s.taken.String()); err != nil {
-				s.road.Log.Print(Err, err.Error())
+				s.road.Log.Print(log.Err, err.Error())
 			}
 			return true
 		}
@@ -292,9 +291,9 @@ func (s *server) advance() {
 		s.next = max(s.next, t.holds)
 	}
 	s.bear()
-	events, waited := s.due(s.idle, batch)
+	events, waited := s.due(s.idle, netlink.RecvBatch)
 	if waited > 0 {
-		s.road.Log.Print(Info, "waited in vain for the events before number "+strconv.FormatUint(waited, 10))
+		s.road.Log.Print(log.Info, "waited in vain for the events before number "+strconv.FormatUint(waited, 10))
 		s.missed = true
 	}
 	if len(events) == 0 {
@@ -336,7 +335,7 @@ func (s *server) compares(leaves bool) bool {
 	}
 	if leaves && !s.asked {
 		s.asked = true
-		s.missed = s.missed || s.road.Sys.seqnum() > s.taken.last()
+		s.missed = s.missed || s.road.Sys.Seqnum() > s.taken.last()
 	}
 	if !s.missed {
 		return false
@@ -368,23 +367,10 @@ func (s *server) bear() {
 		return // by mdev.seq it has waited long enough
 	}
 	borne := time.Duration(s.borne) * gapWait
-	if borne < waitForCrowd && crowded() || borne < waitForHelpers && handoff.Waiting() {
+	if borne < waitForCrowd && procfs.CPUSaturated() || borne < waitForHelpers && handoff.Waiting() {
 		s.again(s.idle)
 		s.borne++
 	}
-}
-
-// crowded reports whether tasks wait for a processor. The fourth word of the file
-// is how many run or wait, of how many there are.
-func crowded() bool {
-	text, err := readAttribute("/proc/loadavg")
-	words := strings.Fields(text)
-	if err != nil || len(words) < 4 {
-		return false
-	}
-	ready, _, _ := strings.Cut(words[3], "/")
-	n, err := strconv.Atoi(ready)
-	return err == nil && n > runtime.NumCPU()
 }
 
 // pause returns how long to wait for another event: not so long that who tells the
@@ -406,7 +392,7 @@ func (s *server) pause() time.Duration {
 // called last. If so the server rescans, and leaves as soon as it can: its FIFO is
 // hidden, and the next helper makes one that is not.
 func (s *server) notice() bool {
-	now := nodes.PlaceOf(s.road.Dev.Path())
+	now := sys.FileIDOf(s.road.Dev.Path())
 	if now == s.dev {
 		return false
 	}
@@ -427,7 +413,7 @@ func (s *server) rescan(why string) {
 // read waits up to limit until there are events, takes all there are, and reports
 // whether there were any.
 func (s *server) read(limit time.Duration) (heard bool) {
-	if s.fifo == none {
+	if s.fifo == sys.None {
 		time.Sleep(limit)
 		s.idle += limit
 		return false
@@ -463,7 +449,7 @@ func (s *server) parse() {
 			return
 		}
 		if e, err := uevent.FromEnviron(strings.Split(block, "\x00")); err != nil {
-			s.road.Log.Print(Err, "handed over: "+err.Error())
+			s.road.Log.Print(log.Err, "handed over: "+err.Error())
 		} else {
 			s.add(e, s.idle)
 		}
@@ -491,18 +477,18 @@ func record(text []byte) (block string, size int) {
 // meantime; otherwise this process goes on to serve. See handoff for why no event
 // can be lost between the two.
 func (s *server) leave() bool {
-	if s.fifo == none {
+	if s.fifo == sys.None {
 		return true
 	}
 	unix.Unlinkat(s.private, fifoName, 0)
 	heard := s.read(0)
 	unix.Close(s.fifo)
-	s.fifo = none
+	s.fifo = sys.None
 	if !heard {
 		return true
 	}
 	if err := s.openFIFO(); err != nil {
-		s.road.Log.Print(Warning, "no more events are taken: "+err.Error())
+		s.road.Log.Print(log.Warning, "no more events are taken: "+err.Error())
 	}
 	return false
 }
@@ -512,15 +498,15 @@ func (s *server) close() {
 	if s.control != nil {
 		s.control.close()
 	}
-	if s.fifo != none {
+	if s.fifo != sys.None {
 		unix.Unlinkat(s.private, fifoName, 0)
 		unix.Close(s.fifo)
 	}
-	if s.lock != none {
+	if s.lock != sys.None {
 		unix.Flock(s.lock, unix.LOCK_UN)
 		unix.Close(s.lock)
 	}
-	if s.private != none {
+	if s.private != sys.None {
 		unix.Close(s.private)
 	}
 }

@@ -9,12 +9,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/sys"
+	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
-
-// glance is how often is looked for what nothing tells of.
-const glance = 5 * time.Millisecond
 
 // settled waits until nothing is under way and nothing came for quiet. It
 // reports false where that took until timeout, or stop was closed.
@@ -25,7 +24,7 @@ func (c *control) settled(quiet time.Duration, timeout, stop <-chan struct{}) bo
 			return true
 		}
 		select {
-		case <-after(glance):
+		case <-sys.After(sys.PollInterval):
 		case <-timeout:
 			return false
 		case <-stop:
@@ -49,7 +48,7 @@ func (r *Road) await(w *watch, pending func() bool, own *task, args []string, sa
 	if err != nil {
 		return err
 	}
-	over := after(timeout)
+	over := sys.After(timeout)
 	var mark uint64 // the last event's number when all was there first
 	var seen []string
 	r.survey(refs)
@@ -66,12 +65,12 @@ func (r *Road) await(w *watch, pending func() bool, own *task, args []string, sa
 			return nil
 		}
 		if missing == "" && mark == 0 {
-			mark = r.Sys.seqnum()
+			mark = r.Sys.Seqnum()
 		}
 		select {
 		case <-w.poke:
 			continue
-		case <-after(10 * glance): // others make nodes too
+		case <-sys.After(10 * sys.PollInterval): // others make nodes too
 			continue
 		case <-over:
 			if missing == "" {
@@ -205,11 +204,11 @@ func (r *Road) present(f *ref, own *task, told bool) bool {
 		return false
 	}
 	free := func(under *task) bool { return under == nil || under == own }
-	devpath, err := r.Sys.find(f.node+f.devpath, r.Dev.Path())
+	devpath, err := r.Sys.Find(f.node+f.devpath, r.Dev.Path())
 	if err != nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		return f.node != "" && free(r.order.dev[nodeDev(&st)]) // no node of a device
+		return f.node != "" && free(r.order.dev[sysfs.NodeDev(&st)]) // no node of a device
 	}
 	e, err := r.Sys.Event(uevent.Add, devpath)
 	if err != nil {
@@ -292,5 +291,5 @@ func (r *Road) reached(seqnum uint64) bool {
 func (r *Road) silence() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.ledger.last.age()
+	return r.ledger.last.Age()
 }

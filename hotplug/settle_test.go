@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
@@ -30,11 +32,11 @@ func (s *fakeSource) End()          { s.ended.Store(true) }
 func (b *board) controlled() *fakeSource {
 	b.t.Helper()
 	_, err := b.Dev.Lock() // which makes the private directory
-	must(b.t, err)
-	must(b.t, b.Dev.Unlock())
+	hotplugtest.Must(b.t, err)
+	hotplugtest.Must(b.t, b.Dev.Unlock())
 	s := &fakeSource{}
 	c, err := openControl(b.Road, s)
-	must(b.t, err)
+	hotplugtest.Must(b.t, err)
 	b.t.Cleanup(c.close)
 	return s
 }
@@ -43,12 +45,12 @@ func (b *board) controlled() *fakeSource {
 func (b *board) connect() (fd int) {
 	b.t.Helper()
 	addr, dir, err := controlAddress(b.other())
-	must(b.t, err)
+	hotplugtest.Must(b.t, err)
 	defer unix.Close(dir)
 	fd, err = controlSocket(0)
-	must(b.t, err)
+	hotplugtest.Must(b.t, err)
 	b.t.Cleanup(func() { unix.Close(fd) })
-	must(b.t, unix.Connect(fd, addr))
+	hotplugtest.Must(b.t, unix.Connect(fd, addr))
 	return fd
 }
 
@@ -61,7 +63,7 @@ type answer struct {
 // ask makes a request as another process would, and returns its answer.
 func (b *board) ask(words ...string) (a answer) {
 	b.t.Helper()
-	within(b.t, "the answer to "+strings.Join(words, " "), func() { a = <-b.asking(words...) })
+	hotplugtest.Within(b.t, "the answer to "+strings.Join(words, " "), func() { a = <-b.asking(words...) })
 	return a
 }
 
@@ -84,14 +86,14 @@ func still(t *testing.T, what string, answers <-chan answer) {
 	select {
 	case a := <-answers:
 		t.Errorf("%s: there is an answer: %q, %v", what, a.lines, a.err)
-	case <-time.After(20 * glance):
+	case <-time.After(20 * sys.PollInterval):
 	}
 }
 
 // ends fails the test where a request does not end well.
 func ends(t *testing.T, what string, answers <-chan answer) {
 	t.Helper()
-	within(t, what, func() {
+	hotplugtest.Within(t, what, func() {
 		if a := <-answers; a.err != nil {
 			t.Errorf("%s: %q, %v", what, a.lines, a.err)
 		}
@@ -101,7 +103,7 @@ func ends(t *testing.T, what string, answers <-chan answer) {
 // TestSettle shows what settle waits for: events that are to come, commands, and
 // the events that wait for the end of these.
 func TestSettle(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 @until test -e TMP/go; do sleep 0.01; done\nsda1 0:0 660 @until test -e TMP/go1; do sleep 0.01; done; touch TMP/ended\n")
 	source := b.controlled()
 	if a := b.ask("settle", "20", "0"); a.err != nil {
@@ -111,14 +113,14 @@ func TestSettle(t *testing.T) {
 	answers := b.asking("settle", "20", "0")
 	still(t, "while events come", answers)
 	b.disks(1)
-	b.sys.add("/devices/block/sda/sda1", "block", "8:1", "DEVNAME=sda1")
-	b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sda"), b.sys.event("add", "/devices/block/sda/sda1")})
+	b.sys.Add("/devices/block/sda/sda1", "block", "8:1", "DEVNAME=sda1")
+	b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/block/sda"), b.sys.NewEvent("add", "/devices/block/sda/sda1")})
 	source.coming.Store(false)
 	still(t, "while a command runs", answers)
-	writeFile(t, filepath.Join(b.tmp, "go"), "")
-	eventually(t, "the other event", func() bool { return b.node("sda1") != "" })
+	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
+	hotplugtest.Eventually(t, "the other event", func() bool { return b.node("sda1") != "" })
 	still(t, "while the command of another event runs", answers)
-	writeFile(t, filepath.Join(b.tmp, "go1"), "")
+	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go1"), "")
 	ends(t, "the end", answers)
 	if !b.has("ended") {
 		t.Error("it did not wait for the last command")
@@ -128,7 +130,7 @@ func TestSettle(t *testing.T) {
 
 // TestSettleHalted shows that settle waits where the road is halted.
 func TestSettleHalted(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	b.controlled()
 	if a := b.ask("stop"); a.err != nil {
@@ -147,7 +149,7 @@ func TestSettleHalted(t *testing.T) {
 
 // TestSettleQuiet shows that settle waits until no event has come for so long.
 func TestSettleQuiet(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	b.controlled()
 	events := b.disks(1)
@@ -166,7 +168,7 @@ func TestSettleQuiet(t *testing.T) {
 
 // TestSettleInVain shows that who waits in vain is told how things stand.
 func TestSettleInVain(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 @sleep 600\n")
 	source := b.controlled()
 	b.Run(b.disks(1))
@@ -177,7 +179,7 @@ func TestSettleInVain(t *testing.T) {
 	if i := slices.IndexFunc(a.lines, func(s string) bool { return strings.HasPrefix(s, "running: ") && strings.Contains(s, "sleep 600") }); i < 0 {
 		t.Errorf("told %q", a.lines)
 	}
-	within(t, "the end", func() { b.End(0); b.flights.Wait() })
+	hotplugtest.Within(t, "the end", func() { b.End(0); b.flights.Wait() })
 	ends(t, "after that", b.asking("settle", "20", "0"))
 	source.coming.Store(true)
 	if a := b.ask("settle", "0", "0"); a.err == nil {
@@ -187,7 +189,7 @@ func TestSettleInVain(t *testing.T) {
 
 // TestSettleRefused shows which requests make no sense.
 func TestSettleRefused(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	b.controlled()
 	for _, words := range [][]string{
@@ -216,31 +218,31 @@ func TestParseSeconds(t *testing.T) {
 
 // TestHangUp shows that nothing is left of those who ask and do not wait for the answer.
 func TestHangUp(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 @"+untilGo+"\n")
 	b.controlled()
 	batch := b.Run(b.disks(1))
-	eventually(t, "the command", func() bool { return b.running() == 1 })
+	hotplugtest.Eventually(t, "the command", func() bool { return b.running() == 1 })
 	before := runtime.NumGoroutine()
 	for _, request := range []string{"settle\x00600\x000", "wait\x00600\x00/dev/sdz", "wait\x00600\x00X=Y", "exit", ""} {
 		for range 5 {
 			fd := b.connect()
 			if request != "" {
-				must(t, unix.Send(fd, []byte(request), unix.MSG_NOSIGNAL))
+				hotplugtest.Must(t, unix.Send(fd, []byte(request), unix.MSG_NOSIGNAL))
 			}
 			if request != "" {
-				eventually(t, "its goroutines", func() bool { return runtime.NumGoroutine() > before })
+				hotplugtest.Eventually(t, "its goroutines", func() bool { return runtime.NumGoroutine() > before })
 			}
 			unix.Shutdown(fd, unix.SHUT_RDWR)
 		}
 	}
-	eventually(t, "the end of all goroutines", func() bool { return runtime.NumGoroutine() <= before })
+	hotplugtest.Eventually(t, "the end of all goroutines", func() bool { return runtime.NumGoroutine() <= before })
 	b.mu.Lock()
 	if len(b.watches) > 0 {
 		t.Errorf("%d watches are left", len(b.watches))
 	}
 	b.mu.Unlock()
-	writeFile(t, filepath.Join(b.tmp, "go"), "")
+	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 	b.wait(batch)
 }
 
@@ -264,9 +266,9 @@ func asks() int {
 // TestAskInCommand shows that a command which a rule runs cannot wait for its own
 // end, but may ask for all else.
 func TestAskInCommand(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	self, err := os.Executable()
-	must(t, err)
+	hotplugtest.Must(t, err)
 	for request, want := range map[string]string{
 		"settle 600 0":   errInCommand.Error(),
 		"coldplug 0":     errInCommand.Error(),
@@ -279,7 +281,7 @@ func TestAskInCommand(t *testing.T) {
 		b.controlled()
 		b.Environ = append(b.Environ, childRole+"=asks", "ASKS="+request, "ASKS_DEV="+b.dir, "ASKS_FILE="+b.tmp+"/said")
 		if !b.run(b.disks(1)...) {
-			t.Errorf("%s: it failed: %q", request, b.log.lines())
+			t.Errorf("%s: it failed: %q", request, b.log.Lines())
 		}
 		if got := b.said("said"); !slices.Equal(got, []string{want}) {
 			t.Errorf("%s: the answer is %q, want %q", request, got, want)
@@ -289,7 +291,7 @@ func TestAskInCommand(t *testing.T) {
 
 // TestWait waits for a device, named in each way, that comes later.
 func TestWait(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	for _, refs := range [][]string{
 		{"/dev/sda"}, {"DEV/sda"}, {"/dev/disk/first"}, {"/devices/block/sda"}, {"SYS/class/block/sda"}, {"SYS/devices/block/sda"},
 		{"DEVNAME=sda"}, {"ID=a=b"}, {"/dev/sda", "DEVNAME=sda", "/devices/block/sda"},
@@ -303,11 +305,11 @@ func TestWait(t *testing.T) {
 		answers := b.asking(words...)
 		still(t, "without the device", answers)
 		source.coming.Store(true)
-		b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "ID=a=b")
-		batch := b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sda")})
+		b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "ID=a=b")
+		batch := b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/block/sda")})
 		source.coming.Store(false)
 		still(t, "while its command runs", answers)
-		writeFile(t, filepath.Join(b.tmp, "go"), "")
+		hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 		ends(t, strings.Join(refs, " "), answers)
 		b.wait(batch)
 		if a := b.ask(append([]string{"wait", "0"}, words[2:]...)...); a.err != nil {
@@ -319,14 +321,14 @@ func TestWait(t *testing.T) {
 // TestWaitMeanwhile shows that a device which is in /sys already is waited for
 // while its commands run.
 func TestWaitMeanwhile(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	for _, ref := range []string{"/dev/sda", "/devices/block/sda", "DEVNAME=sda"} {
 		b := newBoard(t, "sda 0:0 660 @"+untilGo+"\n")
 		b.controlled()
 		batch := b.Run(b.disks(1))
 		answers := b.asking("wait", "20", ref)
 		still(t, ref+": while its command runs", answers)
-		writeFile(t, filepath.Join(b.tmp, "go"), "")
+		hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 		ends(t, ref, answers)
 		b.wait(batch)
 	}
@@ -335,12 +337,12 @@ func TestWaitMeanwhile(t *testing.T) {
 // TestWaitEarly is about a device whose event is still to be sent: it is in /sys, and
 // its node in the kernel's devtmpfs, but its rule was not seen to.
 func TestWaitEarly(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	for _, ref := range []string{"/dev/sda", "/dev/other", "/devices/block/sda"} {
 		b := newBoard(t, "sda 0:0 660 >other\n")
 		b.controlled()
 		disks := b.disks(1)
-		must(t, unix.Mknod(filepath.Join(b.dir, "sda"), unix.S_IFBLK|0o600, int(unix.Mkdev(8, 0))))
+		hotplugtest.Must(t, unix.Mknod(filepath.Join(b.dir, "sda"), unix.S_IFBLK|0o600, int(unix.Mkdev(8, 0))))
 		answers := b.asking("wait", "20", ref)
 		still(t, ref+": before its event", answers)
 		b.run(disks...)
@@ -351,7 +353,7 @@ func TestWaitEarly(t *testing.T) {
 // TestWaitUnsure is about a node that the kernel made and whose event is still to
 // come: its rule is to be seen to first.
 func TestWaitUnsure(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	source := b.controlled()
 	b.run(b.disks(1)...)
@@ -366,26 +368,26 @@ func TestWaitUnsure(t *testing.T) {
 
 // TestWaitTakenBack is about a property that a device had which has gone.
 func TestWaitTakenBack(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	b.controlled()
-	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "ID=x")
-	add, remove := b.sys.event("add", "/devices/block/sda"), b.sys.event("remove", "/devices/block/sda")
+	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "ID=x")
+	add, remove := b.sys.NewEvent("add", "/devices/block/sda"), b.sys.NewEvent("remove", "/devices/block/sda")
 	b.run(add)
 	answers := b.asking("wait", "20", "ID=x", "/dev/sdb")
 	still(t, "one of two", answers)
-	b.sys.remove("/devices/block/sda")
+	b.sys.Remove("/devices/block/sda")
 	b.run(remove)
-	b.sys.add("/devices/block/sdb", "block", "8:16", "DEVNAME=sdb")
-	b.run(b.sys.event("add", "/devices/block/sdb"))
+	b.sys.Add("/devices/block/sdb", "block", "8:16", "DEVNAME=sdb")
+	b.run(b.sys.NewEvent("add", "/devices/block/sdb"))
 	still(t, "the other of two", answers)
-	b.run(newEvent(t, "ACTION=change", "DEVPATH=/devices/block/sdb", "SUBSYSTEM=block", "MAJOR=8", "MINOR=16", "DEVNAME=sdb", "ID=x"))
+	b.run(hotplugtest.NewEvent(t, "ACTION=change", "DEVPATH=/devices/block/sdb", "SUBSYSTEM=block", "MAJOR=8", "MINOR=16", "DEVNAME=sdb", "ID=x"))
 	ends(t, "both", answers)
 }
 
 // TestWaitNoDevice shows that no directory of /sys is taken for a device.
 func TestWaitNoDevice(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	b.controlled()
 	b.run(b.disks(1)...)
@@ -398,13 +400,13 @@ func TestWaitNoDevice(t *testing.T) {
 
 // TestWaitInVain shows what is told to who waited in vain.
 func TestWaitInVain(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	b.controlled()
 	answers := b.asking("wait", "0.3", "/dev/sda", "/dev/sdz", "X=Y")
-	eventually(t, "the watch", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return len(b.watches) == 1 })
+	hotplugtest.Eventually(t, "the watch", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return len(b.watches) == 1 })
 	b.run(b.disks(1)...)
-	within(t, "the answer", func() {
+	hotplugtest.Within(t, "the answer", func() {
 		a := <-answers
 		if a.err == nil || a.err.Error() != "timed out: not there: /dev/sdz X=Y" {
 			t.Errorf("error %v", a.err)

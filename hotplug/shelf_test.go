@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"devspool/hotplug/hotplugtest"
 	"devspool/hotplug/uevent"
 )
 
@@ -95,7 +96,7 @@ func TestShelfGivesBack(t *testing.T) {
 // writable returns how many bytes of the process may be written to.
 func writable(t *testing.T) (bytes int64) {
 	t.Helper()
-	for line := range strings.Lines(contents(t, "/proc/self/maps")) {
+	for line := range strings.Lines(hotplugtest.Contents(t, "/proc/self/maps")) {
 		fields := strings.Fields(line)
 		from, to, _ := strings.Cut(fields[0], "-")
 		first, err1 := strconv.ParseInt(from, 16, 64)

@@ -4,38 +4,38 @@ import (
 	"slices"
 	"strconv"
 
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
-	"devspool/nodes"
 )
 
 // ledger counts what came of events.
 type ledger struct {
-	since    moment
-	last     moment // when the last events came
-	seqnum   uint64 // the highest that came
-	received uint64 // events that took the road
-	done     uint64 // of these, the ones at their end
-	late     uint64 // of these, the ones that /sys did not bear out
-	failed   uint64 // parts of events that could not be done
-	commands uint64 // commands that were started
-	gaps     uint64 // times that events were lost
+	since    sys.Time
+	last     sys.Time // when the last events came
+	seqnum   uint64   // the highest that came
+	received uint64   // events that took the road
+	done     uint64   // of these, the ones at their end
+	late     uint64   // of these, the ones that /sys did not bear out
+	failed   uint64   // parts of events that could not be done
+	commands uint64   // commands that were started
+	gaps     uint64   // times that events were lost
 	faults   map[string]fault
 }
 
 // fault is the last thing that went wrong with a device.
 type fault struct {
-	when moment
+	when sys.Time
 	text string
 }
 
 // maxFaults is for how many devices the last fault is kept.
 const maxFaults = 64
 
-func newLedger() ledger { return ledger{since: now(), faults: map[string]fault{}} }
+func newLedger() ledger { return ledger{since: sys.Now(), faults: map[string]fault{}} }
 
 // blame keeps text as the last fault of the device of e.
 func (l *ledger) blame(e *uevent.Event, text string) {
-	l.faults[e.Devpath] = fault{now(), e.Action + ": " + text}
+	l.faults[e.Devpath] = fault{sys.Now(), e.Action + ": " + text}
 	if len(l.faults) <= maxFaults {
 		return
 	}
@@ -61,7 +61,7 @@ func (r *Road) Status() []string {
 	}
 	lines := []string{
 		"config: " + r.Rules.File() + r.refusal(),
-		"up: " + l.since.ago(),
+		"up: " + l.since.Ago(),
 		"queue: " + state,
 		"events: " + count(l.received) + " received, " + count(l.done) + " done, " + count(l.late) + " of them too late",
 		"under way: " + strconv.Itoa(r.order.count) + ", " + strconv.Itoa(r.queue.length()) + " of them waiting for a command's turn" + r.heldBack(),
@@ -82,7 +82,7 @@ func (r *Road) Status() []string {
 		}
 	}
 	for _, s := range running {
-		lines = append(lines, "running: "+s.since.ago()+", pid "+strconv.Itoa(s.pid)+": "+
+		lines = append(lines, "running: "+s.since.Ago()+", pid "+strconv.Itoa(s.pid)+": "+
 			s.task.event.Action+" "+s.task.event.Devpath+": "+s.command.Rule.String()+": "+s.command.Text)
 	}
 	var paths []string
@@ -92,10 +92,10 @@ func (r *Road) Status() []string {
 	slices.Sort(paths)
 	for _, devpath := range paths {
 		f := l.faults[devpath]
-		lines = append(lines, "last error: "+devpath+": "+f.when.ago()+" ago: "+f.text)
+		lines = append(lines, "last error: "+devpath+": "+f.when.Ago()+" ago: "+f.text)
 	}
 	for i := range lines {
-		lines[i] = nodes.Printable(lines[i])
+		lines[i] = uevent.Printable(lines[i])
 	}
 	return lines
 }

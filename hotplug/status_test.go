@@ -11,6 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/conf"
+	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/log"
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 )
 
@@ -32,7 +35,7 @@ func line(t *testing.T, lines []string, name string) string {
 
 // TestStatus follows the status through what happens on a road.
 func TestStatus(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 @"+untilGo+"\nsdb 0:0 660 @exit 3\nsd.* 0:0 660 @"+untilGo+"\n")
 	b.Jobs = 2
 	wants := func(want map[string]string) {
@@ -52,10 +55,10 @@ func TestStatus(t *testing.T) {
 	})
 	events := b.disks(4)
 	b.run(events[1])
-	batch := b.Run(slices.Concat(events[:1], events[2:], []*uevent.Event{b.sys.event("change", "/devices/block/sda")}))
-	b.sys.add("/devices/block/sdz", "block", "8:99", "DEVNAME=sdz")
-	late := b.sys.event("add", "/devices/block/sdz")
-	b.sys.remove("/devices/block/sdz")
+	batch := b.Run(slices.Concat(events[:1], events[2:], []*uevent.Event{b.sys.NewEvent("change", "/devices/block/sda")}))
+	b.sys.Add("/devices/block/sdz", "block", "8:99", "DEVNAME=sdz")
+	late := b.sys.NewEvent("add", "/devices/block/sdz")
+	b.sys.Remove("/devices/block/sdz")
 	b.Run([]*uevent.Event{late})
 	b.SetRunning(7)
 	b.Gap("a test")
@@ -88,7 +91,7 @@ func TestStatus(t *testing.T) {
 	}
 	b.mu.Unlock()
 	b.Start()
-	writeFile(t, filepath.Join(b.tmp, "go"), "")
+	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 	b.wait(batch)
 	b.rested()
 	wants(map[string]string{
@@ -104,8 +107,8 @@ func TestStatus(t *testing.T) {
 func TestStatusOrder(t *testing.T) {
 	b := newBoard(t, "")
 	for i := range 5 {
-		e := newEvent(t, "ACTION=add", fmt.Sprint("DEVPATH=/devices/d", i))
-		b.active[&started{task: newTask(e, nil), pid: i, since: -moment(i) * 2_000_000_000}] = true
+		e := hotplugtest.NewEvent(t, "ACTION=add", fmt.Sprint("DEVPATH=/devices/d", i))
+		b.active[&started{task: newTask(e, nil), pid: i, since: -sys.Time(i) * 2_000_000_000}] = true
 	}
 	var paths []string
 	for _, l := range b.Status() {
@@ -121,7 +124,7 @@ func TestStatusOrder(t *testing.T) {
 // TestStatusPrintable shows that no device can say anything to a terminal.
 func TestStatusPrintable(t *testing.T) {
 	b := newBoard(t, "")
-	e := newEvent(t, "ACTION=add", "DEVPATH=/devices/\x1b[31m\nforged: line")
+	e := hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/\x1b[31m\nforged: line")
 	b.ledger.blame(e, "because of \x00\x7f\n")
 	b.active[&started{task: newTask(e, nil)}] = true
 	for _, l := range b.Status() {
@@ -136,7 +139,7 @@ func TestStatusPrintable(t *testing.T) {
 func TestLastErrors(t *testing.T) {
 	b := newBoard(t, "")
 	event := func(i int) *uevent.Event {
-		return newEvent(t, "ACTION=add", fmt.Sprintf("DEVPATH=/devices/d%04d", i))
+		return hotplugtest.NewEvent(t, "ACTION=add", fmt.Sprintf("DEVPATH=/devices/d%04d", i))
 	}
 	const many = 3 * maxFaults
 	for i := range many {
@@ -164,7 +167,7 @@ func TestLastErrors(t *testing.T) {
 
 // TestKnobsByRequest turns the knobs that the road and the log have.
 func TestKnobsByRequest(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	source := b.controlled()
 	for _, c := range []struct {
@@ -193,8 +196,8 @@ func TestKnobsByRequest(t *testing.T) {
 		}
 	}
 	b.mu.Lock()
-	if b.Jobs != 7 || b.Running != 3 || !b.halted || !b.log.writes(Info) {
-		t.Errorf("children-max %d, running-max %d, halted %v, logs info %v", b.Jobs, b.Running, b.halted, b.log.writes(Info))
+	if b.Jobs != 7 || b.Running != 3 || !b.halted || !b.log.Writes(log.Info) {
+		t.Errorf("children-max %d, running-max %d, halted %v, logs info %v", b.Jobs, b.Running, b.halted, b.log.Writes(log.Info))
 	}
 	b.mu.Unlock()
 	a := b.ask("status")
@@ -202,13 +205,13 @@ func TestKnobsByRequest(t *testing.T) {
 		t.Errorf("the status is %q, %v", a.lines, a.err)
 	}
 	fd := b.connect()
-	must(t, unix.Send(fd, []byte("exit"), unix.MSG_NOSIGNAL))
-	eventually(t, "the end", source.ended.Load) // of the process, which is the answer
+	hotplugtest.Must(t, unix.Send(fd, []byte("exit"), unix.MSG_NOSIGNAL))
+	hotplugtest.Eventually(t, "the end", source.ended.Load) // of the process, which is the answer
 }
 
 // TestRenew shows which configs are used.
 func TestRenew(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	const broken = "sdb 0:0 660 @true\nsdc nobody:0 6x0\n"
 	parse := func(text string) *conf.Config { return conf.Parse("mdev.conf", text, conf.ParseIDs("", "")) }
 	if len(parse(broken).Problems) == 0 {
@@ -234,15 +237,15 @@ func TestRenew(t *testing.T) {
 		if refused == "" != (a.err == nil) || a.err != nil && !strings.Contains(a.err.Error(), refused) {
 			t.Errorf("%s: error %v, want %q", name, a.err, refused)
 		}
-		b.run(b.sys.event("add", "/devices/block/sda"))
+		b.run(b.sys.NewEvent("add", "/devices/block/sda"))
 		b.wantNode("sda", "b8:0 "+mode)
 	}
 	try("good", "sda 0:0 640\n", nil, "", "0640")
 	try("broken", broken, nil, "mdev.conf:2:", "0640")
-	b.log.want("error: mdev.conf:2:")
-	b.log.want("the old config stays")
+	b.log.Want("error: mdev.conf:2:")
+	b.log.Want("the old config stays")
 	try("unreadable", "", errUdevSize, errUdevSize.Error(), "0640")
-	b.log.want("error: " + errUdevSize.Error() + "; the old config stays")
+	b.log.Want("error: " + errUdevSize.Error() + "; the old config stays")
 	b.mu.Lock()
 	b.Rules = parse(broken + "sda 0:0 604\n") // the start takes what it can get
 	b.mu.Unlock()
@@ -250,7 +253,7 @@ func TestRenew(t *testing.T) {
 	try("with another problem", "sda 0:0 9\n"+broken, nil, "mdev.conf:1:", "0622")
 	try("mended", "sda 0:0 644\n", nil, "", "0644")
 	try("with a problem that was mended", broken, nil, "mdev.conf:2:", "0644")
-	b.log.want("notice: the config was read anew: mdev.conf")
+	b.log.Want("notice: the config was read anew: mdev.conf")
 	if err := b.road("").Renew(); err != nil { // which has nothing to read
 		t.Error(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"devspool/hotplug/hotplugtest"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
@@ -20,8 +21,8 @@ func (b *board) disks(n int) (events []*uevent.Event) {
 	b.t.Helper()
 	for i := range n {
 		name := fmt.Sprintf("sd%c", 'a'+i)
-		b.sys.add("/devices/block/"+name, "block", fmt.Sprint("8:", 16*i), "DEVNAME="+name)
-		events = append(events, b.sys.event("add", "/devices/block/"+name))
+		b.sys.Add("/devices/block/"+name, "block", fmt.Sprint("8:", 16*i), "DEVNAME="+name)
+		events = append(events, b.sys.NewEvent("add", "/devices/block/"+name))
 	}
 	return events
 }
@@ -43,7 +44,7 @@ func (b *board) computing() int {
 // TestHalt shows that a road which is halted takes events and begins none, nor a
 // command, while what runs goes on; and that all follows in order after Start.
 func TestHalt(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "-sda 0:0 660 @"+untilGo+"; touch TMP/ended\n-sda 0:0 660 @echo sda second >>TMP/said\nsd.* 0:0 660 *echo $MDEV $ACTION >>TMP/said\n")
 	b.Jobs = 1
 	var ended []string
@@ -52,9 +53,9 @@ func TestHalt(t *testing.T) {
 	first := b.Run(events[:2]) // sda's command runs, sdb's waits for its turn
 	b.Halt()
 	b.Halt()
-	second := b.Run([]*uevent.Event{events[2], b.sys.event("change", "/devices/block/sda"), b.sys.event("change", "/devices/block/sdc"), events[3]})
-	writeFile(t, filepath.Join(b.tmp, "go"), "")
-	eventually(t, "the end of what runs", func() bool { return b.has("ended") && b.running() == 0 })
+	second := b.Run([]*uevent.Event{events[2], b.sys.NewEvent("change", "/devices/block/sda"), b.sys.NewEvent("change", "/devices/block/sdc"), events[3]})
+	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
+	hotplugtest.Eventually(t, "the end of what runs", func() bool { return b.has("ended") && b.running() == 0 })
 	b.wantNode("sdb", "b8:16 0660")
 	b.wantNode("sdc", "")
 	b.wantNode("sdd", "")
@@ -67,7 +68,7 @@ func TestHalt(t *testing.T) {
 	if !b.unlocked() || !b.free() {
 		t.Error("the lock is held meanwhile")
 	}
-	b.sys.remove("/devices/block/sdd") // what left meanwhile is too late for a node, but not for commands
+	b.sys.Remove("/devices/block/sdd") // what left meanwhile is too late for a node, but not for commands
 	b.Start()
 	b.wait(first)
 	b.wait(second)
@@ -94,18 +95,18 @@ func TestHalt(t *testing.T) {
 // TestHaltRemoves shows that a device that comes, goes and comes back while the
 // road is halted is there at the end, and one that went is not.
 func TestHaltRemoves(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	events := b.disks(2)
 	b.run(events...)
 	b.Halt()
 	var batches []*Batch
 	for _, name := range []string{"sda", "sdb"} {
-		remove := b.sys.event("remove", "/devices/block/"+name)
-		b.sys.remove("/devices/block/" + name)
+		remove := b.sys.NewEvent("remove", "/devices/block/"+name)
+		b.sys.Remove("/devices/block/" + name)
 		batches = append(batches, b.Run([]*uevent.Event{remove}))
 	}
-	b.sys.add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
 	batches = append(batches, b.Run(events[:1]))
 	b.wantNode("sdb", "b8:16 0660")
 	b.Start()
@@ -121,9 +122,9 @@ func TestHaltRemoves(t *testing.T) {
 // one command held back come to their end in turns: commands that cannot be started end
 // in the midst of that. All come to their end, and those of one device in order.
 func TestHaltLongChains(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "-SUBSYSTEM=hub;.* 0:0 660 @"+untilGo+"\n-d[0-3] 0:0 660 *TMP/loop\n")
-	must(t, os.Symlink("loop", filepath.Join(b.tmp, "loop"))) // no program, and nothing that is missing
+	hotplugtest.Must(t, os.Symlink("loop", filepath.Join(b.tmp, "loop"))) // no program, and nothing that is missing
 	const devices, rounds = 40, 3 * turn
 	last := map[string]uint64{}
 	b.done(func(e *uevent.Event, _ *nodes.Plan) {
@@ -137,12 +138,12 @@ func TestHaltLongChains(t *testing.T) {
 		for range n {
 			for i := range devices {
 				seqnum++
-				events = append(events, newEvent(t, "ACTION=change", fmt.Sprint("DEVPATH=/devices/hub/d", i), "SUBSYSTEM=port", fmt.Sprint("SEQNUM=", seqnum)))
+				events = append(events, hotplugtest.NewEvent(t, "ACTION=change", fmt.Sprint("DEVPATH=/devices/hub/d", i), "SUBSYSTEM=port", fmt.Sprint("SEQNUM=", seqnum)))
 			}
 		}
 		return events
 	}
-	batches := []*Batch{b.Run([]*uevent.Event{newEvent(t, "ACTION=add", "DEVPATH=/devices/hub", "SUBSYSTEM=hub", "SEQNUM=1")})}
+	batches := []*Batch{b.Run([]*uevent.Event{hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/hub", "SUBSYSTEM=hub", "SEQNUM=1")})}
 	batches = append(batches, b.Run(some(rounds)))
 	ended := make(chan struct{})
 	opened := make(chan struct{})
@@ -158,7 +159,7 @@ func TestHaltLongChains(t *testing.T) {
 			}
 		}
 	}()
-	writeFile(t, filepath.Join(b.tmp, "go"), "")
+	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 	for range 20 {
 		batches = append(batches, b.Run(some(3)))
 	}
@@ -176,13 +177,13 @@ func TestHaltLongChains(t *testing.T) {
 // TestHaltColdplug is about a device that leaves between a scan, whose word is
 // believed while the lock is held, and the start of the road: it gets no node.
 func TestHaltColdplug(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	b.disks(2)
 	b.Halt()
 	batch := Coldplug(b.Road)
 	b.wantNode("sda", "")
-	b.sys.remove("/devices/block/sda")
+	b.sys.Remove("/devices/block/sda")
 	b.Start()
 	b.wait(batch)
 	b.rested()
@@ -192,24 +193,24 @@ func TestHaltColdplug(t *testing.T) {
 
 // TestHaltStop shows that a road which is halted comes to its end too.
 func TestHaltStop(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 @"+untilGo+"\n")
 	b.Run(b.disks(1))
 	b.Halt()
-	within(t, "the end", func() { b.End(0) })
-	within(t, "the end of the command", b.flights.Wait)
+	hotplugtest.Within(t, "the end", func() { b.End(0) })
+	hotplugtest.Within(t, "the end of the command", b.flights.Wait)
 }
 
 // TestSetJobs shows that more commands start at once when more may run, and
 // fewer when fewer may; those that run go on.
 func TestSetJobs(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sd.* 0:0 660 @echo $MDEV >>TMP/begun; until test -e TMP/go.$MDEV; do sleep 0.01; done\n")
 	b.Jobs = 1
 	batch := b.Run(b.disks(6))
 	begun := func(n int) {
 		t.Helper()
-		eventually(t, "the commands", func() bool { return len(b.said("begun")) >= n })
+		hotplugtest.Eventually(t, "the commands", func() bool { return len(b.said("begun")) >= n })
 		if got := len(b.said("begun")); got != n || b.running() != n {
 			t.Fatalf("%d commands were begun and %d run, want %d", got, b.running(), n)
 		}
@@ -219,14 +220,14 @@ func TestSetJobs(t *testing.T) {
 	begun(4)
 	b.SetJobs(2)
 	for _, name := range []string{"sda", "sdb"} {
-		writeFile(t, filepath.Join(b.tmp, "go."+name), "")
+		hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go."+name), "")
 	}
-	eventually(t, "the end of two", func() bool { return b.running() == 2 })
+	hotplugtest.Eventually(t, "the end of two", func() bool { return b.running() == 2 })
 	if got := len(b.said("begun")); got != 4 {
 		t.Errorf("%d commands were begun, where no other may run", got)
 	}
 	for _, name := range []string{"sdc", "sdd", "sde", "sdf"} {
-		writeFile(t, filepath.Join(b.tmp, "go."+name), "")
+		hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go."+name), "")
 	}
 	b.wait(batch)
 	b.rested()
@@ -235,7 +236,7 @@ func TestSetJobs(t *testing.T) {
 	}
 	b.End(0)
 	b.SetJobs(9)
-	if b.Run([]*uevent.Event{b.sys.event("add", "/devices/block/sda")}); b.running() > 0 {
+	if b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/block/sda")}); b.running() > 0 {
 		t.Error("after End a command is started")
 	}
 }
@@ -243,12 +244,12 @@ func TestSetJobs(t *testing.T) {
 // TestSetRunning lets one command be in state R at once: one that computes keeps
 // the next from starting, however many slots are free, those that sleep do not.
 func TestSetRunning(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 @echo $MDEV >>TMP/begun; until test -e TMP/go; do :; done\nsd.* 0:0 660 @echo $MDEV >>TMP/begun; exec sleep 600\n")
 	b.Jobs, b.Running = 9, 1
 	events := b.disks(4)
 	batch := b.Run(events[:1])
-	eventually(t, "the command", func() bool { return b.computing() == 1 })
+	hotplugtest.Eventually(t, "the command", func() bool { return b.computing() == 1 })
 	for _, e := range events[1:] {
 		b.Run([]*uevent.Event{e}) // each is a chance to start one
 	}
@@ -256,40 +257,40 @@ func TestSetRunning(t *testing.T) {
 	if got := b.said("begun"); !slices.Equal(got, []string{"sda"}) {
 		t.Errorf("beside a command that runs, %q were begun", got)
 	}
-	writeFile(t, filepath.Join(b.tmp, "go"), "")
+	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 	b.wait(batch)
-	eventually(t, "those that sleep", func() bool { return len(b.said("begun")) == 4 && b.running() == 3 })
-	within(t, "the end", func() { b.End(0); b.flights.Wait() })
+	hotplugtest.Eventually(t, "those that sleep", func() bool { return len(b.said("begun")) == 4 && b.running() == 3 })
+	hotplugtest.Within(t, "the end", func() { b.End(0); b.flights.Wait() })
 }
 
 // TestSetRunningLifted shows that a limit that is lifted holds nobody back.
 func TestSetRunningLifted(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sd.* 0:0 660 @echo $MDEV >>TMP/begun; until test -e TMP/go; do :; done\n")
 	b.Jobs, b.Running = 2, 1
 	batch := b.Run(b.disks(3))
-	eventually(t, "the first", func() bool { return len(b.said("begun")) >= 1 })
+	hotplugtest.Eventually(t, "the first", func() bool { return len(b.said("begun")) >= 1 })
 	b.SetRunning(0)
-	eventually(t, "the second", func() bool { return len(b.said("begun")) >= 2 })
-	writeFile(t, filepath.Join(b.tmp, "go"), "")
+	hotplugtest.Eventually(t, "the second", func() bool { return len(b.said("begun")) >= 2 })
+	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 	b.wait(batch)
 	b.rested()
 }
 
 // TestCountRunning counts processes in state R, in the groups of commands alone.
 func TestCountRunning(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 @(until test -e TMP/go; do :; done) & until test -e TMP/go; do :; done; wait\nsdb 0:0 660 @until test -e TMP/go; do sleep 600; done\n")
 	events := b.disks(2)
 	b.Run(events)
-	eventually(t, "two that run", func() bool { return b.computing() == 2 })
-	writeFile(t, filepath.Join(b.tmp, "go"), "")
-	eventually(t, "none that runs", func() bool { return b.computing() == 0 })
+	hotplugtest.Eventually(t, "two that run", func() bool { return b.computing() == 2 })
+	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
+	hotplugtest.Eventually(t, "none that runs", func() bool { return b.computing() == 0 })
 	if n := countRunning(nil); n != 0 {
 		t.Errorf("of no commands, %d run", n)
 	}
 	if countRunning(map[*started]bool{{pid: 1 << 30}: true}) != 0 {
 		t.Error("a command that is gone runs")
 	}
-	within(t, "the end", func() { b.End(0); b.flights.Wait() })
+	hotplugtest.Within(t, "the end", func() { b.End(0); b.flights.Wait() })
 }

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
@@ -13,7 +14,7 @@ import (
 // Table shows each event at its end as a row that a person can read.
 type Table struct {
 	fd    int
-	start moment
+	start sys.Time
 	rows  int
 }
 
@@ -24,7 +25,7 @@ var columns = []struct {
 }{{"TIME", 9}, {"ACTION", 7}, {"DEVICE", 8}, {"NODE", 22}, {"MODE", 5}, {"OWNER", 7}, {"DEVPATH, AND WHAT ELSE WAS DONE", 0}}
 
 // NewTable returns a Table that writes to the descriptor fd.
-func NewTable(fd int) *Table { return &Table{fd: fd, start: now()} }
+func NewTable(fd int) *Table { return &Table{fd: fd, start: sys.Now()} }
 
 // Row writes the row of one event. It has the form of Listener.Done.
 func (t *Table) Row(e *uevent.Event, p *nodes.Plan) {
@@ -46,7 +47,7 @@ func (t *Table) Row(e *uevent.Event, p *nodes.Plan) {
 
 // clock returns the seconds since the start, to the millisecond.
 func (t *Table) clock() string {
-	ms := t.start.age().Milliseconds()
+	ms := t.start.Age().Milliseconds()
 	frac := strconv.FormatInt(ms%1000, 10)
 	return strconv.FormatInt(ms/1000, 10) + "." + strings.Repeat("0", 3-len(frac)) + frac
 }
@@ -88,7 +89,7 @@ func rest(e *uevent.Event, p *nodes.Plan) string {
 func (t *Table) write(cells []string) {
 	var b strings.Builder
 	for i, cell := range cells {
-		cell = nodes.Printable(cell)
+		cell = uevent.Printable(cell)
 		b.WriteString(cell)
 		if i < len(cells)-1 {
 			b.WriteString(strings.Repeat(" ", max(1, columns[i].width-len(cell))+1))

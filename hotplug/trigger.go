@@ -8,6 +8,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/log"
+	"devspool/hotplug/sys"
+	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 )
 
@@ -21,7 +24,7 @@ const afterLast = 200 * time.Millisecond
 // the request.
 func (c *control) trigger(stop <-chan struct{}) error {
 	r := c.road
-	if !r.Sys.real() {
+	if !r.Sys.IsKernels() {
 		if !Coldplug(r).Wait() { // a tree that only looks like sysfs takes no requests
 			return errLogged
 		}
@@ -29,7 +32,7 @@ func (c *control) trigger(stop <-chan struct{}) error {
 	}
 	r.clean()
 	run := roll{sys: r.Sys, uuid: newUUID(), open: map[string]bool{}}
-	return c.count(&run, r.Sys.walk(), stop)
+	return c.count(&run, r.Sys.Walk(), stop)
 }
 
 // count asks for the event of each device and waits until they have come.
@@ -42,7 +45,7 @@ func (c *control) count(run *roll, devpaths []string, stop <-chan struct{}) erro
 	for !run.over(c.source.pending()) {
 		select {
 		case <-w.poke:
-		case <-after(glance):
+		case <-sys.After(sys.PollInterval):
 		case <-stop:
 			return errLogged
 		}
@@ -51,7 +54,7 @@ func (c *control) count(run *roll, devpaths []string, stop <-chan struct{}) erro
 		}
 	}
 	for devpath := range run.open {
-		c.road.Log.Print(Info, "took the request for an event and sent none: "+devpath)
+		c.road.Log.Print(log.Info, "took the request for an event and sent none: "+devpath)
 	}
 	return run.refusal()
 }
@@ -81,22 +84,22 @@ func (run *roll) refusal() error {
 // since Linux 4.13). Some devices take the request and send nothing, so a last
 // request is made to one that has answered: who has not by then stays silent.
 type roll struct {
-	sys      Sysfs
+	sys      sysfs.FS
 	uuid     string          // "" on a kernel that knows none: any add counts
 	open     map[string]bool // the devices whose event has not come
 	answered string          // a device whose event has
 	closing  bool            // the last request is made
 	asked    bool            // a device took the request
 	refused  []string        // the files of those that did not, and why
-	last     moment          // of the last request or event
+	last     sys.Time        // of the last request or event
 }
 
 // call asks for the event of a device.
 func (run *roll) call(devpath string) {
-	err := run.sys.write(devpath+"/uevent", run.request())
+	err := run.sys.Write(devpath+"/uevent", run.request())
 	if err == unix.EINVAL && run.uuid != "" {
 		run.uuid = ""
-		err = run.sys.write(devpath+"/uevent", run.request())
+		err = run.sys.Write(devpath+"/uevent", run.request())
 	}
 	switch err {
 	case nil:
@@ -105,7 +108,7 @@ func (run *roll) call(devpath string) {
 	default:
 		run.refused = append(run.refused, string(run.sys)+devpath+"/uevent: "+err.Error())
 	}
-	run.last = now()
+	run.last = sys.Now()
 }
 
 func (run *roll) request() string {
@@ -122,7 +125,7 @@ func (run *roll) note(e *uevent.Event) {
 	}
 	delete(run.open, e.Devpath)
 	run.answered = e.Devpath
-	run.last = now()
+	run.last = sys.Now()
 }
 
 // over reports whether all events have come that will. Pending tells that some
@@ -136,7 +139,7 @@ func (run *roll) over(pending bool) bool {
 		run.call(run.answered)
 		delete(run.open, run.answered) // it is known to speak
 	}
-	return !pending && run.last.age() >= afterLast
+	return !pending && run.last.Age() >= afterLast
 }
 
 // newUUID returns a random identifier in the form that the kernel takes.

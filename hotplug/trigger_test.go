@@ -11,21 +11,19 @@ import (
 	"testing"
 	"time"
 
+	"devspool/hotplug/hotplugtest"
 	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/log"
+	"devspool/hotplug/sys"
+	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 )
-
-// requested returns what was written into a device's uevent file.
-func (s *sysfs) requested(devpath string) string {
-	s.Helper()
-	return contents(s.T, s.path(devpath+"/uevent"))
-}
 
 // rolled makes three devices without numbers and returns a roll to call.
 func (b *board) rolled(uuid string) (run *roll, devpaths []string) {
 	b.t.Helper()
 	for _, name := range []string{"a", "b", "c"} {
-		b.sys.add("/devices/"+name, "x", "", "")
+		b.sys.Add("/devices/"+name, "x", "", "")
 		devpaths = append(devpaths, "/devices/"+name)
 	}
 	return &roll{sys: b.Sys, uuid: uuid, open: map[string]bool{}}, devpaths
@@ -33,7 +31,7 @@ func (b *board) rolled(uuid string) (run *roll, devpaths []string) {
 
 // answers makes the event by which a device answers a request.
 func answers(t *testing.T, devpath string, env ...string) *uevent.Event {
-	return newEvent(t, append([]string{"ACTION=add", "DEVPATH=" + devpath}, env...)...)
+	return hotplugtest.NewEvent(t, append([]string{"ACTION=add", "DEVPATH=" + devpath}, env...)...)
 }
 
 // TestRoll counts the events of requests: those with its own identifier, alone.
@@ -43,7 +41,7 @@ func TestRoll(t *testing.T) {
 	run, devpaths := b.rolled(uuid)
 	for _, devpath := range devpaths {
 		run.call(devpath)
-		if got := b.sys.requested(devpath); !strings.HasPrefix(got, "add "+uuid) {
+		if got := b.sys.Requested(devpath); !strings.HasPrefix(got, "add "+uuid) {
 			t.Errorf("the request is %q", got)
 		}
 	}
@@ -52,18 +50,18 @@ func TestRoll(t *testing.T) {
 		answers(t, "/devices/a"),
 		answers(t, "/devices/a", "SYNTH_UUID=0"),
 		answers(t, "/devices/a", "SYNTH_UUID=other"),
-		newEvent(t, "ACTION=change", "DEVPATH=/devices/a", "SYNTH_UUID="+uuid),
+		hotplugtest.NewEvent(t, "ACTION=change", "DEVPATH=/devices/a", "SYNTH_UUID="+uuid),
 	} {
 		if run.note(e); len(run.open) != 3 || run.answered != "" {
 			t.Errorf("%q counts", e.Devpath)
 		}
 	}
-	run.last -= moment(afterLast)
+	run.last -= sys.Time(afterLast)
 	if !run.over(false) || run.over(true) {
 		t.Error("with no answer at all, silence is its end")
 	}
 	for i, devpath := range devpaths {
-		run.last = now()
+		run.last = sys.Now()
 		if run.over(false) {
 			t.Errorf("over after %d of 3", i)
 		}
@@ -83,19 +81,19 @@ func TestRollSilent(t *testing.T) {
 		run.call(devpath)
 	}
 	run.note(answers(t, "/devices/b", "SYNTH_UUID=u"))
-	writeFile(t, b.sys.path("/devices/b/uevent"), "")
-	if run.over(false) || b.sys.requested("/devices/b") != "add u" {
-		t.Errorf("the last request is %q", b.sys.requested("/devices/b"))
+	hotplugtest.WriteFile(t, b.sys.Path("/devices/b/uevent"), "")
+	if run.over(false) || b.sys.Requested("/devices/b") != "add u" {
+		t.Errorf("the last request is %q", b.sys.Requested("/devices/b"))
 	}
 	if run.open["/devices/b"] || len(run.open) != 2 {
 		t.Errorf("open are %v", run.open)
 	}
-	writeFile(t, b.sys.path("/devices/b/uevent"), "")
-	run.last -= moment(afterLast)
+	hotplugtest.WriteFile(t, b.sys.Path("/devices/b/uevent"), "")
+	run.last -= sys.Time(afterLast)
 	if run.over(true) {
 		t.Error("over while events are on their way")
 	}
-	if !run.over(false) || b.sys.requested("/devices/b") != "" {
+	if !run.over(false) || b.sys.Requested("/devices/b") != "" {
 		t.Error("not over after silence, or asked again")
 	}
 }
@@ -105,7 +103,7 @@ func TestRollOldKernel(t *testing.T) {
 	b := newBoard(t, "")
 	run, devpaths := b.rolled("")
 	run.call(devpaths[0])
-	if got := b.sys.requested(devpaths[0]); !strings.HasPrefix(got, "add\n") && got != "add" {
+	if got := b.sys.Requested(devpaths[0]); !strings.HasPrefix(got, "add\n") && got != "add" {
 		t.Errorf("the request is %q", got)
 	}
 	if run.note(answers(t, devpaths[0])); len(run.open) > 0 {
@@ -116,38 +114,38 @@ func TestRollOldKernel(t *testing.T) {
 // TestCount counts as the loop does: until all have come, all that will, or
 // nobody waits for the end any more.
 func TestCount(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	run, devpaths := b.rolled("u")
 	source := &fakeSource{}
 	c := &control{road: b.Road, source: source}
-	b.log.SetLevel(Info)
+	b.log.SetLevel(log.Info)
 	stop := make(chan struct{})
 	counted := make(chan bool, 1)
 	count := func(run *roll) { go func() { counted <- c.count(run, devpaths, stop) == nil }() }
 	source.coming.Store(true)
 	count(run)
-	eventually(t, "the requests", func() bool { return strings.HasPrefix(b.sys.requested(devpaths[2]), "add u") })
+	hotplugtest.Eventually(t, "the requests", func() bool { return strings.HasPrefix(b.sys.Requested(devpaths[2]), "add u") })
 	b.Run([]*uevent.Event{answers(t, devpaths[0], "SYNTH_UUID=u"), answers(t, devpaths[2], "SYNTH_UUID=u")})
 	select {
 	case <-counted:
 		t.Error("it ended while events are on their way")
-	case <-time.After(afterLast + 20*glance):
+	case <-time.After(afterLast + 20*sys.PollInterval):
 	}
 	source.coming.Store(false)
-	within(t, "the end", func() {
+	hotplugtest.Within(t, "the end", func() {
 		if !<-counted {
 			t.Error("it was stopped")
 		}
 	})
-	b.log.want("info: took the request for an event and sent none: /devices/b")
-	if b.log.has("sent none: /devices/a") || b.log.has("sent none: /devices/c") {
-		t.Errorf("logged %q", b.log.lines())
+	b.log.Want("info: took the request for an event and sent none: /devices/b")
+	if b.log.Has("sent none: /devices/a") || b.log.Has("sent none: /devices/c") {
+		t.Errorf("logged %q", b.log.Lines())
 	}
 	source.coming.Store(true)
 	count(&roll{sys: b.Sys, uuid: "v", open: map[string]bool{}})
 	close(stop)
-	within(t, "the end", func() {
+	hotplugtest.Within(t, "the end", func() {
 		if <-counted {
 			t.Error("it was not stopped")
 		}
@@ -167,8 +165,8 @@ func TestNewUUID(t *testing.T) {
 // TestWalk compares the list of this machine's devices with what a search for
 // uevent files finds.
 func TestWalk(t *testing.T) {
-	const sys = Sysfs("/sys")
-	if !sys.real() {
+	const sys = sysfs.FS("/sys")
+	if !sys.IsKernels() {
 		t.Skip("NOT TESTED: TestWalk: needs a sysfs")
 	}
 	search := func() (found []string) {
@@ -178,14 +176,14 @@ func TestWalk(t *testing.T) {
 			}
 			return nil
 		})
-		must(t, err)
+		hotplugtest.Must(t, err)
 		slices.Sort(found)
 		return found
 	}
 	var got, want []string
-	eventually(t, "a moment without a change", func() bool {
+	hotplugtest.Eventually(t, "a moment without a change", func() bool {
 		want = search()
-		got = sys.walk()
+		got = sys.Walk()
 		return slices.Equal(want, search())
 	})
 	for i, devpath := range got {
@@ -197,7 +195,7 @@ func TestWalk(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("it lists %d devices, the search %d", len(got), len(want))
 	}
-	if b := newSysfs(t); b.real() {
+	if b := hotplugtest.NewSysfs(t); b.IsKernels() {
 		t.Error("a tree of files passes for a sysfs")
 	}
 }
@@ -205,7 +203,7 @@ func TestWalk(t *testing.T) {
 // TestColdplugByKernel asks a loop on this machine's sysfs for a coldplug: when
 // there is an answer, every command of its events has ended.
 func TestColdplugByKernel(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	if !kerneltest.InNamespaces(t, kerneltest.Net) {
 		return
 	}
@@ -214,13 +212,13 @@ func TestColdplugByKernel(t *testing.T) {
 	}
 	b := newBoard(t, "-.* 0:0 660 @sleep 0.01; echo $DEVPATH $SYNTH_UUID >>TMP/said\n.* 0:0 660\n")
 	b.use("/sys")
-	b.log.SetLevel(Info)
+	b.log.SetLevel(log.Info)
 	b.Jobs = 8
 	b.serve()
 	before := time.Now()
 	a := b.ask("coldplug", "0.1")
 	if a.err != nil {
-		t.Fatalf("%v\n%s", a.err, strings.Join(b.log.lines(), "\n"))
+		t.Fatalf("%v\n%s", a.err, strings.Join(b.log.Lines(), "\n"))
 	}
 	said := b.said("said")
 	t.Logf("%d commands in %v", len(said), time.Since(before))
@@ -228,8 +226,8 @@ func TestColdplugByKernel(t *testing.T) {
 		t.Error("there is an answer before the end")
 	}
 	silent := 0
-	for _, devpath := range b.Sys.walk() {
-		if b.log.has("sent none: " + devpath) {
+	for _, devpath := range b.Sys.Walk() {
+		if b.log.Has("sent none: " + devpath) {
 			silent++
 			continue
 		}
@@ -244,7 +242,7 @@ func TestColdplugByKernel(t *testing.T) {
 	if again := b.ask("coldplug", "0.1"); again.err != nil || len(b.said("said")) < 2*len(said)-2 {
 		t.Errorf("once more: %v, %d commands", again.err, len(b.said("said")))
 	}
-	within(t, "the end of what flies", b.flights.Wait)
+	hotplugtest.Within(t, "the end of what flies", b.flights.Wait)
 	// Before Linux 4.13 the kernel refuses a request with an identifier, as this
 	// one refuses what is none.
 	old := roll{sys: b.Sys, uuid: "none", open: map[string]bool{}}

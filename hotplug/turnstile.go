@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 )
 
@@ -33,7 +34,7 @@ func awaitTurn(path string, seqnum uint64) turnstile {
 	}
 	t := turnstile{path: path, next: strconv.FormatUint(seqnum+1, 10)}
 	for end := time.Now().Add(turnWait); ; {
-		text, err := readAttribute(path)
+		text, err := sys.ReadAttribute(path)
 		if err != nil {
 			return turnstile{}
 		}
@@ -156,7 +157,7 @@ func endsWithin(b *Batch, limit time.Duration) bool {
 	select {
 	case <-b.end:
 		return true
-	case <-after(limit):
+	case <-sys.After(limit):
 		return false
 	}
 }

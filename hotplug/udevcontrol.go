@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/log"
 )
 
 // udevControlAddress is the abstract socket at which udevcontrol reached the
@@ -20,14 +22,14 @@ type knobs interface {
 	Start()
 	SetJobs(n int)
 	SetRunning(n int)
-	SetLevel(level Level) // of the log
-	Renew() error         // what is wrong was logged
+	SetLevel(level log.Level) // of the log
+	Renew() error             // what is wrong was logged
 }
 
 // roadKnobs are those of a Road and of its log.
 type roadKnobs struct {
 	*Road
-	*Log
+	*log.Logger
 }
 
 // A message of udevcontrol is a C struct in host order, without gaps: char
@@ -76,7 +78,7 @@ func parseUdevControl(msg []byte) (steer func(knobs), err error) {
 	case udevReload:
 		return func(k knobs) { k.Renew() }, nil
 	case udevLog:
-		level, ok := syslogLevel(n)
+		level, ok := log.SyslogLevel(n)
 		if !ok {
 			return nil, errUdevNumber
 		}
@@ -103,13 +105,13 @@ func ServeUdevControl(r *Road) error {
 // udevControl lets udevcontrol turn knobs.
 type udevControl struct {
 	knobs knobs
-	log   *Log
+	log   *log.Logger
 	file  *os.File
 	said  map[error]bool // why messages were refused: logged once each
 }
 
 // openUdevControl binds the socket, and serves it until its file is closed.
-func openUdevControl(k knobs, log *Log) (*udevControl, error) {
+func openUdevControl(k knobs, logger *log.Logger) (*udevControl, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
@@ -125,7 +127,7 @@ func openUdevControl(k knobs, log *Log) (*udevControl, error) {
 		}
 		return nil, &os.PathError{Op: "listen at", Path: udevControlAddress, Err: err}
 	}
-	c := &udevControl{knobs: k, log: log, file: os.NewFile(uintptr(fd), "udevcontrol"), said: map[error]bool{}}
+	c := &udevControl{knobs: k, log: logger, file: os.NewFile(uintptr(fd), "udevcontrol"), said: map[error]bool{}}
 	go c.serve()
 	return c, nil
 }
@@ -154,7 +156,7 @@ func (c *udevControl) serve() {
 		}
 		if err := c.obey(msg[:n], oob[:oobn]); err != nil && !c.said[err] {
 			c.said[err] = true
-			c.log.Print(Warning, "refused a message at "+udevControlAddress+": "+err.Error())
+			c.log.Print(log.Warning, "refused a message at "+udevControlAddress+": "+err.Error())
 		}
 	}
 }

@@ -11,17 +11,20 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/log"
 )
 
 // turned is what was done to the knobs.
-type turned struct{ locker[string] }
+type turned struct{ hotplugtest.Collected[string] }
 
-func (k *turned) Halt()            { k.add("stop") }
-func (k *turned) Start()           { k.add("start") }
-func (k *turned) SetLevel(l Level) { k.add("log " + l.String()) }
-func (k *turned) SetJobs(n int)    { k.add(fmt.Sprint("children ", n)) }
-func (k *turned) SetRunning(n int) { k.add(fmt.Sprint("running ", n)) }
-func (k *turned) Renew() error     { k.add("reload"); return errors.New("a broken config") }
+func (k *turned) Halt()                { k.Add("stop") }
+func (k *turned) Start()               { k.Add("start") }
+func (k *turned) SetLevel(l log.Level) { k.Add("log " + l.String()) }
+func (k *turned) SetJobs(n int)        { k.Add(fmt.Sprint("children ", n)) }
+func (k *turned) SetRunning(n int)     { k.Add(fmt.Sprint("running ", n)) }
+func (k *turned) Renew() error         { k.Add("reload"); return errors.New("a broken config") }
 
 // udevMessage is what udevcontrol sends.
 func udevMessage(version string, kind uint32, n int32) []byte {
@@ -72,8 +75,8 @@ func TestParseUdevControl(t *testing.T) {
 		if err == nil {
 			steer(&k)
 		}
-		if err != c.err || err == nil && !slices.Equal(k.list(), []string{c.want}) {
-			t.Errorf("%s: %q, error %v; want %q, %v", c.name, k.list(), err, c.want, c.err)
+		if err != c.err || err == nil && !slices.Equal(k.List(), []string{c.want}) {
+			t.Errorf("%s: %q, error %v; want %q, %v", c.name, k.List(), err, c.want, c.err)
 		}
 	}
 }
@@ -95,7 +98,7 @@ func FuzzParseUdevControl(f *testing.F) {
 		}
 		var k turned
 		steer(&k)
-		did := k.list()
+		did := k.List()
 		if len(did) != 1 || strings.Contains(did[0], "-") || strings.HasSuffix(did[0], "n 0") {
 			t.Errorf("%q did %q", msg, did)
 		}
@@ -104,25 +107,25 @@ func FuzzParseUdevControl(f *testing.F) {
 
 // udevControlled opens the socket in a network namespace of the test's own, in
 // which nobody else listens, and returns how to send to it.
-func udevControlled(t *testing.T, k knobs, log *Log) (*udevControl, func(msg []byte)) {
+func udevControlled(t *testing.T, k knobs, logger *log.Logger) (*udevControl, func(msg []byte)) {
 	t.Helper()
 	ownNetwork(t)
-	c, err := openUdevControl(k, log)
-	must(t, err)
+	c, err := openUdevControl(k, logger)
+	hotplugtest.Must(t, err)
 	t.Cleanup(func() { c.file.Close() })
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	must(t, err)
+	hotplugtest.Must(t, err)
 	t.Cleanup(func() { unix.Close(fd) })
 	return c, func(msg []byte) {
 		t.Helper()
-		must(t, unix.Sendto(fd, msg, 0, &unix.SockaddrUnix{Name: udevControlAddress}))
+		hotplugtest.Must(t, unix.Sendto(fd, msg, 0, &unix.SockaddrUnix{Name: udevControlAddress}))
 	}
 }
 
 // ownNetwork gives the test, on its thread, a network namespace of its own.
 func ownNetwork(t *testing.T) {
 	t.Helper()
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	runtime.LockOSThread() // for ever: the thread ends with the test
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		line := "NOT TESTED: " + t.Name() + ": a network namespace: " + err.Error()
@@ -134,8 +137,8 @@ func ownNetwork(t *testing.T) {
 }
 
 func TestUdevControl(t *testing.T) {
-	k, log := &turned{}, newLog(t)
-	_, send := udevControlled(t, k, log.Log)
+	k, logger := &turned{}, hotplugtest.NewLog(t)
+	_, send := udevControlled(t, k, logger.Logger)
 	send(udevMessage("085", udevStop, 0))
 	send(udevMessage("085", udevLog, 7))
 	for range 3 {
@@ -147,11 +150,11 @@ func TestUdevControl(t *testing.T) {
 	send(udevMessage("085", udevReload, 0))
 	send(udevMessage("085", udevStart, 0))
 	want := []string{"stop", "log info", "children 12", "reload", "start"}
-	eventually(t, "the last message", func() bool { return len(k.list()) == len(want) })
-	if got := k.list(); !slices.Equal(got, want) {
+	hotplugtest.Eventually(t, "the last message", func() bool { return len(k.List()) == len(want) })
+	if got := k.List(); !slices.Equal(got, want) {
 		t.Errorf("done: %q, want %q", got, want)
 	}
-	if got := log.lines(); !slices.Equal(got, []string{
+	if got := logger.Lines(); !slices.Equal(got, []string{
 		"warning: refused a message at " + udevControlAddress + ": " + errUdevType.Error(),
 		"warning: refused a message at " + udevControlAddress + ": " + errUdevSize.Error(),
 	}) {
@@ -161,8 +164,8 @@ func TestUdevControl(t *testing.T) {
 
 // TestUdevControlOfOthers sends as nobody.
 func TestUdevControlOfOthers(t *testing.T) {
-	k, log := &turned{}, newLog(t)
-	_, send := udevControlled(t, k, log.Log)
+	k, logger := &turned{}, hotplugtest.NewLog(t)
+	_, send := udevControlled(t, k, logger.Logger)
 	for _, uid := range []int{65534, 65534, 0} {
 		// Of the thread alone, which nobody else runs on and which is not used again.
 		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), 0); errno != 0 {
@@ -170,26 +173,26 @@ func TestUdevControlOfOthers(t *testing.T) {
 		}
 		send(udevMessage("085", udevStop, 0))
 	}
-	eventually(t, "root's message", func() bool { return len(k.list()) > 0 })
-	if got := k.list(); len(got) != 1 {
+	hotplugtest.Eventually(t, "root's message", func() bool { return len(k.List()) > 0 })
+	if got := k.List(); len(got) != 1 {
 		t.Errorf("done: %q", got)
 	}
-	if got := log.lines(); len(got) != 1 || !strings.Contains(got[0], errUdevSender.Error()) {
+	if got := logger.Lines(); len(got) != 1 || !strings.Contains(got[0], errUdevSender.Error()) {
 		t.Errorf("it says %q", got)
 	}
 }
 
 // TestUdevControlTaken is about an address that somebody has, and gives back.
 func TestUdevControlTaken(t *testing.T) {
-	log := newLog(t).Log
-	c, _ := udevControlled(t, &turned{}, log)
-	_, err := openUdevControl(&turned{}, log)
+	logger := hotplugtest.NewLog(t).Logger
+	c, _ := udevControlled(t, &turned{}, logger)
+	_, err := openUdevControl(&turned{}, logger)
 	if err == nil || !strings.Contains(err.Error(), udevControlAddress) || !strings.Contains(err.Error(), "stop it first") {
 		t.Errorf("error %v", err)
 	}
 	c.file.Close()
-	eventually(t, "the address", func() bool {
-		c, err = openUdevControl(&turned{}, log)
+	hotplugtest.Eventually(t, "the address", func() bool {
+		c, err = openUdevControl(&turned{}, logger)
 		return err == nil
 	})
 	c.file.Close()

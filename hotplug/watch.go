@@ -10,14 +10,14 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/log"
+	"devspool/hotplug/sys"
 )
 
 // confWatchPause is how long nothing may happen until a change is told of, so
 // that an editor's remove and rename are one.
 const confWatchPause = 100 * time.Millisecond
-
-// maxLinks is how many links a path may lead through, as in the kernel.
-const maxLinks = 40
 
 // confWatch tells when the file at a path has become another one, or has other
 // content: edited in place, renamed over, removed, made again; also where this
@@ -27,7 +27,7 @@ const maxLinks = 40
 // cannot see.
 type confWatch struct {
 	path    string
-	log     *Log
+	log     *log.Logger
 	changed func()
 	file    *os.File // inotify's
 	conn    syscall.RawConn
@@ -47,12 +47,12 @@ type fileState struct {
 
 // newConfWatch watches the file at an absolute path, which need not be there.
 // It calls changed in a goroutine of its own, one call at a time.
-func newConfWatch(path string, log *Log, changed func()) (*confWatch, error) {
+func newConfWatch(path string, logger *log.Logger, changed func()) (*confWatch, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return nil, os.NewSyscallError("inotify_init1", err)
 	}
-	w := &confWatch{path: path, log: log, changed: changed, file: os.NewFile(uintptr(fd), "inotify")}
+	w := &confWatch{path: path, log: logger, changed: changed, file: os.NewFile(uintptr(fd), "inotify")}
 	if w.conn, err = w.file.SyscallConn(); err != nil {
 		return nil, err
 	}
@@ -141,12 +141,12 @@ func (w *confWatch) arm(fd uintptr) {
 		if !w.add(fd, dir+"/", name, directoryEvents) {
 			break
 		}
-		text, err := readLink(dir + "/" + name)
+		text, err := sys.ReadLink(dir + "/" + name)
 		if err != nil { // no link; it may be missing, which add finds out
 			dir += "/" + name
 			continue
 		}
-		if links++; links > maxLinks {
+		if links++; links > sys.MaxLinks {
 			break
 		}
 		if strings.HasPrefix(text, "/") {
@@ -177,7 +177,7 @@ func (w *confWatch) add(fd uintptr, path, name string, events uint32) bool {
 	}
 	if !w.refused {
 		w.refused = true
-		w.log.Print(Warning, "changes of "+w.path+" may go unseen: cannot watch "+path+": "+err.Error())
+		w.log.Print(log.Warning, "changes of "+w.path+" may go unseen: cannot watch "+path+": "+err.Error())
 	}
 	return false
 }

@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/conf"
+	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/sys"
 )
 
 // watched is a config that is watched: what the loop would have read of it, and
@@ -22,14 +24,14 @@ type watched struct {
 	*confWatch
 	t    *testing.T
 	dir  string
-	read locker[string] // "-" where there was no file
-	log  *logged
+	read hotplugtest.Collected[string] // "-" where there was no file
+	log  *hotplugtest.Log
 }
 
 // watchConf watches dir/etc/mdev.conf, which holds "old".
 func watchConf(t *testing.T) *watched {
 	t.Helper()
-	w := &watched{t: t, dir: t.TempDir(), log: newLog(t)}
+	w := &watched{t: t, dir: t.TempDir(), log: hotplugtest.NewLog(t)}
 	w.write("etc/mdev.conf", "old")
 	w.watch()
 	return w
@@ -39,32 +41,32 @@ func (w *watched) watch() {
 	w.t.Helper()
 	var err error
 	path := w.at("etc/mdev.conf")
-	w.confWatch, err = newConfWatch(path, w.log.Log, func() {
-		text, err := ReadFile(path)
+	w.confWatch, err = newConfWatch(path, w.log.Logger, func() {
+		text, err := sys.ReadFile(path)
 		if err != nil {
 			text = "-"
 		}
-		w.read.add(text)
+		w.read.Add(text)
 	})
-	must(w.t, err)
+	hotplugtest.Must(w.t, err)
 	w.t.Cleanup(w.close)
 }
 
 func (w *watched) at(name string) string { return filepath.Join(w.dir, name) }
 
-func (w *watched) write(name, text string) { writeFile(w.t, w.at(name), text) }
+func (w *watched) write(name, text string) { hotplugtest.WriteFile(w.t, w.at(name), text) }
 
-func (w *watched) rename(from, to string) { must(w.t, os.Rename(w.at(from), w.at(to))) }
+func (w *watched) rename(from, to string) { hotplugtest.Must(w.t, os.Rename(w.at(from), w.at(to))) }
 
-func (w *watched) link(text, name string) { must(w.t, os.Symlink(text, w.at(name))) }
+func (w *watched) link(text, name string) { hotplugtest.Must(w.t, os.Symlink(text, w.at(name))) }
 
-func (w *watched) remove(name string) { must(w.t, os.RemoveAll(w.at(name))) }
+func (w *watched) remove(name string) { hotplugtest.Must(w.t, os.RemoveAll(w.at(name))) }
 
 // want waits until the loop would have read text last.
 func (w *watched) want(text string) {
 	w.t.Helper()
-	eventually(w.t, "the reading of "+text, func() bool {
-		all := w.read.list()
+	hotplugtest.Eventually(w.t, "the reading of "+text, func() bool {
+		all := w.read.List()
 		return len(all) > 0 && all[len(all)-1] == text
 	})
 }
@@ -76,7 +78,7 @@ func (w *watched) wantAll(texts ...string) {
 	w.want(texts[len(texts)-1])
 	w.write("etc/mdev.conf", "last")
 	w.want("last")
-	if got := w.read.list(); !slices.Equal(got, append(texts, "last")) {
+	if got := w.read.List(); !slices.Equal(got, append(texts, "last")) {
 		w.t.Errorf("read: %q, want %q", got, texts)
 	}
 }
@@ -100,10 +102,10 @@ func TestConfWatch(t *testing.T) {
 		{"hard link", func(w *watched) {
 			w.write("tmp", "new")
 			w.remove("etc/mdev.conf")
-			must(w.t, os.Link(w.at("tmp"), w.at("etc/mdev.conf")))
+			hotplugtest.Must(w.t, os.Link(w.at("tmp"), w.at("etc/mdev.conf")))
 		}, []string{"new"}},
 		{"written by another name", func(w *watched) {
-			must(w.t, os.Link(w.at("etc/mdev.conf"), w.at("other")))
+			hotplugtest.Must(w.t, os.Link(w.at("etc/mdev.conf"), w.at("other")))
 			w.write("other", "new")
 		}, []string{"new"}},
 		{"removed", func(w *watched) { w.remove("etc/mdev.conf") }, []string{"-"}},
@@ -126,7 +128,7 @@ func TestConfWatch(t *testing.T) {
 		}, []string{"new"}},
 		{"directories exchanged", func(w *watched) {
 			w.write("etc.new/mdev.conf", "new")
-			must(w.t, unix.Renameat2(unix.AT_FDCWD, w.at("etc.new"), unix.AT_FDCWD, w.at("etc"), unix.RENAME_EXCHANGE))
+			hotplugtest.Must(w.t, unix.Renameat2(unix.AT_FDCWD, w.at("etc.new"), unix.AT_FDCWD, w.at("etc"), unix.RENAME_EXCHANGE))
 		}, []string{"new"}},
 		{"directory removed", func(w *watched) { w.remove("etc") }, []string{"-"}},
 		{"directory removed and made again", func(w *watched) {
@@ -175,7 +177,7 @@ func TestConfWatch(t *testing.T) {
 			w := watchConf(t)
 			c.does(w)
 			w.wantAll(c.want...)
-			if lines := w.log.lines(); len(lines) > 0 {
+			if lines := w.log.Lines(); len(lines) > 0 {
 				t.Errorf("it says %q", lines)
 			}
 		})
@@ -217,10 +219,10 @@ func TestConfWatchLinks(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w := &watched{t: t, dir: t.TempDir(), log: newLog(t)}
+			w := &watched{t: t, dir: t.TempDir(), log: hotplugtest.NewLog(t)}
 			w.write("usr/share/v1/x.conf", "old")
 			w.link("v1", "usr/share/current")
-			must(t, os.Mkdir(w.at("etc"), 0o755))
+			hotplugtest.Must(t, os.Mkdir(w.at("etc"), 0o755))
 			w.link("../usr/./share/current/x.conf", "etc/mdev.conf")
 			w.watch()
 			c.does(w)
@@ -246,7 +248,7 @@ func TestConfWatchHalfWritten(t *testing.T) {
 		}},
 		{"in a new directory", func(w *watched) *os.File {
 			w.remove("etc")
-			must(w.t, os.Mkdir(w.at("etc"), 0o755))
+			hotplugtest.Must(w.t, os.Mkdir(w.at("etc"), 0o755))
 			return w.open("etc/mdev.conf", os.O_WRONLY|os.O_CREATE)
 		}},
 		{"renamed over before its end", func(w *watched) *os.File {
@@ -271,7 +273,7 @@ func TestConfWatchHalfWritten(t *testing.T) {
 			second.Close()
 			pause()
 			file.WriteString("w")
-			must(t, file.Close())
+			hotplugtest.Must(t, file.Close())
 			w.wantAll("new")
 		})
 	}
@@ -283,7 +285,7 @@ func pause() { time.Sleep(3 * confWatchPause) }
 func (w *watched) open(name string, flags int) *os.File {
 	w.t.Helper()
 	file, err := os.OpenFile(w.at(name), flags, 0o644)
-	must(w.t, err)
+	hotplugtest.Must(w.t, err)
 	return file
 }
 
@@ -291,12 +293,12 @@ func (w *watched) open(name string, flags int) *os.File {
 func TestRenewHalfWritten(t *testing.T) {
 	b := confBoard(t)
 	file, err := os.OpenFile(b.Conf, os.O_WRONLY|os.O_TRUNC, 0)
-	must(t, err)
+	hotplugtest.Must(t, err)
 	if err := b.Renew(); err == nil || !strings.Contains(err.Error(), "mdev.conf is being written; the old config stays") {
 		t.Errorf("error %v", err)
 	}
-	must(t, file.Close())
-	must(t, b.Renew())
+	hotplugtest.Must(t, file.Close())
+	hotplugtest.Must(t, b.Renew())
 }
 
 // TestRenewHolds shows that who would write the config while it is read waits.
@@ -314,15 +316,15 @@ func TestRenewHolds(t *testing.T) {
 		})
 		<-begun
 		time.Sleep(20 * time.Millisecond) // for the write, were it not to wait
-		read = contents(t, b.Conf)
+		read = hotplugtest.Contents(t, b.Conf)
 		return b.Rules, nil
 	}
-	must(t, b.Renew())
+	hotplugtest.Must(t, b.Renew())
 	if read != "old" {
 		t.Errorf("read: %q", read)
 	}
-	within(t, "the write", writer.Wait)
-	if got := contents(t, b.Conf); got != "new" {
+	hotplugtest.Within(t, "the write", writer.Wait)
+	if got := hotplugtest.Contents(t, b.Conf); got != "new" {
 		t.Errorf("the file holds %q", got)
 	}
 }
@@ -332,14 +334,14 @@ func confBoard(t *testing.T) *board {
 	t.Helper()
 	b := newBoard(t, "")
 	b.Conf = filepath.Join(b.tmp, "mdev.conf")
-	writeFile(t, b.Conf, "old")
+	hotplugtest.WriteFile(t, b.Conf, "old")
 	b.Reload = func() (*conf.Config, error) { return b.Rules, nil }
 	return b
 }
 
 // TestConfWatchMissing begins where nothing of the path is there yet.
 func TestConfWatchMissing(t *testing.T) {
-	w := &watched{t: t, dir: filepath.Join(t.TempDir(), "a/b/c"), log: newLog(t)}
+	w := &watched{t: t, dir: filepath.Join(t.TempDir(), "a/b/c"), log: hotplugtest.NewLog(t)}
 	w.watch()
 	w.write("etc/mdev.conf", "new")
 	w.wantAll("new")
@@ -378,7 +380,7 @@ func TestConfWatchLeavesNothing(t *testing.T) {
 		w.write("etc/mdev.conf", "again")
 		w.want("again")
 	}
-	eventually(t, "as many watches as before", func() bool { return len(w.inotifyWatches()) == before })
+	hotplugtest.Eventually(t, "as many watches as before", func() bool { return len(w.inotifyWatches()) == before })
 	w.close()
 	w.write("etc/mdev.conf", "late")
 	pause()
@@ -389,16 +391,16 @@ func TestConfWatchLeavesNothing(t *testing.T) {
 func TestConfWatchRefused(t *testing.T) {
 	w := watchConf(t)
 	w.close()
-	eventually(t, "the end", func() bool { return w.conn.Control(func(uintptr) {}) != nil })
+	hotplugtest.Eventually(t, "the end", func() bool { return w.conn.Control(func(uintptr) {}) != nil })
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
-	must(t, err)
+	hotplugtest.Must(t, err)
 	defer unix.Close(fd)
 	for range 2 {
 		if w.add(uintptr(fd), w.dir, "", 0) { // no events: EINVAL
 			t.Error("it was not refused")
 		}
 	}
-	if lines := w.log.lines(); len(lines) != 1 || !strings.Contains(lines[0], "may go unseen") {
+	if lines := w.log.Lines(); len(lines) != 1 || !strings.Contains(lines[0], "may go unseen") {
 		t.Errorf("it says %q", lines)
 	}
 }
@@ -410,8 +412,8 @@ func inotifyBytes(e unix.InotifyEvent) []byte {
 // inotifyWatches returns the kernel's list of what is watched.
 func (w *watched) inotifyWatches() (lines []string) {
 	w.t.Helper()
-	must(w.t, w.conn.Control(func(fd uintptr) {
-		for line := range strings.Lines(contents(w.t, "/proc/self/fdinfo/"+strconv.Itoa(int(fd)))) {
+	hotplugtest.Must(w.t, w.conn.Control(func(fd uintptr) {
+		for line := range strings.Lines(hotplugtest.Contents(w.t, "/proc/self/fdinfo/"+strconv.Itoa(int(fd)))) {
 			if strings.HasPrefix(line, "inotify ") {
 				lines = append(lines, line)
 			}

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 )
 
@@ -91,7 +92,7 @@ func (f faults) inTheWay() bool {
 func (d *Dir) make(p *Plan) (existed bool, err error) {
 	want := recordOf(p)
 	was := d.recall(want.ID)
-	known := was != "" || d.record.fd == none // without a record a look comes first too
+	known := was != "" || d.record.fd == sys.None // without a record a look comes first too
 	now, old := want, Record{}
 	existed = was != ""
 	changed := existed && !want.says(was)
@@ -318,7 +319,7 @@ func (d *Dir) makeNode(n *Node, dev uevent.Dev, r *Record, known bool) (lost boo
 			}
 		}
 		var st unix.Statx_t
-		if err := stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st); err != nil {
+		if err := sys.Stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st); err != nil {
 			return false, wrap("stat", n.Path, err)
 		}
 		is := isNodeOf(&st, dev)
@@ -373,7 +374,7 @@ func (d *Dir) replace(dir parent, n *Node, dev uevent.Dev) error {
 }
 
 func mknod(at int, name string, n *Node, dev uevent.Dev) error {
-	return mknodat(at, name, fileType(dev)|n.Mode, unix.Mkdev(dev.Major, dev.Minor))
+	return sys.Mknodat(at, name, fileType(dev)|n.Mode, unix.Mkdev(dev.Major, dev.Minor))
 }
 
 // finished makes a node with owner and mode at a place that nobody sees.
@@ -396,7 +397,7 @@ func finished(at int, name string, n *Node, dev uevent.Dev) error {
 func (d *Dir) staged(prepare, place func(at int, name string) error) error {
 	d.setGroup(d.gid)
 	at, name := d.private, "staged"
-	if at == none {
+	if at == sys.None {
 		at, name = d.fd, Private+"-staged"
 	}
 	err := prepare(at, name)
@@ -425,7 +426,7 @@ func (d *Dir) adjust(dir parent, n *Node, dev uevent.Dev, st *unix.Statx_t) erro
 		return err
 	}
 	defer unix.Close(fd)
-	if err := fstat(fd, st); err != nil || !isNodeOf(st, dev) {
+	if err := sys.Fstat(fd, st); err != nil || !isNodeOf(st, dev) {
 		return unix.ESTALE
 	}
 	if st.Mask&unix.STATX_MNT_ID == 0 && !d.sameDevice(st) {
@@ -478,11 +479,11 @@ func (d *Dir) makeLink(l Link, r *Record, known bool) (lost bool, err error) {
 				return false, wrap("symlink", l.Path, err)
 			}
 		}
-		if is, err := readLink(dir.fd, dir.name); err == nil && is == text {
+		if is, err := sys.ReadLinkAt(dir.fd, dir.name); err == nil && is == text {
 			return false, nil
 		}
 		var st unix.Statx_t
-		if err := stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st); err != nil {
+		if err := sys.Stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st); err != nil {
 			return false, wrap("stat", l.Path, err)
 		}
 		if d.isMountedOver(&st) {
@@ -506,7 +507,7 @@ func (d *Dir) replaceLink(dir parent, text string) error {
 func (d *Dir) removeNode(path string, dev uevent.Dev) error {
 	return d.remove(path, func(at int, name string) (owned, gone bool) {
 		var st unix.Statx_t
-		err := stat(at, name, unix.AT_SYMLINK_NOFOLLOW, &st)
+		err := sys.Stat(at, name, unix.AT_SYMLINK_NOFOLLOW, &st)
 		owned = err == nil && isNodeOf(&st, dev) && !d.isMountedOver(&st)
 		return owned, err == unix.ENOENT
 	})
@@ -515,7 +516,7 @@ func (d *Dir) removeNode(path string, dev uevent.Dev) error {
 // removeLink removes the link at path if it leads to one of nodes.
 func (d *Dir) removeLink(path string, nodes []string) error {
 	return d.remove(path, func(at int, name string) (owned, gone bool) {
-		text, err := readLink(at, name)
+		text, err := sys.ReadLinkAt(at, name)
 		owned = err == nil && slices.ContainsFunc(nodes, func(n string) bool { return text == Relative(path, n) })
 		return owned, err == unix.ENOENT
 	})
@@ -541,7 +542,7 @@ func (d *Dir) remove(path string, own func(at int, name string) (owned, gone boo
 	} else if !owned {
 		return nil
 	}
-	switch err := unlinkat(dir.fd, dir.name); err {
+	switch err := sys.Unlinkat(dir.fd, dir.name); err {
 	case nil, unix.ENOENT:
 	case unix.EBUSY:
 		return nil // something is mounted there

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 )
 
@@ -60,7 +61,7 @@ func (r *Record) wants(path string) bool {
 // claimants returns the records, but for that of the device of mine, that have a claim
 // to path. Asked are the devices of which fell is being found out.
 func (d *Dir) claimants(path string, mine *Record, asked map[string]bool) (all []*Record) {
-	word := string(appendEscaped(nil, path[strings.LastIndexByte(path, '/')+1:], true))
+	word := string(uevent.AppendEscaped(nil, path[strings.LastIndexByte(path, '/')+1:], true))
 	for id, text := range d.record.text {
 		if !strings.Contains(text, word) {
 			continue
@@ -234,7 +235,7 @@ func (d *Dir) bringHome(dir parent, own string, moved []string) error {
 	}
 	defer to.close()
 	var st unix.Statx_t
-	if stat(to.fd, to.name, unix.AT_SYMLINK_NOFOLLOW, &st) == nil {
+	if sys.Stat(to.fd, to.name, unix.AT_SYMLINK_NOFOLLOW, &st) == nil {
 		if err := d.displace(to, own, nodeDev(&st), moved); err != nil {
 			return err
 		}
@@ -254,7 +255,7 @@ func (d *Dir) retarget(link, from, to string) {
 		return // it is not there
 	}
 	defer dir.close()
-	if text, err := readLink(dir.fd, dir.name); err == nil && text == Relative(link, from) {
+	if text, err := sys.ReadLinkAt(dir.fd, dir.name); err == nil && text == Relative(link, from) {
 		d.replaceLink(dir, Relative(link, to))
 	}
 }
@@ -314,10 +315,10 @@ func (d *Dir) stands(path string, dev uevent.Dev) bool {
 	}
 	defer dir.close()
 	var st unix.Statx_t
-	return stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st) == nil && isNodeOf(&st, dev)
+	return sys.Stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st) == nil && isNodeOf(&st, dev)
 }
 
-// nodeDev returns the device that st is a node of, or the zero Dev.
+// NodeDev returns the device that st is a node of, or the zero Dev.
 func nodeDev(st *unix.Statx_t) uevent.Dev {
 	dev := uevent.Dev{Major: st.Rdev_major, Minor: st.Rdev_minor}
 	switch st.Mode & unix.S_IFMT {

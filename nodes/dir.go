@@ -6,14 +6,13 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
 )
 
 // Private is the directory below /dev that holds the lock and the record. Only
 // root may look into it, and no rule may name a place in it.
 const Private = ".devspool"
-
-// none stands for a descriptor that is not open.
-const none = -1
 
 // Dir is an open /dev. It is not for use by several goroutines at once; several
 // processes take turns with Lock. The process's umask must be 0.
@@ -23,7 +22,7 @@ type Dir struct {
 	private int // Private
 	lock    int // the file that is locked
 	record  record
-	place   Place
+	place   sys.FileID
 	mount   uint64 // the ID of the mount that is /dev; of no use before Linux 5.8
 	inherit bool   // nodes made in it get its group, not ours
 	group   int    // the group that this thread makes files with
@@ -38,13 +37,13 @@ type Dir struct {
 	conflicts []Conflict      // see Conflicts
 
 	// walk makes parent go a part at a time, as kernels before 5.6 need. (For those
-	// before 4.11 see noStatx.)
+	// before 4.11 see NoStatx.)
 	walk bool
 }
 
 // Open opens the directory at path as /dev. It must exist.
 func Open(path string) (*Dir, error) {
-	d := &Dir{path: path, fd: none, private: none, lock: none, record: record{fd: none, out: none}}
+	d := &Dir{path: path, fd: sys.None, private: sys.None, lock: sys.None, record: record{fd: sys.None, out: sys.None}}
 	d.gid = unix.Getegid()
 	d.group = d.gid
 	return d, d.open()
@@ -56,11 +55,11 @@ func (d *Dir) open() error {
 		return wrap("open", d.path, err)
 	}
 	var st unix.Statx_t
-	if err := fstat(fd, &st); err != nil {
+	if err := sys.Fstat(fd, &st); err != nil {
 		unix.Close(fd)
 		return wrap("stat", d.path, err)
 	}
-	d.fd, d.place, d.mount = fd, placeOf(&st), st.Mnt_id
+	d.fd, d.place, d.mount = fd, sys.FileIDOfStat(&st), st.Mnt_id
 	d.inherit = st.Mode&unix.S_ISGID != 0
 	return nil
 }
@@ -68,9 +67,9 @@ func (d *Dir) open() error {
 // Close lets go of all descriptors, and with them of the lock.
 func (d *Dir) Close() {
 	d.closePrivate()
-	if d.fd != none {
+	if d.fd != sys.None {
 		unix.Close(d.fd)
-		d.fd = none
+		d.fd = sys.None
 	}
 }
 
@@ -87,7 +86,7 @@ func (d *Dir) Path() string { return d.path }
 // until then.
 func (d *Dir) Lock() (renewed bool, err error) {
 	runtime.LockOSThread()
-	if now := PlaceOf(d.path); d.fd == none || now != d.place && now != (Place{}) {
+	if now := sys.FileIDOf(d.path); d.fd == sys.None || now != d.place && now != (sys.FileID{}) {
 		d.Close()
 		if err := d.open(); err != nil {
 			return false, err
@@ -104,12 +103,12 @@ func (d *Dir) Lock() (renewed bool, err error) {
 }
 
 func (d *Dir) lockPrivate() error {
-	if d.lock == none {
+	if d.lock == sys.None {
 		if err := d.openPrivate(); err != nil {
 			return err
 		}
 	}
-	if err := lock(d.lock, unix.LOCK_EX); err != nil {
+	if err := sys.Flock(d.lock, unix.LOCK_EX); err != nil {
 		return wrap("flock", Private+"/lock", err)
 	}
 	if err := d.refresh(); err != nil {
@@ -122,9 +121,9 @@ func (d *Dir) lockPrivate() error {
 func (d *Dir) closePrivate() {
 	d.record.close()
 	for _, fd := range []*int{&d.lock, &d.private} {
-		if *fd != none {
+		if *fd != sys.None {
 			unix.Close(*fd)
-			*fd = none
+			*fd = sys.None
 		}
 	}
 }
@@ -134,8 +133,8 @@ func (d *Dir) Unlock() error {
 	err := d.flush()
 	d.ranks = nil
 	d.setGroup(d.gid)
-	if d.lock != none {
-		lock(d.lock, unix.LOCK_UN)
+	if d.lock != sys.None {
+		sys.Flock(d.lock, unix.LOCK_UN)
 	}
 	runtime.UnlockOSThread()
 	return err
@@ -156,59 +155,21 @@ func (d *Dir) setGroup(gid int) bool {
 // missing. It makes no writing system call where nothing is.
 func (d *Dir) openPrivate() error {
 	var err error
-	if d.private == none {
-		if d.private, err = ownDirectory(d.fd, Private); err != nil {
+	if d.private == sys.None {
+		if d.private, err = sys.OwnDirectory(d.fd, Private); err != nil {
 			return wrap("make", Private, err)
 		}
 	}
-	d.lock, err = ownFile(d.private, "lock", unix.O_RDONLY)
+	d.lock, err = sys.OwnFile(d.private, "lock", unix.O_RDONLY)
 	return wrap("open", Private+"/lock", err)
-}
-
-// ownFile opens a file in the private directory, and makes it where it is missing.
-func ownFile(at int, name string, flags int) (int, error) {
-	flags |= unix.O_NOFOLLOW | unix.O_CLOEXEC
-	fd, err := unix.Openat(at, name, flags, 0)
-	if err == unix.ENOENT {
-		fd, err = unix.Openat(at, name, flags|unix.O_CREAT, 0o600)
-	}
-	if err != nil {
-		return none, err
-	}
-	return fd, nil
-}
-
-// ownDirectory opens a directory of ours that nobody else may enter, and makes
-// it where it is missing. A stranger's is refused: what it says would be obeyed.
-func ownDirectory(at int, name string) (int, error) {
-	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	fd, err := unix.Openat(at, name, flags, 0)
-	if err == unix.ENOENT {
-		if err = unix.Mkdirat(at, name, 0o700); err != nil && err != unix.EEXIST {
-			return none, err
-		}
-		fd, err = unix.Openat(at, name, flags, 0)
-	}
-	if err != nil {
-		return none, err
-	}
-	var st unix.Statx_t
-	if err = fstat(fd, &st); err == nil && (int(st.Uid) != unix.Geteuid() || st.Mode&0o077 != 0) {
-		err = unix.EACCES
-	}
-	if err != nil {
-		unix.Close(fd)
-		return none, err
-	}
-	return fd, nil
 }
 
 // OpenPrivate returns a new descriptor of the private directory, for what other
 // rooms keep there (a socket, a FIFO).
 func (d *Dir) OpenPrivate() (int, error) {
-	if d.private == none {
+	if d.private == sys.None {
 		if err := d.openPrivate(); err != nil {
-			return none, err
+			return sys.None, err
 		}
 	}
 	return unix.FcntlInt(uintptr(d.private), unix.F_DUPFD_CLOEXEC, 3)
@@ -224,7 +185,7 @@ type parent struct {
 
 func (p parent) close() {
 	if p.own {
-		closePath(p.fd)
+		sys.Close(p.fd)
 	}
 }
 
@@ -236,9 +197,9 @@ func (d *Dir) parent(path string, create bool) (parent, error) {
 		return parent{fd: d.fd, name: path, inherit: d.inherit}, nil
 	}
 	dir, name := path[:slash], path[slash+1:]
-	fd, err := none, error(unix.ENOSYS)
+	fd, err := sys.None, error(unix.ENOSYS)
 	if !d.walk {
-		fd, err = openBeneath(d.fd, dir)
+		fd, err = sys.OpenBeneath(d.fd, dir)
 		d.walk = err == unix.ENOSYS || err == unix.EPERM // some sandboxes say EPERM for what they do not know
 	}
 	if d.walk || err == unix.ENOENT && create {
@@ -248,7 +209,7 @@ func (d *Dir) parent(path string, create bool) (parent, error) {
 		return parent{}, err
 	}
 	var st unix.Statx_t
-	if err := fstat(fd, &st); err != nil {
+	if err := sys.Fstat(fd, &st); err != nil {
 		unix.Close(fd)
 		return parent{}, err
 	}
@@ -265,7 +226,7 @@ func (d *Dir) walkTo(dir string, create bool) (int, error) {
 		}
 		at.close()
 		if err != nil {
-			return none, err
+			return sys.None, err
 		}
 		at = parent{fd: fd, own: true}
 	}
@@ -280,7 +241,7 @@ func (d *Dir) openPart(at int, part string, create bool) (int, error) {
 	}
 	d.setGroup(d.gid)
 	if err = unix.Mkdirat(at, part, 0o755); err != nil && err != unix.EEXIST {
-		return none, err
+		return sys.None, err
 	}
 	return unix.Openat(at, part, flags, 0)
 }
@@ -288,7 +249,7 @@ func (d *Dir) openPart(at int, part string, create bool) (int, error) {
 // sameMount refuses a directory that something is mounted on.
 func (d *Dir) sameMount(fd int) error {
 	var st unix.Statx_t
-	if err := fstat(fd, &st); err != nil || d.sameDevice(&st) && !d.isMountedOver(&st) {
+	if err := sys.Fstat(fd, &st); err != nil || d.sameDevice(&st) && !d.isMountedOver(&st) {
 		return err
 	}
 	unix.Close(fd)
@@ -297,7 +258,7 @@ func (d *Dir) sameMount(fd int) error {
 
 // sameDevice reports whether st is of something in the file system that is on /dev.
 func (d *Dir) sameDevice(st *unix.Statx_t) bool {
-	return st.Dev_major == d.place.major && st.Dev_minor == d.place.minor
+	return st.Dev_major == d.place.Major && st.Dev_minor == d.place.Minor
 }
 
 // isMountedOver reports whether st is of what is mounted on a path, as far as the

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
 )
 
 func TestOpenMissing(t *testing.T) {
@@ -19,7 +21,7 @@ func TestOpenMissing(t *testing.T) {
 		t.Errorf("error %v, want ENOENT", err)
 	}
 	for name, fd := range map[string]int{"fd": d.fd, "private": d.private, "record": d.record.fd, "lock": d.lock} {
-		if fd != none {
+		if fd != sys.None {
 			t.Errorf("%s is %d, which Close would close", name, fd)
 		}
 	}

@@ -3,6 +3,7 @@ package nodes
 import (
 	"strings"
 
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 )
 
@@ -77,7 +78,7 @@ func (d *Dir) OtherDisk(e *uevent.Event) bool {
 		return false
 	}
 	now, _ := e.Get(diskseq)
-	if now == "" || d.record.fd == none {
+	if now == "" || d.record.fd == sys.None {
 		return now != ""
 	}
 	_, was, known := strings.Cut(d.recall(e.ID()), " "+diskseqWord+"=")

@@ -25,7 +25,7 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	return e.Op + " " + Printable(e.Path) + ": " + e.Err.Error() + remedy(e.Err)
+	return e.Op + " " + uevent.Printable(e.Path) + ": " + e.Err.Error() + remedy(e.Err)
 }
 
 func (e *Error) Unwrap() error { return e.Err }
@@ -51,15 +51,6 @@ func wrap(op, path string, err error) error {
 		return nil
 	}
 	return &Error{Op: op, Path: path, Err: err}
-}
-
-// retry repeats a call that a signal interrupted.
-func retry(call func() error) error {
-	for {
-		if err := call(); err != unix.EINTR {
-			return err
-		}
-	}
 }
 
 // CleanPath reports whether p may be made below /dev.

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 )
 
@@ -125,8 +126,8 @@ func eachWay(t *testing.T, test func(b *board)) {
 		t.Run(way.name, func(t *testing.T) {
 			b := newBoard(t, t.TempDir())
 			b.d.walk = way.old
-			noStatx.Store(way.old)
-			defer noStatx.Store(false)
+			sys.NoStatx.Store(way.old)
+			defer sys.NoStatx.Store(false)
 			test(b)
 		})
 	}

@@ -193,14 +193,14 @@ func (o Origin) String() string {
 func (p *Plan) String() string {
 	var b strings.Builder
 	e := p.Event
-	b.WriteString(Printable(e.Action + " " + e.Devpath))
+	b.WriteString(uevent.Printable(e.Action + " " + e.Devpath))
 	if !e.Dev.IsZero() {
 		b.WriteString(" " + e.Dev.String())
 	}
 	b.WriteByte('\n')
 	verb := map[Work]string{Make: "make", Clear: "clear"}[p.Work]
 	line := func(rule Origin, words ...string) {
-		text := "  " + Printable(strings.Join(words, " "))
+		text := "  " + uevent.Printable(strings.Join(words, " "))
 		b.WriteString(text + strings.Repeat(" ", max(1, 48-len(text))) + rule.String() + "\n")
 	}
 	runs := func() {
@@ -244,7 +244,7 @@ func (p *Plan) String() string {
 		line(Origin{}, "load firmware", p.Firmware)
 	}
 	for _, f := range p.Faults {
-		b.WriteString("  refused: " + Printable(f) + "\n")
+		b.WriteString("  refused: " + uevent.Printable(f) + "\n")
 	}
 	return b.String()
 }
@@ -258,25 +258,6 @@ func (x Exists) String() string {
 func Octal(mode uint32) string {
 	s := strconv.FormatUint(uint64(mode), 8)
 	return strings.Repeat("0", max(0, 4-len(s))) + s
-}
-
-// Printable makes text from a device safe for a line of a log: control bytes
-// become \xNN.
-func Printable(s string) string { return string(appendEscaped(nil, s, false)) }
-
-// appendEscaped appends text in which control bytes have become \xNN. Where it has to
-// stay one word of ASCII, so have blanks, bytes above ASCII and the backslash itself.
-func appendEscaped(to []byte, text string, word bool) []byte {
-	const hex = "0123456789abcdef"
-	done := 0
-	for i := range len(text) {
-		c := text[i]
-		if c < ' ' || c == 0x7f || word && (c == ' ' || c > 0x7f || c == '\\') {
-			to = append(append(to, text[done:i]...), '\\', 'x', hex[c>>4], hex[c&15])
-			done = i + 1
-		}
-	}
-	return append(to, text[done:]...)
 }
 
 // Relative returns the text of a link at the path link that leads to target,

@@ -154,7 +154,7 @@ func TestPrintable(t *testing.T) {
 		{"a\nb\x00\x1b[31m\x7f", `a\x0ab\x00\x1b[31m\x7f`},
 		{"\t\r", `\x09\x0d`},
 	} {
-		if got := Printable(c.text); got != c.want {
+		if got := uevent.Printable(c.text); got != c.want {
 			t.Errorf("Printable(%q) is %q, want %q", c.text, got, c.want)
 		}
 	}

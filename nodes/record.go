@@ -1,11 +1,11 @@
 package nodes
 
 import (
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 )
 
@@ -92,7 +92,7 @@ func appendWord(to []byte, key, value string) []byte {
 	if len(to) > 0 {
 		to = append(to, ' ')
 	}
-	return appendEscaped(append(append(to, key...), '='), value, true)
+	return uevent.AppendEscaped(append(append(to, key...), '='), value, true)
 }
 
 // parseRecord reads what text wrote. Words that it does not know it passes over.
@@ -100,7 +100,7 @@ func parseRecord(id, text string) *Record {
 	r := &Record{ID: id}
 	for word := range strings.FieldsSeq(text) {
 		key, value, _ := strings.Cut(word, "=")
-		value = unescape(value)
+		value = uevent.Unescape(value)
 		switch key {
 		case "devpath":
 			r.Devpath = value
@@ -123,24 +123,6 @@ func parseRecord(id, text string) *Record {
 		}
 	}
 	return r
-}
-
-func unescape(s string) string {
-	if strings.IndexByte(s, '\\') < 0 {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+2:i+4], 16, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }
 
 // record is the record of what was made: a file in the private directory that
@@ -168,7 +150,7 @@ func (d *Dir) recall(id string) string { return d.record.text[id] }
 // yet, all at once: carrying out the Plans then takes no writing for that. What was
 // announced and is not made until Unlock is taken back. The lock must be held.
 func (d *Dir) Announce(plans []*Plan) {
-	if d.record.fd == none {
+	if d.record.fd == sys.None {
 		return
 	}
 	for _, p := range plans {
@@ -189,7 +171,7 @@ func (d *Dir) Announce(plans []*Plan) {
 // remember writes r before what it tells of is made.
 func (d *Dir) remember(r *Record) error {
 	words := r.appendWords(make([]byte, 0, usualWords))
-	if d.record.fd == none || string(words) == d.recall(r.ID) {
+	if d.record.fd == sys.None || string(words) == d.recall(r.ID) {
 		return nil
 	}
 	if ahead := d.record.ahead[r.ID]; ahead != "" {
@@ -213,7 +195,7 @@ func (d *Dir) remember(r *Record) error {
 
 // jot is remember for what can wait for the end of the turn, since nothing is made.
 func (d *Dir) jot(r *Record) {
-	if d.record.fd == none {
+	if d.record.fd == sys.None {
 		return
 	}
 	text := r.text()
@@ -231,7 +213,7 @@ func (d *Dir) forget(id string) {
 
 // appendLine appends a line of the file.
 func appendLine(to []byte, id, text string) []byte {
-	to = appendEscaped(to, id, true)
+	to = uevent.AppendEscaped(to, id, true)
 	if text != "" {
 		to = append(append(to, ' '), text...)
 	}
@@ -261,7 +243,7 @@ func (r *record) set(id, text string) (known bool) {
 func devpathIn(words string) string {
 	first, _, _ := strings.Cut(words, " ")
 	_, devpath, _ := strings.Cut(first, "=")
-	return unescape(devpath)
+	return uevent.Unescape(devpath)
 }
 
 func lineSize(id, text string) int64 { return int64(len(id) + len(text) + 2) }
@@ -269,14 +251,14 @@ func lineSize(id, text string) int64 { return int64(len(id) + len(text) + 2) }
 // append writes the lines that wait, whole or not at all.
 func (d *Dir) append() error {
 	r := &d.record
-	if r.out == none {
+	if r.out == sys.None {
 		fd, err := unix.Openat(d.private, "record", unix.O_WRONLY|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return err
 		}
 		r.out = fd
 	}
-	n, err := write(r.out, r.later)
+	n, err := sys.Write(r.out, r.later)
 	if err == nil && n < len(r.later) {
 		err = unix.ENOSPC
 	}
@@ -293,15 +275,15 @@ func (d *Dir) append() error {
 func (d *Dir) refresh() error {
 	r := &d.record
 	var st unix.Statx_t
-	if r.fd != none {
-		if err := fstat(r.fd, &st); err != nil {
+	if r.fd != sys.None {
+		if err := sys.Fstat(r.fd, &st); err != nil {
 			return err
 		}
 		if st.Nlink > 0 && int64(st.Size) == r.known {
 			return nil
 		}
 	}
-	if r.fd == none || st.Nlink == 0 || int64(st.Size) < r.known {
+	if r.fd == sys.None || st.Nlink == 0 || int64(st.Size) < r.known {
 		if err := d.openRecord(); err != nil {
 			return err
 		}
@@ -321,22 +303,22 @@ func (d *Dir) refresh() error {
 
 // openRecord opens the file, which may have been written anew since.
 func (d *Dir) openRecord() error {
-	fd, err := ownFile(d.private, "record", unix.O_RDONLY)
+	fd, err := sys.OwnFile(d.private, "record", unix.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	d.record.close()
-	d.record = record{fd: fd, out: none, text: map[string]string{}, place: map[string]string{}, ahead: map[string]string{}}
+	d.record = record{fd: fd, out: sys.None, text: map[string]string{}, place: map[string]string{}, ahead: map[string]string{}}
 	return nil
 }
 
 func (r *record) close() {
 	for _, fd := range []int{r.fd, r.out} {
-		if fd != none {
+		if fd != sys.None {
 			unix.Close(fd)
 		}
 	}
-	*r = record{fd: none, out: none}
+	*r = record{fd: sys.None, out: sys.None}
 }
 
 // load reads from what is known to the end. Torn tells that the end is a part of
@@ -361,7 +343,7 @@ func (r *record) load() (torn bool, err error) {
 			break
 		}
 		id, words, _ := strings.Cut(line, " ")
-		r.set(unescape(id), words)
+		r.set(uevent.Unescape(id), words)
 		r.known += int64(len(line)) + 1
 		rest = after
 	}
@@ -371,7 +353,7 @@ func (r *record) load() (torn bool, err error) {
 // flush writes what could wait, and the whole file anew where most of it is old.
 func (d *Dir) flush() error {
 	r := &d.record
-	if r.fd == none {
+	if r.fd == sys.None {
 		return nil
 	}
 	for id := range r.ahead {
@@ -427,14 +409,4 @@ func (d *Dir) find(devpath string) *Record {
 		return nil
 	}
 	return parseRecord(id, d.recall(id))
-}
-
-// readLink returns the text of a symbolic link, as long as Linux lets it be.
-func readLink(at int, name string) (string, error) {
-	var buf [unix.PathMax]byte
-	n, err := unix.Readlinkat(at, name, buf[:])
-	if err != nil {
-		return "", err
-	}
-	return string(buf[:n]), nil
 }

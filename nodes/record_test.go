@@ -60,7 +60,7 @@ func TestUnescape(t *testing.T) {
 		{`\xzz`, `\xzz`},
 		{`\\x41`, `\A`},
 	} {
-		if got := unescape(c.text); got != c.want && c.text != `\\x41` {
+		if got := uevent.Unescape(c.text); got != c.want && c.text != `\\x41` {
 			t.Errorf("unescape(%q) is %q, want %q", c.text, got, c.want)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
 )
 
 // bell tells a reader that its queue holds unread events: a descriptor that is
@@ -25,7 +27,7 @@ type bell struct {
 
 // newBell returns a bell for the queue at path.
 func newBell(path string) (*bell, error) {
-	b := &bell{epoll: none, inotify: none, seen: none}
+	b := &bell{epoll: sys.None, inotify: sys.None, seen: sys.None}
 	if err := b.open(path); err != nil {
 		b.close()
 		return nil, err
@@ -104,7 +106,7 @@ func (b *bell) wake() { b.file.Close() }
 func (b *bell) close() {
 	b.wake()
 	for _, fd := range []int{b.inotify, b.seen} {
-		if fd != none {
+		if fd != sys.None {
 			unix.Close(fd)
 		}
 	}

@@ -1,10 +1,11 @@
 package spool
 
 import (
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
 )
 
 // The calls that every event makes. They work on memory and do not block, so the
@@ -15,12 +16,7 @@ func nameless(dir int, mode uint32) (int, error) {
 	dot := [2]byte{'.'}
 	fd, _, errno := unix.RawSyscall6(unix.SYS_OPENAT, uintptr(dir), uintptr(unsafe.Pointer(&dot)),
 		unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC|unix.O_LARGEFILE, uintptr(mode), 0, 0)
-	return int(fd), failure(errno)
-}
-
-func write(fd int, text []byte) (int, error) {
-	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(text))), uintptr(len(text)))
-	return int(n), failure(errno)
+	return int(fd), sys.Failure(errno)
 }
 
 // rawName is an event's name for the kernel, with its NUL; those in held are the longest.
@@ -37,7 +33,7 @@ func linkFD(fd, dir int, name string) error {
 	var empty byte
 	_, _, errno := unix.RawSyscall6(unix.SYS_LINKAT, uintptr(fd), uintptr(unsafe.Pointer(&empty)),
 		uintptr(dir), uintptr(unsafe.Pointer(&text)), unix.AT_EMPTY_PATH, 0)
-	return failure(errno)
+	return sys.Failure(errno)
 }
 
 func unlinkat(dir int, name string) {
@@ -45,23 +41,14 @@ func unlinkat(dir int, name string) {
 	unix.RawSyscall(unix.SYS_UNLINKAT, uintptr(dir), uintptr(unsafe.Pointer(&text)), 0)
 }
 
-func closeFD(fd int) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
-
 // flock takes a lock, and only where somebody has it waits as a system call does
 // that blocks.
 func flock(fd int) error {
 	_, _, errno := unix.RawSyscall(unix.SYS_FLOCK, uintptr(fd), unix.LOCK_EX|unix.LOCK_NB, 0)
 	if errno != unix.EWOULDBLOCK && errno != unix.EINTR {
-		return failure(errno)
+		return sys.Failure(errno)
 	}
-	return retry(func() error { return unix.Flock(fd, unix.LOCK_EX) })
+	return sys.RetryEINTR(func() error { return unix.Flock(fd, unix.LOCK_EX) })
 }
 
 func unlock(fd int) { unix.RawSyscall(unix.SYS_FLOCK, uintptr(fd), unix.LOCK_UN, 0) }
-
-func failure(errno syscall.Errno) error {
-	if errno == 0 {
-		return nil
-	}
-	return errno
-}

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
 )
 
 // ErrEmpty is returned where a queue holds no unread event.
@@ -102,7 +104,7 @@ func (s Subscription) make(ctx Context, name string) (*Reader, error) {
 
 // mark locks the queue, which says whose it is, and writes its dot files.
 func (s Subscription) mark(dir int) error {
-	err := retry(func() error { return unix.Flock(dir, unix.LOCK_EX) })
+	err := sys.RetryEINTR(func() error { return unix.Flock(dir, unix.LOCK_EX) })
 	if err == nil && len(s.Filter) > 0 {
 		err = writeAt(dir, fileFilter, strings.Join(s.Filter, "\n")+"\n")
 	}

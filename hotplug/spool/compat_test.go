@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 )
 
@@ -133,7 +134,7 @@ func newCompatClient(t *testing.T, slot int) *compatClient {
 		check()
 	}
 	t.Cleanup(func() {
-		closeAll(&c.inotify, &c.epoll, &c.socket, &c.devices)
+		sys.CloseAll(&c.inotify, &c.epoll, &c.socket, &c.devices)
 		os.RemoveAll(c.path)
 	})
 	return c

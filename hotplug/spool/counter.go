@@ -5,6 +5,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
 )
 
 // counter is the file from which all publishers take their numbers. It is mapped,
@@ -23,7 +25,7 @@ const (
 // openCounter opens the counter in the spool's directory, and makes it where it is
 // missing. The lock must be held.
 func openCounter(dir int) (*counter, error) {
-	fd, err := ownFile(dir, "counter", unix.O_RDWR)
+	fd, err := sys.OwnFile(dir, "counter", unix.O_RDWR)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +79,7 @@ const maxRestored = 1 << 62
 func (s *Spool) restoreCounter() {
 	highest := uint64(0)
 	look := func(dir int) {
-		for _, name := range list(dir) {
+		for _, name := range sys.List(dir) {
 			if n, ok := number(name); ok && n < maxRestored {
 				highest = max(highest, n)
 			}
@@ -85,7 +87,7 @@ func (s *Spool) restoreCounter() {
 	}
 	look(s.held)
 	for _, r := range s.roots {
-		for _, name := range list(r.fd) {
+		for _, name := range sys.List(r.fd) {
 			if fd, err := s.openDirectory(r.fd, name); err == nil {
 				look(fd)
 				unix.Close(fd)

@@ -4,6 +4,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
 )
 
 // file is an event that is on its way into queues. It has no name of its own, so
@@ -20,7 +22,7 @@ type file struct {
 
 // newFile writes an event, complete and 0444 before anybody sees it.
 func (s *Spool) newFile(text []byte, name string) (*file, error) {
-	f := &file{fd: none, name: name, text: text}
+	f := &file{fd: sys.None, name: name, text: text}
 	if s.under++; s.under > 1 {
 		f.extra = "+"
 	}
@@ -35,11 +37,11 @@ func (s *Spool) newFile(text []byte, name string) (*file, error) {
 		f.made = err == nil
 	}
 	if err != nil {
-		f.fd = none
+		f.fd = sys.None
 		s.done(f)
 		return nil, err
 	}
-	n, err := write(f.fd, text)
+	n, err := sys.Write(f.fd, text)
 	if err == nil && n < len(text) {
 		err = unix.ENOSPC
 	}
@@ -105,7 +107,7 @@ func (s *Spool) renew(f *file) error {
 		return err
 	}
 	s.anchor(again)
-	closeFD(f.fd)
+	sys.Close(f.fd)
 	f.fd, f.made, f.extra = again.fd, again.made, again.extra
 	s.under--
 	return nil
@@ -119,7 +121,7 @@ func (s *Spool) done(f *file) {
 	if f.made {
 		unlinkat(s.making, f.making())
 	}
-	closeAll(&f.fd)
+	sys.CloseAll(&f.fd)
 	s.under--
 }
 

@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
 )
 
 // As long as any queue is behind, every event is held back, by one link: those
@@ -75,7 +77,7 @@ func (s *Spool) release() {
 // readWaiting finds out what is held back.
 func (s *Spool) readWaiting() {
 	s.waiting, s.from = nil, map[uint64]uint64{}
-	names := list(s.held)
+	names := sys.List(s.held)
 	slices.Sort(names) // which orders the numbers that they begin with, too
 	for _, name := range names {
 		if n, ok := number(name[:min(digits, len(name))]); ok {
@@ -164,7 +166,7 @@ func (s *Spool) read(q *queue, n uint64) (text []byte, wanted bool, err error) {
 		return nil, false, err
 	}
 	defer unix.Close(fd)
-	all, err := readAll(fd, maxText)
+	all, err := sys.ReadAll(fd, maxText)
 	if err != nil {
 		return nil, false, err
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/sys"
 )
 
 func init() {
@@ -357,7 +358,7 @@ func TestManyMade(t *testing.T) {
 	}
 	h := newShop(t)
 	s := h.open()
-	if s.roots[0].makers == none {
+	if s.roots[0].makers == sys.None {
 		kerneltest.Cannot(t, "needs fanotify with pidfds")
 	}
 	const count = 2*makersAtOnce + 1
@@ -379,7 +380,7 @@ func TestManyMade(t *testing.T) {
 		defer s.mu.Unlock()
 		heard := 0
 		for _, q := range s.queues {
-			if q.owner.maker.pid == os.Getpid() {
+			if q.owner.maker.Pid == os.Getpid() {
 				heard++
 			}
 		}

@@ -2,6 +2,8 @@ package spool
 
 import (
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
 )
 
 // Head points to the event to be read next, tail to the newest. A client that
@@ -15,7 +17,7 @@ const (
 
 // mark notes that n is the newest event of q.
 func (s *Spool) mark(q *queue, n uint64) {
-	if !exists(q.fd, linkTail) {
+	if !sys.Exists(q.fd, linkTail) {
 		q.removed(&q.tail) // before anybody has seen to it
 	}
 	q.order = append(q.order, n)
@@ -148,10 +150,10 @@ func (s *Spool) settle(q *queue) {
 
 // trim forgets events at both ends of the queue that are gone from it.
 func (q *queue) trim() {
-	for len(q.order) > 0 && !exists(q.fd, fileName(q.order[0])) {
+	for len(q.order) > 0 && !sys.Exists(q.fd, fileName(q.order[0])) {
 		q.order = q.order[1:]
 	}
-	for len(q.order) > 0 && !exists(q.fd, fileName(q.order[len(q.order)-1])) {
+	for len(q.order) > 0 && !sys.Exists(q.fd, fileName(q.order[len(q.order)-1])) {
 		q.order = q.order[:len(q.order)-1]
 	}
 }

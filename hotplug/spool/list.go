@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
 )
 
 // rootMask is what tells that queues came or went.
@@ -15,7 +17,7 @@ const rootMask = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.I
 // watchRoots has the kernel tell what changes in the roots from now on.
 func (s *Spool) watchRoots() (err error) {
 	if s.watch, err = unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK); err != nil {
-		s.watch = none
+		s.watch = sys.None
 		return err
 	}
 	for _, r := range s.roots {
@@ -85,7 +87,7 @@ type change struct {
 // hear adds to pending the names that changed since the last call. Where the
 // kernel lost count, or nothing is watched, the list is marked stale instead.
 func (s *Spool) hear() {
-	if s.watch == none {
+	if s.watch == sys.None {
 		s.stale = true
 		return
 	}
@@ -105,7 +107,7 @@ func (s *Spool) hear() {
 // idle looks whether somebody has a queue now, and reports whether an event would
 // go to nobody. It takes one system call.
 func (s *Spool) idle() bool {
-	if s.watch == none || s.stale || len(s.queues) > 0 || len(s.pending) > 0 {
+	if s.watch == sys.None || s.stale || len(s.queues) > 0 || len(s.pending) > 0 {
 		return false
 	}
 	s.hear()
@@ -149,15 +151,15 @@ func (s *Spool) reload() {
 	for _, q := range s.queues {
 		q.seen, q.room, q.sizes = false, 0, nil
 		s.readState(q)
-		closeAll(&q.state) // its file may have been made anew
+		sys.CloseAll(&q.state) // its file may have been made anew
 	}
 	for _, r := range s.roots {
 		unix.Seek(r.fd, 0, 0)
-		for names := listSome(r.fd, s.inbox[:]); len(names) > 0; names = listSome(r.fd, s.inbox[:]) {
+		for names := sys.ListSome(r.fd, s.inbox[:]); len(names) > 0; names = sys.ListSome(r.fd, s.inbox[:]) {
 			for _, name := range names {
 				s.visitName(r, name)
 			}
-			if s.watch != none {
+			if s.watch != sys.None {
 				s.hear() // lest the kernel lose count again
 			}
 		}
@@ -325,7 +327,7 @@ func (s *Spool) removeSurplus() {
 				unix.Seek(r.fd, 0, 0)
 				r.surplus, r.reading = false, true
 			}
-			names := listSome(r.fd, s.inbox[:])
+			names := sys.ListSome(r.fd, s.inbox[:])
 			r.reading = len(names) > 0
 			s.listed = false // there may be room for some of it by now
 			for _, name := range names {
@@ -378,7 +380,7 @@ func (s *Spool) setShare() {
 
 // sweepStates removes what is kept of queues that are no more.
 func (s *Spool) sweepStates() {
-	for _, name := range list(s.states) {
+	for _, name := range sys.List(s.states) {
 		ino, err := strconv.ParseUint(name, 10, 64)
 		if err == nil && s.queues[ino] == nil {
 			unix.Unlinkat(s.states, name, 0)

@@ -4,6 +4,9 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/procfs"
+	"devspool/hotplug/sys"
 )
 
 // watchMakers has the kernel tell who makes directories in a root: fanotify gives
@@ -13,11 +16,11 @@ func watchMakers(root int) int {
 	const init = unix.FAN_CLASS_NOTIF | unix.FAN_CLOEXEC | unix.FAN_NONBLOCK | unix.FAN_REPORT_DFID_NAME | unix.FAN_REPORT_PIDFD
 	fd, err := unix.FanotifyInit(init, unix.O_RDONLY|unix.O_CLOEXEC)
 	if err != nil {
-		return none
+		return sys.None
 	}
 	if unix.FanotifyMark(fd, unix.FAN_MARK_ADD|unix.FAN_MARK_ONLYDIR, unix.FAN_CREATE|unix.FAN_ONDIR, root, "") != nil {
 		unix.Close(fd)
-		return none
+		return sys.None
 	}
 	return fd
 }
@@ -64,7 +67,7 @@ func readMakers(fanotify, most int, made func(name string, pid, pidfd int)) (cou
 
 // makerInfo reads the records behind an event.
 func makerInfo(info []byte) (name string, pidfd int) {
-	pidfd = none
+	pidfd = sys.None
 	for len(info) >= infoHeader {
 		length := int(*(*uint16)(unsafe.Pointer(&info[2])))
 		if length < infoHeader || length > len(info) {
@@ -82,7 +85,7 @@ func makerInfo(info []byte) (name string, pidfd int) {
 		case infoPidfd:
 			if len(record) >= infoHeader+4 {
 				if pidfd = int(*(*int32)(unsafe.Pointer(&record[infoHeader]))); pidfd < 0 {
-					pidfd = none
+					pidfd = sys.None
 				}
 			}
 		}
@@ -94,7 +97,7 @@ func makerInfo(info []byte) (name string, pidfd int) {
 // makerOf returns who made the directory of q, if the kernel said so.
 func (s *Spool) makerOf(q *queue) follower {
 	s.hearMakers()
-	f := follower{process: q.root.made[q.name], fd: none}
+	f := follower{Process: q.root.made[q.name], fd: sys.None}
 	delete(q.root.made, q.name)
 	return f
 }
@@ -107,12 +110,12 @@ const makersAtOnce = 512
 // the directory was looked at is made its owner all the same.
 func (s *Spool) hearMakers() {
 	for _, r := range s.roots {
-		if r.makers == none {
+		if r.makers == sys.None {
 			continue
 		}
 		var known makers
 		s.unheard -= readMakers(r.makers, s.unheard, func(name string, pid, pidfd int) {
-			if pidfd == none {
+			if pidfd == sys.None {
 				return
 			}
 			if p, alive := known.find(pid, pidfd); alive {
@@ -129,21 +132,21 @@ type makers [4]follower
 
 // find returns the process of a pidfd, which it takes over, and whether it lives.
 // Who was told of before with the same number, and lives, is the same.
-func (m *makers) find(pid, pidfd int) (process, bool) {
+func (m *makers) find(pid, pidfd int) (procfs.Process, bool) {
 	f := &m[pid%len(m)]
-	if f.pid == pid && f.alive() {
-		closeFD(pidfd)
-		return f.process, true
+	if f.Pid == pid && f.alive() {
+		sys.Close(pidfd)
+		return f.Process, true
 	}
 	m.forget(f)
-	p, _ := findProcess(pid)
+	p, _ := procfs.Find(pid)
 	*f = follower{p, pidfd}
 	return p, f.alive() // so what was found is of the same process
 }
 
 func (m *makers) forget(f *follower) {
-	if f.pid != 0 {
-		closeFD(f.fd)
+	if f.Pid != 0 {
+		sys.Close(f.fd)
 	}
 }
 
@@ -153,13 +156,13 @@ func (m *makers) close() {
 	}
 }
 
-func (s *Spool) hearMaker(r *root, name string, p process) {
+func (s *Spool) hearMaker(r *root, name string, p procfs.Process) {
 	q := r.names[name]
-	if q == nil || !q.owner.known || q.owner.locker || q.owner.maker.pid != 0 {
+	if q == nil || !q.owner.known || q.owner.locker || q.owner.maker.Pid != 0 {
 		r.made[name] = p
 		return
 	}
-	q.owner.maker, q.owner.since = follower{p, none}, 0
+	q.owner.maker, q.owner.since = follower{p, sys.None}, 0
 	s.writeState(q)
 	s.follow(q)
 }

@@ -5,6 +5,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/procfs"
+	"devspool/hotplug/sys"
 )
 
 // The names below Options.Private.
@@ -18,16 +21,16 @@ const (
 // a link does not cross from one to another; the roots that clients see are bound
 // from it.
 func (s *Spool) place() error {
-	private, err := ownDirectory(unix.AT_FDCWD, s.o.Private)
+	private, err := sys.OwnDirectory(unix.AT_FDCWD, s.o.Private)
 	if err != nil {
 		return failed("open", s.o.Private, err)
 	}
 	defer unix.Close(private)
 	// One at a time, or two would mount over each other.
-	if err := retry(func() error { return unix.Flock(private, unix.LOCK_EX) }); err != nil {
+	if err := sys.RetryEINTR(func() error { return unix.Flock(private, unix.LOCK_EX) }); err != nil {
 		return err
 	}
-	if s.dir, err = ownDirectory(private, place); err != nil {
+	if s.dir, err = sys.OwnDirectory(private, place); err != nil {
 		return err
 	}
 	mounted := s.mount(private)
@@ -41,7 +44,7 @@ func (s *Spool) place() error {
 		path, name string
 		libudev    bool
 	}{{s.o.Events, placeEvents, false}, {s.o.Libudev, placeLib, true}} {
-		if r.path == "" || s.o.Join && !exists(unix.AT_FDCWD, r.path) {
+		if r.path == "" || s.o.Join && !sys.Exists(unix.AT_FDCWD, r.path) {
 			continue
 		}
 		fd, err := s.openRoot(r.path, r.name, mounted)
@@ -52,7 +55,7 @@ func (s *Spool) place() error {
 		if mounted {
 			path = s.o.Private + "/" + place + "/" + r.name
 		}
-		s.roots = append(s.roots, &root{fd: fd, path: path, libudev: r.libudev, watch: none, makers: none, names: map[string]*queue{}, made: map[string]process{}})
+		s.roots = append(s.roots, &root{fd: fd, path: path, libudev: r.libudev, watch: sys.None, makers: sys.None, names: map[string]*queue{}, made: map[string]procfs.Process{}})
 	}
 	return nil
 }
@@ -93,7 +96,7 @@ func (s *Spool) mount(private int) bool {
 		s.log("not mounted: " + err.Error())
 		return false
 	}
-	dir, err := ownDirectory(private, place)
+	dir, err := sys.OwnDirectory(private, place)
 	if err != nil {
 		return false
 	}
@@ -127,7 +130,7 @@ func occupied(path string) bool {
 		return false
 	}
 	defer unix.Close(fd)
-	return len(list(fd)) > 0
+	return len(sys.List(fd)) > 0
 }
 
 // Leave closes the spool as Close does, and unmounts what is mounted for it, unless
@@ -158,12 +161,12 @@ func (s *Spool) Leave() {
 // unmount takes the tmpfs away and the roots that are bound from it. The tmpfs is
 // first: as long as another process has the spool open it is busy, and all stays.
 func (s *Spool) unmount(roots []string) {
-	private, err := ownDirectory(unix.AT_FDCWD, s.o.Private)
+	private, err := sys.OwnDirectory(unix.AT_FDCWD, s.o.Private)
 	if err != nil {
 		return
 	}
 	defer unix.Close(private)
-	if retry(func() error { return unix.Flock(private, unix.LOCK_EX) }) != nil {
+	if sys.RetryEINTR(func() error { return unix.Flock(private, unix.LOCK_EX) }) != nil {
 		return
 	}
 	if err := unix.Unmount(s.o.Private+"/"+place, unix.UMOUNT_NOFOLLOW); err != nil {
@@ -182,11 +185,11 @@ func (s *Spool) unmount(roots []string) {
 func (s *Spool) openRoot(at, name string, mounted bool) (int, error) {
 	var st unix.Stat_t
 	if unix.Lstat(at, &st) == unix.ENOENT {
-		if err := makeParents(at); err != nil {
-			return none, err
+		if err := sys.MakeParents(at); err != nil {
+			return sys.None, err
 		}
 		if err := unix.Mkdir(at, 0o1777); err != nil && err != unix.EEXIST {
-			return none, err
+			return sys.None, err
 		}
 	}
 	if mounted {
@@ -194,7 +197,7 @@ func (s *Spool) openRoot(at, name string, mounted bool) (int, error) {
 	}
 	fd, err := unix.Open(at, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return none, err
+		return sys.None, err
 	}
 	err = unix.Fstat(fd, &st)
 	if err == nil && (uint64(st.Dev) != s.dev || int(st.Uid) != unix.Geteuid()) {
@@ -205,7 +208,7 @@ func (s *Spool) openRoot(at, name string, mounted bool) (int, error) {
 	}
 	if err != nil {
 		unix.Close(fd)
-		return none, err
+		return sys.None, err
 	}
 	return fd, nil
 }
@@ -221,7 +224,7 @@ func (s *Spool) bindRoot(at, name string) (int, error) {
 		}
 	}
 	if err != nil {
-		return none, err
+		return sys.None, err
 	}
 	var own, shown unix.Stat_t
 	err = worldWritable(fd)
@@ -231,13 +234,13 @@ func (s *Spool) bindRoot(at, name string) (int, error) {
 	if err == nil && (unix.Lstat(at, &shown) != nil || shown.Dev != own.Dev || shown.Ino != own.Ino) {
 		if s.o.Join {
 			unix.Close(fd)
-			return none, ErrUnusable
+			return sys.None, ErrUnusable
 		}
 		err = unix.Mount(s.o.Private+"/"+place+"/"+name, at, "", unix.MS_BIND, "")
 	}
 	if err != nil {
 		unix.Close(fd)
-		return none, err
+		return sys.None, err
 	}
 	return fd, nil
 }

@@ -5,76 +5,22 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/procfs"
+	"devspool/hotplug/sys"
 )
-
-// process is one process for good: its number may be another's in time, its start
-// too is not. The zero process stands for none.
-type process struct {
-	pid   int
-	start uint64 // since the boot, in ticks
-}
-
-// findProcess returns the process that has the number pid now.
-func findProcess(pid int) (p process, ok bool) {
-	state, start := stat(pid)
-	return process{pid, start}, !dead(state)
-}
-
-// alive reports whether p lives. One that only waits for its parent to hear of its
-// end does not.
-func (p process) alive() bool {
-	if p.pid == 0 {
-		return false
-	}
-	state, start := stat(p.pid)
-	return !dead(state) && (start == p.start || start == 0 || p.start == 0)
-}
-
-func dead(state byte) bool { return state == 0 || state == 'Z' || state == 'X' }
-
-// stat returns a process's state, or 0 where there is none, and when it started: 0
-// as long as there is no /proc to tell.
-func stat(pid int) (state byte, start uint64) {
-	text, err := readFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		if unix.Kill(pid, 0) == nil && !exists(unix.AT_FDCWD, "/proc/self") {
-			return 'R', 0
-		}
-		return 0, 0
-	}
-	// The second field is the program's name in parentheses, whatever that holds.
-	fields := strings.Fields(string(text[strings.LastIndexByte(text, ')')+1:]))
-	if len(fields) < 20 {
-		return 0, 0
-	}
-	start, _ = strconv.ParseUint(fields[19], 10, 64)
-	return fields[0][0], start
-}
-
-// userOf reports whether a process runs as a user, really or effectively.
-func userOf(pid int, uid uint32) bool {
-	text, err := readFile("/proc/" + strconv.Itoa(pid) + "/status")
-	if err != nil {
-		return !exists(unix.AT_FDCWD, "/proc/self") // nobody to ask yet
-	}
-	_, rest, _ := strings.Cut(text, "\nUid:")
-	line, _, _ := strings.Cut(rest, "\n")
-	ids := strings.Fields(line)
-	user := strconv.Itoa(int(uid))
-	return len(ids) >= 2 && (ids[0] == user || ids[1] == user)
-}
 
 // follower is a process whose end is awaited.
 type follower struct {
-	process
+	procfs.Process
 	fd int // its pidfd, or none
 }
 
 // alive reports whether the process lives. It costs one system call where there is
 // a pidfd.
 func (f *follower) alive() bool {
-	if f.fd == none {
-		return f.process.alive()
+	if f.fd == sys.None {
+		return f.Process.Alive()
 	}
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(f.fd), Events: unix.POLLIN}}, 0)
 	return err == nil && n == 0
@@ -90,9 +36,9 @@ type owner struct {
 	next   int64    // when to look again, by now; 0 where a pidfd will tell
 }
 
-func nobody() owner { return owner{maker: follower{fd: none}, named: follower{fd: none}} }
+func nobody() owner { return owner{maker: follower{fd: sys.None}, named: follower{fd: sys.None}} }
 
-func (o *owner) close() { closeAll(&o.maker.fd, &o.named.fd) }
+func (o *owner) close() { sys.CloseAll(&o.maker.fd, &o.named.fd) }
 
 // identify finds out whose q is, and remembers it: when the owner is dead it could
 // not be told any more.
@@ -102,13 +48,13 @@ func (s *Spool) identify(q *queue) {
 	case q.live && locked(q.fd):
 		if !o.locker {
 			o.close()
-			o.locker, o.named = true, follower{fd: none}
+			o.locker, o.named = true, follower{fd: sys.None}
 			o.maker = s.lockHolder(q)
 		}
 	case o.known:
 	default:
 		o.maker = s.makerOf(q)
-		o.named = follower{process: namedBy(q.name, q.uid), fd: none}
+		o.named = follower{Process: namedBy(q.name, q.uid), fd: sys.None}
 	}
 	o.known, o.since = true, 0
 	s.writeState(q)
@@ -126,7 +72,7 @@ func (q *queue) alive() bool {
 // may open the directory the lock says nothing: a stranger that held it could keep
 // the queue of a dead client, or by letting go end that of a living one.
 func locked(fd int) bool {
-	if retry(func() error { return unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) }) != nil {
+	if sys.RetryEINTR(func() error { return unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) }) != nil {
 		var st unix.Stat_t
 		return unix.Fstat(fd, &st) == nil && st.Mode&0o044 == 0
 	}
@@ -137,13 +83,13 @@ func locked(fd int) bool {
 // lockHolder returns the process that took the lock on q, as this process's /proc
 // numbers it, whatever its own namespace does.
 func (s *Spool) lockHolder(q *queue) follower {
-	locks, _ := readFile("/proc/locks")
-	if pid := flockHolder(locks, s.dev, q.ino); pid > 0 {
-		if p, ok := findProcess(pid); ok {
-			return follower{p, none}
+	locks, _ := sys.ReadKernelFile("/proc/locks")
+	if pid := procfs.FlockHolder(locks, s.dev, q.ino); pid > 0 {
+		if p, ok := procfs.Find(pid); ok {
+			return follower{p, sys.None}
 		}
 	}
-	return follower{fd: none}
+	return follower{fd: sys.None}
 }
 
 // slotsBelow is the number below which what follows a number in a name counts as
@@ -152,7 +98,7 @@ const slotsBelow = 300
 
 // namedBy returns the process whose number is in the name NAME-PID or
 // NAME-PID-SLOT, if there is one of this user.
-func namedBy(name string, uid uint32) process {
+func namedBy(name string, uid uint32) procfs.Process {
 	rest, last := cutLast(name)
 	_, before := cutLast(rest)
 	_, err := strconv.Atoi(before)
@@ -173,14 +119,14 @@ func cutLast(name string) (before, after string) {
 	return name[:dash], name[dash+1:]
 }
 
-func theirs(number string, uid uint32) (process, bool) {
+func theirs(number string, uid uint32) (procfs.Process, bool) {
 	pid, err := strconv.Atoi(number)
-	if err != nil || pid <= 0 || !userOf(pid, uid) {
-		return process{}, false
+	if err != nil || pid <= 0 || !procfs.RunsAs(pid, uid) {
+		return procfs.Process{}, false
 	}
-	p, ok := findProcess(pid)
+	p, ok := procfs.Find(pid)
 	if !ok {
-		return process{}, false
+		return procfs.Process{}, false
 	}
 	return p, true
 }
@@ -227,11 +173,11 @@ func (q *queue) sticky() bool {
 
 // told reports whether a pidfd tells of the owner's end.
 func (o *owner) told() bool {
-	return o.maker.fd != none && o.maker.alive() || o.named.fd != none && o.named.alive()
+	return o.maker.fd != sys.None && o.maker.alive() || o.named.fd != sys.None && o.named.alive()
 }
 
 // orphaned reports whether there was an owner.
-func (o *owner) orphaned() bool { return o.locker || o.maker.pid != 0 || o.named.pid != 0 }
+func (o *owner) orphaned() bool { return o.locker || o.maker.Pid != 0 || o.named.Pid != 0 }
 
 // waited reports whether q has been without an owner for long enough.
 func (s *Spool) waited(q *queue) bool {
@@ -279,7 +225,7 @@ const sweepSteps = 512
 func (s *Spool) sweep() {
 	for steps := sweepSteps; s.unswept && steps > 0; {
 		unix.Seek(s.trash, 0, 0)
-		names := listSome(s.trash, s.inbox[:])
+		names := sys.ListSome(s.trash, s.inbox[:])
 		s.unswept = len(names) > 0 // and again: directories that lay in these come beside them
 		for _, name := range names {
 			if steps = s.empty(name, steps); steps <= 0 {
@@ -304,7 +250,7 @@ func (s *Spool) empty(name string, steps int) int {
 	unix.Fchown(fd, 0, 0)
 	unix.Fchmod(fd, 0o700)
 	for steps > 0 {
-		names := listSome(fd, s.inbox[:])
+		names := sys.ListSome(fd, s.inbox[:])
 		if len(names) == 0 {
 			break
 		}

@@ -17,6 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/procfs"
+	"devspool/hotplug/sys"
 )
 
 func init() {
@@ -190,13 +192,13 @@ func TestPidReuse(t *testing.T) {
 				h.publish(s, 1, 1)
 				h.must(s.Tend())
 				// Wait for another tick: the two starts must differ.
-				begin, _ := findProcess(c.Process.Pid)
+				begin, _ := procfs.Find(c.Process.Pid)
 				h.until("the clock has moved on", func() bool {
 					cmd := exec.Command("sleep", "1000")
 					h.must(cmd.Start())
 					defer func() { cmd.Process.Kill(); cmd.Wait() }()
-					_, start := stat(cmd.Process.Pid)
-					return start > begin.start
+					_, start := procfs.Stat(cmd.Process.Pid)
+					return start > begin.Start
 				})
 				s.mu.Lock() // so that nobody looks in between
 				c.kill()
@@ -312,7 +314,7 @@ func TestMaker(t *testing.T) {
 	}
 	h := newShop(t)
 	s := h.open()
-	if s.roots[0].makers == none {
+	if s.roots[0].makers == sys.None {
 		kerneltest.Cannot(t, "needs fanotify with FAN_REPORT_PIDFD")
 	}
 	maker := h.start(actor("maker", "/dev/events/x"))

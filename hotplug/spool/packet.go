@@ -113,7 +113,7 @@ func Escape(text string) string {
 	return string(line[:len(line)-1])
 }
 
-// appendEscaped appends one line.
+// AppendEscaped appends one line.
 func appendEscaped(b []byte, text string) []byte {
 	const hex = "0123456789abcdef"
 	rest := 0

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 )
 
@@ -251,7 +252,7 @@ func wake(dir int, name string) {
 // recover sees to what a publisher left that was killed among its links. Which
 // queues have its event cannot be told: a client may have read it already.
 func (s *Spool) recover() {
-	for _, name := range list(s.making) {
+	for _, name := range sys.List(s.making) {
 		unix.Unlinkat(s.making, name, 0)
 	}
 	for _, q := range s.live {

@@ -5,6 +5,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/procfs"
+	"devspool/hotplug/sys"
 )
 
 // The dot files of a queue, which are its client's.
@@ -47,7 +50,7 @@ type queue struct {
 }
 
 func (q *queue) close() {
-	closeAll(&q.fd, &q.state)
+	sys.CloseAll(&q.fd, &q.state)
 	q.owner.close()
 }
 
@@ -62,7 +65,7 @@ func (s *Spool) newQueue(r *root, name string) (*queue, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	q := &queue{root: r, name: name, fd: fd, ino: st.Ino, uid: st.Uid, state: none, watch: none, owner: nobody()}
+	q := &queue{root: r, name: name, fd: fd, ino: st.Ino, uid: st.Uid, state: sys.None, watch: sys.None, owner: nobody()}
 	s.readState(q)
 	return q, nil
 }
@@ -73,8 +76,8 @@ func (s *Spool) enliven(q *queue) {
 	if q.root.libudev {
 		return
 	}
-	q.ring = exists(q.fd, fileRing)
-	q.links = !q.ring && !exists(q.fd, fileNoLinks)
+	q.ring = sys.Exists(q.fd, fileRing)
+	q.links = !q.ring && !sys.Exists(q.fd, fileNoLinks)
 	text, err := s.readFilter(q)
 	if err == nil {
 		q.filter, err = ParseFilter(text)
@@ -96,11 +99,6 @@ func (s *Spool) quiesce(q *queue) {
 	s.writeState(q)
 }
 
-func exists(dir int, name string) bool {
-	var st unix.Stat_t
-	return unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
-}
-
 // readFilter returns the text of .filter, or "" where there is none.
 func (s *Spool) readFilter(q *queue) (string, error) {
 	fd, err := s.openBeneath(q.fd, fileFilter, unix.O_RDONLY)
@@ -118,29 +116,7 @@ func (s *Spool) readFilter(q *queue) (string, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > maxFilter {
 		return "", ErrFilter
 	}
-	return readAll(fd, maxFilter)
-}
-
-// readAll returns what a file holds, up to limit bytes.
-func readAll(fd, limit int) (string, error) {
-	buf := make([]byte, 0, 4096)
-	for len(buf) < limit {
-		if len(buf) == cap(buf) {
-			buf = append(buf, 0)[:len(buf)]
-		}
-		n, err := unix.Read(fd, buf[len(buf):min(cap(buf), limit)])
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return "", err
-		}
-		if n <= 0 {
-			break
-		}
-		buf = buf[:len(buf)+n]
-	}
-	return string(buf), nil
+	return sys.ReadAll(fd, maxFilter)
 }
 
 // The window of a libudev-compat queue: what its socket takes.
@@ -222,7 +198,7 @@ func (s *Spool) readState(q *queue) {
 		return
 	}
 	defer unix.Close(fd)
-	text, err := readAll(fd, 4096)
+	text, err := sys.ReadAll(fd, 4096)
 	words := strings.Fields(text)
 	if err != nil || len(words) != stateNumbers {
 		return
@@ -234,8 +210,8 @@ func (s *Spool) readState(q *queue) {
 		}
 	}
 	o := &q.owner
-	o.maker.process = process{int(n[0]), n[1]}
-	o.named.process = process{int(n[2]), n[3]}
+	o.maker.Process = procfs.Process{Pid: int(n[0]), Start: n[1]}
+	o.named.Process = procfs.Process{Pid: int(n[2]), Start: n[3]}
 	o.locker, o.since = n[4] != 0, int64(n[5])
 	q.cursor, q.head, q.tail = n[6], n[7], n[8]
 	o.known = true
@@ -243,8 +219,8 @@ func (s *Spool) readState(q *queue) {
 
 // writeState keeps what is known of q for the next publisher.
 func (s *Spool) writeState(q *queue) {
-	if q.state == none {
-		fd, err := ownFile(s.states, q.stateName(), unix.O_WRONLY)
+	if q.state == sys.None {
+		fd, err := sys.OwnFile(s.states, q.stateName(), unix.O_WRONLY)
 		if err != nil {
 			s.log("no record of queues: " + err.Error())
 			return
@@ -258,7 +234,7 @@ func (s *Spool) writeState(q *queue) {
 	}
 	var b [stateNumbers * (digits + 1)]byte
 	text := b[:0]
-	for _, n := range [stateNumbers]uint64{uint64(o.maker.pid), o.maker.start, uint64(o.named.pid), o.named.start,
+	for _, n := range [stateNumbers]uint64{uint64(o.maker.Pid), o.maker.Start, uint64(o.named.Pid), o.named.Start,
 		locker, uint64(o.since), q.cursor, q.head, q.tail} {
 		text = append(append(text, fileName(n)...), ' ')
 	}
@@ -266,6 +242,6 @@ func (s *Spool) writeState(q *queue) {
 		s.log("no record of queues: " + err.Error())
 	}
 	if q.cursor == 0 && !q.links {
-		closeAll(&q.state) // it is not written often
+		sys.CloseAll(&q.state) // it is not written often
 	}
 }

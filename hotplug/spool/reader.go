@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
 )
 
 // Context ends a wait. Any context.Context is one; that package itself would cost
@@ -111,7 +113,7 @@ func (r *Reader) TryNext() (Packet, error) {
 func (r *Reader) pop() (string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.dir == none {
+	if r.dir == sys.None {
 		return "", os.ErrClosed
 	}
 	for {
@@ -160,7 +162,7 @@ func (r *Reader) read(name string) (string, error) {
 		return "", err
 	}
 	defer unix.Close(fd)
-	return readAll(fd, maxText)
+	return sys.ReadAll(fd, maxText)
 }
 
 // Close ends the Reader, and the queue with it where Subscribe made it. A Next
@@ -169,7 +171,7 @@ func (r *Reader) Close() error {
 	r.bell.wake() // Next holds the mutex while it looks, never while it waits
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.dir == none {
+	if r.dir == sys.None {
 		return os.ErrClosed
 	}
 	close(r.closed)
@@ -179,7 +181,7 @@ func (r *Reader) Close() error {
 		err = r.remove()
 	}
 	unix.Close(r.dir)
-	r.dir = none
+	r.dir = sys.None
 	return err
 }
 
@@ -193,7 +195,7 @@ func (r *Reader) remove() error {
 	}
 	var err error
 	for range 100 {
-		for _, name := range list(r.dir) {
+		for _, name := range sys.List(r.dir) {
 			unix.Unlinkat(r.dir, name, 0)
 		}
 		if err = unix.Rmdir(path); err != unix.ENOTEMPTY {
@@ -208,7 +210,7 @@ func (r *Reader) remove() error {
 
 // eventNames returns those of the event files in a queue, the oldest first.
 func eventNames(dir int) ([]string, error) {
-	names, err := tryList(dir)
+	names, err := sys.TryList(dir)
 	names = slices.DeleteFunc(names, func(name string) bool {
 		_, ok := number(name)
 		return !ok

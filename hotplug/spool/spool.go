@@ -6,10 +6,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// none stands for a descriptor that is not open.
-const none = -1
+	"devspool/hotplug/procfs"
+	"devspool/hotplug/sys"
+)
 
 // The defaults of Options.
 const (
@@ -131,10 +131,10 @@ type root struct {
 	libudev bool
 	watch   int32 // its inotify watch
 	names   map[string]*queue
-	makers  int                // fanotify: who makes directories in it; none where there is no such thing
-	made    map[string]process // whom that told of, until the directory is looked at
-	surplus bool               // what was refused lies in it still
-	reading bool               // fd is being read for that
+	makers  int                       // fanotify: who makes directories in it; none where there is no such thing
+	made    map[string]procfs.Process // whom that told of, until the directory is looked at
+	surplus bool                      // what was refused lies in it still
+	reading bool                      // fd is being read for that
 }
 
 // ErrUnusable is returned where no spool can be had: no private directory that is
@@ -150,7 +150,7 @@ func Open(o Options) (*Spool, error) {
 		o.PerUser = defaultPerUser
 	}
 	s := &Spool{
-		o: o, dir: none, lock: none, held: none, states: none, making: none, trash: none, watch: none,
+		o: o, dir: sys.None, lock: sys.None, held: sys.None, states: sys.None, making: sys.None, trash: sys.None, watch: sys.None,
 		queues: map[uint64]*queue{}, users: map[uint32]int{}, told: map[string]bool{},
 		denied:  map[uint32]int64{},
 		noOpen2: o.old.openat2, noTmp: o.old.tmpfile, byProc: o.old.emptyPath, stale: true, unswept: true,
@@ -211,7 +211,7 @@ func Empty(o Options) bool {
 		if err != nil {
 			return false
 		}
-		names := listSome(fd, make([]byte, 4096))
+		names := sys.ListSome(fd, make([]byte, 4096))
 		unix.Close(fd)
 		if len(names) > 0 {
 			return false
@@ -223,11 +223,11 @@ func Empty(o Options) bool {
 // openOwn opens the directories that are ours, the lock and the counter.
 func (s *Spool) openOwn() (err error) {
 	for name, fd := range map[string]*int{"held": &s.held, "queues": &s.states, "making": &s.making, "trash": &s.trash} {
-		if *fd, err = ownDirectory(s.dir, name); err != nil {
+		if *fd, err = sys.OwnDirectory(s.dir, name); err != nil {
 			return err
 		}
 	}
-	if s.lock, err = ownFile(s.dir, "lock", unix.O_RDONLY); err != nil {
+	if s.lock, err = sys.OwnFile(s.dir, "lock", unix.O_RDONLY); err != nil {
 		return err
 	}
 	if err := flock(s.lock); err != nil {
@@ -288,21 +288,12 @@ func (s *Spool) Close() {
 		q.close()
 	}
 	for _, r := range s.roots {
-		closeAll(&r.fd, &r.makers)
+		sys.CloseAll(&r.fd, &r.makers)
 	}
 	s.queues, s.live, s.roots = map[uint64]*queue{}, nil, nil
-	closeAll(&s.lock, &s.held, &s.states, &s.making, &s.trash, &s.watch, &s.dir)
+	sys.CloseAll(&s.lock, &s.held, &s.states, &s.making, &s.trash, &s.watch, &s.dir)
 	s.counter.close()
 	s.counter = nil
-}
-
-func closeAll(fds ...*int) {
-	for _, fd := range fds {
-		if *fd != none {
-			closeFD(*fd)
-			*fd = none
-		}
-	}
 }
 
 // Held reports whether events are held back for a client that is slow: a process
@@ -369,12 +360,4 @@ func now() int64 {
 		return time.Now().UnixNano()
 	}
 	return t.Nano()
-}
-
-func retry(f func() error) error {
-	for {
-		if err := f(); err != unix.EINTR {
-			return err
-		}
-	}
 }

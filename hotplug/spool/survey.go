@@ -2,10 +2,11 @@ package spool
 
 import (
 	"slices"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/procfs"
+	"devspool/hotplug/sys"
 )
 
 // Queue is what can be told of a queue from outside.
@@ -25,9 +26,9 @@ func Survey(root string) ([]Queue, error) {
 		return nil, failed("open", root, err)
 	}
 	defer unix.Close(fd)
-	names := list(fd)
+	names := sys.List(fd)
 	slices.Sort(names)
-	locks, _ := readFile("/proc/locks")
+	locks, _ := sys.ReadKernelFile("/proc/locks")
 	var queues []Queue
 	for _, name := range names {
 		var st unix.Stat_t
@@ -36,8 +37,8 @@ func Survey(root string) ([]Queue, error) {
 			continue
 		}
 		q := Queue{Name: name, UID: int(st.Uid), Unread: -1}
-		if q.PID = flockHolder(locks, uint64(st.Dev), st.Ino); q.PID == 0 {
-			q.PID = namedBy(name, st.Uid).pid
+		if q.PID = procfs.FlockHolder(locks, uint64(st.Dev), st.Ino); q.PID == 0 {
+			q.PID = namedBy(name, st.Uid).Pid
 		}
 		q.lookInto(fd)
 		queues = append(queues, q)
@@ -51,30 +52,7 @@ func (q *Queue) lookInto(root int) {
 		return
 	}
 	defer unix.Close(fd)
-	q.Sticky = exists(fd, fileSticky)
+	q.Sticky = sys.Exists(fd, fileSticky)
 	unread, _ := eventNames(fd)
 	q.Unread = len(unread)
-}
-
-// flockHolder returns the process that holds a flock on a file, by what /proc/locks
-// says, or 0. The lock itself is not tried: others would see it held.
-func flockHolder(locks string, dev, ino uint64) int {
-	for line := range strings.Lines(locks) {
-		// 1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE START END
-		f := strings.Fields(line)
-		if len(f) < 6 || f[1] != "FLOCK" {
-			continue
-		}
-		file := strings.Split(f[5], ":")
-		if len(file) != 3 || file[2] != strconv.FormatUint(ino, 10) {
-			continue
-		}
-		major, err1 := strconv.ParseUint(file[0], 16, 32)
-		minor, err2 := strconv.ParseUint(file[1], 16, 32)
-		pid, err3 := strconv.Atoi(f[4])
-		if err1 == nil && err2 == nil && err3 == nil && unix.Mkdev(uint32(major), uint32(minor)) == dev {
-			return max(0, pid)
-		}
-	}
-	return 0
 }

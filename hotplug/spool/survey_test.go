@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/procfs"
 )
 
 func TestNamedBy(t *testing.T) {
@@ -46,7 +47,7 @@ func TestNamedBy(t *testing.T) {
 		tests = append(tests, test{"card-1-" + us, os.Getuid(), os.Getpid()})
 	}
 	for _, test := range tests {
-		if got := namedBy(test.name, uint32(test.uid)).pid; got != test.want {
+		if got := namedBy(test.name, uint32(test.uid)).Pid; got != test.want {
 			t.Errorf("%s of user %d: process %d, want %d", test.name, test.uid, got, test.want)
 		}
 	}
@@ -61,7 +62,7 @@ func TestFlockHolder(t *testing.T) {
 		"5: FLOCK  ADVISORY  WRITE 55 00:1a:77 0 EOF\n" +
 		"5: -> FLOCK  ADVISORY  WRITE 66 00:1a:79 0 EOF\n"
 	for ino, want := range map[uint64]int{77: 55, 177: 33, 78: 0, 79: 0, 7: 0} {
-		if got := flockHolder(locks, unix.Mkdev(0, 0x1a), ino); got != want {
+		if got := procfs.FlockHolder(locks, unix.Mkdev(0, 0x1a), ino); got != want {
 			t.Errorf("inode %d: process %d, want %d", ino, got, want)
 		}
 	}

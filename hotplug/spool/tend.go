@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/procfs"
+	"devspool/hotplug/sys"
 )
 
 // tender keeps a resident spool in order between events. What it waits for is
@@ -75,7 +78,7 @@ func (s *Spool) tidy() {
 
 // openTender opens what the tender waits on.
 func (s *Spool) openTender() error {
-	t := &tender{epoll: none, inotify: none, watched: map[int32]*queue{}}
+	t := &tender{epoll: sys.None, inotify: sys.None, watched: map[int32]*queue{}}
 	var err error
 	if t.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return err
@@ -94,7 +97,7 @@ func (s *Spool) openTender() error {
 	t.add(t.inotify, 0)
 	t.add(s.watch, 0)
 	for _, r := range s.roots {
-		if r.makers != none {
+		if r.makers != sys.None {
 			t.add(r.makers, 0)
 		}
 	}
@@ -151,7 +154,7 @@ func (t *tender) stop() {
 	if t.ended != nil {
 		<-t.ended
 	}
-	closeAll(&t.inotify)
+	sys.CloseAll(&t.inotify)
 }
 
 // turn sees to what fired, and sets when to be called again at the latest.
@@ -254,13 +257,13 @@ func (s *Spool) follow(q *queue) {
 		return
 	}
 	for _, f := range []*follower{&q.owner.maker, &q.owner.named} {
-		if f.pid == 0 {
+		if f.Pid == 0 {
 			continue
 		}
-		if f.fd == none && !s.o.old.pidfd {
-			f.fd = openProcess(f.process)
+		if f.fd == sys.None && !s.o.old.pidfd {
+			f.fd = openProcess(f.Process)
 		}
-		if f.fd != none {
+		if f.fd != sys.None {
 			s.tender.add(f.fd, q.ino)
 		}
 	}
@@ -269,21 +272,21 @@ func (s *Spool) follow(q *queue) {
 }
 
 // openProcess returns a pidfd of p, or none where p is dead, or there is no such thing.
-func openProcess(p process) int {
-	fd, err := unix.PidfdOpen(p.pid, 0)
+func openProcess(p procfs.Process) int {
+	fd, err := unix.PidfdOpen(p.Pid, 0)
 	if err != nil {
-		return none
+		return sys.None
 	}
-	if !p.alive() { // looked at after it was opened, so it is the same
+	if !p.Alive() { // looked at after it was opened, so it is the same
 		unix.Close(fd)
-		return none
+		return sys.None
 	}
 	return fd
 }
 
 // watchQueue has the tender told of what is removed from q.
 func (s *Spool) watchQueue(q *queue) {
-	if s.tender == nil || q.watch != none {
+	if s.tender == nil || q.watch != sys.None {
 		return
 	}
 	watch, err := addWatch(s.tender.inotify, q.fd, q.root.path+"/"+q.name, unix.IN_DELETE|unix.IN_MOVED_FROM)
@@ -297,10 +300,10 @@ func (s *Spool) watchQueue(q *queue) {
 
 // unwatchQueue ends that, where nothing needs it any more.
 func (s *Spool) unwatchQueue(q *queue) {
-	if q.watch == none || q.live && q.links {
+	if q.watch == sys.None || q.live && q.links {
 		return
 	}
 	unix.InotifyRmWatch(s.tender.inotify, uint32(q.watch))
 	delete(s.tender.watched, q.watch)
-	q.watch = none
+	q.watch = sys.None
 }

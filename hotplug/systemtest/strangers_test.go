@@ -21,7 +21,7 @@ func strange(devpath string) bool {
 		strings.HasPrefix(devpath, "/devices/virtual/bdi/")
 }
 
-// devpathOf returns the DEVPATH of a message.
+// DevpathOf returns the DEVPATH of a message.
 func devpathOf(msg string) string {
 	_, rest, _ := strings.Cut("\x00"+msg, "\x00DEVPATH=")
 	devpath, _, _ := strings.Cut(rest, "\x00")

@@ -1,30 +1,30 @@
-package hotplug
+package sysfs
 
 import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
-	"devspool/nodes"
 )
 
-// census answers whether a device lives, by the links that sysfs keeps from
+// Presence answers whether a device lives, by the links that sysfs keeps from
 // numbers to devpaths (dev/block/8:0), with one short system call. A link is
 // there just as long as the device's dev attribute, which may not be said of its
 // directory.
-type census struct {
-	sys         Sysfs
-	block, char int         // the directories of the links, or -1
-	place       nodes.Place // of /sys when they were opened
+type Presence struct {
+	sys         FS
+	block, char int        // the directories of the links, or -1
+	place       sys.FileID // of /sys when they were opened
 	link        [unix.PathMax]byte
 }
 
-func newCensus(sys Sysfs) census { return census{sys: sys, block: -1, char: -1} }
+func NewPresence(sys FS) Presence { return Presence{sys: sys, block: -1, char: -1} }
 
-// refresh notices that a sysfs was mounted, or another one over it.
-func (c *census) refresh() {
-	place := nodes.PlaceOf(string(c.sys))
+// Refresh notices that a sysfs was mounted, or another one over it.
+func (c *Presence) Refresh() {
+	place := sys.FileIDOf(string(c.sys))
 	if place == c.place && c.block >= 0 && c.char >= 0 {
 		return
 	}
@@ -44,48 +44,48 @@ func reopen(old int, path string) int {
 	return fd
 }
 
-// lives reports whether the device at devpath has the numbers dev now.
-func (c *census) lives(devpath string, dev uevent.Dev) bool {
+// Has reports whether the device at devpath has the numbers dev now.
+func (c *Presence) Has(devpath string, dev uevent.Dev) bool {
 	fd := c.char
 	if dev.Block {
 		fd = c.block
 	}
 	if fd < 0 {
-		is, ok := c.sys.numbers(devpath)
+		is, ok := c.sys.Numbers(devpath)
 		return ok && is == dev.Numbers()
 	}
 	n, ok := c.read(fd, dev)
-	return ok && isLinkTo(c.link[:n], devpath)
+	return ok && IsLinkTo(c.link[:n], devpath)
 }
 
 // read reads the link of a device. It is asked for most events, and never blocks,
 // so it does without the Go scheduler's knowledge.
-func (c *census) read(dir int, dev uevent.Dev) (length int, ok bool) {
+func (c *Presence) read(dir int, dev uevent.Dev) (length int, ok bool) {
 	name := append([]byte(dev.Numbers()), 0)
 	n, _, errno := unix.RawSyscall6(unix.SYS_READLINKAT, uintptr(dir), uintptr(unsafe.Pointer(&name[0])),
 		uintptr(unsafe.Pointer(&c.link)), uintptr(len(c.link)), 0, 0)
 	return int(n), errno == 0
 }
 
-// gone reports whether /sys says that an event comes too late to be acted on: an
+// Stale reports whether /sys says that an event comes too late to be acted on: an
 // add of a device that left, or a remove of one that came back. Where there is
 // no sysfs, the event itself is all there is to know.
-func (c *census) gone(e *uevent.Event) bool {
+func (c *Presence) Stale(e *uevent.Event) bool {
 	switch e.Action {
 	case uevent.Add, uevent.Move:
-		return !e.Dev.IsZero() && !c.lives(e.Devpath, e.Dev) && c.sys.Mounted()
+		return !e.Dev.IsZero() && !c.Has(e.Devpath, e.Dev) && c.sys.Mounted()
 	case uevent.Remove:
 		if e.Dev.IsZero() {
-			_, lives := c.sys.numbers(e.Devpath)
+			_, lives := c.sys.Numbers(e.Devpath)
 			return lives
 		}
-		return c.lives(e.Devpath, e.Dev)
+		return c.Has(e.Devpath, e.Dev)
 	}
 	return false
 }
 
-// isLinkTo reports whether the text of a link in sysfs leads to devpath.
-func isLinkTo(link []byte, devpath string) bool {
+// IsLinkTo reports whether the text of a link in sysfs leads to devpath.
+func IsLinkTo(link []byte, devpath string) bool {
 	tail := len(link) - len(devpath)
 	if tail < 0 || string(link[tail:]) != devpath {
 		return false

@@ -1,4 +1,7 @@
-package hotplug
+// Package log writes the program's messages: to standard error, the kernel's log,
+// syslog or a file, each message a line, with what could forge a line escaped. It
+// never blocks for long: a syslog that is full loses the message.
+package log
 
 import (
 	"strconv"
@@ -7,9 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"devspool/conf"
 	"devspool/hotplug/uevent"
-	"devspool/nodes"
 )
 
 // Level says how much a line of the log matters. The numbers are syslog's.
@@ -52,21 +53,21 @@ func ParseLevel(text string) (Level, bool) {
 	if err != nil {
 		return 0, false
 	}
-	return syslogLevel(n)
+	return SyslogLevel(n)
 }
 
-// syslogLevel returns the level in use that is nearest to syslog's n. Ok is false
+// SyslogLevel returns the level in use that is nearest to syslog's n. Ok is false
 // for what is no number of syslog's.
-func syslogLevel(n int) (l Level, ok bool) {
+func SyslogLevel(n int) (l Level, ok bool) {
 	if n < 0 || n > 7 {
 		return 0, false
 	}
 	return min(max(Level(n), Err), Info), true
 }
 
-// Log writes lines: level, what, which device, why. It is safe for use by
+// Logger writes lines: level, what, which device, why. It is safe for use by
 // several goroutines at once.
-type Log struct {
+type Logger struct {
 	level atomic.Int32 // the least that is written, less Notice
 
 	mu     sync.Mutex
@@ -76,21 +77,21 @@ type Log struct {
 
 // SetLevel makes the log write lines of that level and of those that matter more.
 // A new one is at Notice.
-func (l *Log) SetLevel(level Level) { l.level.Store(int32(level - Notice)) }
+func (l *Logger) SetLevel(level Level) { l.level.Store(int32(level - Notice)) }
 
-// writes reports whether lines of that level are written.
-func (l *Log) writes(level Level) bool { return level-Notice <= Level(l.level.Load()) }
+// Writes reports whether lines of that level are written.
+func (l *Logger) Writes(level Level) bool { return level-Notice <= Level(l.level.Load()) }
 
 // Become makes the log write where another does, from now on.
-func (l *Log) Become(other *Log) {
+func (l *Logger) Become(other *Logger) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.write = other.write
 }
 
 // Stderr returns a log on descriptor 2.
-func Stderr() *Log {
-	return &Log{write: func(level Level, line string) {
+func Stderr() *Logger {
+	return &Logger{write: func(level Level, line string) {
 		unix.Write(2, []byte("devspool: "+level.String()+": "+line+"\n"))
 	}}
 }
@@ -103,12 +104,12 @@ const facility = 3 << 3
 const kmsgLine = 900
 
 // Kmsg returns a log in the kernel's ring buffer, or where that cannot be had on stderr.
-func Kmsg() *Log {
+func Kmsg() *Logger {
 	fd, err := unix.Open("/dev/kmsg", unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 	if err != nil {
 		return Stderr()
 	}
-	return &Log{write: func(level Level, line string) {
+	return &Logger{write: func(level Level, line string) {
 		unix.Write(fd, []byte("<"+strconv.Itoa(facility+int(level))+">devspool: "+level.String()+": "+
 			line[:min(len(line), kmsgLine)]+"\n"))
 	}}
@@ -116,19 +117,19 @@ func Kmsg() *Log {
 
 // Syslog returns a log at the syslog daemon, whenever one listens, or else in the
 // kernel's ring buffer, which it will read.
-func Syslog() *Log { return syslogAt("/dev/log", Kmsg) }
+func Syslog() *Logger { return SyslogAt("/dev/log", Kmsg) }
 
-// syslogAt never waits: a daemon that does not read loses lines, and is told how many.
+// SyslogAt never waits: a daemon that does not read loses lines, and is told how many.
 // The socket is looked for anew for each line, so that a daemon may come late, or end
 // and start again. What nobody listens to is for another log.
-func syslogAt(address string, open func() *Log) *Log {
-	var other *Log
+func SyslogAt(address string, open func() *Logger) *Logger {
+	var other *Logger
 	lost := 0
 	tag := ">devspool[" + strconv.Itoa(unix.Getpid()) + "]: "
 	send := func(level Level, line string) error {
-		return sendDatagram(address, []byte("<"+strconv.Itoa(facility+int(level))+tag+level.String()+": "+line))
+		return SendDatagram(address, []byte("<"+strconv.Itoa(facility+int(level))+tag+level.String()+": "+line))
 	}
-	return &Log{write: func(level Level, line string) {
+	return &Logger{write: func(level Level, line string) {
 		var err error
 		if lost > 0 {
 			err = send(Warning, "syslog took no lines for a while: "+strconv.Itoa(lost)+" are lost")
@@ -153,12 +154,12 @@ func syslogAt(address string, open func() *Log) *Log {
 // File returns a log that appends to the file at path, each line with the
 // event's sequence number, or nil where there is no such file: the board makes
 // it to ask for the log.
-func File(path string, seqnum uint64) *Log {
+func File(path string, seqnum uint64) *Logger {
 	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil
 	}
-	l := &Log{seqnum: seqnum}
+	l := &Logger{seqnum: seqnum}
 	l.write = func(level Level, line string) {
 		unix.Write(fd, []byte(strconv.FormatUint(l.seqnum, 10)+" devspool: "+level.String()+": "+line+"\n"))
 	}
@@ -167,11 +168,11 @@ func File(path string, seqnum uint64) *Log {
 }
 
 // Print writes one line. Control bytes in it are escaped, since names come from devices.
-func (l *Log) Print(level Level, line string) { l.print(level, line, 0) }
+func (l *Logger) Print(level Level, line string) { l.print(level, line, 0) }
 
 // print writes a line about the event with a number, or 0 for that of the last.
-func (l *Log) print(level Level, line string, seqnum uint64) {
-	if !l.writes(level) {
+func (l *Logger) print(level Level, line string, seqnum uint64) {
+	if !l.Writes(level) {
 		return
 	}
 	l.mu.Lock()
@@ -179,27 +180,12 @@ func (l *Log) print(level Level, line string, seqnum uint64) {
 	if seqnum != 0 {
 		l.seqnum = seqnum
 	}
-	l.write(level, nodes.Printable(line))
-}
-
-// shownProblems is how many problems of a config the log gets: the first ones show
-// what is wrong with a file that is no config at all.
-const shownProblems = 10
-
-// Problems writes what is wrong with a config: the first problems, a line each, and
-// how many more there are.
-func (l *Log) Problems(level Level, problems []conf.Problem) {
-	for _, p := range problems[:min(len(problems), shownProblems)] {
-		l.Print(level, p.String())
-	}
-	if more := len(problems) - shownProblems; more > 0 {
-		l.Print(level, problems[0].File+": "+strconv.Itoa(more)+" more problems; devspool --check shows them")
-	}
+	l.write(level, uevent.Printable(line))
 }
 
 // Event writes one line about e: what happened, and why.
-func (l *Log) Event(level Level, what string, e *uevent.Event, why string) {
-	if !l.writes(level) {
+func (l *Logger) Event(level Level, what string, e *uevent.Event, why string) {
+	if !l.Writes(level) {
 		return
 	}
 	line := what + ": " + e.Action + " " + e.Devpath

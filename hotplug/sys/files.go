@@ -1,14 +1,23 @@
-package hotplug
+package sys
 
 import (
 	"errors"
 	"os"
 	"strings"
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
+
+// ReadKernelFile returns what a file of the kernel's holds.
+func ReadKernelFile(path string) (string, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	return ReadAll(fd, 1<<20)
+}
 
 // MaxFile is how many bytes a file may have that ReadFile reads: a hundred times
 // what the largest configs have.
@@ -24,7 +33,7 @@ var (
 // os.ReadFile, which makes every file ready for polling. What is no regular file,
 // or longer than MaxFile, is refused.
 func ReadFile(path string) (string, error) {
-	fd, err := openRegular(path)
+	fd, err := OpenRegular(path)
 	if err != nil {
 		return "", &os.PathError{Op: "open", Path: path, Err: err}
 	}
@@ -46,11 +55,11 @@ func ReadFile(path string) (string, error) {
 	}
 }
 
-// openRegular opens a regular file for reading, and nothing else: to open a FIFO
+// OpenRegular opens a regular file for reading, and nothing else: to open a FIFO
 // would wait for its other end, and to open a device can set it going, as a watchdog
 // or a tape is. So the look comes first; where another thing takes the place after
 // it, the open at least does not wait.
-func openRegular(path string) (fd int, err error) {
+func OpenRegular(path string) (fd int, err error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
 		return -1, err
@@ -62,9 +71,9 @@ func openRegular(path string) (fd int, err error) {
 	return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 }
 
-// readAttribute reads a small file: at most a page, as sysfs attributes are, in one read.
+// ReadAttribute reads a small file: at most a page, as sysfs attributes are, in one read.
 // It never waits, whatever is there.
-func readAttribute(path string) (string, error) {
+func ReadAttribute(path string) (string, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return "", err
@@ -78,7 +87,7 @@ func readAttribute(path string) (string, error) {
 	return string(buf[:n]), nil
 }
 
-func readLink(path string) (string, error) {
+func ReadLink(path string) (string, error) {
 	var buf [unix.PathMax]byte
 	n, err := unix.Readlink(path, buf[:])
 	if err != nil {
@@ -87,9 +96,9 @@ func readLink(path string) (string, error) {
 	return string(buf[:n]), nil
 }
 
-// realpath returns where an absolute path leads, with no link left in it. (The
+// Realpath returns where an absolute path leads, with no link left in it. (The
 // function of path/filepath would cost the program 80 kB.)
-func realpath(path string) (string, error) {
+func Realpath(path string) (string, error) {
 	done := ""
 	for links := 0; path != ""; {
 		part, rest, _ := strings.Cut(path, "/")
@@ -102,13 +111,13 @@ func realpath(path string) (string, error) {
 			continue
 		}
 		done += "/" + part
-		text, err := readLink(done)
+		text, err := ReadLink(done)
 		switch {
 		case err == unix.EINVAL: // no link
 			continue
 		case err != nil:
 			return "", &os.PathError{Op: "readlink", Path: done, Err: err}
-		case links == maxLinks:
+		case links == MaxLinks:
 			return "", &os.PathError{Op: "readlink", Path: done, Err: unix.ELOOP}
 		}
 		links++
@@ -121,14 +130,14 @@ func realpath(path string) (string, error) {
 	return done, nil
 }
 
-// readDir returns the names in a directory; none where it is not there.
-func readDir(path string) (names []string) {
+// ReadDir returns the names in a directory; none where it is not there.
+func ReadDir(path string) (names []string) {
 	eachDirent(path, func(part []byte) { _, _, names = unix.ParseDirent(part, -1, names) })
 	return names
 }
 
-// subdirs returns the names of the directories in a directory of sysfs.
-func subdirs(path string) (names []string) {
+// Subdirs returns the names of the directories in a directory of sysfs.
+func Subdirs(path string) (names []string) {
 	eachDirent(path, func(part []byte) {
 		for len(part) > 0 {
 			d := (*unix.Dirent)(unsafe.Pointer(&part[0]))
@@ -159,15 +168,90 @@ func eachDirent(path string, f func(part []byte)) {
 	}
 }
 
-// polled gives a descriptor to the runtime's poller: so a goroutine can wait for it,
-// and no thread has to. The file closes it; where there is an error it is closed.
-func polled(fd int, name string) (*os.File, syscall.RawConn, error) {
-	unix.SetNonblock(fd, true) // or the runtime would not poll it
-	file := os.NewFile(uintptr(fd), name)
-	conn, err := file.SyscallConn()
-	if err != nil {
-		file.Close()
-		return nil, nil, err
+// MakeParents makes the directories that a path lies in, as far as they are missing.
+func MakeParents(path string) error {
+	for i := 1; i < len(path); i++ {
+		if path[i] != '/' {
+			continue
+		}
+		if err := unix.Mkdir(path[:i], 0o755); err != nil && err != unix.EEXIST && !Exists(unix.AT_FDCWD, path[:i]) {
+			return err
+		}
 	}
-	return file, conn, nil
+	return nil
+}
+
+// List returns the names in a directory, in no order; as many as can be read.
+func List(dir int) []string {
+	names, _ := TryList(dir)
+	return names
+}
+
+// TryList is list for who must know that the directory is still there.
+func TryList(dir int) (names []string, err error) {
+	buf := make([]byte, 16<<10)
+	unix.Seek(dir, 0, 0)
+	for {
+		n, err := unix.ReadDirent(dir, buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n <= 0 {
+			return names, err
+		}
+		_, _, names = unix.ParseDirent(buf[:n], -1, names)
+	}
+}
+
+// ListSome returns the next names in a directory, as many as buf has room for: none
+// at its end.
+func ListSome(dir int, buf []byte) (names []string) {
+	for len(names) == 0 {
+		n, err := unix.ReadDirent(dir, buf)
+		if err != nil && err != unix.EINTR || err == nil && n <= 0 {
+			break
+		}
+		_, _, names = unix.ParseDirent(buf[:max(0, n)], -1, names)
+	}
+	return names
+}
+
+func Exists(dir int, name string) bool {
+	var st unix.Stat_t
+	return unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
+}
+
+// ReadAll returns what a file holds, up to limit bytes.
+func ReadAll(fd, limit int) (string, error) {
+	buf := make([]byte, 0, 4096)
+	for len(buf) < limit {
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+		n, err := unix.Read(fd, buf[len(buf):min(cap(buf), limit)])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		if n <= 0 {
+			break
+		}
+		buf = buf[:len(buf)+n]
+	}
+	return string(buf), nil
+}
+
+// MaxLinks is how many links a path may lead through, as in the kernel.
+const MaxLinks = 40
+
+// ReadLinkAt returns the text of a symbolic link, as long as Linux lets it be.
+func ReadLinkAt(at int, name string) (string, error) {
+	var buf [unix.PathMax]byte
+	n, err := unix.Readlinkat(at, name, buf[:])
+	if err != nil {
+		return "", err
+	}
+	return string(buf[:n]), nil
 }

@@ -1,4 +1,4 @@
-package nodes
+package sys
 
 import (
 	"sync/atomic"
@@ -18,29 +18,29 @@ type rawName [unix.NAME_MAX + 1]byte
 // set reports whether name fits.
 func (r *rawName) set(name string) bool { return copy(r[:unix.NAME_MAX], name) == len(name) }
 
-func mknodat(at int, name string, mode uint32, dev uint64) error {
+func Mknodat(at int, name string, mode uint32, dev uint64) error {
 	var raw rawName
 	if !raw.set(name) {
 		return unix.ENAMETOOLONG
 	}
 	_, _, errno := unix.RawSyscall6(unix.SYS_MKNODAT, uintptr(at), uintptr(unsafe.Pointer(&raw)), uintptr(mode), uintptr(dev), 0, 0)
-	return failure(errno)
+	return Failure(errno)
 }
 
-func unlinkat(at int, name string) error {
+func Unlinkat(at int, name string) error {
 	var raw rawName
 	if !raw.set(name) {
 		return unix.ENAMETOOLONG
 	}
 	_, _, errno := unix.RawSyscall(unix.SYS_UNLINKAT, uintptr(at), uintptr(unsafe.Pointer(&raw)), 0)
-	return failure(errno)
+	return Failure(errno)
 }
 
-// fstat looks at an open file.
-func fstat(fd int, st *unix.Statx_t) error { return stat(fd, "", unix.AT_EMPTY_PATH, st) }
+// Fstat looks at an open file.
+func Fstat(fd int, st *unix.Statx_t) error { return Stat(fd, "", unix.AT_EMPTY_PATH, st) }
 
-// stat looks at the file name in the directory at.
-func stat(at int, name string, flags int, st *unix.Statx_t) error {
+// Stat looks at the file name in the directory at.
+func Stat(at int, name string, flags int, st *unix.Statx_t) error {
 	var raw rawName
 	if !raw.set(name) {
 		return unix.ENAMETOOLONG
@@ -48,21 +48,21 @@ func stat(at int, name string, flags int, st *unix.Statx_t) error {
 	return statx(at, &raw[0], flags, st)
 }
 
-// noStatx is set on kernels before 4.11, and in sandboxes that say EPERM for what
+// NoStatx is set on kernels before 4.11, and in sandboxes that say EPERM for what
 // they do not know.
-var noStatx atomic.Bool
+var NoStatx atomic.Bool
 
 func statx(at int, name *byte, flags int, st *unix.Statx_t) error {
-	if !noStatx.Load() {
+	if !NoStatx.Load() {
 		_, _, errno := unix.RawSyscall6(unix.SYS_STATX, uintptr(at), uintptr(unsafe.Pointer(name)), uintptr(flags),
 			unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, uintptr(unsafe.Pointer(st)), 0)
 		if st.Mnt_id == 0 {
 			st.Mask &^= unix.STATX_MNT_ID // an emulator's kernel says it, and the emulator does not pass it on
 		}
 		if errno != unix.ENOSYS && errno != unix.EPERM {
-			return failure(errno)
+			return Failure(errno)
 		}
-		noStatx.Store(true)
+		NoStatx.Store(true)
 	}
 	var old unix.Stat_t
 	err := unix.Fstatat(at, unix.BytePtrToString(name), &old, flags)
@@ -74,34 +74,34 @@ func statx(at int, name *byte, flags int, st *unix.Statx_t) error {
 	return err
 }
 
-// Place tells a directory from another one that is mounted over it. It is comparable.
-type Place struct {
-	major, minor uint32
+// FileID tells a directory from another one that is mounted over it. It is comparable.
+type FileID struct {
+	Major, Minor uint32
 	ino          uint64
 }
 
-// PlaceOf returns the Place at path, or the zero Place where nothing is.
-func PlaceOf(path string) Place {
+// FileIDOf returns the Place at path, or the zero Place where nothing is.
+func FileIDOf(path string) FileID {
 	var st unix.Statx_t
 	if statx(unix.AT_FDCWD, &append([]byte(path), 0)[0], 0, &st) != nil {
-		return Place{}
+		return FileID{}
 	}
-	return placeOf(&st)
+	return FileIDOfStat(&st)
 }
 
-func placeOf(st *unix.Statx_t) Place { return Place{st.Dev_major, st.Dev_minor, st.Ino} }
+func FileIDOfStat(st *unix.Statx_t) FileID { return FileID{st.Dev_major, st.Dev_minor, st.Ino} }
 
-// lock takes or leaves a lock of flock(2).
-func lock(fd int, how int) error {
+// Flock takes or leaves a lock of flock(2).
+func Flock(fd int, how int) error {
 	_, _, errno := unix.RawSyscall(unix.SYS_FLOCK, uintptr(fd), uintptr(how|unix.LOCK_NB), 0)
 	if errno == unix.EWOULDBLOCK && how&unix.LOCK_NB == 0 {
-		return retry(func() error { return unix.Flock(fd, how) })
+		return RetryEINTR(func() error { return unix.Flock(fd, how) })
 	}
-	return failure(errno)
+	return Failure(errno)
 }
 
-// openBeneath opens the directory at path below another one, following no link.
-func openBeneath(at int, path string) (int, error) {
+// OpenBeneath opens the directory at path below another one, following no link.
+func OpenBeneath(at int, path string) (int, error) {
 	how := unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
@@ -109,17 +109,17 @@ func openBeneath(at int, path string) (int, error) {
 	name := append([]byte(path), 0)
 	fd, _, errno := unix.RawSyscall6(unix.SYS_OPENAT2, uintptr(at), uintptr(unsafe.Pointer(&name[0])),
 		uintptr(unsafe.Pointer(&how)), unsafe.Sizeof(how), 0, 0)
-	return int(fd), failure(errno)
+	return int(fd), Failure(errno)
 }
 
-func closePath(fd int) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
+func Close(fd int) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
-func write(fd int, text []byte) (int, error) {
+func Write(fd int, text []byte) (int, error) {
 	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(text))), uintptr(len(text)))
-	return int(n), failure(errno)
+	return int(n), Failure(errno)
 }
 
-func failure(errno syscall.Errno) error {
+func Failure(errno syscall.Errno) error {
 	if errno == 0 {
 		return nil
 	}

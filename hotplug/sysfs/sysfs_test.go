@@ -1,4 +1,4 @@
-package hotplug
+package sysfs_test
 
 import (
 	"fmt"
@@ -10,33 +10,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/sys"
+	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 )
 
-// newMachine makes a small /sys: a disk with a partition, a tty, a network
-// interface, an input device that forges lines, a USB interface on a bus.
-func newMachine(t *testing.T) *sysfs {
-	t.Helper()
-	s := newSysfs(t)
-	s.add("/devices/pci0/block/sda", "block", "8:0", "DEVNAME=sda", "DEVTYPE=disk")
-	s.add("/devices/pci0/block/sda/sda1", "block", "8:1", "DEVNAME=sda1", "DEVTYPE=partition")
-	s.add("/devices/virtual/tty/tty0", "tty", "4:0", "DEVNAME=tty0", "DEVMODE=0620")
-	s.add("/devices/pci0/net/eth0", "net", "", "INTERFACE=eth0", "IFINDEX=2")
-	s.add("/devices/usb1/input/input5", "input", "", `NAME="evil`, "MAJOR=1", "MINOR=3", `DEVNAME=null"`, "PRODUCT=3/1/2")
-	s.add("/devices/usb1/1-1/1-1:1.0", "", "", "MODALIAS=usb:v1d6b", "DEVTYPE=usb_interface")
-	must(t, os.MkdirAll(s.path("/bus/usb/devices"), 0o755))
-	must(t, os.MkdirAll(s.path("/bus/usb/drivers"), 0o755))
-	s.link("/bus/usb/devices/1-1:1.0", "/devices/usb1/1-1/1-1:1.0")
-	must(t, os.Symlink("../../../bus/usb", s.path("/devices/usb1/1-1/1-1:1.0/subsystem")))
-	// What is no device.
-	writeFile(t, s.path("/class/net/bonding_masters"), "")
-	must(t, os.Symlink("../../module/x", s.path("/class/net/odd")))
-	must(t, os.Symlink("../../devices/pci0/block/sda", s.path("/dev/block/odd")))
-	return s
-}
-
 func TestScan(t *testing.T) {
-	s := newMachine(t)
+	s := hotplugtest.NewMachine(t)
 	for _, c := range []struct {
 		name   string
 		wanted func(string) bool
@@ -45,24 +26,24 @@ func TestScan(t *testing.T) {
 		{"numbers alone", func(string) bool { return false }, []string{"/devices/pci0/block/sda block b8:0", "/devices/pci0/block/sda/sda1 block b8:1", "/devices/virtual/tty/tty0  c4:0"}},
 		{"one", func(name string) bool { return name == "" || name == "eth0" }, []string{"/devices/pci0/block/sda block b8:0",
 			"/devices/pci0/block/sda/sda1 block b8:1", "/devices/pci0/net/eth0 net c0:0", "/devices/virtual/tty/tty0  c4:0"}},
-		{"everything", everything, []string{"/devices/pci0/block/sda block b8:0", "/devices/pci0/block/sda/sda1 block b8:1", "/devices/pci0/net/eth0 net c0:0",
+		{"everything", sysfs.Everything, []string{"/devices/pci0/block/sda block b8:0", "/devices/pci0/block/sda/sda1 block b8:1", "/devices/pci0/net/eth0 net c0:0",
 			"/devices/usb1/1-1/1-1:1.0 usb c0:0", "/devices/usb1/input/input5 input c0:0", "/devices/virtual/tty/tty0 tty c4:0"}},
 	} {
 		var got []string
-		for _, d := range s.scan(c.wanted) {
-			got = append(got, fmt.Sprint(d.devpath, " ", d.subsystem, " ", d.dev))
+		for _, d := range s.Scan(c.wanted) {
+			got = append(got, fmt.Sprint(d.Devpath, " ", d.Subsystem, " ", d.Dev))
 		}
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s: scan finds\n\t%s\nwant\n\t%s", c.name, strings.Join(got, "\n\t"), strings.Join(c.want, "\n\t"))
 		}
 	}
-	if got := (Sysfs(s.path("/nothing"))).scan(everything); len(got) > 0 {
+	if got := (sysfs.FS(s.Path("/nothing"))).Scan(sysfs.Everything); len(got) > 0 {
 		t.Errorf("where there is no sysfs, it finds %v", got)
 	}
 }
 
 func TestSysfsEvent(t *testing.T) {
-	s := newMachine(t)
+	s := hotplugtest.NewMachine(t)
 	for _, c := range []struct{ devpath, want string }{
 		{"/devices/pci0/block/sda1", ""},
 		{"/devices/pci0/block/sda", "ACTION=add DEVPATH=/devices/pci0/block/sda SUBSYSTEM=block MAJOR=8 MINOR=0 DEVNAME=sda DEVTYPE=disk"},
@@ -85,28 +66,28 @@ func TestSysfsEvent(t *testing.T) {
 
 // TestFind names one device in all the ways that a person may.
 func TestFind(t *testing.T) {
-	s := newMachine(t)
-	must(t, os.Symlink("../../../pci0", s.path("/devices/pci0/net/eth0/device")))
-	must(t, os.Symlink("../devices/pci0/block/sda", s.path("/block")))
-	writeFile(t, s.path("/devices/pci0/uevent"), "DRIVER=x\n")
+	s := hotplugtest.NewMachine(t)
+	hotplugtest.Must(t, os.Symlink("../../../pci0", s.Path("/devices/pci0/net/eth0/device")))
+	hotplugtest.Must(t, os.Symlink("../devices/pci0/block/sda", s.Path("/block")))
+	hotplugtest.WriteFile(t, s.Path("/devices/pci0/uevent"), "DRIVER=x\n")
 	for _, c := range []struct{ name, want string }{
 		{"/devices/pci0/block/sda", "/devices/pci0/block/sda"},
 		{"devices/pci0/block/sda/", "/devices/pci0/block/sda"},
-		{s.path("/devices/pci0/block/sda"), "/devices/pci0/block/sda"},
-		{s.path("/class/block/sda"), "/devices/pci0/block/sda"},
-		{s.path("/class/block/sda/"), "/devices/pci0/block/sda"},
+		{s.Path("/devices/pci0/block/sda"), "/devices/pci0/block/sda"},
+		{s.Path("/class/block/sda"), "/devices/pci0/block/sda"},
+		{s.Path("/class/block/sda/"), "/devices/pci0/block/sda"},
 		{"/class/net/eth0", "/devices/pci0/net/eth0"},
-		{s.path("/dev/block/8:1"), "/devices/pci0/block/sda/sda1"},
-		{s.path("/bus/usb/devices/1-1:1.0"), "/devices/usb1/1-1/1-1:1.0"},
-		{s.path("/class/block/sda/sda1"), "/devices/pci0/block/sda/sda1"}, // a link above it
-		{s.path("/class/net/eth0/device"), "/devices/pci0"},               // a link that stays in devices
+		{s.Path("/dev/block/8:1"), "/devices/pci0/block/sda/sda1"},
+		{s.Path("/bus/usb/devices/1-1:1.0"), "/devices/usb1/1-1/1-1:1.0"},
+		{s.Path("/class/block/sda/sda1"), "/devices/pci0/block/sda/sda1"}, // a link above it
+		{s.Path("/class/net/eth0/device"), "/devices/pci0"},               // a link that stays in devices
 	} {
 		events, err := s.Events(uevent.Add, c.name, "/nowhere")
 		if err != nil || len(events) != 1 || events[0].Devpath != c.want {
 			t.Errorf("%s: %v, error %v, want %s", c.name, events, err, c.want)
 		}
 	}
-	for _, name := range []string{"/devices/nothing", s.path("/class/net"), "/", "..", "/dev/nothing-of-this-name"} {
+	for _, name := range []string{"/devices/nothing", s.Path("/class/net"), "/", "..", "/dev/nothing-of-this-name"} {
 		if events, err := s.Events(uevent.Add, name, "/nowhere"); err == nil {
 			t.Errorf("%s: %v", name, events[0])
 		}
@@ -123,8 +104,8 @@ func TestFindNode(t *testing.T) {
 	if err := unix.Stat("/dev/null", &st); err != nil || st.Rdev != unix.Mkdev(1, 3) {
 		t.Skip("NOT TESTED: a device named by its node: needs /dev/null")
 	}
-	s := newSysfs(t)
-	s.add("/devices/virtual/mem/null", "mem", "1:3", "DEVNAME=null")
+	s := hotplugtest.NewSysfs(t)
+	s.Add("/devices/virtual/mem/null", "mem", "1:3", "DEVNAME=null")
 	events, err := s.Events(uevent.Add, "/dev/null", "/nowhere")
 	if err != nil || events[0].Devpath != "/devices/virtual/mem/null" {
 		t.Errorf("%v, error %v", events, err)
@@ -133,17 +114,17 @@ func TestFindNode(t *testing.T) {
 
 // TestGone shows which events come too late, by what /sys holds.
 func TestGone(t *testing.T) {
-	s := newMachine(t)
+	s := hotplugtest.NewMachine(t)
 	// A device whose directory has outlived it, and one whose link has gone before
 	// its attribute, as the link of a device that leaves does.
-	s.add("/devices/pci0/block/sdx", "block", "8:240")
-	must(t, os.Remove(s.path("/devices/pci0/block/sdx/dev")))
-	must(t, os.Remove(s.path("/dev/block/8:240")))
-	s.add("/devices/pci0/block/sdy", "block", "8:224")
-	must(t, os.Remove(s.path("/dev/block/8:224")))
-	with, without := newCensus(s.Sysfs), newCensus(Sysfs(s.path("/nothing")))
-	with.refresh()
-	without.refresh()
+	s.Add("/devices/pci0/block/sdx", "block", "8:240")
+	hotplugtest.Must(t, os.Remove(s.Path("/devices/pci0/block/sdx/dev")))
+	hotplugtest.Must(t, os.Remove(s.Path("/dev/block/8:240")))
+	s.Add("/devices/pci0/block/sdy", "block", "8:224")
+	hotplugtest.Must(t, os.Remove(s.Path("/dev/block/8:224")))
+	with, without := sysfs.NewPresence(s.FS), sysfs.NewPresence(sysfs.FS(s.Path("/nothing")))
+	with.Refresh()
+	without.Refresh()
 	for _, c := range []struct {
 		action, devpath, numbers string
 		gone, goneWithout        bool // with this /sys, and with none
@@ -169,11 +150,11 @@ func TestGone(t *testing.T) {
 		if major, minor, has := strings.Cut(c.numbers, ":"); has {
 			env = append(env, "MAJOR="+major, "MINOR="+minor)
 		}
-		e := newEvent(t, env...)
-		if got := with.gone(e); got != c.gone {
+		e := hotplugtest.NewEvent(t, env...)
+		if got := with.Stale(e); got != c.gone {
 			t.Errorf("%v: gone is %v", env, got)
 		}
-		if got := without.gone(e); got != c.goneWithout {
+		if got := without.Stale(e); got != c.goneWithout {
 			t.Errorf("%v: without sysfs gone is %v", env, got)
 		}
 	}
@@ -182,12 +163,12 @@ func TestGone(t *testing.T) {
 // TestCensusWithoutLinks is about a sysfs that has no links from numbers: the dev
 // attribute tells.
 func TestCensusWithoutLinks(t *testing.T) {
-	s := newMachine(t)
-	must(t, os.RemoveAll(s.path("/dev")))
-	c := newCensus(s.Sysfs)
-	c.refresh()
+	s := hotplugtest.NewMachine(t)
+	hotplugtest.Must(t, os.RemoveAll(s.Path("/dev")))
+	c := sysfs.NewPresence(s.FS)
+	c.Refresh()
 	disk := uevent.Dev{Block: true, Major: 8}
-	if !c.lives("/devices/pci0/block/sda", disk) || c.lives("/devices/pci0/block/sdb", disk) || c.lives("/devices/pci0/block/sda/sda1", disk) {
+	if !c.Has("/devices/pci0/block/sda", disk) || c.Has("/devices/pci0/block/sdb", disk) || c.Has("/devices/pci0/block/sda/sda1", disk) {
 		t.Error("it does not go by the attribute")
 	}
 }
@@ -195,17 +176,17 @@ func TestCensusWithoutLinks(t *testing.T) {
 // TestCensusRefresh mounts, so to say, a sysfs where there was none, and another
 // one over it.
 func TestCensusRefresh(t *testing.T) {
-	first, second := newMachine(t), newSysfs(t)
+	first, second := hotplugtest.NewMachine(t), hotplugtest.NewSysfs(t)
 	place := filepath.Join(t.TempDir(), "sys")
-	c := newCensus(Sysfs(place))
+	c := sysfs.NewPresence(sysfs.FS(place))
 	lives := func() bool {
-		c.refresh()
-		return c.lives("/devices/pci0/block/sda", uevent.Dev{Block: true, Major: 8})
+		c.Refresh()
+		return c.Has("/devices/pci0/block/sda", uevent.Dev{Block: true, Major: 8})
 	}
 	if lives() {
 		t.Error("a device lives where there is no sysfs")
 	}
-	must(t, os.Symlink(first.path(""), place))
+	hotplugtest.Must(t, os.Symlink(first.Path(""), place))
 	before := 0
 	for i := range 20 {
 		if !lives() {
@@ -217,8 +198,8 @@ func TestCensusRefresh(t *testing.T) {
 			t.Fatalf("%d descriptors are open, %d were", fds, before)
 		}
 	}
-	must(t, os.Remove(place))
-	must(t, os.Symlink(second.path(""), place))
+	hotplugtest.Must(t, os.Remove(place))
+	hotplugtest.Must(t, os.Symlink(second.Path(""), place))
 	if lives() {
 		t.Error("the first sysfs is still asked")
 	}
@@ -245,7 +226,7 @@ func TestIsLinkTo(t *testing.T) {
 		{"../../devices/block/sda", "/devices/block/sdb", false},
 		{"", "/devices/block/sda", false},
 	} {
-		if got := isLinkTo([]byte(c.link), c.devpath); got != c.want {
+		if got := sysfs.IsLinkTo([]byte(c.link), c.devpath); got != c.want {
 			t.Errorf("isLinkTo(%q, %q) is %v", c.link, c.devpath, got)
 		}
 	}
@@ -253,7 +234,7 @@ func TestIsLinkTo(t *testing.T) {
 
 // TestComplete gives a script's event what sysfs says of the device.
 func TestComplete(t *testing.T) {
-	s := newMachine(t)
+	s := hotplugtest.NewMachine(t)
 	for _, c := range []struct{ env, want string }{
 		{"ACTION=add DEVPATH=/devices/pci0/block/sda", "ACTION=add DEVPATH=/devices/pci0/block/sda SUBSYSTEM=block MAJOR=8 MINOR=0 DEVNAME=sda DEVTYPE=disk"},
 		{"ACTION=change DEVPATH=/devices/pci0/block/sda DEVNAME=mine", "ACTION=change DEVPATH=/devices/pci0/block/sda DEVNAME=mine SUBSYSTEM=block MAJOR=8 MINOR=0 DEVTYPE=disk"},
@@ -262,7 +243,7 @@ func TestComplete(t *testing.T) {
 		{"ACTION=add DEVPATH=/dev/block/8:0", "ACTION=add DEVPATH=/devices/pci0/block/sda SUBSYSTEM=block MAJOR=8 MINOR=0 DEVNAME=sda DEVTYPE=disk"},
 		{"ACTION=add DEVPATH=/devices/nothing", "ACTION=add DEVPATH=/devices/nothing"},
 	} {
-		e := newEvent(t, strings.Fields(c.env)...)
+		e := hotplugtest.NewEvent(t, strings.Fields(c.env)...)
 		if s.Complete(e); strings.Join(slices.Collect(e.Env()), " ") != c.want {
 			t.Errorf("%s: %q", c.env, slices.Collect(e.Env()))
 		}
@@ -283,7 +264,7 @@ func TestDevpathOf(t *testing.T) {
 		{"/sys/devices/x", ""},
 		{"", ""},
 	} {
-		if got := devpathOf(c.link); got != c.want {
+		if got := sysfs.DevpathOf(c.link); got != c.want {
 			t.Errorf("devpathOf(%q) is %q, want %q", c.link, got, c.want)
 		}
 	}
@@ -294,9 +275,9 @@ func TestReadDir(t *testing.T) {
 	dir := t.TempDir()
 	const many = 1500
 	for i := range many {
-		must(t, os.Mkdir(fmt.Sprintf("%s/a-name-that-is-long-enough-%d", dir, i), 0o755))
+		hotplugtest.Must(t, os.Mkdir(fmt.Sprintf("%s/a-name-that-is-long-enough-%d", dir, i), 0o755))
 	}
-	if got := readDir(dir); len(got) != many {
+	if got := sys.ReadDir(dir); len(got) != many {
 		t.Errorf("%d names, want %d", len(got), many)
 	}
 }

@@ -1,0 +1,34 @@
+package hotplugtest
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Mailbox is a datagram socket that somebody else listens at.
+type Mailbox struct {
+	t  *testing.T
+	Fd int
+}
+
+func NewMailbox(t *testing.T, address string) *Mailbox {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	Must(t, err)
+	t.Cleanup(func() { unix.Close(fd) })
+	Must(t, unix.Bind(fd, &unix.SockaddrUnix{Name: address}))
+	return &Mailbox{t, fd}
+}
+
+// Next returns what came next, or "".
+func (m *Mailbox) Next() string {
+	m.t.Helper()
+	buf := make([]byte, 64<<10)
+	n, err := unix.Read(m.Fd, buf)
+	if err == unix.EAGAIN {
+		return ""
+	}
+	Must(m.t, err)
+	return string(buf[:n])
+}

@@ -1,0 +1,43 @@
+package uevent
+
+import (
+	"strconv"
+	"strings"
+)
+
+// Printable makes text from a device safe for a line of a log: control bytes
+// become \xNN.
+func Printable(s string) string { return string(AppendEscaped(nil, s, false)) }
+
+// AppendEscaped appends text in which control bytes have become \xNN. Where it has to
+// stay one word of ASCII, so have blanks, bytes above ASCII and the backslash itself.
+func AppendEscaped(to []byte, text string, word bool) []byte {
+	const hex = "0123456789abcdef"
+	done := 0
+	for i := range len(text) {
+		c := text[i]
+		if c < ' ' || c == 0x7f || word && (c == ' ' || c > 0x7f || c == '\\') {
+			to = append(append(to, text[done:i]...), '\\', 'x', hex[c>>4], hex[c&15])
+			done = i + 1
+		}
+	}
+	return append(to, text[done:]...)
+}
+
+func Unescape(s string) string {
+	if strings.IndexByte(s, '\\') < 0 {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+2:i+4], 16, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
