@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug"
+	"devspool/hotplug/log"
 	"devspool/hotplug/spool"
 	"devspool/hotplug/spool/applet"
 	"devspool/hotplug/sysfs"
@@ -31,9 +32,10 @@ func streams() applet.Streams { return applet.Streams{In: os.Stdin, Out: os.Stdo
 // present returns an add event for each device that is there.
 func present() ([]*uevent.Event, error) { return sysfs.FS("/sys").Events(uevent.Add, "", "/dev") }
 
-// publish has events go to whoever has a queue, as the command line says. What
-// stays for events to come keeps the spool open, until end is called.
-func publish(road *hotplug.Road, o options) (end func()) {
+// publish returns the sink by which events go to every queue, as the command line says, or
+// nil. What stays for events to come keeps the spool open, until end is called; stopped tells
+// that the process was told to end.
+func publish(o options, logger *log.Logger) (sink *hotplug.Sink, end func(stopped bool)) {
 	switch {
 	case o.events == noEvents:
 		o.events = ""
@@ -44,21 +46,18 @@ func publish(road *hotplug.Road, o options) (end func()) {
 	if o.libudev == "" && (o.compat || o.mode != modeLoop && o.events != "" && !absent(libudev)) {
 		o.libudev = libudev // the kernel gives its helper no options, so that goes by what is there
 	}
-	if o.dryRun || o.events == "" && o.libudev == "" {
-		return func() {}
-	}
 	resident := o.mode == modeLoop || o.kernel
-	if !resident && absent(o.events) && absent(o.libudev) {
-		return func() {} // nobody has a queue; the loop or the kernel's first helper makes the roots
+	if o.dryRun || o.events == "" && o.libudev == "" || !resident && absent(o.events) && absent(o.libudev) {
+		return nil, func(bool) {} // nobody has a queue; the loop or the kernel's first helper makes the roots
 	}
 	p := hotplug.NewPublisher(spool.Options{
 		Private: o.dev + "/" + nodes.Private, Events: o.events, Libudev: o.libudev,
 		// Another directory than /dev is for a look; nothing is to be unmounted after it.
 		Mount: o.dev == "/dev", Join: !resident, Resident: resident, Zero: o.zero,
-	}, road.Log)
-	road.Listeners = append(road.Listeners, p.Listener())
-	return func() {
-		if o.mode == modeLoop || road.Told() {
+	}, logger)
+	s := p.Sink()
+	return &s, func(stopped bool) {
+		if stopped {
 			p.Leave()
 		}
 		p.Close()

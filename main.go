@@ -277,8 +277,7 @@ func ask(o options) int {
 		complain("devspool: error: " + err.Error())
 		return exitSystem
 	}
-	road := hotplug.NewRoad(nil, dev, sysfs.FS(o.sys), log.Stderr(), 0)
-	if err := hotplug.Attend(road, o.words, func(line string) { say(line + "\n") }); err != nil {
+	if err := hotplug.AskAnyway(dev, sysfs.FS(o.sys), o.words, func(line string) { say(line + "\n") }); err != nil {
 		complain("devspool: error: " + err.Error())
 		return exitFailed
 	}
@@ -342,27 +341,64 @@ func work(o options, environ []string) int {
 			logger.Print(log.Warning, o.dev+" is mounted nodev, so no node there can be opened; mount -o remount,dev "+o.dev)
 		}
 	}
-	road := hotplug.NewRoad(c, dev, sysfs.FS(o.sys), logger, o.jobs)
-	road.ByHand = event != nil && event.Seqnum == 0
-	road.Firmware = o.firmware
-	road.Environ = environ
-	road.Conf = o.conf
-	road.Reload = func() (*conf.Config, error) { return readConf(o) }
+	r := &runner{options: o, dev: dev, sys: sysfs.FS(o.sys), log: logger, environ: environ}
+	var sinks []hotplug.Sink
 	if o.table {
-		road.Listeners = append(road.Listeners, hotplug.Listener{Done: hotplug.NewTable(1).Row})
+		sinks = append(sinks, hotplug.Sink{Done: hotplug.NewTable(1).Row})
 	}
-	defer publish(road, o)()
+	sink, end := publish(o, logger)
+	if sink != nil {
+		sinks = append(sinks, *sink)
+	}
+	defer func() { end(r.stopped || o.mode == modeLoop) }()
+	flush := func() {}
+	if o.mode == modeLoop {
+		// Events are worked off one after the other. For the little that is done beside,
+		// to wake a second processor costs more than it gains.
+		runtime.GOMAXPROCS(1)
+		if o.detached {
+			unix.Chdir("/") // or the file system that it was started in could not be unmounted
+		}
+		more, wait, err := passOn(o, r.sys, logger)
+		if err != nil {
+			logger.Print(log.Err, err.Error())
+			return exitSystem
+		}
+		sinks, flush = append(sinks, more...), wait
+	}
+	defer flush()
+	r.scheduler = hotplug.NewScheduler(hotplug.Options{
+		Rules: c, Dev: dev, Sys: r.sys, Log: logger, Sinks: sinks, FirmwareDir: o.firmware, Environ: environ,
+		Jobs: o.jobs, ByHand: event != nil && event.Seqnum == 0,
+	})
+	r.config = hotplug.NewConfig(o.conf, c, func() (*conf.Config, error) { return readConf(o) }, r.scheduler.SetRules, logger)
 	switch o.mode {
 	case modeScan:
-		return scan(road, o)
+		return r.scan()
 	case modeLoop:
-		return loop(road, o)
+		return r.loop()
 	}
-	if o.kernel {
-		ms, _ := strconv.Atoi(stay)
-		return result(hotplug.Serve(road, event, time.Duration(ms)*time.Millisecond))
+	ms, _ := strconv.Atoi(stay)
+	h := hotplug.HelperOptions{Scheduler: r.scheduler, Config: r.config, Dev: dev, Sys: r.sys, Log: logger, Environ: environ,
+		Linger: time.Duration(ms) * time.Millisecond}
+	if !o.kernel {
+		return result(hotplug.Helper(h, event))
 	}
-	return result(hotplug.Helper(road, event))
+	ok, stopped := hotplug.Serve(h, event)
+	r.stopped = stopped
+	return result(ok)
+}
+
+// runner is what the modes work with.
+type runner struct {
+	options
+	dev       *nodes.Dir // nil for a dry run
+	sys       sysfs.FS
+	log       *log.Logger
+	environ   []string
+	scheduler *hotplug.Scheduler
+	config    *hotplug.Config
+	stopped   bool // the process was told to end
 }
 
 // isNodev reports whether nodes on the file system at path cannot be opened.
@@ -405,89 +441,83 @@ func result(ok bool) int {
 	return exitDone
 }
 
-// scan coldplugs, or has the loop do it, unless the loop waits for us: a command
-// that a rule runs.
-func scan(road *hotplug.Road, o options) int {
-	if road.Dev != nil && !o.table && !hotplug.InCommand(road.Environ) {
-		if served, err := hotplug.HandOver(road); err != nil {
-			road.Log.Print(log.Err, err.Error())
+// scan coldplugs, or has the loop do it, unless the loop waits for us: a command that a rule
+// runs.
+func (r *runner) scan() int {
+	if r.dev != nil && !r.table && !hotplug.InCommand(r.environ) {
+		if served, err := hotplug.Delegate(r.dev, r.conf); err != nil {
+			r.log.Print(log.Err, err.Error())
 			return exitFailed
 		} else if served {
 			return exitDone
 		}
 	}
-	return result(hotplug.Coldplug(road).Wait())
+	return result(hotplug.Scan(r.scheduler, r.sys).Wait())
 }
 
-func loop(road *hotplug.Road, o options) int {
-	// Events are worked off one after the other. For the little that is done beside,
-	// to wake a second processor costs more than it gains.
-	runtime.GOMAXPROCS(1)
-	ready := o.ready
-	if o.detached {
-		ready = hotplug.BackgroundFD
-		unix.Chdir("/") // or the file system that it was started in could not be unmounted
-	}
-	flush, err := passOn(road, o)
-	if err != nil {
-		road.Log.Print(log.Err, err.Error())
-		return exitSystem
-	}
-	defer flush()
-	l, err := hotplug.NewLoop(road)
+func (r *runner) loop() int {
+	l, err := hotplug.NewLoop(hotplug.LoopOptions{Scheduler: r.scheduler, Config: r.config, Dev: r.dev, Sys: r.sys, Log: r.log})
 	if errors.Is(err, hotplug.ErrRunning) {
-		road.Log.Print(log.Err, err.Error())
+		r.log.Print(log.Err, err.Error())
 		return exitFailed
 	}
 	if err != nil {
-		road.Log.Print(log.Err, err.Error())
+		r.log.Print(log.Err, err.Error())
 		return exitSystem
 	}
-	if o.udevControl {
-		if err := hotplug.ServeUdevControl(road); err != nil {
-			road.Log.Print(log.Err, err.Error())
+	if r.udevControl {
+		if err := hotplug.ServeUdevControl(r.scheduler, r.config, r.log); err != nil {
+			r.log.Print(log.Err, err.Error())
 			l.End()
 			l.Serve()
 			return exitFailed
 		}
 	}
 	go func() {
-		hotplug.Coldplug(road).Wait() // its commands may wait for what an event brings
-		if o.detached {
-			if !o.syslog {
-				road.Log.Become(log.Kmsg())
-			}
-			hotplug.Detach()
-		}
-		if ready >= 0 {
-			hotplug.Ready(ready)
-		}
+		hotplug.Scan(r.scheduler, r.sys).Wait() // its commands may wait for what an event brings
+		r.tellReady()
 	}()
 	if err := l.Serve(); err != nil {
-		road.Log.Print(log.Err, err.Error())
+		r.log.Print(log.Err, err.Error())
 		return exitSystem
 	}
 	return exitDone
 }
 
-// passOn has others hear of each event at its end, as the command line says. What
-// is still on its way to them is waited for by flush, for a while.
-func passOn(road *hotplug.Road, o options) (flush func(), err error) {
+// tellReady says that the loop listens and has coldplugged, and lets go of the terminal.
+func (r *runner) tellReady() {
+	ready := r.ready
+	if r.detached {
+		ready = hotplug.BackgroundFD
+		if !r.syslog {
+			r.log.Become(log.Kmsg())
+		}
+		hotplug.Detach()
+		r.scheduler.Stay(nil) // of whose commands nobody sees the standard error now
+	}
+	if ready >= 0 {
+		hotplug.Ready(ready)
+	}
+}
+
+// passOn returns sinks for those who hear of each event at its end, as the command line
+// says. What is still on its way to them is waited for by flush, for a while.
+func passOn(o options, sys sysfs.FS, logger *log.Logger) (sinks []hotplug.Sink, flush func(), err error) {
 	flush = func() {}
 	if o.groups != 0 && !o.dryRun {
-		groups, err := hotplug.NewRebroadcast(o.groups, road.Log)
+		groups, err := hotplug.NewRebroadcast(o.groups, logger)
 		if err != nil {
-			return flush, err
+			return nil, flush, err
 		}
-		groups.Sys = road.Sys
-		road.Listeners = append(road.Listeners, groups.Listener())
+		groups.Sys = sys
+		sinks = append(sinks, groups.Sink())
 	}
 	if o.output >= 0 {
-		output := hotplug.NewOutput(o.output, road.Log)
-		road.Listeners = append(road.Listeners, output.Listener())
+		output := hotplug.NewOutput(o.output, logger)
+		sinks = append(sinks, output.Sink())
 		flush = func() { output.Flush(time.Second) }
 	}
-	return flush, nil
+	return sinks, flush, nil
 }
 
 // daemon starts this program anew as a loop in the background, and returns when

@@ -2,7 +2,10 @@
 
 package main
 
-import "devspool/hotplug"
+import (
+	"devspool/hotplug"
+	"devspool/hotplug/log"
+)
 
 // A program without the spool, for boards where nobody listens: it is smaller.
 
@@ -10,4 +13,6 @@ const hasSpool = false
 
 var applets map[string]func(args []string) int
 
-func publish(*hotplug.Road, options) (end func()) { return func() {} }
+func publish(options, *log.Logger) (sink *hotplug.Sink, end func(stopped bool)) {
+	return nil, func(bool) {}
+}

@@ -20,107 +20,96 @@ const (
 	auditPause = 10 * time.Second
 )
 
-// auditor compares /dev with /sys when it is called, but not too often, and not in
-// the midst of the burst that it was called in.
-type auditor struct {
-	calm   time.Duration // how long after the call it looks
-	called atomic.Bool
-	last   sys.Time // of the last comparison
+// Auditor compares /dev with /sys on request, but not too often, and not in the midst of
+// the burst that it was asked in.
+type Auditor struct {
+	Scheduler *Scheduler
+	Sys       sysfs.FS
+	Pending   func() bool   // events have come that the Scheduler does not have yet
+	Delay     time.Duration // from the request to the first look; 0 for auditPause
+
+	requested atomic.Bool
+	last      sys.Time // of the last comparison
 }
 
-// call asks for a comparison. It does not wait for it. Pending is as that of a source.
-func (a *auditor) call(r *Road, pending func() bool) {
-	if a.called.Swap(true) {
+// Request asks for a comparison, and does not wait for it.
+func (a *Auditor) Request() {
+	if a.requested.Swap(true) {
 		return // one is to come
 	}
-	pause := a.calm
-	if a.last != 0 {
-		pause = max(pause, auditEvery-a.last.Age())
+	delay := a.Delay
+	if delay == 0 {
+		delay = auditPause
 	}
-	time.AfterFunc(pause, func() {
+	if a.last != 0 {
+		delay = max(delay, auditEvery-a.last.Age())
+	}
+	time.AfterFunc(delay, func() {
 		a.last = sys.Now()
-		a.called.Store(false) // whoever calls from now on is heard
-		audit(r, auditPause, pending)
+		a.requested.Store(false) // a request from now on means another comparison
+		a.Audit(auditPause)
 	})
 }
 
-// audit makes up for events that were lost: it does what two looks at /sys agree on.
-func audit(r *Road, pause time.Duration, pending func() bool) {
+// Audit makes up for events that were lost: it does what two looks at /sys, with a pause
+// between them, agree on.
+func (a *Auditor) Audit(pause time.Duration) {
 	first := map[string]bool{}
-	for _, e := range r.differences() {
+	for _, e := range a.diff() {
 		first[e.Action+e.Devpath+e.ID()] = true
 	}
 	if len(first) == 0 {
 		return
 	}
 	time.Sleep(pause)
-	for pending() {
+	for a.Pending() {
 		time.Sleep(sys.PollInterval) // what was missed may be among these
 	}
 	var lost []*uevent.Event
-	for _, e := range r.differences() {
+	for _, e := range a.diff() {
 		if first[e.Action+e.Devpath+e.ID()] {
 			lost = append(lost, e)
 		}
 	}
-	if len(lost) > 0 {
-		r.Gap("events were lost, by what /sys says: making up for them")
-		r.makeUp(lost)
+	if len(lost) == 0 {
+		return
 	}
+	a.Scheduler.Gap("events were lost, by what /sys says: making up for them")
+	a.Scheduler.Run(func(_ View, yield func(*uevent.Event, Kind)) {
+		for _, e := range lost {
+			yield(e, Missed)
+		}
+	})
 }
 
-// makeUp has events take the road that a comparison with /sys misses, but for those
-// that come by themselves before.
-func (r *Road) makeUp(lost []*uevent.Event) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	b := newBatch()
-	defer b.close()
-	r.enterMade(lost, b)
-	r.leave()
-}
-
-// enterMade starts events on their way that a comparison with /sys misses.
-func (r *Road) enterMade(lost []*uevent.Event, b *Batch) {
-	for _, e := range lost {
-		t := newTask(e, b)
-		t.made = true
-		r.enter(t)
-	}
-}
-
-// differences returns the events that would make /dev what /sys says: a remove
-// for each device on record that has gone, an add for each that should have a
-// node and is not on record. Devices with events under way are left alone.
-func (r *Road) differences() []*uevent.Event {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.Dev == nil || !r.Sys.Mounted() {
+// diff returns the events that would make /dev what /sys says: a remove for each device on
+// record that has gone, an add for each that should have a node and is not on record.
+// Devices with events under way are left alone.
+func (a *Auditor) diff() (events []*uevent.Event) {
+	if !a.Sys.Mounted() {
 		return nil
 	}
-	defer r.unlock()
-	devices := r.Sys.Scan(sysfs.Nothing)
-	if r.lock(); r.lockless {
-		return nil // and so no record to compare with
-	}
-	events := append(departed(r, devices), r.replaced(devices)...)
-	known := map[sysfs.Device]bool{}
-	for _, rec := range r.Dev.Records() {
-		known[sysfs.Device{Devpath: rec.Devpath, Dev: rec.Dev()}] = rec.State == nodes.Live
-	}
-	for _, d := range devices {
-		if d.Dev.IsZero() || known[sysfs.Device{Devpath: d.Devpath, Dev: d.Dev}] {
-			continue
+	devices := a.Sys.Scan(sysfs.Nothing)
+	a.Scheduler.Exclusive(func(v View) error { // without a lock there is no record to compare with
+		all := removed(v, a.Sys, devices)
+		known := map[sysfs.Device]bool{}
+		for _, rec := range v.Records() {
+			known[sysfs.Device{Devpath: rec.Devpath, Dev: rec.Dev()}] = rec.State == nodes.Live
 		}
-		if e, err := r.Sys.EventOf(uevent.Add, d); err == nil && r.Rules.Plan(e).Work == nodes.Make {
-			events = append(events, e)
+		for _, d := range devices {
+			if d.Dev.IsZero() || known[sysfs.Device{Devpath: d.Devpath, Dev: d.Dev}] {
+				continue
+			}
+			if e, err := a.Sys.EventOf(uevent.Add, d); err == nil && v.Plan(e).Work == nodes.Make {
+				all = append(all, e)
+			}
 		}
-	}
-	rest := events[:0]
-	for _, e := range events {
-		if r.order.path[e.Devpath] == nil {
-			rest = append(rest, e)
+		for _, e := range all {
+			if !v.IsPending(e.Devpath) {
+				events = append(events, e)
+			}
 		}
-	}
-	return rest
+		return nil
+	})
+	return events
 }

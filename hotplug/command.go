@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/handoff"
-	"devspool/hotplug/procfs"
 	"devspool/hotplug/sys"
 	"devspool/nodes"
 )
@@ -35,159 +34,120 @@ var (
 	errNoExecline = errors.New("it needs execlineb, which is not here: install execline, or begin the command with @, $ or * and write it for " + shell)
 )
 
-// missing reports whether err says that a command names no program that can be run,
+// Missing reports whether err says that a command names no program that can be run,
 // for which a shell would have given the status 127 or 126.
-func missing(err error) bool {
+func Missing(err error) bool {
 	return err == errNotFound || err == syscall.ENOENT || err == syscall.ENOTDIR || err == syscall.EACCES
 }
 
-// started is a command that runs.
-type started struct {
-	task    *task
-	command nodes.Command
-	pid     int
-	since   sys.Time
-	long    bool // nothing waits for it any more; guarded by the Road's mutex
+// Spec says which command to start, and how.
+type Spec struct {
+	Command nodes.Command
+	Plan    *nodes.Plan // of the event that it runs for
+	Dir     string      // its working directory
+	Environ []string    // what it inherits, besides the event's variables
+
+	// KeepErrors keeps the end of what the command writes to its standard error, for
+	// Outcome.Errors. It needs /proc.
+	KeepErrors bool
+}
+
+// Running is a command that runs. Its methods may be called by several goroutines.
+type Running struct {
+	PID     int
+	Since   sys.Time // when it started
+	Command nodes.Command
+
+	errors int // the pipe that its standard error goes to, or sys.None
 
 	mu     sync.Mutex
 	ended  bool
 	killed string // why it was killed, or ""
 }
 
-// outcome is what came of a command.
-type outcome struct {
-	status unix.WaitStatus
-	killed string // why we killed it, or ""
+// Outcome is what came of a command.
+type Outcome struct {
+	Status unix.WaitStatus
+	Killed string // why Kill ended it, or ""
+	Errors string // the last line of its standard error, where that was kept
 }
 
-func (o outcome) String() string {
+// String returns how the command ended, and the last line of its standard error.
+func (o Outcome) String() string {
+	text := "exit status " + strconv.Itoa(o.Status.ExitStatus())
 	switch {
-	case o.killed != "":
-		return o.killed
-	case o.status.Signaled():
-		return "by signal " + strconv.Itoa(int(o.status.Signal()))
+	case o.Killed != "":
+		text = o.Killed
+	case o.Status.Signaled():
+		text = "by signal " + strconv.Itoa(int(o.Status.Signal()))
 	}
-	return "exit status " + strconv.Itoa(o.status.ExitStatus())
+	if o.Errors != "" {
+		text += ": " + o.Errors
+	}
+	return text
 }
 
-// spawn starts c for t, in its own process group, so that all of it can be killed.
-func (r *Road) spawn(t *task, c nodes.Command) (*started, error) {
-	env := commandEnviron(r.Environ, t.plan, c)
-	program, argv, err := resolve(c, env)
+// Start starts a command, in a process group of its own, so that all of it can be
+// killed. Missing tells of an error whether the program is not there.
+func Start(spec Spec) (*Running, error) {
+	env := commandEnviron(spec.Environ, spec.Plan, spec.Command)
+	program, argv, err := resolve(spec.Command, env)
 	if err != nil {
 		return nil, err
 	}
-	pid, err := r.exec(program, argv, env)
-	if program == shell && missing(err) {
-		return nil, errNoShell
+	files, opened, err := standardFiles(spec.KeepErrors)
+	if err != nil {
+		return nil, err
 	}
-	if err == syscall.ENOEXEC {
+	defer sys.CloseAll(&opened.input, &opened.output, &opened.errors)
+	attr := &syscall.ProcAttr{Dir: spec.Dir, Env: env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true}}
+	pid, err := syscall.ForkExec(program, argv, attr)
+	if program == shell && Missing(err) {
+		err = errNoShell
+	} else if err == syscall.ENOEXEC {
 		// A script that names no interpreter is the shell's.
-		pid, err = r.exec(shell, append([]string{shell, program}, argv[1:]...), env)
+		pid, err = syscall.ForkExec(shell, append([]string{shell, program}, argv[1:]...), attr)
 	}
 	if err != nil {
+		sys.CloseAll(&opened.kept)
 		return nil, err
 	}
-	return &started{task: t, command: c, pid: pid, since: sys.Now()}, nil
+	return &Running{PID: pid, Since: sys.Now(), Command: spec.Command, errors: opened.kept}, nil
 }
 
-func (r *Road) exec(program string, argv, env []string) (int, error) {
-	null, err := nullInput()
-	if err != nil {
-		return 0, err
-	}
-	defer unix.Close(null)
-	files := []uintptr{uintptr(null), 1, 2}
-	for fd := 1; fd <= 2; fd++ {
-		if !isDirectory(fd) {
-			continue
-		}
-		out, err := nullOutput()
-		if err != nil {
-			return 0, err
-		}
-		defer unix.Close(out)
-		files[fd] = uintptr(out)
-	}
-	return syscall.ForkExec(program, argv, &syscall.ProcAttr{
-		Dir:   r.Dev.Path(),
-		Env:   env,
-		Files: files,
-		Sys:   &syscall.SysProcAttr{Setpgid: true},
-	})
-}
-
-// isDirectory reports whether a descriptor was closed when the process began:
-// package handoff has opened the root directory on those.
-func isDirectory(fd int) bool {
-	var st unix.Stat_t
-	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
-}
-
-// nullOutput opens /dev/null, or where there is none yet a pipe that is drained.
-func nullOutput() (int, error) {
-	fd, err := unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err == nil {
-		return fd, nil
-	}
-	var p [2]int
-	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
-		return 0, err
-	}
-	go func() {
-		defer unix.Close(p[0])
-		var buf [512]byte
-		for n := 1; n > 0; {
-			sys.RetryEINTR(func() (err error) { n, err = unix.Read(p[0], buf[:]); return err })
-		}
-	}()
-	return p[1], nil
-}
-
-// nullInput opens /dev/null, or where there is none yet a pipe at its end.
-func nullInput() (int, error) {
-	fd, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err == nil {
-		return fd, nil
-	}
-	var p [2]int
-	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
-		return 0, err
-	}
-	unix.Close(p[1])
-	return p[0], nil
-}
-
-// wait returns when the command has ended, or was killed at its time limit.
-func (s *started) wait() (o outcome) {
-	limit := s.command.Timeout
+// Wait returns when the command has ended, or was killed at its time limit. It is to be
+// called once.
+func (r *Running) Wait() (o Outcome) {
+	limit := r.Command.Timeout
 	if limit == 0 {
 		limit = DefaultTimeout
 	}
 	if limit != nodes.Unlimited {
 		timer := time.AfterFunc(time.Duration(limit)*time.Second, func() {
-			s.kill("ran longer than " + strconv.Itoa(int(limit)) + " s")
+			r.Kill("ran longer than " + strconv.Itoa(int(limit)) + " s")
 		})
 		defer timer.Stop()
 	}
 	// First wait without reaping: until the flag is set the process's number
 	// cannot belong to another, so that kill cannot hit a stranger.
-	if !s.await() {
-		sys.RetryEINTR(func() error { return unix.Waitid(unix.P_PID, s.pid, nil, unix.WEXITED|unix.WNOWAIT, nil) })
+	if !r.await() {
+		sys.RetryEINTR(func() error { return unix.Waitid(unix.P_PID, r.PID, nil, unix.WEXITED|unix.WNOWAIT, nil) })
 	}
-	s.mu.Lock()
-	s.ended = true
-	o.killed = s.killed
-	s.mu.Unlock()
-	sys.RetryEINTR(func() error { _, err := unix.Wait4(s.pid, &o.status, 0, nil); return err })
+	r.mu.Lock()
+	r.ended = true
+	o.Killed = r.killed
+	r.mu.Unlock()
+	sys.RetryEINTR(func() error { _, err := unix.Wait4(r.PID, &o.Status, 0, nil); return err })
+	o.Errors = lastLine(r.errors)
+	sys.CloseAll(&r.errors)
 	return o
 }
 
 // await returns true when the command has ended, and false at once where the kernel has
 // no descriptors of processes (before Linux 5.3). By these no thread has to stay in a
 // system call, from which the runtime would have to take back the right to run Go code.
-func (s *started) await() (ended bool) {
-	fd, err := unix.PidfdOpen(s.pid, 0)
+func (r *Running) await() (ended bool) {
+	fd, err := unix.PidfdOpen(r.PID, 0)
 	if err != nil {
 		return false
 	}
@@ -196,40 +156,18 @@ func (s *started) await() (ended bool) {
 		return false
 	}
 	defer file.Close()
-	return process.Read(func(uintptr) bool { return sys.EndedChild(unix.P_PID, s.pid) != 0 }) == nil
+	return process.Read(func(uintptr) bool { return sys.EndedChild(unix.P_PID, r.PID) != 0 }) == nil
 }
 
-// kill ends the command and what it started. Why is for the log.
-func (s *started) kill(why string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.ended {
-		s.killed = why
-		unix.Kill(-s.pid, unix.SIGKILL)
-		unix.Kill(s.pid, unix.SIGKILL) // it may have left its group
+// Kill ends the command and what it started. Why is for the log.
+func (r *Running) Kill(why string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.ended {
+		r.killed = why
+		unix.Kill(-r.PID, unix.SIGKILL)
+		unix.Kill(r.PID, unix.SIGKILL) // it may have left its group
 	}
-}
-
-// countRunning returns how many processes of the commands are in state R: on a
-// processor, or waiting for one.
-func countRunning(commands map[*started]bool) (n int) {
-	groups := map[string]bool{}
-	for s := range commands {
-		groups[strconv.Itoa(s.pid)] = true
-	}
-	for _, pid := range sys.ReadDir("/proc") {
-		if pid[0] < '1' || pid[0] > '9' {
-			continue
-		}
-		stat, err := sys.ReadAttribute("/proc/" + pid + "/stat")
-		if err != nil {
-			continue
-		}
-		if state, _, group := procfs.Fields(stat); state == "R" && groups[group] {
-			n++
-		}
-	}
-	return n
 }
 
 // commandEnviron returns MDEV and TAGS, the event's variables, and what is inherited

@@ -9,8 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"devspool/hotplug/procfs"
+	"devspool/hotplug/log"
 	"devspool/hotplug/sys"
+	"devspool/hotplug/sysfs"
 	"devspool/nodes"
 )
 
@@ -20,32 +21,44 @@ var ErrRunning = errors.New("another loop already serves this /dev; stop it firs
 // ErrNoLoop is returned where no loop, nor a server of helpers, serves this /dev.
 var ErrNoLoop = errors.New("no loop serves this /dev; start one with: devspool -d")
 
-// errNotMine is the answer to a request that the asker is to see to by itself.
-var errNotMine = errors.New("not mine")
+// errDeclined is the answer to a request that the asker has to do by itself.
+var errDeclined = errors.New("declined")
 
 // An answer is one packet for each line of text, and a last one. The first byte
 // of a packet tells which it is.
 const (
-	answerLine    = 'l'
-	answerDone    = 'd'
-	answerFailed  = 'f' // what follows says why
-	answerNotMine = 'n'
+	answerLine     = 'l'
+	answerDone     = 'd'
+	answerFailed   = 'f' // what follows says why
+	answerDeclined = 'n'
 )
 
-// source is where the events on a Road come from.
-type source interface {
-	name() string  // for the status
-	pending() bool // events have come that are not on the road yet
-	End()          // makes it end, as SIGTERM does
+// Source is where the events of a Scheduler come from.
+type Source interface {
+	Name() string  // for the status
+	Pending() bool // events have come that the Scheduler does not have yet
+
+	// Stop makes it end, as SIGTERM does. It returns when another process may take its
+	// place, or gone is closed.
+	Stop(gone <-chan struct{})
 }
 
-// control is the loop's socket in the private directory, by which other
-// processes ask it to work for them: one request a connection, one answer.
-type control struct {
-	road   *Road
-	source source
-	file   *os.File
-	dir    int // the private directory, to take the socket away at the end
+// ServerOptions are what a Server works with.
+type ServerOptions struct {
+	Scheduler *Scheduler
+	Config    *Config
+	Dev       *nodes.Dir
+	Sys       sysfs.FS
+	Log       *log.Logger
+	Source    Source
+}
+
+// Server is the socket in the private directory by which other processes ask the loop, or
+// the helpers' leader, to work for them: one request a connection, one answer.
+type Server struct {
+	ServerOptions
+	file *os.File
+	dir  int // the private directory, to take the socket away at the end
 }
 
 // controlAddress names the socket without regard to how long /dev's path is:
@@ -68,25 +81,25 @@ func controlSocket(flags int) (int, error) {
 	return unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|flags, 0)
 }
 
-// openControl makes the socket, and so claims this /dev for one loop. The lock
-// must be held, or two could claim it at once.
-func openControl(r *Road, from source) (*control, error) {
-	addr, dir, err := controlAddress(r.Dev)
+// Listen makes the socket, and so claims this /dev for one process: ErrRunning tells that
+// another one has it. /dev must be locked, or two could claim it at once.
+func Listen(o ServerOptions) (*Server, error) {
+	addr, dir, err := controlAddress(o.Dev)
 	if err != nil {
 		return nil, err
 	}
-	file, err := claimSocket(addr)
+	file, err := listenAt(addr)
 	if err != nil {
 		unix.Close(dir)
 		return nil, err
 	}
-	c := &control{road: r, source: from, file: file, dir: dir}
+	c := &Server{ServerOptions: o, file: file, dir: dir}
 	go c.serve()
 	return c, nil
 }
 
-// claimSocket listens at addr, unless somebody does.
-func claimSocket(addr *unix.SockaddrUnix) (*os.File, error) {
+// listenAt listens at addr, unless another process does.
+func listenAt(addr *unix.SockaddrUnix) (*os.File, error) {
 	fd, err := controlSocket(unix.SOCK_NONBLOCK)
 	if err != nil {
 		return nil, err
@@ -106,15 +119,15 @@ func claimSocket(addr *unix.SockaddrUnix) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "control"), nil
 }
 
-// close takes the socket away. Who waits for an answer still gets one.
-func (c *control) close() {
+// Close takes the socket away. Requests that are under way are still answered.
+func (c *Server) Close() {
 	unix.Unlinkat(c.dir, controlName, 0)
 	unix.Close(c.dir)
 	c.file.Close()
 }
 
 // serve takes connections until the socket is closed.
-func (c *control) serve() {
+func (c *Server) serve() {
 	conn, err := c.file.SyscallConn()
 	if err != nil {
 		return
@@ -142,7 +155,7 @@ const maxRequest = 16 << 10
 
 // answer reads the request of one connection and does what it asks for. Only
 // root, or the loop's own user, is answered.
-func (c *control) answer(fd int) {
+func (c *Server) answer(fd int) {
 	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	file := os.NewFile(uintptr(fd), "control")
 	defer file.Close()
@@ -160,47 +173,19 @@ func (c *control) answer(fd int) {
 	}
 	words := strings.Split(string(buf[:n]), "\x00")
 	q := &request{args: words[1:], pid: int(peer.Pid), file: file, gone: make(chan struct{})}
-	go func() { // who asks says nothing more, so this ends with the connection
+	go func() { // the client says nothing more, so this ends with the connection
 		file.Read(buf[:1])
 		close(q.gone)
 	}()
-	switch err := c.obey(words[0], q); err {
+	switch err := c.dispatch(words[0], q); err {
 	case nil:
 		q.write(answerDone, "")
-	case errNotMine:
-		q.write(answerNotMine, "")
+	case errDeclined:
+		q.write(answerDeclined, "")
 	default:
 		q.write(answerFailed, err.Error())
 	}
-	c.road.shed()
-}
-
-// taskOf returns the task whose command a process belongs to, or nil: the process
-// is one, has its group, or descends from one. The loop would wait for it, and it
-// for the loop.
-func (r *Road) taskOf(pid int) *task {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.active) == 0 {
-		return nil
-	}
-	tasks := map[int]*task{}
-	for run := range r.active {
-		tasks[run.pid] = run.task
-	}
-	const maxDepth = 64
-	for range maxDepth {
-		group, _ := unix.Getpgid(pid)
-		if t := tasks[pid]; t != nil {
-			return t
-		} else if t := tasks[group]; t != nil {
-			return t
-		}
-		if pid = procfs.Parent(pid); pid <= 1 {
-			break
-		}
-	}
-	return nil
+	c.Scheduler.Released()
 }
 
 // Ask has the loop that serves dev do what words say, and hands each line of its
@@ -252,20 +237,20 @@ func readAnswer(fd int, say func(line string)) error {
 			say(text)
 		case answerDone:
 			return nil
-		case answerNotMine:
-			return errNotMine
+		case answerDeclined:
+			return errDeclined
 		default:
 			return errors.New(text)
 		}
 	}
 }
 
-// HandOver asks a living loop to read its config anew and to coldplug, and waits
-// for the end of it. Served is false where no loop serves this /dev, or one with
-// another config.
-func HandOver(r *Road) (served bool, err error) {
-	switch err := Ask(r.Dev, []string{"scan", r.Conf}, func(string) {}); err {
-	case ErrNoLoop, errNotMine, errUnanswered:
+// Delegate asks the loop that serves dev to read its config anew and to scan /sys, and
+// waits for the end of it. Served is false where no loop serves it, or one with another
+// config than the file at conf.
+func Delegate(dev *nodes.Dir, conf string) (served bool, err error) {
+	switch err := Ask(dev, []string{"scan", conf}, func(string) {}); err {
+	case ErrNoLoop, errDeclined, errUnanswered:
 		return false, nil // do it ourselves
 	default:
 		return true, err

@@ -1,6 +1,7 @@
 package hotplug
 
 import (
+	"errors"
 	"strings"
 	"time"
 
@@ -8,37 +9,55 @@ import (
 
 	"devspool/hotplug/log"
 	"devspool/hotplug/sys"
+	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 )
 
-// loadFirmware answers a request of the kernel's user helper for firmware
+// firmwareLoader answers the kernel's requests for firmware.
+type firmwareLoader struct {
+	Dir string // the directory that firmware lies in
+	Sys sysfs.FS
+	Log *log.Logger
+}
+
+// load answers a request of the kernel's user helper for firmware
 // (Documentation/driver-api/firmware/fallback-mechanisms.rst): 1 to loading, the
 // file to data, 0 to loading; or -1 to loading, where there is no such file. It
 // reports whether the device has its firmware now.
-func (r *Road) loadFirmware(e *uevent.Event, name string) bool {
-	dir := string(r.Sys) + e.Devpath
+func (l firmwareLoader) load(e *uevent.Event, name string) bool {
+	path, err := l.answer(string(l.Sys)+e.Devpath, name)
+	if err != nil {
+		l.Log.Event(log.Err, "firmware", e, err.Error())
+		return false
+	}
+	l.Log.Event(log.Info, "firmware", e, path)
+	return true
+}
+
+// answer gives the device at dir its firmware, or tells it that there is none. It returns
+// the file's path.
+func (l firmwareLoader) answer(dir, name string) (path string, err error) {
 	loading, err := openSoon(dir+"/loading", 30*time.Second)
 	if err != nil {
-		r.Log.Event(log.Err, "firmware", e, name+": "+dir+"/loading: "+err.Error())
-		return false
+		return "", errors.New(name + ": " + dir + "/loading: " + err.Error())
 	}
 	defer unix.Close(loading)
-	file, path := r.openFirmware(name)
+	file, path := l.open(name)
 	if file < 0 {
-		r.Log.Event(log.Err, "firmware", e, name+": not in "+strings.Join(r.firmwarePaths(), ", "))
 		unix.Write(loading, []byte("-1"))
-		return false
+		return "", errors.New(name + ": not in " + strings.Join(l.dirs(), ", "))
 	}
 	defer unix.Close(file)
-	unix.Write(loading, []byte("1"))
-	if err := copyTo(dir+"/data", file); err != nil {
-		r.Log.Event(log.Err, "firmware", e, path+": "+err.Error())
-		unix.Write(loading, []byte("-1"))
-		return false
+	if _, err = unix.Write(loading, []byte("1")); err == nil {
+		if err = copyTo(dir+"/data", file); err == nil {
+			_, err = unix.Write(loading, []byte("0"))
+		}
 	}
-	unix.Write(loading, []byte("0"))
-	r.Log.Event(log.Info, "firmware", e, path)
-	return true
+	if err != nil {
+		unix.Write(loading, []byte("-1")) // which fails where the device has gone
+		return "", errors.New(path + ": " + err.Error())
+	}
+	return path, nil
 }
 
 // openSoon opens a file of sysfs that may not be there yet.
@@ -51,20 +70,20 @@ func openSoon(path string, limit time.Duration) (int, error) {
 	}
 }
 
-// firmwarePaths are the directories that the kernel itself would search.
-func (r *Road) firmwarePaths() []string {
+// dirs are the directories that the kernel itself would search.
+func (l firmwareLoader) dirs() []string {
 	release := ""
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
 		release = "/" + unix.ByteSliceToString(u.Release[:])
 	}
-	return []string{r.Firmware + "/updates" + release, r.Firmware + "/updates", r.Firmware + release, r.Firmware}
+	return []string{l.Dir + "/updates" + release, l.Dir + "/updates", l.Dir + release, l.Dir}
 }
 
-// openFirmware opens the first regular file of that name. The name is clean: it
+// open opens the first regular file of that name. The name is clean: it
 // has no "..".
-func (r *Road) openFirmware(name string) (int, string) {
-	for _, dir := range r.firmwarePaths() {
+func (l firmwareLoader) open(name string) (int, string) {
+	for _, dir := range l.dirs() {
 		path := dir + "/" + name
 		if fd, err := sys.OpenRegular(path); err == nil {
 			return fd, path

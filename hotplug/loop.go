@@ -12,7 +12,9 @@ import (
 
 	"devspool/hotplug/log"
 	"devspool/hotplug/netlink"
+	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
+	"devspool/nodes"
 )
 
 // exitWait is how long commands may still run when the loop is told to end.
@@ -25,188 +27,195 @@ const (
 	few   = 256
 )
 
+// LoopOptions are what a Loop works with.
+type LoopOptions struct {
+	Scheduler *Scheduler
+	Config    *Config
+	Dev       *nodes.Dir // nil for a dry run
+	Sys       sysfs.FS
+	Log       *log.Logger
+}
+
 // Loop follows the kernel's events.
 type Loop struct {
-	road  *Road
-	sock  *netlink.Socket
-	batch *Batch // of all events, for whose end nobody waits
-	ended atomic.Bool
-	rest  func() // begins anew to wait for a quiet time, to give back memory
-	used  int    // events since that was called
-
-	last    uint64 // the highest sequence number that came
-	auditor auditor
-	real    atomic.Bool // /sys is the kernel's own, of whose devices it tells
-
+	LoopOptions
+	sock    *netlink.Socket
+	batch   *Batch // of all events, for whose end nobody waits
+	ended   atomic.Bool
+	trim    func()      // begins anew to wait for a quiet time, to release memory
+	used    int         // events since that was called
+	seqnum  uint64      // the highest that came
+	real    atomic.Bool // /sys is the kernel's own: it has the devices that the kernel's events are about
+	auditor Auditor
 	unwatch func() // ends the watch over the config
 
 	mu      sync.Mutex
-	control *control // nil where /dev has no room for it
+	control *Server // nil where /dev has no room for it
 }
 
-// NewLoop opens what a loop needs: first of all the socket, so that no event
-// that comes from now on is missed. ErrRunning tells that there is a loop already.
-func NewLoop(r *Road) (*Loop, error) {
-	sock, err := netlink.Listen(r.Log)
+// NewLoop opens what a loop needs: first of all the socket, so that no event that comes from
+// now on is missed. ErrRunning tells that there is a loop already.
+func NewLoop(o LoopOptions) (*Loop, error) {
+	sock, err := netlink.Listen(o.Log)
 	if err != nil {
 		return nil, err
 	}
 	// Before anything tells others that there is a loop: they may signal it.
-	told := make(chan os.Signal, 4)
-	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
-	l := &Loop{road: r, sock: sock, batch: newBatch(), auditor: auditor{calm: auditPause}}
-	l.real.Store(r.Sys.IsKernels())
-	rest := time.AfterFunc(quiet, giveBack)
-	l.rest = func() { rest.Reset(quiet) }
-	r.Renewed = l.renew
-	r.Patience = defaultPatience
-	r.shed = l.rest
-	err = l.claim()
-	for errors.Is(err, ErrRunning) && relieve(r) {
-		err = l.claim()
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
+	l := &Loop{LoopOptions: o, sock: sock, batch: NewBatch()}
+	l.auditor = Auditor{Scheduler: o.Scheduler, Sys: o.Sys, Pending: l.Pending}
+	l.real.Store(o.Sys.IsKernels())
+	timer := time.AfterFunc(quiet, releaseMemory)
+	l.trim = func() { timer.Reset(quiet) }
+	o.Scheduler.OnRemount(l.remounted)
+	o.Scheduler.OnRelease(l.trim)
+	o.Scheduler.Stay(nil)
+	err = l.openControl()
+	for errors.Is(err, ErrRunning) && StopLeader(o.Dev) {
+		err = l.openControl()
 	}
 	if err != nil {
 		sock.Close()
 		return nil, err
 	}
-	for _, listener := range r.Listeners {
-		if listener.Begun != nil {
-			listener.Begun(r.Sys.Seqnum())
-		}
+	o.Scheduler.TellStarted(o.Sys.Seqnum())
+	l.unwatch = o.Config.Watch()
+	if isSubreaper() {
+		go Reap(o.Scheduler.IsCommand)
 	}
-	l.unwatch = r.watchConf()
-	if adopts() {
-		go r.reap()
-	}
-	go l.heed(told)
+	go l.handleSignals(signals)
 	return l, nil
 }
 
-// heed does what signals say: TERM and INT end the loop, HUP has it read the
-// config anew, USR1 has it log its status.
-func (l *Loop) heed(told <-chan os.Signal) {
+// handleSignals does what signals say: TERM and INT end the loop, HUP has it read the config
+// anew, USR1 has it log its status.
+func (l *Loop) handleSignals(signals <-chan os.Signal) {
 	for {
-		switch <-told {
+		switch <-signals {
 		case syscall.SIGHUP:
-			go l.road.Renew() // which may have to wait for a file
+			go l.Config.Reload() // which may have to wait for a file
 		case syscall.SIGUSR1:
 			go func() {
-				for _, line := range l.road.Status() {
-					l.road.Log.Print(log.Notice, line)
+				for _, line := range Status(l.Scheduler, l.Config) {
+					l.Log.Print(log.Notice, line)
 				}
 			}()
 		default:
-			signal.Reset(syscall.SIGTERM, syscall.SIGINT) // a second one is not to be argued with
+			signal.Reset(syscall.SIGTERM, syscall.SIGINT) // a second one kills us at once
 			time.AfterFunc(2*exitWait, func() { os.Exit(1) })
 			l.End()
 		}
 	}
 }
 
-func (l *Loop) name() string { return "loop" }
+// Name says what this is, for the status.
+func (l *Loop) Name() string { return "loop" }
 
-// pending reports whether there are events that the kernel sent and that are not
-// on the road yet. The reader is busy from before it takes them until it finds no more.
-func (l *Loop) pending() bool { return l.sock.Pending() || l.sock.Busy.Load() }
+// Pending reports whether there are events that the kernel sent and that the scheduler does
+// not have yet. The reader is busy from before it takes them until it finds no more.
+func (l *Loop) Pending() bool { return l.sock.Pending() || l.sock.Busy.Load() }
 
-// claim opens the control socket, by which other processes know that there is a
-// loop. Where /dev has no room for it the loop does without.
-func (l *Loop) claim() error {
-	r := l.road
-	if r.Dev == nil {
+// openControl opens the control socket, by which other processes know that there is a loop.
+// Where /dev has no room for it the loop does without.
+func (l *Loop) openControl() error {
+	err := l.Scheduler.Exclusive(func(View) error {
+		control, err := Listen(ServerOptions{Scheduler: l.Scheduler, Config: l.Config, Dev: l.Dev, Sys: l.Sys, Log: l.Log, Source: l})
+		if err != nil {
+			return err
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.control = control
 		return nil
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.lock()
-	defer r.unlock()
-	if r.lockless {
-		return nil
-	}
-	control, err := openControl(r, l)
-	if errors.Is(err, ErrRunning) {
+	})
+	if err == nil || err == ErrNoLock || errors.Is(err, ErrRunning) {
+		if err == ErrNoLock {
+			return nil // which is logged
+		}
 		return err
 	}
-	if err != nil {
-		r.Log.Print(log.Warning, "no control socket: "+err.Error())
-		return nil
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.control = control
+	l.Log.Print(log.Warning, "no control socket: "+err.Error())
 	return nil
 }
 
-// unclaim closes the control socket.
-func (l *Loop) unclaim() {
+func (l *Loop) closeControl() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.control != nil {
-		l.control.close()
+		l.control.Close()
 		l.control = nil
 	}
 }
 
-// renew makes all anew on another /dev.
-func (l *Loop) renew() {
-	l.road.Log.Print(log.Warning, "another file system is mounted on "+l.road.Dev.Path()+": scanning /sys anew")
-	l.unclaim()
-	if err := l.claim(); err != nil { // ErrRunning: another loop was faster there
-		l.road.Log.Print(log.Err, err.Error())
+// remounted makes all anew on another /dev.
+func (l *Loop) remounted() {
+	l.Log.Print(log.Warning, "another file system is mounted on "+l.Dev.Path()+": scanning /sys anew")
+	l.closeControl()
+	if err := l.openControl(); err != nil { // ErrRunning: another loop was faster there
+		l.Log.Print(log.Err, err.Error())
 		l.End()
 		return
 	}
-	l.road.tellRenewed()
-	Coldplug(l.road)
+	l.Scheduler.TellRemounted()
+	Scan(l.Scheduler, l.Sys)
 }
 
-// Serve follows events until it is told to end by SIGTERM or SIGINT. It lets
-// commands that run come to their end, for a while.
+// Serve follows events until it is told to end by SIGTERM or SIGINT. It lets commands that
+// run come to their end, for a while.
 func (l *Loop) Serve() error {
-	defer l.unclaim()
-	defer l.road.End(exitWait)
+	defer l.closeControl()
+	defer l.Scheduler.Shutdown(exitWait)
 	defer l.unwatch()
 	defer watchMounts(func() {
-		l.real.Store(l.road.Sys.IsKernels())
-		l.road.look()
+		l.real.Store(l.Sys.IsKernels())
+		l.Scheduler.CheckRemount()
 	})()
-	return l.sock.Follow(l.work)
+	return l.sock.Follow(l.submit)
 }
 
-// work puts on the road what was read, and reports whether more is wanted.
-func (l *Loop) work(read *netlink.Batch) (more bool) {
+// submit gives the scheduler what was read, and reports whether more is wanted.
+func (l *Loop) submit(read *netlink.Batch) (more bool) {
 	if l.ended.Load() {
 		return false
 	}
 	if len(read.Events) > 0 {
-		l.count(read.Events)
-		var fresh []bool
+		l.checkSequence(read.Events)
+		var current []bool
 		if l.real.Load() {
-			fresh = read.Current()
+			current = read.Current()
 		}
-		l.road.runIn(l.batch, read.Events, fresh)
+		l.Scheduler.RunIn(l.batch, func(_ View, yield func(*uevent.Event, Kind)) {
+			for i, e := range read.Events {
+				kind := Reported
+				if current != nil && current[i] {
+					kind = Current
+				}
+				yield(e, kind)
+			}
+		})
 	}
 	if read.Lost {
-		l.road.Gap("the kernel dropped events: scanning /sys anew")
-		Coldplug(l.road)
+		l.Scheduler.Gap("the kernel dropped events: scanning /sys anew")
+		Scan(l.Scheduler, l.Sys)
 	}
 	if l.used += len(read.Events); l.used > few {
 		l.used = 0 // or a trickle after many would put it off for ever
-		l.rest()
+		l.trim()
 	}
 	return true
 }
 
-// count follows the sequence numbers. Some that do not come prove nothing: a new
+// checkSequence follows the sequence numbers. Some that do not come prove nothing: a new
 // network namespace alone uses up three. So /dev is compared with /sys, some time.
-func (l *Loop) count(events []*uevent.Event) {
+func (l *Loop) checkSequence(events []*uevent.Event) {
 	for _, e := range events {
-		if l.last != 0 && e.Seqnum > l.last+1 {
-			l.road.Log.Print(log.Info, "sequence numbers "+strconv.FormatUint(l.last+1, 10)+" to "+
+		if l.seqnum != 0 && e.Seqnum > l.seqnum+1 {
+			l.Log.Print(log.Info, "sequence numbers "+strconv.FormatUint(l.seqnum+1, 10)+" to "+
 				strconv.FormatUint(e.Seqnum-1, 10)+" did not come: comparing with /sys")
-			l.auditor.call(l.road, l.pending)
+			l.auditor.Request()
 		}
-		l.last = max(l.last, e.Seqnum)
+		l.seqnum = max(l.seqnum, e.Seqnum)
 	}
 }
 
@@ -214,4 +223,10 @@ func (l *Loop) count(events []*uevent.Event) {
 func (l *Loop) End() {
 	l.ended.Store(true)
 	l.sock.Wake()
+}
+
+// Stop ends the loop. Another may take its place when its process has ended.
+func (l *Loop) Stop(gone <-chan struct{}) {
+	l.End()
+	<-gone
 }

@@ -9,10 +9,9 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// giveBack returns to the system what a process that has nothing to do does not
-// need: free memory, and the pages of the program, which is read from its file
+// releaseMemory returns to the system what an idle process does not need: free memory, and the pages of the program, which is read from its file
 // again where it is needed again.
-func giveBack() {
+func releaseMemory() {
 	debug.FreeOSMemory()
 	smaps, _ := sys.ReadFile("/proc/self/smaps")
 	for _, part := range procfs.FileMappings(smaps) {

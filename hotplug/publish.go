@@ -20,11 +20,11 @@ type Publisher struct {
 	log     *log.Logger
 	options spool.Options
 
-	mu    sync.Mutex
-	spool *spool.Spool // nil where there is none, or none is needed yet
-	ended []ended      // events of this turn
-	last  uint64       // the highest SEQNUM among the events that are at their end
-	said  map[string]bool
+	mu     sync.Mutex
+	spool  *spool.Spool // nil where there is none, or none is needed yet
+	ended  []ended      // events of this slice
+	last   uint64       // the highest SEQNUM among the events that are at their end
+	logged map[string]bool
 }
 
 // ended is an event at its end.
@@ -36,7 +36,7 @@ type ended struct {
 // NewPublisher returns a Publisher for a spool with these options. Where no spool
 // can be had, the log says so, and events are handled all the same.
 func NewPublisher(o spool.Options, logger *log.Logger) *Publisher {
-	p := &Publisher{log: logger, options: o, said: map[string]bool{}}
+	p := &Publisher{log: logger, options: o, logged: map[string]bool{}}
 	p.options.Log = func(text string) { logger.Print(log.Notice, text) }
 	if o.Resident {
 		p.open()
@@ -72,26 +72,26 @@ func (p *Publisher) close() {
 func (p *Publisher) open() {
 	s, err := spool.Open(p.options)
 	if err != nil {
-		p.complain("no spool: " + err.Error())
+		p.warnOnce("no spool: " + err.Error())
 		return
 	}
 	p.spool = s
 }
 
-// complain logs something once: what is wrong with the spool is so for each event.
-func (p *Publisher) complain(text string) {
-	if !p.said[text] {
-		p.said[text] = true
+// warnOnce logs something once: what is wrong with the spool is so for each event.
+func (p *Publisher) warnOnce(text string) {
+	if !p.logged[text] {
+		p.logged[text] = true
 		p.log.Print(log.Warning, text)
 	}
 }
 
-// Listener returns what publishes each event, late or not, and gaps.
+// Sink returns what publishes each event, late or not, and gaps.
 //
-// Events are published at the end of a turn. So it takes one look for all of them
-// whether anybody listens, and who has a queue before a node is made is told of it.
-func (p *Publisher) Listener() Listener {
-	return Listener{Done: p.done, Turn: p.turn, Gap: p.gap, Holds: p.holds, Renewed: p.renew, Status: p.status, Begun: p.begun}
+// Publishing once a slice checks for queues once; a queue that is made before the slice gets
+// all of its events.
+func (p *Publisher) Sink() Sink {
+	return Sink{Done: p.done, TurnEnd: p.publish, Gap: p.gap, HasBacklog: p.hasBacklog, Remounted: p.reopen, Status: p.status, Started: p.started}
 }
 
 // status tells how many listen.
@@ -105,7 +105,7 @@ func (p *Publisher) status() string {
 	return "queues: " + strconv.Itoa(queues) + ", " + strconv.Itoa(behind) + " of them behind, " + strconv.Itoa(refused) + " refused"
 }
 
-func (p *Publisher) holds() bool {
+func (p *Publisher) hasBacklog() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.spool != nil && p.spool.Held()
@@ -116,21 +116,21 @@ func (p *Publisher) done(e *uevent.Event, plan *nodes.Plan) {
 	p.ended = append(p.ended, ended{e, plan})
 }
 
-// turn publishes the events that have ended since the last one.
-func (p *Publisher) turn() {
-	p.with(func(s *spool.Spool) error {
+// publish publishes the events that have ended since the last slice.
+func (p *Publisher) publish() {
+	p.withSpool(func(s *spool.Spool) error {
 		return s.PublishAll(len(p.ended), func(i int) (*uevent.Event, []string) {
 			x := p.ended[i]
-			return p.public(x.event), variables(x.event, x.plan)
+			return p.redact(x.event), variables(x.event, x.plan)
 		})
 	})
 	clear(p.ended) // or they would stay in memory
 	p.ended = p.ended[:0]
-	p.note()
+	p.recordLast()
 }
 
-// note keeps the number of the last event beyond the end of this process.
-func (p *Publisher) note() {
+// recordLast keeps the number of the last event beyond the end of this process.
+func (p *Publisher) recordLast() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.spool != nil && p.options.Resident {
@@ -138,10 +138,10 @@ func (p *Publisher) note() {
 	}
 }
 
-// begun tells the queues of the events that the kernel sent since the process before
+// started tells the queues of the events that the kernel sent since the process before
 // this one was at the end of its last. Seqnum is the kernel's last number; events with
 // a higher one come to this process.
-func (p *Publisher) begun(seqnum uint64) {
+func (p *Publisher) started(seqnum uint64) {
 	p.mu.Lock()
 	var last uint64
 	if p.spool != nil {
@@ -154,10 +154,10 @@ func (p *Publisher) begun(seqnum uint64) {
 	}
 }
 
-// public returns e without what is nobody's business. A helper that a script
+// redact returns e without what is private. A helper that a script
 // started, and so without a SEQNUM, has all of the script's environment in its event,
 // while anybody may read what is published.
-func (p *Publisher) public(e *uevent.Event) *uevent.Event {
+func (p *Publisher) redact(e *uevent.Event) *uevent.Event {
 	if p.options.Resident || e.Seqnum != 0 {
 		return e
 	}
@@ -175,12 +175,12 @@ func (p *Publisher) public(e *uevent.Event) *uevent.Event {
 
 // gap tells of lost events after those that have ended.
 func (p *Publisher) gap(why string) {
-	p.turn()
-	p.with(func(s *spool.Spool) error { s.Gap(0, why); return nil })
+	p.publish()
+	p.withSpool(func(s *spool.Spool) error { s.Gap(0, why); return nil })
 }
 
-// with has the spool do something, where there is anybody to do it for.
-func (p *Publisher) with(do func(*spool.Spool) error) {
+// withSpool has the spool do something, where there is anybody to do it for.
+func (p *Publisher) withSpool(do func(*spool.Spool) error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.spool == nil {
@@ -192,12 +192,12 @@ func (p *Publisher) with(do func(*spool.Spool) error) {
 		}
 	}
 	if err := do(p.spool); err != nil {
-		p.complain("an event is not published: " + err.Error())
+		p.warnOnce("an event is not published: " + err.Error())
 	}
 }
 
-// renew opens the spool of another /dev.
-func (p *Publisher) renew() {
+// reopen opens the spool of another /dev.
+func (p *Publisher) reopen() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.close()

@@ -46,13 +46,13 @@ func NewRebroadcast(mask uint32, logger *log.Logger) (*Rebroadcast, error) {
 	return b, nil
 }
 
-// Listener returns what sends each event, late or not, and gaps too,
-// as events with UEVENT_GAP=1. It does not wait.
-func (b *Rebroadcast) Listener() Listener { return telling(b.send) }
+// Sink returns what sends each event, late or not, and gaps too, as events with
+// UEVENT_GAP=1. It does not block.
+func (b *Rebroadcast) Sink() Sink { return sinkOf(b.send) }
 
-// telling makes a Listener of what is to be told of events, and of gaps as events.
-func telling(send func(*uevent.Event)) Listener {
-	return Listener{
+// sinkOf returns a Sink that sends events, and gaps as events.
+func sinkOf(send func(*uevent.Event)) Sink {
+	return Sink{
 		Done: func(e *uevent.Event, _ *nodes.Plan) { send(e) },
 		Gap:  func(why string) { send(uevent.Gap("REASON=" + why)) },
 	}
@@ -102,9 +102,9 @@ func newOutput(fd int, logger *log.Logger) *Output {
 	}
 }
 
-// Listener returns what queues each event, late or not, and gaps too,
-// as events with UEVENT_GAP=1. It does not wait.
-func (o *Output) Listener() Listener { return telling(o.send) }
+// Sink returns what queues each event, late or not, and gaps too, as events with
+// UEVENT_GAP=1. It does not block.
+func (o *Output) Sink() Sink { return sinkOf(o.send) }
 
 func (o *Output) send(e *uevent.Event) {
 	// Once it was full, the queue has to be half empty, so that there is one gap

@@ -3,6 +3,7 @@ package hotplug
 import (
 	"errors"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -11,90 +12,118 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// Renew reads the config anew and uses it from now on. A config that cannot be
-// read, or that has a problem which the one in use has not, is reported and not
-// used.
-func (r *Road) Renew() error {
-	if r.Reload == nil {
-		return nil
+// Config is the config in use, and the file that it is read from.
+type Config struct {
+	path string
+	read func() (*conf.Config, error)
+	use  func(*conf.Config)
+	log  *log.Logger
+
+	reloading sync.Mutex // held from the reading of a config until it is used
+
+	mu      sync.Mutex // guards what follows
+	rules   *conf.Config
+	refused error // why the config was not used that was read last
+}
+
+// NewConfig returns a Config that uses rules. Read reads the file at path, an absolute
+// path, and use is called with each config that is used after rules.
+func NewConfig(path string, rules *conf.Config, read func() (*conf.Config, error), use func(*conf.Config), logger *log.Logger) *Config {
+	return &Config{path: path, rules: rules, read: read, use: use, log: logger}
+}
+
+// Path returns the absolute path of the config's file.
+func (c *Config) Path() string { return c.path }
+
+// String names the file in use, and says why its content is not what is in use, if so.
+func (c *Config) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.refused != nil {
+		return c.rules.File() + ", not as it is now: " + c.refused.Error()
 	}
-	r.renewing.Lock()
-	defer r.renewing.Unlock()
-	rules, err := r.reload()
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	return c.rules.File()
+}
+
+// Reload reads the config anew and uses it from now on. A config that cannot be read, or
+// that has a problem which the one in use has not, is logged and not used.
+func (c *Config) Reload() error {
+	c.reloading.Lock()
+	defer c.reloading.Unlock()
+	rules, err := c.readUnwritten()
 	if err == nil {
-		err = r.adopt(rules)
+		err = c.adopt(rules)
 	}
-	r.refused = nil
 	if err != nil {
-		r.refused = errors.New(err.Error() + "; the old config stays")
-		r.Log.Print(log.Err, r.refused.Error())
+		err = errors.New(err.Error() + "; the old config stays")
+		c.log.Print(log.Err, err.Error())
 	}
-	return r.refused
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refused = err
+	return err
 }
 
 // adopt uses another config, unless it has a problem which the one in use has not.
-func (r *Road) adopt(rules *conf.Config) error {
-	fresh := freshProblems(r.Rules, rules)
-	if len(fresh) > 0 {
-		LogProblems(r.Log, log.Err, fresh[1:])
-		return errors.New(fresh[0].String())
+func (c *Config) adopt(rules *conf.Config) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if added := newProblems(c.rules, rules); len(added) > 0 {
+		LogProblems(c.log, log.Err, added[1:])
+		return errors.New(added[0].String())
 	}
-	r.Rules = rules
-	r.Log.Print(log.Notice, "the config was read anew: "+rules.File())
+	c.rules = rules
+	c.use(rules)
+	c.log.Print(log.Notice, "the config was read anew: "+rules.File())
 	return nil
 }
 
-// freshProblems returns the problems of a new config that the old one has not,
-// wherever they stand.
-func freshProblems(old, renewed *conf.Config) (fresh []conf.Problem) {
+// newProblems returns the problems of a new config that the old one has not, on whatever
+// line.
+func newProblems(old, reloaded *conf.Config) (added []conf.Problem) {
 	known := map[string]bool{}
 	for _, p := range old.Problems {
 		known[p.What+p.Remedy] = true
 	}
-	for _, p := range renewed.Problems {
+	for _, p := range reloaded.Problems {
 		if !known[p.What+p.Remedy] {
-			fresh = append(fresh, p)
+			added = append(added, p)
 		}
 	}
-	return fresh
+	return added
 }
 
-// reload reads the config, unless somebody writes it. Who would begin to waits
-// meanwhile.
-func (r *Road) reload() (*conf.Config, error) {
-	release, written := lease(r.Conf)
+// readUnwritten reads the config, unless somebody writes it. A writer that opens it
+// meanwhile waits.
+func (c *Config) readUnwritten() (*conf.Config, error) {
+	release, written := lease(c.path)
 	defer release()
 	if written {
-		return nil, errors.New(r.Conf + " is being written")
+		return nil, errors.New(c.path + " is being written")
 	}
-	return r.Reload()
+	return c.read()
 }
 
-// watchConf has the Road read its config anew whenever the file changes.
-func (r *Road) watchConf() (stop func()) {
-	if r.Reload == nil {
-		return func() {}
-	}
-	w, err := newConfWatch(r.Conf, r.Log, func() { r.Renew() })
+// Watch reloads the config whenever the file changes, until stop is called.
+func (c *Config) Watch() (stop func()) {
+	w, err := newWatcher(c.path, c.log, func() { c.Reload() })
 	if err != nil {
-		r.Log.Print(log.Warning, "changes of "+r.Conf+" will go unseen: "+err.Error())
+		c.log.Print(log.Warning, "changes of "+c.path+" will go unseen: "+err.Error())
 		return func() {}
 	}
 	// It may have become another one since it was read, before the watch began.
-	if rules, err := r.reload(); err == nil {
-		r.mu.Lock()
-		r.Rules = rules
-		r.mu.Unlock()
+	if rules, err := c.readUnwritten(); err == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.rules = rules
+		c.use(rules)
 	}
 	return w.close
 }
 
-// lease keeps the file at path as it is until release is called: who opens it for
-// writing waits so long. Written tells that somebody has it open for writing
-// already. On a file system that has no leases (NFS, FUSE) neither is known, and
-// the pause has to do.
+// lease takes a read lease on the file at path: until release is called, whoever opens it
+// for writing is held up. Written tells that somebody has it open for writing already. On
+// file systems without leases (NFS, FUSE) neither is known, and only the pause protects.
 func lease(path string) (release func(), written bool) {
 	fd, err := sys.OpenRegular(path)
 	if err != nil {

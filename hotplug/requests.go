@@ -16,9 +16,9 @@ import (
 // request is one that another process made by the control socket.
 type request struct {
 	args []string
-	pid  int // of who asks
+	pid  int // of the process that asks
 	file *os.File
-	gone chan struct{} // closed when nobody waits for the answer any more
+	gone chan struct{} // closed when the connection ends: no answer is wanted any more
 }
 
 // write sends one packet of the answer.
@@ -30,24 +30,24 @@ func (q *request) write(kind byte, text string) {
 func (q *request) say(line string) { q.write(answerLine, line) }
 
 // requests are what the loop can be asked for. An error is the answer.
-var requests = map[string]func(c *control, q *request) error{
-	"ping":         func(*control, *request) error { return nil },
-	"status":       (*control).status,
-	"stop":         func(c *control, _ *request) error { c.road.Halt(); return nil },
-	"start":        func(c *control, _ *request) error { c.road.Start(); return nil },
-	"exit":         (*control).exit,
-	"reload":       func(c *control, _ *request) error { return c.road.Renew() },
-	"log-level":    (*control).logLevel,
-	"children-max": (*control).childrenMax,
-	"running-max":  (*control).runningMax,
-	"scan":         (*control).scan,
-	"coldplug":     (*control).coldplug,
-	"settle":       (*control).settle,
-	"wait":         (*control).wait,
+var requests = map[string]func(c *Server, q *request) error{
+	"ping":         func(*Server, *request) error { return nil },
+	"status":       (*Server).status,
+	"stop":         func(c *Server, _ *request) error { c.Scheduler.Pause(); return nil },
+	"start":        func(c *Server, _ *request) error { c.Scheduler.Resume(); return nil },
+	"exit":         (*Server).exit,
+	"reload":       func(c *Server, _ *request) error { return c.Config.Reload() },
+	"log-level":    (*Server).logLevel,
+	"children-max": (*Server).childrenMax,
+	"running-max":  (*Server).runningMax,
+	"scan":         (*Server).scan,
+	"coldplug":     (*Server).coldplug,
+	"settle":       (*Server).settle,
+	"wait":         (*Server).wait,
 }
 
-// obey does what a request says.
-func (c *control) obey(what string, q *request) error {
+// dispatch does what a request says.
+func (c *Server) dispatch(what string, q *request) error {
 	do := requests[what]
 	if do == nil {
 		return errors.New("the loop does not know the request " + strconv.Quote(what) + "; is it of another version?")
@@ -55,46 +55,45 @@ func (c *control) obey(what string, q *request) error {
 	return do(c, q)
 }
 
-func (c *control) status(q *request) error {
-	q.say("serving: " + c.road.Dev.Path() + ", as " + c.source.name() + ", pid " + strconv.Itoa(unix.Getpid()))
-	for _, line := range c.road.Status() {
+func (c *Server) status(q *request) error {
+	q.say("serving: " + c.Dev.Path() + ", as " + c.Source.Name() + ", pid " + strconv.Itoa(unix.Getpid()))
+	for _, line := range Status(c.Scheduler, c.Config) {
 		q.say(line)
 	}
 	return nil
 }
 
-// exit ends the loop. The end of the connection, which comes with that of the
-// process, is the answer.
-func (c *control) exit(q *request) error {
-	c.source.End()
-	<-q.gone
+// exit ends the process. Of the loop, the end of the connection is the answer, which comes
+// with that of the process.
+func (c *Server) exit(q *request) error {
+	c.Source.Stop(q.gone)
 	return nil
 }
 
-func (c *control) logLevel(q *request) error {
+func (c *Server) logLevel(q *request) error {
 	level, ok := log.ParseLevel(arg(q, 0))
 	if !ok {
 		return errors.New("no level of the log: " + strconv.Quote(arg(q, 0)) + "; use error, warning, notice or info")
 	}
-	c.road.Log.SetLevel(level)
+	c.Log.SetLevel(level)
 	return nil
 }
 
-func (c *control) childrenMax(q *request) error {
+func (c *Server) childrenMax(q *request) error {
 	n, err := strconv.Atoi(arg(q, 0))
 	if err != nil || n < 1 {
 		return errors.New("not a usable number of commands: " + strconv.Quote(arg(q, 0)) + "; use 1 or more")
 	}
-	c.road.SetJobs(n)
+	c.Scheduler.SetJobs(n)
 	return nil
 }
 
-func (c *control) runningMax(q *request) error {
+func (c *Server) runningMax(q *request) error {
 	n, err := strconv.Atoi(arg(q, 0))
 	if err != nil || n < 0 {
 		return errors.New("not a usable number of commands: " + strconv.Quote(arg(q, 0)) + "; use 1 or more, or 0 for no limit")
 	}
-	c.road.SetRunning(n)
+	c.Scheduler.SetRunnable(n)
 	return nil
 }
 
@@ -109,34 +108,34 @@ func arg(q *request, i int) string {
 var errLogged = errors.New("the loop could not do all; its log says what")
 
 // scan reads the config anew and makes /dev what /sys says.
-func (c *control) scan(q *request) error {
-	if arg(q, 0) != c.road.Conf || c.road.taskOf(q.pid) != nil {
-		return errNotMine
+func (c *Server) scan(q *request) error {
+	if arg(q, 0) != c.Config.Path() || c.inCommand(q) {
+		return errDeclined
 	}
-	if c.road.isHalted() {
-		return errHalted
+	if c.Scheduler.IsPaused() {
+		return errPaused
 	}
-	renewed := c.road.Renew()
-	if !Coldplug(c.road).Wait() {
+	refused := c.Config.Reload()
+	if !Scan(c.Scheduler, c.Sys).Wait() {
 		return errLogged
 	}
-	return renewed
+	return refused
 }
 
 // errInCommand is the answer to a command that would wait for itself.
 var errInCommand = errors.New("a command that a rule runs cannot wait for the end of commands")
 
-// errHalted is the answer where what is asked for would have no end.
-var errHalted = errors.New("the loop's queue is stopped; open it with: devspool ctl start")
+// errPaused is the answer where what is asked for would have no end.
+var errPaused = errors.New("the loop's queue is stopped; open it with: devspool ctl start")
 
 // coldplug has the kernel send an add for each device, and waits for the end of
 // all that follows from them.
-func (c *control) coldplug(q *request) error {
-	if c.road.taskOf(q.pid) != nil {
+func (c *Server) coldplug(q *request) error {
+	if c.inCommand(q) {
 		return errInCommand
 	}
-	if c.road.isHalted() {
-		return errHalted
+	if c.Scheduler.IsPaused() {
+		return errPaused
 	}
 	quiet, err := ParseSeconds(arg(q, 0))
 	if err != nil {
@@ -150,8 +149,8 @@ func (c *control) coldplug(q *request) error {
 }
 
 // settle waits until all events are at their end: TIMEOUT QUIET.
-func (c *control) settle(q *request) error {
-	if c.road.taskOf(q.pid) != nil {
+func (c *Server) settle(q *request) error {
+	if c.inCommand(q) {
 		return errInCommand
 	}
 	timeout, err := ParseSeconds(arg(q, 0))
@@ -163,12 +162,19 @@ func (c *control) settle(q *request) error {
 		return err
 	}
 	if !c.settled(quiet, sys.After(timeout), q.gone) {
-		for _, line := range c.road.Status() {
+		for _, line := range Status(c.Scheduler, c.Config) {
 			q.say(line)
 		}
-		return errors.New("timed out: not all events are at their end")
+		return errors.New("timed out: not all events are done")
 	}
 	return nil
+}
+
+// inCommand reports whether a command that a rule runs makes the request. It would wait for
+// itself.
+func (c *Server) inCommand(q *request) bool {
+	_, is := c.Scheduler.Owner(q.pid)
+	return is
 }
 
 // ParseSeconds reads a time in seconds, such as "2" or "0.5".

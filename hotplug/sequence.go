@@ -13,12 +13,12 @@ import (
 // such as the events of another network namespace.
 const gapWait = 50 * time.Millisecond
 
-// sequence puts events, which helpers bring in any order, into that of their numbers.
-type sequence struct {
+// reorderBuffer puts events, which helpers bring in any order, into that of their numbers.
+type reorderBuffer struct {
 	next    uint64    // the number whose turn it is; 0 where nothing is known of those before
 	waiting []arrival // by number
-	taken   spans     // all that came
-	turns   bool      // others may do events in their turn, by mdev.seq
+	seen    intervals // all that came
+	inTurn  bool      // others may do events in their turn, by mdev.seq
 }
 
 // arrival is an event that waits for its turn.
@@ -29,8 +29,8 @@ type arrival struct {
 
 // add takes an event that came at the time now, unless one with its number came
 // before.
-func (s *sequence) add(e *uevent.Event, now time.Duration) {
-	if e.Seqnum != 0 && !s.taken.add(e.Seqnum) {
+func (s *reorderBuffer) add(e *uevent.Event, now time.Duration) {
+	if e.Seqnum != 0 && !s.seen.add(e.Seqnum) {
 		return
 	}
 	s.waiting = append(s.waiting, arrival{})
@@ -42,8 +42,8 @@ func (s *sequence) add(e *uevent.Event, now time.Duration) {
 }
 
 // patience is how long an event waits for those before it.
-func (s *sequence) patience() time.Duration {
-	if s.turns {
+func (s *reorderBuffer) patience() time.Duration {
+	if s.inTurn {
 		return turnWait
 	}
 	return gapWait
@@ -52,14 +52,14 @@ func (s *sequence) patience() time.Duration {
 // comesEarly reports whether numbers are missing before n. The kernel's first is 1.
 func comesEarly(n, next uint64) bool { return n > max(next, 1) }
 
-// due takes out up to limit events whose turn it is at the time now. Waited is the
+// pop takes out up to limit events whose turn it is at the time now. Waited is the
 // number of the first of them that came to its turn by waiting, or 0.
-func (s *sequence) due(now time.Duration, limit int) (events []*uevent.Event, waited uint64) {
-	patient := s.patient(now)
+func (s *reorderBuffer) pop(now time.Duration, limit int) (events []*uevent.Event, waited uint64) {
+	expired := s.expired(now)
 	for i, a := range s.waiting[:min(limit, len(s.waiting))] {
 		n := a.event.Seqnum
 		if comesEarly(n, s.next) {
-			if i >= patient {
+			if i >= expired {
 				break
 			}
 			if waited == 0 {
@@ -73,8 +73,8 @@ func (s *sequence) due(now time.Duration, limit int) (events []*uevent.Event, wa
 	return events, waited
 }
 
-// patient returns how many events there are up to the last that has waited enough.
-func (s *sequence) patient(now time.Duration) (n int) {
+// expired returns how many events there are up to the last that has waited enough.
+func (s *reorderBuffer) expired(now time.Duration) (n int) {
 	for i, a := range s.waiting {
 		if now-a.since >= s.patience() {
 			n = i + 1
@@ -83,10 +83,10 @@ func (s *sequence) patient(now time.Duration) (n int) {
 	return n
 }
 
-// gives reports whether due would pass over a missing number at the time now.
-func (s *sequence) gives(now time.Duration) bool {
+// wouldSkip reports whether pop would pass over a missing number at the time now.
+func (s *reorderBuffer) wouldSkip(now time.Duration) bool {
 	next := s.next
-	for _, a := range s.waiting[:s.patient(now)] {
+	for _, a := range s.waiting[:s.expired(now)] {
 		n := a.event.Seqnum
 		if comesEarly(n, next) {
 			return true
@@ -96,8 +96,8 @@ func (s *sequence) gives(now time.Duration) bool {
 	return false
 }
 
-// again begins the wait for a missing number anew.
-func (s *sequence) again(now time.Duration) {
+// restartTimers begins the wait for a missing number anew.
+func (s *reorderBuffer) restartTimers(now time.Duration) {
 	for i := range s.waiting {
 		s.waiting[i].since = now
 	}
@@ -105,7 +105,7 @@ func (s *sequence) again(now time.Duration) {
 
 // wait returns how long from the time now no event is due, unless another comes.
 // It is negative where none waits.
-func (s *sequence) wait(now time.Duration) time.Duration {
+func (s *reorderBuffer) wait(now time.Duration) time.Duration {
 	if len(s.waiting) == 0 {
 		return -1
 	}
@@ -119,18 +119,18 @@ func (s *sequence) wait(now time.Duration) time.Duration {
 	return max(0, since+s.patience()-now)
 }
 
-// span is the numbers from first to last.
-type span struct{ first, last uint64 }
+// interval is the numbers from first to last.
+type interval struct{ first, last uint64 }
 
-// spans is a set of numbers: spans in order, none of which touches another.
-type spans []span
+// intervals is a set of numbers: intervals in order, none of which touches another.
+type intervals []interval
 
-// maxSpans bounds the set: of the smallest numbers, those of long ago, it knows
+// maxIntervals bounds the set: of the smallest numbers, those of long ago, it knows
 // nothing then.
-const maxSpans = 256
+const maxIntervals = 256
 
 // add reports whether n was not in the set yet.
-func (s *spans) add(n uint64) bool {
+func (s *intervals) add(n uint64) bool {
 	all := *s
 	i := len(all)
 	for i > 0 && all[i-1].first > n {
@@ -150,10 +150,10 @@ func (s *spans) add(n uint64) bool {
 	case joinsRight:
 		all[i].first = n
 	default:
-		all = append(all, span{})
+		all = append(all, interval{})
 		copy(all[i+1:], all[i:])
-		all[i] = span{n, n}
-		if len(all) > maxSpans {
+		all[i] = interval{n, n}
+		if len(all) > maxIntervals {
 			all = append(all[:0], all[1:]...)
 		}
 	}
@@ -162,15 +162,15 @@ func (s *spans) add(n uint64) bool {
 }
 
 // last returns the greatest number, or 0.
-func (s spans) last() uint64 {
+func (s intervals) last() uint64 {
 	if len(s) == 0 {
 		return 0
 	}
 	return s[len(s)-1].last
 }
 
-// String returns a line for each span: its first number and its last.
-func (s spans) String() string {
+// String returns a line for each interval: its first number and its last.
+func (s intervals) String() string {
 	var b []byte
 	for _, x := range s {
 		b = append(strconv.AppendUint(b, x.first, 10), ' ')
@@ -179,8 +179,8 @@ func (s spans) String() string {
 	return string(b)
 }
 
-// parseSpans reads what String wrote. Ok is false for anything else.
-func parseSpans(text string) (s spans, ok bool) {
+// parseIntervals reads what String wrote. Ok is false for anything else.
+func parseIntervals(text string) (s intervals, ok bool) {
 	for line := range strings.Lines(text) {
 		first, last, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		a, err1 := strconv.ParseUint(first, 10, 64)
@@ -188,7 +188,7 @@ func parseSpans(text string) (s spans, ok bool) {
 		if err1 != nil || err2 != nil || a == 0 || a > b || len(s) > 0 && a <= s.last()+1 || !strings.HasSuffix(line, "\n") {
 			return nil, false
 		}
-		s = append(s, span{a, b})
+		s = append(s, interval{a, b})
 	}
 	return s, true
 }

@@ -27,7 +27,7 @@ var columns = []struct {
 // NewTable returns a Table that writes to the descriptor fd.
 func NewTable(fd int) *Table { return &Table{fd: fd, start: sys.Now()} }
 
-// Row writes the row of one event. It has the form of Listener.Done.
+// Row writes the row of one event. It has the form of Sink.Done.
 func (t *Table) Row(e *uevent.Event, p *nodes.Plan) {
 	cells := []string{t.clock(), e.Action, deviceName(e), "-", "", "", rest(e, p)}
 	if len(p.Nodes) > 0 {

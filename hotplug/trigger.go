@@ -18,43 +18,41 @@ import (
 // that did not come.
 const afterLast = 200 * time.Millisecond
 
-// trigger has the kernel send an add for each device that it has, and waits until
-// all of these have come. Unlike the events of Coldplug, every other listener gets
-// them too. It fails where stop was closed before the end, or devices did not take
-// the request.
-func (c *control) trigger(stop <-chan struct{}) error {
-	r := c.road
-	if !r.Sys.IsKernels() {
-		if !Coldplug(r).Wait() { // a tree that only looks like sysfs takes no requests
+// trigger has the kernel send an add for each device that it has, and waits until all of
+// these have come. Unlike the events of a scan, every other listener gets them too. It fails
+// where gone was closed before the end, or devices did not take the request.
+func (c *Server) trigger(gone <-chan struct{}) error {
+	if !c.Sys.IsKernels() {
+		if !Scan(c.Scheduler, c.Sys).Wait() { // a tree that only looks like sysfs takes no requests
 			return errLogged
 		}
 		return nil
 	}
-	r.clean()
-	run := roll{sys: r.Sys, uuid: newUUID(), open: map[string]bool{}}
-	return c.count(&run, r.Sys.Walk(), stop)
+	Prune(c.Scheduler, c.Sys)
+	run := syntheticRun{sys: c.Sys, uuid: newUUID(), open: map[string]bool{}}
+	return c.follow(&run, c.Sys.Walk(), gone)
 }
 
-// count asks for the event of each device and waits until they have come.
-func (c *control) count(run *roll, devpaths []string, stop <-chan struct{}) error {
-	w := c.road.watch(true)
-	defer c.road.unwatch(w)
+// follow requests the event of each device and waits until they have come.
+func (c *Server) follow(run *syntheticRun, devpaths []string, gone <-chan struct{}) error {
+	observer := c.Scheduler.Observe(true)
+	defer observer.Stop()
 	for _, devpath := range devpaths {
-		run.call(devpath)
+		run.request(devpath)
 	}
-	for !run.over(c.source.pending()) {
+	for !run.done(c.Source.Pending()) {
 		select {
-		case <-w.poke:
+		case <-observer.Wake:
 		case <-sys.After(sys.PollInterval):
-		case <-stop:
+		case <-gone:
 			return errLogged
 		}
-		for _, e := range c.road.take(w) {
-			run.note(e)
+		for _, e := range observer.Take() {
+			run.record(e)
 		}
 	}
 	for devpath := range run.open {
-		c.road.Log.Print(log.Info, "took the request for an event and sent none: "+devpath)
+		c.Log.Print(log.Info, "took the request for an event and sent none: "+devpath)
 	}
 	return run.refusal()
 }
@@ -63,11 +61,11 @@ func (c *control) count(run *roll, devpaths []string, stop <-chan struct{}) erro
 const shownRefusals = 5
 
 // refusal returns what is to be said of the devices that did not take the request.
-func (run *roll) refusal() error {
+func (run *syntheticRun) refusal() error {
 	if len(run.refused) == 0 {
 		return nil
 	}
-	if !run.asked {
+	if !run.accepted {
 		return errors.New("no device could be asked for its event: write " + run.refused[0] +
 			"; have /sys mounted for writing (mount -o remount,rw " + string(run.sys) +
 			"), or use devspool -s, which only reads it and makes the nodes, though only the loop hears of that")
@@ -80,30 +78,31 @@ func (run *roll) refusal() error {
 		strings.Join(run.refused[:min(len(run.refused), shownRefusals)], ", ") + more)
 }
 
-// roll counts the events of one coldplug. Each carries an identifier (SYNTH_UUID,
-// since Linux 4.13). Some devices take the request and send nothing, so a last
-// request is made to one that has answered: who has not by then stays silent.
-type roll struct {
-	sys      sysfs.FS
-	uuid     string          // "" on a kernel that knows none: any add counts
-	open     map[string]bool // the devices whose event has not come
-	answered string          // a device whose event has
-	closing  bool            // the last request is made
-	asked    bool            // a device took the request
-	refused  []string        // the files of those that did not, and why
-	last     sys.Time        // of the last request or event
+// syntheticRun counts the events of one coldplug. Each carries an identifier (SYNTH_UUID,
+// since Linux 4.13). Some devices accept the request and send nothing. When only those
+// remain, one more request is made to a device that did answer; once its event has come, the
+// others are given up.
+type syntheticRun struct {
+	sys       sysfs.FS
+	uuid      string          // "" on a kernel that knows none: any add counts
+	open      map[string]bool // the devices whose event has not come
+	responder string          // a device whose event has
+	probeSent bool            // the last request is made
+	accepted  bool            // a device took the request
+	refused   []string        // the files of those that did not, and why
+	last      sys.Time        // of the last request or event
 }
 
-// call asks for the event of a device.
-func (run *roll) call(devpath string) {
-	err := run.sys.Write(devpath+"/uevent", run.request())
+// request asks for the event of a device.
+func (run *syntheticRun) request(devpath string) {
+	err := run.sys.Write(devpath+"/uevent", run.text())
 	if err == unix.EINVAL && run.uuid != "" {
 		run.uuid = ""
-		err = run.sys.Write(devpath+"/uevent", run.request())
+		err = run.sys.Write(devpath+"/uevent", run.text())
 	}
 	switch err {
 	case nil:
-		run.open[devpath], run.asked = true, true
+		run.open[devpath], run.accepted = true, true
 	case unix.ENOENT, unix.ENODEV: // it has just left
 	default:
 		run.refused = append(run.refused, string(run.sys)+devpath+"/uevent: "+err.Error())
@@ -111,33 +110,33 @@ func (run *roll) call(devpath string) {
 	run.last = sys.Now()
 }
 
-func (run *roll) request() string {
+func (run *syntheticRun) text() string {
 	if run.uuid == "" {
 		return "add"
 	}
 	return "add " + run.uuid
 }
 
-// note counts an event, if it is one of ours.
-func (run *roll) note(e *uevent.Event) {
+// record counts an event, if it is one of ours.
+func (run *syntheticRun) record(e *uevent.Event) {
 	if uuid, _ := e.Get("SYNTH_UUID"); e.Action != uevent.Add || run.uuid != "" && uuid != run.uuid {
 		return
 	}
 	delete(run.open, e.Devpath)
-	run.answered = e.Devpath
+	run.responder = e.Devpath
 	run.last = sys.Now()
 }
 
-// over reports whether all events have come that will. Pending tells that some
-// are on their way.
-func (run *roll) over(pending bool) bool {
+// done reports whether all events have come that will. Pending tells that some are on
+// their way.
+func (run *syntheticRun) done(pending bool) bool {
 	if len(run.open) == 0 {
 		return true
 	}
-	if !run.closing && run.answered != "" {
-		run.closing = true
-		run.call(run.answered)
-		delete(run.open, run.answered) // it is known to speak
+	if !run.probeSent && run.responder != "" {
+		run.probeSent = true
+		run.request(run.responder)
+		delete(run.open, run.responder) // it answers, as we know
 	}
 	return !pending && run.last.Age() >= afterLast
 }

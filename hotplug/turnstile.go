@@ -11,64 +11,64 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// turnFile is mdev.seq below /dev, by which boards put their helpers in order: it
-// holds the sequence number whose turn it is. Helpers of BusyBox may take turns by it
+// seqFileName is mdev.seq below /dev, by which boards put their helpers in order: it
+// holds the sequence number whose turn it is. BusyBox's helpers take turns by it
 // too.
-const turnFile = "/mdev.seq"
+const seqFileName = "/mdev.seq"
 
 // turnWait is how long a helper waits for its turn. One that is killed, or an
 // event that no helper sees, makes each follower wait so long once.
 const turnWait = 2 * time.Second
 
-// turnstile is the file for a process that does one event.
-type turnstile struct {
-	path string
-	next string // what to write at the end; "" for nothing
-}
-
-// awaitTurn waits until the file at path holds seqnum. Where there is no such
-// file there is nothing to wait for.
-func awaitTurn(path string, seqnum uint64) turnstile {
+// waitSeq waits until the file at path holds seqnum. Where there is no such file there is
+// nothing to wait for. What it returns is to be advanced at the event's end.
+func waitSeq(path string, seqnum uint64) seqTurn {
 	if seqnum == 0 {
-		return turnstile{}
+		return seqTurn{}
 	}
-	t := turnstile{path: path, next: strconv.FormatUint(seqnum+1, 10)}
+	t := seqTurn{path: path, next: strconv.FormatUint(seqnum+1, 10)}
 	for end := time.Now().Add(turnWait); ; {
 		text, err := sys.ReadAttribute(path)
 		if err != nil {
-			return turnstile{}
+			return seqTurn{}
 		}
 		turn, err := strconv.ParseUint(strings.TrimSpace(text), 10, 64)
 		left := time.Until(end)
 		switch {
-		case err != nil: // empty: whoever comes first begins the count
+		case err != nil: // empty: the first helper begins the count
 			t.write(strconv.FormatUint(seqnum, 10))
 			return t
 		case turn == seqnum || left <= 0:
 			return t
 		case turn > seqnum:
-			return turnstile{}
+			return seqTurn{}
 		}
 		time.Sleep(min(left, turnPause(seqnum-turn)))
 	}
 }
 
-// turnPause is how long a helper sleeps until it looks again, with so many before it.
-// Of hundreds that wait, only the next few look often.
+// seqTurn is the turn of a process that does one event.
+type seqTurn struct {
+	path string
+	next string // what to write at the end; "" for nothing
+}
+
+// turnPause is how long a helper sleeps until it looks again, with so many before it. Of
+// hundreds that wait, only the next few look often.
 func turnPause(before uint64) time.Duration {
 	return time.Duration(min(before, 50)) * 2 * time.Millisecond
 }
 
-// pass lets the next event have its turn.
-func (t turnstile) pass() {
+// advance lets the next event have its turn.
+func (t seqTurn) advance() {
 	if t.next != "" {
 		t.write(t.next)
 	}
 }
 
-// write puts number into the file. It is never empty meanwhile, which would tell
-// another helper that the count is to begin.
-func (t turnstile) write(number string) {
+// write puts number into the file. It is never empty meanwhile, which would tell another
+// helper that the count is to begin.
+func (t seqTurn) write(number string) {
 	fd, err := unix.Open(t.path, unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return
@@ -79,85 +79,70 @@ func (t turnstile) write(number string) {
 	}
 }
 
-// turns is the file for the server, which keeps the number in it.
-type turns struct {
+// seqFile is the file as the leader keeps it open.
+type seqFile struct {
 	fd    int
 	holds uint64 // 0 for no number
 	size  int
 }
 
-// openTurns opens the file of a device directory, if there is one.
-func openTurns(dev string) (t turns, ok bool) {
-	fd, err := unix.Open(dev+turnFile, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+// openSeqFile opens the file of a device directory, if there is one.
+func openSeqFile(dev string) (f seqFile, ok bool) {
+	fd, err := unix.Open(dev+seqFileName, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return t, false
+		return f, false
 	}
 	var text [64]byte
 	n, err := unix.Pread(fd, text[:], 0)
 	if err != nil {
 		unix.Close(fd) // no file
-		return t, false
+		return f, false
 	}
-	t = turns{fd: fd, size: n}
-	t.holds, _ = strconv.ParseUint(strings.TrimSpace(string(text[:n])), 10, 64)
-	return t, true
+	f = seqFile{fd: fd, size: n}
+	f.holds, _ = strconv.ParseUint(strings.TrimSpace(string(text[:n])), 10, 64)
+	return f, true
 }
 
-func (t *turns) close() { unix.Close(t.fd) }
+func (f *seqFile) close() { unix.Close(f.fd) }
 
 // set lets the event with the number have its turn, unless a later one had it.
-func (t *turns) set(number uint64) {
-	if number <= t.holds {
+func (f *seqFile) set(number uint64) {
+	if number <= f.holds {
 		return
 	}
 	var room [20]byte
 	text := strconv.AppendUint(room[:0], number, 10)
-	if _, err := unix.Pwrite(t.fd, text, 0); err != nil {
+	if _, err := unix.Pwrite(f.fd, text, 0); err != nil {
 		return
 	}
-	if t.size > len(text) {
-		unix.Ftruncate(t.fd, int64(len(text)))
+	if f.size > len(text) {
+		unix.Ftruncate(f.fd, int64(len(text)))
 	}
-	t.holds, t.size = number, len(text)
+	f.holds, f.size = number, len(text)
 }
 
-// inTurn does events each of which waits for the end of the one before it, commands
-// too, as long as a helper would. Those that have waited so long go without.
-func (s *server) inTurn(t *turns, events []*uevent.Event) {
-	for i, e := range events {
-		if t.holds == 0 {
-			t.set(e.Seqnum)
+// submitInTurn submits events each of which waits for the end of the one before it,
+// commands too, as long as a helper would. Those that have waited so long go without.
+func (l *leader) submitInTurn(f *seqFile, events []*uevent.Event) {
+	for _, e := range events {
+		if f.holds == 0 {
+			f.set(e.Seqnum)
 		}
-		b := s.road.Run(events[i : i+1])
-		if e.Seqnum > s.hurried && !endsWithin(b, turnWait) {
-			s.read(0)
-			s.hurried = max(events[len(events)-1].Seqnum, s.last())
+		b := l.Scheduler.Run(Events(e))
+		if e.Seqnum > l.noWaitUntil && !b.EndsWithin(turnWait) {
+			l.read(0)
+			l.noWaitUntil = max(events[len(events)-1].Seqnum, l.last())
 		}
 		if e.Seqnum != 0 {
-			t.set(e.Seqnum + 1)
+			f.set(e.Seqnum + 1)
 		}
 	}
 }
 
 // last returns the greatest number of those that wait.
-func (s *sequence) last() uint64 {
-	if len(s.waiting) == 0 {
+func (b *reorderBuffer) last() uint64 {
+	if len(b.waiting) == 0 {
 		return 0
 	}
-	return s.waiting[len(s.waiting)-1].event.Seqnum
-}
-
-// endsWithin reports whether a batch comes to its end within the limit.
-func endsWithin(b *Batch, limit time.Duration) bool {
-	select {
-	case <-b.end:
-		return true
-	default:
-	}
-	select {
-	case <-b.end:
-		return true
-	case <-sys.After(limit):
-		return false
-	}
+	return b.waiting[len(b.waiting)-1].event.Seqnum
 }

@@ -16,20 +16,21 @@ import (
 // udevd of 2006. It belongs to the network namespace.
 const udevControlAddress = "@/org/kernel/udev/udevd"
 
-// knobs is what of a Road can be steered.
-type knobs interface {
-	Halt()
-	Start()
+// tunables is what of a Road can be steered.
+type tunables interface {
+	Pause()
+	Resume()
 	SetJobs(n int)
-	SetRunning(n int)
+	SetRunnable(n int)
 	SetLevel(level log.Level) // of the log
-	Renew() error             // what is wrong was logged
+	Reload() error            // what is wrong was logged
 }
 
-// roadKnobs are those of a Road and of its log.
-type roadKnobs struct {
-	*Road
+// schedulerTunables are those of a Scheduler, its log and its config.
+type schedulerTunables struct {
+	*Scheduler
 	*log.Logger
+	*Config
 }
 
 // A message of udevcontrol is a C struct in host order, without gaps: char
@@ -61,7 +62,7 @@ var (
 )
 
 // parseUdevControl returns what a message asks for.
-func parseUdevControl(msg []byte) (steer func(knobs), err error) {
+func parseUdevControl(msg []byte) (steer func(tunables), err error) {
 	if len(msg) != udevSize {
 		return nil, errUdevSize
 	}
@@ -72,46 +73,46 @@ func parseUdevControl(msg []byte) (steer func(knobs), err error) {
 	n := int(int32(binary.NativeEndian.Uint32(msg[udevMagicSize+4:])))
 	switch kind {
 	case udevStop:
-		return knobs.Halt, nil
+		return tunables.Pause, nil
 	case udevStart:
-		return knobs.Start, nil
+		return tunables.Resume, nil
 	case udevReload:
-		return func(k knobs) { k.Renew() }, nil
+		return func(k tunables) { k.Reload() }, nil
 	case udevLog:
 		level, ok := log.SyslogLevel(n)
 		if !ok {
 			return nil, errUdevNumber
 		}
-		return func(k knobs) { k.SetLevel(level) }, nil
+		return func(k tunables) { k.SetLevel(level) }, nil
 	case udevChildren, udevRunning:
 		if n < 1 {
 			return nil, errUdevNumber
 		}
 		if kind == udevChildren {
-			return func(k knobs) { k.SetJobs(n) }, nil
+			return func(k tunables) { k.SetJobs(n) }, nil
 		}
-		return func(k knobs) { k.SetRunning(n) }, nil
+		return func(k tunables) { k.SetRunnable(n) }, nil
 	}
 	return nil, errUdevType
 }
 
-// ServeUdevControl lets udevcontrol steer a loop on r, until the process ends. At
-// the socket's address there can be one only.
-func ServeUdevControl(r *Road) error {
-	_, err := openUdevControl(roadKnobs{r, r.Log}, r.Log)
+// ServeUdevControl lets udevcontrol steer a loop, until the process ends. At the socket's
+// address there can be one only.
+func ServeUdevControl(s *Scheduler, config *Config, logger *log.Logger) error {
+	_, err := openUdevControl(schedulerTunables{s, logger, config}, logger)
 	return err
 }
 
-// udevControl lets udevcontrol turn knobs.
+// udevControl lets udevcontrol turn tunables.
 type udevControl struct {
-	knobs knobs
-	log   *log.Logger
-	file  *os.File
-	said  map[error]bool // why messages were refused: logged once each
+	tunables tunables
+	log      *log.Logger
+	file     *os.File
+	said     map[error]bool // why messages were refused: logged once each
 }
 
 // openUdevControl binds the socket, and serves it until its file is closed.
-func openUdevControl(k knobs, logger *log.Logger) (*udevControl, error) {
+func openUdevControl(k tunables, logger *log.Logger) (*udevControl, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
@@ -125,9 +126,9 @@ func openUdevControl(k knobs, logger *log.Logger) (*udevControl, error) {
 		if err == unix.EADDRINUSE {
 			err = errors.New("a udevd, or another loop, listens there; stop it first")
 		}
-		return nil, &os.PathError{Op: "listen at", Path: udevControlAddress, Err: err}
+		return nil, errors.New("cannot listen at " + udevControlAddress + ": " + err.Error())
 	}
-	c := &udevControl{knobs: k, log: logger, file: os.NewFile(uintptr(fd), "udevcontrol"), said: map[error]bool{}}
+	c := &udevControl{tunables: k, log: logger, file: os.NewFile(uintptr(fd), "udevcontrol"), said: map[error]bool{}}
 	go c.serve()
 	return c, nil
 }
@@ -154,21 +155,21 @@ func (c *udevControl) serve() {
 			time.Sleep(100 * time.Millisecond) // short of memory, perhaps
 			continue
 		}
-		if err := c.obey(msg[:n], oob[:oobn]); err != nil && !c.said[err] {
+		if err := c.dispatch(msg[:n], oob[:oobn]); err != nil && !c.said[err] {
 			c.said[err] = true
 			c.log.Print(log.Warning, "refused a message at "+udevControlAddress+": "+err.Error())
 		}
 	}
 }
 
-// obey does what a message asks for.
-func (c *udevControl) obey(msg, oob []byte) (refused error) {
+// dispatch does what a message asks for.
+func (c *udevControl) dispatch(msg, oob []byte) (refused error) {
 	if !fromRoot(oob) {
 		return errUdevSender
 	}
 	steer, err := parseUdevControl(msg)
 	if err == nil {
-		steer(c.knobs)
+		steer(c.tunables)
 	}
 	return err
 }

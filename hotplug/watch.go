@@ -15,17 +15,17 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// confWatchPause is how long nothing may happen until a change is told of, so
-// that an editor's remove and rename are one.
-const confWatchPause = 100 * time.Millisecond
+// debounce is how long nothing may happen until a change counts, so that an editor's
+// remove and rename are one.
+const debounce = 100 * time.Millisecond
 
-// confWatch tells when the file at a path has become another one, or has other
+// watcher tells when the file at a path has become another one, or has other
 // content: edited in place, renamed over, removed, made again; also where this
 // happens to a directory or a link that the path leads through.
 //
 // What another file system brings that is mounted over a part of the path it
 // cannot see.
-type confWatch struct {
+type watcher struct {
 	path    string
 	log     *log.Logger
 	changed func()
@@ -45,49 +45,49 @@ type fileState struct {
 	mtime, ctime unix.Timespec
 }
 
-// newConfWatch watches the file at an absolute path, which need not be there.
+// newWatcher watches the file at an absolute path, which need not be there.
 // It calls changed in a goroutine of its own, one call at a time.
-func newConfWatch(path string, logger *log.Logger, changed func()) (*confWatch, error) {
+func newWatcher(path string, logger *log.Logger, changed func()) (*watcher, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return nil, os.NewSyscallError("inotify_init1", err)
 	}
-	w := &confWatch{path: path, log: logger, changed: changed, file: os.NewFile(uintptr(fd), "inotify")}
+	w := &watcher{path: path, log: logger, changed: changed, file: os.NewFile(uintptr(fd), "inotify")}
 	if w.conn, err = w.file.SyscallConn(); err != nil {
 		return nil, err
 	}
-	w.conn.Control(w.arm)
+	w.conn.Control(w.addWatches)
 	w.seen = stateOf(path)
 	go w.serve()
 	return w, nil
 }
 
 // close ends the watch. A call of changed may still be under way.
-func (w *confWatch) close() { w.file.Close() }
+func (w *watcher) close() { w.file.Close() }
 
 // serve waits for what happens until the watch is closed.
-func (w *confWatch) serve() {
+func (w *watcher) serve() {
 	buf := make([]byte, 4<<10)
 	for {
 		n, err := w.file.Read(buf)
 		switch {
 		case err == nil:
-			if w.matters(buf[:n]) {
-				w.conn.Control(w.arm)
-				w.file.SetReadDeadline(time.Now().Add(confWatchPause))
+			if w.isRelevant(buf[:n]) {
+				w.conn.Control(w.addWatches)
+				w.file.SetReadDeadline(time.Now().Add(debounce))
 			}
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			w.file.SetReadDeadline(time.Time{})
-			w.tell()
+			w.notify()
 		default:
 			return
 		}
 	}
 }
 
-// tell calls changed, if the file is another one now. One that somebody writes
+// notify calls changed, if the file is another one now. One that somebody writes
 // is left alone, since its close will be seen too.
-func (w *confWatch) tell() {
+func (w *watcher) notify() {
 	release, written := lease(w.path)
 	release()
 	if written {
@@ -99,8 +99,8 @@ func (w *confWatch) tell() {
 	}
 }
 
-// matters reports whether one of the events in buf is about the path.
-func (w *confWatch) matters(buf []byte) bool {
+// isRelevant reports whether one of the events in buf is about the path.
+func (w *watcher) isRelevant(buf []byte) bool {
 	for len(buf) >= unix.SizeofInotifyEvent {
 		e := (*unix.InotifyEvent)(unsafe.Pointer(&buf[0]))
 		end := unix.SizeofInotifyEvent + int(e.Len)
@@ -120,10 +120,10 @@ func (w *confWatch) matters(buf []byte) bool {
 // What is watched of a directory: names that come, go or are written, and its own end.
 const directoryEvents = unix.IN_CLOSE_WRITE | unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVE | unix.IN_DELETE_SELF | unix.IN_ONLYDIR
 
-// arm watches each directory that the path leads through, as far as it is there,
+// addWatches watches each directory that the path leads through, as far as it is there,
 // and the file, which may be written by another of its names. A directory is
 // watched before it is looked into, so what happens in between is an event.
-func (w *confWatch) arm(fd uintptr) {
+func (w *watcher) addWatches(fd uintptr) {
 	before := w.names
 	w.names = map[int][]string{}
 	dir, links := "", 0
@@ -166,7 +166,7 @@ func (w *confWatch) arm(fd uintptr) {
 
 // add watches what is at path, and reports whether it is there. Of a directory
 // name matters.
-func (w *confWatch) add(fd uintptr, path, name string, events uint32) bool {
+func (w *watcher) add(fd uintptr, path, name string, events uint32) bool {
 	wd, err := unix.InotifyAddWatch(int(fd), path, events)
 	switch err {
 	case nil:

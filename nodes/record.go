@@ -251,6 +251,9 @@ func lineSize(id, text string) int64 { return int64(len(id) + len(text) + 2) }
 // append writes the lines that wait, whole or not at all.
 func (d *Dir) append() error {
 	r := &d.record
+	if len(r.later) == 0 {
+		return nil
+	}
 	if r.out == sys.None {
 		fd, err := unix.Openat(d.private, "record", unix.O_WRONLY|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 		if err != nil {

@@ -86,3 +86,22 @@ func RunsAs(pid int, uid uint32) bool {
 	user := strconv.Itoa(int(uid))
 	return len(ids) >= 2 && (ids[0] == user || ids[1] == user)
 }
+
+// CountRunnable returns how many processes of some process groups are in state R: on a
+// processor, or waiting for one.
+func CountRunnable(groups map[int]bool) (n int) {
+	for _, pid := range sys.ReadDir("/proc") {
+		if pid[0] < '1' || pid[0] > '9' {
+			continue
+		}
+		stat, err := sys.ReadAttribute("/proc/" + pid + "/stat")
+		if err != nil {
+			continue
+		}
+		state, _, text := Fields(stat)
+		if group, err := strconv.Atoi(text); err == nil && state == "R" && groups[group] {
+			n++
+		}
+	}
+	return n
+}
