@@ -18,11 +18,11 @@ import (
 // attending asks as a process does that needs no loop.
 func (b *board) attending(words ...string) <-chan answer {
 	b.t.Helper()
-	r := NewRoad(nil, b.other(), b.Sys, b.log.Logger, 0)
+	dev := b.other()
 	answers := make(chan answer, 1)
 	go func() {
 		var a answer
-		a.err = Attend(r, words, func(line string) { a.lines = append(a.lines, line) })
+		a.err = AskAnyway(dev, b.sys.FS, words, func(line string) { a.lines = append(a.lines, line) })
 		answers <- a
 	}()
 	return answers
@@ -46,7 +46,7 @@ func (b *board) refuses(want string, words ...string) {
 func (b *board) kernelSays(helper, seqnum string) {
 	b.t.Helper()
 	for name, text := range map[string]string{"uevent_helper": helper, "uevent_seqnum": seqnum} {
-		name = filepath.Join(string(b.Sys), "kernel", name)
+		name = filepath.Join(string(b.sys.FS), "kernel", name)
 		hotplugtest.WriteFile(b.t, name+".new", text+"\n")
 		hotplugtest.Must(b.t, os.Rename(name+".new", name))
 	}
@@ -55,10 +55,10 @@ func (b *board) kernelSays(helper, seqnum string) {
 // serverLeft writes what a server leaves, and returns its path.
 func (b *board) serverLeft(text string) string {
 	b.t.Helper()
-	_, err := b.Dev.Lock() // which makes the private directory
+	_, err := b.dev.Lock() // which makes the private directory
 	hotplugtest.Must(b.t, err)
-	hotplugtest.Must(b.t, b.Dev.Unlock())
-	path := filepath.Join(b.dir, nodes.Private, serverLock)
+	hotplugtest.Must(b.t, b.dev.Unlock())
+	path := filepath.Join(b.dir, nodes.Private, leaderLock)
 	hotplugtest.WriteFile(b.t, path, text)
 	return path
 }
@@ -94,7 +94,7 @@ func TestWaitAloneTakenBack(t *testing.T) {
 	select {
 	case a := <-answers:
 		t.Errorf("there is an answer: %v", a.err)
-	case <-time.After(3 * surveyEvery):
+	case <-time.After(3 * scanInterval):
 	}
 	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "ID=x")
 	ends(t, "both", answers)
@@ -130,7 +130,7 @@ func TestSettleBetweenServers(t *testing.T) {
 	defer unix.Close(fd)
 	hotplugtest.Must(t, unix.Flock(fd, unix.LOCK_EX))
 	for _, words := range [][]string{{"settle", "0.1", "0"}, {"status"}} {
-		b.refuses("timed out: a helper is at work, and does not answer", words...)
+		b.refuses("timed out: a helper is running, and does not answer", words...)
 	}
 	answers = b.attending("settle", "20", "0")
 	still(t, "while a helper works", answers)
@@ -139,8 +139,8 @@ func TestSettleBetweenServers(t *testing.T) {
 	ends(t, "after it", answers)
 
 	b.serverLeft(serving)
-	b.refuses("timed out: "+serverDied, "settle", "1", "0")
-	if a := b.attend("status"); !slices.Contains(a.lines, "last error: "+serverDied) || a.err != nil {
+	b.refuses("timed out: "+leaderDied, "settle", "1", "0")
+	if a := b.attend("status"); !slices.Contains(a.lines, "last error: "+leaderDied) || a.err != nil {
 		t.Errorf("status: %q, %v", a.lines, a.err)
 	}
 }
@@ -155,19 +155,19 @@ func TestServerComes(t *testing.T) {
 	wait := b.attending("wait", "20", "/dev/sda")
 	source := &fakeSource{}
 	source.coming.Store(true)
-	c, err := openControl(b.Road, source)
+	c, err := b.listen(source)
 	hotplugtest.Must(t, err)
 	still(t, "without the device", wait)
 	b.run(b.disks(1)...)
 	still(t, "while events come", wait) // which only the server knows
 	source.coming.Store(false)
 	ends(t, "the device", wait)
-	c.close()
+	c.Close()
 
 	addr, dir, err := controlAddress(b.other())
 	hotplugtest.Must(t, err)
 	defer unix.Close(dir)
-	listener, err := claimSocket(addr)
+	listener, err := listenAt(addr)
 	hotplugtest.Must(t, err)
 	wait = b.attending("wait", "20", "/dev/sdz")
 	time.Sleep(20 * sys.PollInterval)
@@ -202,7 +202,7 @@ func TestStatusBetweenServers(t *testing.T) {
 	b.serverLeft("1 3\n5 6\n")
 	want := []string{
 		"serving: " + b.dir + ", as the kernel's helper, which runs for events only: /sbin/devspool",
-		"events: the last has the number 7, the last that was done 6",
+		"events: the last has SEQNUM 7, the last that was done 6",
 		"under way: 0",
 	}
 	if a := b.attend("status"); !slices.Equal(a.lines, want) || a.err != nil {
@@ -217,23 +217,23 @@ func TestStatusBetweenServers(t *testing.T) {
 func TestServerPending(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
-	s := &server{road: b.Road}
-	if s.pending() {
+	s := &leader{HelperOptions: b.helper()}
+	if s.Pending() {
 		t.Error("pending, while the kernel does not say what it sent")
 	}
 	b.kernelSays("", "5")
 	start := time.Now()
-	first := s.pending()
+	first := s.Pending()
 	if took := time.Since(start); !first && took < handOverTime {
 		t.Error("an event that was just sent is not pending")
 	}
 	b.run(hotplugtest.NewEvent(t, "ACTION=change", "DEVPATH=/devices/x", "SEQNUM=5"))
-	if s.pending() {
+	if s.Pending() {
 		t.Error("it came, and is pending")
 	}
 	b.kernelSays("", "7")
 	start = time.Now()
-	hotplugtest.Eventually(t, "the end of it", func() bool { return !s.pending() })
+	hotplugtest.Eventually(t, "the end of it", func() bool { return !s.Pending() })
 	if took := time.Since(start); took < handOverTime {
 		t.Errorf("given up after %v", took)
 	}

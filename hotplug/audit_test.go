@@ -15,23 +15,26 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-func nothingPending() bool { return false }
+// auditor returns one for the board's Scheduler.
+func (b *board) auditor() *Auditor {
+	return &Auditor{Scheduler: b.Scheduler, Sys: b.sys.FS, Pending: func() bool { return false }}
+}
 
 // TestAudit makes up for an add and a remove of which nobody told, once.
 func TestAudit(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "null 0:0 666 !\nsd.* 0:0 660 *echo $MDEV $ACTION >>TMP/said\n")
 	gaps := 0
-	b.Listeners = append(b.Listeners, Listener{Gap: func(string) { gaps++ }})
+	b.sinks = append(b.sinks, Sink{Gap: func(string) { gaps++ }})
 	b.run(b.disks(2)...)
 	b.sys.Remove("/devices/block/sda")
 	b.sys.Add("/devices/block/sdz", "block", "8:99", "DEVNAME=sdz")
 	b.sys.Add("/devices/virtual/mem/null", "mem", "1:3", "DEVNAME=null") // which has no node
 	for range 3 {
-		audit(b.Road, 0, nothingPending)
-		hotplugtest.Eventually(t, "the end of it", b.idle)
+		b.auditor().Audit(0)
+		hotplugtest.Eventually(t, "the end of it", b.Scheduler.IsIdle)
 	}
-	b.rested()
+	b.atRest()
 	b.wantNode("sda", "")
 	b.wantNode("sdb", "b8:16 0660")
 	b.wantNode("sdz", "b8:99 0660")
@@ -41,8 +44,8 @@ func TestAudit(t *testing.T) {
 	if !slices.Equal(got, []string{"sda remove", "sdz add"}) {
 		t.Errorf("the commands say %q", got)
 	}
-	if gaps != 1 || b.ledger.gaps != 1 {
-		t.Errorf("listeners heard of %d gaps, counted are %d", gaps, b.ledger.gaps)
+	if counted := b.Scheduler.Stats().Gaps; gaps != 1 || counted != 1 {
+		t.Errorf("listeners heard of %d gaps, counted are %d", gaps, counted)
 	}
 }
 
@@ -56,8 +59,8 @@ func TestAuditSwap(t *testing.T) {
 	b.sys.Remove("/devices/block/sdb")
 	b.sys.Add("/devices/other/block/sdx", "block", "8:0", "DEVNAME=sdx") // sda's numbers
 	b.sys.Add("/devices/block/sdb", "block", "8:80", "DEVNAME=sdb")      // sdb's place
-	audit(b.Road, 0, nothingPending)
-	b.rested()
+	b.auditor().Audit(0)
+	b.atRest()
 	b.wantNode("sda", "")
 	b.wantNode("sdx", "b8:0 0660")
 	b.wantNode("sdb", "b8:80 0660")
@@ -72,31 +75,33 @@ func TestAuditUnderWay(t *testing.T) {
 	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 	b.run(events[:2]...)
 	b.sys.Remove("/devices/block/sda")
-	b.Halt()
+	b.Scheduler.Pause()
 	remove := hotplugtest.NewEvent(t, "ACTION=remove", "DEVPATH=/devices/block/sda", "SUBSYSTEM=block", "MAJOR=8", "MINOR=0", "DEVNAME=sda")
-	b.Run([]*uevent.Event{remove, events[2]})
-	if got := b.differences(); len(got) > 0 {
+	b.Scheduler.Run(Events(remove, events[2]))
+	if got := b.auditor().diff(); len(got) > 0 {
 		t.Errorf("differences: %d", len(got))
 	}
-	audit(b.Road, 0, nothingPending)
-	b.Start()
-	hotplugtest.Eventually(t, "the end", b.idle)
-	b.rested()
-	// What is merely late: it comes while the auditor waits for what is pending.
+	b.auditor().Audit(0)
+	b.Scheduler.Resume()
+	hotplugtest.Eventually(t, "the end", b.Scheduler.IsIdle)
+	b.atRest()
+	// What is merely late: it comes while the Auditor waits for what is pending.
 	b.sys.Add("/devices/block/sdz", "block", "8:99", "DEVNAME=sdz")
 	asked := 0
-	audit(b.Road, time.Millisecond, func() bool {
+	a := b.auditor()
+	a.Pending = func() bool {
 		if asked++; asked == 3 {
 			b.run(b.sys.NewEvent("add", "/devices/block/sdz"))
 		}
 		return asked < 3
-	})
-	hotplugtest.Eventually(t, "the end", b.idle)
-	b.rested()
+	}
+	a.Audit(time.Millisecond)
+	hotplugtest.Eventually(t, "the end", b.Scheduler.IsIdle)
+	b.atRest()
 	got := b.said("said")
 	slices.Sort(got)
-	if !slices.Equal(got, []string{"sda add", "sda remove", "sdb add", "sdc add", "sdz add"}) || b.ledger.gaps > 0 {
-		t.Errorf("the commands say %q, %d gaps", got, b.ledger.gaps)
+	if !slices.Equal(got, []string{"sda add", "sda remove", "sdb add", "sdc add", "sdz add"}) || b.Scheduler.Stats().Gaps > 0 {
+		t.Errorf("the commands say %q, %d gaps", got, b.Scheduler.Stats().Gaps)
 	}
 }
 
@@ -106,10 +111,10 @@ func TestAuditWithoutSysfs(t *testing.T) {
 	b := newBoard(t, "")
 	b.run(b.disks(1)...)
 	b.use(sysfs.FS(filepath.Join(b.tmp, "nothing")))
-	audit(b.Road, 0, nothingPending)
+	b.auditor().Audit(0)
 	b.wantNode("sda", "b8:0 0660")
-	b.Dev = nil
-	audit(b.Road, 0, nothingPending)
+	b.start("", func(o *Options) { o.Dev = nil })
+	b.auditor().Audit(0)
 }
 
 // TestAuditor shows that a gap in the sequence numbers leads to a comparison, and
@@ -118,7 +123,8 @@ func TestAuditor(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	b.run(b.disks(1)...)
-	l := &Loop{road: b.Road, sock: &netlink.Socket{Fd: -1}}
+	l := &Loop{LoopOptions: b.loopOptions(), sock: &netlink.Socket{Fd: -1}}
+	l.auditor = Auditor{Scheduler: b.Scheduler, Sys: b.sys.FS, Pending: l.Pending, Delay: time.Nanosecond}
 	l.auditor.last = -sys.Time(2 * auditEvery) // long ago
 	event := func(seqnum string) []*uevent.Event {
 		return []*uevent.Event{hotplugtest.NewEvent(t, "ACTION=change", "DEVPATH=/devices/x", "SEQNUM="+seqnum)}
@@ -128,19 +134,19 @@ func TestAuditor(t *testing.T) {
 	}
 	b.log.SetLevel(log.Info)
 	for _, seqnum := range []string{"7", "8", "9", "8", "10"} {
-		l.count(event(seqnum))
+		l.checkSequence(event(seqnum))
 	}
-	if l.auditor.called.Load() || looks() > 0 {
+	if l.auditor.requested.Load() || looks() > 0 {
 		t.Error("it looks where no number is missing")
 	}
-	l.count(event("12"))
+	l.checkSequence(event("12"))
 	if looks() != 1 {
 		t.Errorf("logged %q", b.log.Lines())
 	}
-	hotplugtest.Eventually(t, "the comparison", func() bool { return !l.auditor.called.Load() })
-	l.count(event("14"))
-	l.count(event("16"))
-	if !l.auditor.called.Load() {
+	hotplugtest.Eventually(t, "the comparison", func() bool { return !l.auditor.requested.Load() })
+	l.checkSequence(event("14"))
+	l.checkSequence(event("16"))
+	if !l.auditor.requested.Load() {
 		t.Error("no other comparison is to come")
 	}
 	b.log.Want("sequence numbers 11 to 11 did not come")
@@ -148,7 +154,7 @@ func TestAuditor(t *testing.T) {
 		t.Errorf("logged %q", b.log.Lines())
 	}
 	time.Sleep(20 * sys.PollInterval)
-	if !l.auditor.called.Load() {
+	if !l.auditor.requested.Load() {
 		t.Error("the next comparison came within a minute")
 	}
 }

@@ -17,8 +17,8 @@ import (
 // coldplug scans, returns when all is done, and reports whether it could be.
 func (b *board) coldplug() (ok bool) {
 	b.t.Helper()
-	ok = b.wait(Coldplug(b.Road))
-	b.rested()
+	ok = b.wait(Scan(b.Scheduler, b.sys.FS))
+	b.atRest()
 	return ok
 }
 
@@ -63,7 +63,7 @@ func TestColdplugUnnumbered(t *testing.T) {
 	} {
 		b := newBoard(t, c.config)
 		b.use(hotplugtest.NewMachine(t).FS)
-		b.Dev = nil
+		b.start(b.text, func(o *Options) { o.Dev = nil })
 		var got []string
 		b.done(func(e *uevent.Event, _ *nodes.Plan) { got = append(got, e.Sysname()) })
 		b.coldplug()
@@ -71,6 +71,17 @@ func TestColdplugUnnumbered(t *testing.T) {
 			t.Errorf("%q: events for %q, want %q", c.config, got, c.want)
 		}
 	}
+}
+
+// departed returns what departed does, given the devices that a scan finds.
+func (b *board) departed(wanted func(string) bool) (events []*uevent.Event) {
+	b.t.Helper()
+	found := b.sys.Scan(wanted)
+	hotplugtest.Must(b.t, b.Scheduler.Exclusive(func(v View) error {
+		events = departed(v, b.sys.FS, found)
+		return nil
+	}))
+	return events
 }
 
 // TestDeparted shows for which devices on record a coldplug makes a remove event,
@@ -90,7 +101,7 @@ func TestDeparted(t *testing.T) {
 	nothing := func(string) bool { return false }
 	for name, wanted := range map[string]func(string) bool{"everything": sysfs.Everything, "numbers alone": nothing} {
 		var got []string
-		for _, e := range departed(b.Road, b.sys.Scan(wanted)) {
+		for _, e := range b.departed(wanted) {
 			got = append(got, fmt.Sprint(e.Action, " ", e.Devpath, " ", e.ID(), " ", e.Devname))
 		}
 		want := []string{
@@ -106,7 +117,7 @@ func TestDeparted(t *testing.T) {
 	b.coldplug()
 	b.wantNode("sda", "")
 	b.wantNode("tty0", "c4:64 0660")
-	if events := departed(b.Road, b.sys.Scan(sysfs.Everything)); len(events) > 0 {
+	if events := b.departed(sysfs.Everything); len(events) > 0 {
 		t.Errorf("after a coldplug departed are %v", events)
 	}
 }

@@ -340,8 +340,8 @@ sh -c 'echo $$ >>`+b.tmp+`/pids; sleep 600; true'
 func TestKillGroupLeft(t *testing.T) {
 	sleep := exec.Command("sleep", "600")
 	hotplugtest.Must(t, sleep.Start()) // in the group of this test
-	s := &started{pid: sleep.Process.Pid}
-	s.kill("it is enough")
+	s := &Running{PID: sleep.Process.Pid}
+	s.Kill("it is enough")
 	done := make(chan error, 1)
 	go func() { done <- sleep.Wait() }()
 	select {
@@ -359,8 +359,8 @@ func TestKillLate(t *testing.T) {
 	sleep := exec.Command("sleep", "600")
 	sleep.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 	hotplugtest.Must(t, sleep.Start())
-	s := &started{pid: sleep.Process.Pid, ended: true}
-	s.kill("")
+	s := &Running{PID: sleep.Process.Pid, ended: true}
+	s.Kill("")
 	if s.killed != "" || !hotplugtest.Alive(sleep.Process.Pid) {
 		t.Error("it was killed")
 	}

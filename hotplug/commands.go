@@ -42,8 +42,8 @@ type job struct {
 	detached  bool        // it keeps no slot; in a process that stays its event is done too
 }
 
-func newPool(o Options) pool {
-	p := pool{running: map[*Running]*job{}, jobs: o.Jobs, environ: o.Environ}
+func newPool(o Options) *pool {
+	p := &pool{running: map[*Running]*job{}, jobs: o.Jobs, environ: o.Environ}
 	if p.jobs == 0 {
 		p.jobs = DefaultJobs
 	}

@@ -47,7 +47,7 @@ func TestSocketInLine(t *testing.T) {
 		fmt.Sprintf("-sda 0:0 660 "+gate, 2, 2)+"sda 0:0 660 @socket:"+to+"\n")
 	m := hotplugtest.NewMailbox(t, to)
 	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	batch := b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/block/sda")})
+	batch := b.Scheduler.Run(Events(b.sys.NewEvent("add", "/devices/block/sda")))
 	for n := range 2 {
 		hotplugtest.Eventually(t, "a command", func() bool { return b.said(fmt.Sprint("at", n+1)) != nil })
 		if n == 1 && m.Next() == "" {
@@ -59,7 +59,7 @@ func TestSocketInLine(t *testing.T) {
 		hotplugtest.WriteFile(t, filepath.Join(b.tmp, fmt.Sprint("go", n+1)), "")
 	}
 	b.wait(batch)
-	b.rested()
+	b.atRest()
 	if m.Next() == "" {
 		t.Error("nothing came at the end")
 	}
@@ -71,17 +71,17 @@ func TestSocketNeedsNoSlot(t *testing.T) {
 	to := abstract(t)
 	b := newBoard(t, "sda 0:0 660 @until test -e TMP/go; do sleep 0.01; done\n.* 0:0 660 *socket:"+to+"\n")
 	m := hotplugtest.NewMailbox(t, to)
-	b.Jobs = 1
+	b.Scheduler.SetJobs(1)
 	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
 	b.sys.Add("/devices/block/sdb", "block", "8:16", "DEVNAME=sdb")
-	hung := b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/block/sda")})
-	b.wait(b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/block/sdb")}))
+	hung := b.Scheduler.Run(Events(b.sys.NewEvent("add", "/devices/block/sda")))
+	b.wait(b.Scheduler.Run(Events(b.sys.NewEvent("add", "/devices/block/sdb"))))
 	if m.Next() == "" {
 		t.Error("nothing came")
 	}
 	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 	b.wait(hung)
-	b.rested()
+	b.atRest()
 }
 
 // TestSocketUnheard is about listeners that are missing, or do not read: the event

@@ -26,7 +26,7 @@ func firmwareBoard(t *testing.T) (b *board, device string) {
 
 func TestFirmware(t *testing.T) {
 	big := strings.Repeat("0123456789abcdef", 20_000)
-	release := filepath.Base(newBoard(t, "").firmwarePaths()[2])
+	release := filepath.Base(firmwareLoader{}.dirs()[2])
 	for _, c := range []struct {
 		name    string
 		files   map[string]string // below the directory of firmware
@@ -47,7 +47,7 @@ func TestFirmware(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b, device := firmwareBoard(t)
 			for name, text := range c.files {
-				hotplugtest.WriteFile(t, filepath.Join(b.Firmware, name), text)
+				hotplugtest.WriteFile(t, filepath.Join(b.tmp, "firmware", name), text)
 			}
 			if ok := b.run(b.sys.NewEvent("add", "/devices/wifi/firmware/a")); ok != (c.loading == "10") {
 				t.Errorf("ok is %v", ok)
@@ -104,10 +104,10 @@ func TestFirmwareNames(t *testing.T) {
 // TestFirmwareLate is about a driver whose files appear after its event.
 func TestFirmwareLate(t *testing.T) {
 	b, device := firmwareBoard(t)
-	hotplugtest.WriteFile(t, filepath.Join(b.Firmware, "sub/a.bin"), "image")
+	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "firmware", "sub/a.bin"), "image")
 	hotplugtest.Must(t, os.Rename(device+"/loading", device+"/hidden"))
-	batch := b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/wifi/firmware/a")})
-	if b.idle() {
+	batch := b.Scheduler.Run(Events(b.sys.NewEvent("add", "/devices/wifi/firmware/a")))
+	if b.Scheduler.IsIdle() {
 		t.Error("the event is at its end")
 	}
 	time.AfterFunc(60*time.Millisecond, func() { os.Rename(device+"/hidden", device+"/loading") })
@@ -117,19 +117,19 @@ func TestFirmwareLate(t *testing.T) {
 	if got := hotplugtest.Contents(t, device+"/data"); got != "image" {
 		t.Errorf("data got %q", got)
 	}
-	b.rested()
+	b.atRest()
 }
 
 // TestFirmwareBeside shows that who waits for firmware keeps nobody else waiting.
 func TestFirmwareBeside(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b, device := firmwareBoard(t)
-	hotplugtest.WriteFile(t, filepath.Join(b.Firmware, "sub/a.bin"), "image")
+	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "firmware", "sub/a.bin"), "image")
 	hotplugtest.Must(t, os.Rename(device+"/loading", device+"/hidden"))
 	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	batch := b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/wifi/firmware/a"), b.sys.NewEvent("add", "/devices/block/sda")})
+	batch := b.Scheduler.Run(Events(b.sys.NewEvent("add", "/devices/wifi/firmware/a"), b.sys.NewEvent("add", "/devices/block/sda")))
 	b.wantNode("sda", "b8:0 0660")
 	hotplugtest.Must(t, os.Rename(device+"/hidden", device+"/loading"))
 	b.wait(batch)
-	b.rested()
+	b.atRest()
 }

@@ -42,10 +42,10 @@ func TestTurnstile(t *testing.T) {
 			hotplugtest.WriteFile(t, path, c.holds)
 		}
 		if c.changes != "" {
-			time.AfterFunc(20*time.Millisecond, func() { turnstile{path: path}.write(c.changes) }) // the file is never empty
+			time.AfterFunc(20*time.Millisecond, func() { seqTurn{path: path}.write(c.changes) }) // the file is never empty
 		}
 		start := time.Now()
-		turn := awaitTurn(path, c.seqnum)
+		turn := waitSeq(path, c.seqnum)
 		took := time.Since(start)
 		if waited := took >= 15*time.Millisecond; waited != c.waits && took < turnWait {
 			t.Errorf("%+v: it waited %v", c, took)
@@ -64,7 +64,7 @@ func TestTurnstile(t *testing.T) {
 		if got := holds(); got != c.during {
 			t.Errorf("%+v: while it works the file holds %q", c, got)
 		}
-		turn.pass()
+		turn.advance()
 		if got := holds(); got != c.atLast {
 			t.Errorf("%+v: at last the file holds %q", c, got)
 		}
@@ -76,7 +76,7 @@ func TestTurnstileLink(t *testing.T) {
 	dir := t.TempDir()
 	hotplugtest.WriteFile(t, filepath.Join(dir, "victim"), "")
 	hotplugtest.Must(t, os.Symlink("victim", filepath.Join(dir, "mdev.seq")))
-	awaitTurn(filepath.Join(dir, "mdev.seq"), 7).pass()
+	waitSeq(filepath.Join(dir, "mdev.seq"), 7).advance()
 	if got := hotplugtest.Contents(t, filepath.Join(dir, "victim")); got != "" {
 		t.Errorf("the file that the link leads to holds %q", got)
 	}
@@ -87,7 +87,7 @@ func TestTurnstileLink(t *testing.T) {
 func TestTurnstileWhole(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "mdev.seq")
 	hotplugtest.WriteFile(t, path, "1")
-	turn := turnstile{path: path}
+	turn := seqTurn{path: path}
 	var watching sync.WaitGroup
 	stop := make(chan struct{})
 	broken := 0
@@ -122,9 +122,9 @@ func TestTurns(t *testing.T) {
 	var working sync.WaitGroup
 	for n := 5; n > 0; n-- {
 		working.Go(func() {
-			turn := awaitTurn(path, uint64(n))
+			turn := waitSeq(path, uint64(n))
 			order.Add(n)
-			turn.pass()
+			turn.advance()
 		})
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -139,10 +139,10 @@ func TestHelper(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 640 >disk @cat TMP/../dev/mdev.seq >TMP/said; echo $MDEV >>TMP/said\n")
 	seq := filepath.Join(b.dir, "mdev.seq")
-	b.Rules = b.road("sda 0:0 640 >disk @cat " + seq + " >TMP/said; echo $MDEV >>TMP/said\n").Rules
+	b.start("sda 0:0 640 >disk @cat " + seq + " >TMP/said; echo $MDEV >>TMP/said\n")
 	hotplugtest.WriteFile(t, seq, "41\n")
 	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	if !Helper(b.Road, hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/block/sda", "SEQNUM=41")) {
+	if !Helper(b.helper(), hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/block/sda", "SEQNUM=41")) {
 		t.Error("it failed")
 	}
 	b.wantNode("disk", "b8:0 0640")
@@ -153,5 +153,5 @@ func TestHelper(t *testing.T) {
 	if got := hotplugtest.Contents(t, seq); got != "42" {
 		t.Errorf("mdev.seq holds %q", got)
 	}
-	b.rested()
+	b.atRest()
 }

@@ -36,54 +36,116 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// board is a Road with a /dev, a /sys and a log of its own.
+// board is a Scheduler with a /dev, a /sys and a log of its own.
 type board struct {
-	*Road
-	t   *testing.T
-	sys *hotplugtest.Sysfs
-	log *hotplugtest.Log
-	dir string // what stands for /dev
-	tmp string // for whatever the test and its commands keep
+	Scheduler *Scheduler
+	config    *Config
+	rules     *conf.Config
+	dev       *nodes.Dir
+	sinks     []Sink // that the Scheduler tells, also those that are added later
+	t         *testing.T
+	sys       *hotplugtest.Sysfs
+	log       *hotplugtest.Log
+	text      string // of the config
+	dir       string // what stands for /dev
+	tmp       string // for whatever the test and its commands keep
 }
 
-// newBoard makes a board with a config, in which TMP stands for board.tmp.
-func newBoard(t *testing.T, config string) *board {
+// newBoard makes a board with a config, in which TMP stands for board.tmp. Options, where
+// given, changes how its Scheduler is made.
+func newBoard(t *testing.T, config string, options ...func(*Options)) *board {
 	t.Helper()
 	b := &board{t: t, sys: hotplugtest.NewSysfs(t), log: hotplugtest.NewLog(t), tmp: t.TempDir()}
 	b.dir = filepath.Join(t.TempDir(), "dev")
 	hotplugtest.Must(t, os.Mkdir(b.dir, 0o755))
-	b.Road = b.road(config)
+	b.start(config, options...)
 	return b
 }
 
-// road returns another Road on the same /dev and /sys.
-func (b *board) road(config string) *Road {
+// another returns a board on the same /dev and /sys.
+func (b *board) another(config string) *board {
 	b.t.Helper()
+	other := *b
+	other.sinks = nil
+	other.start(config)
+	return &other
+}
+
+// start makes the Scheduler of a board, in place of the one that it has.
+func (b *board) start(config string, options ...func(*Options)) {
+	b.t.Helper()
+	b.text = config
 	dev, err := nodes.Open(b.dir)
 	hotplugtest.Must(b.t, err)
 	rules := conf.Parse("mdev.conf", strings.ReplaceAll(config, "TMP", b.tmp), conf.ParseIDs("", ""))
 	for _, p := range rules.Problems {
 		b.t.Error(p)
 	}
-	r := NewRoad(rules, dev, b.sys.FS, b.log.Logger, DefaultJobs)
+	o := Options{Rules: rules, Dev: dev, Sys: b.sys.FS, Log: b.log.Logger, Sinks: []Sink{b.forward()},
+		Environ: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}, FirmwareDir: filepath.Join(b.tmp, "firmware")}
+	for _, change := range options {
+		change(&o)
+	}
+	s := NewScheduler(o)
 	b.t.Cleanup(func() {
-		r.mu.Lock() // a loop's goroutines may still hold it
-		defer r.mu.Unlock()
+		s.Exclusive(func(View) error { return nil }) // a loop's goroutines may still use it
 		dev.Close()
 	})
-	r.Environ = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
-	r.Firmware = filepath.Join(b.tmp, "firmware")
-	return r
+	b.Scheduler, b.dev, b.rules = s, o.Dev, rules
+	b.config = NewConfig("/nonexistent", rules, func() (*conf.Config, error) { return b.rules, nil }, s.SetRules, b.log.Logger)
 }
 
-// use gives the Road another /sys.
-func (b *board) use(s sysfs.FS) { b.Sys, b.census = s, sysfs.NewPresence(s) }
+// forward returns a Sink that tells those of the board.
+func (b *board) forward() Sink {
+	return Sink{
+		Done: func(e *uevent.Event, p *nodes.Plan) {
+			for _, s := range b.sinks {
+				if s.Done != nil {
+					s.Done(e, p)
+				}
+			}
+		},
+		TurnEnd: func() {
+			for _, s := range b.sinks {
+				if s.TurnEnd != nil {
+					s.TurnEnd()
+				}
+			}
+		},
+		Gap: func(why string) {
+			for _, s := range b.sinks {
+				if s.Gap != nil {
+					s.Gap(why)
+				}
+			}
+		},
+		Status: func() string {
+			for _, s := range b.sinks {
+				if s.Status != nil {
+					return s.Status()
+				}
+			}
+			return "queues: none"
+		},
+	}
+}
+
+// helper returns the options of a helper.
+func (b *board) helper() HelperOptions {
+	return HelperOptions{Scheduler: b.Scheduler, Config: b.config, Dev: b.dev, Sys: b.sys.FS, Log: b.log.Logger, Environ: []string{"PATH=/bin"}}
+}
+
+// use gives the board another /sys. It is to be called before anything else.
+func (b *board) use(s sysfs.FS) {
+	b.sys.FS = s
+	b.start(b.text)
+}
 
 // run takes events to their end, and reports whether everything could be done.
 func (b *board) run(events ...*uevent.Event) (ok bool) {
 	b.t.Helper()
-	ok = b.wait(b.Run(events))
-	b.rested()
+	ok = b.wait(b.Scheduler.Run(Events(events...)))
+	b.atRest()
 	return ok
 }
 
@@ -95,39 +157,27 @@ func (b *board) wait(batch *Batch) (ok bool) {
 }
 
 // done has f told of each event at its end.
-func (b *board) done(f func(*uevent.Event, *nodes.Plan)) {
-	b.Listeners = append(b.Listeners, Listener{Done: f})
-}
+func (b *board) done(f func(*uevent.Event, *nodes.Plan)) { b.sinks = append(b.sinks, Sink{Done: f}) }
 
-// unlocked reports whether nobody of the Road holds the lock on /dev.
-func (b *board) unlocked() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return !b.locked
-}
-
-// rested fails the test where a Road that has nothing to do holds on to anything.
-func (b *board) rested() {
+// atRest fails the test where a Scheduler that has nothing to do holds on to anything.
+func (b *board) atRest() {
 	b.t.Helper()
-	hotplugtest.Within(b.t, "the end of what flies", b.flights.Wait)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.locked {
+	hotplugtest.Eventually(b.t, "the end of commands", func() bool { return b.Scheduler.CommandsRunning() == 0 })
+	if st := b.Scheduler.Stats(); st.Pending > 0 || st.Queued > 0 || !b.Scheduler.IsIdle() {
+		b.t.Errorf("left: %d events, %d queued commands", st.Pending, st.Queued)
+	}
+	if b.dev != nil && !b.free() {
 		b.t.Error("the lock is held")
 	}
-	if !b.queue.empty() || len(b.active) > 0 {
-		b.t.Errorf("left: queued %d, %d commands", b.queue.length(), len(b.active))
-	}
-	if b.shelf.top != nil {
-		b.t.Errorf("left on the shelf: %d texts", b.shelf.top.open)
-	}
-	checkEmpty(b.t, b.order)
 }
 
 // free reports whether another process could take the lock on /dev.
 func (b *board) free() bool {
 	b.t.Helper()
 	fd, err := unix.Open(b.dir+"/"+nodes.Private+"/lock", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT {
+		return true
+	}
 	hotplugtest.Must(b.t, err)
 	defer unix.Close(fd)
 	return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil

@@ -72,7 +72,7 @@ const loadInterval = 50 * time.Millisecond
 // overLimitLocked reports whether so many commands are in state R that no other may start
 // now. If so, there will be another look.
 func (s *Scheduler) overLimitLocked() bool {
-	p := &s.pool
+	p := s.pool
 	if p.runnable == 0 || len(p.running) < p.runnable {
 		return false
 	}

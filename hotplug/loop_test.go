@@ -19,16 +19,26 @@ import (
 	"devspool/nodes"
 )
 
-// newLoop makes the board's Road a loop's. end tells it to end, as a signal does.
+// loopOptions returns the options of a loop on the board.
+func (b *board) loopOptions() LoopOptions {
+	return LoopOptions{Scheduler: b.Scheduler, Config: b.config, Dev: b.dev, Sys: b.sys.FS, Log: b.log.Logger}
+}
+
+// listen opens the board's control socket, for a source.
+func (b *board) listen(source Source) (*Server, error) {
+	return Listen(ServerOptions{Scheduler: b.Scheduler, Config: b.config, Dev: b.dev, Sys: b.sys.FS, Log: b.log.Logger, Source: source})
+}
+
+// newLoop makes a loop of the board. end tells it to end, as a signal does.
 func (b *board) newLoop() (l *Loop, end func()) {
 	b.t.Helper()
-	l, err := NewLoop(b.Road)
+	l, err := NewLoop(b.loopOptions())
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
 		b.t.Skip("NOT TESTED: the loop: needs a netlink socket")
 	}
 	hotplugtest.Must(b.t, err)
 	b.t.Cleanup(func() {
-		l.unclaim()
+		l.closeControl()
 		l.sock.Close()
 	})
 	return l, l.End
@@ -73,7 +83,7 @@ func (b *board) serving(l *Loop, end func()) (stop func()) {
 // handOver asks the board's loop, as another process would, for a coldplug.
 func (b *board) handOver() (served bool, err error) {
 	b.t.Helper()
-	hotplugtest.Within(b.t, "the answer", func() { served, err = HandOver(&Road{Dev: b.other()}) })
+	hotplugtest.Within(b.t, "the answer", func() { served, err = Delegate(b.other(), b.config.Path()) })
 	return served, err
 }
 
@@ -137,7 +147,7 @@ func TestHandOverMany(t *testing.T) {
 	for range many {
 		d := b.other()
 		go func() {
-			served, err := HandOver(&Road{Dev: d})
+			served, err := Delegate(d, b.config.Path())
 			if !served {
 				err = errors.Join(err, errors.New("not served"))
 			}
@@ -183,7 +193,7 @@ func TestHandOverAtTheEnd(t *testing.T) {
 			}
 			answers := make(chan answer, 1)
 			go func() {
-				served, err := HandOver(&Road{Dev: d})
+				served, err := Delegate(d, b.config.Path())
 				answers <- answer{served, err}
 			}()
 			hotplugtest.Eventually(t, "the request", func() bool {
@@ -232,7 +242,7 @@ func TestHandOverWhileEnding(t *testing.T) {
 	answer := make(chan bool, 1)
 	d := b.other()
 	go func() {
-		served, err := HandOver(&Road{Dev: d})
+		served, err := Delegate(d, b.config.Path())
 		answer <- served && err == nil
 	}()
 	hotplugtest.Eventually(t, "the command", func() bool { return b.has("begun") })
@@ -263,7 +273,7 @@ func TestOneLoop(t *testing.T) {
 	b := newBoard(t, "")
 	stop := b.serve()
 	for range 2 {
-		if _, err := NewLoop(b.road("")); !errors.Is(err, ErrRunning) {
+		if _, err := NewLoop(b.another("").loopOptions()); !errors.Is(err, ErrRunning) {
 			t.Errorf("a second loop: error %v", err)
 		}
 	}
@@ -271,7 +281,7 @@ func TestOneLoop(t *testing.T) {
 		t.Errorf("after that: served %v, error %v", served, err)
 	}
 	stop()
-	second := &board{Road: b.road(""), t: t, sys: b.sys, log: b.log, dir: b.dir, tmp: b.tmp}
+	second := b.another("")
 	second.serve()
 	if served, err := second.handOver(); !served || err != nil {
 		t.Errorf("the next loop: served %v, error %v", served, err)
@@ -299,7 +309,7 @@ func TestBusyLoop(t *testing.T) {
 	}
 	result := make(chan error, 1)
 	go func() {
-		_, err := openControl(b.Road, nil)
+		_, err := b.listen(nil)
 		result <- err
 	}()
 	hotplugtest.Within(t, "the answer of a busy loop", func() {
@@ -340,7 +350,7 @@ func TestStrangeRequests(t *testing.T) {
 	silent := connect()
 	defer unix.Close(silent)
 	impatient := connect()
-	unix.SendmsgN(impatient, []byte("scan\x00"+b.Conf), nil, nil, unix.MSG_NOSIGNAL)
+	unix.SendmsgN(impatient, []byte("scan\x00"+b.config.Path()), nil, nil, unix.MSG_NOSIGNAL)
 	unix.Close(impatient)
 	if served, err := b.handOver(); !served || err != nil {
 		t.Errorf("served %v, error %v", served, err)
@@ -386,7 +396,7 @@ func TestLostUnsaid(t *testing.T) {
 	hotplugtest.Must(t, unix.SetsockoptInt(l.sock.Fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 1<<20))
 	kernel := hotplugtest.NewInjector(t)
 	left, told := false, false
-	b.Listeners = append(b.Listeners, Listener{
+	b.sinks = append(b.sinks, Sink{
 		Gap: func(string) { told = true },
 		Done: func(*uevent.Event, *nodes.Plan) { // the first that is done after the loss
 			if !told || left {
@@ -404,9 +414,8 @@ func TestLostUnsaid(t *testing.T) {
 	}
 	stop := b.serving(l, end)
 	hotplugtest.Eventually(t, "the end", func() bool {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return left && !l.pending()
+		b.Scheduler.Exclusive(func(View) error { return nil }) // what the sink wrote can be read now
+		return left && !l.Pending()
 	})
 	hotplugtest.Eventually(t, "the end of the node", func() bool { return b.node("sda") == "" })
 	stop()
@@ -446,7 +455,7 @@ func TestLoopRenewed(t *testing.T) {
 		}
 		hotplugtest.Must(t, os.Rename(b.dir, b.dir+".away"))
 		hotplugtest.Must(t, os.Mkdir(b.dir, 0o755))
-		b.wait(b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/block/sda")})) // any event shows it
+		b.wait(b.Scheduler.Run(Events(b.sys.NewEvent("add", "/devices/block/sda")))) // any event shows it
 		hotplugtest.Eventually(t, "the scan", func() bool { return b.node("sda") != "" && b.node("sdb") != "" })
 		if !l.controlled() {
 			t.Errorf("lockless %v: on the new /dev nobody listens", lockless)
@@ -465,25 +474,23 @@ func TestLoopRenewed(t *testing.T) {
 func TestFinish(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "-sd.* 0:0 660 @sleep 0.05; echo one >>TMP/said\nsd.* 0:0 660 @echo two >>TMP/said\n")
-	b.Jobs = 1
+	b.Scheduler.SetJobs(1)
 	var events []*uevent.Event
 	for i, name := range []string{"sda", "sdb"} {
 		b.sys.Add("/devices/block/"+name, "block", fmt.Sprint("8:", i), "DEVNAME="+name)
 		events = append(events, b.sys.NewEvent("add", "/devices/block/"+name))
 	}
 	l, end := b.newLoop()
-	b.Run(events)
+	b.Scheduler.Run(Events(events...))
 	end()
 	hotplugtest.Within(t, "the end", func() { hotplugtest.Must(t, l.Serve()) })
 	if got := b.said("said"); !slices.Equal(got, []string{"one"}) {
 		t.Errorf("the commands say %q", got)
 	}
 	b.wantNode("sdb", "b8:1 0660")
-	hotplugtest.Within(t, "the end of what flies", b.flights.Wait)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.locked || len(b.active) > 0 {
-		t.Errorf("locked %v, %d commands", b.locked, len(b.active))
+	hotplugtest.Eventually(t, "the end of commands", func() bool { return b.running() == 0 })
+	if n := b.running(); n > 0 || !b.free() {
+		t.Errorf("free %v, %d commands", b.free(), n)
 	}
 }
 

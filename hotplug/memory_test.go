@@ -52,7 +52,7 @@ func TestGiveBack(t *testing.T) {
 	copy(page, "changed")
 	hotplugtest.Must(t, unix.Mprotect(page, unix.PROT_READ))
 	for range 3 {
-		giveBack()
+		releaseMemory()
 	}
 	if got := string(page[:len("changed")]); got != "changed" {
 		t.Errorf("the page is %q", got)

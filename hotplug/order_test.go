@@ -34,8 +34,10 @@ func conflict(a, b *task) bool {
 
 func someTask(t testing.TB, env ...string) *task {
 	t.Helper()
-	return newTask(hotplugtest.NewEvent(t, env...), nil)
+	return newTask(hotplugtest.NewEvent(t, env...))
 }
+
+func newTask(e *uevent.Event) *task { return &task{work: &work{event: e}} }
 
 // randomTask makes an event of few devices, so that many conflict.
 func randomTask(t testing.TB, random *rand.Rand) *task {
@@ -69,7 +71,7 @@ func randomTask(t testing.TB, random *rand.Rand) *task {
 func TestOrder(t *testing.T) {
 	for seed := range uint64(400) {
 		random := rand.New(rand.NewPCG(seed, 1))
-		o := newOrder()
+		o := newGraph()
 		var waiting []*task // in the order in which they came, those that run too
 		running := map[*task]bool{}
 		coming := 60
@@ -77,16 +79,16 @@ func TestOrder(t *testing.T) {
 			if coming > 0 && (len(running) == 0 || random.IntN(3) > 0) {
 				coming--
 				n := randomTask(t, random)
-				o.enter(n)
+				o.add(n)
 				waiting = append(waiting, n)
-				if n.waits == 0 {
+				if n.blockers == 0 {
 					running[n] = true
 				}
 			} else {
 				ending := pick(random, waiting, running)
 				delete(running, ending)
 				waiting = slices.DeleteFunc(waiting, func(x *task) bool { return x == ending })
-				for _, ready := range o.leave(ending) {
+				for _, ready := range o.remove(ending) {
 					if running[ready] {
 						t.Fatalf("seed %d: %v is ready twice", seed, ready.event)
 					}
@@ -135,10 +137,10 @@ func checkRunning(t *testing.T, seed uint64, waiting []*task, running map[*task]
 }
 
 // checkEmpty fails the test where an order without tasks remembers any.
-func checkEmpty(t *testing.T, o *order) {
+func checkEmpty(t *testing.T, o *graph) {
 	t.Helper()
-	if o.count != 0 || len(o.path)+len(o.below)+len(o.dev)+len(o.name) > 0 {
-		t.Errorf("left: count %d, path %v, below %v, dev %v, name %v", o.count, o.path, o.below, o.dev, o.name)
+	if o.count != 0 || len(o.path)+len(o.descendants)+len(o.dev)+len(o.name) > 0 {
+		t.Errorf("left: count %d, path %v, below %v, dev %v, name %v", o.count, o.path, o.descendants, o.dev, o.name)
 	}
 }
 
@@ -170,20 +172,20 @@ func TestOrderPairs(t *testing.T) {
 		if conflict(first, second) != c.waits {
 			t.Errorf("%s: the rule of this test says otherwise", c.name)
 		}
-		o := newOrder()
-		o.enter(first)
-		o.enter(second)
-		if got := second.waits > 0; got != c.waits {
+		o := newGraph()
+		o.add(first)
+		o.add(second)
+		if got := second.blockers > 0; got != c.waits {
 			t.Errorf("%s: waits is %v, want %v", c.name, got, c.waits)
 		}
-		if first.waits != 0 {
+		if first.blockers != 0 {
 			t.Errorf("%s: the first one waits", c.name)
 		}
-		ready := o.leave(first)
+		ready := o.remove(first)
 		if c.waits && !slices.Equal(ready, []*task{second}) {
 			t.Errorf("%s: after the first, ready are %v", c.name, ready)
 		}
-		o.leave(second)
+		o.remove(second)
 		checkEmpty(t, o)
 	}
 }
@@ -208,28 +210,28 @@ func TestOrderCost(t *testing.T) {
 			return fmt.Sprintf("%s/sda%d", disk, i)
 		}},
 	} {
-		o := newOrder()
+		o := newGraph()
 		var tasks []*task
 		for i := range many {
 			n := someTask(t, "ACTION=change", "DEVPATH="+c.path(i), "MAJOR=8", "MINOR="+fmt.Sprint(i%2), "SUBSYSTEM=block")
-			o.enter(n)
+			o.add(n)
 			tasks = append(tasks, n)
 		}
 		edges, entries := 0, len(o.path)+len(o.dev)+len(o.name)
 		for _, n := range tasks {
-			edges += len(n.next)
+			edges += len(n.dependents)
 		}
-		for _, below := range o.below {
+		for _, below := range o.descendants {
 			entries += len(below)
 		}
 		if limit := many * (depth + 3); edges > limit || entries > limit {
 			t.Errorf("%s: %d waits and %d entries for %d tasks", c.name, edges, entries, many)
 		}
 		for _, n := range tasks {
-			if n.waits != 0 {
+			if n.blockers != 0 {
 				t.Fatalf("%s: a task waits for one that came later", c.name)
 			}
-			o.leave(n)
+			o.remove(n)
 		}
 		checkEmpty(t, o)
 	}
@@ -264,18 +266,18 @@ func TestOrderGivesBack(t *testing.T) {
 		tasks int
 		anew  bool
 	}{{manyTasks, false}, {manyTasks + 1, true}} {
-		o := newOrder()
+		o := newGraph()
 		o.path["/devices/mark"] = nil // of the maps as they are now
 		var tasks []*task
 		for i := range c.tasks {
 			n := someTask(t, "ACTION=add", fmt.Sprint("DEVPATH=/devices/d", i))
-			o.enter(n)
+			o.add(n)
 			tasks = append(tasks, n)
 		}
 		for _, n := range tasks {
-			o.leave(n)
+			o.remove(n)
 		}
-		if o.shed() != c.anew {
+		if o.releaseMemory() != c.anew {
 			t.Errorf("after %d tasks: shed is %v", c.tasks, !c.anew)
 		}
 		if _, marked := o.path["/devices/mark"]; marked == c.anew || c.anew && o.peak != 0 {
@@ -334,18 +336,18 @@ func TestOrderModel(t *testing.T) {
 		}
 
 		b := newBoard(t, rule+" *echo begin $SEQNUM >>TMP/log; sleep 0.00$SLEEP; echo end $SEQNUM >>TMP/log\n")
-		b.use(serial.Sys)
-		b.Jobs = 1 + random.IntN(12)
+		b.use(serial.sys.FS)
+		b.Scheduler.SetJobs(1 + random.IntN(12))
 		var batches []*Batch
 		for rest := events; len(rest) > 0; {
 			n := 1 + random.IntN(len(rest))
-			batches = append(batches, b.Run(rest[:n]))
+			batches = append(batches, b.Scheduler.Run(Events(rest[:n]...)))
 			rest = rest[n:]
 		}
 		for _, batch := range batches {
 			b.wait(batch)
 		}
-		b.rested()
+		b.atRest()
 
 		want, err := kerneltest.Snapshot(serial.dir)
 		hotplugtest.Must(t, err)
@@ -363,7 +365,7 @@ func TestOrderModel(t *testing.T) {
 		}
 		for i, later := range events {
 			for _, earlier := range events[:i] {
-				if conflict(newTask(earlier, nil), newTask(later, nil)) &&
+				if conflict(newTask(earlier), newTask(later)) &&
 					at[fmt.Sprint("end ", earlier.Seqnum)] > at[fmt.Sprint("begin ", later.Seqnum)] {
 					t.Errorf("seed %d: the command of %v began before the end of that of %v", seed, later, earlier)
 				}

@@ -1,8 +1,10 @@
 package hotplug
 
 import (
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -10,32 +12,34 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// TestBury shows which of the children that have ended lose their status: those that
-// are nobody's command.
-func TestBury(t *testing.T) {
-	if adopts() {
+// TestReap shows which of the children that have ended lose their status: those that are
+// not a command.
+func TestReap(t *testing.T) {
+	if isSubreaper() {
 		t.Error("orphans are said to fall to this process")
 	}
+	command := endedChild(t)
+	var orphan atomic.Int64
+	go Reap(func(pid int) bool { return pid == command || int64(pid) != orphan.Load() })
+	time.Sleep(10 * sys.PollInterval)
+	if sys.EndedChild(unix.P_PID, command) != command {
+		t.Error("a command is reaped")
+	}
+	orphan.Store(int64(endedChild(t)))
+	if _, err := unix.Wait4(command, nil, 0, nil); err != nil { // or it hides the other
+		t.Error(err)
+	}
+	hotplugtest.Eventually(t, "the end of an orphan", func() bool {
+		_, err := unix.Wait4(int(orphan.Load()), nil, unix.WNOHANG, nil)
+		return err == unix.ECHILD
+	})
+}
+
+// endedChild returns a child that has ended, and was not waited for.
+func endedChild(t *testing.T) (pid int) {
+	t.Helper()
 	pid, err := syscall.ForkExec(shell, []string{shell, "-c", "exit 3"}, &syscall.ProcAttr{})
 	hotplugtest.Must(t, err)
-	r := NewRoad(nil, nil, "", nil, 1)
-	command := &started{pid: pid}
-	r.active[command] = true
-	hotplugtest.Eventually(t, "the end of a child", func() bool {
-		dead := sys.EndedChild(unix.P_ALL, 0)
-		if dead != 0 && dead != pid { // another test's
-			unix.Wait4(dead, nil, 0, nil)
-		}
-		return dead == pid
-	})
-	if r.bury(pid) {
-		t.Error("a command is buried")
-	}
-	delete(r.active, command)
-	if sys.EndedChild(unix.P_ALL, 0) != pid || !r.bury(pid) {
-		t.Error("an orphan is not buried")
-	}
-	if _, err := unix.Wait4(pid, nil, 0, nil); err != unix.ECHILD {
-		t.Errorf("it is still there: %v", err)
-	}
+	hotplugtest.Eventually(t, "the end of a child", func() bool { return sys.EndedChild(unix.P_PID, pid) == pid })
+	return pid
 }

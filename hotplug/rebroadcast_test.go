@@ -65,8 +65,8 @@ func TestRebroadcast(t *testing.T) {
 	logger := hotplugtest.NewLog(t)
 	kernel, udev, zero := newGroup(t, 1), newGroup(t, 2), newGroup(t, 4)
 	e, msg := sda(t, 7)
-	newRebroadcast(t, 4, logger.Logger).Listener().Done(e, &nodes.Plan{})
-	newRebroadcast(t, 6, logger.Logger).Listener().Done(e, &nodes.Plan{})
+	newRebroadcast(t, 4, logger.Logger).Sink().Done(e, &nodes.Plan{})
+	newRebroadcast(t, 6, logger.Logger).Sink().Done(e, &nodes.Plan{})
 	for _, c := range []struct {
 		name string
 		*group
@@ -84,7 +84,7 @@ func TestRebroadcast(t *testing.T) {
 			t.Errorf("to group %s came %q, want %q", c.name, got, c.want)
 		}
 	}
-	newRebroadcast(t, 4, logger.Logger).Listener().Done(e.Late(), &nodes.Plan{Late: true})
+	newRebroadcast(t, 4, logger.Logger).Sink().Done(e.Late(), &nodes.Plan{Late: true})
 	if got := zero.next(); got != "4: "+msg+"UEVENT_LATE=1\x00" {
 		t.Errorf("of an event that came too late: %q", got)
 	}
@@ -103,7 +103,7 @@ func TestRebroadcastUnheard(t *testing.T) {
 	e, _ := sda(t, 7)
 	hotplugtest.Within(t, "the sending", func() {
 		for range 1000 {
-			b.Listener().Done(e, &nodes.Plan{})
+			b.Sink().Done(e, &nodes.Plan{})
 		}
 	})
 	if _, err := unix.Read(deaf.fd, make([]byte, 4096)); err != unix.ENOBUFS {
@@ -127,7 +127,7 @@ func TestRebroadcastForbidden(t *testing.T) {
 	as(65534)
 	e, _ := sda(t, 7)
 	for range 3 {
-		b.Listener().Done(e, &nodes.Plan{})
+		b.Sink().Done(e, &nodes.Plan{})
 	}
 	as(0)
 	if lines := logger.Lines(); len(lines) != 1 || !strings.Contains(lines[0], "warning: not sent to group 2: add /devices/block/sda: operation not permitted") {
@@ -141,10 +141,10 @@ func TestRebroadcastAtTheEnd(t *testing.T) {
 	ownNetwork(t)
 	b := newBoard(t, "sda 0:0 660 @until test -e TMP/go; do sleep 0.01; done; echo x >TMP/ran\n")
 	g := newGroup(t, 4)
-	b.done(newRebroadcast(t, 4, b.log.Logger).Listener().Done)
+	b.done(newRebroadcast(t, 4, b.log.Logger).Sink().Done)
 	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
 	e, msg := sda(t, 7)
-	batch := b.Run([]*uevent.Event{e})
+	batch := b.Scheduler.Run(Events(e))
 	b.wantNode("sda", "b8:0 0660")
 	if got := g.next(); got != "" {
 		t.Errorf("before its command has run: %q", got)
@@ -181,8 +181,8 @@ func TestOutput(t *testing.T) {
 	var want string
 	for seqnum := range 100 {
 		e, msg := sda(t, seqnum)
-		o.Listener().Done(e, &nodes.Plan{})
-		o.Listener().Done(e.Late(), &nodes.Plan{Late: true})
+		o.Sink().Done(e, &nodes.Plan{})
+		o.Sink().Done(e.Late(), &nodes.Plan{Late: true})
 		want += msg + "\x00" + msg + "UEVENT_LATE=1\x00\x00"
 	}
 	hotplugtest.Within(t, "all events", func() { o.Flush(hotplugtest.Patience) })
@@ -203,7 +203,7 @@ func TestOutputSlow(t *testing.T) {
 	plan := &nodes.Plan{}
 	done := func(seqnum int) {
 		e, _ := sda(t, seqnum)
-		o.Listener().Done(e, plan)
+		o.Sink().Done(e, plan)
 	}
 	hotplugtest.Within(t, "the queuing", func() {
 		for seqnum := 1; seqnum <= outputQueue+10; seqnum++ {
@@ -253,9 +253,9 @@ func TestOutputBlocked(t *testing.T) {
 	go o.serve()
 	e, _ := sda(t, 1)
 	for range outputQueue {
-		o.Listener().Done(e, &nodes.Plan{})
+		o.Sink().Done(e, &nodes.Plan{})
 	}
-	hotplugtest.Within(t, "the end", func() { o.Flush(confWatchPause) })
+	hotplugtest.Within(t, "the end", func() { o.Flush(debounce) })
 	if len(o.queue) == 0 {
 		t.Error("the pipe took everything")
 	}
@@ -271,7 +271,7 @@ func TestOutputBroken(t *testing.T) {
 	e, _ := sda(t, 1)
 	for range 3 {
 		for range outputQueue {
-			o.Listener().Done(e, &nodes.Plan{})
+			o.Sink().Done(e, &nodes.Plan{})
 		}
 		hotplugtest.Within(t, "the queue", func() { o.Flush(hotplugtest.Patience) })
 	}
@@ -286,10 +286,9 @@ func TestGapIsTold(t *testing.T) {
 	var p [2]int
 	hotplugtest.Must(t, unix.Pipe2(p[:], unix.O_CLOEXEC))
 	defer unix.Close(p[0])
-	r := NewRoad(nil, nil, "", hotplugtest.NewLog(t).Logger, 1)
-	o := NewOutput(p[1], r.Log)
-	r.Listeners = []Listener{o.Listener()}
-	r.Gap("the kernel dropped events")
+	logger := hotplugtest.NewLog(t).Logger
+	o := NewOutput(p[1], logger)
+	NewScheduler(Options{Log: logger, Sinks: []Sink{o.Sink()}}).Gap("the kernel dropped events")
 	o.Flush(hotplugtest.Patience)
 	buf := make([]byte, 4096)
 	n, err := unix.Read(p[0], buf)

@@ -61,12 +61,16 @@ func TestRunFresh(t *testing.T) {
 	b := newBoard(t, "")
 	var events []*uevent.Event
 	var fresh []bool
-	for i := range 2*turn + 3 {
+	for i := range 2*sliceSize + 3 {
 		events = append(events, hotplugtest.NewEvent(t, "ACTION=add", fmt.Sprint("DEVPATH=/devices/d", i),
 			"MAJOR=240", fmt.Sprint("MINOR=", i), fmt.Sprint("DEVNAME=d", i)))
 		fresh = append(fresh, i%3 == 0)
 	}
-	b.wait(b.Road.run(events, fresh))
+	b.wait(b.Scheduler.Run(func(_ View, yield func(*uevent.Event, Kind)) {
+		for i, e := range events {
+			yield(e, map[bool]Kind{true: Current, false: Reported}[fresh[i]])
+		}
+	}))
 	for i, is := range fresh {
 		if got := b.node(fmt.Sprint("d", i)); (got != "") != is {
 			t.Errorf("d%d is %q, fresh %v", i, got, is)
@@ -80,20 +84,20 @@ func TestRunIsNotIdle(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	turns, idle := 0, 0
-	b.Listeners = append(b.Listeners, Listener{Turn: func() { // the mutex is held
-		if turns++; b.order.count == 0 && b.coming == 0 {
+	b.sinks = append(b.sinks, Sink{TurnEnd: func() { // the mutex is held
+		if turns++; b.Scheduler.graph.count == 0 && b.Scheduler.producers == 0 {
 			idle++
 		}
 	}})
 	var events []*uevent.Event
-	for i := range 3 * turn {
+	for i := range 3 * sliceSize {
 		events = append(events, hotplugtest.NewEvent(t, "ACTION=change", fmt.Sprint("DEVPATH=/devices/d", i)))
 	}
 	b.run(events...)
 	if turns != 3 || idle > 0 {
 		t.Errorf("idle at the end of %d turns of %d", idle, turns)
 	}
-	if !b.idle() {
+	if !b.Scheduler.IsIdle() {
 		t.Error("not idle at the end")
 	}
 }
@@ -138,11 +142,11 @@ func TestConflictsWait(t *testing.T) {
 	for i, name := range []string{"sda", "sda/sda1", "sdb"} {
 		b.sys.Add("/devices/block/"+name, "block", fmt.Sprint("8:", i), "DEVNAME="+filepath.Base(name))
 	}
-	batch := b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/block/sda"), b.sys.NewEvent("add", "/devices/block/sda/sda1"), b.sys.NewEvent("add", "/devices/block/sdb")})
+	batch := b.Scheduler.Run(Events(b.sys.NewEvent("add", "/devices/block/sda"), b.sys.NewEvent("add", "/devices/block/sda/sda1"), b.sys.NewEvent("add", "/devices/block/sdb")))
 	b.wantNode("sda", "b8:0 0660")
 	b.wantNode("sda1", "")
 	b.wantNode("sdb", "b8:2 0660")
-	if !b.unlocked() || !b.free() {
+	if !b.free() {
 		t.Error("the lock is held while commands run")
 	}
 	hotplugtest.Eventually(t, "the command of sdb", func() bool { return slices.Equal(b.said("said"), []string{"sdb"}) })
@@ -152,7 +156,7 @@ func TestConflictsWait(t *testing.T) {
 	if got := b.said("said"); !slices.Equal(got, []string{"sdb", "sda", "sda1"}) {
 		t.Errorf("the commands say %q", got)
 	}
-	b.rested()
+	b.atRest()
 }
 
 // TestJobs shows that no more commands run at once than are allowed, and that all
@@ -161,7 +165,7 @@ func TestJobs(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	for _, jobs := range []int{1, 3} {
 		b := newBoard(t, "-sd.* 0:0 660 @TMP/job\n-sd.* 0:0 660 @TMP/job\n")
-		b.Jobs = jobs
+		b.Scheduler.SetJobs(jobs)
 		script(t, filepath.Join(b.tmp, "job"), "#!/bin/sh\necho + >>"+b.tmp+"/said; sleep 0.02; echo - >>"+b.tmp+"/said\n")
 		const disks = 8
 		var events []*uevent.Event
@@ -206,18 +210,18 @@ func TestLockAfterFailedStart(t *testing.T) {
 			disk, part := b.sys.NewEvent("remove", "/devices/block/sda"), b.sys.NewEvent("remove", "/devices/block/sda/sda1")
 			b.sys.Remove("/devices/block/sda/sda1")
 			b.sys.Remove("/devices/block/sda")
-			batch := b.Run([]*uevent.Event{disk, part})
+			batch := b.Scheduler.Run(Events(disk, part))
 			if !b.free() {
 				t.Error("nobody else can have the lock")
 			}
-			if idle := b.idle(); idle == c.runs {
+			if idle := b.Scheduler.IsIdle(); idle == c.runs {
 				t.Errorf("idle is %v", idle)
 			}
 			hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 			if !b.wait(batch) && ok {
 				t.Error("a program that is missing is no failure")
 			}
-			b.rested()
+			b.atRest()
 			b.wantNode("sda", "")
 			b.wantNode("sda1", "")
 			b.log.Want("command ended", "missing")
@@ -234,15 +238,15 @@ func TestReturned(t *testing.T) {
 	add, remove := b.sys.NewEvent("add", "/devices/block/sda"), b.sys.NewEvent("remove", "/devices/block/sda")
 	b.run(add)
 	b.sys.Remove("/devices/block/sda")
-	leaving := b.Run([]*uevent.Event{remove})
+	leaving := b.Scheduler.Run(Events(remove))
 	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	returning := b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/block/sda")})
+	returning := b.Scheduler.Run(Events(b.sys.NewEvent("add", "/devices/block/sda")))
 	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 	b.wait(leaving)
 	b.wait(returning)
 	b.wantNode("sda", "b8:0 0660")
 	b.log.Want("node kept", "sda")
-	b.rested()
+	b.atRest()
 }
 
 // TestIfExists shows which commands run on an add, the first time and again.
@@ -301,7 +305,7 @@ func TestIfExistsRenamed(t *testing.T) {
 // TestDryRun shows that without a /dev nothing is made and nothing runs.
 func TestDryRun(t *testing.T) {
 	b := newBoard(t, "sda 0:0 660 @touch TMP/said\n")
-	b.Dev = nil
+	b.start(b.text, func(o *Options) { o.Dev = nil })
 	var plans []string
 	b.done(func(_ *uevent.Event, p *nodes.Plan) { plans = append(plans, p.String()) })
 	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "FIRMWARE=x")
@@ -320,13 +324,13 @@ func TestDryRun(t *testing.T) {
 // TestDryRunHelper is the same for a helper.
 func TestDryRunHelper(t *testing.T) {
 	b := newBoard(t, "")
-	b.Dev = nil
+	b.start(b.text, func(o *Options) { o.Dev = nil })
 	defer func() {
 		if fault := recover(); fault != nil {
 			t.Errorf("it panics: %v", fault)
 		}
 	}()
-	if !Helper(b.Road, hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/x", "SEQNUM=7")) {
+	if !Helper(b.helper(), hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/x", "SEQNUM=7")) {
 		t.Error("it failed")
 	}
 }
@@ -385,15 +389,15 @@ func TestLockless(t *testing.T) {
 		t.Errorf("%d warnings in\n%s", count, strings.Join(b.log.Lines(), "\n"))
 	}
 	renewed := make(chan bool, 9)
-	b.Renewed = func() { renewed <- true }
+	b.Scheduler.OnRemount(func() { renewed <- true })
 	hotplugtest.Must(t, os.Rename(b.dir, b.dir+".away"))
 	hotplugtest.Must(t, os.Mkdir(b.dir, 0o755))
 	for range 2 {
 		b.run(b.sys.NewEvent("add", "/devices/block/sda"))
 	}
 	hotplugtest.Within(t, "the call of Renewed", func() { <-renewed })
-	if len(renewed) > 0 || b.lockless {
-		t.Errorf("on a new /dev: renewed %d times more, lockless %v", len(renewed), b.lockless)
+	if len(renewed) > 0 || b.Scheduler.dev.lockless {
+		t.Errorf("on a new /dev: renewed %d times more, lockless %v", len(renewed), b.Scheduler.dev.lockless)
 	}
 }
 
@@ -454,7 +458,7 @@ func TestStorm(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	config := "sd[a-c] 0:0 640 >disk/ @sleep 0.00$SEQNUM\nsd.* 0:0 660 *true\n"
 	b := newBoard(t, config)
-	b.Jobs = 8
+	b.Scheduler.SetJobs(8)
 	paths := []string{"/devices/block/sda", "/devices/block/sda/sda1", "/devices/block/sda/sda2", "/devices/block/sdb", "/devices/block/sdc"}
 	there := map[string]bool{}
 	var events []*uevent.Event
@@ -477,16 +481,16 @@ func TestStorm(t *testing.T) {
 			there[path] = true
 		}
 		if i%20 == 19 {
-			batches = append(batches, b.Run(events))
+			batches = append(batches, b.Scheduler.Run(Events(events...)))
 			events = nil
 		}
 	}
-	for _, batch := range append(batches, b.Run(events)) {
+	for _, batch := range append(batches, b.Scheduler.Run(Events(events...))) {
 		if !b.wait(batch) {
 			t.Error("it failed")
 		}
 	}
-	b.rested()
+	b.atRest()
 	fresh := newBoard(t, config)
 	fresh.sys = b.sys
 	fresh.use(b.sys.FS)
@@ -506,10 +510,10 @@ func TestBatches(t *testing.T) {
 	hotplugtest.Must(t, os.MkdirAll(filepath.Join(b.dir, "sdb/full"), 0o755)) // which no node can replace
 	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
 	b.sys.Add("/devices/block/sdb", "block", "8:16", "DEVNAME=sdb")
-	slow := b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/block/sda")})
-	quick := b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/block/sdb")})
-	behind := b.Run([]*uevent.Event{b.sys.NewEvent("change", "/devices/block/sda")})
-	none := b.Run(nil)
+	slow := b.Scheduler.Run(Events(b.sys.NewEvent("add", "/devices/block/sda")))
+	quick := b.Scheduler.Run(Events(b.sys.NewEvent("add", "/devices/block/sdb")))
+	behind := b.Scheduler.Run(Events(b.sys.NewEvent("change", "/devices/block/sda")))
+	none := b.Scheduler.Run(Events())
 	if b.wait(quick) {
 		t.Error("the quick one did not fail")
 	}
@@ -531,7 +535,7 @@ func TestBatches(t *testing.T) {
 			}
 		}
 	}
-	b.rested()
+	b.atRest()
 }
 
 // TestBatchesAtOnce lets several goroutines use a Road at once.
@@ -552,19 +556,19 @@ func TestBatchesAtOnce(t *testing.T) {
 		}
 		users.Go(func() {
 			for _, e := range events {
-				if !b.Run([]*uevent.Event{e}).Wait() {
+				if !b.Scheduler.Run(Events(e)).Wait() {
 					t.Error("a batch failed")
 				}
 			}
 		})
 	}
 	users.Go(func() {
-		if !Coldplug(b.Road).Wait() {
+		if !Scan(b.Scheduler, b.sys.FS).Wait() {
 			t.Error("a coldplug failed")
 		}
 	})
 	hotplugtest.Within(t, "the events", users.Wait)
-	b.rested()
+	b.atRest()
 	if said := len(b.said("said")); ended != 2*many*each || said != ended {
 		t.Errorf("%d events, %d commands, want %d", ended, said, 2*many*each)
 	}
@@ -585,25 +589,23 @@ func TestStop(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBoard(t, "-sd.* 0:0 660 @TMP/job\nsd.* 0:0 660 @touch TMP/next\n")
-			b.Jobs = 2
+			b.Scheduler.SetJobs(2)
 			script(t, filepath.Join(b.tmp, "job"), strings.ReplaceAll("#!/bin/sh\necho $$ >>TMP/pids\n"+c.command+" &\necho $! >>TMP/pids\nwait\n", "TMP", b.tmp))
 			var events []*uevent.Event
 			for i, name := range []string{"sda", "sdb", "sdc"} {
 				b.sys.Add("/devices/block/"+name, "block", fmt.Sprint("8:", 16*i), "DEVNAME="+name)
 				events = append(events, b.sys.NewEvent("add", "/devices/block/"+name))
 			}
-			b.Run(events)
+			b.Scheduler.Run(Events(events...))
 			hotplugtest.Eventually(t, "the commands", func() bool { return len(b.said("pids")) == 4 })
 			start := time.Now()
 			go func() {
 				for jobs := 1; jobs > 0; time.Sleep(time.Millisecond) {
-					b.mu.Lock()
-					jobs = b.Jobs
-					b.mu.Unlock()
+					jobs = b.Scheduler.Stats().Jobs
 				}
 				os.WriteFile(filepath.Join(b.tmp, "stopped"), nil, 0o644)
 			}()
-			hotplugtest.Within(t, "the end", func() { b.End(c.limit) })
+			hotplugtest.Within(t, "the end", func() { b.Scheduler.Shutdown(c.limit) })
 			if took := time.Since(start); c.killed && took < c.limit {
 				t.Errorf("it ended after %v", took)
 			}
@@ -612,7 +614,7 @@ func TestStop(t *testing.T) {
 				hotplugtest.Must(t, err)
 				hotplugtest.Eventually(t, "the end of a process", func() bool { return !hotplugtest.Alive(pid) })
 			}
-			hotplugtest.Within(t, "the end of what flies", b.flights.Wait)
+			hotplugtest.Eventually(t, "the end of commands", func() bool { return b.running() == 0 })
 			if len(b.said("pids")) != 4 || b.has("next") {
 				t.Error("another command was started")
 			}
@@ -620,11 +622,11 @@ func TestStop(t *testing.T) {
 				t.Errorf("logged %q", b.log.Lines())
 			}
 			b.sys.Add("/devices/block/sdd", "block", "8:48", "DEVNAME=sdd")
-			b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/block/sdd")})
+			b.Scheduler.Run(Events(b.sys.NewEvent("add", "/devices/block/sdd")))
 			if len(b.said("pids")) != 4 {
 				t.Error("another command was started")
 			}
-			if !b.unlocked() || !b.free() {
+			if !b.free() {
 				t.Error("the lock is held")
 			}
 		})

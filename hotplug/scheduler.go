@@ -69,7 +69,7 @@ type Scheduler struct {
 	dev       devLock
 	graph     *graph
 	arena     arena // the text of tasks that wait
-	pool      pool
+	pool      *pool
 	paused    bool
 	deferred  []*task  // could be started, but for the pause
 	finished  []*Batch // of the events that are done in this slice, one for each
@@ -177,8 +177,8 @@ func (s *Scheduler) RunIn(b *Batch, generate Generator) {
 		}
 	})
 	s.submitSliceLocked(b)
-	s.producers--
 	s.endSlice()
+	s.producers--
 	b.partDone()
 }
 

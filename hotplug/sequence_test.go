@@ -36,7 +36,7 @@ func TestSequence(t *testing.T) {
 		{name: "without a number", next: 5, script: "0 0 6 0 +50", want: "0:0 0:0 0:0 50:6"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := sequence{next: c.next}
+			s := reorderBuffer{next: c.next}
 			var got []string
 			now := time.Duration(0)
 			for word := range strings.FieldsSeq(c.script) {
@@ -50,7 +50,7 @@ func TestSequence(t *testing.T) {
 				} else {
 					s.add(hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/x", "SEQNUM="+word), now)
 				}
-				events, _ := s.due(now, 100)
+				events, _ := s.pop(now, 100)
 				for _, e := range events {
 					got = append(got, fmt.Sprintf("%d:%d", now.Milliseconds(), e.Seqnum))
 				}
@@ -71,13 +71,13 @@ func TestSequence(t *testing.T) {
 
 // TestSequenceLimit takes no more than it is asked to, and none twice.
 func TestSequenceLimit(t *testing.T) {
-	s := sequence{next: 1}
+	s := reorderBuffer{next: 1}
 	for n := 10; n > 0; n-- {
 		s.add(hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/x", "SEQNUM="+strconv.Itoa(n)), 0)
 	}
 	var got []uint64
 	for range 4 {
-		events, _ := s.due(0, 3)
+		events, _ := s.pop(0, 3)
 		for _, e := range events {
 			got = append(got, e.Seqnum)
 		}
@@ -93,7 +93,7 @@ func TestSequenceLimit(t *testing.T) {
 // TestSpans compares the set with a map.
 func TestSpans(t *testing.T) {
 	for range 50 {
-		var s spans
+		var s intervals
 		has := map[uint64]bool{}
 		for range 200 {
 			n := rand.Uint64N(300) + 1
@@ -112,17 +112,17 @@ func TestSpans(t *testing.T) {
 		if total != uint64(len(has)) {
 			t.Fatalf("%d numbers, want %d", total, len(has))
 		}
-		again, ok := parseSpans(s.String())
+		again, ok := parseIntervals(s.String())
 		if !ok || !slices.Equal(again, s) {
 			t.Fatalf("%v became %v", s, again)
 		}
 	}
-	var s spans
-	for n := range uint64(3 * maxSpans) {
+	var s intervals
+	for n := range uint64(3 * maxIntervals) {
 		s.add(2*n + 1)
 	}
-	if len(s) != maxSpans || s.last() != 6*maxSpans-1 || s.add(6*maxSpans-1) {
-		t.Errorf("%d spans, the last %d", len(s), s.last())
+	if len(s) != maxIntervals || s.last() != 6*maxIntervals-1 || s.add(6*maxIntervals-1) {
+		t.Errorf("%d intervals, the last %d", len(s), s.last())
 	}
 }
 
@@ -131,11 +131,11 @@ func FuzzParseSpans(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		s, ok := parseSpans(text)
+		s, ok := parseIntervals(text)
 		if !ok {
 			return
 		}
-		again, ok := parseSpans(s.String())
+		again, ok := parseIntervals(s.String())
 		if !ok || !slices.Equal(again, s) {
 			t.Errorf("%q: %v became %v", text, s, again)
 		}
@@ -149,7 +149,7 @@ func TestRecord(t *testing.T) {
 		t.Skip("written for little-endian")
 	}
 	for cut := range len(whole) {
-		s := &server{}
+		s := &leader{}
 		var blocks []string
 		for _, part := range []string{whole[:cut], whole[cut:]} {
 			s.text = append(s.text, part...)
@@ -190,11 +190,11 @@ func TestGives(t *testing.T) {
 		{5, []uint64{3, 4, 5}, gapWait, false},
 		{0, []uint64{5}, gapWait, true},
 	} {
-		s := sequence{next: c.next}
+		s := reorderBuffer{next: c.next}
 		for _, n := range c.numbers {
 			s.add(&uevent.Event{Seqnum: n}, 0)
 		}
-		if got := s.gives(c.now); got != c.want {
+		if got := s.wouldSkip(c.now); got != c.want {
 			t.Errorf("next %d, waiting %d: %v", c.next, c.numbers, got)
 		}
 	}

@@ -14,7 +14,6 @@ import (
 
 	"devspool/hotplug/hotplugtest"
 	"devspool/hotplug/sys"
-	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
 
@@ -24,20 +23,23 @@ type fakeSource struct {
 	ended  atomic.Bool
 }
 
-func (s *fakeSource) name() string  { return "a test" }
-func (s *fakeSource) pending() bool { return s.coming.Load() }
-func (s *fakeSource) End()          { s.ended.Store(true) }
+func (s *fakeSource) Name() string  { return "a test" }
+func (s *fakeSource) Pending() bool { return s.coming.Load() }
+func (s *fakeSource) Stop(gone <-chan struct{}) {
+	s.ended.Store(true)
+	<-gone
+}
 
 // controlled has the board's Road answer requests, as that of a loop does.
 func (b *board) controlled() *fakeSource {
 	b.t.Helper()
-	_, err := b.Dev.Lock() // which makes the private directory
+	_, err := b.dev.Lock() // which makes the private directory
 	hotplugtest.Must(b.t, err)
-	hotplugtest.Must(b.t, b.Dev.Unlock())
+	hotplugtest.Must(b.t, b.dev.Unlock())
 	s := &fakeSource{}
-	c, err := openControl(b.Road, s)
+	c, err := b.listen(s)
 	hotplugtest.Must(b.t, err)
-	b.t.Cleanup(c.close)
+	b.t.Cleanup(c.Close)
 	return s
 }
 
@@ -114,7 +116,7 @@ func TestSettle(t *testing.T) {
 	still(t, "while events come", answers)
 	b.disks(1)
 	b.sys.Add("/devices/block/sda/sda1", "block", "8:1", "DEVNAME=sda1")
-	b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/block/sda"), b.sys.NewEvent("add", "/devices/block/sda/sda1")})
+	b.Scheduler.Run(Events(b.sys.NewEvent("add", "/devices/block/sda"), b.sys.NewEvent("add", "/devices/block/sda/sda1")))
 	source.coming.Store(false)
 	still(t, "while a command runs", answers)
 	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
@@ -125,7 +127,7 @@ func TestSettle(t *testing.T) {
 	if !b.has("ended") {
 		t.Error("it did not wait for the last command")
 	}
-	b.rested()
+	b.atRest()
 }
 
 // TestSettleHalted shows that settle waits where the road is halted.
@@ -136,7 +138,7 @@ func TestSettleHalted(t *testing.T) {
 	if a := b.ask("stop"); a.err != nil {
 		t.Fatal(a.err)
 	}
-	b.Run(b.disks(1))
+	b.Scheduler.Run(Events(b.disks(1)...))
 	answers := b.asking("settle", "20", "0")
 	still(t, "on a road that is halted", answers)
 	b.wantNode("sda", "")
@@ -171,7 +173,7 @@ func TestSettleInVain(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 @sleep 600\n")
 	source := b.controlled()
-	b.Run(b.disks(1))
+	b.Scheduler.Run(Events(b.disks(1)...))
 	a := b.ask("settle", "0.05", "0")
 	if a.err == nil || !strings.Contains(a.err.Error(), "timed out") {
 		t.Errorf("error %v", a.err)
@@ -179,7 +181,7 @@ func TestSettleInVain(t *testing.T) {
 	if i := slices.IndexFunc(a.lines, func(s string) bool { return strings.HasPrefix(s, "running: ") && strings.Contains(s, "sleep 600") }); i < 0 {
 		t.Errorf("told %q", a.lines)
 	}
-	hotplugtest.Within(t, "the end", func() { b.End(0); b.flights.Wait() })
+	hotplugtest.Within(t, "the end", func() { b.Scheduler.Shutdown(0); b.Scheduler.pool.inFlight.Wait() })
 	ends(t, "after that", b.asking("settle", "20", "0"))
 	source.coming.Store(true)
 	if a := b.ask("settle", "0", "0"); a.err == nil {
@@ -221,7 +223,7 @@ func TestHangUp(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 @"+untilGo+"\n")
 	b.controlled()
-	batch := b.Run(b.disks(1))
+	batch := b.Scheduler.Run(Events(b.disks(1)...))
 	hotplugtest.Eventually(t, "the command", func() bool { return b.running() == 1 })
 	before := runtime.NumGoroutine()
 	for _, request := range []string{"settle\x00600\x000", "wait\x00600\x00/dev/sdz", "wait\x00600\x00X=Y", "exit", ""} {
@@ -237,11 +239,9 @@ func TestHangUp(t *testing.T) {
 		}
 	}
 	hotplugtest.Eventually(t, "the end of all goroutines", func() bool { return runtime.NumGoroutine() <= before })
-	b.mu.Lock()
-	if len(b.watches) > 0 {
-		t.Errorf("%d watches are left", len(b.watches))
+	if n := b.observers(); n > 0 {
+		t.Errorf("%d observers are left", n)
 	}
-	b.mu.Unlock()
 	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 	b.wait(batch)
 }
@@ -272,14 +272,16 @@ func TestAskInCommand(t *testing.T) {
 	for request, want := range map[string]string{
 		"settle 600 0":   errInCommand.Error(),
 		"coldplug 0":     errInCommand.Error(),
-		"scan " + "conf": errNotMine.Error(),
+		"scan " + "conf": errDeclined.Error(),
 		"ping":           "done",
 		"status":         "done",
 	} {
 		b := newBoard(t, "sda 0:0 660 @"+self+"\n")
-		b.Conf = "conf"
+		b.start(b.text, func(o *Options) {
+			o.Environ = append(o.Environ, childRole+"=asks", "ASKS="+request, "ASKS_DEV="+b.dir, "ASKS_FILE="+b.tmp+"/said")
+		})
+		b.config.path = "conf"
 		b.controlled()
-		b.Environ = append(b.Environ, childRole+"=asks", "ASKS="+request, "ASKS_DEV="+b.dir, "ASKS_FILE="+b.tmp+"/said")
 		if !b.run(b.disks(1)...) {
 			t.Errorf("%s: it failed: %q", request, b.log.Lines())
 		}
@@ -300,13 +302,13 @@ func TestWait(t *testing.T) {
 		source := b.controlled()
 		words := []string{"wait", "20"}
 		for _, ref := range refs {
-			words = append(words, strings.NewReplacer("DEV/", b.dir+"/", "SYS/", string(b.Sys)+"/").Replace(ref))
+			words = append(words, strings.NewReplacer("DEV/", b.dir+"/", "SYS/", string(b.sys.FS)+"/").Replace(ref))
 		}
 		answers := b.asking(words...)
 		still(t, "without the device", answers)
 		source.coming.Store(true)
 		b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "ID=a=b")
-		batch := b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/block/sda")})
+		batch := b.Scheduler.Run(Events(b.sys.NewEvent("add", "/devices/block/sda")))
 		source.coming.Store(false)
 		still(t, "while its command runs", answers)
 		hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
@@ -325,7 +327,7 @@ func TestWaitMeanwhile(t *testing.T) {
 	for _, ref := range []string{"/dev/sda", "/devices/block/sda", "DEVNAME=sda"} {
 		b := newBoard(t, "sda 0:0 660 @"+untilGo+"\n")
 		b.controlled()
-		batch := b.Run(b.disks(1))
+		batch := b.Scheduler.Run(Events(b.disks(1)...))
 		answers := b.asking("wait", "20", ref)
 		still(t, ref+": while its command runs", answers)
 		hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
@@ -391,7 +393,7 @@ func TestWaitNoDevice(t *testing.T) {
 	b := newBoard(t, "")
 	b.controlled()
 	b.run(b.disks(1)...)
-	for _, ref := range []string{"/dev", "/devices", "/devices/block", "/class/block", string(b.Sys) + "/class/block", "/"} {
+	for _, ref := range []string{"/dev", "/devices", "/devices/block", "/class/block", string(b.sys.FS) + "/class/block", "/"} {
 		if a := b.ask("wait", "0", ref); a.err == nil {
 			t.Errorf("%s is a device", ref)
 		}
@@ -404,7 +406,7 @@ func TestWaitInVain(t *testing.T) {
 	b := newBoard(t, "")
 	b.controlled()
 	answers := b.asking("wait", "0.3", "/dev/sda", "/dev/sdz", "X=Y")
-	hotplugtest.Eventually(t, "the watch", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return len(b.watches) == 1 })
+	hotplugtest.Eventually(t, "the watch", func() bool { return b.observers() == 1 })
 	b.run(b.disks(1)...)
 	hotplugtest.Within(t, "the answer", func() {
 		a := <-answers
@@ -418,4 +420,11 @@ func TestWaitInVain(t *testing.T) {
 	if a := b.ask("wait", "0", "/dev/sdz"); a.err == nil {
 		t.Error("without any time: no error")
 	}
+}
+
+// observers returns how many observe the events of the board.
+func (b *board) observers() int {
+	b.Scheduler.mu.Lock()
+	defer b.Scheduler.mu.Unlock()
+	return len(b.Scheduler.observers)
 }

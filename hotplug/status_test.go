@@ -37,10 +37,10 @@ func line(t *testing.T, lines []string, name string) string {
 func TestStatus(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 @"+untilGo+"\nsdb 0:0 660 @exit 3\nsd.* 0:0 660 @"+untilGo+"\n")
-	b.Jobs = 2
+	b.Scheduler.SetJobs(2)
 	wants := func(want map[string]string) {
 		t.Helper()
-		lines := b.Status()
+		lines := Status(b.Scheduler, b.config)
 		for name, text := range want {
 			if got := line(t, lines, name); got != text {
 				t.Errorf("%s: %s; want %s", name, got, text)
@@ -55,14 +55,14 @@ func TestStatus(t *testing.T) {
 	})
 	events := b.disks(4)
 	b.run(events[1])
-	batch := b.Run(slices.Concat(events[:1], events[2:], []*uevent.Event{b.sys.NewEvent("change", "/devices/block/sda")}))
+	batch := b.Scheduler.Run(Events(slices.Concat(events[:1], events[2:], []*uevent.Event{b.sys.NewEvent("change", "/devices/block/sda")})...))
 	b.sys.Add("/devices/block/sdz", "block", "8:99", "DEVNAME=sdz")
 	late := b.sys.NewEvent("add", "/devices/block/sdz")
 	b.sys.Remove("/devices/block/sdz")
-	b.Run([]*uevent.Event{late})
-	b.SetRunning(7)
-	b.Gap("a test")
-	b.Halt()
+	b.Scheduler.Run(Events(late))
+	b.Scheduler.SetRunnable(7)
+	b.Scheduler.Gap("a test")
+	b.Scheduler.Pause()
 	wants(map[string]string{
 		"queue": "stopped", "gaps": "1",
 		"events":     "6 received, 1 done, 0 of them too late",
@@ -71,29 +71,27 @@ func TestStatus(t *testing.T) {
 		"last error": "/devices/block/sdb: 0.0 s ago: add: command ended: mdev.conf:2: exit 3: exit status 3",
 	})
 	var running []string
-	for _, l := range b.Status() {
+	for _, l := range Status(b.Scheduler, b.config) {
 		if rest, ok := strings.CutPrefix(l, "running: "); ok {
 			running = append(running, rest)
 		}
 	}
-	b.mu.Lock()
 	for _, s := range []int{1, 3} { // lines of the config, the longest running first
 		device := map[int]string{1: "sda", 3: "sdc"}[s]
 		found := false
-		for run := range b.active {
+		for _, run := range b.Scheduler.Stats().Running {
 			found = found || slices.ContainsFunc(running, func(l string) bool {
-				return strings.Contains(l, fmt.Sprintf(" s, pid %d: add /devices/block/%s: mdev.conf:%d: until", run.pid, device, s))
+				return strings.Contains(l, fmt.Sprintf(" s, pid %d: add /devices/block/%s: mdev.conf:%d: until", run.PID, device, s))
 			})
 		}
 		if !found {
 			t.Errorf("%s is not among %q", device, running)
 		}
 	}
-	b.mu.Unlock()
-	b.Start()
+	b.Scheduler.Resume()
 	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 	b.wait(batch)
-	b.rested()
+	b.atRest()
 	wants(map[string]string{
 		"events":    "6 received, 6 done, 1 of them too late",
 		"under way": "0, 0 of them waiting for a command's turn",
@@ -108,10 +106,10 @@ func TestStatusOrder(t *testing.T) {
 	b := newBoard(t, "")
 	for i := range 5 {
 		e := hotplugtest.NewEvent(t, "ACTION=add", fmt.Sprint("DEVPATH=/devices/d", i))
-		b.active[&started{task: newTask(e, nil), pid: i, since: -sys.Time(i) * 2_000_000_000}] = true
+		b.Scheduler.pool.running[&Running{PID: i, Since: -sys.Time(i) * 2_000_000_000}] = &job{task: newTask(e)}
 	}
 	var paths []string
-	for _, l := range b.Status() {
+	for _, l := range Status(b.Scheduler, b.config) {
 		if _, rest, ok := strings.Cut(l, ": add /devices/d"); ok {
 			paths = append(paths, rest[:1])
 		}
@@ -125,9 +123,9 @@ func TestStatusOrder(t *testing.T) {
 func TestStatusPrintable(t *testing.T) {
 	b := newBoard(t, "")
 	e := hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/\x1b[31m\nforged: line")
-	b.ledger.blame(e, "because of \x00\x7f\n")
-	b.active[&started{task: newTask(e, nil)}] = true
-	for _, l := range b.Status() {
+	b.Scheduler.stats.recordError(e, "because of \x00\x7f\n")
+	b.Scheduler.pool.running[&Running{}] = &job{task: newTask(e)}
+	for _, l := range Status(b.Scheduler, b.config) {
 		if strings.ContainsAny(l, "\x1b\n\x00\x7f") || strings.HasPrefix(l, "forged") {
 			t.Errorf("a line is %q", l)
 		}
@@ -141,31 +139,31 @@ func TestLastErrors(t *testing.T) {
 	event := func(i int) *uevent.Event {
 		return hotplugtest.NewEvent(t, "ACTION=add", fmt.Sprintf("DEVPATH=/devices/d%04d", i))
 	}
-	const many = 3 * maxFaults
+	const many = 3 * maxErrors
 	for i := range many {
-		b.ledger.blame(event(i), "at first")
-		b.ledger.blame(event(0), "again") // so it is never the oldest
+		b.Scheduler.stats.recordError(event(i), "at first")
+		b.Scheduler.stats.recordError(event(0), "again") // so it is never the oldest
 	}
 	var errors []string
-	for _, l := range b.Status() {
+	for _, l := range Status(b.Scheduler, b.config) {
 		if rest, ok := strings.CutPrefix(l, "last error: /devices/"); ok {
 			errors = append(errors, rest)
 		}
 	}
-	if len(errors) != maxFaults || len(b.ledger.faults) != maxFaults {
-		t.Fatalf("%d lines of %d faults, want %d", len(errors), len(b.ledger.faults), maxFaults)
+	if kept := len(b.Scheduler.stats.errors); len(errors) != maxErrors || kept != maxErrors {
+		t.Fatalf("%d lines of %d faults, want %d", len(errors), kept, maxErrors)
 	}
 	if !strings.HasPrefix(errors[0], "d0000: ") || !strings.HasSuffix(errors[0], "again") {
 		t.Errorf("the first is %q", errors[0])
 	}
 	for i, l := range errors[1:] {
-		if !strings.HasPrefix(l, fmt.Sprintf("d%04d: ", many-maxFaults+1+i)) {
+		if !strings.HasPrefix(l, fmt.Sprintf("d%04d: ", many-maxErrors+1+i)) {
 			t.Errorf("%d is %q", i+1, l)
 		}
 	}
 }
 
-// TestKnobsByRequest turns the knobs that the road and the log have.
+// TestKnobsByRequest turns the tunables that the road and the log have.
 func TestKnobsByRequest(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
@@ -195,11 +193,9 @@ func TestKnobsByRequest(t *testing.T) {
 			t.Errorf("%q: %q, %v", c.words, a.lines, a.err)
 		}
 	}
-	b.mu.Lock()
-	if b.Jobs != 7 || b.Running != 3 || !b.halted || !b.log.Writes(log.Info) {
-		t.Errorf("children-max %d, running-max %d, halted %v, logs info %v", b.Jobs, b.Running, b.halted, b.log.Writes(log.Info))
+	if st := b.Scheduler.Stats(); st.Jobs != 7 || st.Runnable != 3 || !st.Paused || !b.log.Writes(log.Info) {
+		t.Errorf("children-max %d, running-max %d, paused %v, logs info %v", st.Jobs, st.Runnable, st.Paused, b.log.Writes(log.Info))
 	}
-	b.mu.Unlock()
 	a := b.ask("status")
 	if a.err != nil || line(t, a.lines, "queue") != "stopped" || !strings.HasPrefix(line(t, a.lines, "serving"), b.dir+", as a test, pid ") {
 		t.Errorf("the status is %q, %v", a.lines, a.err)
@@ -222,11 +218,11 @@ func TestRenew(t *testing.T) {
 	var mu sync.Mutex // the loop reads in a goroutine of its own
 	var renewed *conf.Config
 	var failure error
-	b.Reload = func() (*conf.Config, error) {
+	b.config = NewConfig("/nonexistent", b.rules, func() (*conf.Config, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		return renewed, failure
-	}
+	}, b.Scheduler.SetRules, b.log.Logger)
 	b.controlled()
 	try := func(name, text string, err error, refused, mode string) {
 		t.Helper()
@@ -246,15 +242,10 @@ func TestRenew(t *testing.T) {
 	b.log.Want("the old config stays")
 	try("unreadable", "", errUdevSize, errUdevSize.Error(), "0640")
 	b.log.Want("error: " + errUdevSize.Error() + "; the old config stays")
-	b.mu.Lock()
-	b.Rules = parse(broken + "sda 0:0 604\n") // the start takes what it can get
-	b.mu.Unlock()
+	b.config.rules = parse(broken + "sda 0:0 604\n") // the start takes what it can get
 	try("with the problem that it had", "# one line more\n"+broken+"sda 0:0 622\n", nil, "", "0622")
 	try("with another problem", "sda 0:0 9\n"+broken, nil, "mdev.conf:1:", "0622")
 	try("mended", "sda 0:0 644\n", nil, "", "0644")
 	try("with a problem that was mended", broken, nil, "mdev.conf:2:", "0644")
 	b.log.Want("notice: the config was read anew: mdev.conf")
-	if err := b.road("").Renew(); err != nil { // which has nothing to read
-		t.Error(err)
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/procfs"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
@@ -29,16 +30,16 @@ func (b *board) disks(n int) (events []*uevent.Event) {
 
 // running returns how many commands run.
 func (b *board) running() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.active)
+	return b.Scheduler.CommandsRunning()
 }
 
 // computing returns how many processes of commands are in state R.
 func (b *board) computing() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return countRunning(b.active)
+	groups := map[int]bool{}
+	for _, run := range b.Scheduler.Stats().Running {
+		groups[run.PID] = true
+	}
+	return procfs.CountRunnable(groups)
 }
 
 // TestHalt shows that a road which is halted takes events and begins none, nor a
@@ -46,14 +47,14 @@ func (b *board) computing() int {
 func TestHalt(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "-sda 0:0 660 @"+untilGo+"; touch TMP/ended\n-sda 0:0 660 @echo sda second >>TMP/said\nsd.* 0:0 660 *echo $MDEV $ACTION >>TMP/said\n")
-	b.Jobs = 1
+	b.Scheduler.SetJobs(1)
 	var ended []string
 	b.done(func(e *uevent.Event, _ *nodes.Plan) { ended = append(ended, e.Action+" "+e.Devname) })
 	events := b.disks(4)
-	first := b.Run(events[:2]) // sda's command runs, sdb's waits for its turn
-	b.Halt()
-	b.Halt()
-	second := b.Run([]*uevent.Event{events[2], b.sys.NewEvent("change", "/devices/block/sda"), b.sys.NewEvent("change", "/devices/block/sdc"), events[3]})
+	first := b.Scheduler.Run(Events(events[:2]...)) // sda's command runs, sdb's waits for its turn
+	b.Scheduler.Pause()
+	b.Scheduler.Pause()
+	second := b.Scheduler.Run(Events(events[2], b.sys.NewEvent("change", "/devices/block/sda"), b.sys.NewEvent("change", "/devices/block/sdc"), events[3]))
 	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 	hotplugtest.Eventually(t, "the end of what runs", func() bool { return b.has("ended") && b.running() == 0 })
 	b.wantNode("sdb", "b8:16 0660")
@@ -62,17 +63,17 @@ func TestHalt(t *testing.T) {
 	if len(b.said("said")) > 0 || len(ended) > 0 {
 		t.Errorf("while halted, %q ran and %q ended", b.said("said"), ended)
 	}
-	if b.idle() {
+	if b.Scheduler.IsIdle() {
 		t.Error("it calls itself idle")
 	}
-	if !b.unlocked() || !b.free() {
+	if !b.free() {
 		t.Error("the lock is held meanwhile")
 	}
 	b.sys.Remove("/devices/block/sdd") // what left meanwhile is too late for a node, but not for commands
-	b.Start()
+	b.Scheduler.Resume()
 	b.wait(first)
 	b.wait(second)
-	b.rested()
+	b.atRest()
 	b.wantNode("sdc", "b8:32 0660")
 	b.wantNode("sdd", "")
 	want := []string{"sdb add", "sda second", "sda add", "sda change", "sdc add", "sdc change", "sdd add"}
@@ -88,8 +89,8 @@ func TestHalt(t *testing.T) {
 	if len(got) != len(want) || len(ended) != 6 {
 		t.Errorf("ran %q, ended %q", got, ended)
 	}
-	b.Start() // once more does nothing
-	b.rested()
+	b.Scheduler.Resume() // once more does nothing
+	b.atRest()
 }
 
 // TestHaltRemoves shows that a device that comes, goes and comes back while the
@@ -99,21 +100,21 @@ func TestHaltRemoves(t *testing.T) {
 	b := newBoard(t, "")
 	events := b.disks(2)
 	b.run(events...)
-	b.Halt()
+	b.Scheduler.Pause()
 	var batches []*Batch
 	for _, name := range []string{"sda", "sdb"} {
 		remove := b.sys.NewEvent("remove", "/devices/block/"+name)
 		b.sys.Remove("/devices/block/" + name)
-		batches = append(batches, b.Run([]*uevent.Event{remove}))
+		batches = append(batches, b.Scheduler.Run(Events(remove)))
 	}
 	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	batches = append(batches, b.Run(events[:1]))
+	batches = append(batches, b.Scheduler.Run(Events(events[:1]...)))
 	b.wantNode("sdb", "b8:16 0660")
-	b.Start()
+	b.Scheduler.Resume()
 	for _, batch := range batches {
 		b.wait(batch)
 	}
-	b.rested()
+	b.atRest()
 	b.wantNode("sda", "b8:0 0660")
 	b.wantNode("sdb", "")
 }
@@ -125,7 +126,7 @@ func TestHaltLongChains(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "-SUBSYSTEM=hub;.* 0:0 660 @"+untilGo+"\n-d[0-3] 0:0 660 *TMP/loop\n")
 	hotplugtest.Must(t, os.Symlink("loop", filepath.Join(b.tmp, "loop"))) // no program, and nothing that is missing
-	const devices, rounds = 40, 3 * turn
+	const devices, rounds = 40, 3 * sliceSize
 	last := map[string]uint64{}
 	b.done(func(e *uevent.Event, _ *nodes.Plan) {
 		if e.Seqnum <= last[e.Devpath] {
@@ -143,15 +144,15 @@ func TestHaltLongChains(t *testing.T) {
 		}
 		return events
 	}
-	batches := []*Batch{b.Run([]*uevent.Event{hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/hub", "SUBSYSTEM=hub", "SEQNUM=1")})}
-	batches = append(batches, b.Run(some(rounds)))
+	batches := []*Batch{b.Scheduler.Run(Events(hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/hub", "SUBSYSTEM=hub", "SEQNUM=1")))}
+	batches = append(batches, b.Scheduler.Run(Events(some(rounds)...)))
 	ended := make(chan struct{})
 	opened := make(chan struct{})
 	go func() {
 		defer close(opened)
 		for {
-			b.Halt()
-			b.Start()
+			b.Scheduler.Pause()
+			b.Scheduler.Resume()
 			select {
 			case <-ended:
 				return
@@ -161,15 +162,15 @@ func TestHaltLongChains(t *testing.T) {
 	}()
 	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 	for range 20 {
-		batches = append(batches, b.Run(some(3)))
+		batches = append(batches, b.Scheduler.Run(Events(some(3)...)))
 	}
 	for _, batch := range batches {
 		b.wait(batch)
 	}
 	close(ended)
 	<-opened
-	b.rested()
-	if n, want := b.ledger.failed, uint64(4*seqnum/devices); len(last) != devices+1 || n != want {
+	b.atRest()
+	if n, want := b.Scheduler.Stats().Failed, uint64(4*seqnum/devices); len(last) != devices+1 || n != want {
 		t.Errorf("%d devices, %d commands that could not be started, want %d", len(last), n, want)
 	}
 }
@@ -180,13 +181,13 @@ func TestHaltColdplug(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	b.disks(2)
-	b.Halt()
-	batch := Coldplug(b.Road)
+	b.Scheduler.Pause()
+	batch := Scan(b.Scheduler, b.sys.FS)
 	b.wantNode("sda", "")
 	b.sys.Remove("/devices/block/sda")
-	b.Start()
+	b.Scheduler.Resume()
 	b.wait(batch)
-	b.rested()
+	b.atRest()
 	b.wantNode("sda", "")
 	b.wantNode("sdb", "b8:16 0660")
 }
@@ -195,10 +196,10 @@ func TestHaltColdplug(t *testing.T) {
 func TestHaltStop(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 @"+untilGo+"\n")
-	b.Run(b.disks(1))
-	b.Halt()
-	hotplugtest.Within(t, "the end", func() { b.End(0) })
-	hotplugtest.Within(t, "the end of the command", b.flights.Wait)
+	b.Scheduler.Run(Events(b.disks(1)...))
+	b.Scheduler.Pause()
+	hotplugtest.Within(t, "the end", func() { b.Scheduler.Shutdown(0) })
+	hotplugtest.Eventually(t, "the end of commands", func() bool { return b.running() == 0 })
 }
 
 // TestSetJobs shows that more commands start at once when more may run, and
@@ -206,8 +207,8 @@ func TestHaltStop(t *testing.T) {
 func TestSetJobs(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sd.* 0:0 660 @echo $MDEV >>TMP/begun; until test -e TMP/go.$MDEV; do sleep 0.01; done\n")
-	b.Jobs = 1
-	batch := b.Run(b.disks(6))
+	b.Scheduler.SetJobs(1)
+	batch := b.Scheduler.Run(Events(b.disks(6)...))
 	begun := func(n int) {
 		t.Helper()
 		hotplugtest.Eventually(t, "the commands", func() bool { return len(b.said("begun")) >= n })
@@ -216,9 +217,9 @@ func TestSetJobs(t *testing.T) {
 		}
 	}
 	begun(1)
-	b.SetJobs(4)
+	b.Scheduler.SetJobs(4)
 	begun(4)
-	b.SetJobs(2)
+	b.Scheduler.SetJobs(2)
 	for _, name := range []string{"sda", "sdb"} {
 		hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go."+name), "")
 	}
@@ -230,13 +231,13 @@ func TestSetJobs(t *testing.T) {
 		hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go."+name), "")
 	}
 	b.wait(batch)
-	b.rested()
+	b.atRest()
 	if got := b.said("begun"); len(got) != 6 {
 		t.Errorf("ran %q", got)
 	}
-	b.End(0)
-	b.SetJobs(9)
-	if b.Run([]*uevent.Event{b.sys.NewEvent("add", "/devices/block/sda")}); b.running() > 0 {
+	b.Scheduler.Shutdown(0)
+	b.Scheduler.SetJobs(9)
+	if b.Scheduler.Run(Events(b.sys.NewEvent("add", "/devices/block/sda"))); b.running() > 0 {
 		t.Error("after End a command is started")
 	}
 }
@@ -246,12 +247,13 @@ func TestSetJobs(t *testing.T) {
 func TestSetRunning(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 @echo $MDEV >>TMP/begun; until test -e TMP/go; do :; done\nsd.* 0:0 660 @echo $MDEV >>TMP/begun; exec sleep 600\n")
-	b.Jobs, b.Running = 9, 1
+	b.Scheduler.SetJobs(9)
+	b.Scheduler.SetRunnable(1)
 	events := b.disks(4)
-	batch := b.Run(events[:1])
+	batch := b.Scheduler.Run(Events(events[:1]...))
 	hotplugtest.Eventually(t, "the command", func() bool { return b.computing() == 1 })
 	for _, e := range events[1:] {
-		b.Run([]*uevent.Event{e}) // each is a chance to start one
+		b.Scheduler.Run(Events(e)) // each is a chance to start one
 	}
 	b.wantNode("sdd", "b8:48 0660") // nodes are made all the same
 	if got := b.said("begun"); !slices.Equal(got, []string{"sda"}) {
@@ -260,21 +262,22 @@ func TestSetRunning(t *testing.T) {
 	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 	b.wait(batch)
 	hotplugtest.Eventually(t, "those that sleep", func() bool { return len(b.said("begun")) == 4 && b.running() == 3 })
-	hotplugtest.Within(t, "the end", func() { b.End(0); b.flights.Wait() })
+	hotplugtest.Within(t, "the end", func() { b.Scheduler.Shutdown(0); b.Scheduler.pool.inFlight.Wait() })
 }
 
 // TestSetRunningLifted shows that a limit that is lifted holds nobody back.
 func TestSetRunningLifted(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sd.* 0:0 660 @echo $MDEV >>TMP/begun; until test -e TMP/go; do :; done\n")
-	b.Jobs, b.Running = 2, 1
-	batch := b.Run(b.disks(3))
+	b.Scheduler.SetJobs(2)
+	b.Scheduler.SetRunnable(1)
+	batch := b.Scheduler.Run(Events(b.disks(3)...))
 	hotplugtest.Eventually(t, "the first", func() bool { return len(b.said("begun")) >= 1 })
-	b.SetRunning(0)
+	b.Scheduler.SetRunnable(0)
 	hotplugtest.Eventually(t, "the second", func() bool { return len(b.said("begun")) >= 2 })
 	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 	b.wait(batch)
-	b.rested()
+	b.atRest()
 }
 
 // TestCountRunning counts processes in state R, in the groups of commands alone.
@@ -282,15 +285,15 @@ func TestCountRunning(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 @(until test -e TMP/go; do :; done) & until test -e TMP/go; do :; done; wait\nsdb 0:0 660 @until test -e TMP/go; do sleep 600; done\n")
 	events := b.disks(2)
-	b.Run(events)
+	b.Scheduler.Run(Events(events...))
 	hotplugtest.Eventually(t, "two that run", func() bool { return b.computing() == 2 })
 	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 	hotplugtest.Eventually(t, "none that runs", func() bool { return b.computing() == 0 })
-	if n := countRunning(nil); n != 0 {
+	if n := procfs.CountRunnable(nil); n != 0 {
 		t.Errorf("of no commands, %d run", n)
 	}
-	if countRunning(map[*started]bool{{pid: 1 << 30}: true}) != 0 {
+	if procfs.CountRunnable(map[int]bool{1 << 30: true}) != 0 {
 		t.Error("a command that is gone runs")
 	}
-	hotplugtest.Within(t, "the end", func() { b.End(0); b.flights.Wait() })
+	hotplugtest.Within(t, "the end", func() { b.Scheduler.Shutdown(0); b.Scheduler.pool.inFlight.Wait() })
 }

@@ -19,14 +19,14 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// rolled makes three devices without numbers and returns a roll to call.
-func (b *board) rolled(uuid string) (run *roll, devpaths []string) {
+// rolled makes three devices without numbers and returns a syntheticRun to call.
+func (b *board) rolled(uuid string) (run *syntheticRun, devpaths []string) {
 	b.t.Helper()
 	for _, name := range []string{"a", "b", "c"} {
 		b.sys.Add("/devices/"+name, "x", "", "")
 		devpaths = append(devpaths, "/devices/"+name)
 	}
-	return &roll{sys: b.Sys, uuid: uuid, open: map[string]bool{}}, devpaths
+	return &syntheticRun{sys: b.sys.FS, uuid: uuid, open: map[string]bool{}}, devpaths
 }
 
 // answers makes the event by which a device answers a request.
@@ -40,34 +40,34 @@ func TestRoll(t *testing.T) {
 	const uuid = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
 	run, devpaths := b.rolled(uuid)
 	for _, devpath := range devpaths {
-		run.call(devpath)
+		run.request(devpath)
 		if got := b.sys.Requested(devpath); !strings.HasPrefix(got, "add "+uuid) {
 			t.Errorf("the request is %q", got)
 		}
 	}
-	run.call("/devices/gone")
+	run.request("/devices/gone")
 	for _, e := range []*uevent.Event{
 		answers(t, "/devices/a"),
 		answers(t, "/devices/a", "SYNTH_UUID=0"),
 		answers(t, "/devices/a", "SYNTH_UUID=other"),
 		hotplugtest.NewEvent(t, "ACTION=change", "DEVPATH=/devices/a", "SYNTH_UUID="+uuid),
 	} {
-		if run.note(e); len(run.open) != 3 || run.answered != "" {
+		if run.record(e); len(run.open) != 3 || run.responder != "" {
 			t.Errorf("%q counts", e.Devpath)
 		}
 	}
 	run.last -= sys.Time(afterLast)
-	if !run.over(false) || run.over(true) {
+	if !run.done(false) || run.done(true) {
 		t.Error("with no answer at all, silence is its end")
 	}
 	for i, devpath := range devpaths {
 		run.last = sys.Now()
-		if run.over(false) {
+		if run.done(false) {
 			t.Errorf("over after %d of 3", i)
 		}
-		run.note(answers(t, devpath, "SYNTH_UUID="+uuid))
+		run.record(answers(t, devpath, "SYNTH_UUID="+uuid))
 	}
-	if !run.over(true) {
+	if !run.done(true) {
 		t.Error("not over when all have answered")
 	}
 }
@@ -78,11 +78,11 @@ func TestRollSilent(t *testing.T) {
 	b := newBoard(t, "")
 	run, devpaths := b.rolled("u")
 	for _, devpath := range devpaths {
-		run.call(devpath)
+		run.request(devpath)
 	}
-	run.note(answers(t, "/devices/b", "SYNTH_UUID=u"))
+	run.record(answers(t, "/devices/b", "SYNTH_UUID=u"))
 	hotplugtest.WriteFile(t, b.sys.Path("/devices/b/uevent"), "")
-	if run.over(false) || b.sys.Requested("/devices/b") != "add u" {
+	if run.done(false) || b.sys.Requested("/devices/b") != "add u" {
 		t.Errorf("the last request is %q", b.sys.Requested("/devices/b"))
 	}
 	if run.open["/devices/b"] || len(run.open) != 2 {
@@ -90,10 +90,10 @@ func TestRollSilent(t *testing.T) {
 	}
 	hotplugtest.WriteFile(t, b.sys.Path("/devices/b/uevent"), "")
 	run.last -= sys.Time(afterLast)
-	if run.over(true) {
+	if run.done(true) {
 		t.Error("over while events are on their way")
 	}
-	if !run.over(false) || b.sys.Requested("/devices/b") != "" {
+	if !run.done(false) || b.sys.Requested("/devices/b") != "" {
 		t.Error("not over after silence, or asked again")
 	}
 }
@@ -102,11 +102,11 @@ func TestRollSilent(t *testing.T) {
 func TestRollOldKernel(t *testing.T) {
 	b := newBoard(t, "")
 	run, devpaths := b.rolled("")
-	run.call(devpaths[0])
+	run.request(devpaths[0])
 	if got := b.sys.Requested(devpaths[0]); !strings.HasPrefix(got, "add\n") && got != "add" {
 		t.Errorf("the request is %q", got)
 	}
-	if run.note(answers(t, devpaths[0])); len(run.open) > 0 {
+	if run.record(answers(t, devpaths[0])); len(run.open) > 0 {
 		t.Error("an answer does not count")
 	}
 }
@@ -118,15 +118,15 @@ func TestCount(t *testing.T) {
 	b := newBoard(t, "")
 	run, devpaths := b.rolled("u")
 	source := &fakeSource{}
-	c := &control{road: b.Road, source: source}
+	c := &Server{ServerOptions: ServerOptions{Scheduler: b.Scheduler, Sys: b.sys.FS, Log: b.log.Logger, Source: source}}
 	b.log.SetLevel(log.Info)
 	stop := make(chan struct{})
 	counted := make(chan bool, 1)
-	count := func(run *roll) { go func() { counted <- c.count(run, devpaths, stop) == nil }() }
+	count := func(run *syntheticRun) { go func() { counted <- c.follow(run, devpaths, stop) == nil }() }
 	source.coming.Store(true)
 	count(run)
 	hotplugtest.Eventually(t, "the requests", func() bool { return strings.HasPrefix(b.sys.Requested(devpaths[2]), "add u") })
-	b.Run([]*uevent.Event{answers(t, devpaths[0], "SYNTH_UUID=u"), answers(t, devpaths[2], "SYNTH_UUID=u")})
+	b.Scheduler.Run(Events(answers(t, devpaths[0], "SYNTH_UUID=u"), answers(t, devpaths[2], "SYNTH_UUID=u")))
 	select {
 	case <-counted:
 		t.Error("it ended while events are on their way")
@@ -143,15 +143,15 @@ func TestCount(t *testing.T) {
 		t.Errorf("logged %q", b.log.Lines())
 	}
 	source.coming.Store(true)
-	count(&roll{sys: b.Sys, uuid: "v", open: map[string]bool{}})
+	count(&syntheticRun{sys: b.sys.FS, uuid: "v", open: map[string]bool{}})
 	close(stop)
 	hotplugtest.Within(t, "the end", func() {
 		if <-counted {
 			t.Error("it was not stopped")
 		}
 	})
-	if len(b.watches) > 0 {
-		t.Errorf("%d watches are left", len(b.watches))
+	if n := b.observers(); n > 0 {
+		t.Errorf("%d observers are left", n)
 	}
 }
 
@@ -213,7 +213,7 @@ func TestColdplugByKernel(t *testing.T) {
 	b := newBoard(t, "-.* 0:0 660 @sleep 0.01; echo $DEVPATH $SYNTH_UUID >>TMP/said\n.* 0:0 660\n")
 	b.use("/sys")
 	b.log.SetLevel(log.Info)
-	b.Jobs = 8
+	b.Scheduler.SetJobs(8)
 	b.serve()
 	before := time.Now()
 	a := b.ask("coldplug", "0.1")
@@ -222,11 +222,11 @@ func TestColdplugByKernel(t *testing.T) {
 	}
 	said := b.said("said")
 	t.Logf("%d commands in %v", len(said), time.Since(before))
-	if b.running() > 0 || !b.idle() {
+	if b.running() > 0 || !b.Scheduler.IsIdle() {
 		t.Error("there is an answer before the end")
 	}
 	silent := 0
-	for _, devpath := range b.Sys.Walk() {
+	for _, devpath := range b.sys.FS.Walk() {
 		if b.log.Has("sent none: " + devpath) {
 			silent++
 			continue
@@ -242,11 +242,11 @@ func TestColdplugByKernel(t *testing.T) {
 	if again := b.ask("coldplug", "0.1"); again.err != nil || len(b.said("said")) < 2*len(said)-2 {
 		t.Errorf("once more: %v, %d commands", again.err, len(b.said("said")))
 	}
-	hotplugtest.Within(t, "the end of what flies", b.flights.Wait)
+	hotplugtest.Eventually(t, "the end of commands", func() bool { return b.running() == 0 })
 	// Before Linux 4.13 the kernel refuses a request with an identifier, as this
 	// one refuses what is none.
-	old := roll{sys: b.Sys, uuid: "none", open: map[string]bool{}}
-	if old.call("/devices/virtual/mem/null"); old.uuid != "" || len(old.open) != 1 {
+	old := syntheticRun{sys: b.sys.FS, uuid: "none", open: map[string]bool{}}
+	if old.request("/devices/virtual/mem/null"); old.uuid != "" || len(old.open) != 1 {
 		t.Errorf("the identifier is %q, open are %v", old.uuid, old.open)
 	}
 }

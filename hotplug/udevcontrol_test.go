@@ -16,15 +16,15 @@ import (
 	"devspool/hotplug/log"
 )
 
-// turned is what was done to the knobs.
+// turned is what was done to the tunables.
 type turned struct{ hotplugtest.Collected[string] }
 
-func (k *turned) Halt()                { k.Add("stop") }
-func (k *turned) Start()               { k.Add("start") }
+func (k *turned) Pause()               { k.Add("stop") }
+func (k *turned) Resume()              { k.Add("start") }
 func (k *turned) SetLevel(l log.Level) { k.Add("log " + l.String()) }
 func (k *turned) SetJobs(n int)        { k.Add(fmt.Sprint("children ", n)) }
-func (k *turned) SetRunning(n int)     { k.Add(fmt.Sprint("running ", n)) }
-func (k *turned) Renew() error         { k.Add("reload"); return errors.New("a broken config") }
+func (k *turned) SetRunnable(n int)    { k.Add(fmt.Sprint("running ", n)) }
+func (k *turned) Reload() error        { k.Add("reload"); return errors.New("a broken config") }
 
 // udevMessage is what udevcontrol sends.
 func udevMessage(version string, kind uint32, n int32) []byte {
@@ -107,7 +107,7 @@ func FuzzParseUdevControl(f *testing.F) {
 
 // udevControlled opens the socket in a network namespace of the test's own, in
 // which nobody else listens, and returns how to send to it.
-func udevControlled(t *testing.T, k knobs, logger *log.Logger) (*udevControl, func(msg []byte)) {
+func udevControlled(t *testing.T, k tunables, logger *log.Logger) (*udevControl, func(msg []byte)) {
 	t.Helper()
 	ownNetwork(t)
 	c, err := openUdevControl(k, logger)

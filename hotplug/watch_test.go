@@ -21,7 +21,7 @@ import (
 // watched is a config that is watched: what the loop would have read of it, and
 // a place for the test to play in.
 type watched struct {
-	*confWatch
+	*watcher
 	t    *testing.T
 	dir  string
 	read hotplugtest.Collected[string] // "-" where there was no file
@@ -41,7 +41,7 @@ func (w *watched) watch() {
 	w.t.Helper()
 	var err error
 	path := w.at("etc/mdev.conf")
-	w.confWatch, err = newConfWatch(path, w.log.Logger, func() {
+	w.watcher, err = newWatcher(path, w.log.Logger, func() {
 		text, err := sys.ReadFile(path)
 		if err != nil {
 			text = "-"
@@ -280,7 +280,7 @@ func TestConfWatchHalfWritten(t *testing.T) {
 }
 
 // pause outlasts the watch's own.
-func pause() { time.Sleep(3 * confWatchPause) }
+func pause() { time.Sleep(3 * debounce) }
 
 func (w *watched) open(name string, flags int) *os.File {
 	w.t.Helper()
@@ -292,13 +292,13 @@ func (w *watched) open(name string, flags int) *os.File {
 // TestRenewHalfWritten asks for the config while somebody writes it.
 func TestRenewHalfWritten(t *testing.T) {
 	b := confBoard(t)
-	file, err := os.OpenFile(b.Conf, os.O_WRONLY|os.O_TRUNC, 0)
+	file, err := os.OpenFile(b.config.path, os.O_WRONLY|os.O_TRUNC, 0)
 	hotplugtest.Must(t, err)
-	if err := b.Renew(); err == nil || !strings.Contains(err.Error(), "mdev.conf is being written; the old config stays") {
+	if err := b.config.Reload(); err == nil || !strings.Contains(err.Error(), "mdev.conf is being written; the old config stays") {
 		t.Errorf("error %v", err)
 	}
 	hotplugtest.Must(t, file.Close())
-	hotplugtest.Must(t, b.Renew())
+	hotplugtest.Must(t, b.config.Reload())
 }
 
 // TestRenewHolds shows that who would write the config while it is read waits.
@@ -306,25 +306,25 @@ func TestRenewHolds(t *testing.T) {
 	b := confBoard(t)
 	var writer sync.WaitGroup
 	read := ""
-	b.Reload = func() (*conf.Config, error) {
+	b.config.read = func() (*conf.Config, error) {
 		begun := make(chan bool)
 		writer.Go(func() {
 			close(begun)
-			if err := os.WriteFile(b.Conf, []byte("new"), 0o644); err != nil {
+			if err := os.WriteFile(b.config.path, []byte("new"), 0o644); err != nil {
 				t.Error(err)
 			}
 		})
 		<-begun
 		time.Sleep(20 * time.Millisecond) // for the write, were it not to wait
-		read = hotplugtest.Contents(t, b.Conf)
-		return b.Rules, nil
+		read = hotplugtest.Contents(t, b.config.path)
+		return b.rules, nil
 	}
-	hotplugtest.Must(t, b.Renew())
+	hotplugtest.Must(t, b.config.Reload())
 	if read != "old" {
 		t.Errorf("read: %q", read)
 	}
 	hotplugtest.Within(t, "the write", writer.Wait)
-	if got := hotplugtest.Contents(t, b.Conf); got != "new" {
+	if got := hotplugtest.Contents(t, b.config.path); got != "new" {
 		t.Errorf("the file holds %q", got)
 	}
 }
@@ -333,9 +333,8 @@ func TestRenewHolds(t *testing.T) {
 func confBoard(t *testing.T) *board {
 	t.Helper()
 	b := newBoard(t, "")
-	b.Conf = filepath.Join(b.tmp, "mdev.conf")
-	hotplugtest.WriteFile(t, b.Conf, "old")
-	b.Reload = func() (*conf.Config, error) { return b.Rules, nil }
+	b.config.path = filepath.Join(b.tmp, "mdev.conf")
+	hotplugtest.WriteFile(t, b.config.path, "old")
 	return b
 }
 
@@ -351,13 +350,13 @@ func TestConfWatchMissing(t *testing.T) {
 func TestConfWatchOverflow(t *testing.T) {
 	w := watchConf(t)
 	overflow := unix.InotifyEvent{Wd: -1, Mask: unix.IN_Q_OVERFLOW}
-	if !w.matters(inotifyBytes(overflow)) {
+	if !w.isRelevant(inotifyBytes(overflow)) {
 		t.Error("an overflow says nothing")
 	}
-	if w.matters(inotifyBytes(unix.InotifyEvent{Wd: 1 << 20, Mask: unix.IN_DELETE_SELF})) {
+	if w.isRelevant(inotifyBytes(unix.InotifyEvent{Wd: 1 << 20, Mask: unix.IN_DELETE_SELF})) {
 		t.Error("an event of a watch that is no more")
 	}
-	if w.matters(nil) {
+	if w.isRelevant(nil) {
 		t.Error("no event")
 	}
 }
