@@ -16,7 +16,7 @@ import (
 )
 
 // attending asks as a process does that needs no loop.
-func (b *board) attending(words ...string) <-chan answer {
+func attending(b *board, words ...string) <-chan answer {
 	b.t.Helper()
 	dev := b.other()
 	answers := make(chan answer, 1)
@@ -28,22 +28,22 @@ func (b *board) attending(words ...string) <-chan answer {
 	return answers
 }
 
-func (b *board) attend(words ...string) (a answer) {
+func attend(b *board, words ...string) (a answer) {
 	b.t.Helper()
-	hotplugtest.Within(b.t, "the answer to "+strings.Join(words, " "), func() { a = <-b.attending(words...) })
+	hotplugtest.Within(b.t, "the answer to "+strings.Join(words, " "), func() { a = <-attending(b, words...) })
 	return a
 }
 
 // refuses fails the test where the answer is not an error with this text.
-func (b *board) refuses(want string, words ...string) {
+func refuses(b *board, want string, words ...string) {
 	b.t.Helper()
-	if a := b.attend(words...); a.err == nil || a.err.Error() != want {
+	if a := attend(b, words...); a.err == nil || a.err.Error() != want {
 		b.t.Errorf("%q: the answer is %q, %v, want %q", words, a.lines, a.err, want)
 	}
 }
 
 // kernelSays sets what the kernel says of its helpers.
-func (b *board) kernelSays(helper, seqnum string) {
+func kernelSays(b *board, helper, seqnum string) {
 	b.t.Helper()
 	for name, text := range map[string]string{"uevent_helper": helper, "uevent_seqnum": seqnum} {
 		name = filepath.Join(string(b.sys.FS), "kernel", name)
@@ -53,7 +53,7 @@ func (b *board) kernelSays(helper, seqnum string) {
 }
 
 // serverLeft writes what a server leaves, and returns its path.
-func (b *board) serverLeft(text string) string {
+func serverLeft(b *board, text string) string {
 	b.t.Helper()
 	_, err := b.dev.Lock() // which makes the private directory
 	hotplugtest.Must(b.t, err)
@@ -68,16 +68,16 @@ func TestWaitAlone(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	all := []string{"wait", "20", "/dev/sda", "/devices/block/sda", "DEVNAME=sda"}
-	answers := b.attending(all...)
+	answers := attending(b, all...)
 	still(t, "without the device", answers)
 	b.run(b.disks(1)...)
 	ends(t, "all", answers)
 	all[1] = "0"
-	ends(t, "at once", b.attending(all...))
-	b.refuses("timed out: not there: ID=x", "wait", "0.05", "/dev/sda", "ID=x")
-	b.refuses(`cannot wait for "sda"; name a path below /dev, a devpath, or KEY=VALUE of an event`, "wait", "20", "sda")
+	ends(t, "at once", attending(b, all...))
+	refuses(b, "timed out: not there: ID=x", "wait", "0.05", "/dev/sda", "ID=x")
+	refuses(b, `cannot wait for "sda"; name a path below /dev, a devpath, or KEY=VALUE of an event`, "wait", "20", "sda")
 	for _, words := range [][]string{{"settle", "20", "0"}, {"status"}, {"ping"}} {
-		b.refuses(ErrNoLoop.Error(), words...)
+		refuses(b, ErrNoLoop.Error(), words...)
 	}
 }
 
@@ -87,7 +87,7 @@ func TestWaitAloneTakenBack(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "ID=x")
-	answers := b.attending("wait", "20", "ID=x", "DEVNAME=sdb")
+	answers := attending(b, "wait", "20", "ID=x", "DEVNAME=sdb")
 	time.Sleep(20 * sys.PollInterval)
 	b.sys.Remove("/devices/block/sda")
 	b.sys.Add("/devices/block/sdb", "block", "8:16", "DEVNAME=sdb")
@@ -104,19 +104,19 @@ func TestWaitAloneTakenBack(t *testing.T) {
 func TestSettleBetweenServers(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
-	b.kernelSays("/sbin/devspool", "7")
-	ends(t, "where no helper ever ran", b.attending("settle", "20", "0"))
-	b.refuses("timed out: events have just come", "settle", "0", "0")
-	b.refuses(ErrNoLoop.Error(), "ping")
-	lock := b.serverLeft("1 3\n5 7\n")
-	ends(t, "where all is done", b.attending("settle", "0", "0"))
-	b.refuses("timed out: events still come", "settle", "0.1", "20")
+	kernelSays(b, "/sbin/devspool", "7")
+	ends(t, "where no helper ever ran", attending(b, "settle", "20", "0"))
+	refuses(b, "timed out: events have just come", "settle", "0", "0")
+	refuses(b, ErrNoLoop.Error(), "ping")
+	lock := serverLeft(b, "1 3\n5 7\n")
+	ends(t, "where all is done", attending(b, "settle", "0", "0"))
+	refuses(b, "timed out: events still come", "settle", "0.1", "20")
 
-	answers := b.attending("settle", "20", "1")
+	answers := attending(b, "settle", "20", "1")
 	start := time.Now()
 	for n := range 6 {
-		b.serverLeft("1 1" + string(rune('0'+n)) + "\n")
-		b.kernelSays("/sbin/devspool", "1"+string(rune('0'+n)))
+		serverLeft(b, "1 1"+string(rune('0'+n))+"\n")
+		kernelSays(b, "/sbin/devspool", "1"+string(rune('0'+n)))
 		time.Sleep(200 * time.Millisecond)
 	}
 	ends(t, "silence", answers)
@@ -124,23 +124,23 @@ func TestSettleBetweenServers(t *testing.T) {
 		t.Errorf("events came for a second, but it took %v", took)
 	}
 
-	b.serverLeft(serving)
+	serverLeft(b, serving)
 	fd, err := unix.Open(lock, unix.O_RDONLY, 0)
 	hotplugtest.Must(t, err)
 	defer unix.Close(fd)
 	hotplugtest.Must(t, unix.Flock(fd, unix.LOCK_EX))
 	for _, words := range [][]string{{"settle", "0.1", "0"}, {"status"}} {
-		b.refuses("timed out: a helper is running, and does not answer", words...)
+		refuses(b, "timed out: a helper is running, and does not answer", words...)
 	}
-	answers = b.attending("settle", "20", "0")
+	answers = attending(b, "settle", "20", "0")
 	still(t, "while a helper works", answers)
-	b.serverLeft("1 15\n")
+	serverLeft(b, "1 15\n")
 	hotplugtest.Must(t, unix.Flock(fd, unix.LOCK_UN))
 	ends(t, "after it", answers)
 
-	b.serverLeft(serving)
-	b.refuses("timed out: "+leaderDied, "settle", "1", "0")
-	if a := b.attend("status"); !slices.Contains(a.lines, "last error: "+leaderDied) || a.err != nil {
+	serverLeft(b, serving)
+	refuses(b, "timed out: "+leaderDied, "settle", "1", "0")
+	if a := attend(b, "status"); !slices.Contains(a.lines, "last error: "+leaderDied) || a.err != nil {
 		t.Errorf("status: %q, %v", a.lines, a.err)
 	}
 }
@@ -150,12 +150,12 @@ func TestSettleBetweenServers(t *testing.T) {
 func TestServerComes(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
-	b.kernelSays("/sbin/devspool", "7")
-	b.serverLeft("1 7\n")
-	wait := b.attending("wait", "20", "/dev/sda")
+	kernelSays(b, "/sbin/devspool", "7")
+	serverLeft(b, "1 7\n")
+	wait := attending(b, "wait", "20", "/dev/sda")
 	source := &fakeSource{}
 	source.coming.Store(true)
-	c, err := b.listen(source)
+	c, err := listen(b, source)
 	hotplugtest.Must(t, err)
 	still(t, "without the device", wait)
 	b.run(b.disks(1)...)
@@ -169,7 +169,7 @@ func TestServerComes(t *testing.T) {
 	defer unix.Close(dir)
 	listener, err := listenAt(addr)
 	hotplugtest.Must(t, err)
-	wait = b.attending("wait", "20", "/dev/sdz")
+	wait = attending(b, "wait", "20", "/dev/sdz")
 	time.Sleep(20 * sys.PollInterval)
 	hotplugtest.Must(t, listener.Close()) // with the request in it
 	b.sys.Add("/devices/block/sdz", "block", "8:99", "DEVNAME=sdz")
@@ -182,34 +182,34 @@ func TestServerComes(t *testing.T) {
 func TestWaitBetweenServers(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
-	b.kernelSays("/sbin/devspool", "7")
-	b.serverLeft("1 6\n")
+	kernelSays(b, "/sbin/devspool", "7")
+	serverLeft(b, "1 6\n")
 	b.run(b.disks(1)...)
-	answers := b.attending("wait", "20", "/dev/sda")
+	answers := attending(b, "wait", "20", "/dev/sda")
 	start := time.Now()
 	ends(t, "the node", answers)
 	if took := time.Since(start); took < handOverTime {
 		t.Errorf("the helper had %v to come", took)
 	}
-	ends(t, "the node is there", b.attending("wait", "0", "/dev/sda"))
+	ends(t, "the node is there", attending(b, "wait", "0", "/dev/sda"))
 }
 
 // TestStatusBetweenServers tells how the board is set up.
 func TestStatusBetweenServers(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
-	b.kernelSays("/sbin/devspool", "7")
-	b.serverLeft("1 3\n5 6\n")
+	kernelSays(b, "/sbin/devspool", "7")
+	serverLeft(b, "1 3\n5 6\n")
 	want := []string{
 		"serving: " + b.dir + ", as the kernel's helper, which runs for events only: /sbin/devspool",
 		"events: the last has SEQNUM 7, the last that was done 6",
 		"under way: 0",
 	}
-	if a := b.attend("status"); !slices.Equal(a.lines, want) || a.err != nil {
+	if a := attend(b, "status"); !slices.Equal(a.lines, want) || a.err != nil {
 		t.Errorf("status: %q, %v", a.lines, a.err)
 	}
-	b.kernelSays("", "7")
-	b.refuses(ErrNoLoop.Error(), "status")
+	kernelSays(b, "", "7")
+	refuses(b, ErrNoLoop.Error(), "status")
 }
 
 // TestServerPending shows that a server knows of events that are still to be handed
@@ -217,11 +217,11 @@ func TestStatusBetweenServers(t *testing.T) {
 func TestServerPending(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
-	s := &leader{HelperOptions: b.helper()}
+	s := &leader{HelperOptions: helper(b)}
 	if s.Pending() {
 		t.Error("pending, while the kernel does not say what it sent")
 	}
-	b.kernelSays("", "5")
+	kernelSays(b, "", "5")
 	start := time.Now()
 	first := s.Pending()
 	if took := time.Since(start); !first && took < handOverTime {
@@ -231,7 +231,7 @@ func TestServerPending(t *testing.T) {
 	if s.Pending() {
 		t.Error("it came, and is pending")
 	}
-	b.kernelSays("", "7")
+	kernelSays(b, "", "7")
 	start = time.Now()
 	hotplugtest.Eventually(t, "the end of it", func() bool { return !s.Pending() })
 	if took := time.Since(start); took < handOverTime {

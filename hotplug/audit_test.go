@@ -3,20 +3,15 @@ package hotplug
 import (
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"devspool/hotplug/hotplugtest"
-	"devspool/hotplug/log"
-	"devspool/hotplug/netlink"
-	"devspool/hotplug/sys"
 	"devspool/hotplug/sysfs"
-	"devspool/hotplug/uevent"
 )
 
 // auditor returns one for the board's Scheduler.
-func (b *board) auditor() *Auditor {
+func auditor(b *board) *Auditor {
 	return &Auditor{Scheduler: b.Scheduler, Sys: b.sys.FS, Pending: func() bool { return false }}
 }
 
@@ -31,7 +26,7 @@ func TestAudit(t *testing.T) {
 	b.sys.Add("/devices/block/sdz", "block", "8:99", "DEVNAME=sdz")
 	b.sys.Add("/devices/virtual/mem/null", "mem", "1:3", "DEVNAME=null") // which has no node
 	for range 3 {
-		b.auditor().Audit(0)
+		auditor(b).Audit(0)
 		hotplugtest.Eventually(t, "the end of it", b.Scheduler.IsIdle)
 	}
 	b.atRest()
@@ -59,7 +54,7 @@ func TestAuditSwap(t *testing.T) {
 	b.sys.Remove("/devices/block/sdb")
 	b.sys.Add("/devices/other/block/sdx", "block", "8:0", "DEVNAME=sdx") // sda's numbers
 	b.sys.Add("/devices/block/sdb", "block", "8:80", "DEVNAME=sdb")      // sdb's place
-	b.auditor().Audit(0)
+	auditor(b).Audit(0)
 	b.atRest()
 	b.wantNode("sda", "")
 	b.wantNode("sdx", "b8:0 0660")
@@ -78,17 +73,17 @@ func TestAuditUnderWay(t *testing.T) {
 	b.Scheduler.Pause()
 	remove := hotplugtest.NewEvent(t, "ACTION=remove", "DEVPATH=/devices/block/sda", "SUBSYSTEM=block", "MAJOR=8", "MINOR=0", "DEVNAME=sda")
 	b.Scheduler.Run(Events(remove, events[2]))
-	if got := b.auditor().diff(); len(got) > 0 {
+	if got := auditor(b).diff(); len(got) > 0 {
 		t.Errorf("differences: %d", len(got))
 	}
-	b.auditor().Audit(0)
+	auditor(b).Audit(0)
 	b.Scheduler.Resume()
 	hotplugtest.Eventually(t, "the end", b.Scheduler.IsIdle)
 	b.atRest()
 	// What is merely late: it comes while the Auditor waits for what is pending.
 	b.sys.Add("/devices/block/sdz", "block", "8:99", "DEVNAME=sdz")
 	asked := 0
-	a := b.auditor()
+	a := auditor(b)
 	a.Pending = func() bool {
 		if asked++; asked == 3 {
 			b.run(b.sys.NewEvent("add", "/devices/block/sdz"))
@@ -111,50 +106,8 @@ func TestAuditWithoutSysfs(t *testing.T) {
 	b := newBoard(t, "")
 	b.run(b.disks(1)...)
 	b.use(sysfs.FS(filepath.Join(b.tmp, "nothing")))
-	b.auditor().Audit(0)
+	auditor(b).Audit(0)
 	b.wantNode("sda", "b8:0 0660")
 	b.start("", func(o *Options) { o.Dev = nil })
-	b.auditor().Audit(0)
-}
-
-// TestAuditor shows that a gap in the sequence numbers leads to a comparison, and
-// gaps that follow within a minute to one more, at its end.
-func TestAuditor(t *testing.T) {
-	hotplugtest.NeedRoot(t)
-	b := newBoard(t, "")
-	b.run(b.disks(1)...)
-	l := &Loop{LoopOptions: b.loopOptions(), sock: &netlink.Socket{Fd: -1}}
-	l.auditor = Auditor{Scheduler: b.Scheduler, Sys: b.sys.FS, Pending: l.Pending, Delay: time.Nanosecond}
-	l.auditor.last = -sys.Time(2 * auditEvery) // long ago
-	event := func(seqnum string) []*uevent.Event {
-		return []*uevent.Event{hotplugtest.NewEvent(t, "ACTION=change", "DEVPATH=/devices/x", "SEQNUM="+seqnum)}
-	}
-	looks := func() int {
-		return strings.Count(strings.Join(b.log.Lines(), "\n"), "did not come: comparing with /sys")
-	}
-	b.log.SetLevel(log.Info)
-	for _, seqnum := range []string{"7", "8", "9", "8", "10"} {
-		l.checkSequence(event(seqnum))
-	}
-	if l.auditor.requested.Load() || looks() > 0 {
-		t.Error("it looks where no number is missing")
-	}
-	l.checkSequence(event("12"))
-	if looks() != 1 {
-		t.Errorf("logged %q", b.log.Lines())
-	}
-	hotplugtest.Eventually(t, "the comparison", func() bool { return !l.auditor.requested.Load() })
-	l.checkSequence(event("14"))
-	l.checkSequence(event("16"))
-	if !l.auditor.requested.Load() {
-		t.Error("no other comparison is to come")
-	}
-	b.log.Want("sequence numbers 11 to 11 did not come")
-	if looks() != 3 {
-		t.Errorf("logged %q", b.log.Lines())
-	}
-	time.Sleep(20 * sys.PollInterval)
-	if !l.auditor.requested.Load() {
-		t.Error("the next comparison came within a minute")
-	}
+	auditor(b).Audit(0)
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // coldplug scans, returns when all is done, and reports whether it could be.
-func (b *board) coldplug() (ok bool) {
+func coldplug(b *board) (ok bool) {
 	b.t.Helper()
 	ok = b.wait(Scan(b.Scheduler, b.sys.FS))
 	b.atRest()
@@ -27,7 +27,7 @@ func TestColdplug(t *testing.T) {
 	b := newBoard(t, "sd.* 0:0 640 >disk/\nSUBSYSTEM=net;eth0 0:0 660 @echo $MDEV $INTERFACE $ACTION >>TMP/said\n")
 	b.sys = hotplugtest.NewMachine(t)
 	b.use(b.sys.FS)
-	b.coldplug()
+	coldplug(b)
 	b.wantNode("disk/sda", "b8:0 0640")
 	b.wantNode("disk/sda1", "b8:1 0640")
 	b.wantNode("sda1", "-> disk/sda1")
@@ -40,7 +40,7 @@ func TestColdplug(t *testing.T) {
 	b.sys.Remove("/devices/pci0/block/sda/sda1")
 	b.sys.Remove("/devices/virtual/tty/tty0")
 	b.sys.Add("/devices/virtual/tty/tty1", "tty", "4:1", "DEVNAME=tty1")
-	ok := b.coldplug()
+	ok := coldplug(b)
 	b.wantNode("disk/sda", "b8:0 0640")
 	b.wantNode("disk/sda1", "")
 	b.wantNode("sda1", "")
@@ -66,15 +66,15 @@ func TestColdplugUnnumbered(t *testing.T) {
 		b.start(b.text, func(o *Options) { o.Dev = nil })
 		var got []string
 		b.done(func(e *uevent.Event, _ *nodes.Plan) { got = append(got, e.Sysname()) })
-		b.coldplug()
+		coldplug(b)
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%q: events for %q, want %q", c.config, got, c.want)
 		}
 	}
 }
 
-// departed returns what departed does, given the devices that a scan finds.
-func (b *board) departed(wanted func(string) bool) (events []*uevent.Event) {
+// departedOf returns what departed does, given the devices that a scan finds.
+func departedOf(b *board, wanted func(string) bool) (events []*uevent.Event) {
 	b.t.Helper()
 	found := b.sys.Scan(wanted)
 	hotplugtest.Must(b.t, b.Scheduler.Exclusive(func(v View) error {
@@ -91,7 +91,7 @@ func TestDeparted(t *testing.T) {
 	b := newBoard(t, "-if_exists=mask;SUBSYSTEM=.*;.* 0:0 660 @true\n")
 	b.sys = hotplugtest.NewMachine(t)
 	b.use(b.sys.FS)
-	b.coldplug()
+	coldplug(b)
 	b.sys.Remove("/devices/pci0/block/sda/sda1")
 	b.sys.Remove("/devices/pci0/block/sda")
 	b.sys.Remove("/devices/pci0/net/eth0")
@@ -101,7 +101,7 @@ func TestDeparted(t *testing.T) {
 	nothing := func(string) bool { return false }
 	for name, wanted := range map[string]func(string) bool{"everything": sysfs.Everything, "numbers alone": nothing} {
 		var got []string
-		for _, e := range b.departed(wanted) {
+		for _, e := range departedOf(b, wanted) {
 			got = append(got, fmt.Sprint(e.Action, " ", e.Devpath, " ", e.ID(), " ", e.Devname))
 		}
 		want := []string{
@@ -114,10 +114,10 @@ func TestDeparted(t *testing.T) {
 			t.Errorf("%s: departed are\n\t%s\nwant\n\t%s", name, strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
 		}
 	}
-	b.coldplug()
+	coldplug(b)
 	b.wantNode("sda", "")
 	b.wantNode("tty0", "c4:64 0660")
-	if events := b.departed(sysfs.Everything); len(events) > 0 {
+	if events := departedOf(b, sysfs.Everything); len(events) > 0 {
 		t.Errorf("after a coldplug departed are %v", events)
 	}
 }
@@ -128,9 +128,9 @@ func TestColdplugAtRest(t *testing.T) {
 	b := newBoard(t, "sda 0:0 640 >disk/\nsda1 7:6 640\n")
 	b.sys = hotplugtest.NewMachine(t)
 	b.use(b.sys.FS)
-	b.coldplug()
+	coldplug(b)
 	before := times(t, b.dir)
-	b.coldplug()
+	coldplug(b)
 	if after := times(t, b.dir); !slices.Equal(after, before) {
 		t.Errorf("/dev was written:\n\t%s\nbecame\n\t%s", strings.Join(before, "\n\t"), strings.Join(after, "\n\t"))
 	}
@@ -154,9 +154,9 @@ func TestColdplugNoSysfs(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	b.coldplug()
+	coldplug(b)
 	hotplugtest.Must(t, os.Rename(b.sys.Path("/devices"), b.sys.Path("/away")))
-	if b.coldplug() {
+	if coldplug(b) {
 		t.Error("it did not fail")
 	}
 	b.wantNode("sda", "b8:0 0660")
@@ -173,7 +173,7 @@ func TestColdplugMany(t *testing.T) {
 	}
 	done := 0
 	b.done(func(*uevent.Event, *nodes.Plan) { done++ })
-	b.coldplug()
+	coldplug(b)
 	if done != many {
 		t.Errorf("%d events came to their end, want %d", done, many)
 	}

@@ -142,7 +142,7 @@ func TestHelper(t *testing.T) {
 	b.start("sda 0:0 640 >disk @cat " + seq + " >TMP/said; echo $MDEV >>TMP/said\n")
 	hotplugtest.WriteFile(t, seq, "41\n")
 	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	if !Helper(b.helper(), hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/block/sda", "SEQNUM=41")) {
+	if !Helper(helper(b), hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/block/sda", "SEQNUM=41")) {
 		t.Error("it failed")
 	}
 	b.wantNode("disk", "b8:0 0640")
@@ -154,4 +154,23 @@ func TestHelper(t *testing.T) {
 		t.Errorf("mdev.seq holds %q", got)
 	}
 	b.atRest()
+}
+
+// helper returns the options of a helper.
+func helper(b *board) HelperOptions {
+	return HelperOptions{Scheduler: b.Scheduler, Config: b.config, Dev: b.dev, Sys: b.sys.FS, Log: b.log.Logger, Environ: []string{"PATH=/bin"}}
+}
+
+// TestDryRunHelper is the same for a helper.
+func TestDryRunHelper(t *testing.T) {
+	b := newBoard(t, "")
+	b.start(b.text, func(o *Options) { o.Dev = nil })
+	defer func() {
+		if fault := recover(); fault != nil {
+			t.Errorf("it panics: %v", fault)
+		}
+	}()
+	if !Helper(helper(b), hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/x", "SEQNUM=7")) {
+		t.Error("it failed")
+	}
 }

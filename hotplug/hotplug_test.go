@@ -12,6 +12,7 @@ import (
 
 	"devspool/conf"
 	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/procfs"
 	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
@@ -130,11 +131,6 @@ func (b *board) forward() Sink {
 	}
 }
 
-// helper returns the options of a helper.
-func (b *board) helper() HelperOptions {
-	return HelperOptions{Scheduler: b.Scheduler, Config: b.config, Dev: b.dev, Sys: b.sys.FS, Log: b.log.Logger, Environ: []string{"PATH=/bin"}}
-}
-
 // use gives the board another /sys. It is to be called before anything else.
 func (b *board) use(s sysfs.FS) {
 	b.sys.FS = s
@@ -162,13 +158,19 @@ func (b *board) done(f func(*uevent.Event, *nodes.Plan)) { b.sinks = append(b.si
 // atRest fails the test where a Scheduler that has nothing to do holds on to anything.
 func (b *board) atRest() {
 	b.t.Helper()
-	hotplugtest.Eventually(b.t, "the end of commands", func() bool { return b.Scheduler.CommandsRunning() == 0 })
+	b.noCommands()
 	if st := b.Scheduler.Stats(); st.Pending > 0 || st.Queued > 0 || !b.Scheduler.IsIdle() {
 		b.t.Errorf("left: %d events, %d queued commands", st.Pending, st.Queued)
 	}
 	if b.dev != nil && !b.free() {
 		b.t.Error("the lock is held")
 	}
+}
+
+// noCommands waits until no command runs.
+func (b *board) noCommands() {
+	b.t.Helper()
+	hotplugtest.Eventually(b.t, "the end of commands", func() bool { return b.running() == 0 })
 }
 
 // free reports whether another process could take the lock on /dev.
@@ -220,4 +222,44 @@ func (b *board) said(name string) []string {
 	}
 	hotplugtest.Must(b.t, err)
 	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+}
+
+// disks makes n disks and returns the events that add them.
+func (b *board) disks(n int) (events []*uevent.Event) {
+	b.t.Helper()
+	for i := range n {
+		name := fmt.Sprintf("sd%c", 'a'+i)
+		b.sys.Add("/devices/block/"+name, "block", fmt.Sprint("8:", 16*i), "DEVNAME="+name)
+		events = append(events, b.sys.NewEvent("add", "/devices/block/"+name))
+	}
+	return events
+}
+
+// running returns how many commands run.
+func (b *board) running() int {
+	return b.Scheduler.CommandsRunning()
+}
+
+// computing returns how many processes of commands are in state R.
+func (b *board) computing() int {
+	groups := map[int]bool{}
+	for _, run := range b.Scheduler.Stats().Running {
+		groups[run.PID] = true
+	}
+	return procfs.CountRunnable(groups)
+}
+
+// has reports whether there is a file of that name in board.tmp.
+func (b *board) has(name string) bool {
+	_, err := os.Stat(filepath.Join(b.tmp, name))
+	return err == nil
+}
+
+// other opens the board's /dev as another process would.
+func (b *board) other() *nodes.Dir {
+	b.t.Helper()
+	d, err := nodes.Open(b.dir)
+	hotplugtest.Must(b.t, err)
+	b.t.Cleanup(d.Close)
+	return d
 }

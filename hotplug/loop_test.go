@@ -3,6 +3,7 @@ package hotplug
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,25 +15,27 @@ import (
 
 	"devspool/hotplug/hotplugtest"
 	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/log"
 	"devspool/hotplug/netlink"
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
 
 // loopOptions returns the options of a loop on the board.
-func (b *board) loopOptions() LoopOptions {
+func loopOptions(b *board) LoopOptions {
 	return LoopOptions{Scheduler: b.Scheduler, Config: b.config, Dev: b.dev, Sys: b.sys.FS, Log: b.log.Logger}
 }
 
 // listen opens the board's control socket, for a source.
-func (b *board) listen(source Source) (*Server, error) {
+func listen(b *board, source Source) (*Server, error) {
 	return Listen(ServerOptions{Scheduler: b.Scheduler, Config: b.config, Dev: b.dev, Sys: b.sys.FS, Log: b.log.Logger, Source: source})
 }
 
 // newLoop makes a loop of the board. end tells it to end, as a signal does.
-func (b *board) newLoop() (l *Loop, end func()) {
+func newLoop(b *board) (l *Loop, end func()) {
 	b.t.Helper()
-	l, err := NewLoop(b.loopOptions())
+	l, err := NewLoop(loopOptions(b))
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
 		b.t.Skip("NOT TESTED: the loop: needs a netlink socket")
 	}
@@ -45,20 +48,21 @@ func (b *board) newLoop() (l *Loop, end func()) {
 }
 
 // controlled reports whether other processes can ask the loop for work.
-func (l *Loop) controlled() bool {
+func isControlled(l *Loop) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.control != nil
 }
 
 // serve runs a loop beside the test, until it is told to stop or the test ends.
-func (b *board) serve() (stop func()) {
+func serve(b *board) (stop func()) {
 	b.t.Helper()
-	return b.serving(b.newLoop())
+	l, end := newLoop(b)
+	return runLoop(b, l, end)
 }
 
-// serving has a loop serve until stop is called, or the test ends.
-func (b *board) serving(l *Loop, end func()) (stop func()) {
+// runLoop has a loop serve until stop is called, or the test ends.
+func runLoop(b *board, l *Loop, end func()) (stop func()) {
 	b.t.Helper()
 	served := make(chan error, 1)
 	go func() { served <- l.Serve() }()
@@ -81,31 +85,22 @@ func (b *board) serving(l *Loop, end func()) (stop func()) {
 }
 
 // handOver asks the board's loop, as another process would, for a coldplug.
-func (b *board) handOver() (served bool, err error) {
+func handOver(b *board) (served bool, err error) {
 	b.t.Helper()
 	hotplugtest.Within(b.t, "the answer", func() { served, err = Delegate(b.other(), b.config.Path()) })
 	return served, err
-}
-
-// other opens the board's /dev as another process would.
-func (b *board) other() *nodes.Dir {
-	b.t.Helper()
-	d, err := nodes.Open(b.dir)
-	hotplugtest.Must(b.t, err)
-	b.t.Cleanup(d.Close)
-	return d
 }
 
 func TestHandOver(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 @sleep 0.05; echo $MDEV >>TMP/said\n")
 	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	if served, err := b.handOver(); served || err != nil {
+	if served, err := handOver(b); served || err != nil {
 		t.Errorf("without a loop: served %v, error %v", served, err)
 	}
-	stop := b.serve()
+	stop := serve(b)
 	for i := range 3 {
-		if served, err := b.handOver(); !served || err != nil {
+		if served, err := handOver(b); !served || err != nil {
 			t.Fatalf("served %v, error %v", served, err)
 		}
 		b.wantNode("sda", "b8:0 0660")
@@ -114,7 +109,7 @@ func TestHandOver(t *testing.T) {
 		}
 	}
 	stop()
-	if served, err := b.handOver(); served || err != nil {
+	if served, err := handOver(b); served || err != nil {
 		t.Errorf("after the loop: served %v, error %v", served, err)
 	}
 }
@@ -126,12 +121,12 @@ func TestHandOverFailed(t *testing.T) {
 	b := newBoard(t, "")
 	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
 	hotplugtest.Must(t, os.Mkdir(filepath.Join(b.dir, "sda"), 0o755))
-	b.serve()
-	if served, err := b.handOver(); !served || err == nil || err.Error() != errLogged.Error() {
+	serve(b)
+	if served, err := handOver(b); !served || err == nil || err.Error() != errLogged.Error() {
 		t.Errorf("served %v, error %v", served, err)
 	}
 	hotplugtest.Must(t, os.Remove(filepath.Join(b.dir, "sda")))
-	if served, err := b.handOver(); !served || err != nil {
+	if served, err := handOver(b); !served || err != nil {
 		t.Errorf("served %v, error %v", served, err)
 	}
 }
@@ -141,7 +136,7 @@ func TestHandOverMany(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 @true\n")
 	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	b.serve()
+	serve(b)
 	const many = 40
 	answers := make(chan error, many)
 	for range many {
@@ -163,80 +158,13 @@ func TestHandOverMany(t *testing.T) {
 	})
 }
 
-// TestHandOverAtTheEnd is about a loop that ends before it has answered the
-// request: who asked does the work itself.
-func TestHandOverAtTheEnd(t *testing.T) {
-	hotplugtest.NeedRoot(t)
-	for _, c := range []struct {
-		name string
-		dies func(listener int) // what the loop still does before it ends
-	}{
-		{"not accepted", func(int) {}},
-		{"accepted, not read", func(listener int) {
-			fd, _, _ := unix.Accept(listener)
-			unix.Close(fd)
-		}},
-		{"read, not answered", func(listener int) {
-			fd, _, _ := unix.Accept(listener)
-			var buf [256]byte
-			unix.Read(fd, buf[:])
-			unix.Close(fd)
-		}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			b := newBoard(t, "")
-			listener := b.deafLoop()
-			d := b.other()
-			type answer struct {
-				served bool
-				err    error
-			}
-			answers := make(chan answer, 1)
-			go func() {
-				served, err := Delegate(d, b.config.Path())
-				answers <- answer{served, err}
-			}()
-			hotplugtest.Eventually(t, "the request", func() bool {
-				fds := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}
-				n, _ := unix.Poll(fds, 0)
-				return n == 1
-			})
-			time.Sleep(20 * time.Millisecond) // for the request itself, which nothing shows before accept
-			c.dies(listener)
-			unix.Close(listener)
-			hotplugtest.Within(t, "the answer", func() {
-				if a := <-answers; a.served || a.err != nil {
-					t.Errorf("served %v, error %v", a.served, a.err)
-				}
-			})
-		})
-	}
-}
-
-// deafLoop is a socket at the place of a loop's, at which nobody accepts.
-func (b *board) deafLoop() (listener int) {
-	b.t.Helper()
-	d := b.other()
-	_, err := d.Lock() // which makes the private directory
-	hotplugtest.Must(b.t, err)
-	hotplugtest.Must(b.t, d.Unlock())
-	addr, dir, err := controlAddress(d)
-	hotplugtest.Must(b.t, err)
-	defer unix.Close(dir)
-	listener, err = controlSocket(0)
-	hotplugtest.Must(b.t, err)
-	hotplugtest.Must(b.t, unix.Bind(listener, addr))
-	hotplugtest.Must(b.t, unix.Listen(listener, 1))
-	return listener
-}
-
 // TestHandOverWhileEnding is about a loop that is told to end while it works on a
 // request: it still comes to the end of that, and answers.
 func TestHandOverWhileEnding(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 @touch TMP/begun; until test -e TMP/go; do sleep 0.01; done\n")
 	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	l, end := b.newLoop()
+	l, end := newLoop(b)
 	ended := make(chan error, 1)
 	go func() { ended <- l.Serve() }()
 	answer := make(chan bool, 1)
@@ -261,62 +189,25 @@ func TestHandOverWhileEnding(t *testing.T) {
 	hotplugtest.Within(t, "the end of the loop", func() { hotplugtest.Must(t, <-ended) })
 }
 
-// has reports whether there is a file of that name in board.tmp.
-func (b *board) has(name string) bool {
-	_, err := os.Stat(filepath.Join(b.tmp, name))
-	return err == nil
-}
-
 // TestOneLoop shows that a /dev has one loop, and after its end another.
 func TestOneLoop(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
-	stop := b.serve()
+	stop := serve(b)
 	for range 2 {
-		if _, err := NewLoop(b.another("").loopOptions()); !errors.Is(err, ErrRunning) {
+		if _, err := NewLoop(loopOptions(b.another(""))); !errors.Is(err, ErrRunning) {
 			t.Errorf("a second loop: error %v", err)
 		}
 	}
-	if served, err := b.handOver(); !served || err != nil {
+	if served, err := handOver(b); !served || err != nil {
 		t.Errorf("after that: served %v, error %v", served, err)
 	}
 	stop()
 	second := b.another("")
-	second.serve()
-	if served, err := second.handOver(); !served || err != nil {
+	serve(second)
+	if served, err := handOver(second); !served || err != nil {
 		t.Errorf("the next loop: served %v, error %v", served, err)
 	}
-}
-
-// TestBusyLoop is about a loop that is too busy to accept: whoever would be
-// another loop must find out without waiting for it, since it holds the lock that
-// the first one may need.
-func TestBusyLoop(t *testing.T) {
-	hotplugtest.NeedRoot(t)
-	b := newBoard(t, "")
-	listener := b.deafLoop()
-	defer unix.Close(listener)
-	addr, dir, err := controlAddress(b.other())
-	hotplugtest.Must(t, err)
-	defer unix.Close(dir)
-	for range 100 { // until no more go into its queue
-		fd, err := controlSocket(unix.SOCK_NONBLOCK)
-		hotplugtest.Must(t, err)
-		defer unix.Close(fd)
-		if unix.Connect(fd, addr) != nil {
-			break
-		}
-	}
-	result := make(chan error, 1)
-	go func() {
-		_, err := b.listen(nil)
-		result <- err
-	}()
-	hotplugtest.Within(t, "the answer of a busy loop", func() {
-		if err := <-result; !errors.Is(err, ErrRunning) {
-			t.Errorf("error %v", err)
-		}
-	})
 }
 
 // TestStrangeRequests shows that the loop drops who asks for what it does not
@@ -324,7 +215,7 @@ func TestBusyLoop(t *testing.T) {
 func TestStrangeRequests(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
-	b.serve()
+	serve(b)
 	addr, dir, err := controlAddress(b.other())
 	hotplugtest.Must(t, err)
 	defer unix.Close(dir)
@@ -352,7 +243,7 @@ func TestStrangeRequests(t *testing.T) {
 	impatient := connect()
 	unix.SendmsgN(impatient, []byte("scan\x00"+b.config.Path()), nil, nil, unix.MSG_NOSIGNAL)
 	unix.Close(impatient)
-	if served, err := b.handOver(); !served || err != nil {
+	if served, err := handOver(b); !served || err != nil {
 		t.Errorf("served %v, error %v", served, err)
 	}
 }
@@ -365,8 +256,8 @@ func TestLost(t *testing.T) {
 	}
 	b := newBoard(t, "")
 	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	l, end := b.newLoop()
-	if !b.coldplug() {
+	l, end := newLoop(b)
+	if !coldplug(b) {
 		t.Error("it failed")
 	}
 	b.sys.Remove("/devices/block/sda")
@@ -376,7 +267,7 @@ func TestLost(t *testing.T) {
 	for i := range 500 {
 		hotplugtest.Must(t, kernel.Send("change", fmt.Sprint("/devices/virtual/x", i)))
 	}
-	stop := b.serving(l, end)
+	stop := runLoop(b, l, end)
 	hotplugtest.Eventually(t, "the scan", func() bool { return b.node("sda") == "" && b.node("sdb") == "b8:16 0660" })
 	stop()
 	b.log.Want("warning: the kernel dropped events")
@@ -392,7 +283,7 @@ func TestLostUnsaid(t *testing.T) {
 	}
 	b := newBoard(t, "")
 	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	l, end := b.newLoop()
+	l, end := newLoop(b)
 	hotplugtest.Must(t, unix.SetsockoptInt(l.sock.Fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 1<<20))
 	kernel := hotplugtest.NewInjector(t)
 	left, told := false, false
@@ -412,7 +303,7 @@ func TestLostUnsaid(t *testing.T) {
 	for i := range 3 * netlink.ReadTarget {
 		hotplugtest.Must(t, kernel.Send("change", fmt.Sprint("/devices/virtual/x", i)))
 	}
-	stop := b.serving(l, end)
+	stop := runLoop(b, l, end)
 	hotplugtest.Eventually(t, "the end", func() bool {
 		b.Scheduler.Exclusive(func(View) error { return nil }) // what the sink wrote can be read now
 		return left && !l.Pending()
@@ -431,7 +322,7 @@ func TestFreshElsewhere(t *testing.T) {
 	}
 	b := newBoard(t, "")
 	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	b.serve()
+	serve(b)
 	hotplugtest.Must(t, os.WriteFile("/sys/devices/virtual/mem/null/uevent", []byte("add"), 0))
 	hotplugtest.Must(t, hotplugtest.NewInjector(t).Send("add", "/devices/block/sda", "SUBSYSTEM=block", "MAJOR=8", "MINOR=0", "DEVNAME=sda"))
 	hotplugtest.Eventually(t, "the node", func() bool { return b.node("sda") != "" })
@@ -449,20 +340,20 @@ func TestLoopRenewed(t *testing.T) {
 		}
 		b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
 		b.sys.Add("/devices/block/sdb", "block", "8:16", "DEVNAME=sdb")
-		l, _ := b.newLoop()
-		if l.controlled() == lockless {
-			t.Errorf("lockless %v: controlled %v", lockless, l.controlled())
+		l, _ := newLoop(b)
+		if isControlled(l) == lockless {
+			t.Errorf("lockless %v: controlled %v", lockless, isControlled(l))
 		}
 		hotplugtest.Must(t, os.Rename(b.dir, b.dir+".away"))
 		hotplugtest.Must(t, os.Mkdir(b.dir, 0o755))
 		b.wait(b.Scheduler.Run(Events(b.sys.NewEvent("add", "/devices/block/sda")))) // any event shows it
 		hotplugtest.Eventually(t, "the scan", func() bool { return b.node("sda") != "" && b.node("sdb") != "" })
-		if !l.controlled() {
+		if !isControlled(l) {
 			t.Errorf("lockless %v: on the new /dev nobody listens", lockless)
 			continue
 		}
 		hotplugtest.Must(t, os.Remove(filepath.Join(b.dir, "sda")))
-		if served, err := b.handOver(); !served || err != nil {
+		if served, err := handOver(b); !served || err != nil {
 			t.Errorf("served %v, error %v", served, err)
 		}
 		b.wantNode("sda", "b8:0 0660")
@@ -480,7 +371,7 @@ func TestFinish(t *testing.T) {
 		b.sys.Add("/devices/block/"+name, "block", fmt.Sprint("8:", i), "DEVNAME="+name)
 		events = append(events, b.sys.NewEvent("add", "/devices/block/"+name))
 	}
-	l, end := b.newLoop()
+	l, end := newLoop(b)
 	b.Scheduler.Run(Events(events...))
 	end()
 	hotplugtest.Within(t, "the end", func() { hotplugtest.Must(t, l.Serve()) })
@@ -546,18 +437,95 @@ func TestSocketEvent(t *testing.T) {
 	}
 }
 
-func TestBackground(t *testing.T) {
-	self, err := os.Executable()
-	hotplugtest.Must(t, err)
-	for _, c := range []struct {
-		role string
-		code int
-	}{{"ready", 0}, {"fails", 3}, {"killed", 128 + 9}} {
-		environ := append(os.Environ(), childRole+"="+c.role)
-		hotplugtest.Within(t, c.role, func() {
-			if code, err := Background([]string{self, "-d"}, environ); code != c.code || err != nil {
-				t.Errorf("%s: code %d, error %v, want %d", c.role, code, err, c.code)
-			}
-		})
+// TestColdplugByKernel asks a loop on this machine's sysfs for a coldplug: when
+// there is an answer, every command of its events has ended.
+func TestColdplugByKernel(t *testing.T) {
+	hotplugtest.NeedRoot(t)
+	if !kerneltest.InNamespaces(t, kerneltest.Net) {
+		return
+	}
+	if err := os.WriteFile("/sys/devices/virtual/mem/null/uevent", []byte("change"), 0); errors.Is(err, fs.ErrPermission) {
+		t.Skip("NOT TESTED: TestColdplugByKernel: needs a sysfs to write to")
+	}
+	b := newBoard(t, "-.* 0:0 660 @sleep 0.01; echo $DEVPATH $SYNTH_UUID >>TMP/said\n.* 0:0 660\n")
+	b.use("/sys")
+	b.log.SetLevel(log.Info)
+	b.Scheduler.SetJobs(8)
+	serve(b)
+	before := time.Now()
+	a := ask(b, "coldplug", "0.1")
+	if a.err != nil {
+		t.Fatalf("%v\n%s", a.err, strings.Join(b.log.Lines(), "\n"))
+	}
+	said := b.said("said")
+	t.Logf("%d commands in %v", len(said), time.Since(before))
+	if b.running() > 0 || !b.Scheduler.IsIdle() {
+		t.Error("there is an answer before the end")
+	}
+	silent := 0
+	for _, devpath := range b.sys.FS.Walk() {
+		if b.log.Has("sent none: " + devpath) {
+			silent++
+			continue
+		}
+		if !slices.ContainsFunc(said, func(l string) bool { return strings.HasPrefix(l, devpath+" ") }) {
+			t.Errorf("no command ran for %s", devpath)
+		}
+	}
+	if len(said) < 50 || silent > len(said) {
+		t.Errorf("%d commands, %d devices are silent", len(said), silent)
+	}
+	b.wantNode("null", "c1:3 0660")
+	if again := ask(b, "coldplug", "0.1"); again.err != nil || len(b.said("said")) < 2*len(said)-2 {
+		t.Errorf("once more: %v, %d commands", again.err, len(b.said("said")))
+	}
+	hotplugtest.Eventually(t, "the end of commands", func() bool { return b.running() == 0 })
+	// Before Linux 4.13 the kernel refuses a request with an identifier, as this
+	// one refuses what is none.
+	old := syntheticRun{sys: b.sys.FS, uuid: "none", open: map[string]bool{}}
+	if old.request("/devices/virtual/mem/null"); old.uuid != "" || len(old.open) != 1 {
+		t.Errorf("the identifier is %q, open are %v", old.uuid, old.open)
+	}
+}
+
+// TestAuditor shows that a gap in the sequence numbers leads to a comparison, and
+// gaps that follow within a minute to one more, at its end.
+func TestAuditor(t *testing.T) {
+	hotplugtest.NeedRoot(t)
+	b := newBoard(t, "")
+	b.run(b.disks(1)...)
+	l := &Loop{LoopOptions: loopOptions(b), sock: &netlink.Socket{Fd: -1}}
+	l.auditor = Auditor{Scheduler: b.Scheduler, Sys: b.sys.FS, Pending: l.Pending, Delay: time.Nanosecond}
+	l.auditor.last = -sys.Time(2 * auditEvery) // long ago
+	event := func(seqnum string) []*uevent.Event {
+		return []*uevent.Event{hotplugtest.NewEvent(t, "ACTION=change", "DEVPATH=/devices/x", "SEQNUM="+seqnum)}
+	}
+	looks := func() int {
+		return strings.Count(strings.Join(b.log.Lines(), "\n"), "did not come: comparing with /sys")
+	}
+	b.log.SetLevel(log.Info)
+	for _, seqnum := range []string{"7", "8", "9", "8", "10"} {
+		l.checkSequence(event(seqnum))
+	}
+	if l.auditor.requested.Load() || looks() > 0 {
+		t.Error("it looks where no number is missing")
+	}
+	l.checkSequence(event("12"))
+	if looks() != 1 {
+		t.Errorf("logged %q", b.log.Lines())
+	}
+	hotplugtest.Eventually(t, "the comparison", func() bool { return !l.auditor.requested.Load() })
+	l.checkSequence(event("14"))
+	l.checkSequence(event("16"))
+	if !l.auditor.requested.Load() {
+		t.Error("no other comparison is to come")
+	}
+	b.log.Want("sequence numbers 11 to 11 did not come")
+	if looks() != 3 {
+		t.Errorf("logged %q", b.log.Lines())
+	}
+	time.Sleep(20 * sys.PollInterval)
+	if !l.auditor.requested.Load() {
+		t.Error("the next comparison came within a minute")
 	}
 }

@@ -8,8 +8,6 @@ import (
 	"testing"
 
 	"devspool/hotplug/hotplugtest"
-	"devspool/hotplug/kerneltest"
-	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 )
 
@@ -282,94 +280,6 @@ func TestOrderGivesBack(t *testing.T) {
 		}
 		if _, marked := o.path["/devices/mark"]; marked == c.anew || c.anew && o.peak != 0 {
 			t.Errorf("after %d tasks: anew %v, peak %d", c.tasks, !marked, o.peak)
-		}
-	}
-}
-
-// randomEvents returns events of few devices that come, change, are moved below
-// each other and go. Each says by SLEEP how many milliseconds its command takes.
-func randomEvents(t *testing.T, random *rand.Rand, n int) (events []*uevent.Event) {
-	homes := []string{"/devices/a", "/devices/a/b", "/devices/a/b/c", "/devices/a/d", "/devices/e", "/devices/e/f"}
-	place := slices.Clone(homes)
-	there := make([]bool, len(homes))
-	for seqnum := range n {
-		d := random.IntN(len(homes))
-		env := []string{
-			"SUBSYSTEM=block", "MAJOR=8", fmt.Sprint("MINOR=", d), fmt.Sprintf("DEVNAME=n%d%s", d, []string{"", "x"}[random.IntN(2)]),
-			fmt.Sprint("SEQNUM=", seqnum+1), fmt.Sprint("SLEEP=", random.IntN(8)),
-		}
-		switch {
-		case !there[d]:
-			there[d], place[d] = true, homes[d]
-			env = append(env, "ACTION=add", "DEVPATH="+place[d])
-		case random.IntN(3) == 0:
-			env = append(env, "ACTION=change", "DEVPATH="+place[d])
-		case random.IntN(2) == 0:
-			old := place[d]
-			place[d] = fmt.Sprintf("%s/m%d", homes[random.IntN(len(homes))], d)
-			env = append(env, "ACTION=move", "DEVPATH="+place[d], "DEVPATH_OLD="+old)
-		default:
-			there[d] = false
-			env = append(env, "ACTION=remove", "DEVPATH="+place[d])
-		}
-		events = append(events, hotplugtest.NewEvent(t, env...))
-	}
-	return events
-}
-
-// TestOrderModel compares a road on which as much as may be runs side by side with
-// one that takes the same events one after the other: /dev is the same in the end,
-// and of two events that conflict the command of the later begins when that of
-// the earlier has ended.
-func TestOrderModel(t *testing.T) {
-	hotplugtest.NeedRoot(t)
-	const rule = "n([0-5]).* 0:0 640 >by/%1"
-	for range 6 {
-		seed := rand.Uint64()
-		random := rand.New(rand.NewPCG(seed, 2))
-		events := randomEvents(t, random, 80)
-
-		serial := newBoard(t, rule+"\n")
-		serial.use(sysfs.FS(serial.tmp + "/nothing")) // so the events alone decide
-		for _, e := range events {
-			serial.run(e)
-		}
-
-		b := newBoard(t, rule+" *echo begin $SEQNUM >>TMP/log; sleep 0.00$SLEEP; echo end $SEQNUM >>TMP/log\n")
-		b.use(serial.sys.FS)
-		b.Scheduler.SetJobs(1 + random.IntN(12))
-		var batches []*Batch
-		for rest := events; len(rest) > 0; {
-			n := 1 + random.IntN(len(rest))
-			batches = append(batches, b.Scheduler.Run(Events(rest[:n]...)))
-			rest = rest[n:]
-		}
-		for _, batch := range batches {
-			b.wait(batch)
-		}
-		b.atRest()
-
-		want, err := kerneltest.Snapshot(serial.dir)
-		hotplugtest.Must(t, err)
-		got, err := kerneltest.Snapshot(b.dir)
-		hotplugtest.Must(t, err)
-		if diff := kerneltest.Diff(want, got); diff != "" {
-			t.Errorf("seed %d: /dev differs (-serial +side by side):\n%s", seed, diff)
-		}
-		at := map[string]int{}
-		for i, line := range b.said("log") {
-			at[line] = i
-		}
-		if len(at) != 2*len(events) {
-			t.Errorf("seed %d: %d lines of %d commands", seed, len(at), len(events))
-		}
-		for i, later := range events {
-			for _, earlier := range events[:i] {
-				if conflict(newTask(earlier), newTask(later)) &&
-					at[fmt.Sprint("end ", earlier.Seqnum)] > at[fmt.Sprint("begin ", later.Seqnum)] {
-					t.Errorf("seed %d: the command of %v began before the end of that of %v", seed, later, earlier)
-				}
-			}
 		}
 	}
 }

@@ -2,6 +2,7 @@ package hotplug
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/kerneltest"
 	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
@@ -61,7 +63,7 @@ func TestRunFresh(t *testing.T) {
 	b := newBoard(t, "")
 	var events []*uevent.Event
 	var fresh []bool
-	for i := range 2*sliceSize + 3 {
+	for i := range 2*SliceSize + 3 {
 		events = append(events, hotplugtest.NewEvent(t, "ACTION=add", fmt.Sprint("DEVPATH=/devices/d", i),
 			"MAJOR=240", fmt.Sprint("MINOR=", i), fmt.Sprint("DEVNAME=d", i)))
 		fresh = append(fresh, i%3 == 0)
@@ -85,12 +87,12 @@ func TestRunIsNotIdle(t *testing.T) {
 	b := newBoard(t, "")
 	turns, idle := 0, 0
 	b.sinks = append(b.sinks, Sink{TurnEnd: func() { // the mutex is held
-		if turns++; b.Scheduler.graph.count == 0 && b.Scheduler.producers == 0 {
+		if turns++; IsIdleLocked(b.Scheduler) {
 			idle++
 		}
 	}})
 	var events []*uevent.Event
-	for i := range 3 * sliceSize {
+	for i := range 3 * SliceSize {
 		events = append(events, hotplugtest.NewEvent(t, "ACTION=change", fmt.Sprint("DEVPATH=/devices/d", i)))
 	}
 	b.run(events...)
@@ -310,7 +312,7 @@ func TestDryRun(t *testing.T) {
 	b.done(func(_ *uevent.Event, p *nodes.Plan) { plans = append(plans, p.String()) })
 	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "FIRMWARE=x")
 	b.run(b.sys.NewEvent("add", "/devices/block/sda"))
-	b.coldplug()
+	coldplug(b)
 	b.wantNode("sda", "")
 	if len(plans) != 2 || len(b.said("said")) > 0 {
 		t.Errorf("plans %q, commands %q", plans, b.said("said"))
@@ -318,20 +320,6 @@ func TestDryRun(t *testing.T) {
 	entries, err := os.ReadDir(b.dir)
 	if err != nil || len(entries) > 0 {
 		t.Errorf("/dev holds %v, error %v", entries, err)
-	}
-}
-
-// TestDryRunHelper is the same for a helper.
-func TestDryRunHelper(t *testing.T) {
-	b := newBoard(t, "")
-	b.start(b.text, func(o *Options) { o.Dev = nil })
-	defer func() {
-		if fault := recover(); fault != nil {
-			t.Errorf("it panics: %v", fault)
-		}
-	}()
-	if !Helper(b.helper(), hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/x", "SEQNUM=7")) {
-		t.Error("it failed")
 	}
 }
 
@@ -396,8 +384,8 @@ func TestLockless(t *testing.T) {
 		b.run(b.sys.NewEvent("add", "/devices/block/sda"))
 	}
 	hotplugtest.Within(t, "the call of Renewed", func() { <-renewed })
-	if len(renewed) > 0 || b.Scheduler.dev.lockless {
-		t.Errorf("on a new /dev: renewed %d times more, lockless %v", len(renewed), b.Scheduler.dev.lockless)
+	if len(renewed) > 0 || IsLockless(b.Scheduler) {
+		t.Errorf("on a new /dev: renewed %d times more, lockless %v", len(renewed), IsLockless(b.Scheduler))
 	}
 }
 
@@ -431,25 +419,6 @@ func TestFailedNode(t *testing.T) {
 	}
 	b.log.Want("error: failed: add /devices/block/sda: replace a: is a directory")
 	b.log.Want("error: failed: add /devices/block/sda: replace b: is a directory")
-}
-
-// TestQueue shows that a queue gives out what came first, and keeps nothing.
-func TestQueue(t *testing.T) {
-	var q queue
-	tasks := []*task{{}, {}, {}}
-	for range 3 {
-		for _, x := range tasks {
-			q.push(x)
-		}
-		for _, x := range tasks {
-			if q.pop() != x {
-				t.Error("another one came first")
-			}
-		}
-		if !q.empty() || q.tasks != nil {
-			t.Error("something is left")
-		}
-	}
 }
 
 // TestStorm runs many events of few devices, with commands that end in any order.
@@ -494,7 +463,7 @@ func TestStorm(t *testing.T) {
 	fresh := newBoard(t, config)
 	fresh.sys = b.sys
 	fresh.use(b.sys.FS)
-	fresh.coldplug()
+	coldplug(fresh)
 	for _, path := range paths {
 		name := filepath.Base(path)
 		b.wantNode(name, fresh.node(name))
@@ -630,5 +599,93 @@ func TestStop(t *testing.T) {
 				t.Error("the lock is held")
 			}
 		})
+	}
+}
+
+// randomEvents returns events of few devices that come, change, are moved below
+// each other and go. Each says by SLEEP how many milliseconds its command takes.
+func randomEvents(t *testing.T, random *rand.Rand, n int) (events []*uevent.Event) {
+	homes := []string{"/devices/a", "/devices/a/b", "/devices/a/b/c", "/devices/a/d", "/devices/e", "/devices/e/f"}
+	place := slices.Clone(homes)
+	there := make([]bool, len(homes))
+	for seqnum := range n {
+		d := random.IntN(len(homes))
+		env := []string{
+			"SUBSYSTEM=block", "MAJOR=8", fmt.Sprint("MINOR=", d), fmt.Sprintf("DEVNAME=n%d%s", d, []string{"", "x"}[random.IntN(2)]),
+			fmt.Sprint("SEQNUM=", seqnum+1), fmt.Sprint("SLEEP=", random.IntN(8)),
+		}
+		switch {
+		case !there[d]:
+			there[d], place[d] = true, homes[d]
+			env = append(env, "ACTION=add", "DEVPATH="+place[d])
+		case random.IntN(3) == 0:
+			env = append(env, "ACTION=change", "DEVPATH="+place[d])
+		case random.IntN(2) == 0:
+			old := place[d]
+			place[d] = fmt.Sprintf("%s/m%d", homes[random.IntN(len(homes))], d)
+			env = append(env, "ACTION=move", "DEVPATH="+place[d], "DEVPATH_OLD="+old)
+		default:
+			there[d] = false
+			env = append(env, "ACTION=remove", "DEVPATH="+place[d])
+		}
+		events = append(events, hotplugtest.NewEvent(t, env...))
+	}
+	return events
+}
+
+// TestOrderModel compares a road on which as much as may be runs side by side with
+// one that takes the same events one after the other: /dev is the same in the end,
+// and of two events that conflict the command of the later begins when that of
+// the earlier has ended.
+func TestOrderModel(t *testing.T) {
+	hotplugtest.NeedRoot(t)
+	const rule = "n([0-5]).* 0:0 640 >by/%1"
+	for range 6 {
+		seed := rand.Uint64()
+		random := rand.New(rand.NewPCG(seed, 2))
+		events := randomEvents(t, random, 80)
+
+		serial := newBoard(t, rule+"\n")
+		serial.use(sysfs.FS(serial.tmp + "/nothing")) // so the events alone decide
+		for _, e := range events {
+			serial.run(e)
+		}
+
+		b := newBoard(t, rule+" *echo begin $SEQNUM >>TMP/log; sleep 0.00$SLEEP; echo end $SEQNUM >>TMP/log\n")
+		b.use(serial.sys.FS)
+		b.Scheduler.SetJobs(1 + random.IntN(12))
+		var batches []*Batch
+		for rest := events; len(rest) > 0; {
+			n := 1 + random.IntN(len(rest))
+			batches = append(batches, b.Scheduler.Run(Events(rest[:n]...)))
+			rest = rest[n:]
+		}
+		for _, batch := range batches {
+			b.wait(batch)
+		}
+		b.atRest()
+
+		want, err := kerneltest.Snapshot(serial.dir)
+		hotplugtest.Must(t, err)
+		got, err := kerneltest.Snapshot(b.dir)
+		hotplugtest.Must(t, err)
+		if diff := kerneltest.Diff(want, got); diff != "" {
+			t.Errorf("seed %d: /dev differs (-serial +side by side):\n%s", seed, diff)
+		}
+		at := map[string]int{}
+		for i, line := range b.said("log") {
+			at[line] = i
+		}
+		if len(at) != 2*len(events) {
+			t.Errorf("seed %d: %d lines of %d commands", seed, len(at), len(events))
+		}
+		for i, later := range events {
+			for _, earlier := range events[:i] {
+				if Conflict(earlier, later) &&
+					at[fmt.Sprint("end ", earlier.Seqnum)] > at[fmt.Sprint("begin ", later.Seqnum)] {
+					t.Errorf("seed %d: the command of %v began before the end of that of %v", seed, later, earlier)
+				}
+			}
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/conf"
 	"devspool/hotplug/hotplugtest"
 	"devspool/hotplug/sys"
 	"devspool/nodes"
@@ -21,6 +22,7 @@ import (
 type fakeSource struct {
 	coming atomic.Bool
 	ended  atomic.Bool
+	server *Server
 }
 
 func (s *fakeSource) Name() string  { return "a test" }
@@ -31,20 +33,21 @@ func (s *fakeSource) Stop(gone <-chan struct{}) {
 }
 
 // controlled has the board's Road answer requests, as that of a loop does.
-func (b *board) controlled() *fakeSource {
+func controlled(b *board) *fakeSource {
 	b.t.Helper()
 	_, err := b.dev.Lock() // which makes the private directory
 	hotplugtest.Must(b.t, err)
 	hotplugtest.Must(b.t, b.dev.Unlock())
 	s := &fakeSource{}
-	c, err := b.listen(s)
+	c, err := listen(b, s)
 	hotplugtest.Must(b.t, err)
+	s.server = c
 	b.t.Cleanup(c.Close)
 	return s
 }
 
 // connect opens a connection to the control socket.
-func (b *board) connect() (fd int) {
+func connect(b *board) (fd int) {
 	b.t.Helper()
 	addr, dir, err := controlAddress(b.other())
 	hotplugtest.Must(b.t, err)
@@ -63,14 +66,14 @@ type answer struct {
 }
 
 // ask makes a request as another process would, and returns its answer.
-func (b *board) ask(words ...string) (a answer) {
+func ask(b *board, words ...string) (a answer) {
 	b.t.Helper()
-	hotplugtest.Within(b.t, "the answer to "+strings.Join(words, " "), func() { a = <-b.asking(words...) })
+	hotplugtest.Within(b.t, "the answer to "+strings.Join(words, " "), func() { a = <-asking(b, words...) })
 	return a
 }
 
 // asking makes a request and does not wait for the answer.
-func (b *board) asking(words ...string) <-chan answer {
+func asking(b *board, words ...string) <-chan answer {
 	b.t.Helper()
 	d := b.other()
 	answers := make(chan answer, 1)
@@ -107,12 +110,12 @@ func ends(t *testing.T, what string, answers <-chan answer) {
 func TestSettle(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 @until test -e TMP/go; do sleep 0.01; done\nsda1 0:0 660 @until test -e TMP/go1; do sleep 0.01; done; touch TMP/ended\n")
-	source := b.controlled()
-	if a := b.ask("settle", "20", "0"); a.err != nil {
+	source := controlled(b)
+	if a := ask(b, "settle", "20", "0"); a.err != nil {
 		t.Errorf("on a road at rest: %v", a.err)
 	}
 	source.coming.Store(true)
-	answers := b.asking("settle", "20", "0")
+	answers := asking(b, "settle", "20", "0")
 	still(t, "while events come", answers)
 	b.disks(1)
 	b.sys.Add("/devices/block/sda/sda1", "block", "8:1", "DEVNAME=sda1")
@@ -134,15 +137,15 @@ func TestSettle(t *testing.T) {
 func TestSettleHalted(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
-	b.controlled()
-	if a := b.ask("stop"); a.err != nil {
+	controlled(b)
+	if a := ask(b, "stop"); a.err != nil {
 		t.Fatal(a.err)
 	}
 	b.Scheduler.Run(Events(b.disks(1)...))
-	answers := b.asking("settle", "20", "0")
+	answers := asking(b, "settle", "20", "0")
 	still(t, "on a road that is halted", answers)
 	b.wantNode("sda", "")
-	if a := b.ask("start"); a.err != nil {
+	if a := ask(b, "start"); a.err != nil {
 		t.Fatal(a.err)
 	}
 	ends(t, "after start", answers)
@@ -153,12 +156,12 @@ func TestSettleHalted(t *testing.T) {
 func TestSettleQuiet(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
-	b.controlled()
+	controlled(b)
 	events := b.disks(1)
 	b.run(events...)
 	came := time.Now()
 	const quiet = 300 * time.Millisecond
-	answers := b.asking("settle", "20", "0.3")
+	answers := asking(b, "settle", "20", "0.3")
 	time.Sleep(quiet / 2)
 	b.run(events...)
 	again := time.Now()
@@ -172,19 +175,20 @@ func TestSettleQuiet(t *testing.T) {
 func TestSettleInVain(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 @sleep 600\n")
-	source := b.controlled()
+	source := controlled(b)
 	b.Scheduler.Run(Events(b.disks(1)...))
-	a := b.ask("settle", "0.05", "0")
+	a := ask(b, "settle", "0.05", "0")
 	if a.err == nil || !strings.Contains(a.err.Error(), "timed out") {
 		t.Errorf("error %v", a.err)
 	}
 	if i := slices.IndexFunc(a.lines, func(s string) bool { return strings.HasPrefix(s, "running: ") && strings.Contains(s, "sleep 600") }); i < 0 {
 		t.Errorf("told %q", a.lines)
 	}
-	hotplugtest.Within(t, "the end", func() { b.Scheduler.Shutdown(0); b.Scheduler.pool.inFlight.Wait() })
-	ends(t, "after that", b.asking("settle", "20", "0"))
+	hotplugtest.Within(t, "the end", func() { b.Scheduler.Shutdown(0) })
+	b.noCommands()
+	ends(t, "after that", asking(b, "settle", "20", "0"))
 	source.coming.Store(true)
-	if a := b.ask("settle", "0", "0"); a.err == nil {
+	if a := ask(b, "settle", "0", "0"); a.err == nil {
 		t.Error("without any time: no error")
 	}
 }
@@ -193,13 +197,13 @@ func TestSettleInVain(t *testing.T) {
 func TestSettleRefused(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
-	b.controlled()
+	controlled(b)
 	for _, words := range [][]string{
 		{"settle"}, {"settle", "1"}, {"settle", "x", "0"}, {"settle", "1", "-1"}, {"settle", "5m", "0"},
 		{"coldplug"}, {"coldplug", "soon"},
 		{"wait"}, {"wait", "1", "sda"}, {"wait", "1", ""}, {"wait", "1", "=x"}, {"wait", "x", "/dev/sda"},
 	} {
-		if a := b.ask(words...); a.err == nil || strings.Contains(a.err.Error(), "timed out") {
+		if a := ask(b, words...); a.err == nil || strings.Contains(a.err.Error(), "timed out") {
 			t.Errorf("%q: error %v", words, a.err)
 		}
 	}
@@ -222,13 +226,13 @@ func TestParseSeconds(t *testing.T) {
 func TestHangUp(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 @"+untilGo+"\n")
-	b.controlled()
+	controlled(b)
 	batch := b.Scheduler.Run(Events(b.disks(1)...))
 	hotplugtest.Eventually(t, "the command", func() bool { return b.running() == 1 })
 	before := runtime.NumGoroutine()
 	for _, request := range []string{"settle\x00600\x000", "wait\x00600\x00/dev/sdz", "wait\x00600\x00X=Y", "exit", ""} {
 		for range 5 {
-			fd := b.connect()
+			fd := connect(b)
 			if request != "" {
 				hotplugtest.Must(t, unix.Send(fd, []byte(request), unix.MSG_NOSIGNAL))
 			}
@@ -239,7 +243,7 @@ func TestHangUp(t *testing.T) {
 		}
 	}
 	hotplugtest.Eventually(t, "the end of all goroutines", func() bool { return runtime.NumGoroutine() <= before })
-	if n := b.observers(); n > 0 {
+	if n := b.Scheduler.Stats().Observers; n > 0 {
 		t.Errorf("%d observers are left", n)
 	}
 	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
@@ -280,8 +284,8 @@ func TestAskInCommand(t *testing.T) {
 		b.start(b.text, func(o *Options) {
 			o.Environ = append(o.Environ, childRole+"=asks", "ASKS="+request, "ASKS_DEV="+b.dir, "ASKS_FILE="+b.tmp+"/said")
 		})
-		b.config.path = "conf"
-		b.controlled()
+		b.config = NewConfig("conf", b.rules, func() (*conf.Config, error) { return b.rules, nil }, b.Scheduler.SetRules, b.log.Logger)
+		controlled(b)
 		if !b.run(b.disks(1)...) {
 			t.Errorf("%s: it failed: %q", request, b.log.Lines())
 		}
@@ -299,12 +303,12 @@ func TestWait(t *testing.T) {
 		{"DEVNAME=sda"}, {"ID=a=b"}, {"/dev/sda", "DEVNAME=sda", "/devices/block/sda"},
 	} {
 		b := newBoard(t, "sda 0:0 660 >disk/first @"+untilGo+"\n")
-		source := b.controlled()
+		source := controlled(b)
 		words := []string{"wait", "20"}
 		for _, ref := range refs {
 			words = append(words, strings.NewReplacer("DEV/", b.dir+"/", "SYS/", string(b.sys.FS)+"/").Replace(ref))
 		}
-		answers := b.asking(words...)
+		answers := asking(b, words...)
 		still(t, "without the device", answers)
 		source.coming.Store(true)
 		b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "ID=a=b")
@@ -314,7 +318,7 @@ func TestWait(t *testing.T) {
 		hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 		ends(t, strings.Join(refs, " "), answers)
 		b.wait(batch)
-		if a := b.ask(append([]string{"wait", "0"}, words[2:]...)...); a.err != nil {
+		if a := ask(b, append([]string{"wait", "0"}, words[2:]...)...); a.err != nil {
 			t.Errorf("%q is there, but: %v", refs, a.err)
 		}
 	}
@@ -326,9 +330,9 @@ func TestWaitMeanwhile(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	for _, ref := range []string{"/dev/sda", "/devices/block/sda", "DEVNAME=sda"} {
 		b := newBoard(t, "sda 0:0 660 @"+untilGo+"\n")
-		b.controlled()
+		controlled(b)
 		batch := b.Scheduler.Run(Events(b.disks(1)...))
-		answers := b.asking("wait", "20", ref)
+		answers := asking(b, "wait", "20", ref)
 		still(t, ref+": while its command runs", answers)
 		hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 		ends(t, ref, answers)
@@ -342,10 +346,10 @@ func TestWaitEarly(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	for _, ref := range []string{"/dev/sda", "/dev/other", "/devices/block/sda"} {
 		b := newBoard(t, "sda 0:0 660 >other\n")
-		b.controlled()
+		controlled(b)
 		disks := b.disks(1)
 		hotplugtest.Must(t, unix.Mknod(filepath.Join(b.dir, "sda"), unix.S_IFBLK|0o600, int(unix.Mkdev(8, 0))))
-		answers := b.asking("wait", "20", ref)
+		answers := asking(b, "wait", "20", ref)
 		still(t, ref+": before its event", answers)
 		b.run(disks...)
 		ends(t, ref, answers)
@@ -357,26 +361,26 @@ func TestWaitEarly(t *testing.T) {
 func TestWaitUnsure(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
-	source := b.controlled()
+	source := controlled(b)
 	b.run(b.disks(1)...)
 	source.coming.Store(true)
-	answers := b.asking("wait", "20", "/dev/sda")
+	answers := asking(b, "wait", "20", "/dev/sda")
 	still(t, "while events come", answers)
 	source.coming.Store(false)
 	ends(t, "after them", answers)
 	source.coming.Store(true)
-	ends(t, "whatever else comes", b.asking("wait", "0.05", "/dev/sda"))
+	ends(t, "whatever else comes", asking(b, "wait", "0.05", "/dev/sda"))
 }
 
 // TestWaitTakenBack is about a property that a device had which has gone.
 func TestWaitTakenBack(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
-	b.controlled()
+	controlled(b)
 	b.sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "ID=x")
 	add, remove := b.sys.NewEvent("add", "/devices/block/sda"), b.sys.NewEvent("remove", "/devices/block/sda")
 	b.run(add)
-	answers := b.asking("wait", "20", "ID=x", "/dev/sdb")
+	answers := asking(b, "wait", "20", "ID=x", "/dev/sdb")
 	still(t, "one of two", answers)
 	b.sys.Remove("/devices/block/sda")
 	b.run(remove)
@@ -391,10 +395,10 @@ func TestWaitTakenBack(t *testing.T) {
 func TestWaitNoDevice(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
-	b.controlled()
+	controlled(b)
 	b.run(b.disks(1)...)
 	for _, ref := range []string{"/dev", "/devices", "/devices/block", "/class/block", string(b.sys.FS) + "/class/block", "/"} {
-		if a := b.ask("wait", "0", ref); a.err == nil {
+		if a := ask(b, "wait", "0", ref); a.err == nil {
 			t.Errorf("%s is a device", ref)
 		}
 	}
@@ -404,9 +408,9 @@ func TestWaitNoDevice(t *testing.T) {
 func TestWaitInVain(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
-	b.controlled()
-	answers := b.asking("wait", "0.3", "/dev/sda", "/dev/sdz", "X=Y")
-	hotplugtest.Eventually(t, "the watch", func() bool { return b.observers() == 1 })
+	controlled(b)
+	answers := asking(b, "wait", "0.3", "/dev/sda", "/dev/sdz", "X=Y")
+	hotplugtest.Eventually(t, "the watch", func() bool { return b.Scheduler.Stats().Observers == 1 })
 	b.run(b.disks(1)...)
 	hotplugtest.Within(t, "the answer", func() {
 		a := <-answers
@@ -417,14 +421,7 @@ func TestWaitInVain(t *testing.T) {
 			t.Errorf("told %q", a.lines)
 		}
 	})
-	if a := b.ask("wait", "0", "/dev/sdz"); a.err == nil {
+	if a := ask(b, "wait", "0", "/dev/sdz"); a.err == nil {
 		t.Error("without any time: no error")
 	}
-}
-
-// observers returns how many observe the events of the board.
-func (b *board) observers() int {
-	b.Scheduler.mu.Lock()
-	defer b.Scheduler.mu.Unlock()
-	return len(b.Scheduler.observers)
 }

@@ -62,6 +62,7 @@ type Stats struct {
 	Running                      []RunningCommand // the oldest first
 	Errors                       []LastError      // by devpath
 	Sinks                        []string         // a line from each sink that has one
+	Observers                    int              // somebody waits for events
 }
 
 // RunningCommand is a command that runs, and the event that it runs for.
@@ -81,7 +82,7 @@ func (s *Scheduler) Stats() Stats {
 		Since: st.since, Received: st.received, Done: st.done, Late: st.late, Failed: st.failed,
 		Pending: s.graph.count, Deferred: len(s.deferred), Paused: s.paused,
 		Commands: st.commands, Queued: s.pool.queue.length(), Jobs: s.pool.jobs, Runnable: s.pool.runnable,
-		Detached: s.pool.detached, Gaps: st.gaps,
+		Detached: s.pool.detached, Gaps: st.gaps, Observers: len(s.observers),
 	}
 	for run, j := range s.pool.running {
 		stats.Running = append(stats.Running, RunningCommand{run.PID, run.Since, j.task.event.Action, j.task.event.Devpath, describe(run.Command)})

@@ -13,7 +13,6 @@ import (
 	"devspool/conf"
 	"devspool/hotplug/hotplugtest"
 	"devspool/hotplug/log"
-	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 )
 
@@ -100,65 +99,18 @@ func TestStatus(t *testing.T) {
 	})
 }
 
-// TestStatusOrder shows the command that has run longest first, also where that
-// is longer than an int of 32 bits can say in nanoseconds.
-func TestStatusOrder(t *testing.T) {
-	b := newBoard(t, "")
-	for i := range 5 {
-		e := hotplugtest.NewEvent(t, "ACTION=add", fmt.Sprint("DEVPATH=/devices/d", i))
-		b.Scheduler.pool.running[&Running{PID: i, Since: -sys.Time(i) * 2_000_000_000}] = &job{task: newTask(e)}
-	}
-	var paths []string
-	for _, l := range Status(b.Scheduler, b.config) {
-		if _, rest, ok := strings.Cut(l, ": add /devices/d"); ok {
-			paths = append(paths, rest[:1])
-		}
-	}
-	if !slices.Equal(paths, []string{"4", "3", "2", "1", "0"}) {
-		t.Errorf("in the order %q", paths)
-	}
-}
-
 // TestStatusPrintable shows that no device can say anything to a terminal.
 func TestStatusPrintable(t *testing.T) {
-	b := newBoard(t, "")
-	e := hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/\x1b[31m\nforged: line")
-	b.Scheduler.stats.recordError(e, "because of \x00\x7f\n")
-	b.Scheduler.pool.running[&Running{}] = &job{task: newTask(e)}
-	for _, l := range Status(b.Scheduler, b.config) {
+	hotplugtest.NeedRoot(t)
+	b := newBoard(t, ".* 0:0 660 @exit 3\n")
+	b.run(hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/\x1b[31m\nforged: line", "MAJOR=240", "MINOR=1", "DEVNAME=\x00\x7fx"))
+	lines := Status(b.Scheduler, b.config)
+	if !slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, "last error: ") && strings.Contains(l, "forged") }) {
+		t.Errorf("the device is not in %q", lines)
+	}
+	for _, l := range lines {
 		if strings.ContainsAny(l, "\x1b\n\x00\x7f") || strings.HasPrefix(l, "forged") {
 			t.Errorf("a line is %q", l)
-		}
-	}
-}
-
-// TestLastErrors shows that for each device the last fault is kept, and for no
-// more devices than that is good for: those with the oldest are forgotten.
-func TestLastErrors(t *testing.T) {
-	b := newBoard(t, "")
-	event := func(i int) *uevent.Event {
-		return hotplugtest.NewEvent(t, "ACTION=add", fmt.Sprintf("DEVPATH=/devices/d%04d", i))
-	}
-	const many = 3 * maxErrors
-	for i := range many {
-		b.Scheduler.stats.recordError(event(i), "at first")
-		b.Scheduler.stats.recordError(event(0), "again") // so it is never the oldest
-	}
-	var errors []string
-	for _, l := range Status(b.Scheduler, b.config) {
-		if rest, ok := strings.CutPrefix(l, "last error: /devices/"); ok {
-			errors = append(errors, rest)
-		}
-	}
-	if kept := len(b.Scheduler.stats.errors); len(errors) != maxErrors || kept != maxErrors {
-		t.Fatalf("%d lines of %d faults, want %d", len(errors), kept, maxErrors)
-	}
-	if !strings.HasPrefix(errors[0], "d0000: ") || !strings.HasSuffix(errors[0], "again") {
-		t.Errorf("the first is %q", errors[0])
-	}
-	for i, l := range errors[1:] {
-		if !strings.HasPrefix(l, fmt.Sprintf("d%04d: ", many-maxErrors+1+i)) {
-			t.Errorf("%d is %q", i+1, l)
 		}
 	}
 }
@@ -167,7 +119,7 @@ func TestLastErrors(t *testing.T) {
 func TestKnobsByRequest(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
-	source := b.controlled()
+	source := controlled(b)
 	for _, c := range []struct {
 		words []string
 		ok    bool
@@ -189,18 +141,18 @@ func TestKnobsByRequest(t *testing.T) {
 		{[]string{"nonsense"}, false},
 		{[]string{""}, false},
 	} {
-		if a := b.ask(c.words...); (a.err == nil) != c.ok || len(a.lines) > 0 {
+		if a := ask(b, c.words...); (a.err == nil) != c.ok || len(a.lines) > 0 {
 			t.Errorf("%q: %q, %v", c.words, a.lines, a.err)
 		}
 	}
 	if st := b.Scheduler.Stats(); st.Jobs != 7 || st.Runnable != 3 || !st.Paused || !b.log.Writes(log.Info) {
 		t.Errorf("children-max %d, running-max %d, paused %v, logs info %v", st.Jobs, st.Runnable, st.Paused, b.log.Writes(log.Info))
 	}
-	a := b.ask("status")
+	a := ask(b, "status")
 	if a.err != nil || line(t, a.lines, "queue") != "stopped" || !strings.HasPrefix(line(t, a.lines, "serving"), b.dir+", as a test, pid ") {
 		t.Errorf("the status is %q, %v", a.lines, a.err)
 	}
-	fd := b.connect()
+	fd := connect(b)
 	hotplugtest.Must(t, unix.Send(fd, []byte("exit"), unix.MSG_NOSIGNAL))
 	hotplugtest.Eventually(t, "the end", source.ended.Load) // of the process, which is the answer
 }
@@ -218,18 +170,19 @@ func TestRenew(t *testing.T) {
 	var mu sync.Mutex // the loop reads in a goroutine of its own
 	var renewed *conf.Config
 	var failure error
-	b.config = NewConfig("/nonexistent", b.rules, func() (*conf.Config, error) {
+	read := func() (*conf.Config, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		return renewed, failure
-	}, b.Scheduler.SetRules, b.log.Logger)
-	b.controlled()
+	}
+	b.config = NewConfig("/nonexistent", b.rules, read, b.Scheduler.SetRules, b.log.Logger)
+	source := controlled(b)
 	try := func(name, text string, err error, refused, mode string) {
 		t.Helper()
 		mu.Lock()
 		renewed, failure = parse(text), err
 		mu.Unlock()
-		a := b.ask("reload")
+		a := ask(b, "reload")
 		if refused == "" != (a.err == nil) || a.err != nil && !strings.Contains(a.err.Error(), refused) {
 			t.Errorf("%s: error %v, want %q", name, a.err, refused)
 		}
@@ -242,7 +195,8 @@ func TestRenew(t *testing.T) {
 	b.log.Want("the old config stays")
 	try("unreadable", "", errUdevSize, errUdevSize.Error(), "0640")
 	b.log.Want("error: " + errUdevSize.Error() + "; the old config stays")
-	b.config.rules = parse(broken + "sda 0:0 604\n") // the start takes what it can get
+	b.config = NewConfig("/nonexistent", parse(broken+"sda 0:0 604\n"), read, b.Scheduler.SetRules, b.log.Logger) // the start takes what it can get
+	source.server.Config = b.config
 	try("with the problem that it had", "# one line more\n"+broken+"sda 0:0 622\n", nil, "", "0622")
 	try("with another problem", "sda 0:0 9\n"+broken, nil, "mdev.conf:1:", "0622")
 	try("mended", "sda 0:0 644\n", nil, "", "0644")

@@ -17,31 +17,6 @@ import (
 // untilGo is a command that ends when the test says so.
 const untilGo = "until test -e TMP/go; do sleep 0.01; done"
 
-// disks makes n disks and returns the events that add them.
-func (b *board) disks(n int) (events []*uevent.Event) {
-	b.t.Helper()
-	for i := range n {
-		name := fmt.Sprintf("sd%c", 'a'+i)
-		b.sys.Add("/devices/block/"+name, "block", fmt.Sprint("8:", 16*i), "DEVNAME="+name)
-		events = append(events, b.sys.NewEvent("add", "/devices/block/"+name))
-	}
-	return events
-}
-
-// running returns how many commands run.
-func (b *board) running() int {
-	return b.Scheduler.CommandsRunning()
-}
-
-// computing returns how many processes of commands are in state R.
-func (b *board) computing() int {
-	groups := map[int]bool{}
-	for _, run := range b.Scheduler.Stats().Running {
-		groups[run.PID] = true
-	}
-	return procfs.CountRunnable(groups)
-}
-
 // TestHalt shows that a road which is halted takes events and begins none, nor a
 // command, while what runs goes on; and that all follows in order after Start.
 func TestHalt(t *testing.T) {
@@ -126,7 +101,7 @@ func TestHaltLongChains(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "-SUBSYSTEM=hub;.* 0:0 660 @"+untilGo+"\n-d[0-3] 0:0 660 *TMP/loop\n")
 	hotplugtest.Must(t, os.Symlink("loop", filepath.Join(b.tmp, "loop"))) // no program, and nothing that is missing
-	const devices, rounds = 40, 3 * sliceSize
+	const devices, rounds = 40, 3 * SliceSize
 	last := map[string]uint64{}
 	b.done(func(e *uevent.Event, _ *nodes.Plan) {
 		if e.Seqnum <= last[e.Devpath] {
@@ -262,7 +237,8 @@ func TestSetRunning(t *testing.T) {
 	hotplugtest.WriteFile(t, filepath.Join(b.tmp, "go"), "")
 	b.wait(batch)
 	hotplugtest.Eventually(t, "those that sleep", func() bool { return len(b.said("begun")) == 4 && b.running() == 3 })
-	hotplugtest.Within(t, "the end", func() { b.Scheduler.Shutdown(0); b.Scheduler.pool.inFlight.Wait() })
+	hotplugtest.Within(t, "the end", func() { b.Scheduler.Shutdown(0) })
+	b.noCommands()
 }
 
 // TestSetRunningLifted shows that a limit that is lifted holds nobody back.
@@ -295,5 +271,6 @@ func TestCountRunning(t *testing.T) {
 	if procfs.CountRunnable(map[int]bool{1 << 30: true}) != 0 {
 		t.Error("a command that is gone runs")
 	}
-	hotplugtest.Within(t, "the end", func() { b.Scheduler.Shutdown(0); b.Scheduler.pool.inFlight.Wait() })
+	hotplugtest.Within(t, "the end", func() { b.Scheduler.Shutdown(0) })
+	b.noCommands()
 }

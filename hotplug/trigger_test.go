@@ -1,26 +1,19 @@
 package hotplug
 
 import (
-	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"devspool/hotplug/hotplugtest"
-	"devspool/hotplug/kerneltest"
 	"devspool/hotplug/log"
 	"devspool/hotplug/sys"
-	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 )
 
 // rolled makes three devices without numbers and returns a syntheticRun to call.
-func (b *board) rolled(uuid string) (run *syntheticRun, devpaths []string) {
+func rolled(b *board, uuid string) (run *syntheticRun, devpaths []string) {
 	b.t.Helper()
 	for _, name := range []string{"a", "b", "c"} {
 		b.sys.Add("/devices/"+name, "x", "", "")
@@ -38,7 +31,7 @@ func answers(t *testing.T, devpath string, env ...string) *uevent.Event {
 func TestRoll(t *testing.T) {
 	b := newBoard(t, "")
 	const uuid = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
-	run, devpaths := b.rolled(uuid)
+	run, devpaths := rolled(b, uuid)
 	for _, devpath := range devpaths {
 		run.request(devpath)
 		if got := b.sys.Requested(devpath); !strings.HasPrefix(got, "add "+uuid) {
@@ -76,7 +69,7 @@ func TestRoll(t *testing.T) {
 // request to one that has answered, and silence after it, are the end.
 func TestRollSilent(t *testing.T) {
 	b := newBoard(t, "")
-	run, devpaths := b.rolled("u")
+	run, devpaths := rolled(b, "u")
 	for _, devpath := range devpaths {
 		run.request(devpath)
 	}
@@ -101,7 +94,7 @@ func TestRollSilent(t *testing.T) {
 // TestRollOldKernel is about one before Linux 4.13, whose events carry no identifier.
 func TestRollOldKernel(t *testing.T) {
 	b := newBoard(t, "")
-	run, devpaths := b.rolled("")
+	run, devpaths := rolled(b, "")
 	run.request(devpaths[0])
 	if got := b.sys.Requested(devpaths[0]); !strings.HasPrefix(got, "add\n") && got != "add" {
 		t.Errorf("the request is %q", got)
@@ -116,7 +109,7 @@ func TestRollOldKernel(t *testing.T) {
 func TestCount(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
-	run, devpaths := b.rolled("u")
+	run, devpaths := rolled(b, "u")
 	source := &fakeSource{}
 	c := &Server{ServerOptions: ServerOptions{Scheduler: b.Scheduler, Sys: b.sys.FS, Log: b.log.Logger, Source: source}}
 	b.log.SetLevel(log.Info)
@@ -150,7 +143,7 @@ func TestCount(t *testing.T) {
 			t.Error("it was not stopped")
 		}
 	})
-	if n := b.observers(); n > 0 {
+	if n := b.Scheduler.Stats().Observers; n > 0 {
 		t.Errorf("%d observers are left", n)
 	}
 }
@@ -159,94 +152,5 @@ func TestNewUUID(t *testing.T) {
 	form := regexp.MustCompile("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 	if a, b := newUUID(), newUUID(); a == b || !form.MatchString(a) || !form.MatchString(b) {
 		t.Errorf("%s and %s", a, b)
-	}
-}
-
-// TestWalk compares the list of this machine's devices with what a search for
-// uevent files finds.
-func TestWalk(t *testing.T) {
-	const sys = sysfs.FS("/sys")
-	if !sys.IsKernels() {
-		t.Skip("NOT TESTED: TestWalk: needs a sysfs")
-	}
-	search := func() (found []string) {
-		err := filepath.WalkDir("/sys/devices", func(name string, d fs.DirEntry, err error) error {
-			if err == nil && d.Name() == "uevent" {
-				found = append(found, strings.TrimPrefix(filepath.Dir(name), "/sys"))
-			}
-			return nil
-		})
-		hotplugtest.Must(t, err)
-		slices.Sort(found)
-		return found
-	}
-	var got, want []string
-	hotplugtest.Eventually(t, "a moment without a change", func() bool {
-		want = search()
-		got = sys.Walk()
-		return slices.Equal(want, search())
-	})
-	for i, devpath := range got {
-		if j := slices.Index(got, filepath.Dir(devpath)); j > i {
-			t.Errorf("%s comes before its parent", devpath)
-		}
-	}
-	slices.Sort(got)
-	if !slices.Equal(got, want) {
-		t.Errorf("it lists %d devices, the search %d", len(got), len(want))
-	}
-	if b := hotplugtest.NewSysfs(t); b.IsKernels() {
-		t.Error("a tree of files passes for a sysfs")
-	}
-}
-
-// TestColdplugByKernel asks a loop on this machine's sysfs for a coldplug: when
-// there is an answer, every command of its events has ended.
-func TestColdplugByKernel(t *testing.T) {
-	hotplugtest.NeedRoot(t)
-	if !kerneltest.InNamespaces(t, kerneltest.Net) {
-		return
-	}
-	if err := os.WriteFile("/sys/devices/virtual/mem/null/uevent", []byte("change"), 0); errors.Is(err, fs.ErrPermission) {
-		t.Skip("NOT TESTED: TestColdplugByKernel: needs a sysfs to write to")
-	}
-	b := newBoard(t, "-.* 0:0 660 @sleep 0.01; echo $DEVPATH $SYNTH_UUID >>TMP/said\n.* 0:0 660\n")
-	b.use("/sys")
-	b.log.SetLevel(log.Info)
-	b.Scheduler.SetJobs(8)
-	b.serve()
-	before := time.Now()
-	a := b.ask("coldplug", "0.1")
-	if a.err != nil {
-		t.Fatalf("%v\n%s", a.err, strings.Join(b.log.Lines(), "\n"))
-	}
-	said := b.said("said")
-	t.Logf("%d commands in %v", len(said), time.Since(before))
-	if b.running() > 0 || !b.Scheduler.IsIdle() {
-		t.Error("there is an answer before the end")
-	}
-	silent := 0
-	for _, devpath := range b.sys.FS.Walk() {
-		if b.log.Has("sent none: " + devpath) {
-			silent++
-			continue
-		}
-		if !slices.ContainsFunc(said, func(l string) bool { return strings.HasPrefix(l, devpath+" ") }) {
-			t.Errorf("no command ran for %s", devpath)
-		}
-	}
-	if len(said) < 50 || silent > len(said) {
-		t.Errorf("%d commands, %d devices are silent", len(said), silent)
-	}
-	b.wantNode("null", "c1:3 0660")
-	if again := b.ask("coldplug", "0.1"); again.err != nil || len(b.said("said")) < 2*len(said)-2 {
-		t.Errorf("once more: %v, %d commands", again.err, len(b.said("said")))
-	}
-	hotplugtest.Eventually(t, "the end of commands", func() bool { return b.running() == 0 })
-	// Before Linux 4.13 the kernel refuses a request with an identifier, as this
-	// one refuses what is none.
-	old := syntheticRun{sys: b.sys.FS, uuid: "none", open: map[string]bool{}}
-	if old.request("/devices/virtual/mem/null"); old.uuid != "" || len(old.open) != 1 {
-		t.Errorf("the identifier is %q, open are %v", old.uuid, old.open)
 	}
 }

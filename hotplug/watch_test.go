@@ -291,51 +291,51 @@ func (w *watched) open(name string, flags int) *os.File {
 
 // TestRenewHalfWritten asks for the config while somebody writes it.
 func TestRenewHalfWritten(t *testing.T) {
-	b := confBoard(t)
-	file, err := os.OpenFile(b.config.path, os.O_WRONLY|os.O_TRUNC, 0)
+	c := fileConfig(t)
+	file, err := os.OpenFile(c.path, os.O_WRONLY|os.O_TRUNC, 0)
 	hotplugtest.Must(t, err)
-	if err := b.config.Reload(); err == nil || !strings.Contains(err.Error(), "mdev.conf is being written; the old config stays") {
+	if err := c.Reload(); err == nil || !strings.Contains(err.Error(), "mdev.conf is being written; the old config stays") {
 		t.Errorf("error %v", err)
 	}
 	hotplugtest.Must(t, file.Close())
-	hotplugtest.Must(t, b.config.Reload())
+	hotplugtest.Must(t, c.Reload())
 }
 
 // TestRenewHolds shows that who would write the config while it is read waits.
 func TestRenewHolds(t *testing.T) {
-	b := confBoard(t)
+	c := fileConfig(t)
 	var writer sync.WaitGroup
 	read := ""
-	b.config.read = func() (*conf.Config, error) {
+	c.read = func() (*conf.Config, error) {
 		begun := make(chan bool)
 		writer.Go(func() {
 			close(begun)
-			if err := os.WriteFile(b.config.path, []byte("new"), 0o644); err != nil {
+			if err := os.WriteFile(c.path, []byte("new"), 0o644); err != nil {
 				t.Error(err)
 			}
 		})
 		<-begun
 		time.Sleep(20 * time.Millisecond) // for the write, were it not to wait
-		read = hotplugtest.Contents(t, b.config.path)
-		return b.rules, nil
+		read = hotplugtest.Contents(t, c.path)
+		return c.rules, nil
 	}
-	hotplugtest.Must(t, b.config.Reload())
+	hotplugtest.Must(t, c.Reload())
 	if read != "old" {
 		t.Errorf("read: %q", read)
 	}
 	hotplugtest.Within(t, "the write", writer.Wait)
-	if got := hotplugtest.Contents(t, b.config.path); got != "new" {
+	if got := hotplugtest.Contents(t, c.path); got != "new" {
 		t.Errorf("the file holds %q", got)
 	}
 }
 
-// confBoard is a board with a config file, which holds "old".
-func confBoard(t *testing.T) *board {
+// fileConfig is a Config with a file, which holds "old".
+func fileConfig(t *testing.T) *Config {
 	t.Helper()
-	b := newBoard(t, "")
-	b.config.path = filepath.Join(b.tmp, "mdev.conf")
-	hotplugtest.WriteFile(t, b.config.path, "old")
-	return b
+	path := filepath.Join(t.TempDir(), "mdev.conf")
+	hotplugtest.WriteFile(t, path, "old")
+	rules := conf.Parse("mdev.conf", "", conf.ParseIDs("", ""))
+	return NewConfig(path, rules, func() (*conf.Config, error) { return rules, nil }, func(*conf.Config) {}, hotplugtest.NewLog(t).Logger)
 }
 
 // TestConfWatchMissing begins where nothing of the path is there yet.
