@@ -8,8 +8,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"devspool/hotplug"
 	"devspool/hotplug/log"
+	"devspool/hotplug/scheduler"
+	"devspool/hotplug/sink"
 	"devspool/hotplug/spool"
 	"devspool/hotplug/spool/applet"
 	"devspool/hotplug/sysfs"
@@ -32,10 +33,10 @@ func streams() applet.Streams { return applet.Streams{In: os.Stdin, Out: os.Stdo
 // present returns an add event for each device that is there.
 func present() ([]*uevent.Event, error) { return sysfs.FS("/sys").Events(uevent.Add, "", "/dev") }
 
-// publish returns the sink by which events go to every queue, as the command line says, or
+// publish returns what is told by which events go to every queue, as the command line says, or
 // nil. What stays for events to come keeps the spool open, until end is called; stopped tells
 // that the process was told to end.
-func publish(o options, logger *log.Logger) (sink *hotplug.Sink, end func(stopped bool)) {
+func publish(o options, logger *log.Logger) (to *scheduler.Sink, end func(stopped bool)) {
 	switch {
 	case o.events == noEvents:
 		o.events = ""
@@ -50,7 +51,7 @@ func publish(o options, logger *log.Logger) (sink *hotplug.Sink, end func(stoppe
 	if o.dryRun || o.events == "" && o.libudev == "" || !resident && absent(o.events) && absent(o.libudev) {
 		return nil, func(bool) {} // nobody has a queue; the loop or the kernel's first helper makes the roots
 	}
-	p := hotplug.NewPublisher(spool.Options{
+	p := sink.NewSpool(spool.Options{
 		Private: o.dev + "/" + nodes.Private, Events: o.events, Libudev: o.libudev,
 		// Another directory than /dev is for a look; nothing is to be unmounted after it.
 		Mount: o.dev == "/dev", Join: !resident, Resident: resident, Zero: o.zero,

@@ -18,9 +18,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/conf"
-	"devspool/hotplug"
+	"devspool/hotplug/coldplug"
+	"devspool/hotplug/command"
+	"devspool/hotplug/control"
+	"devspool/hotplug/daemon"
 	"devspool/hotplug/handoff"
+	"devspool/hotplug/helper"
 	"devspool/hotplug/log"
+	"devspool/hotplug/loop"
+	"devspool/hotplug/reload"
+	"devspool/hotplug/scheduler"
+	"devspool/hotplug/sink"
 	"devspool/hotplug/sys"
 	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
@@ -160,7 +168,7 @@ func run(args, environ []string) int {
 			}
 		}
 		if !o.foreground {
-			return daemon(args, o)
+			return background(args, o)
 		}
 	}
 	return work(o, environ)
@@ -277,7 +285,7 @@ func ask(o options) int {
 		complain("devspool: error: " + err.Error())
 		return exitSystem
 	}
-	if err := hotplug.AskAnyway(dev, sysfs.FS(o.sys), o.words, func(line string) { say(line + "\n") }); err != nil {
+	if err := helper.Ask(dev, sysfs.FS(o.sys), o.words, func(line string) { say(line + "\n") }); err != nil {
 		complain("devspool: error: " + err.Error())
 		return exitFailed
 	}
@@ -329,7 +337,7 @@ func work(o options, environ []string) int {
 		c = conf.Parse("default.conf", conf.Default, conf.IDs{})
 	}
 	if o.mode != modeHelper { // or each event would say it again
-		hotplug.LogProblems(logger, log.Warning, c.Problems)
+		reload.LogProblems(logger, log.Warning, c.Problems)
 	}
 	var dev *nodes.Dir
 	if !o.dryRun {
@@ -342,9 +350,9 @@ func work(o options, environ []string) int {
 		}
 	}
 	r := &runner{options: o, dev: dev, sys: sysfs.FS(o.sys), log: logger, environ: environ}
-	var sinks []hotplug.Sink
+	var sinks []scheduler.Sink
 	if o.table {
-		sinks = append(sinks, hotplug.Sink{Done: hotplug.NewTable(1).Row})
+		sinks = append(sinks, scheduler.Sink{Done: sink.NewTable(1).Row})
 	}
 	sink, end := publish(o, logger)
 	if sink != nil {
@@ -367,11 +375,11 @@ func work(o options, environ []string) int {
 		sinks, flush = append(sinks, more...), wait
 	}
 	defer flush()
-	r.scheduler = hotplug.NewScheduler(hotplug.Options{
+	r.scheduler = scheduler.New(scheduler.Options{
 		Rules: c, Dev: dev, Sys: r.sys, Log: logger, Sinks: sinks, FirmwareDir: o.firmware, Environ: environ,
 		Jobs: o.jobs, ByHand: event != nil && event.Seqnum == 0,
 	})
-	r.config = hotplug.NewConfig(o.conf, c, func() (*conf.Config, error) { return readConf(o) }, r.scheduler.SetRules, logger)
+	r.config = reload.New(o.conf, c, func() (*conf.Config, error) { return readConf(o) }, r.scheduler.SetRules, logger)
 	switch o.mode {
 	case modeScan:
 		return r.scan()
@@ -379,12 +387,12 @@ func work(o options, environ []string) int {
 		return r.loop()
 	}
 	ms, _ := strconv.Atoi(stay)
-	h := hotplug.HelperOptions{Scheduler: r.scheduler, Config: r.config, Dev: dev, Sys: r.sys, Log: logger, Environ: environ,
+	h := helper.Options{Scheduler: r.scheduler, Config: r.config, Dev: dev, Sys: r.sys, Log: logger, Environ: environ,
 		Linger: time.Duration(ms) * time.Millisecond}
 	if !o.kernel {
-		return result(hotplug.Helper(h, event))
+		return result(helper.Run(h, event))
 	}
-	ok, stopped := hotplug.Serve(h, event)
+	ok, stopped := helper.Serve(h, event)
 	r.stopped = stopped
 	return result(ok)
 }
@@ -396,8 +404,8 @@ type runner struct {
 	sys       sysfs.FS
 	log       *log.Logger
 	environ   []string
-	scheduler *hotplug.Scheduler
-	config    *hotplug.Config
+	scheduler *scheduler.Scheduler
+	config    *reload.Config
 	stopped   bool // the process was told to end
 }
 
@@ -444,20 +452,20 @@ func result(ok bool) int {
 // scan coldplugs, or has the loop do it, unless the loop waits for us: a command that a rule
 // runs.
 func (r *runner) scan() int {
-	if r.dev != nil && !r.table && !hotplug.InCommand(r.environ) {
-		if served, err := hotplug.Delegate(r.dev, r.conf); err != nil {
+	if r.dev != nil && !r.table && !command.InCommand(r.environ) {
+		if served, err := control.Delegate(r.dev, r.conf); err != nil {
 			r.log.Print(log.Err, err.Error())
 			return exitFailed
 		} else if served {
 			return exitDone
 		}
 	}
-	return result(hotplug.Scan(r.scheduler, r.sys).Wait())
+	return result(coldplug.Scan(r.scheduler, r.sys).Wait())
 }
 
 func (r *runner) loop() int {
-	l, err := hotplug.NewLoop(hotplug.LoopOptions{Scheduler: r.scheduler, Config: r.config, Dev: r.dev, Sys: r.sys, Log: r.log})
-	if errors.Is(err, hotplug.ErrRunning) {
+	l, err := loop.New(loop.Options{Scheduler: r.scheduler, Config: r.config, Dev: r.dev, Sys: r.sys, Log: r.log})
+	if errors.Is(err, control.ErrRunning) {
 		r.log.Print(log.Err, err.Error())
 		return exitFailed
 	}
@@ -466,7 +474,7 @@ func (r *runner) loop() int {
 		return exitSystem
 	}
 	if r.udevControl {
-		if err := hotplug.ServeUdevControl(r.scheduler, r.config, r.log); err != nil {
+		if err := control.ServeUdevControl(r.scheduler, r.config, r.log); err != nil {
 			r.log.Print(log.Err, err.Error())
 			l.End()
 			l.Serve()
@@ -474,7 +482,7 @@ func (r *runner) loop() int {
 		}
 	}
 	go func() {
-		hotplug.Scan(r.scheduler, r.sys).Wait() // its commands may wait for what an event brings
+		coldplug.Scan(r.scheduler, r.sys).Wait() // its commands may wait for what an event brings
 		r.tellReady()
 	}()
 	if err := l.Serve(); err != nil {
@@ -488,24 +496,24 @@ func (r *runner) loop() int {
 func (r *runner) tellReady() {
 	ready := r.ready
 	if r.detached {
-		ready = hotplug.BackgroundFD
+		ready = daemon.BackgroundFD
 		if !r.syslog {
 			r.log.Become(log.Kmsg())
 		}
-		hotplug.Detach()
+		daemon.Detach()
 		r.scheduler.Stay(nil) // of whose commands nobody sees the standard error now
 	}
 	if ready >= 0 {
-		hotplug.Ready(ready)
+		daemon.Ready(ready)
 	}
 }
 
 // passOn returns sinks for those who hear of each event at its end, as the command line
 // says. What is still on its way to them is waited for by flush, for a while.
-func passOn(o options, sys sysfs.FS, logger *log.Logger) (sinks []hotplug.Sink, flush func(), err error) {
+func passOn(o options, sys sysfs.FS, logger *log.Logger) (sinks []scheduler.Sink, flush func(), err error) {
 	flush = func() {}
 	if o.groups != 0 && !o.dryRun {
-		groups, err := hotplug.NewRebroadcast(o.groups, logger)
+		groups, err := sink.NewNetlink(o.groups, logger)
 		if err != nil {
 			return nil, flush, err
 		}
@@ -513,24 +521,24 @@ func passOn(o options, sys sysfs.FS, logger *log.Logger) (sinks []hotplug.Sink, 
 		sinks = append(sinks, groups.Sink())
 	}
 	if o.output >= 0 {
-		output := hotplug.NewOutput(o.output, logger)
+		output := sink.NewPipe(o.output, logger)
 		sinks = append(sinks, output.Sink())
 		flush = func() { output.Flush(time.Second) }
 	}
 	return sinks, flush, nil
 }
 
-// daemon starts this program anew as a loop in the background, and returns when
+// background starts this program anew as a loop in the background, and returns when
 // that loop is ready, or has failed.
-func daemon(args []string, o options) int {
+func background(args []string, o options) int {
 	child := append(slices.Clone(args), "-f", "--detached")
-	code, err := hotplug.Background(child, os.Environ())
+	code, err := daemon.Background(child, os.Environ())
 	if err != nil {
 		complain("devspool: error: " + err.Error())
 		return exitSystem
 	}
 	if code == exitDone && o.ready >= 0 {
-		hotplug.Ready(o.ready)
+		daemon.Ready(o.ready)
 	}
 	return code
 }

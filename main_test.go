@@ -131,7 +131,7 @@ type board struct {
 	dir, dev, sys, conf string
 }
 
-// newBoard makes a board with a disk, a partition, a tty and a network interface.
+// New makes a board with a disk, a partition, a tty and a network interface.
 func newBoard(t *testing.T, config string) *board {
 	t.Helper()
 	dir := t.TempDir()

@@ -3,8 +3,8 @@
 package main
 
 import (
-	"devspool/hotplug"
 	"devspool/hotplug/log"
+	"devspool/hotplug/scheduler"
 )
 
 // A program without the spool, for boards where nobody listens: it is smaller.
@@ -13,6 +13,6 @@ const hasSpool = false
 
 var applets map[string]func(args []string) int
 
-func publish(options, *log.Logger) (sink *hotplug.Sink, end func(stopped bool)) {
+func publish(options, *log.Logger) (sink *scheduler.Sink, end func(stopped bool)) {
 	return nil, func(bool) {}
 }

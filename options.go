@@ -9,8 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"devspool/hotplug"
+	"devspool/hotplug/control"
 	"devspool/hotplug/log"
+	"devspool/hotplug/scheduler"
 	"devspool/hotplug/sys"
 )
 
@@ -65,7 +66,7 @@ var asks = []string{"ctl", "status", "coldplug", "settle", "wait"}
 // parse reads the command line. Where it names no mode, the environment may hold
 // an event.
 func parse(args, environ []string) (options, error) {
-	o := options{ready: -1, output: -1, jobs: hotplug.DefaultJobs,
+	o := options{ready: -1, output: -1, jobs: scheduler.DefaultJobs,
 		quiet: "0.2", dev: "/dev", sys: "/sys", conf: defaultConf, firmware: "/lib/firmware"}
 	event := holdsEvent(environ)
 	subsystem := sys.Getenv(environ, "SUBSYSTEM")
@@ -250,7 +251,7 @@ func tooMany(what string, rest []string) error {
 }
 
 func isSeconds(text string) bool {
-	_, err := hotplug.ParseSeconds(text)
+	_, err := control.ParseSeconds(text)
 	return err == nil
 }
 

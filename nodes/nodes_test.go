@@ -19,7 +19,7 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// childRole is the variable that makes the test binary one of the processes below.
+// ChildRole is the variable that makes the test binary one of the processes below.
 const childRole = "NODES_TEST_CHILD"
 
 // children are what the test binary does where it is started anew by a test.

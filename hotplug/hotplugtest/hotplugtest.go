@@ -8,12 +8,21 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"devspool/hotplug/kerneltest"
 	"devspool/hotplug/uevent"
 )
+
+// Script makes an executable file and returns its path.
+func Script(t *testing.T, path, text string) string {
+	t.Helper()
+	WriteFile(t, path, text)
+	Must(t, os.Chmod(path, 0o755))
+	return path
+}
 
 // Patience is how long a test waits for what should take no time at all, on a
 // machine that is busy with other things.
@@ -120,4 +129,20 @@ func NewInjector(t *testing.T) *kerneltest.Injector {
 	Must(t, err)
 	t.Cleanup(func() { kernel.Close() })
 	return kernel
+}
+
+// UntilGo is a command that ends when the test says so.
+const UntilGo = "until test -e TMP/go; do sleep 0.01; done"
+
+// ChildRole is the variable by which a test starts its own binary as another process.
+const ChildRole = "HOTPLUG_TEST_CHILD"
+
+// Main runs the tests of a package, or what children has for the role that the environment
+// names.
+func Main(m *testing.M, children map[string]func() int) {
+	syscall.Umask(0) // as the program does
+	if child := children[os.Getenv(ChildRole)]; child != nil {
+		os.Exit(child())
+	}
+	os.Exit(m.Run())
 }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -226,5 +227,18 @@ func gatherNotes(out []byte) {
 		if _, why, ok := strings.Cut(line, "NOT TESTED: "); ok {
 			note(strings.TrimSpace(why))
 		}
+	}
+}
+
+// OwnNetwork gives the test, on its thread, a network namespace of its own.
+func OwnNetwork(t *testing.T) {
+	t.Helper()
+	runtime.LockOSThread() // for ever: the thread ends with the test
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		line := "NOT TESTED: " + t.Name() + ": a network namespace: " + err.Error()
+		if os.Getenv("DEVSPOOL_TEST_ALL") == "1" {
+			t.Fatal(line)
+		}
+		t.Skip(line)
 	}
 }

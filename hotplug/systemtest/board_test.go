@@ -64,7 +64,7 @@ type board struct {
 	seqnum uint64
 }
 
-// newBoard makes a board with an empty /dev and the given config.
+// New makes a board with an empty /dev and the given config.
 func newBoard(t *testing.T, conf string) *board {
 	t.Helper()
 	dir := t.TempDir()

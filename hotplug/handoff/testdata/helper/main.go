@@ -12,8 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/conf"
-	"devspool/hotplug"
 	"devspool/hotplug/handoff"
+	"devspool/hotplug/helper"
+	"devspool/hotplug/log"
+	"devspool/hotplug/reload"
+	"devspool/hotplug/scheduler"
+	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
@@ -48,13 +52,18 @@ func run(environ []string) error {
 	if err != nil {
 		return err
 	}
-	road := hotplug.NewRoad(conf.Parse("none", "", conf.IDs{}), dev, hotplug.Sysfs(dir+"/sys"), hotplug.Stderr(), 4)
-	road.Environ = environ
-	road.Listeners = []hotplug.Listener{{Done: func(e *uevent.Event, _ *nodes.Plan) {
-		if e.Seqnum != 0 {
-			done.WriteString(strconv.FormatUint(e.Seqnum, 10) + " " + strconv.Itoa(os.Getpid()) + "\n")
-		}
-	}}}
-	hotplug.Serve(road, e, time.Duration(stay)*time.Microsecond)
+	rules := conf.Parse("none", "", conf.IDs{})
+	fs, logger := sysfs.FS(dir+"/sys"), log.Stderr()
+	sched := scheduler.New(scheduler.Options{Rules: rules, Dev: dev, Sys: fs, Log: logger, Environ: environ, Sinks: []scheduler.Sink{{
+		Done: func(e *uevent.Event, _ *nodes.Plan) {
+			if e.Seqnum != 0 {
+				done.WriteString(strconv.FormatUint(e.Seqnum, 10) + " " + strconv.Itoa(os.Getpid()) + "\n")
+			}
+		},
+	}}})
+	helper.Serve(helper.Options{
+		Scheduler: sched, Config: reload.New("/nonexistent", rules, nil, sched.SetRules, logger),
+		Dev: dev, Sys: fs, Log: logger, Environ: environ, Linger: time.Duration(stay) * time.Microsecond,
+	}, e)
 	return nil
 }

@@ -1,0 +1,189 @@
+package control
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/coldplug"
+	"devspool/hotplug/log"
+	"devspool/hotplug/sys"
+)
+
+// request is one that another process made by the control socket.
+type request struct {
+	args []string
+	pid  int // of the process that asks
+	file *os.File
+	gone chan struct{} // closed when the connection ends: no answer is wanted any more
+}
+
+// write sends one packet of the answer.
+func (q *request) write(kind byte, text string) {
+	q.file.Write(append([]byte{kind}, text...))
+}
+
+// say sends a line of the answer.
+func (q *request) say(line string) { q.write(answerLine, line) }
+
+// requests are what the loop can be asked for. An error is the answer.
+var requests = map[string]func(c *Server, q *request) error{
+	"ping":         func(*Server, *request) error { return nil },
+	"status":       (*Server).status,
+	"stop":         func(c *Server, _ *request) error { c.Scheduler.Pause(); return nil },
+	"start":        func(c *Server, _ *request) error { c.Scheduler.Resume(); return nil },
+	"exit":         (*Server).exit,
+	"reload":       func(c *Server, _ *request) error { return c.Config.Reload() },
+	"log-level":    (*Server).logLevel,
+	"children-max": (*Server).childrenMax,
+	"running-max":  (*Server).runningMax,
+	"scan":         (*Server).scan,
+	"coldplug":     (*Server).coldplug,
+	"settle":       (*Server).settle,
+	"wait":         (*Server).wait,
+}
+
+// dispatch does what a request says.
+func (c *Server) dispatch(what string, q *request) error {
+	do := requests[what]
+	if do == nil {
+		return errors.New("the loop does not know the request " + strconv.Quote(what) + "; is it of another version?")
+	}
+	return do(c, q)
+}
+
+func (c *Server) status(q *request) error {
+	q.say("serving: " + c.Dev.Path() + ", as " + c.Source.Name() + ", pid " + strconv.Itoa(unix.Getpid()))
+	for _, line := range Status(c.Scheduler, c.Config) {
+		q.say(line)
+	}
+	return nil
+}
+
+// exit ends the process. Of the loop, the end of the connection is the answer, which comes
+// with that of the process.
+func (c *Server) exit(q *request) error {
+	c.Source.Stop(q.gone)
+	return nil
+}
+
+func (c *Server) logLevel(q *request) error {
+	level, ok := log.ParseLevel(arg(q, 0))
+	if !ok {
+		return errors.New("no level of the log: " + strconv.Quote(arg(q, 0)) + "; use error, warning, notice or info")
+	}
+	c.Log.SetLevel(level)
+	return nil
+}
+
+func (c *Server) childrenMax(q *request) error {
+	n, err := strconv.Atoi(arg(q, 0))
+	if err != nil || n < 1 {
+		return errors.New("not a usable number of commands: " + strconv.Quote(arg(q, 0)) + "; use 1 or more")
+	}
+	c.Scheduler.SetJobs(n)
+	return nil
+}
+
+func (c *Server) runningMax(q *request) error {
+	n, err := strconv.Atoi(arg(q, 0))
+	if err != nil || n < 0 {
+		return errors.New("not a usable number of commands: " + strconv.Quote(arg(q, 0)) + "; use 1 or more, or 0 for no limit")
+	}
+	c.Scheduler.SetRunnable(n)
+	return nil
+}
+
+func arg(q *request, i int) string {
+	if i >= len(q.args) {
+		return ""
+	}
+	return q.args[i]
+}
+
+// ErrLogged is the answer where there is more to say than fits into a line.
+var ErrLogged = errors.New("the loop could not do all; its log says what")
+
+// scan reads the config anew and makes /dev what /sys says.
+func (c *Server) scan(q *request) error {
+	if arg(q, 0) != c.Config.Path() || c.inCommand(q) {
+		return errDeclined
+	}
+	if c.Scheduler.IsPaused() {
+		return errPaused
+	}
+	refused := c.Config.Reload()
+	if !coldplug.Scan(c.Scheduler, c.Sys).Wait() {
+		return ErrLogged
+	}
+	return refused
+}
+
+// errInCommand is the answer to a command that would wait for itself.
+var errInCommand = errors.New("a command that a rule runs cannot wait for the end of commands")
+
+// errPaused is the answer where what is asked for would have no end.
+var errPaused = errors.New("the loop's queue is stopped; open it with: devspool ctl start")
+
+// coldplug has the kernel send an add for each device, and waits for the end of
+// all that follows from them.
+func (c *Server) coldplug(q *request) error {
+	if c.inCommand(q) {
+		return errInCommand
+	}
+	if c.Scheduler.IsPaused() {
+		return errPaused
+	}
+	quiet, err := ParseSeconds(arg(q, 0))
+	if err != nil {
+		return err
+	}
+	refusal := c.trigger(q.gone)
+	if !c.settled(quiet, nil, q.gone) {
+		return ErrLogged
+	}
+	return refusal
+}
+
+// settle waits until all events are at their end: TIMEOUT QUIET.
+func (c *Server) settle(q *request) error {
+	if c.inCommand(q) {
+		return errInCommand
+	}
+	timeout, err := ParseSeconds(arg(q, 0))
+	if err != nil {
+		return err
+	}
+	quiet, err := ParseSeconds(arg(q, 1))
+	if err != nil {
+		return err
+	}
+	if !c.settled(quiet, sys.After(timeout), q.gone) {
+		for _, line := range Status(c.Scheduler, c.Config) {
+			q.say(line)
+		}
+		return errors.New("timed out: not all events are done")
+	}
+	return nil
+}
+
+// inCommand reports whether a command that a rule runs makes the request. It would wait for
+// itself.
+func (c *Server) inCommand(q *request) bool {
+	_, is := c.Scheduler.Owner(q.pid)
+	return is
+}
+
+// ParseSeconds reads a time in seconds, such as "2" or "0.5".
+func ParseSeconds(text string) (time.Duration, error) {
+	whole, part, _ := strings.Cut(text, ".")
+	ns, err := strconv.ParseUint(whole+(part + "000000000")[:9], 10, 63)
+	if err != nil || whole+part == "" || strings.Trim(text, "0123456789.") != "" {
+		return 0, errors.New("not a time in seconds: " + strconv.Quote(text))
+	}
+	return time.Duration(ns), nil
+}

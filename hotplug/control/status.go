@@ -1,0 +1,49 @@
+package control
+
+import (
+	"strconv"
+
+	"devspool/hotplug/reload"
+	"devspool/hotplug/scheduler"
+	"devspool/hotplug/uevent"
+)
+
+// Status tells how things stand, in lines for a person: "name: value", then one for each
+// command that runs, and one for each device that something went wrong with.
+func Status(s *scheduler.Scheduler, config *reload.Config) []string {
+	st := s.Stats()
+	queue, deferred, runnable, detached := "open", "", "", ""
+	if st.Paused {
+		queue, deferred = "stopped", ", "+strconv.Itoa(st.Deferred)+" for the queue to be open"
+	}
+	if st.Runnable > 0 {
+		runnable = ", " + strconv.Itoa(st.Runnable) + " of them in state R"
+	}
+	if st.Detached > 0 {
+		detached = ", " + strconv.Itoa(st.Detached) + " of them for long: nothing waits for these"
+	}
+	lines := []string{
+		"config: " + config.String(),
+		"up: " + st.Since.Ago(),
+		"queue: " + queue,
+		"events: " + decimal(st.Received) + " received, " + decimal(st.Done) + " done, " + decimal(st.Late) + " of them too late",
+		"under way: " + strconv.Itoa(st.Pending) + ", " + strconv.Itoa(st.Queued) + " of them waiting for a command's turn" + deferred,
+		"commands: " + decimal(st.Commands) + " started, " + strconv.Itoa(len(st.Running)) + " running" + detached + ", " +
+			strconv.Itoa(st.Jobs) + " at most" + runnable,
+		"failures: " + decimal(st.Failed),
+		"gaps: " + decimal(st.Gaps),
+	}
+	lines = append(lines, st.Sinks...)
+	for _, c := range st.Running {
+		lines = append(lines, "running: "+c.Since.Ago()+", pid "+strconv.Itoa(c.PID)+": "+c.Action+" "+c.Devpath+": "+c.Text)
+	}
+	for _, e := range st.Errors {
+		lines = append(lines, "last error: "+e.Devpath+": "+e.When.Ago()+" ago: "+e.Text)
+	}
+	for i := range lines {
+		lines[i] = uevent.Printable(lines[i])
+	}
+	return lines
+}
+
+func decimal(n uint64) string { return strconv.FormatUint(n, 10) }

@@ -1,0 +1,171 @@
+package control
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/hotplugtest/board"
+	"devspool/hotplug/log"
+	"devspool/hotplug/scheduler"
+	"devspool/hotplug/sys"
+	"devspool/hotplug/uevent"
+)
+
+// rolled makes three devices without numbers and returns a syntheticRun to call.
+func rolled(b *board.Board, uuid string) (run *syntheticRun, devpaths []string) {
+	b.T.Helper()
+	for _, name := range []string{"a", "b", "c"} {
+		b.Sys.Add("/devices/"+name, "x", "", "")
+		devpaths = append(devpaths, "/devices/"+name)
+	}
+	return &syntheticRun{sys: b.Sys.FS, uuid: uuid, open: map[string]bool{}}, devpaths
+}
+
+// answers makes the event by which a device answers a request.
+func answers(t *testing.T, devpath string, env ...string) *uevent.Event {
+	return hotplugtest.NewEvent(t, append([]string{"ACTION=add", "DEVPATH=" + devpath}, env...)...)
+}
+
+// TestRoll counts the events of requests: those with its own identifier, alone.
+func TestRoll(t *testing.T) {
+	b := board.New(t, "")
+	const uuid = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+	run, devpaths := rolled(b, uuid)
+	for _, devpath := range devpaths {
+		run.request(devpath)
+		if got := b.Sys.Requested(devpath); !strings.HasPrefix(got, "add "+uuid) {
+			t.Errorf("the request is %q", got)
+		}
+	}
+	run.request("/devices/gone")
+	for _, e := range []*uevent.Event{
+		answers(t, "/devices/a"),
+		answers(t, "/devices/a", "SYNTH_UUID=0"),
+		answers(t, "/devices/a", "SYNTH_UUID=other"),
+		hotplugtest.NewEvent(t, "ACTION=change", "DEVPATH=/devices/a", "SYNTH_UUID="+uuid),
+	} {
+		if run.record(e); len(run.open) != 3 || run.responder != "" {
+			t.Errorf("%q counts", e.Devpath)
+		}
+	}
+	run.last -= sys.Time(afterLast)
+	if !run.done(false) || run.done(true) {
+		t.Error("with no answer at all, silence is its end")
+	}
+	for i, devpath := range devpaths {
+		run.last = sys.Now()
+		if run.done(false) {
+			t.Errorf("over after %d of 3", i)
+		}
+		run.record(answers(t, devpath, "SYNTH_UUID="+uuid))
+	}
+	if !run.done(true) {
+		t.Error("not over when all have answered")
+	}
+}
+
+// TestRollSilent is about devices that take the request and send nothing: a last
+// request to one that has answered, and silence after it, are the end.
+func TestRollSilent(t *testing.T) {
+	b := board.New(t, "")
+	run, devpaths := rolled(b, "u")
+	for _, devpath := range devpaths {
+		run.request(devpath)
+	}
+	run.record(answers(t, "/devices/b", "SYNTH_UUID=u"))
+	hotplugtest.WriteFile(t, b.Sys.Path("/devices/b/uevent"), "")
+	if run.done(false) || b.Sys.Requested("/devices/b") != "add u" {
+		t.Errorf("the last request is %q", b.Sys.Requested("/devices/b"))
+	}
+	if run.open["/devices/b"] || len(run.open) != 2 {
+		t.Errorf("open are %v", run.open)
+	}
+	hotplugtest.WriteFile(t, b.Sys.Path("/devices/b/uevent"), "")
+	run.last -= sys.Time(afterLast)
+	if run.done(true) {
+		t.Error("over while events are on their way")
+	}
+	if !run.done(false) || b.Sys.Requested("/devices/b") != "" {
+		t.Error("not over after silence, or asked again")
+	}
+}
+
+// TestRollOldKernel is about one before Linux 4.13, whose events carry no identifier.
+func TestRollOldKernel(t *testing.T) {
+	b := board.New(t, "")
+	run, devpaths := rolled(b, "")
+	run.request(devpaths[0])
+	if got := b.Sys.Requested(devpaths[0]); !strings.HasPrefix(got, "add\n") && got != "add" {
+		t.Errorf("the request is %q", got)
+	}
+	if run.record(answers(t, devpaths[0])); len(run.open) > 0 {
+		t.Error("an answer does not count")
+	}
+}
+
+// TestCount counts as the loop does: until all have come, all that will, or
+// nobody waits for the end any more.
+func TestCount(t *testing.T) {
+	hotplugtest.NeedRoot(t)
+	b := board.New(t, "")
+	run, devpaths := rolled(b, "u")
+	source := &fakeSource{}
+	c := &Server{Options: Options{Scheduler: b.Scheduler, Sys: b.Sys.FS, Log: b.Log.Logger, Source: source}}
+	b.Log.SetLevel(log.Info)
+	stop := make(chan struct{})
+	counted := make(chan bool, 1)
+	count := func(run *syntheticRun) { go func() { counted <- c.follow(run, devpaths, stop) == nil }() }
+	source.coming.Store(true)
+	count(run)
+	hotplugtest.Eventually(t, "the requests", func() bool { return strings.HasPrefix(b.Sys.Requested(devpaths[2]), "add u") })
+	b.Scheduler.Run(scheduler.Events(answers(t, devpaths[0], "SYNTH_UUID=u"), answers(t, devpaths[2], "SYNTH_UUID=u")))
+	select {
+	case <-counted:
+		t.Error("it ended while events are on their way")
+	case <-time.After(afterLast + 20*sys.PollInterval):
+	}
+	source.coming.Store(false)
+	hotplugtest.Within(t, "the end", func() {
+		if !<-counted {
+			t.Error("it was stopped")
+		}
+	})
+	b.Log.Want("info: took the request for an event and sent none: /devices/b")
+	if b.Log.Has("sent none: /devices/a") || b.Log.Has("sent none: /devices/c") {
+		t.Errorf("logged %q", b.Log.Lines())
+	}
+	source.coming.Store(true)
+	count(&syntheticRun{sys: b.Sys.FS, uuid: "v", open: map[string]bool{}})
+	close(stop)
+	hotplugtest.Within(t, "the end", func() {
+		if <-counted {
+			t.Error("it was not stopped")
+		}
+	})
+	if n := b.Scheduler.Stats().Observers; n > 0 {
+		t.Errorf("%d observers are left", n)
+	}
+}
+
+func TestNewUUID(t *testing.T) {
+	form := regexp.MustCompile("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+	if a, b := newUUID(), newUUID(); a == b || !form.MatchString(a) || !form.MatchString(b) {
+		t.Errorf("%s and %s", a, b)
+	}
+}
+
+// TestOldKernelRefuses is about a kernel that refuses a request with an identifier, as those
+// before Linux 4.13 do, and this one does where it is none.
+func TestOldKernelRefuses(t *testing.T) {
+	hotplugtest.NeedRoot(t)
+	run := syntheticRun{sys: "/sys", uuid: "none", open: map[string]bool{}}
+	if !run.sys.IsKernels() {
+		t.Fatal("NOT TESTED: no sysfs at /sys")
+	}
+	if run.request("/devices/virtual/mem/null"); run.uuid != "" || len(run.open) != 1 {
+		t.Errorf("the identifier is %q, open are %v", run.uuid, run.open)
+	}
+}

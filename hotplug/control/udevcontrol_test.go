@@ -1,0 +1,184 @@
+package control
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/log"
+)
+
+// turned is what was done to the tunables.
+type turned struct{ hotplugtest.Collected[string] }
+
+func (k *turned) Pause()               { k.Add("stop") }
+func (k *turned) Resume()              { k.Add("start") }
+func (k *turned) SetLevel(l log.Level) { k.Add("log " + l.String()) }
+func (k *turned) SetJobs(n int)        { k.Add(fmt.Sprint("children ", n)) }
+func (k *turned) SetRunnable(n int)    { k.Add(fmt.Sprint("running ", n)) }
+func (k *turned) Reload() error        { k.Add("reload"); return errors.New("a broken config") }
+
+// udevMessage is what udevcontrol sends.
+func udevMessage(version string, kind uint32, n int32) []byte {
+	msg := make([]byte, udevSize)
+	copy(msg, "udevd_"+version)
+	binary.NativeEndian.PutUint32(msg[32:], kind)
+	binary.NativeEndian.PutUint32(msg[36:], uint32(n))
+	return msg
+}
+
+func TestParseUdevControl(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		msg  []byte
+		want string // what is done; "" for an error
+		err  error
+	}{
+		{"stop", udevMessage("085", 1, 0), "stop", nil},
+		{"start", udevMessage("085", 2, 0), "start", nil},
+		{"log", udevMessage("085", 3, 7), "log info", nil},
+		{"log level 0", udevMessage("085", 3, 0), "log error", nil},
+		{"log level 4", udevMessage("085", 3, 4), "log warning", nil},
+		{"children", udevMessage("085", 4, 1), "children 1", nil},
+		{"many children", udevMessage("085", 4, 1<<31-1), "children 2147483647", nil},
+		{"running", udevMessage("085", 5, 3), "running 3", nil},
+		{"reload", udevMessage("085", 6, 0), "reload", nil},
+		{"another version", udevMessage("1", 1, 0), "stop", nil},
+		{"a long version", udevMessage(strings.Repeat("9", 26), 1, 0), "stop", nil},
+		{"no version", udevMessage("", 1, 0), "stop", nil},
+		{"a number for nothing", udevMessage("085", 1, -1), "stop", nil},
+
+		{"nothing", nil, "", errUdevSize},
+		{"short", udevMessage("085", 1, 0)[:291], "", errUdevSize},
+		{"long", append(udevMessage("085", 1, 0), 0), "", errUdevSize},
+		{"no magic", make([]byte, 292), "", errUdevMagic},
+		{"another magic", append([]byte("udev_085"), udevMessage("", 1, 0)[8:]...), "", errUdevMagic},
+		{"type 0", udevMessage("085", 0, 0), "", errUdevType},
+		{"type 7", udevMessage("085", 7, 0), "", errUdevType},
+		{"type -1", udevMessage("085", 1<<32-1, 0), "", errUdevType},
+		{"log -1", udevMessage("085", 3, -1), "", errUdevNumber},
+		{"log 8", udevMessage("085", 3, 8), "", errUdevNumber},
+		{"no children", udevMessage("085", 4, 0), "", errUdevNumber},
+		{"negative children", udevMessage("085", 4, -1<<31), "", errUdevNumber},
+		{"none running", udevMessage("085", 5, 0), "", errUdevNumber},
+	} {
+		var k turned
+		steer, err := parseUdevControl(c.msg)
+		if err == nil {
+			steer(&k)
+		}
+		if err != c.err || err == nil && !slices.Equal(k.List(), []string{c.want}) {
+			t.Errorf("%s: %q, error %v; want %q, %v", c.name, k.List(), err, c.want, c.err)
+		}
+	}
+}
+
+// FuzzParseUdevControl shows that a message turns one knob, with a number that it
+// can have, or is refused.
+func FuzzParseUdevControl(f *testing.F) {
+	for kind := range uint32(8) {
+		f.Add(udevMessage("085", kind, 1))
+	}
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, msg []byte) {
+		steer, err := parseUdevControl(msg)
+		if err != nil {
+			if steer != nil {
+				t.Error("refused and taken")
+			}
+			return
+		}
+		var k turned
+		steer(&k)
+		did := k.List()
+		if len(did) != 1 || strings.Contains(did[0], "-") || strings.HasSuffix(did[0], "n 0") {
+			t.Errorf("%q did %q", msg, did)
+		}
+	})
+}
+
+// udevControlled opens the socket in a network namespace of the test's own, in
+// which nobody else listens, and returns how to send to it.
+func udevControlled(t *testing.T, k tunables, logger *log.Logger) (*udevControl, func(msg []byte)) {
+	t.Helper()
+	kerneltest.OwnNetwork(t)
+	c, err := openUdevControl(k, logger)
+	hotplugtest.Must(t, err)
+	t.Cleanup(func() { c.file.Close() })
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	hotplugtest.Must(t, err)
+	t.Cleanup(func() { unix.Close(fd) })
+	return c, func(msg []byte) {
+		t.Helper()
+		hotplugtest.Must(t, unix.Sendto(fd, msg, 0, &unix.SockaddrUnix{Name: udevControlAddress}))
+	}
+}
+
+func TestUdevControl(t *testing.T) {
+	k, logger := &turned{}, hotplugtest.NewLog(t)
+	_, send := udevControlled(t, k, logger.Logger)
+	send(udevMessage("085", udevStop, 0))
+	send(udevMessage("085", udevLog, 7))
+	for range 3 {
+		send(udevMessage("085", 9, 0))
+		send([]byte("x"))
+		send(append(udevMessage("085", udevStop, 0), 0))
+	}
+	send(udevMessage("085", udevChildren, 12))
+	send(udevMessage("085", udevReload, 0))
+	send(udevMessage("085", udevStart, 0))
+	want := []string{"stop", "log info", "children 12", "reload", "start"}
+	hotplugtest.Eventually(t, "the last message", func() bool { return len(k.List()) == len(want) })
+	if got := k.List(); !slices.Equal(got, want) {
+		t.Errorf("done: %q, want %q", got, want)
+	}
+	if got := logger.Lines(); !slices.Equal(got, []string{
+		"warning: refused a message at " + udevControlAddress + ": " + errUdevType.Error(),
+		"warning: refused a message at " + udevControlAddress + ": " + errUdevSize.Error(),
+	}) {
+		t.Errorf("it says %q", got)
+	}
+}
+
+// TestUdevControlOfOthers sends as nobody.
+func TestUdevControlOfOthers(t *testing.T) {
+	k, logger := &turned{}, hotplugtest.NewLog(t)
+	_, send := udevControlled(t, k, logger.Logger)
+	for _, uid := range []int{65534, 65534, 0} {
+		// Of the thread alone, which nobody else runs on and which is not used again.
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), 0); errno != 0 {
+			t.Fatal(errno)
+		}
+		send(udevMessage("085", udevStop, 0))
+	}
+	hotplugtest.Eventually(t, "root's message", func() bool { return len(k.List()) > 0 })
+	if got := k.List(); len(got) != 1 {
+		t.Errorf("done: %q", got)
+	}
+	if got := logger.Lines(); len(got) != 1 || !strings.Contains(got[0], errUdevSender.Error()) {
+		t.Errorf("it says %q", got)
+	}
+}
+
+// TestUdevControlTaken is about an address that somebody has, and gives back.
+func TestUdevControlTaken(t *testing.T) {
+	logger := hotplugtest.NewLog(t).Logger
+	c, _ := udevControlled(t, &turned{}, logger)
+	_, err := openUdevControl(&turned{}, logger)
+	if err == nil || !strings.Contains(err.Error(), udevControlAddress) || !strings.Contains(err.Error(), "stop it first") {
+		t.Errorf("error %v", err)
+	}
+	c.file.Close()
+	hotplugtest.Eventually(t, "the address", func() bool {
+		c, err = openUdevControl(&turned{}, logger)
+		return err == nil
+	})
+	c.file.Close()
+}

@@ -1,0 +1,20 @@
+package daemon
+
+import (
+	"runtime/debug"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/procfs"
+	"devspool/hotplug/sys"
+)
+
+// ReleaseMemory returns to the system what an idle process does not need: free memory, and the pages of the program, which is read from its file
+// again where it is needed again.
+func ReleaseMemory() {
+	debug.FreeOSMemory()
+	smaps, _ := sys.ReadFile("/proc/self/smaps")
+	for _, part := range procfs.FileMappings(smaps) {
+		unix.RawSyscall(unix.SYS_MADVISE, part.From, part.To-part.From, unix.MADV_DONTNEED)
+	}
+}

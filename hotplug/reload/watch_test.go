@@ -1,0 +1,422 @@
+package reload
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/conf"
+	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/sys"
+)
+
+// watched is a config that is watched: what the loop would have read of it, and
+// a place for the test to play in.
+type watched struct {
+	*watcher
+	t    *testing.T
+	dir  string
+	read hotplugtest.Collected[string] // "-" where there was no file
+	log  *hotplugtest.Log
+}
+
+// watchConf watches dir/etc/mdev.conf, which holds "old".
+func watchConf(t *testing.T) *watched {
+	t.Helper()
+	w := &watched{t: t, dir: t.TempDir(), log: hotplugtest.NewLog(t)}
+	w.write("etc/mdev.conf", "old")
+	w.watch()
+	return w
+}
+
+func (w *watched) watch() {
+	w.t.Helper()
+	var err error
+	path := w.at("etc/mdev.conf")
+	w.watcher, err = newWatcher(path, w.log.Logger, func() {
+		text, err := sys.ReadFile(path)
+		if err != nil {
+			text = "-"
+		}
+		w.read.Add(text)
+	})
+	hotplugtest.Must(w.t, err)
+	w.t.Cleanup(w.close)
+}
+
+func (w *watched) at(name string) string { return filepath.Join(w.dir, name) }
+
+func (w *watched) write(name, text string) { hotplugtest.WriteFile(w.t, w.at(name), text) }
+
+func (w *watched) rename(from, to string) { hotplugtest.Must(w.t, os.Rename(w.at(from), w.at(to))) }
+
+func (w *watched) link(text, name string) { hotplugtest.Must(w.t, os.Symlink(text, w.at(name))) }
+
+func (w *watched) remove(name string) { hotplugtest.Must(w.t, os.RemoveAll(w.at(name))) }
+
+// want waits until the loop would have read text last.
+func (w *watched) want(text string) {
+	w.t.Helper()
+	hotplugtest.Eventually(w.t, "the reading of "+text, func() bool {
+		all := w.read.List()
+		return len(all) > 0 && all[len(all)-1] == text
+	})
+}
+
+// wantAll fails the test where other texts were read, or more often. What would
+// come late is waited for by a change of its own.
+func (w *watched) wantAll(texts ...string) {
+	w.t.Helper()
+	w.want(texts[len(texts)-1])
+	w.write("etc/mdev.conf", "last")
+	w.want("last")
+	if got := w.read.List(); !slices.Equal(got, append(texts, "last")) {
+		w.t.Errorf("read: %q, want %q", got, texts)
+	}
+}
+
+func TestConfWatch(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		does func(w *watched)
+		want []string
+	}{
+		{"written in place", func(w *watched) { w.write("etc/mdev.conf", "new") }, []string{"new"}},
+		{"the same text anew", func(w *watched) { w.write("etc/mdev.conf", "old") }, []string{"old"}},
+		{"renamed over", func(w *watched) {
+			w.write("etc/mdev.conf~", "new")
+			w.rename("etc/mdev.conf~", "etc/mdev.conf")
+		}, []string{"new"}},
+		{"renamed over from elsewhere", func(w *watched) {
+			w.write("tmp", "new")
+			w.rename("tmp", "etc/mdev.conf")
+		}, []string{"new"}},
+		{"hard link", func(w *watched) {
+			w.write("tmp", "new")
+			w.remove("etc/mdev.conf")
+			hotplugtest.Must(w.t, os.Link(w.at("tmp"), w.at("etc/mdev.conf")))
+		}, []string{"new"}},
+		{"written by another name", func(w *watched) {
+			hotplugtest.Must(w.t, os.Link(w.at("etc/mdev.conf"), w.at("other")))
+			w.write("other", "new")
+		}, []string{"new"}},
+		{"removed", func(w *watched) { w.remove("etc/mdev.conf") }, []string{"-"}},
+		{"renamed away", func(w *watched) { w.rename("etc/mdev.conf", "etc/x") }, []string{"-"}},
+		{"removed and made again", func(w *watched) {
+			w.remove("etc/mdev.conf")
+			w.want("-")
+			w.write("etc/mdev.conf", "new")
+		}, []string{"-", "new"}},
+		{"as an editor does", func(w *watched) {
+			w.rename("etc/mdev.conf", "etc/mdev.conf~")
+			w.write("etc/mdev.conf", "n")
+			w.write("etc/mdev.conf", "new")
+			w.remove("etc/mdev.conf~")
+		}, []string{"new"}},
+		{"directory replaced", func(w *watched) {
+			w.write("etc.new/mdev.conf", "new")
+			w.rename("etc", "etc.old")
+			w.rename("etc.new", "etc")
+		}, []string{"new"}},
+		{"directories exchanged", func(w *watched) {
+			w.write("etc.new/mdev.conf", "new")
+			hotplugtest.Must(w.t, unix.Renameat2(unix.AT_FDCWD, w.at("etc.new"), unix.AT_FDCWD, w.at("etc"), unix.RENAME_EXCHANGE))
+		}, []string{"new"}},
+		{"directory removed", func(w *watched) { w.remove("etc") }, []string{"-"}},
+		{"directory removed and made again", func(w *watched) {
+			w.remove("etc")
+			w.want("-")
+			w.write("etc/mdev.conf", "new")
+		}, []string{"-", "new"}},
+		{"directory renamed away and back", func(w *watched) {
+			w.rename("etc", "x")
+			w.want("-")
+			w.write("x/mdev.conf", "new")
+			w.rename("x", "etc")
+		}, []string{"-", "new"}},
+		{"all above it removed and made again", func(w *watched) {
+			w.remove("")
+			w.want("-")
+			w.write("etc/mdev.conf", "new")
+		}, []string{"-", "new"}},
+		{"became a link", func(w *watched) {
+			w.write("usr/share/x.conf", "new")
+			w.remove("etc/mdev.conf")
+			w.link("../usr/share/x.conf", "etc/mdev.conf")
+		}, []string{"new"}},
+		{"directory became a link", func(w *watched) {
+			w.rename("etc", "var")
+			w.write("var/mdev.conf", "new")
+			w.link(w.at("var"), "etc")
+		}, []string{"new"}},
+		{"a link to itself, and mended", func(w *watched) {
+			w.remove("etc/mdev.conf")
+			w.link("mdev.conf", "etc/mdev.conf")
+			w.want("-")
+			w.remove("etc/mdev.conf")
+			w.write("etc/mdev.conf", "new")
+		}, []string{"-", "new"}},
+		{"others in the directory", func(w *watched) {
+			for _, name := range []string{"etc/mdev", "etc/mdev.conf2", "etc/mdev.conf~", "x/mdev.conf"} {
+				w.write(name, "other")
+				w.remove(name)
+			}
+			w.write("etc/mdev.conf", "new")
+		}, []string{"new"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := watchConf(t)
+			c.does(w)
+			w.wantAll(c.want...)
+			if lines := w.log.Lines(); len(lines) > 0 {
+				t.Errorf("it says %q", lines)
+			}
+		})
+	}
+}
+
+// TestConfWatchLinks is about a config that lies behind links: all ends of them
+// are watched.
+func TestConfWatchLinks(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		does func(w *watched)
+		want []string
+	}{
+		{"the file written", func(w *watched) { w.write("usr/share/v1/x.conf", "new") }, []string{"new"}},
+		{"the file renamed over", func(w *watched) {
+			w.write("usr/share/v1/y", "new")
+			w.rename("usr/share/v1/y", "usr/share/v1/x.conf")
+		}, []string{"new"}},
+		{"the link led elsewhere", func(w *watched) {
+			w.write("y.conf", "new")
+			w.link("../y.conf", "etc/y")
+			w.rename("etc/y", "etc/mdev.conf")
+		}, []string{"new"}},
+		{"a link to a directory led elsewhere", func(w *watched) {
+			w.write("usr/share/v2/x.conf", "new")
+			w.link("v2", "usr/share/next")
+			w.rename("usr/share/next", "usr/share/current")
+		}, []string{"new"}},
+		{"the link dangles, and is mended", func(w *watched) {
+			w.remove("usr")
+			w.want("-")
+			w.write("usr/share/current/x.conf", "new")
+		}, []string{"-", "new"}},
+		{"the link became a file", func(w *watched) {
+			w.remove("etc/mdev.conf")
+			w.write("etc/mdev.conf", "new")
+		}, []string{"new"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := &watched{t: t, dir: t.TempDir(), log: hotplugtest.NewLog(t)}
+			w.write("usr/share/v1/x.conf", "old")
+			w.link("v1", "usr/share/current")
+			hotplugtest.Must(t, os.Mkdir(w.at("etc"), 0o755))
+			w.link("../usr/./share/current/x.conf", "etc/mdev.conf")
+			w.watch()
+			c.does(w)
+			w.wantAll(c.want...)
+		})
+	}
+}
+
+// TestConfWatchHalfWritten shows that nothing is read as long as somebody has the
+// file open for writing, whatever else happens meanwhile and however it came
+// to its place.
+func TestConfWatchHalfWritten(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		begin func(w *watched) *os.File
+	}{
+		{"in place", func(w *watched) *os.File {
+			return w.open("etc/mdev.conf", os.O_WRONLY|os.O_TRUNC)
+		}},
+		{"made anew", func(w *watched) *os.File {
+			w.remove("etc/mdev.conf")
+			return w.open("etc/mdev.conf", os.O_WRONLY|os.O_CREATE)
+		}},
+		{"in a new directory", func(w *watched) *os.File {
+			w.remove("etc")
+			hotplugtest.Must(w.t, os.Mkdir(w.at("etc"), 0o755))
+			return w.open("etc/mdev.conf", os.O_WRONLY|os.O_CREATE)
+		}},
+		{"renamed over before its end", func(w *watched) *os.File {
+			file := w.open("tmp", os.O_WRONLY|os.O_CREATE)
+			w.rename("tmp", "etc/mdev.conf")
+			return file
+		}},
+		{"behind a new link", func(w *watched) *os.File {
+			file := w.open("tmp", os.O_WRONLY|os.O_CREATE)
+			w.remove("etc/mdev.conf")
+			w.link("../tmp", "etc/mdev.conf")
+			return file
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := watchConf(t)
+			file := c.begin(w)
+			file.WriteString("ne")
+			// Another writer comes and goes, which is a reason to look.
+			second := w.open("etc/mdev.conf", os.O_WRONLY)
+			second.Close()
+			pause()
+			file.WriteString("w")
+			hotplugtest.Must(t, file.Close())
+			w.wantAll("new")
+		})
+	}
+}
+
+// pause outlasts the watch's own.
+func pause() { time.Sleep(3 * Debounce) }
+
+func (w *watched) open(name string, flags int) *os.File {
+	w.t.Helper()
+	file, err := os.OpenFile(w.at(name), flags, 0o644)
+	hotplugtest.Must(w.t, err)
+	return file
+}
+
+// TestRenewHalfWritten asks for the config while somebody writes it.
+func TestRenewHalfWritten(t *testing.T) {
+	c := fileConfig(t)
+	file, err := os.OpenFile(c.path, os.O_WRONLY|os.O_TRUNC, 0)
+	hotplugtest.Must(t, err)
+	if err := c.Reload(); err == nil || !strings.Contains(err.Error(), "mdev.conf is being written; the old config stays") {
+		t.Errorf("error %v", err)
+	}
+	hotplugtest.Must(t, file.Close())
+	hotplugtest.Must(t, c.Reload())
+}
+
+// TestRenewHolds shows that who would write the config while it is read waits.
+func TestRenewHolds(t *testing.T) {
+	c := fileConfig(t)
+	var writer sync.WaitGroup
+	read := ""
+	c.read = func() (*conf.Config, error) {
+		begun := make(chan bool)
+		writer.Go(func() {
+			close(begun)
+			if err := os.WriteFile(c.path, []byte("new"), 0o644); err != nil {
+				t.Error(err)
+			}
+		})
+		<-begun
+		time.Sleep(20 * time.Millisecond) // for the write, were it not to wait
+		read = hotplugtest.Contents(t, c.path)
+		return c.rules, nil
+	}
+	hotplugtest.Must(t, c.Reload())
+	if read != "old" {
+		t.Errorf("read: %q", read)
+	}
+	hotplugtest.Within(t, "the write", writer.Wait)
+	if got := hotplugtest.Contents(t, c.path); got != "new" {
+		t.Errorf("the file holds %q", got)
+	}
+}
+
+// fileConfig is a Config with a file, which holds "old".
+func fileConfig(t *testing.T) *Config {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "mdev.conf")
+	hotplugtest.WriteFile(t, path, "old")
+	rules := conf.Parse("mdev.conf", "", conf.ParseIDs("", ""))
+	return New(path, rules, func() (*conf.Config, error) { return rules, nil }, func(*conf.Config) {}, hotplugtest.NewLog(t).Logger)
+}
+
+// TestConfWatchMissing begins where nothing of the path is there yet.
+func TestConfWatchMissing(t *testing.T) {
+	w := &watched{t: t, dir: filepath.Join(t.TempDir(), "a/b/c"), log: hotplugtest.NewLog(t)}
+	w.watch()
+	w.write("etc/mdev.conf", "new")
+	w.wantAll("new")
+}
+
+// TestConfWatchOverflow shows that events which inotify dropped are no changes lost.
+func TestConfWatchOverflow(t *testing.T) {
+	w := watchConf(t)
+	overflow := unix.InotifyEvent{Wd: -1, Mask: unix.IN_Q_OVERFLOW}
+	if !w.isRelevant(inotifyBytes(overflow)) {
+		t.Error("an overflow says nothing")
+	}
+	if w.isRelevant(inotifyBytes(unix.InotifyEvent{Wd: 1 << 20, Mask: unix.IN_DELETE_SELF})) {
+		t.Error("an event of a watch that is no more")
+	}
+	if w.isRelevant(nil) {
+		t.Error("no event")
+	}
+}
+
+// TestConfWatchLeavesNothing shows that the watches of former directories go, and
+// that nothing is told after the end.
+func TestConfWatchLeavesNothing(t *testing.T) {
+	w := watchConf(t)
+	before := len(w.inotifyWatches())
+	for range 3 {
+		w.rename("etc", "x")
+		w.want("-")
+		w.write("x/mdev.conf", "new")
+		w.rename("x", "etc")
+		w.want("new")
+		w.link("../y", "etc/link")
+		w.rename("etc/link", "etc/mdev.conf")
+		w.want("-")
+		w.remove("etc/mdev.conf")
+		w.write("etc/mdev.conf", "again")
+		w.want("again")
+	}
+	hotplugtest.Eventually(t, "as many watches as before", func() bool { return len(w.inotifyWatches()) == before })
+	w.close()
+	w.write("etc/mdev.conf", "late")
+	pause()
+	w.want("again")
+}
+
+// TestConfWatchRefused shows that a watch which cannot be had is told of once.
+func TestConfWatchRefused(t *testing.T) {
+	w := watchConf(t)
+	w.close()
+	hotplugtest.Eventually(t, "the end", func() bool { return w.conn.Control(func(uintptr) {}) != nil })
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	hotplugtest.Must(t, err)
+	defer unix.Close(fd)
+	for range 2 {
+		if w.add(uintptr(fd), w.dir, "", 0) { // no events: EINVAL
+			t.Error("it was not refused")
+		}
+	}
+	if lines := w.log.Lines(); len(lines) != 1 || !strings.Contains(lines[0], "may go unseen") {
+		t.Errorf("it says %q", lines)
+	}
+}
+
+func inotifyBytes(e unix.InotifyEvent) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(&e)), unix.SizeofInotifyEvent)
+}
+
+// inotifyWatches returns the kernel's list of what is watched.
+func (w *watched) inotifyWatches() (lines []string) {
+	w.t.Helper()
+	hotplugtest.Must(w.t, w.conn.Control(func(fd uintptr) {
+		for line := range strings.Lines(hotplugtest.Contents(w.t, "/proc/self/fdinfo/"+strconv.Itoa(int(fd)))) {
+			if strings.HasPrefix(line, "inotify ") {
+				lines = append(lines, line)
+			}
+		}
+	}))
+	return lines
+}

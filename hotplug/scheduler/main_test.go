@@ -1,0 +1,9 @@
+package scheduler
+
+import (
+	"testing"
+
+	"devspool/hotplug/hotplugtest"
+)
+
+func TestMain(m *testing.M) { hotplugtest.Main(m, nil) }
