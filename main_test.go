@@ -18,6 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/conf"
+	"devspool/hotplug"
+	"devspool/hotplug/control"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -69,6 +71,15 @@ type outcome struct {
 	panicked    any
 }
 
+// fresh is the command line before anything was read.
+var fresh = line
+
+// parseFresh is parse as in a new process.
+func parseFresh(args, environ []string) (*options, error) {
+	line, given = fresh, [modeVersion + 1]bool{}
+	return parse(args, environ)
+}
+
 // do runs the program in this process, with descriptors 1 and 2 led into files.
 // The environment is environ alone.
 func do(t *testing.T, environ []string, args ...string) (o outcome) {
@@ -98,6 +109,7 @@ func do(t *testing.T, environ []string, args ...string) (o outcome) {
 			}()
 		}
 		defer func() { o.panicked = recover() }()
+		line, given = fresh, [modeVersion + 1]bool{}
 		o.code = run(append([]string{"devspool"}, args...), environ)
 	}()
 	for name, text := range map[string]*string{"out": &o.out, "err": &o.errors} {
@@ -214,6 +226,41 @@ func (b *board) wantNodes(want ...string) {
 
 func TestUsage(t *testing.T) { golden(t, "usage.txt", do(t, nil, "--help").out) }
 
+// TestManPage shows that docs/devspool.8 has an entry for each option and each request that
+// help shows, and for none besides.
+func TestManPage(t *testing.T) {
+	text, err := os.ReadFile("docs/devspool.8")
+	must(t, err)
+	fonts := strings.NewReplacer(`\-`, "-", `\fB`, "", `\fI`, "", `\fR`, "", `"`, " ", "[", " ", "]", " ", "=", " ", ",", " ")
+	entries := map[string]bool{}
+	lines := strings.Split(string(text), "\n")
+	for i, line := range lines {
+		if i > 0 && lines[i-1] == ".TP" {
+			for _, word := range strings.Fields(fonts.Replace(line)) {
+				entries[word] = true
+			}
+		}
+	}
+	known := map[string]bool{}
+	for _, o := range table {
+		letter, long, _ := o.Split()
+		known["-"+string(rune(letter))], known["--"+long] = true, true
+		if letter != 0 && !entries["-"+string(rune(letter))] || long != "" && o.Help != "" && !entries["--"+long] {
+			t.Errorf("no entry has the option %s", o.Name)
+		}
+	}
+	for word := range entries {
+		if strings.HasPrefix(word, "-") && !known[word] {
+			t.Errorf("there is no option %s", word)
+		}
+	}
+	for _, r := range control.Requests {
+		if r.Help != "" && !entries[r.Name] {
+			t.Errorf("no entry has the request %s", r.Name)
+		}
+	}
+}
+
 // TestCommandLine shows what the program makes of its arguments, without a device.
 func TestCommandLine(t *testing.T) {
 	event := []string{"ACTION=add", "DEVPATH=/devices/x"}
@@ -223,19 +270,20 @@ func TestCommandLine(t *testing.T) {
 		code        int
 		out, errors string // what stdout and stderr begin with
 	}{
-		{args: "-h", out: usage},
-		{args: "--help", out: usage},
-		{args: "-sh", out: usage},
+		{args: "-h", out: usage()},
+		{args: "--help", out: usage()},
+		{args: "-sh", out: usage()},
 		{args: "--version", out: "devspool " + version + "\n"},
 		{args: "--print-default-conf", out: conf.Default},
-		{args: "", code: exitUsage, errors: usage},
-		{args: "-v", code: exitUsage, errors: usage},
+		{args: "", code: exitUsage, errors: usage()},
+		{args: "-v", code: exitUsage, errors: usage()},
 		{args: "-x", code: exitUsage, errors: "devspool: unknown option -x\ndevspool: the options are shown by --help\n"},
 		{args: "-sx", code: exitUsage, errors: "devspool: unknown option -x\n"},
 		{args: "-ü", code: exitUsage, errors: "devspool: unknown option -ü\n"},
 		{args: "--nothing", code: exitUsage, errors: "devspool: unknown option --nothing\n"},
-		{args: "--help=x", code: exitUsage, errors: "devspool: unknown option --help=x\n"},
-		{args: "--", code: exitUsage, errors: "devspool: unknown option --\n"},
+		{args: "--help=x", code: exitUsage, errors: "devspool: --help takes no value\n"},
+		{args: "--", code: exitUsage, errors: usage()},
+		{args: "-s -- -x", code: exitUsage, errors: "devspool: not understood: -x\n"},
 		{args: "-", code: exitUsage, errors: "devspool: not understood: -\n"},
 		{args: "block", code: exitUsage, errors: "devspool: not understood: block\n"},
 		{args: "-s block", code: exitUsage, errors: "devspool: not understood: block\n"},
@@ -292,7 +340,8 @@ func TestCommandLine(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	basic := options{ready: -1, output: -1, jobs: 4, quiet: "0.2", dev: "/dev", sys: "/sys", conf: defaultConf, firmware: "/lib/firmware"}
+	basic := options{quiet: "0.2", Options: hotplug.Options{Ready: -1, Output: -1, Jobs: 4, Dev: "/dev", Sys: "/sys", Conf: "/etc/mdev.conf",
+		Firmware: "/lib/firmware"}}
 	for _, c := range []struct {
 		args string
 		want func(o *options)
@@ -301,24 +350,24 @@ func TestParse(t *testing.T) {
 		{"-d", func(o *options) { o.mode = modeLoop }},
 		{"-df", func(o *options) { o.mode, o.foreground = modeLoop, true }},
 		{"-f", func(o *options) { o.mode, o.foreground = modeLoop, true }},
-		{"-f -d -S -v", func(o *options) { o.mode, o.foreground, o.syslog, o.verbose = modeLoop, true, true, true }},
-		{"-snvt", func(o *options) { o.mode, o.dryRun, o.verbose, o.table = modeScan, true, true, true }},
-		{"-s --dry-run --table", func(o *options) { o.mode, o.dryRun, o.table = modeScan, true, true }},
-		{"-fD3", func(o *options) { o.mode, o.foreground, o.ready = modeLoop, true, 3 }},
-		{"-f -D 3 -j9", func(o *options) { o.mode, o.foreground, o.ready, o.jobs = modeLoop, true, 3, 9 }},
+		{"-f -d -S -v", func(o *options) { o.mode, o.foreground, o.Syslog, o.Verbose = modeLoop, true, true, true }},
+		{"-snvt", func(o *options) { o.mode, o.DryRun, o.Verbose, o.Table = modeScan, true, true, true }},
+		{"-s --dry-run --table", func(o *options) { o.mode, o.DryRun, o.Table = modeScan, true, true }},
+		{"-fD3", func(o *options) { o.mode, o.foreground, o.Ready = modeLoop, true, 3 }},
+		{"-f -D 3 -j9", func(o *options) { o.mode, o.foreground, o.Ready, o.Jobs = modeLoop, true, 3, 9 }},
 		{"-f -O 6 -o 3 --udevcontrol", func(o *options) {
-			o.mode, o.foreground, o.groups, o.output, o.udevControl = modeLoop, true, 6, 3, true
+			o.mode, o.foreground, o.Groups, o.Output, o.UdevControl = modeLoop, true, 6, 3, true
 		}},
 		{"-s --dev=a --sys b/ --conf=c --firmware d", func(o *options) {
-			o.mode, o.dev, o.sys, o.conf, o.firmware, o.named = modeScan, "a", "b/", "c", "d", true
+			o.mode, o.Dev, o.Sys, o.Conf, o.Firmware, o.ConfNamed = modeScan, "a", "b/", "c", "d", true
 		}},
 		{"status", func(o *options) { o.mode, o.words = modeAsk, []string{"status"} }},
-		{"--dev x status", func(o *options) { o.mode, o.dev, o.words = modeAsk, "x", []string{"status"} }},
+		{"--dev x status", func(o *options) { o.mode, o.Dev, o.words = modeAsk, "x", []string{"status"} }},
 		{"settle", func(o *options) { o.mode, o.words = modeAsk, []string{"settle", "120", "0.2"} }},
 		{"settle 0.5 --quiet 0", func(o *options) { o.mode, o.quiet, o.words = modeAsk, "0", []string{"settle", "0.5", "0"} }},
 		{"coldplug --quiet=1", func(o *options) { o.mode, o.quiet, o.words = modeAsk, "1", []string{"coldplug", "1"} }},
 		{"wait /dev/sda", func(o *options) { o.mode, o.words = modeAsk, []string{"wait", "120", "/dev/sda"} }},
-		{"wait UUID=1 sda --dev x 3", func(o *options) { o.mode, o.dev, o.words = modeAsk, "x", []string{"wait", "3", "UUID=1", "sda"} }},
+		{"wait UUID=1 sda --dev x 3", func(o *options) { o.mode, o.Dev, o.words = modeAsk, "x", []string{"wait", "3", "UUID=1", "sda"} }},
 		{"ctl stop", func(o *options) { o.mode, o.words = modeAsk, []string{"stop"} }},
 		{"ctl children-max 3", func(o *options) { o.mode, o.words = modeAsk, []string{"children-max", "3"} }},
 		{"-ds", func(o *options) { o.mode = modeLoop }},
@@ -326,13 +375,13 @@ func TestParse(t *testing.T) {
 		{"--check", func(o *options) { o.mode = modeCheck }},
 		{"--plan", func(o *options) { o.mode = modePlan }},
 		{"--plan sda", func(o *options) { o.mode, o.device = modePlan, "sda" }},
-		{"--plan -v", func(o *options) { o.mode, o.verbose = modePlan, true }},
-		{"--plan --sys x", func(o *options) { o.mode, o.sys = modePlan, "x" }},
-		{"--plan /sys/x --sys x", func(o *options) { o.mode, o.device, o.sys = modePlan, "/sys/x", "x" }},
+		{"--plan -v", func(o *options) { o.mode, o.Verbose = modePlan, true }},
+		{"--plan --sys x", func(o *options) { o.mode, o.Sys = modePlan, "x" }},
+		{"--plan /sys/x --sys x", func(o *options) { o.mode, o.device, o.Sys = modePlan, "/sys/x", "x" }},
 	} {
 		want := basic
 		c.want(&want)
-		if got, err := parse(strings.Fields(c.args), nil); err != nil || !reflect.DeepEqual(got, want) {
+		if got, err := parseFresh(strings.Fields(c.args), nil); err != nil || !reflect.DeepEqual(*got, want) {
 			t.Errorf("%s: %+v, error %v, want %+v", c.args, got, err, want)
 		}
 	}
@@ -341,12 +390,12 @@ func TestParse(t *testing.T) {
 // TestParseEnviron shows that the environment which was given counts, and not that
 // of the process.
 func TestParseEnviron(t *testing.T) {
-	if o, err := parse([]string{"block"}, []string{"ACTION=add", "DEVPATH=/devices/x"}); err != nil || o.mode != modeHelper {
+	if o, err := parseFresh([]string{"block"}, []string{"ACTION=add", "DEVPATH=/devices/x"}); err != nil || o.mode != modeHelper {
 		t.Errorf("mode %v, error %v", o.mode, err)
 	}
 	t.Setenv("ACTION", "add")
 	t.Setenv("DEVPATH", "/devices/x")
-	if o, err := parse(nil, nil); err != nil || o.mode != modeNone {
+	if o, err := parseFresh(nil, nil); err != nil || o.mode != modeNone {
 		t.Errorf("mode %v, error %v", o.mode, err)
 	}
 }

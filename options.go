@@ -2,203 +2,223 @@ package main
 
 import (
 	"errors"
-	"path"
-	"slices"
-	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
+	"devspool/hotplug"
+	"devspool/hotplug/cli"
 	"devspool/hotplug/control"
-	"devspool/hotplug/log"
 	"devspool/hotplug/scheduler"
 	"devspool/hotplug/sys"
 )
 
 // options is the command line.
 type options struct {
-	mode mode
+	hotplug.Options
 
-	foreground, detached, dryRun, table, verbose, syslog, udevControl bool
-
-	ready    int // the descriptor for readiness, or -1
-	output   int // the descriptor for events, or -1
-	groups   uint32
-	jobs     int
-	dev, sys string
-	conf     string
-	named    bool // the config was asked for by name
-	firmware string
-	events   string   // where queues are made, or noEvents
-	compat   bool     // libudev-compat's clients have some too
-	libudev  string   // where they make them
-	zero     bool     // libudev-zero of old is to be served
-	device   string   // for the plan
-	words    []string // what the loop is asked for
-	quiet    string
-	kernel   bool // the kernel started this process for an event
+	mode       mode
+	foreground bool
+	device     string   // for the plan
+	words      []string // what the loop is asked for
+	quiet      string   // seconds, for settle and coldplug
 }
 
 type mode int
 
+// What the program is to do. Those up to modeVersion have an option.
 const (
 	modeNone mode = iota
 	modeScan
 	modeLoop
-	modeHelper
 	modeCheck
 	modePlan
 	modeDefaultConf
 	modeHelp
 	modeVersion
+	modeHelper
 	modeAsk
 )
 
-// requests are what "ctl" can ask the loop for, with how many words follow.
-var requests = map[string]int{
-	"ping": 0, "status": 0, "stop": 0, "start": 0, "reload": 0, "exit": 0,
-	"log-level": 1, "children-max": 1, "running-max": 1,
+// The command line of this process. The options of the table are stored here.
+var (
+	line = options{quiet: "0.2", Options: hotplug.Options{Ready: -1, Output: -1, Jobs: scheduler.DefaultJobs,
+		Dev: "/dev", Sys: "/sys", Conf: "/etc/mdev.conf", Firmware: "/lib/firmware"}}
+	given [modeVersion + 1]bool // the modes that it names
+)
+
+// table has every option of the command line.
+var table = [...]cli.Option{
+	{Name: "-s", Mode: true, Given: &given[modeScan], Help: "coldplug: make /dev what /sys says, then exit"},
+	{Name: "-d", Mode: true, Given: &given[modeLoop], Help: "coldplug, then follow events in the background, or\nwith -f in the foreground"},
+	{Name: "--check", Mode: true, Given: &given[modeCheck], Help: "check the config; print every problem"},
+	{Name: "--plan [DEVICE]", Mode: true, Given: &given[modePlan],
+		Help: "print what would be done for an add of DEVICE (a\n" +
+			"devpath, or a path below /sys or /dev), or of every\n" +
+			"device, and which line of the config says so; with\n" +
+			"ACTION=remove in the environment, for a remove"},
+	{Name: "--print-default-conf", Mode: true, Given: &given[modeDefaultConf], Help: "print the config that is compiled in"},
+
+	{Name: "-f", Given: &line.foreground, Help: "stay in the foreground; implies -d"},
+	{Name: "-n, --dry-run", Given: &line.DryRun, Help: "change nothing and run nothing; with -t show what would be done"},
+	{Name: "-t, --table", Given: &line.Table, Help: "show each event on stdout, a row each"},
+	{Name: "-v", Given: &line.Verbose, Help: "log more"},
+	{Name: "-S", Given: &line.Syslog, Help: "log to syslog"},
+	{Name: "-D FD", Number: &line.Ready, Help: "when ready (listening, coldplug done) write a newline to FD"},
+	{Name: "-j N", Number: &line.Jobs, Least: 1, Help: "run at most N commands at once (4)"},
+	{Name: "-O MASK", Number: &line.Groups, Least: 1,
+		Help: "send each event, when all is done for it, to these netlink groups:\n4 for libudev-zero; -d only"},
+	{Name: "-o FD", Number: &line.Output, Help: "write each event to FD then, NUL-separated; -f only"},
+	{Name: "--udevcontrol", Given: &line.UdevControl, Help: "let the udevcontrol of old steer the loop, at its socket"},
+	{Name: "--events DIR", Text: &line.Events,
+		Help: "where clients make queues for events (/dev/events), or none,\nwhich is the default with another --dev"},
+	{Name: "--libudev[=DIR]", Given: &line.Compat, Text: &line.Libudev,
+		Help: "let libudev-compat's clients have them too, in DIR\n(/dev/metadata/udev/events)"},
+	{Name: "--libudev-zero", Given: &line.Zero, Help: "wake libudev-zero up to 0.5.2 by each event"},
+	{Name: "--quiet SECONDS", Text: &line.quiet, Help: "for settle and coldplug: no event may have come for so long (0.2)"},
+	{Name: "--dev DIR", Text: &line.Dev, Help: "use DIR for /dev"},
+	{Name: "--sys DIR", Text: &line.Sys, Help: "use DIR for /sys"},
+	{Name: "--conf FILE", Given: &line.ConfNamed, Text: &line.Conf,
+		Help: "use FILE, which must be there; else /etc/mdev.conf is used, and\nwhere that is missing a default config"},
+	{Name: "--firmware DIR", Text: &line.Firmware, Help: "use DIR for /lib/firmware"},
+	{Name: "-h, --help", Given: &given[modeHelp], Help: "print this"},
+	{Name: "--version", Given: &given[modeVersion], Help: "print the version"},
+
+	{Name: "--detached", Given: &line.Detached}, // a loop that -d starts in the background
 }
 
-// asks are the words that make a command line one that asks the loop.
-var asks = []string{"ctl", "status", "coldplug", "settle", "wait"}
+// The columns at which help begins in the usage.
+const (
+	waysColumn    = 25
+	optionsColumn = 18
+)
 
-// parse reads the command line. Where it names no mode, the environment may hold
+// usage is the help text.
+func usage() string {
+	text := `devspool turns the kernel's device events into a correct /dev.
+
+usage:
+` + cli.Usage(table[:], true, "  devspool ", waysColumn) +
+		cli.Row("  ACTION=... DEVPATH=... devspool [SUBSYSTEM]", `do one event, given in the environment: the way the
+kernel calls its helper (/proc/sys/kernel/hotplug)`, waysColumn)
+	ctl := cli.Row("  devspool ctl REQUEST", "steer a running loop; REQUEST is one of", waysColumn)
+	for i := range control.Requests {
+		r := &control.Requests[i]
+		call := r.Name + " " + r.Args
+		if r.Word {
+			text += cli.Row("  devspool "+call, r.Help, waysColumn)
+		}
+		if r.Ctl {
+			ctl += cli.Row("    "+call, r.Help, waysColumn)
+		}
+	}
+	text += ctl
+	for i := range applets {
+		text += cli.Row("  devspool "+applets[i].name+" ...", applets[i].help, waysColumn)
+	}
+	return text + "\noptions:\n" + cli.Usage(table[:], false, "  ", optionsColumn) + `
+Called as mdev it takes the same options.
+
+exit codes: 0 done, 1 something failed (the log says what), 2 problems in the
+config, 100 wrong usage, 111 nothing works here (a system call failed); -d: 0 when
+the loop is ready, whatever the log says of single devices
+`
+}
+
+// parse reads the command line into line. Where it names no mode, the environment may hold
 // an event.
-func parse(args, environ []string) (options, error) {
-	o := options{ready: -1, output: -1, jobs: scheduler.DefaultJobs,
-		quiet: "0.2", dev: "/dev", sys: "/sys", conf: defaultConf, firmware: "/lib/firmware"}
-	event := holdsEvent(environ)
-	subsystem := sys.Getenv(environ, "SUBSYSTEM")
-	for len(args) > 0 {
-		arg := args[0]
-		args = args[1:]
+func parse(args, environ []string) (*options, error) {
+	line.Environ = environ
+	words, err := cli.Parse(args, table[:])
+	if err == nil {
+		err = line.choose()
+	}
+	if err == nil {
+		err = line.operands(words, args)
+	}
+	if err == nil {
+		err = line.check()
+	}
+	return &line, err
+}
+
+// choose sets the mode that the options name. Help wins. A loop scans first, so that -s with
+// -d says nothing new. Any other two exclude each other.
+func (o *options) choose() error {
+	if given[modeHelp] {
+		o.mode = modeHelp
+		return nil
+	}
+	if o.foreground {
+		given[modeLoop] = true
+	}
+	if given[modeLoop] {
+		given[modeScan] = false
+	}
+	for m, is := range given {
 		switch {
-		case strings.HasPrefix(arg, "--"):
-			rest, err := o.long(arg[2:], args)
-			if err != nil {
-				return o, err
-			}
-			args = rest
-		case len(arg) > 1 && arg[0] == '-':
-			rest, err := o.short(arg[1:], args)
-			if err != nil {
-				return o, err
-			}
-			args = rest
-		case o.mode == modeAsk:
-			o.words = append(o.words, arg)
-		case o.mode == modeNone && slices.Contains(asks, arg) && !(event && arg == subsystem):
-			o.mode = modeAsk
-			o.words = []string{arg}
-		case o.mode == modePlan && o.device == "":
-			o.device = arg
-		case event && o.mode == modeNone && len(args) == 0:
-			// The kernel gives the subsystem, which the environment says too.
-		default:
-			return o, errors.New("devspool: not understood: " + arg)
+		case is && o.mode != modeNone:
+			return errors.New("two of -s, -d, --check, --plan and the like exclude each other")
+		case is:
+			o.mode = mode(m)
 		}
 	}
-	if o.mode == modeNone && event {
+	return nil
+}
+
+// operands reads the words that are no options. Where there is none, and no mode, the
+// environment may hold an event.
+func (o *options) operands(words, args []string) error {
+	event := o.mode == modeNone && holdsEvent(o.Environ)
+	switch {
+	case event && len(words) == 0:
 		o.mode = modeHelper
-	}
-	if o.mode == modeAsk {
-		if err := o.request(); err != nil {
-			return o, err
-		}
-	}
-	switch {
-	case !hasSpool && (o.events != "" && o.events != noEvents || o.compat || o.zero):
-		return o, errors.New("devspool: this program was built without the spool (-tags nospool)")
-	case o.output >= 0 && !o.foreground:
-		return o, errors.New("devspool: -o needs -f")
-	case o.output >= 0 && o.output == o.ready:
-		return o, errors.New("devspool: -o and -D need descriptors of their own")
-	case o.groups != 0 && o.mode != modeLoop:
-		return o, errors.New("devspool: -O is for the loop: it needs -d or -f")
-	case o.udevControl && o.mode != modeLoop:
-		return o, errors.New("devspool: --udevcontrol is for the loop: it needs -d or -f")
-	}
-	return o, nil
-}
-
-// absolute makes the paths hold wherever the process goes.
-func (o *options) absolute() {
-	var cwd [unix.PathMax]byte
-	n, err := unix.Getcwd(cwd[:])
-	for _, place := range []*string{&o.dev, &o.sys, &o.conf, &o.firmware, &o.events, &o.libudev} {
-		if *place == "" || place == &o.events && *place == noEvents {
-			continue
-		}
-		if !path.IsAbs(*place) && err == nil {
-			*place = string(cwd[:n-1]) + "/" + *place
-		}
-		*place = path.Clean(*place)
-	}
-}
-
-// noEvents in the place of a directory says that there is to be none.
-const noEvents = "none"
-
-// short reads a cluster of one-letter options. Rest is args without what they took.
-func (o *options) short(letters string, args []string) (rest []string, err error) {
-	for i, c := range letters {
-		switch c {
-		case 's':
-			err = o.choose(modeScan)
-		case 'd':
-			err = o.choose(modeLoop)
-		case 'f':
-			o.foreground = true
-			err = o.choose(modeLoop)
-		case 'n':
-			o.dryRun = true
-		case 't':
-			o.table = true
-		case 'v':
-			o.verbose = true
-		case 'S':
-			o.syslog = true
-		case 'h':
-			err = o.choose(modeHelp)
-		case 'D', 'j', 'o', 'O':
-			value := letters[i+1:]
-			if value == "" {
-				if len(args) == 0 {
-					return nil, errors.New("devspool: -" + string(c) + " needs a number")
-				}
-				value, args = args[0], args[1:]
-			}
-			n, err := strconv.ParseInt(value, 10, 32)
-			if err != nil || n < 0 || n == 0 && (c == 'j' || c == 'O') {
-				return nil, errors.New("devspool: -" + string(c) + ": not a usable number: " + value)
-			}
-			return args, o.number(c, int(n))
-		default:
-			err = errors.New("devspool: unknown option -" + string(c))
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return args, nil
-}
-
-// number takes the number of an option.
-func (o *options) number(option rune, n int) error {
-	switch {
-	case option == 'D':
-		o.ready = n
-	case option == 'j':
-		o.jobs = n
-	case option == 'o' && n < 3:
-		return errors.New("devspool: -o: commands write to the descriptors up to 2; use one from 3 on")
-	case option == 'o':
-		o.output = n
-	case n&1 != 0:
-		return errors.New("devspool: -O: group 1 is the kernel's, and each event would come back; use 4")
+	case event && len(words) == 1 && words[0] == args[len(args)-1] && (!isRequest(words[0]) || words[0] == sys.Getenv(o.Environ, "SUBSYSTEM")):
+		o.mode = modeHelper // the kernel gives the subsystem, which the environment says too
+	case len(words) == 0 || o.mode == modeHelp:
+	case o.mode == modePlan && len(words) == 1:
+		o.device = words[0]
+	case o.mode == modeNone && isRequest(words[0]):
+		o.mode = modeAsk
+		return o.request(words)
 	default:
-		o.groups = uint32(n)
+		wrong := words[0]
+		if o.mode == modePlan {
+			wrong = words[1]
+		}
+		return errors.New("not understood: " + wrong)
+	}
+	return nil
+}
+
+// holdsEvent reports whether the environment is that of a hotplug helper.
+func holdsEvent(environ []string) bool {
+	return sys.Getenv(environ, "ACTION") != "" && sys.Getenv(environ, "DEVPATH") != ""
+}
+
+// isRequest reports whether a word makes the command line one that asks the loop.
+func isRequest(word string) bool {
+	r := control.FindRequest(word)
+	return word == "ctl" || r != nil && r.Word
+}
+
+// check finds options that do not go together, and numbers that make no sense.
+func (o *options) check() error {
+	switch {
+	case !isSeconds(o.quiet):
+		return errors.New("--quiet needs a time in seconds: " + o.quiet)
+	case o.Output >= 0 && o.Output < 3:
+		return errors.New("-o: commands write to the descriptors up to 2; use one from 3 on")
+	case o.Groups&1 != 0:
+		return errors.New("-O: group 1 is the kernel's, and each event would come back; use 4")
+	case !hotplug.HasSpool && (o.Events != "" && o.Events != hotplug.NoEvents || o.Compat || o.Zero):
+		return errors.New("this program was built without the spool (-tags nospool)")
+	case o.Output >= 0 && !o.foreground:
+		return errors.New("-o needs -f")
+	case o.Output >= 0 && o.Output == o.Ready:
+		return errors.New("-o and -D need descriptors of their own")
+	case o.Groups != 0 && o.mode != modeLoop:
+		return errors.New("-O is for the loop: it needs -d or -f")
+	case o.UdevControl && o.mode != modeLoop:
+		return errors.New("--udevcontrol is for the loop: it needs -d or -f")
 	}
 	return nil
 }
@@ -207,121 +227,52 @@ func (o *options) number(option rune, n int) error {
 const defaultWait = "120"
 
 // request turns the words of the command line into those that the loop is sent.
-func (o *options) request() error {
-	what, rest := o.words[0], o.words[1:]
-	switch what {
-	case "ctl":
-		if len(rest) == 0 {
-			return errors.New("devspool: ctl needs a word; see --help")
-		}
-		if n, known := requests[rest[0]]; !known || n != len(rest)-1 {
-			return errors.New("devspool: ctl: not understood: " + strings.Join(rest, " "))
-		}
-		o.words = rest
-	case "wait":
-		timeout := defaultWait
-		if n := len(rest); n > 0 && isSeconds(rest[n-1]) {
-			timeout, rest = rest[n-1], rest[:n-1]
-		}
-		if len(rest) == 0 {
-			return errors.New("devspool: wait needs a device to wait for")
-		}
-		o.words = append([]string{"wait", timeout}, rest...)
-	case "settle":
-		timeout := defaultWait
-		if len(rest) == 1 && isSeconds(rest[0]) {
-			timeout, rest = rest[0], nil
-		}
-		o.words = []string{"settle", timeout, o.quiet}
-		return tooMany(what, rest)
-	case "coldplug":
-		o.words = []string{"coldplug", o.quiet}
-		return tooMany(what, rest)
-	default:
-		return tooMany(what, rest)
+func (o *options) request(words []string) error {
+	what, rest := words[0], words[1:]
+	if what == "ctl" {
+		return o.ctl(rest)
 	}
+	r := control.FindRequest(what)
+	sent, n := [3]string{what}, 1
+	if strings.HasSuffix(r.Args, "[SECONDS]") {
+		sent[n] = defaultWait
+		if last := len(rest) - 1; last >= 0 && isSeconds(rest[last]) {
+			sent[n], rest = rest[last], rest[:last]
+		}
+		n++
+	}
+	if r.Quiet {
+		sent[n] = o.quiet
+		n++
+	}
+	devices := strings.HasPrefix(r.Args, "DEVICE")
+	if devices && len(rest) == 0 {
+		return errors.New(what + " needs a device to wait for")
+	}
+	if !devices && len(rest) > 0 {
+		return errors.New(what + ": not understood: " + strings.Join(rest, " "))
+	}
+	o.words = append(sent[:n], rest...)
 	return nil
 }
 
-func tooMany(what string, rest []string) error {
-	if len(rest) > 0 {
-		return errors.New("devspool: " + what + ": not understood: " + strings.Join(rest, " "))
+// ctl takes a request that steers the loop.
+func (o *options) ctl(words []string) error {
+	if len(words) == 0 {
+		return errors.New("ctl needs a word; see --help")
 	}
+	r, arguments := control.FindRequest(words[0]), 0
+	if r != nil && r.Args != "" {
+		arguments = 1
+	}
+	if r == nil || !r.Ctl || len(words)-1 != arguments {
+		return errors.New("ctl: not understood: " + strings.Join(words, " "))
+	}
+	o.words = words
 	return nil
 }
 
 func isSeconds(text string) bool {
 	_, err := control.ParseSeconds(text)
 	return err == nil
-}
-
-// choose sets the mode. A loop scans first, so that -s with it says nothing new;
-// any other two exclude each other.
-func (o *options) choose(m mode) error {
-	switch {
-	case m == modeHelp || o.mode == modeNone || o.mode == m || o.mode == modeScan && m == modeLoop:
-		o.mode = m
-	case o.mode == modeHelp || o.mode == modeLoop && m == modeScan:
-	default:
-		return errors.New("devspool: two of -s, -d, --check, --plan and the like exclude each other")
-	}
-	return nil
-}
-
-// long reads one option of more than a letter, given without its dashes.
-func (o *options) long(arg string, args []string) (rest []string, err error) {
-	name, value, given := strings.Cut(arg, "=")
-	values := map[string]*string{"dev": &o.dev, "sys": &o.sys, "conf": &o.conf, "firmware": &o.firmware, "quiet": &o.quiet,
-		"events": &o.events}
-	if target := values[name]; target != nil {
-		if !given && len(args) > 0 {
-			value, args = args[0], args[1:]
-		}
-		if target == &o.quiet && !isSeconds(value) {
-			return nil, errors.New("devspool: --quiet needs a time in seconds: " + value)
-		}
-		if value == "" {
-			return nil, errors.New("devspool: --" + name + " needs a path")
-		}
-		*target = value
-		o.named = o.named || name == "conf"
-		return args, nil
-	}
-	if name == "libudev" && (value != "" || !given) {
-		o.compat, o.libudev = true, value
-		return args, nil
-	}
-	switch arg {
-	case "help":
-		err = o.choose(modeHelp)
-	case "version":
-		err = o.choose(modeVersion)
-	case "check":
-		err = o.choose(modeCheck)
-	case "plan":
-		err = o.choose(modePlan)
-	case "print-default-conf":
-		err = o.choose(modeDefaultConf)
-	case "dry-run":
-		o.dryRun = true
-	case "table":
-		o.table = true
-	case "udevcontrol":
-		o.udevControl = true
-	case "libudev-zero":
-		o.zero = true
-	case "detached":
-		o.detached = true
-	default:
-		err = errors.New("devspool: unknown option --" + arg)
-	}
-	return args, err
-}
-
-// level is what the log shows.
-func (o *options) level() log.Level {
-	if o.verbose {
-		return log.Info
-	}
-	return log.Notice
 }

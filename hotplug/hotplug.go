@@ -1,11 +1,9 @@
-// Package hotplug leads every event down the one road: source, rules, Plan,
-// /dev, commands, done.
+// Package hotplug puts the program together: where events come from, the scheduler that
+// runs them, and what is told of each at its end.
 //
-// The sources are the environment of a helper that the kernel started (Helper),
-// a netlink socket (Loop) and a scan of /sys (Coldplug). Each makes the same
-// Event and gives it to a Road; nothing on the road asks where it came from, but a
-// source may know that a device is there, so that /sys need not be asked.
+// Events come from the environment of a helper (package helper), from a netlink socket
+// (package loop) and from a scan of /sys (package coldplug). Each makes the same Event and
+// gives it to the scheduler. The sinks that the options ask for are told of it afterwards.
 //
-// The package decides when an event may run, never what it does: that is the
-// rules' part; and it never changes /dev itself: that is the part of nodes.
+// The package never reads a command line, never exits, and never decides about an event.
 package hotplug

@@ -30,30 +30,55 @@ func (q *request) write(kind byte, text string) {
 // say sends a line of the answer.
 func (q *request) say(line string) { q.write(answerLine, line) }
 
-// requests are what the loop can be asked for. An error is the answer.
-var requests = map[string]func(c *Server, q *request) error{
-	"ping":         func(*Server, *request) error { return nil },
-	"status":       (*Server).status,
-	"stop":         func(c *Server, _ *request) error { c.Scheduler.Pause(); return nil },
-	"start":        func(c *Server, _ *request) error { c.Scheduler.Resume(); return nil },
-	"exit":         (*Server).exit,
-	"reload":       func(c *Server, _ *request) error { return c.Config.Reload() },
-	"log-level":    (*Server).logLevel,
-	"children-max": (*Server).childrenMax,
-	"running-max":  (*Server).runningMax,
-	"scan":         (*Server).scan,
-	"coldplug":     (*Server).coldplug,
-	"settle":       (*Server).settle,
-	"wait":         (*Server).wait,
+// Request is something that the loop can be asked for by the control socket.
+type Request struct {
+	Name  string
+	Args  string // how help calls what follows the name on a command line
+	Help  string // lines for help; "" where no person asks for it
+	Ctl   bool   // a word of "devspool ctl", with one argument where Args says so
+	Word  bool   // a word of the program's own, whose Args say how to read what follows
+	Quiet bool   // the option --quiet is about it: it waits for silence
+
+	do func(c *Server, q *request) error // an error is the answer
+}
+
+// Requests is the table of all requests. The program's command line and its help are made
+// from it, and so is what the loop answers.
+var Requests = [...]Request{
+	{Name: "status", Ctl: true, Word: true, Help: "tell how a running loop stands", do: (*Server).status},
+	{Name: "coldplug", Word: true, Quiet: true, do: (*Server).coldplug, Help: "have a running loop ask the kernel for an add of every\n" +
+		"device, and wait for the end of all that follows"},
+	{Name: "settle", Args: "[SECONDS]", Word: true, Quiet: true, do: (*Server).settle, Help: "wait until every event is at its end (120)"},
+	{Name: "wait", Args: "DEVICE... [SECONDS]", Word: true, do: (*Server).wait, Help: "wait until all of these are there (120): a path below\n" +
+		"/dev or /sys, or KEY=VALUE of a device's event"},
+	{Name: "ping", Ctl: true, Help: "only answer: there is one", do: func(*Server, *request) error { return nil }},
+	{Name: "stop", Ctl: true, Help: "begin no further event or command", do: func(c *Server, _ *request) error { c.Scheduler.Pause(); return nil }},
+	{Name: "start", Ctl: true, Help: "go on after stop", do: func(c *Server, _ *request) error { c.Scheduler.Resume(); return nil }},
+	{Name: "reload", Ctl: true, Help: "read the config anew", do: func(c *Server, _ *request) error { return c.Config.Reload() }},
+	{Name: "exit", Ctl: true, Help: "end the loop", do: (*Server).exit},
+	{Name: "log-level", Args: "LEVEL", Ctl: true, Help: "log error, warning, notice or info", do: (*Server).logLevel},
+	{Name: "children-max", Args: "N", Ctl: true, Help: "run at most N commands at once", do: (*Server).childrenMax},
+	{Name: "running-max", Args: "N", Ctl: true, Help: "have at most N of them on a processor (0: any)", do: (*Server).runningMax},
+	{Name: "scan", do: (*Server).scan},
+}
+
+// FindRequest returns the request of that name, or nil.
+func FindRequest(name string) *Request {
+	for i := range Requests {
+		if Requests[i].Name == name {
+			return &Requests[i]
+		}
+	}
+	return nil
 }
 
 // dispatch does what a request says.
 func (c *Server) dispatch(what string, q *request) error {
-	do := requests[what]
-	if do == nil {
+	r := FindRequest(what)
+	if r == nil {
 		return errors.New("the loop does not know the request " + strconv.Quote(what) + "; is it of another version?")
 	}
-	return do(c, q)
+	return r.do(c, q)
 }
 
 func (c *Server) status(q *request) error {

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/cli"
 	"devspool/hotplug/uevent"
 )
 
@@ -48,25 +49,20 @@ func (s Streams) read() ([]byte, error) {
 	return nil, unix.EMSGSIZE
 }
 
-// misuse says what is wrong with a command line.
-type misuse string
-
-func (m misuse) Error() string { return string(m) }
-
 func noSpool(root string) error {
 	return errors.New("no spool at " + root + "; does devspool run there?")
 }
 
 // end writes what is to be said of how a tool ended, and returns the exit code.
-func (s Streams) end(usage, tool string, err error) int {
+func (s Streams) end(usage func() string, tool string, err error) int {
 	if err == nil {
 		return exitDone
 	}
 	if err == errHelp {
-		return s.end(usage, tool, s.print([]byte(usage)))
+		return s.end(usage, tool, s.print([]byte(usage())))
 	}
-	if wrong, is := err.(misuse); is {
-		s.Err.Write([]byte(usage + "\n" + string(wrong) + "\n"))
+	if wrong, is := err.(cli.Error); is {
+		s.Err.Write([]byte(usage() + "\n" + string(wrong) + "\n"))
 		return exitUsage
 	}
 	s.Err.Write([]byte("devspool " + tool + ": error: " + err.Error() + "\n"))
@@ -82,50 +78,15 @@ func (forever) Err() error            { return nil }
 // errHelp is returned where the command line asks for help.
 var errHelp = errors.New("help")
 
-// parse reads a command line. Of options, the key is what stands on the command
-// line; one that takes a value is given it, with "" for the others. What is no
-// option comes back as rest.
-func parse(args []string, options map[string]option) (rest []string, err error) {
-	for len(args) > 0 {
-		arg := args[0]
-		args = args[1:]
-		if arg == "--" {
-			return append(rest, args...), nil
-		}
-		if len(arg) < 2 || arg[0] != '-' {
-			rest = append(rest, arg)
-			continue
-		}
-		if arg == "-h" || arg == "--help" {
-			return nil, errHelp
-		}
-		name, value, given := strings.Cut(arg, "=")
-		o, known := options[name]
-		switch {
-		case !known:
-			return nil, misuse("unknown option " + name)
-		case o.value == nil && given:
-			return nil, misuse(name + " takes no value")
-		case o.value == nil:
-			*o.is = true
-			continue
-		case !given && len(args) == 0:
-			return nil, misuse(name + " needs a value")
-		case !given:
-			value, args = args[0], args[1:]
-		}
-		if value == "" {
-			return nil, misuse(name + " needs a value")
-		}
-		*o.value = value
+// parse reads the command line of a tool with these options, and with one for help. What is
+// no option comes back as rest.
+func parse(args []string, options []cli.Option) (rest []string, err error) {
+	var help bool
+	rest, err = cli.Parse(args, append(options, cli.Option{Name: "-h, --help", Given: &help}))
+	if help && err == nil {
+		err = errHelp
 	}
-	return rest, nil
-}
-
-// option is one of a command line: a value, or whether it is there.
-type option struct {
-	value *string
-	is    *bool
+	return rest, err
 }
 
 // left and right bring text to a width.

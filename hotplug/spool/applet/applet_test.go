@@ -87,6 +87,24 @@ func TestUsage(t *testing.T) {
 	}
 }
 
+// TestManPage shows that docs/devspool-events.5 has each option of the tools.
+func TestManPage(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/devspool-events.5")
+	must(t, err)
+	page := strings.ReplaceAll(string(text), `\-`, "-")
+	var o eventOptions
+	for _, option := range slices.Concat(new(watch).options(), o.put(), o.pop(), o.ls()) {
+		letter, long, _ := option.Split()
+		name := "--" + long
+		if long == "" {
+			name = "-" + string(rune(letter))
+		}
+		if !regexp.MustCompile(`(?m)(^\.BI? |\\fB)` + name + `\b`).MatchString(page) {
+			t.Errorf("the page has no %s", name)
+		}
+	}
+}
+
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {

@@ -6,27 +6,50 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/cli"
 	"devspool/hotplug/spool"
 )
 
-const eventUsage = `usage:
+// eventOptions is the command line of an event tool.
+type eventOptions struct {
+	seqnum, source string
+	dev, events    string
+	wait           bool
+}
+
+func (o *eventOptions) put() []cli.Option {
+	return []cli.Option{
+		{Name: "-n SEQNUM", Text: &o.seqnum, Help: "the event's SEQNUM"},
+		{Name: "-s QUEUE", Text: &o.source, Help: "not to this queue, which the event comes from"},
+		{Name: "--dev DIR", Text: &o.dev, Help: "use DIR for /dev"},
+	}
+}
+
+func (o *eventOptions) pop() []cli.Option {
+	return []cli.Option{{Name: "-w", Given: &o.wait, Help: "wait for one"}}
+}
+
+func (o *eventOptions) ls() []cli.Option {
+	return []cli.Option{{Name: "--events DIR", Text: &o.events, Help: "the spool's directory (/dev/events)"}}
+}
+
+func eventUsage() string {
+	const indent, column = "      ", 21
+	var o eventOptions
+	return `usage:
   devspool event put [-n SEQNUM] [-s QUEUE] [--dev DIR] < EVENT
                      give an event to every queue: a line ACTION@DEVPATH, then
                      lines KEY=VALUE (or the kernel's own form, ended by NUL)
-      -n SEQNUM      the event's SEQNUM
-      -s QUEUE       not to this queue, which the event comes from
-      --dev DIR      use DIR for /dev
-  devspool event pop [-w] QUEUE
+` + cli.Usage(o.put(), false, indent, column) + `  devspool event pop [-w] QUEUE
                      print the oldest event and remove it; exit 1 when there is none
-      -w             wait for one
-  devspool event ls [--events DIR]
+` + cli.Usage(o.pop(), false, indent, column) + `  devspool event ls [--events DIR]
                      list the queues: user, process, unread events
-      --events DIR   the spool's directory (/dev/events)
-`
+` + cli.Usage(o.ls(), false, indent, column)
+}
 
 // Event does one of the small things that scripts need, and returns the exit code.
 func Event(args []string, s Streams) int {
-	tool, err := "event", error(misuse("put, pop or ls?"))
+	tool, err := "event", error(cli.Error("put, pop or ls?"))
 	if len(args) > 0 {
 		tool += " " + args[0]
 		switch args[0] {
@@ -39,7 +62,7 @@ func Event(args []string, s Streams) int {
 		case "-h", "--help":
 			err = errHelp
 		default:
-			err = misuse("not understood: " + args[0])
+			err = cli.Error("not understood: " + args[0])
 		}
 	}
 	if err == spool.ErrEmpty {
@@ -50,16 +73,16 @@ func Event(args []string, s Streams) int {
 
 // put publishes the event that it reads.
 func (s Streams) put(args []string) error {
-	seqnum, source, dev := "", "", "/dev"
-	rest, err := parse(args, map[string]option{"-n": {value: &seqnum}, "-s": {value: &source}, "--dev": {value: &dev}})
+	o := eventOptions{dev: "/dev"}
+	rest, err := parse(args, o.put())
 	if err != nil {
 		return err
 	}
 	if len(rest) > 0 {
-		return misuse("not understood: " + rest[0])
+		return cli.Error("not understood: " + rest[0])
 	}
-	if _, err := strconv.ParseUint(seqnum, 10, 64); err != nil && seqnum != "" {
-		return misuse("-n needs a number: " + seqnum)
+	if _, err := strconv.ParseUint(o.seqnum, 10, 64); err != nil && o.seqnum != "" {
+		return cli.Error("-n needs a number: " + o.seqnum)
 	}
 	text, err := s.read()
 	if err != nil {
@@ -69,10 +92,10 @@ func (s Streams) put(args []string) error {
 	if err != nil {
 		return err
 	}
-	if seqnum != "" {
-		p.Env = append(p.Env, "SEQNUM="+seqnum)
+	if o.seqnum != "" {
+		p.Env = append(p.Env, "SEQNUM="+o.seqnum)
 	}
-	return s.publish(dev, source, p)
+	return s.publish(o.dev, o.source, p)
 }
 
 // publish gives an event to every queue but the one it comes from.
@@ -99,13 +122,13 @@ func (s Streams) publish(dev, source string, p spool.Packet) error {
 
 // pop prints the oldest event of a queue.
 func (s Streams) pop(args []string) error {
-	var wait bool
-	rest, err := parse(args, map[string]option{"-w": {is: &wait}})
+	var o eventOptions
+	rest, err := parse(args, o.pop())
 	if err != nil {
 		return err
 	}
 	if len(rest) != 1 {
-		return misuse("which queue?")
+		return cli.Error("which queue?")
 	}
 	r, err := spool.NewReader(forever{}, rest[0])
 	if err != nil {
@@ -113,7 +136,7 @@ func (s Streams) pop(args []string) error {
 	}
 	defer r.Close()
 	next := r.TryNext
-	if wait {
+	if o.wait {
 		next = r.Next
 	}
 	p, err := next()

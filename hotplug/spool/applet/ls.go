@@ -6,22 +6,23 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/cli"
 	"devspool/hotplug/spool"
 )
 
 // ls lists the queues.
 func (s Streams) ls(args []string) error {
-	root := spool.DefaultEvents
-	rest, err := parse(args, map[string]option{"--events": {value: &root}})
+	o := eventOptions{events: spool.DefaultEvents}
+	rest, err := parse(args, o.ls())
 	if err != nil {
 		return err
 	}
 	if len(rest) > 0 {
-		return misuse("not understood: " + rest[0])
+		return cli.Error("not understood: " + rest[0])
 	}
-	queues, err := spool.Survey(root)
+	queues, err := spool.Survey(o.events)
 	if errors.Is(err, unix.ENOENT) {
-		return noSpool(root)
+		return noSpool(o.events)
 	}
 	if err != nil {
 		return err

@@ -11,23 +11,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/cli"
 	"devspool/hotplug/spool"
 	"devspool/hotplug/uevent"
 )
-
-const watchUsage = `usage: devspool watch [OPTIONS] [CONDITION...]
-prints each event when it is done, a line each: seconds since the boot, action,
-device, subsystem
-
-  --subsystem S[/T]  only events of subsystem S, and devtype T
-  --property         print all variables of each event
-  --json             print each event as a line of JSON
-  --replay           begin with an add of each device that is there
-  --events DIR       the spool's directory (/dev/events)
-
-CONDITION is subsystem=S[/T], devpath=PREFIX, tag=NAME or KEY=VALUE. Those of the
-same key are alternatives; of different keys, all have to hold.
-`
 
 // Replay returns an add event of each device that is there.
 type Replay func() ([]*uevent.Event, error)
@@ -37,8 +24,30 @@ type watch struct {
 	Streams
 	property, json, replay bool
 	events                 string
+	subsystem              string
 	filter                 []string
 	clock                  func() string
+}
+
+func (w *watch) options() []cli.Option {
+	return []cli.Option{
+		{Name: "--subsystem S[/T]", Text: &w.subsystem, Help: "only events of subsystem S, and devtype T"},
+		{Name: "--property", Given: &w.property, Help: "print all variables of each event"},
+		{Name: "--json", Given: &w.json, Help: "print each event as a line of JSON"},
+		{Name: "--replay", Given: &w.replay, Help: "begin with an add of each device that is there"},
+		{Name: "--events DIR", Text: &w.events, Help: "the spool's directory (/dev/events)"},
+	}
+}
+
+func watchUsage() string {
+	return `usage: devspool watch [OPTIONS] [CONDITION...]
+prints each event when it is done, a line each: seconds since the boot, action,
+device, subsystem
+
+` + cli.Usage(new(watch).options(), false, "  ", 21) + `
+CONDITION is subsystem=S[/T], devpath=PREFIX, tag=NAME or KEY=VALUE. Those of the
+same key are alternatives; of different keys, all have to hold.
+`
 }
 
 // Watch prints events until a signal ends it, and returns the exit code.
@@ -55,24 +64,20 @@ func Watch(args []string, s Streams, replay Replay) int {
 }
 
 func (w *watch) parse(args []string) error {
-	var subsystem string
-	rest, err := parse(args, map[string]option{
-		"--subsystem": {value: &subsystem}, "--events": {value: &w.events},
-		"--property": {is: &w.property}, "--json": {is: &w.json}, "--replay": {is: &w.replay},
-	})
+	rest, err := parse(args, w.options())
 	if err != nil {
 		return err
 	}
 	if w.property && w.json {
-		return misuse("--json and --property exclude each other")
+		return cli.Error("--json and --property exclude each other")
 	}
-	if subsystem != "" {
-		w.filter = []string{"subsystem=" + subsystem}
+	if w.subsystem != "" {
+		w.filter = []string{"subsystem=" + w.subsystem}
 	}
 	w.filter = append(w.filter, rest...)
 	for _, condition := range w.filter {
 		if _, err := spool.ParseFilter(condition); err != nil {
-			return misuse(condition + ": " + err.Error())
+			return cli.Error(condition + ": " + err.Error())
 		}
 	}
 	return nil
