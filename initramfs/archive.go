@@ -39,12 +39,16 @@ func text(s string) body {
 // entries make equal bytes.
 //
 // Of what it wrote before an error nothing can be used.
-func Archive(w io.Writer, entries ...Entry) error {
+func Archive(w io.Writer, entries ...Entry) error { return ArchiveOf(w, 0, entries...) }
+
+// ArchiveOf is Archive with another time for all entries, in seconds since 1970.
+// The kernel keeps it only where it was built to (CONFIG_INITRAMFS_PRESERVE_MTIME).
+func ArchiveOf(w io.Writer, seconds uint32, entries ...Entry) error {
 	entries, err := complete(entries)
 	if err != nil {
 		return err
 	}
-	a := &archive{w: bufio.NewWriter(w)}
+	a := &archive{w: bufio.NewWriter(w), time: seconds}
 	for _, e := range entries {
 		if err := a.add(e); err != nil {
 			return fmt.Errorf("%v: %w", e, err)
@@ -115,6 +119,7 @@ func (r record) check() error {
 // archive writes records one after the other. Errors of w show at its Flush.
 type archive struct {
 	w     *bufio.Writer
+	time  uint32 // of every record, in seconds since 1970
 	count uint32 // of records: the next inode number is one more
 	size  int64  // of all that was written, for padding
 }
@@ -155,7 +160,7 @@ func (a *archive) next() uint32 {
 func (a *archive) header(r record, inode, size uint32) {
 	name := r.path + "\x00"
 	fields := [...]uint32{
-		inode, r.kind | r.mode, r.uid, r.gid, 1, 0, // links, time
+		inode, r.kind | r.mode, r.uid, r.gid, 1, a.time, // 1: links
 		size, 0, 0, r.major, r.minor, // numbers of the device it is on, then its own
 		uint32(len(name)), 0, // checksum: not in this format
 	}

@@ -9,6 +9,9 @@ import (
 	"devspool/hotplug/uevent"
 )
 
+// PathOf returns the path of an entry, relative to the image's root.
+func PathOf(e Entry) string { return e.record().path }
+
 // Entry is one path of an image: a Dir, File, Symlink or Node.
 //
 // Paths are relative to the image's root: no leading slash, no "." or "..", no
