@@ -1,0 +1,132 @@
+package kernel
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Selection is the modules that an image gets.
+type Selection struct {
+	tree     *Tree
+	why      map[string]string // by name
+	excluded []string          // names, and directories
+	// Notes says what was wished for and is not there, a line each.
+	Notes []string
+}
+
+// Select returns an empty Selection. What exclude names, modules or directories of the
+// tree, no list and no alias brings in, nor what needs it.
+func (t *Tree) Select(exclude ...string) *Selection {
+	return &Selection{tree: t, why: map[string]string{}, excluded: exclude}
+}
+
+// Add selects the module that has a name or, where there is none, those that have it
+// as an alias.
+func (s *Selection) Add(name, why string) error {
+	found := s.tree.named(name)
+	if len(found) == 0 {
+		if s.tree.Builtin(name) {
+			s.Notes = append(s.Notes, name+" is part of the kernel")
+			return nil
+		}
+		return fmt.Errorf("no module and no alias %q in %s%s", name, s.tree.Dir, s.tree.similar(name))
+	}
+	for _, m := range found {
+		if cause := s.isExcluded(m); cause != "" {
+			return fmt.Errorf("the module %s is asked for, and excluded by %s", m.Name, cause)
+		}
+		s.add(m, why)
+	}
+	return nil
+}
+
+// AddDir selects the modules in a directory of the tree, and returns how many there are.
+func (s *Selection) AddDir(dir, why string) int { return s.try(s.tree.Below(dir), why) }
+
+// AddAlias selects the modules that an alias stands for, or that have it as their name,
+// and returns how many there are.
+func (s *Selection) AddAlias(alias, why string) int { return s.try(s.tree.named(alias), why) }
+
+func (t *Tree) named(name string) []*Module {
+	if m := t.Module(name); m != nil && !strings.Contains(name, ":") {
+		return []*Module{m}
+	}
+	return t.Lookup(name)
+}
+
+// try selects those that are not excluded.
+func (s *Selection) try(found []*Module, why string) int {
+	for _, m := range found {
+		if cause := s.isExcluded(m); cause == "" {
+			s.add(m, why)
+		}
+	}
+	return len(found)
+}
+
+// isExcluded returns what excludes m or something that it needs, or "".
+func (s *Selection) isExcluded(m *Module) string {
+	for _, name := range append([]string{m.Name}, m.Depends...) {
+		for _, e := range s.excluded {
+			d := s.tree.byName[name]
+			if d == nil {
+				continue
+			}
+			if Normal(e) == name || strings.Contains(e, "/") && slices.Contains(s.tree.Below(e), d) {
+				return e
+			}
+		}
+	}
+	return ""
+}
+
+// add selects m and what it needs and wishes for.
+func (s *Selection) add(m *Module, why string) {
+	if s.why[m.Name] != "" {
+		return
+	}
+	s.why[m.Name] = why
+	for _, name := range m.Depends {
+		if d := s.tree.byName[name]; d != nil {
+			s.add(d, "needed by "+m.Name)
+		}
+	}
+	soft := s.tree.Soft(m.Name)
+	if soft == nil {
+		return
+	}
+	for _, name := range slices.Concat(soft.Pre, soft.Post, soft.Weak) {
+		if s.AddAlias(name, "wished for by "+m.Name) == 0 && !s.tree.Builtin(name) {
+			s.Notes = append(s.Notes, m.Name+" wishes for "+name+", which this kernel does not have as a module")
+		}
+	}
+}
+
+// Modules returns the selected ones, in the tree's order.
+func (s *Selection) Modules() (all []*Module) {
+	for _, m := range s.tree.Modules {
+		if s.why[m.Name] != "" {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
+// Why returns what brought a module in.
+func (s *Selection) Why(m *Module) string { return s.why[m.Name] }
+
+// similar returns a remedy for a name that is not there: those that are like it.
+func (t *Tree) similar(name string) string {
+	name = Normal(name)
+	var like []string
+	for _, m := range t.Modules {
+		if len(name) > 2 && (strings.Contains(m.Name, name) || strings.Contains(name, m.Name)) && len(like) < 5 {
+			like = append(like, m.Name)
+		}
+	}
+	if len(like) == 0 {
+		return ""
+	}
+	return ": there are " + strings.Join(like, ", ")
+}
