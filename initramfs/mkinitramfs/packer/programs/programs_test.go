@@ -30,13 +30,14 @@ func copyTo(t testing.TB, f *Finder) (root string) {
 	return root
 }
 
-// chrooted runs a program in a root, as an unprivileged user where that can be.
+// chrooted runs a program in a root with /proc, of which the loader learns $ORIGIN.
 func chrooted(t testing.TB, root string, args ...string) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		packtest.NotTested(t, "programs in a root of their own", "needs root")
 	}
-	out, err := exec.Command("chroot", append([]string{root}, args...)...).CombinedOutput()
+	const script = `mkdir -p "$1/proc" && mount -t proc proc "$1/proc" && exec chroot "$@"`
+	out, err := exec.Command("unshare", append([]string{"-m", "sh", "-c", script, "sh", root}, args...)...).CombinedOutput()
 	if err != nil {
 		t.Errorf("%q in the root: %v\n%s", args, err, out)
 	}
@@ -54,7 +55,7 @@ func TestProgramsRun(t *testing.T) {
 		packtest.Must(t, err)
 	}
 	root := copyTo(t, f)
-	if out := chrooted(t, root, "/bin/bash", "-c", "echo hello $(ls /)"); !strings.HasPrefix(out, "hello bin ") {
+	if out := chrooted(t, root, "/bin/bash", "-c", "echo hello $(ls /)"); !strings.HasPrefix(out, "hello bin lib") {
 		t.Errorf("bash says %q", out)
 	}
 	if out := chrooted(t, root, "/usr/sbin/cryptsetup", "--version"); !strings.HasPrefix(out, "cryptsetup ") {
