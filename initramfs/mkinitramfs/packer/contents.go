@@ -1,0 +1,202 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"devspool/initramfs"
+)
+
+// group is a kind of contents. Where two want the same path, the later of these kinds
+// has it.
+type group uint8
+
+// The groups, in the order of the report.
+const (
+	groupBase     group = iota // directories, nodes
+	groupDevspool              // the binary and its links
+	groupModules
+	groupFirmware
+	groupPrograms
+	groupFiles // those that the command line names
+)
+
+var groupNames = [...]string{"directories and nodes", "devspool", "modules", "firmware", "programs", "files"}
+
+// item is an entry, and why it is there.
+type item struct {
+	initramfs.Entry
+	group group
+	why   string
+}
+
+// path returns the item's path in the image.
+func (i item) path() string { return initramfs.PathOf(i.Entry) }
+
+// size returns the bytes of a file, and 0 for all else.
+func (i item) size() int64 {
+	f, ok := i.Entry.(initramfs.File)
+	if !ok || f.Source == "" {
+		return int64(len(f.Text))
+	}
+	info, err := os.Stat(f.Source)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// contents collects what an image holds.
+type contents struct {
+	items []item
+	under image // what is there already
+}
+
+func (c *contents) add(g group, why string, entries ...initramfs.Entry) {
+	for _, e := range entries {
+		c.items = append(c.items, item{e, g, why})
+	}
+}
+
+// ErrConflict is the error for two things that want one path.
+var errConflict = errors.New("two want this path")
+
+// finish gives each entry the path that it has where directories are links, as /lib
+// and /sbin are on most systems, so that no directory comes where the image has a
+// link: the kernel would remove that. It returns the entries sorted.
+func (c *contents) finish() ([]item, error) {
+	links := c.directoryLinks()
+	byPath := map[string]item{}
+	for _, i := range c.items {
+		place, err := resolve(path.Dir(i.path()), links)
+		if err != nil {
+			return nil, fmt.Errorf("%v: %w", i, err)
+		}
+		i.Entry = moved(i.Entry, path.Join(place, path.Base(i.path())))
+		if c.stays(i) {
+			continue
+		}
+		other, taken := byPath[i.path()]
+		switch {
+		case !taken || i.group > other.group:
+			byPath[i.path()] = i
+		case i.group < other.group || i.Entry == other.Entry:
+		default:
+			return nil, fmt.Errorf("%s: %w: %s, and %s", i.path(), errConflict, i.why, other.why)
+		}
+	}
+	c.keepParents(byPath)
+	all := make([]item, 0, len(byPath))
+	for _, i := range byPath {
+		all = append(all, i)
+	}
+	slices.SortFunc(all, func(a, b item) int { return strings.Compare(a.path(), b.path()) })
+	return all, nil
+}
+
+// directoryLinks returns the targets of all links that there will be, by their paths.
+func (c *contents) directoryLinks() map[string]string {
+	links := map[string]string{}
+	for p, e := range c.under {
+		if e.IsSymlink() {
+			links[p] = e.target
+		}
+	}
+	for _, i := range c.items {
+		l, ok := i.Entry.(initramfs.Symlink)
+		if _, there := c.under[i.path()]; ok && !there {
+			links[l.Path] = l.Target
+		}
+	}
+	return links
+}
+
+// stays reports whether what the image has already at an item's path is to stay: any
+// directory, and what is the same.
+func (c *contents) stays(i item) bool {
+	there, ok := c.under[i.path()]
+	if !ok {
+		return false
+	}
+	switch e := i.Entry.(type) {
+	case initramfs.Symlink:
+		return there.IsDir() || there.IsSymlink() && (there.target == e.Target || i.group == groupPrograms)
+	case initramfs.Dir:
+		return there.IsDir() || there.IsSymlink()
+	case initramfs.Node:
+		return i.group == groupBase
+	}
+	return false
+}
+
+// keepParents adds those directories above the items that the image has already, with
+// the modes that they have there: else they would get those of a new directory.
+func (c *contents) keepParents(items map[string]item) {
+	for _, i := range items {
+		for dir := path.Dir(i.path()); dir != "."; dir = path.Dir(dir) {
+			h, ok := c.under[dir]
+			if _, named := items[dir]; named || !ok || !h.IsDir() {
+				continue
+			}
+			items[dir] = item{initramfs.Dir{Path: dir, Mode: h.Mode & 0o7777, UID: h.UID, GID: h.GID}, groupBase, "as it is in the image"}
+		}
+	}
+}
+
+// errLoop is the error for links that lead to each other.
+var errLoop = errors.New("links lead to each other")
+
+// resolve returns where a directory of the image is, when links lead there.
+func resolve(dir string, links map[string]string) (string, error) {
+	todo, done := strings.Split(dir, "/"), ""
+	for hops := 0; len(todo) > 0; {
+		part := todo[0]
+		todo = todo[1:]
+		if part == "" || part == "." {
+			continue
+		}
+		if part == ".." {
+			if done = path.Dir(done); done == "." {
+				done = ""
+			}
+			continue
+		}
+		next := path.Join(done, part)
+		target, ok := links[next]
+		if !ok {
+			done = next
+			continue
+		}
+		if hops++; hops > 40 {
+			return "", errLoop
+		}
+		if strings.HasPrefix(target, "/") {
+			done = ""
+		}
+		todo = append(strings.Split(target, "/"), todo...)
+	}
+	return done, nil
+}
+
+// moved returns the entry with another path.
+func moved(e initramfs.Entry, to string) initramfs.Entry {
+	switch e := e.(type) {
+	case initramfs.Dir:
+		e.Path = to
+		return e
+	case initramfs.File:
+		e.Path = to
+		return e
+	case initramfs.Symlink:
+		e.Path = to
+		return e
+	case initramfs.Node:
+		e.Path = to
+		return e
+	}
+	return e
+}

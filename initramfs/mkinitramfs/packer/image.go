@@ -1,0 +1,138 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+
+	"devspool/initramfs"
+	"devspool/initramfs/mkinitramfs/packer/packed"
+)
+
+// place is where an entry stands in an image.
+type place struct {
+	packed.Segment
+	archive int // its number in the image, from 0
+}
+
+// walk calls f with every entry of an image, in the order in which the kernel unpacks
+// them, and what follows the entry's header.
+func walk(from io.Reader, f func(p place, h initramfs.Header, body io.Reader) error) error {
+	archives := 0
+	return packed.NewReader(from).Each(func(s packed.Segment, unpacked *bufio.Reader) error {
+		for {
+			if err := walkArchive(place{s, archives}, unpacked, f); err != nil {
+				return err
+			}
+			archives++
+			if s.Format == "cpio" {
+				return nil // the next segment is not ours to look at
+			}
+			if more, err := skipPadding(unpacked); err != nil || !more {
+				return err
+			}
+		}
+	})
+}
+
+func walkArchive(p place, from *bufio.Reader, f func(place, initramfs.Header, io.Reader) error) error {
+	r := initramfs.NewReader(from)
+	for {
+		h, err := r.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := f(p, h, r); err != nil {
+			return err
+		}
+	}
+}
+
+// skipPadding goes over zeros, and reports whether anything follows.
+func skipPadding(from *bufio.Reader) (more bool, err error) {
+	for {
+		b, err := from.ReadByte()
+		if err == io.EOF {
+			return false, nil
+		}
+		if err != nil || b != 0 {
+			return true, from.UnreadByte()
+		}
+	}
+}
+
+// header is an entry of an image, with where it stands.
+type header struct {
+	initramfs.Header
+	place
+	number int    // of the entry, from 0
+	target string // of a symbolic link
+}
+
+// image is what the kernel makes of an image: for each path, without a slash in front,
+// the last entry of it.
+type image map[string]header
+
+// maxTarget is the longest target of a link that the kernel takes.
+const maxTarget = 4096
+
+// readImage reads the entries of an image.
+func readImage(from io.Reader) (image, error) {
+	all := image{}
+	number := 0
+	err := walk(from, func(p place, h initramfs.Header, body io.Reader) error {
+		e := header{Header: h, place: p, number: number}
+		number++
+		if h.IsSymlink() {
+			target, err := io.ReadAll(io.LimitReader(body, maxTarget+1))
+			if err != nil {
+				return err
+			}
+			e.target = strings.TrimRight(string(target), "\x00")
+		}
+		all[cleaned(h.Path)] = e
+		return nil
+	})
+	return all, err
+}
+
+// openImage opens an image, or takes standard input for "-".
+func openImage(name string) (*os.File, error) {
+	if name == "-" {
+		return os.Stdin, nil
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := file.Stat(); err == nil && info.IsDir() {
+		file.Close()
+		return nil, fmt.Errorf("%s is a directory, not an image", name)
+	}
+	return file, nil
+}
+
+// cleaned returns a path of an archive without "./" or "/" in front; the root is "".
+func cleaned(p string) string {
+	if p = path.Clean("/" + p)[1:]; p == "." {
+		return ""
+	}
+	return p
+}
+
+// links returns the targets of an image's links.
+func (m image) links() map[string]string {
+	links := map[string]string{}
+	for p, h := range m {
+		if h.IsSymlink() {
+			links[p] = h.target
+		}
+	}
+	return links
+}

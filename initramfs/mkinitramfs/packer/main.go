@@ -1,0 +1,71 @@
+// Mkinitramfs packs a boot image around devspool: the binary, kernel modules with what
+// they need, programs with their libraries, other files. It runs on the machine that
+// builds, needs no root, and is no part of the boot binary.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+)
+
+// The exit codes.
+const (
+	exitDone   = 0   // the image is there
+	exitFailed = 1   // something that was asked for is missing or unusable
+	exitUsage  = 100 // the command line is wrong
+	exitSystem = 111 // the image could not be written
+)
+
+// streams are where the program speaks.
+type streams struct {
+	out, errors io.Writer
+	terminal    bool // whether errors is one
+}
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Getenv, streams{os.Stdout, os.Stderr, isTerminal(os.Stderr)}))
+}
+
+func run(args []string, getenv func(string) string, s streams) int {
+	err := dispatch(args, getenv, s)
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Fprint(s.out, usage())
+		return exitDone
+	}
+	if err == nil {
+		return exitDone
+	}
+	fmt.Fprintln(s.errors, "mkinitramfs:", err)
+	var wrote *writeError
+	switch {
+	case errors.Is(err, errUsage):
+		fmt.Fprintln(s.errors, "mkinitramfs: the options are shown by --help")
+		return exitUsage
+	case errors.As(err, &wrote):
+		return exitSystem
+	}
+	return exitFailed
+}
+
+func dispatch(args []string, getenv func(string) string, s streams) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case "ls":
+			return listImage(args[1:], s.out)
+		case "cat":
+			return catImage(args[1:], s.out)
+		}
+	}
+	o, err := parse(args, getenv)
+	if errors.Is(err, flag.ErrHelp) {
+		return err
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	p := &packer{o: o, report: newReport(o, s)}
+	return p.run()
+}

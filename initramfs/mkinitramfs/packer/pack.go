@@ -1,0 +1,385 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"devspool/initramfs"
+	"devspool/initramfs/mkinitramfs/packer/packed"
+	"devspool/initramfs/mkinitramfs/packer/programs"
+)
+
+// packer makes one image.
+type packer struct {
+	o      *options
+	report *report
+	contents
+	machine elf.Machine // what the modules are for, or the programs; 0 where there are none
+	order   elf.Data
+	kmod    bool // whether kmod's modprobe is in the image
+}
+
+// writeError is an error of the image's file.
+type writeError struct{ error }
+
+func (e *writeError) Unwrap() error { return e.error }
+
+// run gathers what the options ask for, and writes it.
+func (p *packer) run() error {
+	defer p.report.clear()
+	steps := []func() error{p.readUnder, p.addPrograms, p.addModules, p.addDevspool, p.addBase, p.addFiles}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	items, err := p.finish()
+	if err != nil {
+		return err
+	}
+	if err := p.checkInit(items); err != nil {
+		return err
+	}
+	early, err := p.early()
+	if err != nil {
+		return err
+	}
+	p.report.clear()
+	if p.o.why || p.o.dryRun {
+		p.report.reasons(items)
+	}
+	size := int64(-1)
+	if !p.o.dryRun {
+		if size, err = p.write(early, items); err != nil {
+			return err
+		}
+	}
+	p.report.clear()
+	p.report.summary(items, p.o.output, size)
+	return nil
+}
+
+// readUnder reads the image that --append names.
+func (p *packer) readUnder() error {
+	if p.o.appendTo == "" {
+		return nil
+	}
+	if p.o.appendTo == "-" {
+		return errors.New("--append -: the image is read more than once, so it has to be a file")
+	}
+	file, err := openImage(p.o.appendTo)
+	if err != nil {
+		return fmt.Errorf("--append: %w", err)
+	}
+	defer file.Close()
+	if p.under, err = readImage(file); err != nil {
+		return fmt.Errorf("--append %s: %w", p.o.appendTo, err)
+	}
+	return nil
+}
+
+// addPrograms adds programs of the root, and what they need.
+func (p *packer) addPrograms() error {
+	root := programs.Root(p.o.root)
+	f := programs.NewFinder(root)
+	for _, name := range p.o.programs.values {
+		if _, err := f.Add(name, "--program "+name); err != nil {
+			return fmt.Errorf("--program %s: %w", name, err)
+		}
+	}
+	for _, l := range f.Links() {
+		p.add(groupPrograms, "on the way to a program's files", initramfs.Symlink{Path: l.Path, Target: l.Target})
+	}
+	for _, file := range f.Files() {
+		e, err := copyOf(root.File(file.Path), file.Path)
+		if err != nil {
+			return err
+		}
+		p.add(groupPrograms, file.Why, e)
+		p.kmod = p.kmod || path.Base(file.Path) == "kmod" || path.Base(file.Path) == "modprobe"
+	}
+	for _, n := range f.Notes {
+		p.report.note("%s", n)
+	}
+	p.machine = f.Machine()
+	return nil
+}
+
+// copyOf returns the entry for a file that is there. Its mode is kept, and it is
+// root's.
+func copyOf(source, to string) (initramfs.File, error) {
+	info, err := os.Stat(source)
+	if err != nil {
+		return initramfs.File{}, err
+	}
+	mode := uint32(info.Mode().Perm())
+	for bit, is := range map[uint32]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
+		if info.Mode()&is != 0 {
+			mode |= bit
+		}
+	}
+	return initramfs.File{Path: inImage(to), Mode: mode, Source: source}, nil
+}
+
+// addBase adds what every image has. One that is added to has it already.
+func (p *packer) addBase() error {
+	const why = "every image has it"
+	p.add(groupBase, why, initramfs.Base()...)
+	for _, d := range []initramfs.Dir{
+		{Path: "proc", Mode: 0o555}, {Path: "sys", Mode: 0o555}, {Path: "run", Mode: 0o755},
+		{Path: "tmp", Mode: 0o1777}, {Path: "root", Mode: 0o700}, {Path: "etc", Mode: 0o755},
+	} {
+		p.add(groupBase, why, d)
+	}
+	return nil
+}
+
+// addFiles adds what the command line names one by one.
+func (p *packer) addFiles() error {
+	for _, text := range p.o.nodes.values {
+		n, err := parseNode(text)
+		if err != nil {
+			return err
+		}
+		p.add(groupFiles, "--node", n)
+	}
+	for _, text := range p.o.dirs.values {
+		dir, mode, ok := strings.Cut(text, ":")
+		d := initramfs.Dir{Path: inImage(dir), Mode: 0o755}
+		if ok {
+			var err error
+			if d.Mode, err = parseMode(mode); err != nil {
+				return fmt.Errorf("--dir %s: %w", text, err)
+			}
+		}
+		p.add(groupFiles, "--dir", d)
+	}
+	for _, text := range p.o.links.values {
+		from, to, err := cut("link", text, "PATH:TARGET")
+		if err != nil {
+			return err
+		}
+		p.add(groupFiles, "--link", initramfs.Symlink{Path: inImage(from), Target: to})
+	}
+	for _, text := range p.o.files.values {
+		from, to, err := cut("file", text, "SRC:DST")
+		if err == nil {
+			err = p.addTree("--file "+from, from, inImage(to))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, from := range p.o.modprobeConf.values {
+		if err := p.addModprobeConf(from); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addTree adds a file, or a directory with all below it. Links in it stay links.
+func (p *packer) addTree(why, from, to string) error {
+	return filepath.WalkDir(from, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rest, err := filepath.Rel(from, name)
+		if err != nil {
+			return err
+		}
+		place := path.Join(to, rest)
+		info, err := d.Info()
+		if err == nil && name == from {
+			info, err = os.Stat(name) // what the command line names may be a link
+		}
+		switch {
+		case err != nil:
+			return err
+		case info.IsDir() && name == from && !d.IsDir():
+			return fmt.Errorf("%s is a link to a directory: name the directory", from)
+		case info.IsDir():
+			p.add(groupFiles, why, initramfs.Dir{Path: place, Mode: uint32(info.Mode().Perm())})
+		case info.Mode()&fs.ModeSymlink != 0:
+			target, err := os.Readlink(name)
+			if err != nil {
+				return err
+			}
+			p.add(groupFiles, why, initramfs.Symlink{Path: place, Target: target})
+		case info.Mode().IsRegular():
+			e, err := copyOf(name, place)
+			if err != nil {
+				return err
+			}
+			p.add(groupFiles, why, e)
+		default:
+			return fmt.Errorf("%s is neither a file nor a directory: name a device node by --node", name)
+		}
+		return nil
+	})
+}
+
+// addModprobeConf adds a file of modprobe.d, or those of a directory that modprobe reads.
+func (p *packer) addModprobeConf(from string) error {
+	names := []string{from}
+	if info, err := os.Stat(from); err != nil {
+		return fmt.Errorf("--modprobe-conf: %w", err)
+	} else if info.IsDir() {
+		if names, err = filepath.Glob(filepath.Join(from, "*.conf")); err != nil {
+			return err
+		}
+	}
+	for _, name := range names {
+		e, err := copyOf(name, "etc/modprobe.d/"+filepath.Base(name))
+		if err != nil {
+			return err
+		}
+		p.add(groupFiles, "--modprobe-conf "+from, e)
+	}
+	return nil
+}
+
+// checkInit refuses an image in which /init is a script without its interpreter.
+func (p *packer) checkInit(items []item) error {
+	if p.o.init == "" || p.o.init == "none" {
+		return nil
+	}
+	file, err := os.Open(p.o.init)
+	if err != nil {
+		return fmt.Errorf("--init: %w", err)
+	}
+	defer file.Close()
+	head := make([]byte, 256)
+	n, _ := io.ReadFull(file, head) // a short one is no error
+	line, _, _ := bytes.Cut(head[:n], []byte("\n"))
+	words := strings.Fields(strings.TrimPrefix(string(line), "#!"))
+	if !bytes.HasPrefix(line, []byte("#!")) || len(words) == 0 {
+		return nil
+	}
+	links, have := p.under.links(), map[string]bool{}
+	for _, i := range items {
+		have[i.path()] = true
+		if l, ok := i.Entry.(initramfs.Symlink); ok {
+			links[l.Path] = l.Target
+		}
+	}
+	end, err := resolve(inImage(words[0]), links)
+	if _, there := p.under[end]; err != nil || !have[end] && !there {
+		return fmt.Errorf("--init %s is a script for %s, which is not in the image: add it by --program %s", p.o.init, words[0], words[0])
+	}
+	return nil
+}
+
+// write writes the image, in one step: a reader of its path finds the old one or the
+// new one.
+func (p *packer) write(early []byte, items []item) (size int64, err error) {
+	if p.o.output == "-" {
+		c := &counted{w: os.Stdout}
+		return c.n, asWriteError(p.writeTo(c, early, items))
+	}
+	temporary, err := os.CreateTemp(filepath.Dir(p.o.output), ".mkinitramfs-*")
+	if err != nil {
+		return 0, &writeError{err}
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(temporary.Name())
+		}
+	}()
+	c := &counted{w: temporary}
+	err = p.writeTo(c, early, items)
+	if err == nil {
+		err = asWriteError(temporary.Chmod(0o644))
+	}
+	err = errors.Join(err, asWriteError(temporary.Close()))
+	if err == nil {
+		err = asWriteError(os.Rename(temporary.Name(), p.o.output))
+	}
+	return c.n, err
+}
+
+func asWriteError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &writeError{err}
+}
+
+// counted counts what is written, and tells its own errors from those of readers.
+type counted struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.n += int64(n)
+	return n, asWriteError(err)
+}
+
+// pad fills up to a multiple of four, where the kernel takes an archive as it is.
+func (c *counted) pad() error {
+	_, err := c.Write([]byte("\x00\x00\x00")[:-c.n&3])
+	return err
+}
+
+// writeTo writes the parts of the image one behind the other.
+func (p *packer) writeTo(c *counted, early []byte, items []item) error {
+	if _, err := c.Write(early); err != nil {
+		return err
+	}
+	if p.o.appendTo != "" {
+		file, err := os.Open(p.o.appendTo)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		if _, err := io.Copy(c, file); err != nil {
+			return err
+		}
+	}
+	if err := c.pad(); err != nil {
+		return err
+	}
+	compressed, err := packed.NewWriter(c, p.o.compress)
+	if err != nil {
+		return err
+	}
+	var entries []initramfs.Entry
+	var all int64
+	for _, i := range items {
+		entries = append(entries, i.Entry)
+		all += i.size()
+	}
+	shown := &shown{w: compressed, report: p.report, all: all}
+	buffered := bufio.NewWriterSize(shown, 256<<10)
+	err = initramfs.ArchiveOf(buffered, p.o.time, entries...)
+	if err == nil {
+		err = buffered.Flush()
+	}
+	return errors.Join(err, compressed.Close())
+}
+
+// shown shows how much is written already.
+type shown struct {
+	w       io.Writer
+	report  *report
+	n, all  int64
+	measure int64
+}
+
+func (s *shown) Write(b []byte) (int, error) {
+	n, err := s.w.Write(b)
+	s.n += int64(n)
+	s.report.progress("writing the image, in kB", int(s.n>>10), int(s.all>>10))
+	return n, err
+}
