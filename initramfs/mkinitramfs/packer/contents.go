@@ -72,6 +72,9 @@ func (c *contents) finish() ([]item, error) {
 	links := c.directoryLinks()
 	byPath := map[string]item{}
 	for _, i := range c.items {
+		if i.path() == "" || cleaned(i.path()) != i.path() {
+			return nil, fmt.Errorf("%v: %w", i, initramfs.ErrPath)
+		}
 		place, err := resolve(path.Dir(i.path()), links)
 		if err != nil {
 			return nil, fmt.Errorf("%v: %w", i, err)
@@ -89,6 +92,7 @@ func (c *contents) finish() ([]item, error) {
 			return nil, fmt.Errorf("%s: %w: %s, and %s", i.path(), errConflict, i.why, other.why)
 		}
 	}
+	c.mirror(byPath)
 	c.keepParents(byPath)
 	all := make([]item, 0, len(byPath))
 	for _, i := range byPath {
@@ -131,6 +135,37 @@ func (c *contents) stays(i item) bool {
 		return i.group == groupBase
 	}
 	return false
+}
+
+// mirror makes up for links to directories that cannot be, since the image has a
+// directory there: /lib, say, that is a link to usr/lib on the machine of the programs.
+// What is below usr/lib gets a link each in lib.
+func (c *contents) mirror(items map[string]item) {
+	var paths []string
+	for p := range items {
+		paths = append(paths, p)
+	}
+	for _, i := range c.items {
+		l, ok := i.Entry.(initramfs.Symlink)
+		if there, is := c.under[i.path()]; !ok || !is || !there.IsDir() || i.group != groupPrograms {
+			continue
+		}
+		target := cleaned(path.Join("/", path.Dir(l.Path), l.Target))
+		if strings.HasPrefix(l.Target, "/") {
+			target = cleaned(l.Target)
+		}
+		for _, p := range paths {
+			rest, below := strings.CutPrefix(p, target+"/")
+			if _, isDir := items[p].Entry.(initramfs.Dir); !below || isDir {
+				continue
+			}
+			at := path.Join(l.Path, rest)
+			if _, taken := c.under[at]; taken || items[at].Entry != nil {
+				continue
+			}
+			items[at] = item{initramfs.Symlink{Path: at, Target: "/" + p}, groupPrograms, "since " + l.Path + " is a directory in the image"}
+		}
+	}
 }
 
 // keepParents adds those directories above the items that the image has already, with

@@ -128,7 +128,7 @@ func (p *packer) chooseSet(tree *kernel.Tree, s *kernel.Selection, set *set) {
 		}
 	}
 	for _, dir := range set.dirs {
-		found += s.AddDir(dir, why)
+		found += s.AddDir(dir, why, set.without...)
 	}
 	if found == 0 {
 		p.report.warn("set %s: this kernel has none of its modules", set.name)

@@ -23,7 +23,7 @@ var usageText string
 func usage() string {
 	var b strings.Builder
 	for _, s := range sets {
-		fmt.Fprintf(&b, "%25s%-11s %s\n", "", s.name, s.help)
+		fmt.Fprintf(&b, "%6s%-11s %s\n", "", s.name, s.help)
 	}
 	return strings.Replace(usageText, "SETS\n", b.String(), 1)
 }

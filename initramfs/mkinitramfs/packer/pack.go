@@ -96,6 +96,14 @@ func (p *packer) addPrograms() error {
 			return fmt.Errorf("--program %s: %w", name, err)
 		}
 	}
+	if len(p.o.programs.values) > 0 {
+		// Scripts name their interpreters by paths that may be links on the root.
+		for _, dir := range []string{"bin", "sbin", "lib"} {
+			if links, _, err := root.Walk(dir); err == nil && len(links) == 1 {
+				p.add(groupPrograms, "as below "+p.o.root, initramfs.Symlink{Path: links[0].Path, Target: links[0].Target})
+			}
+		}
+	}
 	for _, l := range f.Links() {
 		p.add(groupPrograms, "on the way to a program's files", initramfs.Symlink{Path: l.Path, Target: l.Target})
 	}
@@ -283,8 +291,9 @@ func (p *packer) checkInit(items []item) error {
 // new one.
 func (p *packer) write(early []byte, items []item) (size int64, err error) {
 	if p.o.output == "-" {
-		c := &counted{w: os.Stdout}
-		return c.n, asWriteError(p.writeTo(c, early, items))
+		c := &counted{w: p.report.stdout}
+		err := p.writeTo(c, early, items)
+		return c.n, err
 	}
 	temporary, err := os.CreateTemp(filepath.Dir(p.o.output), ".mkinitramfs-*")
 	if err != nil {
@@ -347,8 +356,11 @@ func (p *packer) writeTo(c *counted, early []byte, items []item) error {
 			return err
 		}
 	}
-	if err := c.pad(); err != nil {
-		return err
+	if p.o.compress == "none" {
+		// A compressed one may begin anywhere, and zstd takes no zeros between frames.
+		if err := c.pad(); err != nil {
+			return err
+		}
 	}
 	compressed, err := packed.NewWriter(c, p.o.compress)
 	if err != nil {

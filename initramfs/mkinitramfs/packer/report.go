@@ -21,6 +21,7 @@ type report struct {
 	o        *options
 	out      io.Writer // for what was asked for: why, summary
 	errors   io.Writer
+	stdout   io.Writer // for an image that is written there
 	terminal bool
 
 	start, last time.Time
@@ -29,7 +30,7 @@ type report struct {
 }
 
 func newReport(o *options, s streams) *report {
-	r := &report{o: o, out: s.out, errors: s.errors, terminal: s.terminal && !o.quiet, start: time.Now()}
+	r := &report{o: o, out: s.out, stdout: s.out, errors: s.errors, terminal: s.terminal && !o.quiet, start: time.Now()}
 	if o.output == "-" {
 		r.out = s.errors
 	}

@@ -42,7 +42,21 @@ func (s *Selection) Add(name, why string) error {
 }
 
 // AddDir selects the modules in a directory of the tree, and returns how many there are.
-func (s *Selection) AddDir(dir, why string) int { return s.try(s.tree.Below(dir), why) }
+// Those that need one of a directory in without do not count.
+func (s *Selection) AddDir(dir, why string, without ...string) int {
+	found := slices.DeleteFunc(s.tree.Below(dir), func(m *Module) bool {
+		return slices.ContainsFunc(without, func(other string) bool { return s.tree.needs(m, other) })
+	})
+	return s.try(found, why)
+}
+
+// needs reports whether a module needs one that is in a directory.
+func (t *Tree) needs(m *Module, dir string) bool {
+	return slices.ContainsFunc(m.Depends, func(name string) bool {
+		d := t.byName[name]
+		return d != nil && strings.HasPrefix(d.Path, "kernel/"+dir+"/")
+	})
+}
 
 // AddAlias selects the modules that an alias stands for, or that have it as their name,
 // and returns how many there are.
