@@ -27,7 +27,7 @@ ARCHES := amd64 arm64 arm-6 386 riscv64 mipsle mips s390x
 goarch  = $(word 1,$(subst -, ,$(arch)))
 goarm   = $(word 2,$(subst -, ,$(arch)))
 
-.PHONY: all build size core run test check cross bench bench-helper fuzz clean
+.PHONY: all build size core mkinitramfs run test check cross bench bench-helper fuzz clean
 
 all: build
 
@@ -47,6 +47,12 @@ core:
 	@$(GOBUILD) -tags=nospool -ldflags="$(LDFLAGS) $(call entry,$(shell go env GOARCH))" -o dist/devspool-core .
 	@scripts/size dist/devspool-core $(CORE_MAX) $(CORE_XZ_MAX)
 
+# The packer of boot images, as a program: dist/mkinitramfs. "go run
+# ./initramfs/mkinitramfs" runs it without.
+PACKER := initramfs/mkinitramfs/packer
+mkinitramfs:
+	@GOWORK=off CGO_ENABLED=0 go build -C $(PACKER) -trimpath -ldflags="-s -w -buildid=" -o $(CURDIR)/dist/mkinitramfs .
+
 # Coldplugs this machine's /sys into a scratch directory and follows live events
 # until Ctrl-C, or for FOR seconds. The machine's /dev is not touched.
 run: devspool
@@ -57,12 +63,14 @@ test: devspool
 	@scripts/test
 
 # What must hold before any test: format, vet, staticcheck, every architecture, and
-# imports that run downward.
+# imports that run downward. The packer is a module of its own, which ./... does not
+# enter.
 check: cross core
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
 	go vet ./...
 	go vet -tags nospool .
 	go run $(STATICCHECK) ./...
+	cd $(PACKER) && go vet ./... && go run $(STATICCHECK) ./...
 	go test -count=1 -run TestArrows .
 
 cross: $(ARCHES:%=dist/devspool-%)

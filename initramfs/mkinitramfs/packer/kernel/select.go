@@ -42,7 +42,7 @@ func (s *Selection) Add(name, why string) error {
 }
 
 // AddDir selects the modules in a directory of the tree, and returns how many there are.
-// Those that need one of a directory in without do not count.
+// Those that need one of a directory in without, or wish for it, do not count.
 func (s *Selection) AddDir(dir, why string, without ...string) int {
 	found := slices.DeleteFunc(s.tree.Below(dir), func(m *Module) bool {
 		return slices.ContainsFunc(without, func(other string) bool { return s.tree.needs(m, other) })
@@ -50,10 +50,14 @@ func (s *Selection) AddDir(dir, why string, without ...string) int {
 	return s.try(found, why)
 }
 
-// needs reports whether a module needs one that is in a directory.
+// needs reports whether a module needs, or wishes for, one that is in a directory.
 func (t *Tree) needs(m *Module, dir string) bool {
-	return slices.ContainsFunc(m.Depends, func(name string) bool {
-		d := t.byName[name]
+	names := m.Depends
+	if soft := t.Soft(m.Name); soft != nil {
+		names = slices.Concat(names, soft.Pre, soft.Post)
+	}
+	return slices.ContainsFunc(names, func(name string) bool {
+		d := t.Module(name)
 		return d != nil && strings.HasPrefix(d.Path, "kernel/"+dir+"/")
 	})
 }
