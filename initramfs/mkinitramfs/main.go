@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 )
@@ -33,6 +34,8 @@ func run(args []string) int {
 	}
 	cmd := exec.Command(binary, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	// A signal from the keyboard reaches the packer too, which ends; then this does.
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
 	err = cmd.Run()
 	var ended *exec.ExitError
 	if errors.As(err, &ended) && ended.Exited() {

@@ -75,11 +75,9 @@ func (c *contents) finish() ([]item, error) {
 		if i.path() == "" || cleaned(i.path()) != i.path() {
 			return nil, fmt.Errorf("%v: %w", i, initramfs.ErrPath)
 		}
-		place, err := resolve(path.Dir(i.path()), links)
-		if err != nil {
+		if err := i.follow(links); err != nil {
 			return nil, fmt.Errorf("%v: %w", i, err)
 		}
-		i.Entry = moved(i.Entry, path.Join(place, path.Base(i.path())))
 		if c.stays(i) {
 			continue
 		}
@@ -100,6 +98,20 @@ func (c *contents) finish() ([]item, error) {
 	}
 	slices.SortFunc(all, func(a, b item) int { return strings.Compare(a.path(), b.path()) })
 	return all, nil
+}
+
+// follow moves the entry to where it is behind the links that its path leads over. A
+// directory is where a link of its own path leads.
+func (i *item) follow(links map[string]string) error {
+	above, last := path.Split(i.path())
+	if _, ok := i.Entry.(initramfs.Dir); ok {
+		above, last = i.path(), ""
+	}
+	place, err := resolve(above, links)
+	if err == nil {
+		i.Entry = moved(i.Entry, path.Join(place, last))
+	}
+	return err
 }
 
 // directoryLinks returns the targets of all links that there will be, by their paths.

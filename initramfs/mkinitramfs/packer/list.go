@@ -92,7 +92,7 @@ func modeString(mode uint32) string {
 // entry of a path stays.
 func catImage(args []string, out io.Writer) error {
 	if len(args) < 2 {
-		return fmt.Errorf("%w: mkinitramfs cat IMAGE PATH...", errUsage)
+		return fmt.Errorf("%w: mkinitramfs cat takes IMAGE PATH, and more paths", errUsage)
 	}
 	file, err := openImage(args[0])
 	if err != nil {

@@ -34,6 +34,7 @@ func (p *packer) addModules() error {
 		return fmt.Errorf("the modules of %s: %w", release, err)
 	}
 	s := tree.Select(p.o.exclude.values...)
+	p.choosePresent(s, release)
 	if err := p.choose(tree, s); err != nil {
 		return err
 	}
@@ -84,6 +85,21 @@ func (p *packer) modulesOf() (parent, release string, err error) {
 		return "", "", fmt.Errorf("which kernel's modules? %s has %q: choose by --kernel", parent, there)
 	}
 	return "", "", fmt.Errorf("%s has no modules of the kernel %s, but of %q: choose by --kernel", parent, release, there)
+}
+
+// choosePresent selects the modules that the image has already: the indexes that are
+// there would else be replaced by those of fewer modules.
+func (p *packer) choosePresent(s *kernel.Selection, release string) {
+	for name, h := range p.under {
+		rest, ok := strings.CutPrefix(strings.TrimPrefix(name, "usr/"), "lib/modules/"+release+"/")
+		if !ok || !h.IsFile() {
+			continue
+		}
+		p.kmod = p.kmod || rest == "modules.dep.bin"
+		if strings.Contains(path.Base(rest), ".ko") && !s.AddPresent(rest) {
+			p.report.warn("the image has a module %s, which the modules of %s do not know", name, release)
+		}
+	}
 }
 
 // choose selects what the options ask for.
@@ -162,6 +178,9 @@ func (p *packer) addSelected(tree *kernel.Tree, s *kernel.Selection) error {
 	chosen := s.Modules()
 	for i, m := range chosen {
 		p.report.progress("reading modules", i, len(chosen))
+		if s.IsPresent(m) {
+			continue
+		}
 		source := filepath.Join(tree.Dir, m.Path)
 		e := initramfs.File{Path: path.Join(dir, m.Stored()), Mode: 0o644, Source: source}
 		if m.Stored() != m.Path {

@@ -9,9 +9,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"devspool/initramfs"
 	"devspool/initramfs/mkinitramfs/packer/packed"
@@ -304,16 +306,39 @@ func (p *packer) write(early []byte, items []item) (size int64, err error) {
 			_ = os.Remove(temporary.Name())
 		}
 	}()
+	defer removeWhenKilled(temporary.Name())()
 	c := &counted{w: temporary}
 	err = p.writeTo(c, early, items)
 	if err == nil {
-		err = asWriteError(temporary.Chmod(0o644))
+		mode := fs.FileMode(0o644)
+		if info, err := os.Stat(p.o.output); err == nil {
+			mode = info.Mode().Perm()
+		}
+		err = asWriteError(temporary.Chmod(mode))
 	}
 	err = errors.Join(err, asWriteError(temporary.Close()))
 	if err == nil {
 		err = asWriteError(os.Rename(temporary.Name(), p.o.output))
 	}
 	return c.n, err
+}
+
+// removeWhenKilled has a signal that ends the program remove a file first, until stop
+// is called.
+func removeWhenKilled(name string) (stop func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		if s, ok := <-signals; ok {
+			_ = os.Remove(name)
+			signal.Reset()
+			_ = syscall.Kill(os.Getpid(), s.(syscall.Signal))
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(signals)
+	}
 }
 
 func asWriteError(err error) error {
@@ -383,10 +408,9 @@ func (p *packer) writeTo(c *counted, early []byte, items []item) error {
 
 // shown shows how much is written already.
 type shown struct {
-	w       io.Writer
-	report  *report
-	n, all  int64
-	measure int64
+	w      io.Writer
+	report *report
+	n, all int64
 }
 
 func (s *shown) Write(b []byte) (int, error) {

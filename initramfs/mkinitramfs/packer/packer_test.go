@@ -146,7 +146,7 @@ func TestErrors(t *testing.T) {
 		{"-o OUT --arch vax", exitUsage, "amd64, arm64"},
 		{"-o OUT --arch arm64 --devspool X", exitUsage, "--devspool gives one"},
 		{"ls", exitUsage, "ls [-l] IMAGE"},
-		{"cat DIR/text", exitUsage, "cat IMAGE PATH"},
+		{"cat DIR/text", exitUsage, "cat takes IMAGE PATH"},
 		{"ls DIR/missing", exitFailed, "missing: no such file"},
 		{"ls DIR", exitFailed, "is a directory"},
 		{"ls DIR/text", exitFailed, "text: at byte 0: neither a cpio archive nor"},
@@ -362,6 +362,84 @@ func TestAppend(t *testing.T) {
 	bash(t, root)
 }
 
+// TestAppendModules adds modules to an image that has some, one compressed: the indexes
+// name all of them.
+func TestAppendModules(t *testing.T) {
+	packtest.Needs(t, "modules added to an image", "xz", "modprobe")
+	root, release := packtest.Kernel(t)
+	dir := t.TempDir()
+	at := root + "/lib/modules/" + release + "/kernel/"
+	packtest.Write(t, dir+"/virtio_ring.ko", text(t, at+"drivers/virtio/virtio_ring.ko"))
+	packtest.Run(t, "xz", "--check=crc32", dir+"/virtio_ring.ko")
+	first := pack(t, "--root", root, "--devspool", "none", "--compress", "gzip", "--modules", "loop", "--index", "bin",
+		"--file", dir+"/virtio_ring.ko.xz:lib/modules/"+release+"/kernel/drivers/virtio/virtio_ring.ko.xz")
+	image := pack(t, "--root", root, "--devspool", "none", "--append", first, "--modules", "virtio_blk,virtio_pci")
+	into := unpack(t, image)
+	for name, want := range map[string]string{"loop": "loop.ko", "virtio_blk": "virtio_ring.ko.xz"} {
+		out := packtest.Run(t, "modprobe", "-C", dir, "-d", into, "-S", release, "-D", name)
+		if !strings.Contains(out, want) {
+			t.Errorf("modprobe %s: %s", name, out)
+		}
+		for line := range strings.Lines(out) {
+			if _, err := os.Stat(strings.Fields(line)[1]); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if r := do(nil, "ls", image); strings.Contains(r.out, "virtio_ring.ko\n") {
+		t.Error("virtio_ring is there twice")
+	}
+}
+
+// TestLinkedDirectory packs a directory over a link: its files go to where that leads.
+func TestLinkedDirectory(t *testing.T) {
+	dir := t.TempDir()
+	packtest.Write(t, dir+"/tree/mine", "mine")
+	image := pack(t, "--devspool", "none", "--link", "/bin:usr/bin", "--file", dir+"/tree:/bin", "--file", dir+"/tree/mine:usr/bin/other")
+	root := unpack(t, image)
+	for _, name := range []string{"bin/mine", "usr/bin/mine", "bin/other"} {
+		if _, err := os.Stat(filepath.Join(root, name)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestInterrupted ends the program while it writes: nothing is left, and the image that
+// was there stays.
+func TestInterrupted(t *testing.T) {
+	dir := t.TempDir()
+	packtest.Run(t, "go", "build", "-o", dir+"/mkinitramfs", ".")
+	packtest.Write(t, dir+"/out/image", "old")
+	packtest.Must(t, os.Chmod(dir+"/out/image", 0o600))
+	packtest.Must(t, os.WriteFile(dir+"/big", bytes.Repeat([]byte("some text "), 20<<20), 0o644))
+	cmd := exec.Command(dir+"/mkinitramfs", "--devspool", "none", "--file", dir+"/big:big", "-o", dir+"/out/image")
+	packtest.Must(t, cmd.Start())
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		if found, _ := filepath.Glob(dir + "/out/.mkinitramfs-*"); len(found) > 0 {
+			break
+		} else if time.Now().After(end) {
+			t.Fatal("it does not write")
+		}
+	}
+	time.Sleep(20 * time.Millisecond)
+	packtest.Must(t, cmd.Process.Signal(os.Interrupt))
+	if err := cmd.Wait(); err == nil {
+		t.Error("the signal did not end it")
+	}
+	left, err := os.ReadDir(dir + "/out")
+	packtest.Must(t, err)
+	if len(left) != 1 || text(t, dir+"/out/image") != "old" {
+		t.Errorf("left behind: %v", left)
+	}
+	// Written over, the image keeps its mode.
+	if r := do(nil, "--devspool", "none", "-o", dir+"/out/image"); r.code != exitDone {
+		t.Fatal(r.errors)
+	}
+	if info, err := os.Stat(dir + "/out/image"); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v", info.Mode(), err)
+	}
+}
+
 // bash runs the bash of an unpacked image in it.
 func bash(t testing.TB, root string) {
 	t.Helper()
@@ -385,6 +463,31 @@ func TestPrograms(t *testing.T) {
 		t.Errorf("cryptsetup says %q", out)
 	}
 	if out := packtest.Run(t, "chroot", root, "/bin/ls", "/sbin/devspool"); out != "/sbin/devspool\n" {
+		t.Errorf("ls says %q", out)
+	}
+}
+
+// TestForeignRoot packs programs for arm64, and runs them under emulation.
+func TestForeignRoot(t *testing.T) {
+	const emulator = "qemu-aarch64-static"
+	packtest.Needs(t, "programs for another architecture", emulator)
+	foreign := packtest.Root(t, "arm64")
+	if r := do(nil, "-n", "--root", foreign, "--program", "bash"); !strings.Contains(r.out, "would be built for arm64") {
+		t.Errorf("%+v", r)
+	}
+	if r := do(nil, "-n", "--root", foreign, "--program", "bash", "--devspool", static(t)); r.code != exitFailed || !strings.Contains(r.errors, "choose by --arch") {
+		t.Errorf("%+v", r)
+	}
+	qemu, err := exec.LookPath(emulator)
+	packtest.Must(t, err)
+	root := unpack(t, pack(t, "--root", foreign, "--devspool", "none", "--program", "bash,ls", "--file", qemu+":qemu"))
+	if os.Geteuid() != 0 {
+		packtest.NotTested(t, "programs for another architecture", "needs root")
+	}
+	if out := packtest.Run(t, "chroot", root, "/qemu", "/bin/bash", "-c", "echo $HOSTTYPE $((6*7))"); out != "aarch64 42\n" {
+		t.Errorf("bash says %q", out)
+	}
+	if out := packtest.Run(t, "chroot", root, "/qemu", "/bin/ls", "/qemu"); out != "/qemu\n" {
 		t.Errorf("ls says %q", out)
 	}
 }

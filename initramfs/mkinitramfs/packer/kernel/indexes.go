@@ -34,10 +34,10 @@ func (s *Selection) Indexes(binary bool) map[string]string {
 // depLine is what both forms of modules.dep say of a module.
 func (s *Selection) depLine(m *Module) string {
 	var b strings.Builder
-	b.WriteString(m.Stored() + ":")
+	b.WriteString(s.stored(m) + ":")
 	for _, name := range m.Depends {
-		if d := s.tree.byName[name]; d != nil {
-			b.WriteString(" " + d.Stored())
+		if d := s.tree.byName[name]; d != nil && s.why[name] != "" {
+			b.WriteString(" " + s.stored(d))
 		}
 	}
 	return b.String()
@@ -54,7 +54,7 @@ func (s *Selection) dep() string {
 func (s *Selection) order() string {
 	var b strings.Builder
 	for _, m := range s.Modules() {
-		b.WriteString(m.Stored() + "\n")
+		b.WriteString(s.stored(m) + "\n")
 	}
 	return b.String()
 }

@@ -11,6 +11,7 @@ type Selection struct {
 	tree     *Tree
 	why      map[string]string // by name
 	excluded []string          // names, and directories
+	present  map[string]string // the paths of those that an image has already, by name
 	// Notes says what was wished for and is not there, a line each.
 	Notes []string
 }
@@ -18,7 +19,7 @@ type Selection struct {
 // Select returns an empty Selection. What exclude names, modules or directories of the
 // tree, no list and no alias brings in, nor what needs it.
 func (t *Tree) Select(exclude ...string) *Selection {
-	return &Selection{tree: t, why: map[string]string{}, excluded: exclude}
+	return &Selection{tree: t, why: map[string]string{}, excluded: exclude, present: map[string]string{}}
 }
 
 // Add selects the module that has a name or, where there is none, those that have it
@@ -119,6 +120,30 @@ func (s *Selection) add(m *Module, why string) {
 			s.Notes = append(s.Notes, m.Name+" wishes for "+name+", which this kernel does not have as a module")
 		}
 	}
+}
+
+// AddPresent selects a module that an image has already, at a path below the directory
+// of its modules. The indexes name it as it is there. It reports whether the tree knows
+// it.
+func (s *Selection) AddPresent(path string) bool {
+	m := s.tree.Module(path)
+	if m == nil || uncompressed(path) == path && !strings.HasSuffix(path, ".ko") {
+		return false
+	}
+	s.present[m.Name] = path
+	s.why[m.Name] = "in the image already"
+	return true
+}
+
+// IsPresent reports whether an image has a module already.
+func (s *Selection) IsPresent(m *Module) bool { return s.present[m.Name] != "" }
+
+// stored returns the path of a module in the image.
+func (s *Selection) stored(m *Module) string {
+	if path := s.present[m.Name]; path != "" {
+		return path
+	}
+	return m.Stored()
 }
 
 // Modules returns the selected ones, in the tree's order.

@@ -41,13 +41,7 @@ func Must(t testing.TB, err error) {
 // amd64 to, and its release. There depmod did not run.
 func Kernel(t testing.TB) (root, release string) {
 	t.Helper()
-	cache := os.Getenv("DEVSPOOL_CACHE")
-	if cache == "" {
-		user, err := os.UserCacheDir()
-		Must(t, err)
-		cache = filepath.Join(user, "devspool")
-	}
-	root = filepath.Join(cache, "kernels/linux-image-amd64")
+	root = filepath.Join(cache(t), "kernels/linux-image-amd64")
 	found, _ := filepath.Glob(filepath.Join(root, "lib/modules/*/kernel"))
 	if len(found) == 0 {
 		found, _ = filepath.Glob(filepath.Join(root, "usr/lib/modules/*/kernel"))
@@ -56,6 +50,27 @@ func Kernel(t testing.TB) (root, release string) {
 		NotTested(t, "a real kernel's modules", "initramfs/fetch-kernels did not unpack one to "+root)
 	}
 	return root, filepath.Base(filepath.Dir(found[0]))
+}
+
+// Root returns the root that initramfs/fetch-root made for an architecture of Debian.
+func Root(t testing.TB, arch string) string {
+	t.Helper()
+	root := filepath.Join(cache(t), "roots", arch)
+	if _, err := os.Stat(root); err != nil {
+		NotTested(t, "programs for another architecture", "initramfs/fetch-root did not make "+root)
+	}
+	return root
+}
+
+// cache is where the scripts put what they fetch.
+func cache(t testing.TB) string {
+	t.Helper()
+	if dir := os.Getenv("DEVSPOOL_CACHE"); dir != "" {
+		return dir
+	}
+	user, err := os.UserCacheDir()
+	Must(t, err)
+	return filepath.Join(user, "devspool")
 }
 
 // Write writes a file, and the directories above it.
