@@ -33,6 +33,7 @@ type Finder struct {
 	libc    string   // the directory of the C library
 	order   []string // of files, as they came
 	machine elf.Machine
+	musl    bool // whether the loader is musl's, which is its C library, too
 }
 
 // NewFinder returns a Finder for the programs of a root.
@@ -156,6 +157,7 @@ func (f *Finder) needs(o *object) error {
 	}
 	if interpreter := interpreterOf(o.File); interpreter != "" {
 		f.system = systemDirs(o, interpreter, f.root)
+		f.musl = strings.HasPrefix(path.Base(interpreter), "ld-musl-")
 		if err := f.file(interpreter, "loader of "+o.name, nil); err != nil {
 			return fmt.Errorf("%s needs its loader: %w", f.root.File(o.name), err)
 		}
@@ -192,7 +194,7 @@ func (f *Finder) library(soname string, o *object, why string) error {
 	if strings.Contains(soname, "/") {
 		return f.file(soname, why, o)
 	}
-	if soname == "libc.so" && f.isMusl() {
+	if soname == "libc.so" && f.musl {
 		return nil // the loader is the library
 	}
 	for _, dir := range slices.Concat(runPath(o), f.system) {
@@ -219,10 +221,6 @@ func (f *Finder) libcIn(soname, dir string) {
 	if soname == "libc.so.6" {
 		f.libc = dir
 	}
-}
-
-func (f *Finder) isMusl() bool {
-	return slices.ContainsFunc(f.order, func(p string) bool { return strings.HasPrefix(path.Base(p), "ld-musl-") })
 }
 
 // linked takes a library that only ld.so.cache or ld.so.conf leads to. The image has
@@ -369,7 +367,7 @@ func (f *Finder) opened(o *object) {
 	symbols, _ := o.ImportedSymbols()
 	if slices.ContainsFunc(symbols, func(s elf.ImportedSymbol) bool {
 		return s.Name == "pthread_cancel" || s.Name == "pthread_exit"
-	}) && !f.isMusl() {
+	}) && !f.musl {
 		try("libgcc_s.so.1", "opened by "+o.name+" when a thread ends")
 	}
 	for _, soname := range noted(o.File) {

@@ -155,6 +155,31 @@ func TestWaysToALibrary(t *testing.T) {
 	}
 }
 
+// TestMusl runs a program that is linked to musl, whose loader is its C library.
+func TestMusl(t *testing.T) {
+	packtest.Needs(t, "programs for musl", "musl-gcc")
+	root := Root(t.TempDir())
+	const loader = "lib/ld-musl-x86_64.so.1"
+	_, end, err := Root("/").Walk(loader)
+	if err != nil {
+		packtest.NotTested(t, "programs for musl", "/"+loader)
+	}
+	data, err := os.ReadFile("/" + end)
+	packtest.Must(t, err)
+	packtest.Write(t, root.File(loader), string(data))
+	packtest.Must(t, os.Chmod(root.File(loader), 0o755))
+	source := filepath.Join(t.TempDir(), "a.c")
+	packtest.Write(t, source, "int puts(const char *); int main(void) { puts(\"musl\"); return 0; }\n")
+	packtest.Must(t, os.MkdirAll(root.File("bin"), 0o755))
+	packtest.Run(t, "musl-gcc", "-o", root.File("bin/program"), source)
+	f := NewFinder(root)
+	_, err = f.Add("program", "test")
+	packtest.Must(t, err)
+	if out := chrooted(t, copyTo(t, f), "/bin/program"); out != "musl\n" || len(f.Files()) != 2 {
+		t.Errorf("%q, %v", out, f.Files())
+	}
+}
+
 // TestCacheIsLdconfigs compares with what ldconfig reads from the same file.
 func TestCacheIsLdconfigs(t *testing.T) {
 	packtest.Needs(t, "the cache beside ldconfig's", "ldconfig")
