@@ -106,6 +106,7 @@ func (p *packer) build(arch string) (path string, err error) {
 			return "", err
 		}
 	}
+	// By make, since the flags and the entry point stand there and nowhere else.
 	target := "dist/devspool-" + arch
 	p.report.progress("building devspool for "+arch, 0, 0)
 	cmd := exec.Command("make", "-s", "-C", dir, target)

@@ -56,6 +56,7 @@ type contents struct {
 	under image // what is there already
 }
 
+// add adds entries that have the same reason.
 func (c *contents) add(g group, why string, entries ...initramfs.Entry) {
 	for _, e := range entries {
 		c.items = append(c.items, item{e, g, why})
@@ -143,6 +144,7 @@ func (c *contents) stays(i item) bool {
 		return there.IsDir() || there.IsSymlink() && (there.target == e.Target || i.group == groupPrograms)
 	case initramfs.Dir:
 		return there.IsDir() || there.IsSymlink()
+	// Those that every image has, this one has already.
 	case initramfs.Node:
 		return i.group == groupBase
 	}

@@ -183,6 +183,7 @@ func (p *packer) addSelected(tree *kernel.Tree, s *kernel.Selection) error {
 		}
 		source := filepath.Join(tree.Dir, m.Path)
 		e := initramfs.File{Path: path.Join(dir, m.Stored()), Mode: 0o644, Source: source}
+		// A compressed module in a compressed image is larger than the module itself.
 		if m.Stored() != m.Path {
 			data, err := kernel.ReadModule(source)
 			if err != nil {
@@ -209,11 +210,13 @@ func (p *packer) addSelected(tree *kernel.Tree, s *kernel.Selection) error {
 			}
 		}
 	}
+	// devspool reads the text, so the binary forms, which are larger, are for kmod only.
 	binary := p.o.index == "bin" || p.o.index == "auto" && p.kmod
 	for name, text := range s.Indexes(binary) {
 		p.add(groupModules, "index of the modules", initramfs.File{Path: path.Join(dir, name), Mode: 0o644, Text: text})
 	}
 	machine, order := machineOf(tree)
+	// A kernel of 64 bits runs programs of 32.
 	if p.machine != 0 && machine != 0 && p.machine != machine && p.machine != elf.EM_386 && p.machine != elf.EM_ARM {
 		return fmt.Errorf("the programs of %s are for %v, and the modules of %s for %v", p.o.root, p.machine, tree.Dir, machine)
 	}
@@ -221,6 +224,7 @@ func (p *packer) addSelected(tree *kernel.Tree, s *kernel.Selection) error {
 	return nil
 }
 
+// infoOf returns what a packed module says of itself.
 func infoOf(e initramfs.File) (kernel.Info, error) {
 	if e.Source == "" {
 		return kernel.ParseInfo(e.Path, strings.NewReader(e.Text))

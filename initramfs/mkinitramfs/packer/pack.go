@@ -38,6 +38,7 @@ func (e *writeError) Unwrap() error { return e.error }
 // run gathers what the options ask for, and writes it.
 func (p *packer) run() error {
 	defer p.report.clear()
+	// Programs and modules come before the binary: it is built for what they are for.
 	steps := []func() error{p.readUnder, p.addPrograms, p.addModules, p.addDevspool, p.addBase, p.addFiles}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -75,6 +76,7 @@ func (p *packer) readUnder() error {
 	if p.o.appendTo == "" {
 		return nil
 	}
+	// Its entries are needed before the first byte is written.
 	if p.o.appendTo == "-" {
 		return errors.New("--append -: the image is read more than once, so it has to be a file")
 	}
@@ -297,6 +299,7 @@ func (p *packer) write(early []byte, items []item) (size int64, err error) {
 		err := p.writeTo(c, early, items)
 		return c.n, err
 	}
+	// In the same directory, so that it can be renamed.
 	temporary, err := os.CreateTemp(filepath.Dir(p.o.output), ".mkinitramfs-*")
 	if err != nil {
 		return 0, &writeError{err}
@@ -310,6 +313,7 @@ func (p *packer) write(early []byte, items []item) (size int64, err error) {
 	c := &counted{w: temporary}
 	err = p.writeTo(c, early, items)
 	if err == nil {
+		// An image with keys in it may have been made private.
 		mode := fs.FileMode(0o644)
 		if info, err := os.Stat(p.o.output); err == nil {
 			mode = info.Mode().Perm()
@@ -341,6 +345,7 @@ func removeWhenKilled(name string) (stop func()) {
 	}
 }
 
+// asWriteError marks an error as one of the image's file, for the exit code.
 func asWriteError(err error) error {
 	if err == nil {
 		return nil

@@ -90,6 +90,7 @@ func (r *report) reasons(items []item) {
 			size = fmt.Sprint(n)
 		}
 		path := i.path()
+		// A link with its target, but without the owner, which is always root.
 		if kind, rest, _ := strings.Cut(i.Entry.String(), " "); kind == "link" {
 			path = rest[:strings.LastIndexByte(rest, ' ')]
 		}

@@ -15,6 +15,7 @@ import (
 // system is made of.
 func (p *packer) chooseThisMachine(s *kernel.Selection) error {
 	asked, matched := 0, 0
+	// Below devices each device stands once, and no link has to be followed.
 	devices := filepath.Join(p.o.sys, "devices")
 	seen := map[string]bool{}
 	err := filepath.WalkDir(devices, func(name string, d fs.DirEntry, err error) error {

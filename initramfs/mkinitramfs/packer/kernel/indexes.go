@@ -43,6 +43,7 @@ func (s *Selection) depLine(m *Module) string {
 	return b.String()
 }
 
+// dep returns modules.dep.
 func (s *Selection) dep() string {
 	var b strings.Builder
 	for _, m := range s.Modules() {
@@ -51,6 +52,7 @@ func (s *Selection) dep() string {
 	return b.String()
 }
 
+// order returns modules.order, by which depmod, if it runs on the image, sorts aliases.
 func (s *Selection) order() string {
 	var b strings.Builder
 	for _, m := range s.Modules() {
@@ -68,6 +70,7 @@ func (s *Selection) aliases(f func(a Alias)) {
 	}
 }
 
+// alias returns modules.alias.
 func (s *Selection) alias() string {
 	var b strings.Builder
 	b.WriteString("# Aliases extracted from modules themselves.\n")
@@ -75,6 +78,8 @@ func (s *Selection) alias() string {
 	return b.String()
 }
 
+// softdep returns modules.softdep. Wishes for what is not in the image stay: the image may
+// get it by another archive.
 func (s *Selection) softdep() string {
 	var b strings.Builder
 	for _, m := range s.Modules() {
@@ -89,6 +94,7 @@ func (s *Selection) softdep() string {
 	return b.String()
 }
 
+// weakdep returns modules.weakdep.
 func (s *Selection) weakdep() string {
 	var b strings.Builder
 	for _, m := range s.Modules() {
@@ -125,5 +131,6 @@ func (s *Selection) binaries(files map[string]string) {
 	files["modules.alias.bin"] = alias.String()
 	files["modules.builtin.bin"] = builtin.String()
 	files["modules.builtin.alias.bin"] = builtinAlias.String()
+	// An empty one, so that modprobe does not complain: only symbol: aliases are looked up there.
 	files["modules.symbols.bin"] = new(trie).String()
 }

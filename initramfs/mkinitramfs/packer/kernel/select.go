@@ -67,6 +67,7 @@ func (t *Tree) needs(m *Module, dir string) bool {
 // and returns how many there are.
 func (s *Selection) AddAlias(alias, why string) int { return s.try(s.tree.named(alias), why) }
 
+// named returns the module of a name, or those that have it as an alias.
 func (t *Tree) named(name string) []*Module {
 	if m := t.Module(name); m != nil && !strings.Contains(name, ":") {
 		return []*Module{m}
@@ -105,6 +106,7 @@ func (s *Selection) add(m *Module, why string) {
 	if s.why[m.Name] != "" {
 		return
 	}
+	// Set before the others are added, since wishes may go round in a circle.
 	s.why[m.Name] = why
 	for _, name := range m.Depends {
 		if d := s.tree.byName[name]; d != nil {
@@ -115,6 +117,8 @@ func (s *Selection) add(m *Module, why string) {
 	if soft == nil {
 		return
 	}
+	// Wishes are aliases more often than names: crc32c is what several modules offer, and
+	// which of them works depends on the processor.
 	for _, name := range slices.Concat(soft.Pre, soft.Post, soft.Weak) {
 		if s.AddAlias(name, "wished for by "+m.Name) == 0 && !s.tree.Builtin(name) {
 			s.Notes = append(s.Notes, m.Name+" wishes for "+name+", which this kernel does not have as a module")

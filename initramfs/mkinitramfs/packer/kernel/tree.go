@@ -92,6 +92,7 @@ func (t *Tree) Soft(name string) *Soft { return t.soft[name] }
 
 // Lookup returns the modules that a modalias or another alias stands for.
 func (t *Tree) Lookup(alias string) (found []*Module) {
+	// Thousands of patterns, hundreds of aliases: only those of the same bus are tried.
 	for _, h := range []string{head(alias), ""} {
 		for _, i := range t.heads[h] {
 			a := t.aliases[i]
@@ -206,6 +207,7 @@ func (t *Tree) indexLine(line string) {
 	}
 }
 
+// softOf returns what a module wishes for, to be added to.
 func (t *Tree) softOf(name string) *Soft {
 	name = Normal(name)
 	if t.soft[name] == nil {
@@ -231,6 +233,7 @@ func (t *Tree) addSoft(name, text string) {
 	}
 }
 
+// add adds a module to the tree.
 func (t *Tree) add(m *Module) {
 	if t.byName[m.Name] != nil {
 		return // the first one counts: depmod puts updates/ there
@@ -269,6 +272,7 @@ func (t *Tree) sort() {
 		}
 		return len(place) + 1
 	}
+	// Two modules with one alias are tried in this order, so it has to be depmod's.
 	slices.SortStableFunc(t.Modules, func(a, b *Module) int { return at(a.Name) - at(b.Name) })
 	slices.SortStableFunc(t.aliases, func(a, b Alias) int { return at(a.Module) - at(b.Module) })
 }
@@ -318,6 +322,7 @@ func (t *Tree) files() (paths []string, err error) {
 		if err == nil && strings.HasSuffix(uncompressed(path), ".ko") {
 			paths = append(paths, strings.TrimPrefix(path, t.Dir+"/"))
 		}
+		// These lead to the source or to headers, where modules may lie that were only built.
 		if err == nil && path != t.Dir && (d.Name() == "build" || d.Name() == "source") {
 			return fs.SkipDir
 		}
@@ -375,6 +380,8 @@ func (t *Tree) close() error {
 			if seen[m.Name] {
 				return nil
 			}
+			// Set before the needs are visited, so that a circle, which the kernel's build
+			// refuses, would end here.
 			seen[m.Name] = true
 			for _, name := range m.direct {
 				d := t.byName[name]
@@ -394,6 +401,7 @@ func (t *Tree) close() error {
 		if err := visit(m); err != nil {
 			return err
 		}
+		// modprobe(8) loads from the end of the line.
 		slices.Reverse(order)
 		m.Depends = order[1:]
 	}

@@ -51,6 +51,7 @@ func (t *trie) insert(key, text string, priority int) {
 	}
 }
 
+// isNew reports whether nothing was put into a node yet.
 func (t *trie) isNew() bool { return t.prefix == "" && t.children == nil && t.values == nil }
 
 // split makes a node with the first n characters of the prefix above what t was.
@@ -85,6 +86,8 @@ func (t *trie) write(file *[]byte) (offset uint32) {
 	slices.Sort(chars)
 	var offsets []uint32
 	if len(chars) > 0 {
+		// The file has a place for every character between the first and the last; 0 is for
+		// none.
 		offsets = make([]uint32, chars[len(chars)-1]-chars[0]+1)
 		for _, c := range chars {
 			offsets[c-chars[0]] = t.children[c].write(file)

@@ -128,6 +128,7 @@ func (l *lz4Stream) Read(p []byte) (int, error) { return l.read(p, l.from, l.nex
 
 func (l *lz4Stream) next() error {
 	l.ready = nil
+	// The magic number.
 	if !l.begun {
 		l.begun = true
 		_, err := l.take(l.from, 4)
@@ -166,6 +167,7 @@ func (x *xzStream) next() error {
 		if err != nil {
 			return err
 		}
+		// The low four bits of the stream's flags name the kind of checksum.
 		x.check = [16]int{0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64}[b[7]&15]
 		return nil
 	case x.block:
@@ -198,6 +200,7 @@ func (x *xzStream) chunk() error {
 	x.size++
 	control := b[0]
 	switch {
+	// The end of the block: padding, and its checksum.
 	case control == 0:
 		x.block = false
 		_, err := x.take(x.from, int(-x.size&3)+x.check)

@@ -152,6 +152,7 @@ func (f *Finder) needs(o *object) error {
 	} else if f.machine != o.Machine {
 		return fmt.Errorf("%s is for %v, and other programs of the image for %v", f.root.File(o.name), o.Machine, f.machine)
 	}
+	// The cache is in the byte order of the programs, not of this machine.
 	if f.fromLib == nil {
 		f.fromLib = f.root.cache(o.ByteOrder)
 	}
@@ -197,6 +198,8 @@ func (f *Finder) library(soname string, o *object, why string) error {
 	if soname == "libc.so" && f.musl {
 		return nil // the loader is the library
 	}
+	// The loader would ask the cache before its own directories. But the image has no
+	// cache, so what is in these is found there.
 	for _, dir := range slices.Concat(runPath(o), f.system) {
 		if f.fits(path.Join(dir, soname), o) {
 			f.libcIn(soname, dir)
@@ -217,6 +220,7 @@ func (f *Finder) library(soname string, o *object, why string) error {
 		f.root.File(o.name), soname, f.root.File("/"), errNoLibrary)
 }
 
+// libcIn notes where the C library is: the loader looks there without being told to.
 func (f *Finder) libcIn(soname, dir string) {
 	if soname == "libc.so.6" {
 		f.libc = dir
@@ -273,6 +277,7 @@ func runPath(o *object) (dirs []string) {
 	return dirs
 }
 
+// dirsOf returns the directories of DT_RPATH or DT_RUNPATH.
 func dirsOf(o *object, tag elf.DynTag) (dirs []string) {
 	lists, _ := o.DynString(tag)
 	lib := "lib"
