@@ -32,6 +32,7 @@ var untested struct {
 // Main runs a package's tests; its TestMain should be no more than
 // os.Exit(kerneltest.Main(m)). At the end it lists what could not be tested.
 func Main(m *testing.M) int {
+	playRole()
 	dir, err := os.MkdirTemp("", "devspool-test-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -13,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -21,8 +19,6 @@ import (
 
 	"devspool/hotplug/kerneltest"
 )
-
-const patience = 20 * time.Second
 
 // press prints events as a publisher does: complete files, linked into every live
 // queue under the next number.
@@ -186,18 +182,6 @@ func TestSubscribeTaken(t *testing.T) {
 	if r.Path() != name+"-2" {
 		t.Errorf("the queue is %s", r.Path())
 	}
-}
-
-func names(t *testing.T, dir string) (names []string) {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
-	return names
 }
 
 func content(t *testing.T, dir string) string {
@@ -391,34 +375,9 @@ func TestForeign(t *testing.T) {
 }
 
 func init() {
-	roles["reader"] = func() {
+	kerneltest.Roles["reader"] = func() {
 		r, err := NewReader(context.Background(), os.Args[1])
 		printNumbers(r, err)
-	}
-	roles["listener"] = func() {
-		r, err := Subscribe(context.Background(), Subscription{Name: "listener", Filter: []string{"KIND=mine"}})
-		printNumbers(r, err)
-	}
-}
-
-// printNumbers prints N of each event, up to one without.
-func printNumbers(r *Reader, err error) {
-	if err != nil {
-		panic(err)
-	}
-	defer r.Close()
-	out := bufio.NewWriter(os.Stdout)
-	defer out.Flush()
-	for {
-		e, err := r.Next()
-		if err != nil {
-			panic(err)
-		}
-		n, more := e.Get("N")
-		if !more {
-			return
-		}
-		fmt.Fprintln(out, n)
 	}
 }
 
@@ -427,7 +386,7 @@ func (p *press) readers(n int, path string) (outputs []*bytes.Buffer, wait func(
 	p.Helper()
 	var running []*exec.Cmd
 	for range n {
-		cmd, out := actor("reader", path), &bytes.Buffer{}
+		cmd, out := kerneltest.Actor("reader", path), &bytes.Buffer{}
 		cmd.Stdout = out
 		p.must(cmd.Start())
 		p.Cleanup(func() { cmd.Process.Kill() })
@@ -496,44 +455,3 @@ func TestTwoReaders(t *testing.T) {
 	}
 }
 
-// TestUnprivileged has clients without any rights, each of them process 1 of a
-// namespace, get what they asked for, and leave nothing behind.
-func TestUnprivileged(t *testing.T) {
-	if !kerneltest.InNamespaces(t, 0) {
-		return
-	}
-	h := newShop(t)
-	s := h.open()
-	const clients, events = 3, 1000
-	var running []*exec.Cmd
-	var outputs []*bytes.Buffer
-	for i := range clients {
-		cmd, out := actor("listener"), &bytes.Buffer{}
-		cmd.Stdout = out
-		cmd.SysProcAttr = &syscall.SysProcAttr{
-			Credential: &syscall.Credential{Uid: uint32(65534 - i), Gid: 65534},
-			Cloneflags: unix.CLONE_NEWPID,
-		}
-		h.must(cmd.Start())
-		t.Cleanup(func() { cmd.Process.Kill() })
-		running, outputs = append(running, cmd), append(outputs, out)
-	}
-	h.until("the clients' queues", func() bool { return len(glob(t, "/dev/events/listener-*")) == clients })
-	var want strings.Builder
-	for n := range events {
-		h.must(s.Publish(numbered(n), []string{"KIND=" + []string{"mine", "other"}[n%2]}))
-		if n%2 == 0 {
-			fmt.Fprintln(&want, n)
-		}
-	}
-	h.must(s.Put(Packet{Action: "change", Devpath: "/", Env: []string{"KIND=mine"}}))
-	for i, cmd := range running {
-		h.must(cmd.Wait())
-		if outputs[i].String() != want.String() {
-			t.Errorf("a client got %.200q", outputs[i])
-		}
-	}
-	if left := names(t, "/dev/events"); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
-	}
-}

@@ -15,7 +15,7 @@ import (
 	"devspool/hotplug/kerneltest"
 )
 
-func init() { roles["publisher"] = publisher }
+func init() { kerneltest.Roles["publisher"] = publisher }
 
 // publisher opens the spool, says on which thread it is, and when it is told to
 // publishes one event.
@@ -133,7 +133,7 @@ func killAt(h *shop, place int, without bool) bool {
 	h.Helper()
 	runtime.LockOSThread() // a tracee obeys one thread only
 	defer runtime.UnlockOSThread()
-	cmd := actor("publisher", "1000", fmt.Sprint(without))
+	cmd := kerneltest.Actor("publisher", "1000", fmt.Sprint(without))
 	in, err := cmd.StdinPipe()
 	h.must(err)
 	out, err := cmd.StdoutPipe()

@@ -18,7 +18,7 @@ import (
 )
 
 func init() {
-	roles["hostile"] = hostile
+	kerneltest.Roles["hostile"] = hostile
 }
 
 // mischief is what a user without rights may try, in a root or a queue of its own.
@@ -83,7 +83,7 @@ func hostile() {
 
 // asNobody has a role played by a user without rights.
 func asNobody(role string, args ...string) *exec.Cmd {
-	cmd := actor(role, args...)
+	cmd := kerneltest.Actor(role, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	return cmd
 }
@@ -149,7 +149,7 @@ func testMischief(h *shop, what string) {
 	h.clean()
 }
 
-func init() { roles["flood"] = flood }
+func init() { kerneltest.Roles["flood"] = flood }
 
 // flood makes as many directories as its argument says, as fast as can be, and
 // prints how many the kernel refused.

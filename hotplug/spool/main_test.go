@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -18,27 +17,7 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// envRole says which of roles this process plays in place of the tests.
-const envRole = "DEVSPOOL_SPOOL_ROLE"
-
-// roles are what tests have other processes do.
-var roles = map[string]func(){}
-
-func TestMain(m *testing.M) {
-	if role := roles[os.Getenv(envRole)]; role != nil {
-		role()
-		os.Exit(0)
-	}
-	os.Exit(kerneltest.Main(m))
-}
-
-// actor returns a command that plays a role.
-func actor(role string, args ...string) *exec.Cmd {
-	cmd := exec.Command("/proc/self/exe", args...)
-	cmd.Env = append(os.Environ(), envRole+"="+role)
-	cmd.Stderr = os.Stderr
-	return cmd
-}
+func TestMain(m *testing.M) { os.Exit(kerneltest.Main(m)) }
 
 // shop is where a test publishes: a directory as /dev with a spool below it.
 type shop struct {

@@ -22,10 +22,10 @@ import (
 )
 
 func init() {
-	roles["subscriber"] = subscriber
-	roles["many"] = manySubscribers
-	roles["threaded"] = threaded
-	roles["maker"] = func() {
+	kerneltest.Roles["subscriber"] = subscriber
+	kerneltest.Roles["many"] = manySubscribers
+	kerneltest.Roles["threaded"] = threaded
+	kerneltest.Roles["maker"] = func() {
 		fmt.Println(os.Args[1], os.Mkdir(os.Args[1], 0o700))
 		time.Sleep(time.Hour)
 	}
@@ -100,7 +100,7 @@ var owners = []struct {
 	name string
 	cmd  func(root string) *exec.Cmd
 }{
-	{"our client", func(root string) *exec.Cmd { return actor("subscriber", root) }},
+	{"our client", func(root string) *exec.Cmd { return kerneltest.Actor("subscriber", root) }},
 	{"shell", func(root string) *exec.Cmd {
 		return sh("d=" + root + "/x-$$; mkdir $d; echo $d; while :; do sleep 1000; done")
 	}},
@@ -119,7 +119,7 @@ var owners = []struct {
 	{"odd times", func(root string) *exec.Cmd {
 		return sh("d=" + root + "/x-$$; mkdir $d; touch -d 1980-01-01 $d; echo $d; while :; do sleep 1000; done")
 	}},
-	{"thread that ends", func(root string) *exec.Cmd { return actor("threaded", root) }},
+	{"thread that ends", func(root string) *exec.Cmd { return kerneltest.Actor("threaded", root) }},
 	{"another user", func(root string) *exec.Cmd {
 		cmd := exec.Command("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "/bin/sh", "-c",
 			"d="+root+"/x-$$; mkdir $d; echo $d; while :; do sleep 1000; done")
@@ -317,8 +317,8 @@ func TestMaker(t *testing.T) {
 	if s.roots[0].makers == sys.None {
 		kerneltest.Cannot(t, "needs fanotify with FAN_REPORT_PIDFD")
 	}
-	maker := h.start(actor("maker", "/dev/events/x"))
-	later := h.start(actor("maker", "/dev/events/.y"))
+	maker := h.start(kerneltest.Actor("maker", "/dev/events/x"))
+	later := h.start(kerneltest.Actor("maker", "/dev/events/.y"))
 	h.must(s.Tend())
 	h.must(os.Rename("/dev/events/.y", "/dev/events/y"))
 	time.Sleep(2 * graceMaking)
@@ -364,7 +364,7 @@ func TestThousandKilled(t *testing.T) {
 	s := h.open()
 	var clients []client
 	for range 20 {
-		c := h.start(actor("many", h.Events, "50"))
+		c := h.start(kerneltest.Actor("many", h.Events, "50"))
 		if c.queue != "ready" {
 			t.Fatal(c.queue)
 		}
@@ -407,7 +407,7 @@ func TestContainers(t *testing.T) {
 			cmd := exec.Command("unshare", "-mpnf", "--kill-child", "/bin/sh", "-c",
 				"mount --make-rprivate / && mount -t proc proc /proc && mount --bind /dev/events "+place+
 					" && exec "+program+" "+place)
-			cmd.Env = append(os.Environ(), envRole+"=subscriber")
+			cmd.Env = append(os.Environ(), kerneltest.EnvRole+"=subscriber")
 			c := h.start(cmd)
 			if want := fmt.Sprint("client-1", []string{"", "-1"}[i]); filepath.Base(c.queue) != want {
 				t.Errorf("the queue is %s, want %s", c.queue, want)

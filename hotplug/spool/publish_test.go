@@ -162,24 +162,7 @@ func TestZero(t *testing.T) {
 	h.holds(queue, "1 2")
 }
 
-func TestFileName(t *testing.T) {
-	for _, n := range []uint64{0, 1, 9, 10, 1 << 32, 1<<64 - 1} {
-		name := fileName(n)
-		if want := strconv.FormatUint(n, 10); len(name) != 20 || strings.TrimLeft(name, "0") != strings.TrimLeft(want, "0") {
-			t.Errorf("%d is called %s", n, name)
-		}
-		if back, ok := number(name); !ok || back != n {
-			t.Errorf("%s is read as %d, %t", name, back, ok)
-		}
-	}
-	for _, name := range []string{"", "1", "head", "0000000000000000000x", "000000000000000000001", "18446744073709551616", "99999999999999999999"} {
-		if n, ok := number(name); ok {
-			t.Errorf("%q is read as %d", name, n)
-		}
-	}
-}
-
-func init() { roles["helpers"] = helpers }
+func init() { kerneltest.Roles["helpers"] = helpers }
 
 // helpers publishes so many events from one number on, each as a process of its own
 // would.
@@ -213,7 +196,7 @@ func TestPublishersAtOnce(t *testing.T) {
 	quick, slow := h.queue(h.Events, "quick", ".nolinks"), h.queue(h.Events, "slow")
 	compat := h.queue(h.Libudev, "compat")
 	for i := 1; i <= processes; i++ {
-		cmd := actor("helpers", strconv.Itoa(i*each), strconv.Itoa(each), "40")
+		cmd := kerneltest.Actor("helpers", strconv.Itoa(i*each), strconv.Itoa(each), "40")
 		h.must(cmd.Start())
 		defer func() {
 			if err := cmd.Wait(); err != nil {
@@ -264,7 +247,7 @@ func TestOrderAcrossQueues(t *testing.T) {
 		queues = append(queues, fd)
 	}
 	for i := range processes {
-		cmd := actor("helpers", strconv.Itoa(i*each), strconv.Itoa(each), "4096")
+		cmd := kerneltest.Actor("helpers", strconv.Itoa(i*each), strconv.Itoa(each), "4096")
 		h.must(cmd.Start())
 		defer cmd.Wait()
 		defer cmd.Process.Kill()

@@ -18,7 +18,7 @@ import (
 // readme returns the first block of a language in the README.
 func readme(t *testing.T, language string) string {
 	t.Helper()
-	text, err := os.ReadFile("../../README.md")
+	text, err := os.ReadFile("../../../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,11 +11,14 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// The defaults of Options.
+// Where clients find their queues, and those of libudev-compat.
 const (
 	DefaultEvents  = "/dev/events"
 	DefaultLibudev = "/dev/metadata/udev/events"
+)
 
+// The defaults of Options.
+const (
 	defaultWindow  = 4096
 	defaultHeld    = 16384
 	defaultPerUser = 256
