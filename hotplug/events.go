@@ -9,6 +9,7 @@ import (
 
 	"devspool/hotplug/sink"
 	"devspool/hotplug/spool"
+	"devspool/hotplug/spool/broker"
 	"devspool/nodes"
 )
 
@@ -37,7 +38,7 @@ func (s *spoolSink) open(r *runner) {
 	if r.DryRun || r.Events == "" && r.Libudev == "" || !resident && absent(r.Events) && absent(r.Libudev) {
 		return // nobody has a queue; the loop or the kernel's first helper makes the roots
 	}
-	s.publisher = sink.NewSpool(spool.Options{
+	s.publisher = sink.NewSpool(broker.Options{
 		Private: r.Dev + "/" + nodes.Private, Events: r.Events, Libudev: r.Libudev,
 		// Another directory than /dev is for a look; nothing is to be unmounted after it.
 		Mount: r.Dev == "/dev", Join: !resident, Resident: resident, Zero: r.Zero,

@@ -15,6 +15,7 @@ import (
 
 	"devspool/hotplug/kerneltest"
 	"devspool/hotplug/spool"
+	"devspool/hotplug/spool/broker"
 	"devspool/hotplug/uevent"
 )
 
@@ -93,10 +94,10 @@ func (b *bench) fanOut(clients, rounds int) error {
 }
 
 // withSpool runs f with a spool on an empty /dev.
-func (b *bench) withSpool(o spool.Options, f func(*spool.Spool) error) error {
+func (b *bench) withSpool(o broker.Options, f func(*broker.Broker) error) error {
 	return b.within(world{}, func() error {
 		o.Private, o.Events, o.Mount, o.Resident = benchPrivate, spool.DefaultEvents, true, true
-		s, err := spool.Open(o)
+		s, err := broker.Open(o)
 		if err != nil {
 			return err
 		}
@@ -142,7 +143,7 @@ func ownCPU() float64 {
 }
 
 // publishMany returns the CPU of one of so many events.
-func publishMany(s *spool.Spool, events int) (float64, error) {
+func publishMany(s *broker.Broker, events int) (float64, error) {
 	start := ownCPU()
 	for range events {
 		if err := s.Publish(benchEvent, benchMore); err != nil {
@@ -154,7 +155,7 @@ func publishMany(s *spool.Spool, events int) (float64, error) {
 
 // published returns the CPU of an event to so many queues.
 func (b *bench) published(clients, events int, mark string) (cost float64, err error) {
-	err = b.withSpool(spool.Options{}, func(s *spool.Spool) error {
+	err = b.withSpool(broker.Options{}, func(s *broker.Broker) error {
 		if _, err := makeQueues(clients, mark); err != nil {
 			return err
 		}
@@ -169,7 +170,7 @@ func (b *bench) published(clients, events int, mark string) (cost float64, err e
 
 // bare returns what the C program needs for an event to so many directories.
 func (b *bench) bare(how string, clients, events int) (cost float64, err error) {
-	err = b.withSpool(spool.Options{}, func(*spool.Spool) error {
+	err = b.withSpool(broker.Options{}, func(*broker.Broker) error {
 		dirs, err := makeBare(clients)
 		if err == nil {
 			cost, err = b.fanOutC(how, events, 0, dirs)
@@ -250,7 +251,7 @@ func (b *bench) queued(rounds int) error {
 	}{{".nolinks", ""}, {"", ", with head and tail"}} {
 		cost := figures{}
 		for range rounds {
-			err := b.withSpool(spool.Options{Window: 4 * many}, func(s *spool.Spool) error {
+			err := b.withSpool(broker.Options{Window: 4 * many}, func(s *broker.Broker) error {
 				if _, err := makeQueues(1, kind.mark); err != nil {
 					return err
 				}
@@ -382,7 +383,7 @@ func (b *bench) toReaders(clients, events int, pause time.Duration) (each float6
 
 // bareToReaders is toReaders for the C program; 0 where there is none.
 func (b *bench) bareToReaders(clients, events int, pause time.Duration) (each float64, err error) {
-	err = b.withSpool(spool.Options{}, func(*spool.Spool) error {
+	err = b.withSpool(broker.Options{}, func(*broker.Broker) error {
 		dirs, err := makeBare(clients + 1)
 		if err != nil {
 			return err

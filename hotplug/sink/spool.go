@@ -11,7 +11,7 @@ import (
 
 	"devspool/hotplug/log"
 	"devspool/hotplug/scheduler"
-	"devspool/hotplug/spool"
+	"devspool/hotplug/spool/broker"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
@@ -19,10 +19,10 @@ import (
 // Spool puts each event at its end into the spool.
 type Spool struct {
 	log     *log.Logger
-	options spool.Options
+	options broker.Options
 
 	mu     sync.Mutex
-	spool  *spool.Spool // nil where there is none, or none is needed yet
+	spool  *broker.Broker // nil where there is none, or none is needed yet
 	ended  []ended      // events of this slice
 	last   uint64       // the highest SEQNUM among the events that are at their end
 	logged map[string]bool
@@ -36,7 +36,7 @@ type ended struct {
 
 // NewSpool returns a Publisher for a spool with these options. Where no spool
 // can be had, the log says so, and events are handled all the same.
-func NewSpool(o spool.Options, logger *log.Logger) *Spool {
+func NewSpool(o broker.Options, logger *log.Logger) *Spool {
 	p := &Spool{log: logger, options: o, logged: map[string]bool{}}
 	p.options.Log = func(text string) { logger.Print(log.Notice, text) }
 	if o.Resident {
@@ -71,7 +71,7 @@ func (p *Spool) close() {
 }
 
 func (p *Spool) open() {
-	s, err := spool.Open(p.options)
+	s, err := broker.Open(p.options)
 	if err != nil {
 		p.warnOnce("no spool: " + err.Error())
 		return
@@ -119,7 +119,7 @@ func (p *Spool) done(e *uevent.Event, plan *nodes.Plan) {
 
 // publish publishes the events that have ended since the last slice.
 func (p *Spool) publish() {
-	p.withSpool(func(s *spool.Spool) error {
+	p.withSpool(func(s *broker.Broker) error {
 		return s.PublishAll(len(p.ended), func(i int) (*uevent.Event, []string) {
 			x := p.ended[i]
 			return p.redact(x.event), variables(x.event, x.plan)
@@ -177,15 +177,15 @@ func (p *Spool) redact(e *uevent.Event) *uevent.Event {
 // gap tells of lost events after those that have ended.
 func (p *Spool) gap(why string) {
 	p.publish()
-	p.withSpool(func(s *spool.Spool) error { s.Gap(0, why); return nil })
+	p.withSpool(func(s *broker.Broker) error { s.Gap(0, why); return nil })
 }
 
 // withSpool has the spool do something, where there is anybody to do it for.
-func (p *Spool) withSpool(do func(*spool.Spool) error) {
+func (p *Spool) withSpool(do func(*broker.Broker) error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.spool == nil {
-		if p.options.Resident || spool.Empty(p.options) {
+		if p.options.Resident || broker.Empty(p.options) {
 			return
 		}
 		if p.open(); p.spool == nil {

@@ -38,7 +38,7 @@ func Subscribe(ctx Context, s Subscription) (*Reader, error) {
 		s.Name = filepath.Base(os.Args[0])
 	}
 	if s.Name[0] == '.' || strings.Contains(s.Name, "/") {
-		return nil, failed("subscribe as", s.Name, unix.EINVAL)
+		return nil, Failed("subscribe as", s.Name, unix.EINVAL)
 	}
 	if err := s.checkFilter(); err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func Subscribe(ctx Context, s Subscription) (*Reader, error) {
 			return r, err
 		}
 	}
-	return nil, failed("mkdir", s.Root+"/"+name, unix.EEXIST)
+	return nil, Failed("mkdir", s.Root+"/"+name, unix.EEXIST)
 }
 
 // checkFilter refuses what publishers would pass over.
@@ -63,12 +63,12 @@ func (s Subscription) checkFilter() error {
 	for _, condition := range s.Filter {
 		f, err := ParseFilter(condition)
 		if err != nil || len(f) == 0 || strings.Contains(condition, "\n") {
-			return failed("subscribe to", condition, ErrFilter)
+			return Failed("subscribe to", condition, ErrFilter)
 		}
 		size += len(condition) + 1
 	}
-	if size > maxFilter {
-		return failed("subscribe to", strings.Join(s.Filter, " "), unix.E2BIG)
+	if size > MaxFilter {
+		return Failed("subscribe to", strings.Join(s.Filter, " "), unix.E2BIG)
 	}
 	return nil
 }
@@ -77,7 +77,7 @@ func (s Subscription) checkFilter() error {
 func (s Subscription) make(ctx Context, name string) (*Reader, error) {
 	live, hidden := s.Root+"/"+name, s.Root+"/."+name
 	if err := unix.Mkdir(hidden, 0o700); err != nil {
-		return nil, failed("mkdir", hidden, err)
+		return nil, Failed("mkdir", hidden, err)
 	}
 	r, err := NewReader(ctx, hidden)
 	if err != nil {
@@ -96,7 +96,7 @@ func (s Subscription) make(ctx Context, name string) (*Reader, error) {
 	}
 	if err != nil {
 		r.Close()
-		return nil, failed("make", live, err)
+		return nil, Failed("make", live, err)
 	}
 	r.own = !s.Sticky
 	return r, nil
@@ -106,13 +106,13 @@ func (s Subscription) make(ctx Context, name string) (*Reader, error) {
 func (s Subscription) mark(dir int) error {
 	err := sys.RetryEINTR(func() error { return unix.Flock(dir, unix.LOCK_EX) })
 	if err == nil && len(s.Filter) > 0 {
-		err = writeAt(dir, fileFilter, strings.Join(s.Filter, "\n")+"\n")
+		err = writeAt(dir, FilterFile, strings.Join(s.Filter, "\n")+"\n")
 	}
 	if err == nil && s.Sticky {
-		err = writeAt(dir, fileSticky, "")
+		err = writeAt(dir, StickyFile, "")
 	}
 	if err == nil {
-		err = writeAt(dir, fileNoLinks, "")
+		err = writeAt(dir, NoLinksFile, "")
 	}
 	return err
 }
@@ -130,6 +130,6 @@ func writeAt(dir int, name, text string) error {
 	return err
 }
 
-func failed(op, path string, err error) error {
+func Failed(op, path string, err error) error {
 	return &os.PathError{Op: op, Path: path, Err: err}
 }

@@ -161,7 +161,7 @@ func TestSubscribeRefused(t *testing.T) {
 		{Subscription{Root: root, Filter: []string{"A=1\nB=2"}}, ErrFilter},
 		{Subscription{Root: root, Filter: []string{"A=1", ""}}, ErrFilter},
 		{Subscription{Root: root, Filter: []string{"block"}}, ErrFilter},
-		{Subscription{Root: root, Filter: []string{"A=" + strings.Repeat("x", maxFilter-2)}}, unix.E2BIG},
+		{Subscription{Root: root, Filter: []string{"A=" + strings.Repeat("x", MaxFilter-2)}}, unix.E2BIG},
 	} {
 		if r, err := Subscribe(t.Context(), test.o); !errors.Is(err, test.want) {
 			t.Errorf("%+v: %v, error %v, want %v", test.o, r, err, test.want)
@@ -454,4 +454,3 @@ func TestTwoReaders(t *testing.T) {
 		t.Errorf("left: %v", left)
 	}
 }
-

@@ -55,7 +55,7 @@ func TestFilter(t *testing.T) {
 
 // TestFilterOfPublished asks for what is published, not for what that stands in place of.
 func TestFilterOfPublished(t *testing.T) {
-	p := packetOf(event(t, "ACTION=add", "DEVPATH=/x", "SUBSYSTEM=block", "DEVNAME=sda", "TYPE=1", "TYPE=2"), []string{"DEVNAME=/dev/disk"})
+	p := PacketOf(event(t, "ACTION=add", "DEVPATH=/x", "SUBSYSTEM=block", "DEVNAME=sda", "TYPE=1", "TYPE=2"), []string{"DEVNAME=/dev/disk"})
 	for filter, want := range map[string]bool{"DEVNAME=sda": false, "DEVNAME=/dev/disk": true, "DEVNAME=/dev/disk\nDEVNAME=sda": true, "TYPE=1": true, "TYPE=2": true} {
 		if f, err := ParseFilter(filter); err != nil || f.Match(p) != want {
 			t.Errorf("%s: %v, error %v", filter, !want, err)

@@ -9,9 +9,9 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// maxText is the size in bytes of the largest event file that is read: a message
+// MaxEvent is the size in bytes of the largest event file that is read: a message
 // of uevent.MaxMessage bytes of which each had to be escaped.
-const maxText = 4*uevent.MaxMessage + 1<<10
+const MaxEvent = 4*uevent.MaxMessage + 1<<10
 
 // ErrMalformed is returned for text that is not an event's.
 var ErrMalformed = errors.New("not an event: the first line is to be ACTION@DEVPATH, the others KEY=VALUE")
@@ -220,4 +220,12 @@ func (p *Packet) setDefault(key, value string) string {
 	}
 	p.Env = append(p.Env, key+"="+value)
 	return value
+}
+
+// GapKey is the variable that marks an event which tells of losses. LOST says of
+// how many events, where that is known, and REASON why.
+const GapKey = uevent.GapKey
+
+func PacketOf(e *uevent.Event, more []string) Packet {
+	return Packet{Action: e.Action, Devpath: e.Devpath, Env: append(slices.Collect(e.Env()), more...)}
 }

@@ -2,7 +2,6 @@ package spool
 
 import (
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -42,19 +41,19 @@ type Reader struct {
 func NewReader(ctx Context, path string) (*Reader, error) {
 	dir, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, failed("open", path, err)
+		return nil, Failed("open", path, err)
 	}
 	r := &Reader{path: path, ctx: ctx, closed: make(chan struct{}), dir: dir}
 	if r.bell, err = newBell(path); err != nil {
 		unix.Close(dir)
-		return nil, failed("watch", path, err)
+		return nil, Failed("watch", path, err)
 	}
 	if r.wait, err = r.bell.file.SyscallConn(); err == nil {
 		err = r.look() // what is there already rings too
 	}
 	if err != nil {
 		r.Close()
-		return nil, failed("read", path, err)
+		return nil, Failed("read", path, err)
 	}
 	if ctx.Done() != nil {
 		go r.heed()
@@ -119,7 +118,7 @@ func (r *Reader) pop() (string, error) {
 	for {
 		if len(r.unread) == 0 {
 			if err := r.look(); err != nil {
-				return "", failed("read", r.path, err)
+				return "", Failed("read", r.path, err)
 			}
 		}
 		if len(r.unread) == 0 {
@@ -131,7 +130,7 @@ func (r *Reader) pop() (string, error) {
 			err = unix.Unlinkat(r.dir, name, 0)
 		}
 		if err != nil && err != unix.ENOENT {
-			return "", failed("take", r.path+"/"+name, err)
+			return "", Failed("take", r.path+"/"+name, err)
 		}
 		r.unread = r.unread[1:]
 		if err == nil {
@@ -147,7 +146,7 @@ func (r *Reader) pop() (string, error) {
 // unread. What comes after the bell was hushed rings it again.
 func (r *Reader) look() (err error) {
 	r.bell.hush()
-	r.unread, err = eventNames(r.dir)
+	r.unread, err = EventNames(r.dir)
 	if r.bell.moved {
 		err = unix.ENOENT // it was taken away, and is on its way out
 	}
@@ -162,7 +161,7 @@ func (r *Reader) read(name string) (string, error) {
 		return "", err
 	}
 	defer unix.Close(fd)
-	return sys.ReadAll(fd, maxText)
+	return sys.ReadAll(fd, MaxEvent)
 }
 
 // Close ends the Reader, and the queue with it where Subscribe made it. A Next
@@ -203,18 +202,7 @@ func (r *Reader) remove() error {
 		}
 	}
 	if err != nil && err != unix.ENOENT {
-		return failed("rmdir", path, err)
+		return Failed("rmdir", path, err)
 	}
 	return nil
-}
-
-// eventNames returns those of the event files in a queue, the oldest first.
-func eventNames(dir int) ([]string, error) {
-	names, err := sys.TryList(dir)
-	names = slices.DeleteFunc(names, func(name string) bool {
-		_, ok := number(name)
-		return !ok
-	})
-	slices.Sort(names)
-	return names, err
 }

@@ -8,6 +8,7 @@ import (
 
 	"devspool/hotplug/cli"
 	"devspool/hotplug/spool"
+	"devspool/hotplug/spool/broker"
 )
 
 // eventOptions is the command line of an event tool.
@@ -100,7 +101,7 @@ func (s Streams) put(args []string) error {
 
 // publish gives an event to every queue but the one it comes from.
 func (s Streams) publish(dev, source string, p spool.Packet) error {
-	o := spool.Options{Private: dev + "/.devspool", Events: dev + "/events",
+	o := broker.Options{Private: dev + "/.devspool", Events: dev + "/events",
 		Libudev: dev + strings.TrimPrefix(spool.DefaultLibudev, "/dev"), Source: source,
 		Log: func(text string) { s.Err.Write([]byte("devspool event put: " + text + "\n")) }}
 	// Whoever runs the loop or the helpers says where a spool is to lie, and of which kind.
@@ -112,7 +113,7 @@ func (s Streams) publish(dev, source string, p spool.Packet) error {
 	if o.Events == "" && o.Libudev == "" {
 		return noSpool(dev + "/events")
 	}
-	publisher, err := spool.Open(o)
+	publisher, err := broker.Open(o)
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ func (s Streams) ls(args []string) error {
 	if len(rest) > 0 {
 		return cli.Error("not understood: " + rest[0])
 	}
-	queues, err := spool.Survey(o.events)
+	queues, err := spool.Queues(o.events)
 	if errors.Is(err, unix.ENOENT) {
 		return noSpool(o.events)
 	}

@@ -1,4 +1,4 @@
-package spool
+package broker
 
 import (
 	"strconv"
@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/procfs"
+	"devspool/hotplug/spool"
 	"devspool/hotplug/sys"
 )
 
@@ -20,10 +21,10 @@ const (
 // place finds the spool, or makes it. Everything is opened through one mount, since
 // a link does not cross from one to another; the roots that clients see are bound
 // from it.
-func (s *Spool) place() error {
+func (s *Broker) place() error {
 	private, err := sys.OwnDirectory(unix.AT_FDCWD, s.o.Private)
 	if err != nil {
-		return failed("open", s.o.Private, err)
+		return spool.Failed("open", s.o.Private, err)
 	}
 	defer unix.Close(private)
 	// One at a time, or two would mount over each other.
@@ -62,7 +63,7 @@ func (s *Spool) place() error {
 
 // mount puts a tmpfs on the spool's directory, unless there is one already or it
 // cannot be, and reports whether there is one.
-func (s *Spool) mount(private int) bool {
+func (s *Broker) mount(private int) bool {
 	var above, st unix.Stat_t
 	if unix.Fstat(private, &above) != nil || unix.Fstat(s.dir, &st) != nil {
 		return false
@@ -135,14 +136,14 @@ func occupied(path string) bool {
 
 // Leave closes the spool as Close does, and unmounts what is mounted for it, unless
 // queues are left, which the next start serves.
-func (s *Spool) Leave() {
+func (s *Broker) Leave() {
 	var roots []string
 	for _, path := range []string{s.o.Events, s.o.Libudev} {
 		if path != "" {
 			roots = append(roots, path)
 		}
 	}
-	if err := s.Tend(); err != nil {
+	if err := s.Upkeep(); err != nil {
 		s.log("not tended: " + err.Error())
 	}
 	queues, _, _ := s.Counts()
@@ -160,7 +161,7 @@ func (s *Spool) Leave() {
 
 // unmount takes the tmpfs away and the roots that are bound from it. The tmpfs is
 // first: as long as another process has the spool open it is busy, and all stays.
-func (s *Spool) unmount(roots []string) {
+func (s *Broker) unmount(roots []string) {
 	private, err := sys.OwnDirectory(unix.AT_FDCWD, s.o.Private)
 	if err != nil {
 		return
@@ -170,7 +171,7 @@ func (s *Spool) unmount(roots []string) {
 		return
 	}
 	if err := unix.Unmount(s.o.Private+"/"+place, unix.UMOUNT_NOFOLLOW); err != nil {
-		s.log(failed("unmount", s.o.Private+"/"+place, err).Error())
+		s.log(spool.Failed("unmount", s.o.Private+"/"+place, err).Error())
 		return
 	}
 	for _, path := range roots {
@@ -182,7 +183,7 @@ func (s *Spool) unmount(roots []string) {
 }
 
 // openRoot opens a root and shows it to clients at a path.
-func (s *Spool) openRoot(at, name string, mounted bool) (int, error) {
+func (s *Broker) openRoot(at, name string, mounted bool) (int, error) {
 	var st unix.Stat_t
 	if unix.Lstat(at, &st) == unix.ENOENT {
 		if err := sys.MakeParents(at); err != nil {
@@ -215,7 +216,7 @@ func (s *Spool) openRoot(at, name string, mounted bool) (int, error) {
 
 // bindRoot opens a root on the spool's own file system and binds it there,
 // where it does not lie already.
-func (s *Spool) bindRoot(at, name string) (int, error) {
+func (s *Broker) bindRoot(at, name string) (int, error) {
 	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Openat(s.dir, name, flags, 0)
 	if err == unix.ENOENT {

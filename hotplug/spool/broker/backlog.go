@@ -1,10 +1,11 @@
-package spool
+package broker
 
 import (
 	"slices"
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/spool"
 	"devspool/hotplug/sys"
 )
 
@@ -13,7 +14,7 @@ import (
 // them was lost.
 
 // lag makes q one that is behind: the event n is the next that it is to get.
-func (s *Spool) lag(q *queue, n uint64) {
+func (s *Broker) lag(q *queue, n uint64) {
 	if q.cursor != 0 {
 		return
 	}
@@ -25,7 +26,7 @@ func (s *Spool) lag(q *queue, n uint64) {
 
 // hold keeps the event n back for the queues that are behind. Past the cap the
 // oldest goes; whose turn that was is told of it when it is fed.
-func (s *Spool) hold(f *file, n uint64) {
+func (s *Broker) hold(f *file, n uint64) {
 	if s.source != 0 {
 		s.from[n] = s.source
 	}
@@ -42,7 +43,7 @@ func (s *Spool) hold(f *file, n uint64) {
 }
 
 // unhold drops the oldest event that is held back.
-func (s *Spool) unhold() {
+func (s *Broker) unhold() {
 	n := s.waiting[0]
 	unix.Unlinkat(s.held, s.heldName(n), 0)
 	delete(s.from, n)
@@ -51,15 +52,15 @@ func (s *Spool) unhold() {
 
 // heldName returns the name of the event n in held. The queue that it came out of,
 // if it came out of one, is a part of the name, since that is not to get it.
-func (s *Spool) heldName(n uint64) string {
+func (s *Broker) heldName(n uint64) string {
 	if ino := s.from[n]; ino != 0 {
-		return fileName(n) + fileName(ino)
+		return spool.EventName(n) + spool.EventName(ino)
 	}
-	return fileName(n)
+	return spool.EventName(n)
 }
 
 // release drops what no queue waits for any more.
-func (s *Spool) release() {
+func (s *Broker) release() {
 	if len(s.waiting) == 0 {
 		return
 	}
@@ -75,14 +76,14 @@ func (s *Spool) release() {
 }
 
 // readWaiting finds out what is held back.
-func (s *Spool) readWaiting() {
+func (s *Broker) readWaiting() {
 	s.waiting, s.from = nil, map[uint64]uint64{}
 	names := sys.List(s.held)
 	slices.Sort(names) // which orders the numbers that they begin with, too
 	for _, name := range names {
-		if n, ok := number(name[:min(digits, len(name))]); ok {
+		if n, ok := spool.EventNumber(name[:min(spool.NameLength, len(name))]); ok {
 			s.waiting = append(s.waiting, n)
-			if ino, ok := number(name[digits:]); ok {
+			if ino, ok := spool.EventNumber(name[spool.NameLength:]); ok {
 				s.from[n] = ino
 			}
 		}
@@ -90,7 +91,7 @@ func (s *Spool) readWaiting() {
 }
 
 // feed gives q what was held back for it, as far as it has room.
-func (s *Spool) feed(q *queue) {
+func (s *Broker) feed(q *queue) {
 	for q.live && q.cursor != 0 {
 		if q.cursor > s.counter.last() {
 			s.catchUp(q)
@@ -103,7 +104,7 @@ func (s *Spool) feed(q *queue) {
 }
 
 // catchUp ends that q is behind.
-func (s *Spool) catchUp(q *queue) {
+func (s *Broker) catchUp(q *queue) {
 	q.cursor = 0
 	s.behind--
 	s.writeState(q)
@@ -113,7 +114,7 @@ func (s *Spool) catchUp(q *queue) {
 // feedOne gives q the event at its cursor, or if that is lost tells it so, and
 // reports whether there may be more. The cursor moves first: after a crash an event
 // may be missing, of which recover tells, but none comes twice.
-func (s *Spool) feedOne(q *queue) (more bool) {
+func (s *Broker) feedOne(q *queue) (more bool) {
 	i, found := slices.BinarySearch(s.waiting, q.cursor)
 	if !found {
 		return s.feedGap(q, i)
@@ -150,14 +151,14 @@ func (s *Spool) feedOne(q *queue) (more bool) {
 }
 
 // advance sets the cursor of q.
-func (s *Spool) advance(q *queue, n uint64) {
+func (s *Broker) advance(q *queue, n uint64) {
 	q.cursor = n
 	s.writeState(q)
 }
 
 // read returns the text of an event that is held back, where it is needed, and
 // whether q wants it.
-func (s *Spool) read(q *queue, n uint64) (text []byte, wanted bool, err error) {
+func (s *Broker) read(q *queue, n uint64) (text []byte, wanted bool, err error) {
 	if q.filter == nil && !q.root.libudev {
 		return nil, true, nil
 	}
@@ -166,39 +167,39 @@ func (s *Spool) read(q *queue, n uint64) (text []byte, wanted bool, err error) {
 		return nil, false, err
 	}
 	defer unix.Close(fd)
-	all, err := sys.ReadAll(fd, maxText)
+	all, err := sys.ReadAll(fd, spool.MaxEvent)
 	if err != nil {
 		return nil, false, err
 	}
 	if q.filter == nil {
 		return []byte(all), true, nil
 	}
-	p, err := Parse([]byte(all))
+	p, err := spool.Parse([]byte(all))
 	if err != nil {
 		return nil, true, nil
 	}
-	_, told := p.Get(GapKey)
+	_, told := p.Get(spool.GapKey)
 	return []byte(all), told || q.filter.Match(p), nil
 }
 
 // linkHeld links an event that is held back into q. For libudev-compat one that is
 // too long is written anew.
-func (s *Spool) linkHeld(q *queue, n uint64, text []byte) error {
+func (s *Broker) linkHeld(q *queue, n uint64, text []byte) error {
 	if q.root.libudev {
-		fitted, cut, err := Fit(text)
+		fitted, cut, err := FitLibudev(text)
 		if err != nil {
 			s.log("libudev-compat is not told of an event: " + err.Error())
 			return nil
 		}
 		if len(cut) > 0 {
-			return s.putInto(q, fileName(n), fitted)
+			return s.putInto(q, spool.EventName(n), fitted)
 		}
 	}
-	return unix.Linkat(s.held, s.heldName(n), q.fd, fileName(n), 0)
+	return unix.Linkat(s.held, s.heldName(n), q.fd, spool.EventName(n), 0)
 }
 
 // putInto makes an event of one queue's own.
-func (s *Spool) putInto(q *queue, name string, text []byte) error {
+func (s *Broker) putInto(q *queue, name string, text []byte) error {
 	f, err := s.newFile(text, name)
 	if err != nil {
 		return err
@@ -209,7 +210,7 @@ func (s *Spool) putInto(q *queue, name string, text []byte) error {
 
 // feedGap tells q of the events that are lost from its cursor on: up to the one
 // that is at place i among those held back. It takes the name of the last of them.
-func (s *Spool) feedGap(q *queue, i int) (more bool) {
+func (s *Broker) feedGap(q *queue, i int) (more bool) {
 	next := s.counter.last() + 1
 	if i < len(s.waiting) {
 		next = s.waiting[i]
@@ -218,7 +219,7 @@ func (s *Spool) feedGap(q *queue, i int) (more bool) {
 	p := gap(next-from, "the queue was full for too long")
 	text := s.header(p.Append(nil))
 	s.advance(q, next)
-	if err := s.putInto(q, fileName(next-1), text); err != nil && err != unix.EEXIST {
+	if err := s.putInto(q, spool.EventName(next-1), text); err != nil && err != unix.EEXIST {
 		s.advance(q, from)
 		s.again = true
 		return false

@@ -1,4 +1,4 @@
-package spool
+package broker
 
 import (
 	"fmt"
@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/spool"
 )
 
 // ages are the kernels that a test pretends to be on.
@@ -61,7 +62,7 @@ func testPublish(h *shop) {
 		h.Errorf("the names are %d", names)
 	}
 	for _, n := range names {
-		file := fileName(n)
+		file := spool.EventName(n)
 		one := statOf(h.T, filepath.Join(plain, file))
 		if one.Mode != unix.S_IFREG|0o444 {
 			h.Errorf("the mode of %s is %o", file, one.Mode)
@@ -76,11 +77,11 @@ func testPublish(h *shop) {
 		h.Errorf("%d, %d, %d entries, want 3 events, and twice 2 more", entriesOf(compat), entriesOf(linked), entriesOf(plain))
 	}
 	for link, want := range map[string]uint64{linkHead: names[0], linkTail: names[2]} {
-		if to, _ := os.Readlink(filepath.Join(linked, link)); to != fileName(want) {
+		if to, _ := os.Readlink(filepath.Join(linked, link)); to != spool.EventName(want) {
 			h.Errorf("%s points to %q", link, to)
 		}
 	}
-	text, err := os.ReadFile(filepath.Join(compat, fileName(names[0])))
+	text, err := os.ReadFile(filepath.Join(compat, spool.EventName(names[0])))
 	h.must(err)
 	const want = "change@/devices/virtual/mem/null\nACTION=change\nDEVPATH=/devices/virtual/mem/null\nSUBSYSTEM=mem\nN=2\nDEVNAME=/dev/null\n"
 	if string(text) != want {
@@ -95,7 +96,7 @@ func testPublish(h *shop) {
 	h.must(os.RemoveAll(hidden))
 	h.publish(s, 5, 5)
 	h.holds(plain, "2 3 4 lost 7 0 5")
-	h.must(s.Tend())
+	h.must(s.Upkeep())
 	h.clean()
 }
 
@@ -124,7 +125,7 @@ func TestOpenAgain(t *testing.T) {
 	if n := strings.Count(mounts, "nosuid,nodev,noexec"); n != 3 || strings.Count(mounts, "\n") != 3 {
 		t.Errorf("the mounts are\n%s", mounts)
 	}
-	for path, mode := range map[string]uint32{"/dev/events": 0o41777, DefaultLibudev: 0o41777, "/dev/.devspool/spool": 0o40700} {
+	for path, mode := range map[string]uint32{"/dev/events": 0o41777, spool.DefaultLibudev: 0o41777, "/dev/.devspool/spool": 0o40700} {
 		if st := statOf(t, path); st.Mode != mode {
 			t.Errorf("the mode of %s is %o", path, st.Mode)
 		}
@@ -149,10 +150,10 @@ func TestZero(t *testing.T) {
 	var woken []string
 	readInotify(inotify, make([]byte, 4096), func(_ *unix.InotifyEvent, name []byte) { woken = append(woken, string(name)) })
 	names, _ := numbers(t, queue)
-	if len(woken) != 2 || woken[0] != fileName(names[0]) || woken[1] != fileName(names[1]) {
+	if len(woken) != 2 || woken[0] != spool.EventName(names[0]) || woken[1] != spool.EventName(names[1]) {
 		t.Errorf("woken for %q of %d", woken, names)
 	}
-	text, err := os.ReadFile(filepath.Join(queue, fileName(names[0])))
+	text, err := os.ReadFile(filepath.Join(queue, spool.EventName(names[0])))
 	h.must(err)
 	for line := range strings.Lines(string(text)) {
 		if !strings.Contains(line, "=") {
@@ -171,7 +172,7 @@ func helpers() {
 	count, _ := strconv.Atoi(os.Args[2])
 	window, _ := strconv.Atoi(os.Args[3])
 	for n := from; n < from+count; n++ {
-		s, err := Open(Options{Private: "/dev/.devspool", Events: DefaultEvents, Libudev: DefaultLibudev, Mount: true, Window: window})
+		s, err := Open(Options{Private: "/dev/.devspool", Events: spool.DefaultEvents, Libudev: spool.DefaultLibudev, Mount: true, Window: window})
 		if err == nil {
 			err = s.Publish(numbered(n), nil)
 			s.Close()
@@ -221,13 +222,13 @@ func TestPublishersAtOnce(t *testing.T) {
 					t.Fatalf("%s: %s comes as %d after %d", filepath.Base(q), values[i], n, last[q])
 				}
 				last[q], seen[values[i]] = n, true
-				h.must(os.Remove(filepath.Join(q, fileName(n))))
+				h.must(os.Remove(filepath.Join(q, spool.EventName(n))))
 			}
 		}
 		all := (processes + 1) * each
 		return len(got[quick]) == all && len(got[slow]) == all && len(got[compat]) == all
 	})
-	h.must(s.Tend())
+	h.must(s.Upkeep())
 	h.clean()
 }
 
@@ -254,10 +255,10 @@ func TestOrderAcrossQueues(t *testing.T) {
 	}
 	go h.publish(s, 1, each)
 	highest := func(queue int) (last uint64) {
-		names, err := eventNames(queue)
+		names, err := spool.EventNames(queue)
 		h.must(err)
 		if len(names) > 0 {
-			last, _ = number(names[len(names)-1])
+			last, _ = spool.EventNumber(names[len(names)-1])
 		}
 		return last
 	}

@@ -1,4 +1,4 @@
-package spool
+package broker
 
 import (
 	"sync/atomic"
@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/spool"
 	"devspool/hotplug/sys"
 )
 
@@ -76,11 +77,11 @@ func (c *counter) setBusy(busy bool) {
 const maxRestored = 1 << 62
 
 // restoreCounter begins to count where the names that are there end.
-func (s *Spool) restoreCounter() {
+func (s *Broker) restoreCounter() {
 	highest := uint64(0)
 	look := func(dir int) {
 		for _, name := range sys.List(dir) {
-			if n, ok := number(name); ok && n < maxRestored {
+			if n, ok := spool.EventNumber(name); ok && n < maxRestored {
 				highest = max(highest, n)
 			}
 		}
@@ -95,34 +96,6 @@ func (s *Spool) restoreCounter() {
 		}
 	}
 	s.counter.setLast(highest)
-}
-
-// digits is the length of an event file's name.
-const digits = 20
-
-// fileName returns the name of event n.
-func fileName(n uint64) string {
-	var b [digits]byte
-	for i := digits - 1; i >= 0; i-- {
-		b[i] = byte('0' + n%10)
-		n /= 10
-	}
-	return string(b[:])
-}
-
-// number returns which event has this name, if one has.
-func number(name string) (n uint64, ok bool) {
-	if len(name) != digits {
-		return 0, false
-	}
-	for i := range digits {
-		c := uint64(name[i] - '0')
-		if c > 9 || n > (1<<64-1-c)/10 {
-			return 0, false
-		}
-		n = n*10 + c
-	}
-	return n, true
 }
 
 // self returns a number by which other publishers know this one.

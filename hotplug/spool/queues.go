@@ -18,12 +18,12 @@ type Queue struct {
 	Unread int  // events that wait in it; -1 where it may not be looked into
 }
 
-// Survey returns the live queues in a root, by name. It needs no rights but those
+// Queues returns the live queues in a root, by name. It needs no rights but those
 // to look, and changes nothing.
-func Survey(root string) ([]Queue, error) {
+func Queues(root string) ([]Queue, error) {
 	fd, err := unix.Open(root, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, failed("open", root, err)
+		return nil, Failed("open", root, err)
 	}
 	defer unix.Close(fd)
 	names := sys.List(fd)
@@ -38,7 +38,7 @@ func Survey(root string) ([]Queue, error) {
 		}
 		q := Queue{Name: name, UID: int(st.Uid), Unread: -1}
 		if q.PID = procfs.FlockHolder(locks, uint64(st.Dev), st.Ino); q.PID == 0 {
-			q.PID = namedBy(name, st.Uid).Pid
+			q.PID = OwnerNamed(name, st.Uid).Pid
 		}
 		q.lookInto(fd)
 		queues = append(queues, q)
@@ -52,7 +52,7 @@ func (q *Queue) lookInto(root int) {
 		return
 	}
 	defer unix.Close(fd)
-	q.Sticky = sys.Exists(fd, fileSticky)
-	unread, _ := eventNames(fd)
+	q.Sticky = sys.Exists(fd, StickyFile)
+	unread, _ := EventNames(fd)
 	q.Unread = len(unread)
 }

@@ -1,4 +1,4 @@
-package spool
+package broker
 
 import (
 	"errors"
@@ -8,13 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/procfs"
+	"devspool/hotplug/spool"
 	"devspool/hotplug/sys"
-)
-
-// Where clients find their queues, and those of libudev-compat.
-const (
-	DefaultEvents  = "/dev/events"
-	DefaultLibudev = "/dev/metadata/udev/events"
 )
 
 // The defaults of Options.
@@ -70,9 +65,9 @@ type old struct {
 	openat2, tmpfile, emptyPath, fanotify, pidfd, dirSize, acl bool
 }
 
-// Spool is the publishing side. Its methods may be called by several goroutines;
+// Broker is the publishing side. Its methods may be called by several goroutines;
 // several processes may have the same spool open.
-type Spool struct {
+type Broker struct {
 	o   Options
 	dev uint64 // the file system that all of it lies on
 
@@ -145,14 +140,14 @@ type root struct {
 var ErrUnusable = errors.New("no place for a spool")
 
 // Open opens the spool, and makes what is missing of it.
-func Open(o Options) (*Spool, error) {
+func Open(o Options) (*Broker, error) {
 	if o.Window == 0 {
 		o.Window = defaultWindow
 	}
 	if o.PerUser == 0 {
 		o.PerUser = defaultPerUser
 	}
-	s := &Spool{
+	s := &Broker{
 		o: o, dir: sys.None, lock: sys.None, held: sys.None, states: sys.None, making: sys.None, trash: sys.None, watch: sys.None,
 		queues: map[uint64]*queue{}, users: map[uint32]int{}, told: map[string]bool{},
 		denied:  map[uint32]int64{},
@@ -166,7 +161,7 @@ func Open(o Options) (*Spool, error) {
 	return s, nil
 }
 
-func (s *Spool) open() error {
+func (s *Broker) open() error {
 	if err := s.place(); err != nil {
 		return err
 	}
@@ -184,7 +179,7 @@ func (s *Spool) open() error {
 }
 
 // settleIn makes the spool resident.
-func (s *Spool) settleIn() error {
+func (s *Broker) settleIn() error {
 	if err := s.watchRoots(); err != nil {
 		return err
 	}
@@ -192,7 +187,7 @@ func (s *Spool) settleIn() error {
 		return err
 	}
 	s.writeDenied() // nobody; who was before us may have been killed
-	if err := s.Tend(); err != nil {
+	if err := s.Upkeep(); err != nil {
 		return err
 	}
 	s.tender.start(s)
@@ -224,7 +219,7 @@ func Empty(o Options) bool {
 }
 
 // openOwn opens the directories that are ours, the lock and the counter.
-func (s *Spool) openOwn() (err error) {
+func (s *Broker) openOwn() (err error) {
 	for name, fd := range map[string]*int{"held": &s.held, "queues": &s.states, "making": &s.making, "trash": &s.trash} {
 		if *fd, err = sys.OwnDirectory(s.dir, name); err != nil {
 			return err
@@ -243,7 +238,7 @@ func (s *Spool) openOwn() (err error) {
 	return err
 }
 
-func (s *Spool) findSource() error {
+func (s *Broker) findSource() error {
 	if s.o.Source == "" {
 		return nil
 	}
@@ -253,14 +248,14 @@ func (s *Spool) findSource() error {
 		err = unix.EINVAL
 	}
 	if err != nil {
-		return failed("take from", s.o.Source, err)
+		return spool.Failed("take from", s.o.Source, err)
 	}
 	s.source = st.Ino
 	return nil
 }
 
 // measure sets the limits that follow from the size of the file system.
-func (s *Spool) measure() {
+func (s *Broker) measure() {
 	s.heldCap = defaultHeld
 	if s.o.Held > 0 {
 		s.heldCap = s.o.Held
@@ -277,7 +272,7 @@ func (s *Spool) measure() {
 }
 
 // Close lets go of everything. Queues stay, and are served by who opens the spool next.
-func (s *Spool) Close() {
+func (s *Broker) Close() {
 	if s.tender != nil {
 		s.tender.stop()
 	}
@@ -301,7 +296,7 @@ func (s *Spool) Close() {
 
 // Held reports whether events are held back for a client that is slow: a process
 // that would end otherwise does well to stay a while.
-func (s *Spool) Held() bool {
+func (s *Broker) Held() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.behind > 0
@@ -310,7 +305,7 @@ func (s *Spool) Held() bool {
 // Counts tells how many queues there are, how many of them are behind, so that events
 // are held back for them, and how much was removed from the roots since Open that was
 // no queue or too many.
-func (s *Spool) Counts() (queues, behind, refused int) {
+func (s *Broker) Counts() (queues, behind, refused int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, q := range s.queues {
@@ -326,7 +321,7 @@ func (s *Spool) Counts() (queues, behind, refused int) {
 
 // begin takes the lock on the spool, and sees to what a publisher left that was
 // killed, or that another one did since we were here. s.mu is held.
-func (s *Spool) begin() error {
+func (s *Broker) begin() error {
 	if s.counter == nil {
 		return unix.EBADF // closed
 	}
@@ -345,10 +340,10 @@ func (s *Spool) begin() error {
 }
 
 // end lets the next publisher have its turn.
-func (s *Spool) end() { unlock(s.lock) }
+func (s *Broker) end() { unlock(s.lock) }
 
 // log tells of something once.
-func (s *Spool) log(text string) {
+func (s *Broker) log(text string) {
 	if s.o.Log == nil || s.told[text] || len(s.told) > 1000 {
 		return
 	}

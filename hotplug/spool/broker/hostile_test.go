@@ -1,4 +1,4 @@
-package spool
+package broker
 
 import (
 	"fmt"
@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/spool"
 	"devspool/hotplug/sys"
 )
 
@@ -142,10 +143,10 @@ func testMischief(h *shop, what string) {
 	cmd.Wait()
 	h.must(os.RemoveAll(good))
 	h.until("nothing is left", func() bool {
-		h.must(s.Tend())
+		h.must(s.Upkeep())
 		return entriesOf(h.Events) == 0 && entriesOf("/dev/.devspool/spool/trash") == 0
 	})
-	h.must(s.Tend())
+	h.must(s.Upkeep())
 	h.clean()
 }
 
@@ -220,18 +221,18 @@ func TestFlood(t *testing.T) {
 
 func testFlood(h *shop, count int) {
 	s := h.open()
-	good := h.subscribe(Subscription{Name: "good"})
+	good := h.subscribe(spool.Subscription{Name: "good"})
 	f := h.flood(count)
 	var slowest time.Duration
 	refused, n := -1, 1
 	for ; refused < 0; n++ {
-		var late *Reader
+		var late *spool.Reader
 		if n%5 == 0 {
-			late = h.subscribe(Subscription{Name: "late"})
+			late = h.subscribe(spool.Subscription{Name: "late"})
 		}
 		start := time.Now()
 		h.publish(s, n, n)
-		for _, r := range []*Reader{good, late} {
+		for _, r := range []*spool.Reader{good, late} {
 			if r == nil {
 				continue
 			}
@@ -445,7 +446,7 @@ func TestLogStaysOpen(t *testing.T) {
 	s := h.open()
 	for i := range 1200 {
 		queue := h.queue(h.Events, fmt.Sprint("q", i), ".filter:nonsense")
-		h.must(s.Tend())
+		h.must(s.Upkeep())
 		h.must(os.RemoveAll(queue))
 	}
 	if n := len(h.log); n != 1 {

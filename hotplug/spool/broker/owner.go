@@ -1,12 +1,10 @@
-package spool
+package broker
 
 import (
-	"strconv"
-	"strings"
-
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/procfs"
+	"devspool/hotplug/spool"
 	"devspool/hotplug/sys"
 )
 
@@ -42,7 +40,7 @@ func (o *owner) close() { sys.CloseAll(&o.maker.fd, &o.named.fd) }
 
 // identify finds out whose q is, and remembers it: when the owner is dead it could
 // not be told any more.
-func (s *Spool) identify(q *queue) {
+func (s *Broker) identify(q *queue) {
 	o := &q.owner
 	switch {
 	case q.live && locked(q.fd):
@@ -54,7 +52,7 @@ func (s *Spool) identify(q *queue) {
 	case o.known:
 	default:
 		o.maker = s.makerOf(q)
-		o.named = follower{Process: namedBy(q.name, q.uid), fd: sys.None}
+		o.named = follower{Process: spool.OwnerNamed(q.name, q.uid), fd: sys.None}
 	}
 	o.known, o.since = true, 0
 	s.writeState(q)
@@ -82,7 +80,7 @@ func locked(fd int) bool {
 
 // lockHolder returns the process that took the lock on q, as this process's /proc
 // numbers it, whatever its own namespace does.
-func (s *Spool) lockHolder(q *queue) follower {
+func (s *Broker) lockHolder(q *queue) follower {
 	locks, _ := sys.ReadKernelFile("/proc/locks")
 	if pid := procfs.FlockHolder(locks, s.dev, q.ino); pid > 0 {
 		if p, ok := procfs.Find(pid); ok {
@@ -90,45 +88,6 @@ func (s *Spool) lockHolder(q *queue) follower {
 		}
 	}
 	return follower{fd: sys.None}
-}
-
-// slotsBelow is the number below which what follows a number in a name counts as
-// SLOT: the kernel gives such numbers to its own threads and to what starts first.
-const slotsBelow = 300
-
-// namedBy returns the process whose number is in the name NAME-PID or
-// NAME-PID-SLOT, if there is one of this user.
-func namedBy(name string, uid uint32) procfs.Process {
-	rest, last := cutLast(name)
-	_, before := cutLast(rest)
-	_, err := strconv.Atoi(before)
-	if slot, _ := strconv.Atoi(last); err != nil || slot >= slotsBelow {
-		if p, ok := theirs(last, uid); ok {
-			return p
-		}
-	}
-	p, _ := theirs(before, uid)
-	return p
-}
-
-func cutLast(name string) (before, after string) {
-	dash := strings.LastIndexByte(name, '-')
-	if dash < 0 {
-		return name, ""
-	}
-	return name[:dash], name[dash+1:]
-}
-
-func theirs(number string, uid uint32) (procfs.Process, bool) {
-	pid, err := strconv.Atoi(number)
-	if err != nil || pid <= 0 || !procfs.RunsAs(pid, uid) {
-		return procfs.Process{}, false
-	}
-	p, ok := procfs.Find(pid)
-	if !ok {
-		return procfs.Process{}, false
-	}
-	return p, true
 }
 
 // How long a directory may lie there of which no owner was ever seen, in
@@ -143,7 +102,7 @@ const (
 const recheck = 50e6
 
 // check removes q if its owner is dead, and says when to look again.
-func (s *Spool) check(q *queue) {
+func (s *Broker) check(q *queue) {
 	o := &q.owner
 	switch {
 	case q.alive():
@@ -168,7 +127,7 @@ func (s *Spool) check(q *queue) {
 func (q *queue) sticky() bool {
 	var st unix.Stat_t
 	return q.live && !q.root.libudev &&
-		unix.Fstatat(q.fd, fileSticky, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Uid == q.uid
+		unix.Fstatat(q.fd, spool.StickyFile, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Uid == q.uid
 }
 
 // told reports whether a pidfd tells of the owner's end.
@@ -180,7 +139,7 @@ func (o *owner) told() bool {
 func (o *owner) orphaned() bool { return o.locker || o.maker.Pid != 0 || o.named.Pid != 0 }
 
 // waited reports whether q has been without an owner for long enough.
-func (s *Spool) waited(q *queue) bool {
+func (s *Broker) waited(q *queue) bool {
 	o := &q.owner
 	grace := int64(graceLive)
 	if !q.live {
@@ -199,7 +158,7 @@ func (s *Spool) waited(q *queue) bool {
 }
 
 // reap removes a queue: from its clients' sight at once, and its files in time.
-func (s *Spool) reap(q *queue) {
+func (s *Broker) reap(q *queue) {
 	var st unix.Stat_t
 	if unix.Fstatat(q.root.fd, q.name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Ino == q.ino {
 		s.discard(q.root.fd, q.name)
@@ -208,8 +167,8 @@ func (s *Spool) reap(q *queue) {
 }
 
 // discard moves a directory out of a root. What it holds is removed by sweep.
-func (s *Spool) discard(dir int, name string) {
-	if err := unix.Renameat(dir, name, s.trash, fileName(uint64(now()))); err != nil {
+func (s *Broker) discard(dir int, name string) {
+	if err := unix.Renameat(dir, name, s.trash, spool.EventName(uint64(now()))); err != nil {
 		if err != unix.ENOENT {
 			s.log("a directory cannot be removed: " + err.Error())
 		}
@@ -222,7 +181,7 @@ func (s *Spool) discard(dir int, name string) {
 const sweepSteps = 512
 
 // sweep removes what lies in trash, a part at a time.
-func (s *Spool) sweep() {
+func (s *Broker) sweep() {
 	for steps := sweepSteps; s.unswept && steps > 0; {
 		unix.Seek(s.trash, 0, 0)
 		names := sys.ListSome(s.trash, s.inbox[:])
@@ -239,7 +198,7 @@ func (s *Spool) sweep() {
 // empty removes the files of a directory in trash, and returns how many steps are
 // left of those it may take. Directories in it are moved beside it, so that it
 // matters not how deep they go.
-func (s *Spool) empty(name string, steps int) int {
+func (s *Broker) empty(name string, steps int) int {
 	fd, err := s.openDirectory(s.trash, name)
 	if err != nil {
 		unix.Unlinkat(s.trash, name, 0)

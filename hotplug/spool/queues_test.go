@@ -47,7 +47,7 @@ func TestNamedBy(t *testing.T) {
 		tests = append(tests, test{"card-1-" + us, os.Getuid(), os.Getpid()})
 	}
 	for _, test := range tests {
-		if got := namedBy(test.name, uint32(test.uid)).Pid; got != test.want {
+		if got := OwnerNamed(test.name, uint32(test.uid)).Pid; got != test.want {
 			t.Errorf("%s of user %d: process %d, want %d", test.name, test.uid, got, test.want)
 		}
 	}
@@ -88,7 +88,7 @@ func TestSurvey(t *testing.T) {
 	if err := os.Symlink("c-2000000000", root+"/d-1"); err != nil {
 		t.Fatal(err)
 	}
-	got, err := Survey(root)
+	got, err := Queues(root)
 	want := []Queue{
 		{Name: "a-" + strconv.Itoa(os.Getpid()), UID: os.Getuid(), PID: os.Getpid(), Sticky: true},
 		{Name: "c-2000000000", UID: os.Getuid(), Unread: 2},

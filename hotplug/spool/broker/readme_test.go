@@ -1,4 +1,4 @@
-package spool
+package broker
 
 import (
 	"bufio"
@@ -76,7 +76,7 @@ func TestReadmeScript(t *testing.T) {
 			cmd.Wait()
 			h.until("the queue has gone", func() bool {
 				if !test.resident {
-					h.must(s.Tend())
+					h.must(s.Upkeep())
 				}
 				return len(glob(t, "/dev/events/*")) == 0
 			})

@@ -1,4 +1,4 @@
-package spool
+package broker
 
 import (
 	"encoding/binary"
@@ -22,7 +22,7 @@ const (
 
 // foresee keeps those out who just made far too many entries, before any of them
 // is looked at closely: that takes time, in which more would come.
-func (s *Spool) foresee() {
+func (s *Broker) foresee() {
 	limit := s.o.PerUser + denyExcess
 	if s.tender == nil || len(s.pending) < denyExcess {
 		return
@@ -44,7 +44,7 @@ func (s *Spool) foresee() {
 }
 
 // allow lets those in again whose time is over.
-func (s *Spool) allow() {
+func (s *Broker) allow() {
 	t := now()
 	for uid, until := range s.denied {
 		if until <= t {
@@ -73,7 +73,7 @@ const (
 
 // writeDenied has the roots say who is kept out. A list of nobody is none: it says no
 // more than the mode.
-func (s *Spool) writeDenied() {
+func (s *Broker) writeDenied() {
 	order := binary.LittleEndian
 	list := order.AppendUint32(nil, aclVersion)
 	list = order.AppendUint64(list, aclOwner|aclAll|aclNoUser)

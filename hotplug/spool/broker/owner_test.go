@@ -1,4 +1,4 @@
-package spool
+package broker
 
 import (
 	"bufio"
@@ -18,6 +18,7 @@ import (
 
 	"devspool/hotplug/kerneltest"
 	"devspool/hotplug/procfs"
+	"devspool/hotplug/spool"
 	"devspool/hotplug/sys"
 )
 
@@ -57,7 +58,7 @@ func threaded() {
 
 // subscriber subscribes, says where, and waits to be killed.
 func subscriber() {
-	r, err := Subscribe(context.Background(), Subscription{Root: os.Args[1], Name: "client"})
+	r, err := spool.Subscribe(context.Background(), spool.Subscription{Root: os.Args[1], Name: "client"})
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -169,7 +170,7 @@ func testFate(h *shop, cmd *exec.Cmd) {
 			h.Error("the queue is there after an event")
 		}
 	}
-	h.must(s.Tend())
+	h.must(s.Upkeep())
 	h.clean()
 }
 
@@ -190,7 +191,7 @@ func TestPidReuse(t *testing.T) {
 				s := h.open()
 				c := h.start(sh("d=" + h.Events + "/x-$$; mkdir $d; echo $d; exec sleep 1000"))
 				h.publish(s, 1, 1)
-				h.must(s.Tend())
+				h.must(s.Upkeep())
 				// Wait for another tick: the two starts must differ.
 				begin, _ := procfs.Find(c.Process.Pid)
 				h.until("the clock has moved on", func() bool {
@@ -252,12 +253,12 @@ func TestSticky(t *testing.T) {
 
 	// One that was not ready yet is of no use to anybody.
 	dead := h.start(sh("cd " + h.Events + "; mkdir .x-$$; >.x-$$/.sticky; echo $PWD/.x-$$; exec sleep 1000"))
-	h.must(s.Tend())
+	h.must(s.Upkeep())
 	dead.kill()
 	h.until("it is gone", func() bool { return gone(dead.queue) })
 	// Nor does a stranger's word count.
 	dead = h.start(sh("cd " + h.Events + "; mkdir -m 777 .x-$$; setpriv --reuid 1000 touch .x-$$/.sticky; mv .x-$$ x-$$; echo $PWD/x-$$; exec sleep 1000"))
-	h.must(s.Tend())
+	h.must(s.Upkeep())
 	dead.kill()
 	h.until("it is gone", func() bool { return gone(dead.queue) })
 }
@@ -287,7 +288,7 @@ func TestStrangersLock(t *testing.T) {
 	h.publish(s, 1, 1)
 	stranger.kill()
 	c := h.start(owners[1].cmd(h.Events))
-	h.must(s.Tend())
+	h.must(s.Upkeep())
 	lock(c.queue)
 	c.kill()
 	h.until("the dead one's queue is gone", func() bool { return gone(c.queue) })
@@ -319,7 +320,7 @@ func TestMaker(t *testing.T) {
 	}
 	maker := h.start(kerneltest.Actor("maker", "/dev/events/x"))
 	later := h.start(kerneltest.Actor("maker", "/dev/events/.y"))
-	h.must(s.Tend())
+	h.must(s.Upkeep())
 	h.must(os.Rename("/dev/events/.y", "/dev/events/y"))
 	time.Sleep(2 * graceMaking)
 	h.publish(s, 1, 1)
@@ -379,7 +380,7 @@ func TestThousandKilled(t *testing.T) {
 	}
 	h.until("all are gone", func() bool { return entriesOf(h.Events) == 0 })
 	h.until("nothing is left", func() bool { return entriesOf("/dev/.devspool/spool/trash") == 0 })
-	h.must(s.Tend())
+	h.must(s.Upkeep())
 	h.clean()
 	if n := len(s.queues) + len(s.tender.watched) + len(s.users); n != 0 {
 		t.Errorf("%d things are remembered", n)

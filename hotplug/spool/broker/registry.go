@@ -1,4 +1,4 @@
-package spool
+package broker
 
 import (
 	"bytes"
@@ -15,7 +15,7 @@ import (
 const rootMask = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE
 
 // watchRoots has the kernel tell what changes in the roots from now on.
-func (s *Spool) watchRoots() (err error) {
+func (s *Broker) watchRoots() (err error) {
 	if s.watch, err = unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK); err != nil {
 		s.watch = sys.None
 		return err
@@ -86,7 +86,7 @@ type change struct {
 
 // hear adds to pending the names that changed since the last call. Where the
 // kernel lost count, or nothing is watched, the list is marked stale instead.
-func (s *Spool) hear() {
+func (s *Broker) hear() {
 	if s.watch == sys.None {
 		s.stale = true
 		return
@@ -106,7 +106,7 @@ func (s *Spool) hear() {
 
 // idle looks whether somebody has a queue now, and reports whether an event would
 // go to nobody. It takes one system call.
-func (s *Spool) idle() bool {
+func (s *Broker) idle() bool {
 	if s.watch == sys.None || s.stale || len(s.queues) > 0 || len(s.pending) > 0 {
 		return false
 	}
@@ -115,7 +115,7 @@ func (s *Spool) idle() bool {
 }
 
 // refresh brings the list of queues up to date. The lock is held.
-func (s *Spool) refresh() {
+func (s *Broker) refresh() {
 	s.hear()
 	s.unheard = makersAtOnce
 	if s.tender == nil {
@@ -136,7 +136,7 @@ func (s *Spool) refresh() {
 
 // visitPending looks at the names that changed. The same one may have come and gone
 // several times; how it ended counts.
-func (s *Spool) visitPending() {
+func (s *Broker) visitPending() {
 	pending := s.pending
 	s.pending = nil // some may have to be looked at again
 	for _, c := range pending {
@@ -145,7 +145,7 @@ func (s *Spool) visitPending() {
 }
 
 // reload reads the whole list anew, and what other publishers noted.
-func (s *Spool) reload() {
+func (s *Broker) reload() {
 	s.stale = false
 	s.pending = nil
 	for _, q := range s.queues {
@@ -181,7 +181,7 @@ func (s *Spool) reload() {
 }
 
 // visitName finds out what the name in a root is now.
-func (s *Spool) visitName(r *root, name string) {
+func (s *Broker) visitName(r *root, name string) {
 	if name == "" || name == "." || name == ".." {
 		return
 	}
@@ -228,7 +228,7 @@ func (s *Spool) visitName(r *root, name string) {
 }
 
 // enter gives q the name under which it was found.
-func (s *Spool) enter(r *root, name string, q *queue) {
+func (s *Broker) enter(r *root, name string, q *queue) {
 	if q.name != name || q.root != r {
 		if q.root.names[q.name] == q {
 			delete(q.root.names, q.name)
@@ -251,7 +251,7 @@ func (s *Spool) enter(r *root, name string, q *queue) {
 // forgetGone forgets the queues whose name is gone, but for those that were found
 // under another one since, or will be: the kernel tells of the old name before the
 // new one.
-func (s *Spool) forgetGone() {
+func (s *Broker) forgetGone() {
 	gone := s.gone
 	s.gone = nil
 	for _, q := range gone {
@@ -274,7 +274,7 @@ func (q *queue) inRoot() bool {
 }
 
 // forget lets go of a queue that is gone from the roots.
-func (s *Spool) forget(q *queue) {
+func (s *Broker) forget(q *queue) {
 	if s.queues[q.ino] != q {
 		return
 	}
@@ -294,12 +294,12 @@ func (s *Spool) forget(q *queue) {
 
 // full reports whether the user who made a directory has enough of them, or is kept
 // out. Root is not limited: what it makes is wanted.
-func (s *Spool) full(st *unix.Stat_t) bool {
+func (s *Broker) full(st *unix.Stat_t) bool {
 	return st.Uid != 0 && (s.users[st.Uid] >= s.o.PerUser || s.denied[st.Uid] != 0)
 }
 
 // refuse removes from a root what has no business there.
-func (s *Spool) refuse(r *root, name string, st *unix.Stat_t, why string) {
+func (s *Broker) refuse(r *root, name string, st *unix.Stat_t, why string) {
 	s.log("refused: " + why)
 	if s.spare--; s.spare < 0 {
 		r.surplus, s.again = true, true
@@ -320,7 +320,7 @@ const surplusSteps = 256
 
 // removeSurplus removes more of what was refused. Nobody remembers its names, lest
 // whoever makes many fill the memory too: the roots are read, a part at a time.
-func (s *Spool) removeSurplus() {
+func (s *Broker) removeSurplus() {
 	for _, r := range s.roots {
 		for s.spare > 0 && (r.surplus || r.reading) {
 			if !r.reading {
@@ -340,7 +340,7 @@ func (s *Spool) removeSurplus() {
 }
 
 // relist makes the list of those that events go to, after any change.
-func (s *Spool) relist() {
+func (s *Broker) relist() {
 	s.live, s.behind = s.live[:0], 0
 	for _, q := range s.queues {
 		if q.live {
@@ -359,7 +359,7 @@ func (s *Spool) relist() {
 
 // setShare divides half of the file system's files among the windows, since each
 // link takes one of them, and who finds none is lost, whoever used them up.
-func (s *Spool) setShare() {
+func (s *Broker) setShare() {
 	share := s.o.Window
 	var fs unix.Statfs_t
 	if unix.Fstatfs(s.dir, &fs) == nil {
@@ -379,7 +379,7 @@ func (s *Spool) setShare() {
 }
 
 // sweepStates removes what is kept of queues that are no more.
-func (s *Spool) sweepStates() {
+func (s *Broker) sweepStates() {
 	for _, name := range sys.List(s.states) {
 		ino, err := strconv.ParseUint(name, 10, 64)
 		if err == nil && s.queues[ino] == nil {

@@ -1,10 +1,11 @@
-package spool
+package broker
 
 import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/spool"
 	"devspool/hotplug/sys"
 )
 
@@ -20,7 +21,7 @@ func nameless(dir int, mode uint32) (int, error) {
 }
 
 // rawName is an event's name for the kernel, with its NUL; those in held are the longest.
-type rawName [2*digits + 1]byte
+type rawName [2*spool.NameLength + 1]byte
 
 func raw(name string) (text rawName) {
 	copy(text[:len(text)-1], name)

@@ -1,4 +1,4 @@
-package spool
+package broker
 
 import (
 	"strconv"
@@ -7,20 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/procfs"
+	"devspool/hotplug/spool"
 	"devspool/hotplug/sys"
 )
-
-// The dot files of a queue, which are its client's.
-const (
-	fileFilter  = ".filter"
-	fileNoLinks = ".nolinks"
-	fileSticky  = ".sticky"
-	fileRing    = ".ring"
-)
-
-// maxFilter is the size in bytes of the longest filter that is read. It bounds the
-// work that a client can make of each event.
-const maxFilter = 4096
 
 // queue is a client's directory.
 type queue struct {
@@ -31,7 +20,7 @@ type queue struct {
 	uid  uint32
 
 	live   bool // it is not being prepared any more
-	filter Filter
+	filter spool.Filter
 	links  bool // it has head and tail
 	ring   bool // its client removes nothing: when it is full the oldest go
 	room   int  // so many events fit in it for certain
@@ -55,7 +44,7 @@ func (q *queue) close() {
 }
 
 // newQueue makes what is to be known of the directory name, and opens it.
-func (s *Spool) newQueue(r *root, name string) (*queue, error) {
+func (s *Broker) newQueue(r *root, name string) (*queue, error) {
 	fd, err := s.openDirectory(r.fd, name)
 	if err != nil {
 		return nil, err
@@ -71,16 +60,16 @@ func (s *Spool) newQueue(r *root, name string) (*queue, error) {
 }
 
 // enliven reads the dot files of a queue that is ready: events go to it from now on.
-func (s *Spool) enliven(q *queue) {
+func (s *Broker) enliven(q *queue) {
 	q.live = true
 	if q.root.libudev {
 		return
 	}
-	q.ring = sys.Exists(q.fd, fileRing)
-	q.links = !q.ring && !sys.Exists(q.fd, fileNoLinks)
+	q.ring = sys.Exists(q.fd, spool.RingFile)
+	q.links = !q.ring && !sys.Exists(q.fd, spool.NoLinksFile)
 	text, err := s.readFilter(q)
 	if err == nil {
-		q.filter, err = ParseFilter(text)
+		q.filter, err = spool.ParseFilter(text)
 	}
 	if err != nil {
 		q.filter = nil
@@ -93,15 +82,15 @@ func (s *Spool) enliven(q *queue) {
 }
 
 // quiesce stops giving events to a queue whose client renamed it, to remove it in peace.
-func (s *Spool) quiesce(q *queue) {
+func (s *Broker) quiesce(q *queue) {
 	q.live, q.links, q.cursor = false, false, 0
 	s.unwatchQueue(q)
 	s.writeState(q)
 }
 
 // readFilter returns the text of .filter, or "" where there is none.
-func (s *Spool) readFilter(q *queue) (string, error) {
-	fd, err := s.openBeneath(q.fd, fileFilter, unix.O_RDONLY)
+func (s *Broker) readFilter(q *queue) (string, error) {
+	fd, err := s.openBeneath(q.fd, spool.FilterFile, unix.O_RDONLY)
 	if err == unix.ENOENT {
 		return "", nil
 	}
@@ -113,10 +102,10 @@ func (s *Spool) readFilter(q *queue) (string, error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return "", err
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > maxFilter {
-		return "", ErrFilter
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > spool.MaxFilter {
+		return "", spool.ErrFilter
 	}
-	return sys.ReadAll(fd, maxFilter)
+	return sys.ReadAll(fd, spool.MaxFilter)
 }
 
 // The window of a libudev-compat queue: what its socket takes.
@@ -126,7 +115,7 @@ const (
 )
 
 // window returns how many unread files q may have.
-func (s *Spool) window(q *queue) int {
+func (s *Broker) window(q *queue) int {
 	if q.root.libudev {
 		return min(libudevWindow, s.share)
 	}
@@ -135,7 +124,7 @@ func (s *Spool) window(q *queue) int {
 
 // fits reports whether another event, of size bytes, has room in q. Only where
 // the room that was found last is used up does it look.
-func (s *Spool) fits(q *queue, size int) bool {
+func (s *Broker) fits(q *queue, size int) bool {
 	if q.root.libudev {
 		return s.fitsLibudev(q, size)
 	}
@@ -150,8 +139,8 @@ func (s *Spool) fits(q *queue, size int) bool {
 
 // wrap removes the oldest events of a queue whose client removes none, until half of
 // its window is free.
-func (s *Spool) wrap(q *queue) {
-	names, _ := eventNames(q.fd)
+func (s *Broker) wrap(q *queue) {
+	names, _ := spool.EventNames(q.fd)
 	for _, name := range names[:max(0, len(names)-s.window(q)/2)] {
 		unix.Unlinkat(q.fd, name, 0)
 	}
@@ -160,7 +149,7 @@ func (s *Spool) wrap(q *queue) {
 
 // fitsLibudev looks each time: the window is small, and its bytes count too. The
 // files that are there are the last that were put there.
-func (s *Spool) fitsLibudev(q *queue, size int) bool {
+func (s *Broker) fitsLibudev(q *queue, size int) bool {
 	unread := s.entries(q.fd)
 	bytes := size
 	for i := range unread {
@@ -192,7 +181,7 @@ const stateNumbers = 9
 func (q *queue) stateName() string { return strconv.FormatUint(q.ino, 10) }
 
 // readState reads what is known of q; nothing is, of a new one.
-func (s *Spool) readState(q *queue) {
+func (s *Broker) readState(q *queue) {
 	fd, err := unix.Openat(s.states, q.stateName(), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return
@@ -218,7 +207,7 @@ func (s *Spool) readState(q *queue) {
 }
 
 // writeState keeps what is known of q for the next publisher.
-func (s *Spool) writeState(q *queue) {
+func (s *Broker) writeState(q *queue) {
 	if q.state == sys.None {
 		fd, err := sys.OwnFile(s.states, q.stateName(), unix.O_WRONLY)
 		if err != nil {
@@ -232,11 +221,11 @@ func (s *Spool) writeState(q *queue) {
 	if o.locker {
 		locker = 1
 	}
-	var b [stateNumbers * (digits + 1)]byte
+	var b [stateNumbers * (spool.NameLength + 1)]byte
 	text := b[:0]
 	for _, n := range [stateNumbers]uint64{uint64(o.maker.Pid), o.maker.Start, uint64(o.named.Pid), o.named.Start,
 		locker, uint64(o.since), q.cursor, q.head, q.tail} {
-		text = append(append(text, fileName(n)...), ' ')
+		text = append(append(text, spool.EventName(n)...), ' ')
 	}
 	if _, err := unix.Pwrite(q.state, text, 0); err != nil {
 		s.log("no record of queues: " + err.Error())

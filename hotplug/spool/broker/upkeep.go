@@ -1,4 +1,4 @@
-package spool
+package broker
 
 import (
 	"errors"
@@ -24,9 +24,9 @@ type tender struct {
 	ended   chan struct{}
 }
 
-// Tend does once what a resident spool does by itself between events: it removes
+// Upkeep does once what a resident spool does by itself between events: it removes
 // the queues of dead owners, moves head on, and feeds what was held back.
-func (s *Spool) Tend() error {
+func (s *Broker) Upkeep() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.spare = surplusSteps
@@ -38,7 +38,7 @@ func (s *Spool) Tend() error {
 	return nil
 }
 
-func (s *Spool) tend() {
+func (s *Broker) tend() {
 	s.forgetMakers()
 	s.hearMakers()
 	for _, q := range s.queues {
@@ -51,7 +51,7 @@ func (s *Spool) tend() {
 }
 
 // visit sees to a queue whose client removed something.
-func (s *Spool) visit(q *queue) {
+func (s *Broker) visit(q *queue) {
 	if q.live && q.links {
 		s.settle(q)
 	}
@@ -61,14 +61,14 @@ func (s *Spool) visit(q *queue) {
 }
 
 // feedBusy feeds q outside of deliver.
-func (s *Spool) feedBusy(q *queue) {
+func (s *Broker) feedBusy(q *queue) {
 	s.counter.setBusy(true)
 	s.feed(q)
 	s.counter.setBusy(false)
 }
 
 // tidy does what is left at the end of a turn.
-func (s *Spool) tidy() {
+func (s *Broker) tidy() {
 	if !s.listed {
 		s.relist()
 	}
@@ -77,7 +77,7 @@ func (s *Spool) tidy() {
 }
 
 // openTender opens what the tender waits on.
-func (s *Spool) openTender() error {
+func (s *Broker) openTender() error {
 	t := &tender{epoll: sys.None, inotify: sys.None, watched: map[int32]*queue{}}
 	var err error
 	if t.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -112,7 +112,7 @@ func (t *tender) add(fd int, ino uint64) bool {
 }
 
 // start has the tender do its work until stop.
-func (t *tender) start(s *Spool) {
+func (t *tender) start(s *Broker) {
 	t.ended = make(chan struct{})
 	go func() {
 		defer close(t.ended)
@@ -158,7 +158,7 @@ func (t *tender) stop() {
 }
 
 // turn sees to what fired, and sets when to be called again at the latest.
-func (t *tender) turn(s *Spool, fired []uint64) bool {
+func (t *tender) turn(s *Broker, fired []uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.again, s.spare = false, surplusSteps
@@ -186,7 +186,7 @@ func (t *tender) turn(s *Spool, fired []uint64) bool {
 
 // touched returns the queues from which something was removed, or all that are
 // watched where the kernel lost count, or where some could not be fed.
-func (t *tender) touched(s *Spool) []*queue {
+func (t *tender) touched(s *Broker) []*queue {
 	var all []*queue
 	seen := map[*queue]bool{}
 	lost, more := readInotify(t.inotify, s.inbox[:], func(e *unix.InotifyEvent, _ []byte) {
@@ -208,7 +208,7 @@ func (t *tender) touched(s *Spool) []*queue {
 }
 
 // checkDue looks after the owners whose end nothing tells.
-func (s *Spool) checkDue() {
+func (s *Broker) checkDue() {
 	t := now()
 	for _, q := range s.queues {
 		if q.owner.next != 0 && q.owner.next <= t {
@@ -219,7 +219,7 @@ func (s *Spool) checkDue() {
 
 // due returns when the next turn is to be, or the zero time if only something that
 // happens makes one needed.
-func (s *Spool) due() time.Time {
+func (s *Broker) due() time.Time {
 	wait := time.Duration(-1)
 	sooner := func(d time.Duration) {
 		if wait < 0 || d < wait {
@@ -252,7 +252,7 @@ func (s *Spool) due() time.Time {
 }
 
 // follow has the end of q's owners told, where the kernel can (5.3).
-func (s *Spool) follow(q *queue) {
+func (s *Broker) follow(q *queue) {
 	if s.tender == nil {
 		return
 	}
@@ -285,7 +285,7 @@ func openProcess(p procfs.Process) int {
 }
 
 // watchQueue has the tender told of what is removed from q.
-func (s *Spool) watchQueue(q *queue) {
+func (s *Broker) watchQueue(q *queue) {
 	if s.tender == nil || q.watch != sys.None {
 		return
 	}
@@ -299,7 +299,7 @@ func (s *Spool) watchQueue(q *queue) {
 }
 
 // unwatchQueue ends that, where nothing needs it any more.
-func (s *Spool) unwatchQueue(q *queue) {
+func (s *Broker) unwatchQueue(q *queue) {
 	if q.watch == sys.None || q.live && q.links {
 		return
 	}

@@ -1,4 +1,4 @@
-package spool
+package broker
 
 import (
 	"unsafe"
@@ -95,7 +95,7 @@ func makerInfo(info []byte) (name string, pidfd int) {
 }
 
 // makerOf returns who made the directory of q, if the kernel said so.
-func (s *Spool) makerOf(q *queue) follower {
+func (s *Broker) makerOf(q *queue) follower {
 	s.hearMakers()
 	f := follower{Process: q.root.made[q.name], fd: sys.None}
 	delete(q.root.made, q.name)
@@ -108,7 +108,7 @@ const makersAtOnce = 512
 
 // hearMakers takes what the kernel says of makers. Who is told of here only after
 // the directory was looked at is made its owner all the same.
-func (s *Spool) hearMakers() {
+func (s *Broker) hearMakers() {
 	for _, r := range s.roots {
 		if r.makers == sys.None {
 			continue
@@ -156,7 +156,7 @@ func (m *makers) close() {
 	}
 }
 
-func (s *Spool) hearMaker(r *root, name string, p procfs.Process) {
+func (s *Broker) hearMaker(r *root, name string, p procfs.Process) {
 	q := r.names[name]
 	if q == nil || !q.owner.known || q.owner.locker || q.owner.maker.Pid != 0 {
 		r.made[name] = p
@@ -169,7 +169,7 @@ func (s *Spool) hearMaker(r *root, name string, p procfs.Process) {
 
 // forgetMakers forgets who made directories that are gone already: those that were
 // told of before the names in the roots were looked at.
-func (s *Spool) forgetMakers() {
+func (s *Broker) forgetMakers() {
 	for _, r := range s.roots {
 		for name := range r.made {
 			if r.names[name] == nil {

@@ -1,4 +1,4 @@
-package spool
+package broker
 
 import (
 	"golang.org/x/sys/unix"
@@ -8,7 +8,7 @@ import (
 
 // openDirectory opens the directory name, one part, in a directory that strangers
 // may write to: without following a link, nor into another file system.
-func (s *Spool) openDirectory(at int, name string) (int, error) {
+func (s *Broker) openDirectory(at int, name string) (int, error) {
 	fd, err := s.openBeneath(at, name, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return sys.None, err
@@ -21,7 +21,7 @@ func (s *Spool) openDirectory(at int, name string) (int, error) {
 	return fd, nil
 }
 
-func (s *Spool) openBeneath(at int, name string, flags int) (int, error) {
+func (s *Broker) openBeneath(at int, name string, flags int) (int, error) {
 	flags |= unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NONBLOCK
 	if !s.noOpen2 {
 		fd, err := unix.Openat2(at, name, &unix.OpenHow{
@@ -51,7 +51,7 @@ func tellsEntries(dir int) bool {
 
 // entries returns how many entries a directory has. It takes the same time
 // however many there are, where the file system tells.
-func (s *Spool) entries(dir int) int {
+func (s *Broker) entries(dir int) int {
 	if s.dirSizes {
 		var st unix.Stat_t
 		if unix.Fstat(dir, &st) == nil {

@@ -1,4 +1,4 @@
-package spool
+package broker
 
 import (
 	"bytes"
@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/spool"
 	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 )
@@ -47,7 +48,7 @@ func TestFit(t *testing.T) {
 		{"keys, and the known ones come first", head + several(117, "A=1") + "B=1\nDEVNAME=null\n",
 			head + several(117, "A=1") + "DEVNAME=null\n", []string{"B"}},
 	} {
-		got, cut, err := Fit([]byte(test.text))
+		got, cut, err := FitLibudev([]byte(test.text))
 		if err != nil || string(got) != test.want || !slices.Equal(cut, test.cut) {
 			t.Errorf("%s: cut %v, error %v\n%s", test.name, cut, err, got)
 		}
@@ -55,7 +56,7 @@ func TestFit(t *testing.T) {
 			t.Errorf("%s: %s", test.name, bad)
 		}
 	}
-	if _, _, err := Fit([]byte("add@/" + long + long + long + "\n")); err != ErrTooLong {
+	if _, _, err := FitLibudev([]byte("add@/" + long + long + long + "\n")); err != ErrTooLong {
 		t.Errorf("a devpath that is too long: error %v", err)
 	}
 }
@@ -97,7 +98,7 @@ func FuzzFit(f *testing.F) {
 		if err != nil {
 			return
 		}
-		text, _, err := Fit(Append(nil, e, []string{"DEVLINKS=" + links, "TAGS=" + tags}))
+		text, _, err := FitLibudev(spool.Append(nil, e, []string{"DEVLINKS=" + links, "TAGS=" + tags}))
 		if err == nil {
 			if bad := compatRefuses(text); bad != "" {
 				t.Fatalf("%s: %q", bad, text)
@@ -117,7 +118,7 @@ type compatClient struct {
 }
 
 func newCompatClient(t *testing.T, slot int) *compatClient {
-	c := &compatClient{T: t, path: fmt.Sprintf("%s/libudev-%d-%d", DefaultLibudev, os.Getpid(), slot)}
+	c := &compatClient{T: t, path: fmt.Sprintf("%s/libudev-%d-%d", spool.DefaultLibudev, os.Getpid(), slot)}
 	var err error
 	check := func() {
 		t.Helper()
@@ -238,7 +239,7 @@ func TestLibudevCompat(t *testing.T) {
 		}()
 		for n := range events {
 			text := c.receive(patience)
-			p, err := Parse([]byte(text))
+			p, err := spool.Parse([]byte(text))
 			if got, _ := p.Get("N"); err != nil || got != strconv.Itoa(n) {
 				t.Fatalf("events of %d bytes: in place of %d came %.300q", size, n, text)
 			}
@@ -271,9 +272,9 @@ func TestLibudevCompatLimits(t *testing.T) {
 	for range 20 {
 		path += "/" + long[:100]
 	}
-	h.must(s.Put(Packet{Action: "add", Devpath: path, Env: []string{"N=2"}}))
+	h.must(s.Put(spool.Packet{Action: "add", Devpath: path, Env: []string{"N=2"}}))
 	h.must(s.Publish(numbered(3), nil))
-	p, err := Parse([]byte(c.receive(patience)))
+	p, err := spool.Parse([]byte(c.receive(patience)))
 	h.must(err)
 	for key, want := range map[string]string{"N": "1", "SUBSYSTEM": "mem", "USEC_INITIALIZED": "1", "KEY0": "", "ID_0": long} {
 		if got, ok := p.Get(key); !ok || got != want {
@@ -284,7 +285,7 @@ func TestLibudevCompatLimits(t *testing.T) {
 	if got := strings.Fields(given); len(got) < 20 || !slices.Equal(got, links[:len(got)]) {
 		t.Errorf("DEVLINKS is %q", given)
 	}
-	if p, err = Parse([]byte(c.receive(patience))); err != nil {
+	if p, err = spool.Parse([]byte(c.receive(patience))); err != nil {
 		t.Fatal(err)
 	}
 	if n, _ := p.Get("N"); n != "3" {
@@ -305,11 +306,11 @@ func TestGlobal(t *testing.T) {
 	}
 	h := newShop(t)
 	s := h.open()
-	global := DefaultLibudev + "/global"
+	global := spool.DefaultLibudev + "/global"
 	h.must(os.Mkdir(global, 0o750))
 	other := h.queue(h.Libudev, "x")
 	h.publish(s, 1, 1)
-	h.must(s.Tend())
+	h.must(s.Upkeep())
 	time.Sleep(2 * graceLive)
 	h.publish(s, 2, 2)
 	h.holds(other, "1 2")
@@ -344,8 +345,8 @@ func TestRealLibudevCompat(t *testing.T) {
 	cmd := exec.CommandContext(ctx, monitor, library, strconv.Itoa(events))
 	cmd.Stdout, cmd.Stderr = &out, os.Stderr
 	h.must(cmd.Start())
-	if !kerneltest.Eventually(patience, func() bool { return entriesOf(DefaultLibudev) > 0 }) {
-		kerneltest.Cannot(t, "%s makes no queue in %s", library, DefaultLibudev)
+	if !kerneltest.Eventually(patience, func() bool { return entriesOf(spool.DefaultLibudev) > 0 }) {
+		kerneltest.Cannot(t, "%s makes no queue in %s", library, spool.DefaultLibudev)
 	}
 	var want strings.Builder
 	for n := range events {

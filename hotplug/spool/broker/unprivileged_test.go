@@ -1,4 +1,4 @@
-package spool
+package broker
 
 import (
 	"bufio"
@@ -14,17 +14,18 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/spool"
 )
 
 func init() {
 	kerneltest.Roles["listener"] = func() {
-		r, err := Subscribe(context.Background(), Subscription{Name: "listener", Filter: []string{"KIND=mine"}})
+		r, err := spool.Subscribe(context.Background(), spool.Subscription{Name: "listener", Filter: []string{"KIND=mine"}})
 		printNumbers(r, err)
 	}
 }
 
 // printNumbers prints N of each event, up to one without.
-func printNumbers(r *Reader, err error) {
+func printNumbers(r *spool.Reader, err error) {
 	if err != nil {
 		panic(err)
 	}
@@ -86,7 +87,7 @@ func TestUnprivileged(t *testing.T) {
 			fmt.Fprintln(&want, n)
 		}
 	}
-	h.must(s.Put(Packet{Action: "change", Devpath: "/", Env: []string{"KIND=mine"}}))
+	h.must(s.Put(spool.Packet{Action: "change", Devpath: "/", Env: []string{"KIND=mine"}}))
 	for i, cmd := range running {
 		h.must(cmd.Wait())
 		if outputs[i].String() != want.String() {

@@ -1,4 +1,4 @@
-package spool
+package broker
 
 import (
 	"bytes"
@@ -24,12 +24,12 @@ var ErrTooLong = errors.New("the devpath is too long for libudev-compat")
 var compatKnown = []string{"ACTION", "DEVPATH", "SUBSYSTEM", "SEQNUM", "MAJOR", "MINOR", "DEVNAME", "DEVTYPE",
 	"DRIVER", "IFINDEX", "DEVPATH_OLD", "DEVLINKS", "TAGS", "USEC_INITIALIZED", "DEVMODE", "DEVUID", "DEVGID"}
 
-// Fit returns the text of an event file, as Append makes it, within the limits of
+// FitLibudev returns the text of an event file, as Append makes it, within the limits of
 // libudev-compat, which drops in silence whatever is over one of them. DEVLINKS
 // and TAGS lose their last members; variables that have no room are left out, of
 // those that libudev-compat knows none before all others. cut names the variables
 // that lost something. Where all fits, fitted is text itself.
-func Fit(text []byte) (fitted []byte, cut []string, err error) {
+func FitLibudev(text []byte) (fitted []byte, cut []string, err error) {
 	if len(text) < compatValue && bytes.Count(text, []byte{'\n'}) <= compatKeys {
 		return text, nil, nil
 	}

@@ -1,4 +1,4 @@
-package spool
+package broker
 
 import (
 	"strconv"
@@ -21,7 +21,7 @@ type file struct {
 }
 
 // newFile writes an event, complete and 0444 before anybody sees it.
-func (s *Spool) newFile(text []byte, name string) (*file, error) {
+func (s *Broker) newFile(text []byte, name string) (*file, error) {
 	f := &file{fd: sys.None, name: name, text: text}
 	if s.under++; s.under > 1 {
 		f.extra = "+"
@@ -56,7 +56,7 @@ func (s *Spool) newFile(text []byte, name string) (*file, error) {
 }
 
 // setMode gives f the mode that it has yet where the umask takes nothing from it.
-func (s *Spool) setMode(f *file) error {
+func (s *Broker) setMode(f *file) error {
 	if s.modeIs {
 		return nil
 	}
@@ -74,14 +74,14 @@ func (s *Spool) setMode(f *file) error {
 func (f *file) making() string { return f.name + f.extra }
 
 // anchor gives f a name that no client can remove.
-func (s *Spool) anchor(f *file) {
+func (s *Broker) anchor(f *file) {
 	if !f.made {
 		f.made = s.link(f, s.making, f.making()) == nil
 	}
 }
 
 // link gives f a name in a directory.
-func (s *Spool) link(f *file, dir int, name string) error {
+func (s *Broker) link(f *file, dir int, name string) error {
 	if f.made && s.noTmp {
 		return unix.Linkat(s.making, f.making(), dir, name, 0)
 	}
@@ -101,7 +101,7 @@ func (s *Spool) link(f *file, dir int, name string) error {
 // renew writes f anew, with a name of its own: quick clients have taken all its
 // links away before the last queue had it, and a file without links cannot be
 // linked again.
-func (s *Spool) renew(f *file) error {
+func (s *Broker) renew(f *file) error {
 	again, err := s.newFile(f.text, f.name)
 	if err != nil {
 		return err
@@ -114,7 +114,7 @@ func (s *Spool) renew(f *file) error {
 }
 
 // done lets go of f.
-func (s *Spool) done(f *file) {
+func (s *Broker) done(f *file) {
 	if f.fitted != nil && f.fitted != f {
 		s.done(f.fitted)
 	}
@@ -126,11 +126,11 @@ func (s *Spool) done(f *file) {
 }
 
 // fitted returns f as libudev-compat can take it, which most often is f itself.
-func (s *Spool) fitted(f *file) (*file, error) {
+func (s *Broker) fitted(f *file) (*file, error) {
 	if f.fitted != nil {
 		return f.fitted, nil
 	}
-	text, cut, err := Fit(f.text)
+	text, cut, err := FitLibudev(f.text)
 	if err != nil {
 		return nil, err
 	}

@@ -1,8 +1,9 @@
-package spool
+package broker
 
 import (
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/spool"
 	"devspool/hotplug/sys"
 )
 
@@ -16,7 +17,7 @@ const (
 )
 
 // mark notes that n is the newest event of q.
-func (s *Spool) mark(q *queue, n uint64) {
+func (s *Broker) mark(q *queue, n uint64) {
 	if !sys.Exists(q.fd, linkTail) {
 		q.removed(&q.tail) // before anybody has seen to it
 	}
@@ -39,15 +40,15 @@ func (s *Spool) mark(q *queue, n uint64) {
 // which that pointed to, goes too.
 func (q *queue) removed(n *uint64) {
 	if *n != 0 {
-		unix.Unlinkat(q.fd, fileName(*n), 0)
+		unix.Unlinkat(q.fd, spool.EventName(*n), 0)
 		*n = 0
 	}
 }
 
 // makeLink makes a link, and reports whether that could be done: one that is missing
 // is taken for removed only where it was there.
-func (s *Spool) makeLink(q *queue, link string, n uint64) bool {
-	err := unix.Symlinkat(fileName(n), q.fd, link)
+func (s *Broker) makeLink(q *queue, link string, n uint64) bool {
+	err := unix.Symlinkat(spool.EventName(n), q.fd, link)
 	if err == unix.EEXIST {
 		return s.replaceLink(q, link, n)
 	}
@@ -55,11 +56,11 @@ func (s *Spool) makeLink(q *queue, link string, n uint64) bool {
 }
 
 // replaceLink makes a link, in place of another if there is one.
-func (s *Spool) replaceLink(q *queue, link string, n uint64) bool {
-	err := unix.Symlinkat(fileName(n), s.making, link)
+func (s *Broker) replaceLink(q *queue, link string, n uint64) bool {
+	err := unix.Symlinkat(spool.EventName(n), s.making, link)
 	if err == unix.EEXIST { // of one that was killed
 		s.vacate(link)
-		err = unix.Symlinkat(fileName(n), s.making, link)
+		err = unix.Symlinkat(spool.EventName(n), s.making, link)
 	}
 	if err == nil {
 		if err = unix.Renameat(s.making, link, q.fd, link); err != nil {
@@ -69,7 +70,7 @@ func (s *Spool) replaceLink(q *queue, link string, n uint64) bool {
 	return s.linked(q, err)
 }
 
-func (s *Spool) linked(q *queue, err error) bool {
+func (s *Broker) linked(q *queue, err error) bool {
 	if err != nil && !q.isGone() {
 		s.log("no head and tail in a queue: " + err.Error())
 	}
@@ -79,9 +80,9 @@ func (s *Spool) linked(q *queue, err error) bool {
 // moveHead makes head point to n. It changes places with the old one: a client that
 // removes that at the same time is to be woken for the new one, as by any head that
 // comes where there was none.
-func (s *Spool) moveHead(q *queue, n uint64) bool {
+func (s *Broker) moveHead(q *queue, n uint64) bool {
 	s.vacate(linkHead)
-	err := unix.Symlinkat(fileName(n), s.making, linkHead)
+	err := unix.Symlinkat(spool.EventName(n), s.making, linkHead)
 	if err == nil {
 		err = unix.Renameat2(s.making, linkHead, q.fd, linkHead, unix.RENAME_EXCHANGE)
 		s.vacate(linkHead)
@@ -91,7 +92,7 @@ func (s *Spool) moveHead(q *queue, n uint64) bool {
 
 // vacate removes from making what has the name of a link. That may be a directory,
 // which a client had put in the place of its head.
-func (s *Spool) vacate(link string) {
+func (s *Broker) vacate(link string) {
 	if unix.Unlinkat(s.making, link, 0) == unix.EISDIR {
 		s.discard(s.making, link)
 	}
@@ -100,28 +101,28 @@ func (s *Spool) vacate(link string) {
 // target returns what a link of q points to, 0 if to nothing of ours, and whether
 // there is one.
 func target(q *queue, link string) (n uint64, there bool) {
-	var buf [digits + 1]byte
+	var buf [spool.NameLength + 1]byte
 	size, err := unix.Readlinkat(q.fd, link, buf[:])
 	if err != nil || size < 0 {
 		return 0, err == unix.EINVAL // not a link
 	}
-	n, _ = number(string(buf[:size]))
+	n, _ = spool.EventNumber(string(buf[:size]))
 	return n, true
 }
 
 // readOrder finds out which events are in q.
-func (s *Spool) readOrder(q *queue) {
+func (s *Broker) readOrder(q *queue) {
 	q.order = q.order[:0]
-	names, _ := eventNames(q.fd)
+	names, _ := spool.EventNames(q.fd)
 	for _, name := range names {
-		n, _ := number(name)
+		n, _ := spool.EventNumber(name)
 		q.order = append(q.order, n)
 	}
 }
 
 // settle makes head and tail right after q's client removed something. It looks at
 // each only once: a client that removes one meanwhile is seen to at the next turn.
-func (s *Spool) settle(q *queue) {
+func (s *Broker) settle(q *queue) {
 	before := [2]uint64{q.head, q.tail}
 	oldHead, isHead := target(q, linkHead)
 	oldTail, isTail := target(q, linkTail)
@@ -150,10 +151,10 @@ func (s *Spool) settle(q *queue) {
 
 // trim forgets events at both ends of the queue that are gone from it.
 func (q *queue) trim() {
-	for len(q.order) > 0 && !sys.Exists(q.fd, fileName(q.order[0])) {
+	for len(q.order) > 0 && !sys.Exists(q.fd, spool.EventName(q.order[0])) {
 		q.order = q.order[1:]
 	}
-	for len(q.order) > 0 && !sys.Exists(q.fd, fileName(q.order[len(q.order)-1])) {
+	for len(q.order) > 0 && !sys.Exists(q.fd, spool.EventName(q.order[len(q.order)-1])) {
 		q.order = q.order[:len(q.order)-1]
 	}
 }
@@ -169,7 +170,7 @@ func (q *queue) unlink() {
 
 // resettle makes head and tail right where nothing that was noted can be relied on:
 // a link that is missing was perhaps not made yet.
-func (s *Spool) resettle(q *queue) {
+func (s *Broker) resettle(q *queue) {
 	s.readOrder(q)
 	q.head, _ = target(q, linkHead)
 	q.tail, _ = target(q, linkTail)

@@ -1,4 +1,4 @@
-package spool
+package broker
 
 import (
 	"fmt"
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/spool"
 )
 
 // Clients of all speeds get every event, once and in order, whatever the numbers'
@@ -31,7 +32,7 @@ func TestEverybodyGetsAll(t *testing.T) {
 			s.counter.setLast(c.start)
 			var all sync.WaitGroup
 			for i := range clients {
-				r := h.subscribe(Subscription{Name: "c"})
+				r := h.subscribe(spool.Subscription{Name: "c"})
 				all.Go(func() {
 					for n := 1; n <= events; n++ {
 						if got := h.next(r); got != fmt.Sprint(n) {
@@ -47,7 +48,7 @@ func TestEverybodyGetsAll(t *testing.T) {
 			h.publish(s, 1, events)
 			all.Wait()
 			h.until("nothing is held back", func() bool { return !s.Held() })
-			h.must(s.Tend())
+			h.must(s.Upkeep())
 			h.clean()
 		})
 	}
@@ -92,14 +93,14 @@ func testWindow(h *shop) {
 	for queue, name := range map[string]string{slow: "slow", linked: "linked", compat: "compat"} {
 		var got []string
 		for range 40 {
-			h.must(s.Tend())
+			h.must(s.Upkeep())
 			got = append(got, h.take(queue, 3)...)
 		}
 		if all := strings.Join(got, " "); all != span(1, 40) {
 			h.Errorf("%s got %s", name, all)
 		}
 	}
-	h.must(s.Tend())
+	h.must(s.Upkeep())
 	if s.Held() {
 		h.Error("something is held back still")
 	}
@@ -129,7 +130,7 @@ func TestCap(t *testing.T) {
 	if want := span(1, 10) + " lost 70 " + span(81, 100); strings.Join(got, " ") != want {
 		t.Errorf("got %v", got)
 	}
-	h.must(s.Tend())
+	h.must(s.Upkeep())
 	h.clean()
 }
 
@@ -155,7 +156,7 @@ func TestSmallFileSystem(t *testing.T) {
 	if total > 1024 || total < 900 {
 		t.Errorf("%d files in queues", total)
 	}
-	other := h.subscribe(Subscription{Name: "other"})
+	other := h.subscribe(spool.Subscription{Name: "other"})
 	h.publish(s, 2001, 2010)
 	for n := 2001; n <= 2010; n++ {
 		if got := h.next(other); got != fmt.Sprint(n) {
@@ -203,7 +204,7 @@ func TestSourceBehind(t *testing.T) {
 		for _, queue := range []string{from, other} {
 			got[queue] = append(got[queue], h.take(queue, 100)...)
 		}
-		h.must(s.Tend())
+		h.must(s.Upkeep())
 	}
 	if text := strings.Join(got[from], " "); text != span(1, 8)+" 11" {
 		t.Errorf("the source got %s", text)

@@ -1,4 +1,4 @@
-package spool
+package broker
 
 import (
 	"bufio"
@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/spool"
 )
 
 func init() { kerneltest.Roles["publisher"] = publisher }
@@ -21,7 +22,7 @@ func init() { kerneltest.Roles["publisher"] = publisher }
 // publishes one event.
 func publisher() {
 	runtime.LockOSThread()
-	o := Options{Private: "/dev/.devspool", Events: DefaultEvents, Libudev: DefaultLibudev, Mount: true, Window: 6}
+	o := Options{Private: "/dev/.devspool", Events: spool.DefaultEvents, Libudev: spool.DefaultLibudev, Mount: true, Window: 6}
 	o.old.tmpfile = os.Args[2] == "true"
 	s, err := Open(o)
 	if err != nil {
@@ -82,7 +83,7 @@ func crash(h *shop, queues []string, place int, without bool) (killed bool) {
 			h.take(q, 100)
 		}
 	}
-	h.must(s.Tend())
+	h.must(s.Upkeep())
 	h.publish(s, 0, 0)
 	s.Close()
 	for i, q := range queues {
@@ -99,7 +100,7 @@ func crash(h *shop, queues []string, place int, without bool) (killed bool) {
 		var got []string
 		for range 10 {
 			got = append(got, h.take(q, 100)...)
-			h.must(s.Tend())
+			h.must(s.Upkeep())
 		}
 		text := strings.Join(got, " ")
 		if i == 2 {
@@ -122,7 +123,7 @@ func crash(h *shop, queues []string, place int, without bool) (killed bool) {
 	if n := entriesOf(queues[1]); n != 0 {
 		h.Errorf("killed at %d: %d entries are left", place, n)
 	}
-	h.must(s.Tend())
+	h.must(s.Upkeep())
 	h.clean()
 	return killed
 }

@@ -1,4 +1,4 @@
-package spool
+package broker
 
 import (
 	"fmt"
@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/spool"
 )
 
 // head returns the N of the event that head points to, or "".
@@ -19,19 +20,19 @@ func (h *shop) head(queue string) string {
 	if err != nil {
 		return ""
 	}
-	p, err := Parse(text)
+	p, err := spool.Parse(text)
 	h.must(err)
 	n, _ := p.Get("N")
 	return n
 }
 
 // points fails the test unless head and tail point to these N, once that is seen to.
-func (h *shop) points(s *Spool, queue, head, tail string) {
+func (h *shop) points(s *Broker, queue, head, tail string) {
 	h.Helper()
-	h.must(s.Tend())
+	h.must(s.Upkeep())
 	for link, want := range map[string]string{linkHead: head, linkTail: tail} {
 		text, _ := os.ReadFile(filepath.Join(queue, link))
-		p, _ := Parse(text)
+		p, _ := spool.Parse(text)
 		if n, _ := p.Get("N"); n != want {
 			h.Errorf("%s points to %q, want %q", link, n, want)
 		}
@@ -64,9 +65,9 @@ func TestHeadAndTail(t *testing.T) {
 			h.points(s, queue, "2", "6")
 			h.holds(queue, "2 3 4 5 6")
 			names, _ := numbers(t, queue)
-			remove(fileName(names[0]))
+			remove(spool.EventName(names[0]))
 			h.points(s, queue, "3", "6")
-			remove(fileName(names[2]))
+			remove(spool.EventName(names[2]))
 			remove(linkTail)
 			h.points(s, queue, "3", "5")
 			h.publish(s, 7, 7)
@@ -74,7 +75,7 @@ func TestHeadAndTail(t *testing.T) {
 			h.holds(queue, "3 5 7")
 			remove(linkHead)
 			h.points(s, queue, "5", "7")
-			remove(fileName(names[3]))
+			remove(spool.EventName(names[3]))
 			h.points(s, queue, "7", "7")
 			remove(linkHead)
 			h.points(s, queue, "", "")
@@ -120,7 +121,7 @@ func TestScript(t *testing.T) {
 		h.until("head has moved on", func() bool { return h.head(queue) != got })
 		n++
 	}
-	h.must(s.Tend())
+	h.must(s.Upkeep())
 	h.clean()
 }
 
@@ -141,18 +142,18 @@ func TestLinksInTheWay(t *testing.T) {
 	// A directory where head was, which is to move on: nobody else's links suffer.
 	hidden := filepath.Join(filepath.Dir(queue), ".x") // or head could come back while it is emptied
 	h.must(os.Rename(queue, hidden))
-	h.must(s.Tend())
+	h.must(s.Upkeep())
 	h.must(os.RemoveAll(hidden))
 	s.mu.Lock() // so that head does not come back in between
 	queue = h.queue(h.Events, "z")
 	h.must(os.MkdirAll(queue+"/head/x", 0o755))
 	s.mu.Unlock()
 	h.publish(s, 4, 5)
-	h.must(s.Tend())
+	h.must(s.Upkeep())
 	names, _ := numbers(t, other)
-	h.must(os.Remove(filepath.Join(other, fileName(names[0]))))
+	h.must(os.Remove(filepath.Join(other, spool.EventName(names[0]))))
 	h.points(s, other, "2", "5")
-	h.must(os.Remove(filepath.Join(other, fileName(names[1]))))
+	h.must(os.Remove(filepath.Join(other, spool.EventName(names[1]))))
 	h.points(s, other, "3", "5")
 	if n := entriesOf("/dev/.devspool/spool/making"); n != 0 {
 		t.Errorf("%d things lie in making", n)
@@ -176,7 +177,7 @@ func TestTailRemovedUnseen(t *testing.T) {
 	h.must(os.Remove(queue + "/tail"))
 	h.must(s.begin())
 	e := numbered(3)
-	h.must(s.publish(e, nil))
+	h.must(s.publishLocked(e, nil))
 	s.end()
 	s.mu.Unlock()
 	h.points(s, queue, "1", "3")
@@ -198,7 +199,7 @@ func TestNoRoomForLinks(t *testing.T) {
 				h.Resident = resident
 				s := h.open()
 				queue := h.queue(h.Events, "x")
-				h.must(s.Tend())
+				h.must(s.Upkeep())
 				junk := "/dev/.devspool/spool/junk"
 				h.must(os.Mkdir(junk, 0o700))
 				var fs unix.Statfs_t
@@ -208,10 +209,10 @@ func TestNoRoomForLinks(t *testing.T) {
 				}
 				for n := 1; n <= 4; n++ {
 					s.Publish(numbered(n), nil) // says how it went
-					h.must(s.Tend())
+					h.must(s.Upkeep())
 				}
 				h.must(os.RemoveAll(junk))
-				h.must(s.Tend())
+				h.must(s.Upkeep())
 				h.publish(s, 5, 5)
 				total := 0
 				_, values := numbers(t, queue)
@@ -227,7 +228,7 @@ func TestNoRoomForLinks(t *testing.T) {
 					t.Errorf("of 5 events the queue has %v", values)
 				}
 				first, _ := numbers(t, queue)
-				if head, _ := os.Readlink(queue + "/head"); head != fileName(first[0]) {
+				if head, _ := os.Readlink(queue + "/head"); head != spool.EventName(first[0]) {
 					t.Errorf("head is %q, of %d", head, first)
 				}
 			})
@@ -248,7 +249,7 @@ func TestReadFromTheMiddle(t *testing.T) {
 		h.publish(s, n, n)
 		names, _ := numbers(t, queue)
 		for _, old := range names[min(1, len(names)-1) : len(names)-1] {
-			h.must(os.Remove(filepath.Join(queue, fileName(old))))
+			h.must(os.Remove(filepath.Join(queue, spool.EventName(old))))
 		}
 	}
 	s.mu.Lock()

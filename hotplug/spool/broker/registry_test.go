@@ -1,4 +1,4 @@
-package spool
+package broker
 
 import (
 	"os"
@@ -29,7 +29,7 @@ func TestRenamed(t *testing.T) {
 		dirs = append(dirs, dir)
 	}
 	c := filepath.Join(h.Events, "c-"+filepath.Base(a)[2:])
-	h.must(s.Tend()) // both are known
+	h.must(s.Upkeep()) // both are known
 	ended := make(chan bool)
 	var renamer sync.WaitGroup
 	renamer.Go(func() {
@@ -58,7 +58,7 @@ func TestRenamed(t *testing.T) {
 	h.must(os.RemoveAll(a))
 	h.must(os.RemoveAll(b))
 	h.until("both are forgotten", func() bool {
-		h.must(s.Tend())
+		h.must(s.Upkeep())
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return len(s.queues) == 0

@@ -1,32 +1,28 @@
-package spool
+package broker
 
 import (
-	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/spool"
 	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 )
 
-// GapKey is the variable that marks an event which tells of losses. LOST says of
-// how many events, where that is known, and REASON why.
-const GapKey = uevent.GapKey
-
 // Publish puts an event into every queue whose filter lets it through, with more
 // variables than its own. Where there is no queue it takes one system call of a
 // resident spool.
-func (s *Spool) Publish(e *uevent.Event, more []string) error {
-	return s.session(func() error { return s.publish(e, more) })
+func (s *Broker) Publish(e *uevent.Event, more []string) error {
+	return s.session(func() error { return s.publishLocked(e, more) })
 }
 
 // PublishAll publishes n events, of which event tells the i-th, under one lock. Of
 // what goes wrong it returns the last; the other events are published all the same.
-func (s *Spool) PublishAll(n int, event func(i int) (e *uevent.Event, more []string)) error {
+func (s *Broker) PublishAll(n int, event func(i int) (e *uevent.Event, more []string)) error {
 	return s.session(func() (failed error) {
 		for i := range n {
-			if err := s.publish(event(i)); err != nil {
+			if err := s.publishLocked(event(i)); err != nil {
 				failed = err
 			}
 		}
@@ -34,25 +30,25 @@ func (s *Spool) PublishAll(n int, event func(i int) (e *uevent.Event, more []str
 	})
 }
 
-func (s *Spool) publish(e *uevent.Event, more []string) error {
-	return s.put(func() Packet { return packetOf(e, more) }, func(b []byte) []byte { return Append(b, e, more) })
+func (s *Broker) publishLocked(e *uevent.Event, more []string) error {
+	return s.put(func() spool.Packet { return spool.PacketOf(e, more) }, func(b []byte) []byte { return spool.Append(b, e, more) })
 }
 
 // Put publishes a packet as it is, for who has no Event.
-func (s *Spool) Put(p Packet) error {
-	return s.session(func() error { return s.put(func() Packet { return p }, p.Append) })
+func (s *Broker) Put(p spool.Packet) error {
+	return s.session(func() error { return s.put(func() spool.Packet { return p }, p.Append) })
 }
 
 // Gap tells every queue that events were lost before they came here: how many, or
 // 0 where nobody knows.
-func (s *Spool) Gap(lost int, why string) {
+func (s *Broker) Gap(lost int, why string) {
 	if err := s.Put(gap(uint64(max(0, lost)), why)); err != nil {
 		s.log("a gap is not told of: " + err.Error())
 	}
 }
 
 // gap returns the event that tells of losses.
-func gap(lost uint64, why string) Packet {
+func gap(lost uint64, why string) spool.Packet {
 	var more []string
 	if lost > 0 {
 		more = append(more, "LOST="+strconv.FormatUint(lost, 10))
@@ -60,15 +56,11 @@ func gap(lost uint64, why string) Packet {
 	if why != "" {
 		more = append(more, "REASON="+why)
 	}
-	return packetOf(uevent.Gap(more...), nil)
-}
-
-func packetOf(e *uevent.Event, more []string) Packet {
-	return Packet{Action: e.Action, Devpath: e.Devpath, Env: append(slices.Collect(e.Env()), more...)}
+	return spool.PacketOf(uevent.Gap(more...), nil)
 }
 
 // session has put called with the lock held, unless there is no queue.
-func (s *Spool) session(put func() error) error {
+func (s *Broker) session(put func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.idle() {
@@ -91,7 +83,7 @@ func (s *Spool) session(put func() error) error {
 
 // put gives an event to the queues that want it. The lock is held until the last
 // of them has it, or the next event could be seen in a queue before this one is.
-func (s *Spool) put(packet func() Packet, text func([]byte) []byte) error {
+func (s *Broker) put(packet func() spool.Packet, text func([]byte) []byte) error {
 	targets, wanted := s.choose(packet)
 	if !wanted {
 		return nil
@@ -102,12 +94,12 @@ func (s *Spool) put(packet func() Packet, text func([]byte) []byte) error {
 
 // choose returns the queues that an event can be given to at once. Wanted is true
 // also where it is only to be held back.
-func (s *Spool) choose(packet func() Packet) (targets []*queue, wanted bool) {
+func (s *Broker) choose(packet func() spool.Packet) (targets []*queue, wanted bool) {
 	if !s.listed {
 		s.relist()
 	}
 	targets = s.targets[:0]
-	var p Packet
+	var p spool.Packet
 	for _, q := range s.live {
 		if q.ino == s.source {
 			continue
@@ -116,7 +108,7 @@ func (s *Spool) choose(packet func() Packet) (targets []*queue, wanted bool) {
 			if p.Action == "" {
 				p = packet()
 			}
-			if _, told := p.Get(GapKey); !told && !q.filter.Match(p) {
+			if _, told := p.Get(spool.GapKey); !told && !q.filter.Match(p) {
 				continue
 			}
 		}
@@ -130,7 +122,7 @@ func (s *Spool) choose(packet func() Packet) (targets []*queue, wanted bool) {
 }
 
 // header ends the first line as libudev-zero wants it, where it is to be served.
-func (s *Spool) header(text []byte) []byte {
+func (s *Broker) header(text []byte) []byte {
 	if !s.o.Zero {
 		return text
 	}
@@ -147,7 +139,7 @@ func (s *Spool) header(text []byte) []byte {
 
 // deliver gives the event its number and links it into the targets. A target that
 // cannot take it is behind from then on.
-func (s *Spool) deliver(targets []*queue, text []byte) error {
+func (s *Broker) deliver(targets []*queue, text []byte) error {
 	n := s.counter.last() + 1
 	s.counter.setBusy(true)
 	defer s.counter.setBusy(false)
@@ -163,7 +155,7 @@ func (s *Spool) deliver(targets []*queue, text []byte) error {
 			late = append(late, q)
 		}
 	}
-	f, err := s.newFile(text, fileName(n))
+	f, err := s.newFile(text, spool.EventName(n))
 	if err != nil {
 		for _, q := range ready {
 			s.lag(q, n) // what is not held back when it is fed is told as lost
@@ -189,7 +181,7 @@ func (s *Spool) deliver(targets []*queue, text []byte) error {
 }
 
 // give links the event n into q, and reports whether that is done with.
-func (s *Spool) give(q *queue, f *file, n uint64) bool {
+func (s *Broker) give(q *queue, f *file, n uint64) bool {
 	own := f
 	if q.root.libudev {
 		fitted, err := s.fitted(f)
@@ -225,10 +217,10 @@ func (s *Spool) give(q *queue, f *file, n uint64) bool {
 }
 
 // given does what is due when the event n, of size bytes, has been put into q.
-func (s *Spool) given(q *queue, n uint64, size int) {
+func (s *Broker) given(q *queue, n uint64, size int) {
 	q.took(size)
 	if s.o.Zero {
-		wake(q.fd, fileName(n))
+		wake(q.fd, spool.EventName(n))
 	}
 	if q.links {
 		s.mark(q, n)
@@ -251,7 +243,7 @@ func wake(dir int, name string) {
 
 // recover sees to what a publisher left that was killed among its links. Which
 // queues have its event cannot be told: a client may have read it already.
-func (s *Spool) recover() {
+func (s *Broker) recover() {
 	for _, name := range sys.List(s.making) {
 		unix.Unlinkat(s.making, name, 0)
 	}
@@ -262,14 +254,14 @@ func (s *Spool) recover() {
 	}
 	s.counter.setBusy(false)
 	p := gap(1, "a publisher was killed")
-	if err := s.put(func() Packet { return p }, p.Append); err != nil {
+	if err := s.put(func() spool.Packet { return p }, p.Append); err != nil {
 		s.log("a gap is not told of: " + err.Error())
 	}
 }
 
 // Ended notes that the kernel's event seqnum is at its end, whether anybody has a
 // queue or not. It takes no system call, and what was noted outlives this process.
-func (s *Spool) Ended(seqnum uint64) {
+func (s *Broker) Ended(seqnum uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.counter != nil && seqnum > s.counter.load(wordSeqnum) {
@@ -279,7 +271,7 @@ func (s *Spool) Ended(seqnum uint64) {
 
 // LastEnded returns the highest number that was noted by Ended, here or by who had the
 // spool before; 0 for none.
-func (s *Spool) LastEnded() uint64 {
+func (s *Broker) LastEnded() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.counter == nil {
