@@ -7,7 +7,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -101,20 +100,14 @@ func (w *watcher) notify() {
 
 // isRelevant reports whether one of the events in buf is about the path.
 func (w *watcher) isRelevant(buf []byte) bool {
-	for len(buf) >= unix.SizeofInotifyEvent {
-		e := (*unix.InotifyEvent)(unsafe.Pointer(&buf[0]))
-		end := unix.SizeofInotifyEvent + int(e.Len)
-		name := strings.TrimRight(string(buf[unix.SizeofInotifyEvent:end]), "\x00")
-		buf = buf[end:]
-		if e.Mask&unix.IN_Q_OVERFLOW != 0 {
-			return true
-		}
+	found := false
+	sys.EachInotifyEvent(buf, func(e *unix.InotifyEvent, name []byte) {
 		// Without a name it is about the directory itself, or the file.
-		if names, watched := w.names[int(e.Wd)]; watched && (name == "" || slices.Contains(names, name)) {
-			return true
-		}
-	}
-	return false
+		names, watched := w.names[int(e.Wd)]
+		found = found || e.Mask&unix.IN_Q_OVERFLOW != 0 ||
+			watched && (len(name) == 0 || slices.Contains(names, string(name)))
+	})
+	return found
 }
 
 // What is watched of a directory: names that come, go or are written, and its own end.

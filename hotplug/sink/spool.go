@@ -23,8 +23,8 @@ type Spool struct {
 
 	mu     sync.Mutex
 	spool  *broker.Broker // nil where there is none, or none is needed yet
-	ended  []ended      // events of this slice
-	last   uint64       // the highest SEQNUM among the events that are at their end
+	ended  []ended        // events of this slice
+	last   uint64         // the highest SEQNUM among the events that are at their end
 	logged map[string]bool
 }
 

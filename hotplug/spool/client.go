@@ -12,24 +12,23 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// ErrEmpty is returned where a queue holds no unread event.
-var ErrEmpty = errors.New("no unread event")
-
-// Subscription says what kind of queue Subscribe makes.
+// Subscription says which queue Subscribe makes.
 type Subscription struct {
-	Root   string   // the directory it is made in; "" stands for DefaultEvents
-	Name   string   // what its name begins with; "" stands for the program's own
-	Filter []string // conditions, as in the package's doc comment; none for every event
-	Sticky bool     // it outlives Close and this process: NewReader may take it up again
+	Root   string   // the directory to make it in; "" for DefaultEvents
+	Name   string   // what its name begins with; "" for the program's name
+	Filter []string // conditions, see the package comment; none for every event
+	Sticky bool     // it outlives Close and this process: NewReader may open it again
 }
 
-// slots is how many queues of one name a process may have.
-const slots = 10_000
+// maxSlots is how many queues of one name a process may have.
+const maxSlots = 10_000
 
-// Subscribe makes a queue that gets every event from now on that passes the
-// filter. It lives until Close, or until this process ends in whatever way.
+// Subscribe makes a queue that gets every event from now on that passes the filter. It
+// lives until Close, or until this process ends in any way. A name with a slash or a
+// leading dot is EINVAL, a filter of more than MaxFilter bytes E2BIG, a condition that
+// is none ErrFilter.
 //
-// The context ends Next, not the queue.
+// The end of the context ends Next, not the queue.
 func Subscribe(ctx Context, s Subscription) (*Reader, error) {
 	if s.Root == "" {
 		s.Root = DefaultEvents
@@ -38,72 +37,73 @@ func Subscribe(ctx Context, s Subscription) (*Reader, error) {
 		s.Name = filepath.Base(os.Args[0])
 	}
 	if s.Name[0] == '.' || strings.Contains(s.Name, "/") {
-		return nil, Failed("subscribe as", s.Name, unix.EINVAL)
+		return nil, &Error{"cannot name a queue " + s.Name, unix.EINVAL}
 	}
 	if err := s.checkFilter(); err != nil {
 		return nil, err
 	}
 	name := s.Name + "-" + strconv.Itoa(os.Getpid())
-	for slot := range slots {
+	for slot := range maxSlots {
 		q := name
 		if slot > 0 {
 			q += "-" + strconv.Itoa(slot)
 		}
-		r, err := s.make(ctx, q)
+		r, err := s.makeQueue(ctx, q)
 		if !errors.Is(err, unix.EEXIST) {
 			return r, err
 		}
 	}
-	return nil, Failed("mkdir", s.Root+"/"+name, unix.EEXIST)
+	return nil, pathError("mkdir", s.Root+"/"+name, unix.EEXIST)
 }
 
-// checkFilter refuses what publishers would pass over.
+// checkFilter refuses what publishers would ignore.
 func (s Subscription) checkFilter() error {
 	size := 0
 	for _, condition := range s.Filter {
 		f, err := ParseFilter(condition)
 		if err != nil || len(f) == 0 || strings.Contains(condition, "\n") {
-			return Failed("subscribe to", condition, ErrFilter)
+			return &Error{condition, ErrFilter}
 		}
 		size += len(condition) + 1
 	}
 	if size > MaxFilter {
-		return Failed("subscribe to", strings.Join(s.Filter, " "), unix.E2BIG)
+		return &Error{"the filter has more than " + strconv.Itoa(MaxFilter) + " bytes", unix.E2BIG}
 	}
 	return nil
 }
 
-// make makes the queue name. It is locked and complete before it is live.
-func (s Subscription) make(ctx Context, name string) (*Reader, error) {
+// makeQueue makes the queue name. It is locked and complete before it is renamed to its
+// final name.
+func (s Subscription) makeQueue(ctx Context, name string) (*Reader, error) {
 	live, hidden := s.Root+"/"+name, s.Root+"/."+name
 	if err := unix.Mkdir(hidden, 0o700); err != nil {
-		return nil, Failed("mkdir", hidden, err)
+		return nil, pathError("mkdir", hidden, err)
 	}
 	r, err := NewReader(ctx, hidden)
 	if err != nil {
 		unix.Rmdir(hidden)
 		return nil, err
 	}
-	r.own = true
-	if err = s.mark(r.dir); err == nil {
+	r.removes = true
+	if err = s.prepare(r.dir); err == nil {
 		err = unix.Renameat2(unix.AT_FDCWD, hidden, unix.AT_FDCWD, live, unix.RENAME_NOREPLACE)
 	}
 	if err == nil {
 		r.path = live
-		r.bell.hush() // it tells of the dot files and of the new name
-		r.bell.moved = false
-		err = r.look()
+		r.notifier.drain() // it reports the dot files and the new name
+		r.notifier.renamed = false
+		err = r.list()
 	}
 	if err != nil {
 		r.Close()
-		return nil, Failed("make", live, err)
+		return nil, &Error{"cannot make the queue " + live, err}
 	}
-	r.own = !s.Sticky
+	r.removes = !s.Sticky
 	return r, nil
 }
 
-// mark locks the queue, which says whose it is, and writes its dot files.
-func (s Subscription) mark(dir int) error {
+// prepare locks the queue, which says who owns it, and writes its dot files.
+func (s Subscription) prepare(dir int) error {
 	err := sys.RetryEINTR(func() error { return unix.Flock(dir, unix.LOCK_EX) })
 	if err == nil && len(s.Filter) > 0 {
 		err = writeAt(dir, FilterFile, strings.Join(s.Filter, "\n")+"\n")
@@ -117,6 +117,7 @@ func (s Subscription) mark(dir int) error {
 	return err
 }
 
+// writeAt writes a new file in a directory.
 func writeAt(dir int, name, text string) error {
 	fd, err := unix.Openat(dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o644)
 	if err != nil {
@@ -130,6 +131,6 @@ func writeAt(dir int, name, text string) error {
 	return err
 }
 
-func Failed(op, path string, err error) error {
+func pathError(op, path string, err error) error {
 	return &os.PathError{Op: op, Path: path, Err: err}
 }

@@ -1,26 +1,22 @@
 package spool
 
 import (
-	"errors"
 	"slices"
 	"strings"
 )
 
-// ErrFilter is returned for a condition that is none.
-var ErrFilter = errors.New("not a condition: it is to be subsystem=NAME[/DEVTYPE], devpath=PREFIX, tag=NAME or KEY=VALUE")
-
-// Filter says which events go into a queue: it holds, of each key, what may be its
-// value. The zero Filter lets everything through.
+// Filter says which events go into a queue: it holds the values that each key may have.
+// The zero Filter passes every event.
 type Filter []condition
 
-// condition is what is asked of one key.
+// condition holds the alternatives of one key.
 type condition struct {
 	key    string
 	values []string
 }
 
-// ParseFilter reads conditions, one a line, as they are in .filter: see the
-// package's own words.
+// ParseFilter reads conditions, one a line, as .filter holds them; see the package
+// comment. A line that is none is ErrFilter.
 func ParseFilter(text string) (Filter, error) {
 	var f Filter
 	for line := range strings.SplitSeq(text, "\n") {
@@ -36,6 +32,7 @@ func ParseFilter(text string) (Filter, error) {
 	return f, nil
 }
 
+// with adds a value to those that key may have.
 func (f Filter) with(key, value string) Filter {
 	for i := range f {
 		if f[i].key == key {
@@ -46,7 +43,7 @@ func (f Filter) with(key, value string) Filter {
 	return append(f, condition{key, []string{value}})
 }
 
-// Match reports whether p passes.
+// Match reports whether p passes the filter.
 func (f Filter) Match(p Packet) bool {
 	for _, c := range f {
 		if !c.match(p) {
@@ -56,8 +53,8 @@ func (f Filter) Match(p Packet) bool {
 	return true
 }
 
-// match looks each variable up once, however many values a client may ask for. Of a
-// variable that the event has several times any value will do.
+// match looks up each variable once, however many values the client lists. Of a variable
+// that the event has several times, one value that matches is enough.
 func (c condition) match(p Packet) bool {
 	switch c.key {
 	case "subsystem":

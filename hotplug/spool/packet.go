@@ -2,30 +2,32 @@ package spool
 
 import (
 	"bytes"
-	"errors"
 	"slices"
 	"strings"
 
 	"devspool/hotplug/uevent"
 )
 
-// MaxEvent is the size in bytes of the largest event file that is read: a message
-// of uevent.MaxMessage bytes of which each had to be escaped.
-const MaxEvent = 4*uevent.MaxMessage + 1<<10
+// GapKey is the variable that marks an event which reports losses: LOST says how many
+// events were lost, where that is known, and REASON why.
+const GapKey = uevent.GapKey
 
-// ErrMalformed is returned for text that is not an event's.
-var ErrMalformed = errors.New("not an event: the first line is to be ACTION@DEVPATH, the others KEY=VALUE")
-
-// Packet is what an event file says.
+// Packet is an event as its file holds it.
 type Packet struct {
 	Action  string   // add, remove, change ...
 	Devpath string   // the device's path below /sys, with a leading slash
-	Env     []string // every KEY=VALUE in the file's order, ACTION and DEVPATH among them
+	Env     []string // every KEY=VALUE in the file's order, including ACTION and DEVPATH
 }
 
-// isSingle reports whether an event has the variable key once: where that was said twice
-// the last counts. All others an event can have several times, as the kernel says a
-// battery's.
+// PacketOf returns the Packet that the event file of e and more holds, but for variables
+// of e that more replaces: they stay, and Get returns the value of more.
+func PacketOf(e *uevent.Event, more []string) Packet {
+	return Packet{Action: e.Action, Devpath: e.Devpath, Env: append(slices.Collect(e.Env()), more...)}
+}
+
+// isSingle reports whether an event has the variable key once: where it comes twice the
+// last one counts. An event may have any other several times, as the kernel sends those
+// of a battery.
 func isSingle(key string) bool {
 	switch key {
 	case "ACTION", "DEVPATH", "SUBSYSTEM", "DEVNAME", "DEVTYPE", "MAJOR", "MINOR", "SEQNUM", "DEVLINKS", "TAGS", "USEC_INITIALIZED":
@@ -34,11 +36,11 @@ func isSingle(key string) bool {
 	return false
 }
 
-// Get returns the value of the variable key, the last one where there are several, and
-// whether there is any.
+// Get returns the value of the variable key, the last where there are several, and
+// whether there is one.
 func (p Packet) Get(key string) (string, bool) { return lookup(p.Env, key) }
 
-// Values returns every value of the variable key, in the order in which they were said.
+// Values returns every value of the variable key, in the file's order.
 func (p Packet) Values(key string) (values []string) {
 	for _, kv := range p.Env {
 		if k, value, _ := strings.Cut(kv, "="); k == key {
@@ -61,18 +63,17 @@ func lookup(env []string, key string) (string, bool) {
 }
 
 // Append appends to b the text of the event file of e: the header, the event's own
-// variables in their order, then more, which replace those of the same key. Of two
-// of more the later counts.
+// variables in their order, then those of more, which replace variables of the same key.
+// Of two in more the later counts.
 //
-// Each line holds one variable whatever its value says: a control byte (below
-// 0x20, or 0x7f) is written as \xNN in lower-case hex. Where the value itself
-// holds what reads like the escape of a control byte or of a backslash, its
-// backslash is written as \x5c, so that Parse gets back every byte; any other
-// backslash, such as that of udev's own \x20, stays as it is.
+// Each line holds one variable, whatever its value: a control byte (below 0x20, or 0x7f)
+// is written as \xNN in lower-case hex. Where the value itself contains what looks like
+// the escape of a control byte or of a backslash, its backslash is written as \x5c, so
+// that Parse returns every byte; any other backslash, such as that of udev's \x20, stays.
 func Append(b []byte, e *uevent.Event, more []string) []byte {
 	b = appendEscaped(b, e.Action+"@"+e.Devpath)
 	for kv := range e.Env() {
-		if !own(kv) && !replaced(kv, more) {
+		if !isHelpers(kv) && !replaced(kv, more) {
 			b = appendEscaped(b, kv)
 		}
 	}
@@ -84,7 +85,7 @@ func Append(b []byte, e *uevent.Event, more []string) []byte {
 	return b
 }
 
-// Append appends to b the text of the event file that says p.
+// Append appends to b the text of the event file that holds p.
 func (p Packet) Append(b []byte) []byte {
 	b = appendEscaped(b, p.Action+"@"+p.Devpath)
 	for i, kv := range p.Env {
@@ -96,24 +97,24 @@ func (p Packet) Append(b []byte) []byte {
 	return b
 }
 
-// own reports whether a variable is the hotplug helper's, not the event's.
-func own(kv string) bool {
+// isHelpers reports whether a variable belongs to the hotplug helper, not to the event.
+func isHelpers(kv string) bool {
 	return strings.HasPrefix(kv, "PATH=") || strings.HasPrefix(kv, "HOME=") || strings.HasPrefix(kv, "DEVSPOOL_")
 }
 
-// replaced reports whether later gives the key of kv another value.
+// replaced reports whether one of later has the key of kv.
 func replaced(kv string, later []string) bool {
 	key := kv[:strings.IndexByte(kv, '=')+1]
 	return slices.ContainsFunc(later, func(kv string) bool { return strings.HasPrefix(kv, key) })
 }
 
-// Escape returns text as it stands in an event file.
+// Escape returns text as a line of an event file holds it.
 func Escape(text string) string {
 	line := appendEscaped(nil, text)
 	return string(line[:len(line)-1])
 }
 
-// AppendEscaped appends one line.
+// appendEscaped appends one line to b.
 func appendEscaped(b []byte, text string) []byte {
 	const hex = "0123456789abcdef"
 	rest := 0
@@ -132,7 +133,8 @@ func appendEscaped(b []byte, text string) []byte {
 
 func isControl(c byte) bool { return c < ' ' || c == 0x7f }
 
-// unescaped returns the byte that the first four of text stand for, if they are an escape.
+// unescaped returns the byte that the first four bytes of text stand for, if they are an
+// escape.
 func unescaped(text string) (c byte, ok bool) {
 	if len(text) < 4 || text[0] != '\\' || text[1] != 'x' {
 		return 0, false
@@ -169,12 +171,11 @@ func unescape(line string) string {
 	return string(text)
 }
 
-// Parse reads an event file. It also takes what others write: lines ended by NUL
-// in place of newline, and a header that ends in '='.
+// Parse reads an event file. It also reads what other programs write: lines that end in
+// NUL in place of newline, and a header that ends in '='. Other text is ErrMalformed.
 //
-// What the lines ACTION= and DEVPATH= say counts over the header, in which an '@'
-// or '=' of a name cannot be told from the header's own. Where they are missing
-// they are added.
+// The lines ACTION= and DEVPATH= override the header, in which an '@' or '=' of a name
+// looks like the header's own. Where they are missing Parse adds them.
 func Parse(text []byte) (Packet, error) {
 	header, rest := text, ""
 	if end := bytes.IndexAny(text, "\n\x00"); end >= 0 {
@@ -193,8 +194,8 @@ func Parse(text []byte) (Packet, error) {
 	return p, nil
 }
 
-// read takes the lines behind the header. Where any of them is ended by NUL, a
-// newline is part of a value.
+// read reads the lines behind the header. If any ends in NUL, a newline is part of a
+// value.
 func (p *Packet) read(lines string) error {
 	end := "\n"
 	if strings.Contains(lines, "\x00") {
@@ -213,19 +214,11 @@ func (p *Packet) read(lines string) error {
 	return nil
 }
 
-// setDefault gives key a value, unless it has one, and returns the one it has.
+// setDefault gives key a value unless it has one, and returns its value.
 func (p *Packet) setDefault(key, value string) string {
 	if said, ok := p.Get(key); ok {
 		return said
 	}
 	p.Env = append(p.Env, key+"="+value)
 	return value
-}
-
-// GapKey is the variable that marks an event which tells of losses. LOST says of
-// how many events, where that is known, and REASON why.
-const GapKey = uevent.GapKey
-
-func PacketOf(e *uevent.Event, more []string) Packet {
-	return Packet{Action: e.Action, Devpath: e.Devpath, Env: append(slices.Collect(e.Env()), more...)}
 }

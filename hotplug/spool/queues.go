@@ -9,21 +9,21 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// Queue is what can be told of a queue from outside.
+// Queue describes a queue as another process sees it.
 type Queue struct {
 	Name   string
-	UID    int
-	PID    int  // the process that it lives by; 0 where none can be seen
-	Sticky bool // it needs none
-	Unread int  // events that wait in it; -1 where it may not be looked into
+	UID    int  // the user that owns it
+	PID    int  // the process that keeps it alive; 0 where none is visible
+	Sticky bool // it needs no process; false where it may not be read
+	Unread int  // events that wait in it; -1 where it may not be read
 }
 
-// Queues returns the live queues in a root, by name. It needs no rights but those
-// to look, and changes nothing.
+// Queues returns the live queues in a root, by name. It changes nothing, and needs no
+// right but that to read the root.
 func Queues(root string) ([]Queue, error) {
 	fd, err := unix.Open(root, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, Failed("open", root, err)
+		return nil, pathError("open", root, err)
 	}
 	defer unix.Close(fd)
 	names := sys.List(fd)
@@ -40,13 +40,14 @@ func Queues(root string) ([]Queue, error) {
 		if q.PID = procfs.FlockHolder(locks, uint64(st.Dev), st.Ino); q.PID == 0 {
 			q.PID = OwnerNamed(name, st.Uid).Pid
 		}
-		q.lookInto(fd)
+		q.readFiles(fd)
 		queues = append(queues, q)
 	}
 	return queues, nil
 }
 
-func (q *Queue) lookInto(root int) {
+// readFiles fills in what the files in the queue tell, where they may be read.
+func (q *Queue) readFiles(root int) {
 	fd, err := unix.Openat(root, q.Name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return

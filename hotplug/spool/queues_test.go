@@ -43,7 +43,7 @@ func TestNamedBy(t *testing.T) {
 		{"x--1", os.Getuid() + 1, 0},
 		{"x-" + us + "x", os.Getuid(), 0},
 	}
-	if os.Getpid() >= slotsBelow {
+	if os.Getpid() >= minPID {
 		tests = append(tests, test{"card-1-" + us, os.Getuid(), os.Getpid()})
 	}
 	for _, test := range tests {

@@ -4,7 +4,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,85 +11,79 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// Context ends a wait. Any context.Context is one; that package itself would cost
-// the program dear.
+// Context ends a wait. Any context.Context is one; importing that package here would add
+// to the size of the boot program.
 type Context interface {
 	Done() <-chan struct{}
 	Err() error
 }
 
-// Reader reads a queue. Several Readers, in any number of processes, may share
-// one: each event comes to one of them, and to each they come in order. The
-// methods may be called by several goroutines.
+// Reader reads a queue. Several Readers, in any number of processes, may share one queue:
+// each event goes to one of them, and each gets its events in order. The methods may be
+// called by several goroutines.
 type Reader struct {
-	path string
-	own  bool // the queue goes with Close
+	path    string
+	removes bool // Close removes the queue
 
-	ctx    Context
-	closed chan struct{} // by Close
-	bell   *bell
-	wait   syscall.RawConn // by which a goroutine waits for the bell
+	ctx      Context
+	closed   chan struct{} // closed by Close
+	notifier *notifier
 
-	mu     sync.Mutex // guards what follows
-	dir    int
-	unread []string // names that were seen and not read yet, the oldest first
+	mu     sync.Mutex // guards what follows, and the notifier but for Until and Fd
+	dir    int        // none after Close
+	unread []string   // names that were listed and not read, the oldest first
 }
 
-// NewReader returns a Reader of the queue at path, which stays there at Close.
-// The context ends Next.
+// NewReader returns a Reader of the queue at path, which Close does not remove. The end
+// of the context ends Next.
 func NewReader(ctx Context, path string) (*Reader, error) {
 	dir, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, Failed("open", path, err)
+		return nil, pathError("open", path, err)
 	}
 	r := &Reader{path: path, ctx: ctx, closed: make(chan struct{}), dir: dir}
-	if r.bell, err = newBell(path); err != nil {
+	if r.notifier, err = newNotifier(path); err != nil {
 		unix.Close(dir)
-		return nil, Failed("watch", path, err)
+		return nil, &Error{"cannot watch the queue " + path, err}
 	}
-	if r.wait, err = r.bell.file.SyscallConn(); err == nil {
-		err = r.look() // what is there already rings too
-	}
-	if err != nil {
+	if err = r.list(); err != nil { // what is there already makes it readable too
 		r.Close()
-		return nil, Failed("read", path, err)
+		return nil, pathError("read", path, err)
 	}
 	if ctx.Done() != nil {
-		go r.heed()
+		go r.watchContext()
 	}
 	return r, nil
 }
 
-// heed ends Next when the context ends.
-func (r *Reader) heed() {
+// watchContext ends Next when the context ends.
+func (r *Reader) watchContext() {
 	select {
 	case <-r.ctx.Done():
-		r.bell.file.SetReadDeadline(time.Unix(1, 0))
+		r.notifier.poller.SetDeadline(time.Unix(1, 0))
 	case <-r.closed:
 	}
 }
 
-// Path returns the queue's path.
+// Path returns the path of the queue.
 func (r *Reader) Path() string { return r.path }
 
-// Fd returns a descriptor for poll, select or epoll that is readable as long as
-// there are unread events. It stays so however the events came to be there, and
-// whatever inotify has lost. It is not to be read from, nor closed.
-//
-// Where others read the queue too, it may be readable once in vain.
-func (r *Reader) Fd() int { return r.bell.epoll }
+// Fd returns a descriptor for poll, select or epoll that is readable while there are
+// unread events, however they came there and whatever inotify lost. Do not read or close
+// it. Where others read the queue too, it may be readable once though nothing is unread.
+func (r *Reader) Fd() int { return r.notifier.poller.Fd() }
 
-// Next waits for the oldest event, takes it out of the queue and returns it. After
-// ErrMalformed, for what somebody else put into the queue, the next call goes on
-// behind it. When the context has ended its error is returned, and after Close
+// Next waits for the oldest event, removes it from the queue and returns it. After
+// ErrMalformed, for a file that another process put into the queue, the next call goes on
+// behind that. When the context has ended, Next returns its error; after Close,
 // os.ErrClosed.
 func (r *Reader) Next() (p Packet, err error) {
-	woken := r.wait.Read(func(uintptr) bool {
+	interrupted := r.notifier.poller.Until(func() bool {
 		p, err = r.TryNext()
 		return err != ErrEmpty
 	})
 	switch {
-	case woken == nil:
+	case interrupted == nil:
 		return p, err
 	case r.ctx.Err() != nil:
 		return p, r.ctx.Err()
@@ -98,7 +91,8 @@ func (r *Reader) Next() (p Packet, err error) {
 	return p, os.ErrClosed
 }
 
-// TryNext is Next for who waits by Fd: where there is no event it returns ErrEmpty.
+// TryNext is Next without the wait, for programs that wait for Fd: where there is no
+// event it returns ErrEmpty.
 func (r *Reader) TryNext() (Packet, error) {
 	text, err := r.pop()
 	if err != nil {
@@ -107,8 +101,8 @@ func (r *Reader) TryNext() (Packet, error) {
 	return Parse([]byte(text))
 }
 
-// pop takes out the oldest event. Of several readers the one whose unlink succeeds
-// has it; a reader that dies before that has taken nothing.
+// pop removes the oldest event and returns its text. Of several readers the one whose
+// unlink succeeds has the event; a reader that dies before that has taken nothing.
 func (r *Reader) pop() (string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -117,66 +111,68 @@ func (r *Reader) pop() (string, error) {
 	}
 	for {
 		if len(r.unread) == 0 {
-			if err := r.look(); err != nil {
-				return "", Failed("read", r.path, err)
+			if err := r.list(); err != nil {
+				return "", pathError("read", r.path, err)
 			}
 		}
 		if len(r.unread) == 0 {
 			return "", ErrEmpty
 		}
-		name := r.unread[0]
-		text, err := r.read(name)
-		if err == nil {
-			err = unix.Unlinkat(r.dir, name, 0)
-		}
+		text, err := r.take(r.unread[0])
 		if err != nil && err != unix.ENOENT {
-			return "", Failed("take", r.path+"/"+name, err)
+			return "", pathError("read", r.path+"/"+r.unread[0], err)
 		}
 		r.unread = r.unread[1:]
 		if err == nil {
 			if len(r.unread) == 0 {
-				r.look() // an error comes back at the next call
+				r.list() // an error comes back at the next call
 			}
 			return text, nil
 		}
 	}
 }
 
-// look lists the queue anew and makes the bell say whether there is something
-// unread. What comes after the bell was hushed rings it again.
-func (r *Reader) look() (err error) {
-	r.bell.hush()
-	r.unread, err = EventNames(r.dir)
-	if r.bell.moved {
-		err = unix.ENOENT // it was taken away, and is on its way out
-	}
-	r.bell.ring(len(r.unread) > 0 || err != nil)
-	return err
-}
-
-// read reads one event file.
-func (r *Reader) read(name string) (string, error) {
+// take reads and removes one event file.
+func (r *Reader) take(name string) (string, error) {
 	fd, err := unix.Openat(r.dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", err
 	}
 	defer unix.Close(fd)
-	return sys.ReadAll(fd, MaxEvent)
+	text, err := sys.ReadAll(fd, MaxEvent)
+	if err == nil {
+		err = unix.Unlinkat(r.dir, name, 0)
+	}
+	return text, err
 }
 
-// Close ends the Reader, and the queue with it where Subscribe made it. A Next
-// that waits returns os.ErrClosed.
+// list lists the queue and sets the notifier. It drains that before, so that what comes
+// after the list makes the descriptor readable again.
+func (r *Reader) list() (err error) {
+	r.notifier.drain()
+	r.unread, err = EventNames(r.dir)
+	if r.notifier.renamed {
+		err = unix.ENOENT // it was taken away, and will be removed
+	}
+	if failed := r.notifier.set(len(r.unread) > 0 || err != nil); err == nil {
+		err = failed
+	}
+	return err
+}
+
+// Close closes the Reader, and removes the queue where Subscribe made it. A Next that
+// waits returns os.ErrClosed.
 func (r *Reader) Close() error {
-	r.bell.wake() // Next holds the mutex while it looks, never while it waits
+	r.notifier.interrupt() // Next holds the mutex while it lists, never while it waits
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.dir == sys.None {
 		return os.ErrClosed
 	}
 	close(r.closed)
-	r.bell.close()
+	r.notifier.close()
 	var err error
-	if r.own {
+	if r.removes {
 		err = r.remove()
 	}
 	unix.Close(r.dir)
@@ -184,8 +180,8 @@ func (r *Reader) Close() error {
 	return err
 }
 
-// remove removes the queue. Renamed, it gets no more events; one that was under way
-// then may still come.
+// remove removes the queue. It renames it first: from then on it gets no events, but for
+// one that a publisher is about to deliver. So it may take several attempts.
 func (r *Reader) remove() error {
 	at := strings.LastIndexByte(r.path, '/') + 1
 	path, hidden := r.path, r.path[:at]+"."+r.path[at:]
@@ -202,7 +198,7 @@ func (r *Reader) remove() error {
 		}
 	}
 	if err != nil && err != unix.ENOENT {
-		return Failed("rmdir", path, err)
+		return pathError("rmdir", path, err)
 	}
 	return nil
 }

@@ -36,6 +36,30 @@ func Unlinkat(at int, name string) error {
 	return Failure(errno)
 }
 
+// OpenUnnamed opens a new file without a name in a directory, for writing.
+func OpenUnnamed(dir int, mode uint32) (int, error) {
+	dot := [2]byte{'.'}
+	fd, _, errno := unix.RawSyscall6(unix.SYS_OPENAT, uintptr(dir), uintptr(unsafe.Pointer(&dot)),
+		unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC|unix.O_LARGEFILE, uintptr(mode), 0, 0)
+	if errno != 0 {
+		return None, errno
+	}
+	return int(fd), nil
+}
+
+// LinkFD gives an open file a name in a directory. It needs CAP_DAC_READ_SEARCH, or a
+// kernel (6.10) that lets the opener link its own file.
+func LinkFD(fd, dir int, name string) error {
+	var raw rawName
+	if !raw.set(name) {
+		return unix.ENAMETOOLONG
+	}
+	var empty byte
+	_, _, errno := unix.RawSyscall6(unix.SYS_LINKAT, uintptr(fd), uintptr(unsafe.Pointer(&empty)),
+		uintptr(dir), uintptr(unsafe.Pointer(&raw)), unix.AT_EMPTY_PATH, 0)
+	return Failure(errno)
+}
+
 // Fstat looks at an open file.
 func Fstat(fd int, st *unix.Statx_t) error { return Stat(fd, "", unix.AT_EMPTY_PATH, st) }
 

@@ -2,14 +2,15 @@ package broker
 
 import (
 	"errors"
+	"math"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"devspool/hotplug/procfs"
 	"devspool/hotplug/spool"
 	"devspool/hotplug/sys"
+	"devspool/hotplug/uevent"
 )
 
 // The defaults of Options.
@@ -19,339 +20,495 @@ const (
 	defaultPerUser = 256
 )
 
-// Options says what Open is to open. The zero value of a number stands for its default.
+// Options says what Open opens. The zero value of a number stands for its default.
 type Options struct {
-	// Private is the directory, ours alone, below which the spool keeps what no
-	// client is to see.
+	// Private is a directory that only this user may enter. The broker keeps below it
+	// what no client may see.
 	Private string
 
-	// Events is where clients find their queues, and Libudev where those of
-	// libudev-compat do; "" for no such place.
+	// Events is the directory where clients find their queues, Libudev the one of
+	// libudev-compat; "" for none.
 	Events, Libudev string
 
-	// Mount puts all of it on a tmpfs of its own, where mounting is possible.
-	// Else the directories lie on the file system of Private, and the roots must too.
+	// Mount puts the spool on a tmpfs of its own, where mounting is possible. Else its
+	// directories lie on the file system of Private, where Events and Libudev must lie
+	// too.
 	Mount bool
 
-	// Join has the spool taken as it is: nothing is mounted, and no root is made. It
-	// is for who has one event to publish.
+	// Join takes the spool as it is: it mounts nothing and makes no root. It is for a
+	// process that has one event to publish.
 	Join bool
 
-	// Resident keeps the spool in order between events: a dead owner's queue goes
-	// at once, what is held back is fed as the client reads. Without it that is
-	// done at each event, as suits a process that does one event and ends.
+	// Resident keeps the spool in order between events: it removes a dead owner's queue
+	// at once, and delivers kept events as the client reads. Without it both are done at
+	// each event, as suits a process that handles one event and ends.
 	Resident bool
 
-	// Zero wakes libudev-zero up to 0.5.2: each link is opened for writing and
-	// closed, and the header ends in '='.
+	// Zero wakes libudev-zero up to 0.5.2: each link is opened for writing and closed,
+	// and the header ends in '='.
 	Zero bool
 
-	Window  int // unread files in a queue, at most (4096, and less on a small file system)
-	Held    int // events held back, at most (16384, and less on a small file system)
-	PerUser int // entries that one user other than root may have in a root (256)
+	Window  int // limit of unread files in a queue (4096; less on a small file system)
+	Held    int // limit of events kept for slow queues (16384; less on a small file system)
+	PerUser int // limit of entries in a root of one user other than root (256)
 
-	// Source, where set, is a queue that is given nothing of what is published: what
-	// is passed on came out of it.
+	// Source, where set, is the path of a queue that gets nothing of what is published,
+	// because the events come from it.
 	Source string
 
-	// Log, where set, is told of what was refused and lost, in short lines.
+	// Log, where set, is called with short lines about what was refused or lost.
 	Log func(text string)
 
 	old old
 }
 
-// old makes a Spool do without what older kernels lack, for tests.
+// old makes a Broker do without what older kernels lack, for tests.
 type old struct {
 	openat2, tmpfile, emptyPath, fanotify, pidfd, dirSize, acl bool
 }
 
-// Broker is the publishing side. Its methods may be called by several goroutines;
-// several processes may have the same spool open.
+// Broker publishes events to the queues of a spool. Its methods may be called by several
+// goroutines; several processes may have the same spool open. It has more fields than
+// other types because it owns every part; none of the parts knows it.
 type Broker struct {
-	o   Options
-	dev uint64 // the file system that all of it lies on
+	options Options
+	id      uint64 // identifies this Broker to other publishers, in the counter
 
-	mounted bool // it lies on a tmpfs of its own
-
-	mu      sync.Mutex
-	dir     int // the spool's directory; only root may enter it
-	lock    int // the file that is locked
-	held    int // events that are held back
-	states  int // what is to be known of queues, by inode
-	making  int // files and links on their way into queues
-	trash   int // queues on their way out
-	counter *counter
-	self    uint64 // who we are to other publishers
-
-	roots   []*root
-	queues  map[uint64]*queue // by inode
-	live    []*queue          // those that events go to
-	behind  int               // how many of live have a cursor
-	waiting []uint64          // the numbers in held, ascending
-	from    map[uint64]uint64 // of those, the Source's inode, where there was one
-	share   int               // the window that is every native queue's fair one
-	heldCap int
-	users   map[uint32]int   // entries in the roots, by user
-	told    map[string]bool  // what Log was told already
-	source  uint64           // the inode of Options.Source
-	pending []change         // names in the roots that are to be looked at
-	gone    []*queue         // those whose name was not found any more
-	listed  bool             // live is right
-	refused int              // entries of roots that were no queues, or too many
-	denied  map[uint32]int64 // users who are kept out, until when
-	spare   int              // how many of such may still be removed in this turn
-	unheard int              // how many makers may still be heard in this turn
-
-	watch    int // inotify: the roots; none without Resident
-	tender   *tender
-	stale    bool // the list of queues is to be read anew
-	unswept  bool // there may be something in trash
-	noOpen2  bool // openat2 is not there
-	noTmp    bool // O_TMPFILE is not there
-	byFD     bool // AT_EMPTY_PATH is to be had
-	byProc   bool // it is not: link through /proc
-	dirSizes bool // a directory's size tells how many entries it has
-	again    bool // something is to be done at the next turn that could not be done at this
-
-	under  int  // files that are being made
-	modeIs bool // the umask takes nothing from the mode of a file
-
-	// Kept from event to event to save the garbage.
-	text          []byte
-	inbox         [4096]byte
-	targets, late []*queue
+	mu         sync.Mutex // guards the parts below; taken before the lock file
+	closed     bool       // Close was called, or Open failed
+	space      space
+	counter    counter
+	records    records
+	trash      trash
+	files      eventFiles
+	links      links
+	windows    windows
+	backlog    backlog
+	creators   creators
+	lifecycle  lifecycle
+	registry   registry
+	deliveries delivery
+	upkeep     upkeep
+	notices    notices
 }
 
-// root is a place that clients make queues in.
-type root struct {
-	fd      int
-	path    string // where fd was opened
-	libudev bool
-	watch   int32 // its inotify watch
-	names   map[string]*queue
-	makers  int                       // fanotify: who makes directories in it; none where there is no such thing
-	made    map[string]procfs.Process // whom that told of, until the directory is looked at
-	surplus bool                      // what was refused lies in it still
-	reading bool                      // fd is being read for that
-}
+// ErrUnusable is returned where a spool is impossible: the private directory may be
+// entered by others, or the roots lie on another file system.
+var ErrUnusable = errors.New("the directories of the spool belong to another user or lie on another file system")
 
-// ErrUnusable is returned where no spool can be had: no private directory that is
-// ours alone, or roots on another file system than it.
-var ErrUnusable = errors.New("no place for a spool")
-
-// Open opens the spool, and makes what is missing of it.
+// Open opens a spool, and makes those parts of it that are missing.
 func Open(o Options) (*Broker, error) {
 	if o.Window == 0 {
 		o.Window = defaultWindow
 	}
+	if o.Held == 0 {
+		o.Held = defaultHeld
+	}
 	if o.PerUser == 0 {
 		o.PerUser = defaultPerUser
 	}
-	s := &Broker{
-		o: o, dir: sys.None, lock: sys.None, held: sys.None, states: sys.None, making: sys.None, trash: sys.None, watch: sys.None,
-		queues: map[uint64]*queue{}, users: map[uint32]int{}, told: map[string]bool{},
-		denied:  map[uint32]int64{},
-		noOpen2: o.old.openat2, noTmp: o.old.tmpfile, byProc: o.old.emptyPath, stale: true, unswept: true,
-		self: self(),
-	}
-	if err := s.open(); err != nil {
-		s.Close()
+	b := &Broker{options: o, id: newID()}
+	b.wire()
+	if err := b.open(); err != nil {
+		b.Close()
 		return nil, err
 	}
-	return s, nil
+	return b, nil
 }
 
-func (s *Broker) open() error {
-	if err := s.place(); err != nil {
+// wire gives each part what it needs of the others.
+func (b *Broker) wire() {
+	o := &b.options
+	b.notices = notices{print: o.Log, printed: map[string]bool{}}
+	b.space = space{options: o, notices: &b.notices, noOpenat2: o.old.openat2, dir: sys.None, lock: sys.None}
+	b.records = records{dir: sys.None, notices: &b.notices}
+	b.trash = trash{dir: sys.None, pending: true, space: &b.space, notices: &b.notices}
+	b.files = eventFiles{making: sys.None, noTmpfile: o.old.tmpfile, viaProc: o.old.emptyPath, notices: &b.notices}
+	b.windows = windows{limit: o.Window, space: &b.space}
+	b.links = links{making: &b.files.making, windows: &b.windows, trash: &b.trash, records: &b.records, notices: &b.notices}
+	b.backlog = backlog{dir: sys.None, files: &b.files, notices: &b.notices}
+	b.upkeep = upkeep{inotify: sys.None, noPidfd: o.old.pidfd, notices: &b.notices}
+	b.creators = creators{records: &b.records, upkeep: &b.upkeep}
+	b.lifecycle = lifecycle{space: &b.space, records: &b.records, links: &b.links, creators: &b.creators,
+		upkeep: &b.upkeep, notices: &b.notices}
+	b.registry = registry{
+		inotify: sys.None, queues: map[uint64]*queue{}, stale: true,
+		quota: quota{perUser: o.PerUser, noACL: o.old.acl, notices: &b.notices, entries: map[uint32]int{}, denied: map[uint32]int64{}},
+		space: &b.space, trash: &b.trash, lifecycle: &b.lifecycle, windows: &b.windows, upkeep: &b.upkeep, notices: &b.notices,
+	}
+	b.deliveries = delivery{
+		zero: o.Zero, counter: &b.counter, files: &b.files, backlog: &b.backlog, registry: &b.registry, windows: &b.windows,
+		links: &b.links, records: &b.records, upkeep: &b.upkeep, notices: &b.notices,
+	}
+}
+
+func (b *Broker) open() (err error) {
+	roots, err := b.space.open()
+	b.registry.roots, b.registry.quota.roots = roots, roots
+	if err != nil {
 		return err
 	}
-	if err := s.openOwn(); err != nil {
+	if err := b.openPrivate(); err != nil {
 		return err
 	}
-	if err := s.findSource(); err != nil {
+	if b.deliveries.source, err = b.findSource(); err != nil {
 		return err
 	}
-	s.measure()
-	if s.o.Resident {
-		return s.settleIn()
+	files, blocks := b.space.limits()
+	b.backlog.setLimit(b.options.Held, files, blocks)
+	b.space.dirSizes = !b.options.old.dirSize && sizesCountEntries(b.space.dir)
+	if b.options.Resident {
+		return b.startUpkeep()
 	}
 	return nil
 }
 
-// settleIn makes the spool resident.
-func (s *Broker) settleIn() error {
-	if err := s.watchRoots(); err != nil {
-		return err
-	}
-	if err := s.openTender(); err != nil {
-		return err
-	}
-	s.writeDenied() // nobody; who was before us may have been killed
-	if err := s.Upkeep(); err != nil {
-		return err
-	}
-	s.tender.start(s)
-	return nil
-}
-
-// Empty reports whether nobody has a queue in the roots, and nothing is left of who
-// had, so that a process with one event to publish needs no spool.
-func Empty(o Options) bool {
-	private := o.Private + "/" + place + "/"
-	for _, path := range []string{o.Events, o.Libudev, private + "held", private + "trash"} {
-		if path == "" {
-			continue
-		}
-		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err == unix.ENOENT {
-			continue
-		}
-		if err != nil {
-			return false
-		}
-		names := sys.ListSome(fd, make([]byte, 4096))
-		unix.Close(fd)
-		if len(names) > 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// openOwn opens the directories that are ours, the lock and the counter.
-func (s *Broker) openOwn() (err error) {
-	for name, fd := range map[string]*int{"held": &s.held, "queues": &s.states, "making": &s.making, "trash": &s.trash} {
-		if *fd, err = sys.OwnDirectory(s.dir, name); err != nil {
+// openPrivate opens the directories below the private one, the lock and the counter.
+func (b *Broker) openPrivate() (err error) {
+	for _, part := range []struct {
+		name string
+		fd   *int
+	}{{heldDir, &b.backlog.dir}, {recordsDir, &b.records.dir}, {makingDir, &b.files.making}, {trashDir, &b.trash.dir}} {
+		if *part.fd, err = sys.OwnDirectory(b.space.dir, part.name); err != nil {
 			return err
 		}
 	}
-	if s.lock, err = sys.OwnFile(s.dir, "lock", unix.O_RDONLY); err != nil {
+	if b.space.lock, err = sys.OwnFile(b.space.dir, "lock", unix.O_RDONLY); err != nil {
 		return err
 	}
-	if err := flock(s.lock); err != nil {
+	if err := b.space.acquire(); err != nil {
 		return err
 	}
-	defer s.end()
-	if s.counter, err = openCounter(s.dir); err == nil && s.counter.last() == 0 {
-		s.restoreCounter()
+	defer b.space.release()
+	if err = b.counter.open(b.space.dir); err == nil && b.counter.last() == 0 {
+		b.counter.setLast(b.highestNumber())
 	}
 	return err
 }
 
-func (s *Broker) findSource() error {
-	if s.o.Source == "" {
-		return nil
+// findSource returns the inode of Options.Source, or 0 where that is not set.
+func (b *Broker) findSource() (ino uint64, err error) {
+	if b.options.Source == "" {
+		return 0, nil
 	}
 	var st unix.Stat_t
-	err := unix.Lstat(s.o.Source, &st)
-	if err == nil && (st.Mode&unix.S_IFMT != unix.S_IFDIR || uint64(st.Dev) != s.dev) {
+	err = unix.Lstat(b.options.Source, &st)
+	if err == nil && (st.Mode&unix.S_IFMT != unix.S_IFDIR || uint64(st.Dev) != b.space.dev) {
 		err = unix.EINVAL
 	}
 	if err != nil {
-		return spool.Failed("take from", s.o.Source, err)
+		return 0, &spool.Error{What: b.options.Source + " is not a queue of this spool", Err: err}
 	}
-	s.source = st.Ino
-	return nil
+	return st.Ino, nil
 }
 
-// measure sets the limits that follow from the size of the file system.
-func (s *Broker) measure() {
-	s.heldCap = defaultHeld
-	if s.o.Held > 0 {
-		s.heldCap = s.o.Held
-	}
-	var fs unix.Statfs_t
-	if unix.Fstatfs(s.dir, &fs) == nil {
-		for _, limit := range []uint64{fs.Files, fs.Blocks} {
-			if limit > 0 {
-				s.heldCap = min(s.heldCap, max(1, int(limit/4)))
-			}
-		}
-	}
-	s.dirSizes = !s.o.old.dirSize && tellsEntries(s.dir)
-}
-
-// Close lets go of everything. Queues stay, and are served by who opens the spool next.
-func (s *Broker) Close() {
-	if s.tender != nil {
-		s.tender.stop()
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.denied) > 0 {
-		s.denied = nil
-		s.writeDenied()
-	}
-	for _, q := range s.queues {
-		q.close()
-	}
-	for _, r := range s.roots {
-		sys.CloseAll(&r.fd, &r.makers)
-	}
-	s.queues, s.live, s.roots = map[uint64]*queue{}, nil, nil
-	sys.CloseAll(&s.lock, &s.held, &s.states, &s.making, &s.trash, &s.watch, &s.dir)
-	s.counter.close()
-	s.counter = nil
-}
-
-// Held reports whether events are held back for a client that is slow: a process
-// that would end otherwise does well to stay a while.
-func (s *Broker) Held() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.behind > 0
-}
-
-// Counts tells how many queues there are, how many of them are behind, so that events
-// are held back for them, and how much was removed from the roots since Open that was
-// no queue or too many.
-func (s *Broker) Counts() (queues, behind, refused int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, q := range s.queues {
-		if q.live {
-			queues++
-		}
-		if q.live && q.cursor != 0 {
-			behind++
-		}
-	}
-	return queues, behind, s.refused
-}
-
-// begin takes the lock on the spool, and sees to what a publisher left that was
-// killed, or that another one did since we were here. s.mu is held.
-func (s *Broker) begin() error {
-	if s.counter == nil {
-		return unix.EBADF // closed
-	}
-	if err := flock(s.lock); err != nil {
+// startUpkeep makes the Broker resident.
+func (b *Broker) startUpkeep() error {
+	r := &b.registry
+	if err := r.watchRoots(); err != nil {
 		return err
 	}
-	if s.counter.writer() != s.self {
-		s.stale = true
+	sources := []int{r.inotify}
+	for _, root := range r.roots {
+		if !b.options.old.fanotify {
+			root.creators.fanotify = watchCreators(root.fd)
+		}
+		if root.creators.fanotify != sys.None {
+			sources = append(sources, root.creators.fanotify)
+		}
 	}
-	s.refresh()
-	if s.counter.busy() {
-		s.recover()
+	if err := b.upkeep.open(sources); err != nil {
+		return err
 	}
-	s.counter.setWriter(s.self)
+	r.quota.writeDenied() // an empty list: a Broker that was killed may have left another one
+	if err := b.Upkeep(); err != nil {
+		return err
+	}
+	b.upkeep.start(b.turn)
 	return nil
 }
 
-// end lets the next publisher have its turn.
-func (s *Broker) end() { unlock(s.lock) }
-
-// log tells of something once.
-func (s *Broker) log(text string) {
-	if s.o.Log == nil || s.told[text] || len(s.told) > 1000 {
-		return
-	}
-	s.told[text] = true
-	s.o.Log("spool: " + text)
+// Close closes the spool. Queues stay, and whatever opens the spool next serves them.
+func (b *Broker) Close() {
+	b.upkeep.stop()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	b.registry.close()
+	b.upkeep.close()
+	sys.CloseAll(&b.space.lock, &b.backlog.dir, &b.records.dir, &b.files.making, &b.trash.dir, &b.space.dir)
+	b.counter.close()
 }
 
-// now is a clock that nobody steps, in nanoseconds.
+// Held reports whether events are kept for slow clients. A process that would end
+// otherwise should stay, as only a publisher can deliver them.
+func (b *Broker) Held() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.registry.lagging > 0
+}
+
+// Counts returns how many queues get events, how many of these lag, so that events are
+// kept for them, and how many entries were removed from the roots since Open because
+// they were no queues or too many.
+func (b *Broker) Counts() (queues, lagging, refused int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, q := range b.registry.queues {
+		if q.isLive() {
+			queues++
+		}
+		if q.state == lags {
+			lagging++
+		}
+	}
+	return queues, lagging, b.registry.quota.refused
+}
+
+// Publish puts an event into every queue whose filter matches it, with more variables
+// than its own. Where there is no queue it takes one system call of a resident Broker.
+func (b *Broker) Publish(e *uevent.Event, more []string) error {
+	return b.session(func() error { return b.deliveries.publish(e, more) })
+}
+
+// PublishAll publishes n events under one lock; event returns the i-th. It publishes all
+// of them whatever fails, and returns the last error.
+func (b *Broker) PublishAll(n int, event func(i int) (e *uevent.Event, more []string)) error {
+	return b.session(func() (failed error) {
+		for i := range n {
+			if err := b.deliveries.publish(event(i)); err != nil {
+				failed = err
+			}
+		}
+		return failed
+	})
+}
+
+// Put publishes a packet as it is, for callers that have no Event.
+func (b *Broker) Put(p spool.Packet) error {
+	return b.session(func() error { return b.deliveries.put(p) })
+}
+
+// Gap tells every queue that events were lost before they reached the Broker: how many,
+// or 0 where that is unknown.
+func (b *Broker) Gap(lost int, why string) {
+	if err := b.Put(gapPacket(uint64(max(0, lost)), why)); err != nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.notices.once("cannot report lost events: " + err.Error())
+	}
+}
+
+// session calls publish with mutex and lock held, unless there is no queue.
+func (b *Broker) session(publish func() error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.registry.idle() {
+		return nil
+	}
+	b.registry.quota.removals = 0 // a client waits for this event
+	if err := b.begin(); err != nil {
+		return err
+	}
+	defer b.end()
+	if !b.options.Resident {
+		b.serviceAll()
+	}
+	err := publish()
+	if b.upkeep.retry {
+		b.upkeep.kick()
+	}
+	return err
+}
+
+// begin takes the lock on the spool, takes over what other publishers changed since
+// this one had it, and repairs what a killed one left.
+func (b *Broker) begin() error {
+	if b.closed {
+		return unix.EBADF
+	}
+	if err := b.space.acquire(); err != nil {
+		return err
+	}
+	if b.counter.writer() != b.id {
+		b.registry.stale = true
+	}
+	b.refresh()
+	if b.counter.busy() {
+		b.deliveries.recover()
+	}
+	b.counter.setWriter(b.id)
+	return nil
+}
+
+// end gives the lock to the next publisher.
+func (b *Broker) end() { b.space.release() }
+
+// refresh brings the list of queues up to date.
+func (b *Broker) refresh() {
+	r := &b.registry
+	r.readChanges()
+	b.creators.budget = creatorsPerTurn
+	if !b.upkeep.isOpen() {
+		r.quota.removals = math.MaxInt // nothing removes the rest later
+	}
+	if !r.stale {
+		r.update()
+		return
+	}
+	r.reload()
+	b.backlog.load()
+}
+
+// Upkeep does once what a resident Broker does between events: it removes the queues of
+// dead owners, updates head and tail, and delivers kept events.
+func (b *Broker) Upkeep() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.registry.quota.removals = removalsPerTurn
+	if err := b.begin(); err != nil {
+		return err
+	}
+	defer b.end()
+	b.serviceAll()
+	return nil
+}
+
+// serviceAll looks at every queue.
+func (b *Broker) serviceAll() {
+	b.readCreators()
+	for _, q := range b.registry.queues {
+		b.checkOwner(q)
+	}
+	for _, q := range b.registry.live {
+		b.deliveries.service(q)
+	}
+	b.finishTurn()
+}
+
+func (b *Broker) readCreators() {
+	b.creators.prune(b.registry.roots)
+	b.creators.read(b.registry.roots)
+}
+
+// checkOwner removes q if its owner is dead.
+func (b *Broker) checkOwner(q *queue) {
+	if b.lifecycle.ownerIsDead(q) {
+		b.registry.remove(q)
+	}
+}
+
+// finishTurn does what is left at the end of a turn.
+func (b *Broker) finishTurn() {
+	if !b.registry.listed {
+		b.registry.relist()
+	}
+	b.deliveries.release()
+	b.trash.empty()
+}
+
+// turn is a turn of the upkeep goroutine: it looks at the queues whose inodes are in
+// fired, at those whose clients removed something, and at those that are due. It
+// returns false after Close.
+func (b *Broker) turn(fired []uint64) (more bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.upkeep.retry, b.registry.quota.removals = false, removalsPerTurn
+	if b.begin() != nil {
+		return false
+	}
+	defer b.end()
+	b.registry.quota.unthrottle()
+	b.registry.removeExcess()
+	b.readCreators()
+	for _, ino := range fired {
+		if q := b.registry.queues[ino]; q != nil {
+			b.checkOwner(q)
+		}
+	}
+	for _, q := range b.upkeep.changed(b.space.buffer[:], b.registry.lagging > 0) {
+		b.deliveries.service(q)
+	}
+	b.checkDue()
+	b.finishTurn()
+	b.upkeep.next(b.nextTurn())
+	return true
+}
+
+// checkDue checks the owners that have no pidfd and are due for a check.
+func (b *Broker) checkDue() {
+	t := now()
+	for _, q := range b.registry.queues {
+		if q.owner.nextCheck != 0 && q.owner.nextCheck <= t {
+			b.checkOwner(q)
+		}
+	}
+}
+
+// nextTurn returns when the next turn is due, or the zero time if only an event of the
+// kernel's makes one necessary.
+func (b *Broker) nextTurn() time.Time {
+	const never = time.Duration(math.MaxInt64)
+	wait, t := never, now()
+	for _, q := range b.registry.queues {
+		if q.owner.nextCheck != 0 {
+			wait = min(wait, time.Duration(q.owner.nextCheck-t))
+		}
+	}
+	for _, until := range b.registry.quota.denied {
+		wait = min(wait, time.Duration(until-t))
+	}
+	if b.trash.pending || b.registry.hasExcess() || b.creators.budget <= 0 {
+		wait = 0
+	}
+	if b.upkeep.retry {
+		wait = min(wait, pollOwner)
+	}
+	if wait == never {
+		return time.Time{}
+	}
+	return time.Now().Add(max(wait, time.Millisecond))
+}
+
+// Ended records that the kernel's event seqnum is done, whether there is a queue or not.
+// It takes no system call, and the number outlives this process.
+func (b *Broker) Ended(seqnum uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed && seqnum > b.counter.load(wordSeqnum) {
+		b.counter.store(wordSeqnum, seqnum)
+	}
+}
+
+// LastEnded returns the highest number that was recorded by Ended, in this process or
+// in one that had the spool before; 0 for none.
+func (b *Broker) LastEnded() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return 0
+	}
+	return b.counter.load(wordSeqnum)
+}
+
+// notices prints lines about what was refused and lost, each once.
+type notices struct {
+	print   func(text string) // nil for a Broker without a log
+	printed map[string]bool
+}
+
+// maxNotices bounds the memory that users can take by causing different lines.
+const maxNotices = 1000
+
+func (n *notices) once(text string) {
+	if n.print == nil || n.printed[text] || len(n.printed) > maxNotices {
+		return
+	}
+	n.printed[text] = true
+	n.print("spool: " + text)
+}
+
+// now returns the time since the boot in nanoseconds. No clock adjustment changes it.
 func now() int64 {
 	var t unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) != nil {

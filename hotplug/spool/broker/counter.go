@@ -10,59 +10,64 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// counter is the file from which all publishers take their numbers. It is mapped,
-// so that a number costs no system call, and what was stored outlives a publisher
-// that is killed. It is changed under the spool's lock only.
+// counter is the file from which all publishers take the numbers of events. It is
+// mapped: a number costs no system call, and what was stored outlives a publisher that
+// is killed. It is changed only under the spool's lock. Its zero value is not open.
 type counter struct{ words *[4]uint64 }
 
 // The words of the file.
 const (
-	wordLast   = iota // the number that was given last
-	wordBusy          // not 0: somebody puts events into queues
-	wordWriter        // who held the lock last
-	wordSeqnum        // the kernel's highest number among the events that are at their end
+	wordLast   = iota // the last number that was given
+	wordBusy          // not 0 while a publisher puts an event into queues
+	wordWriter        // id of the Broker that had the lock last
+	wordSeqnum        // the kernel's highest SEQNUM among the events that are done
 )
 
-// openCounter opens the counter in the spool's directory, and makes it where it is
-// missing. The lock must be held.
-func openCounter(dir int) (*counter, error) {
+// open opens the counter in the spool's directory, and makes it where it is missing. The
+// lock must be held.
+func (c *counter) open(dir int) error {
 	fd, err := sys.OwnFile(dir, "counter", unix.O_RDWR)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer unix.Close(fd)
-	// The page must be there: a full file system would kill us at the first store.
+	// Allocate the page now: on a full file system a store to a hole raises SIGBUS.
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, err
+		return err
 	}
-	const size = unsafe.Sizeof([4]uint64{})
+	const size = unsafe.Sizeof(*c.words)
 	if st.Size != int64(size) {
-		if _, err := unix.Pwrite(fd, make([]byte, size), 0); err != nil {
-			return nil, err
+		n, err := unix.Pwrite(fd, make([]byte, size), 0)
+		if err != nil {
+			return err
+		}
+		if n < int(size) {
+			return unix.ENOSPC
 		}
 	}
 	words, err := unix.MmapPtr(fd, 0, nil, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		c.words = (*[4]uint64)(words)
 	}
-	return &counter{(*[4]uint64)(words)}, nil
+	return err
 }
 
 func (c *counter) close() {
-	if c != nil {
+	if c.words != nil {
 		unix.MunmapPtr(unsafe.Pointer(c.words), unsafe.Sizeof(*c.words))
+		c.words = nil
 	}
 }
 
 func (c *counter) load(word int) uint64         { return atomic.LoadUint64(&c.words[word]) }
 func (c *counter) store(word int, value uint64) { atomic.StoreUint64(&c.words[word], value) }
 
-func (c *counter) last() uint64            { return c.load(wordLast) }
-func (c *counter) setLast(n uint64)        { c.store(wordLast, n) }
-func (c *counter) busy() bool              { return c.load(wordBusy) != 0 }
-func (c *counter) writer() uint64          { return c.load(wordWriter) }
-func (c *counter) setWriter(writer uint64) { c.store(wordWriter, writer) }
+func (c *counter) last() uint64        { return c.load(wordLast) }
+func (c *counter) setLast(n uint64)    { c.store(wordLast, n) }
+func (c *counter) busy() bool          { return c.load(wordBusy) != 0 }
+func (c *counter) writer() uint64      { return c.load(wordWriter) }
+func (c *counter) setWriter(id uint64) { c.store(wordWriter, id) }
 
 func (c *counter) setBusy(busy bool) {
 	value := uint64(0)
@@ -72,13 +77,13 @@ func (c *counter) setBusy(busy bool) {
 	c.store(wordBusy, value)
 }
 
-// maxRestored is the highest number that a name is believed to have: a client may
-// name the files in its queue as it likes.
+// maxRestored is the highest number that is believed of a file's name: clients may give
+// the files in their queues any name.
 const maxRestored = 1 << 62
 
-// restoreCounter begins to count where the names that are there end.
-func (s *Broker) restoreCounter() {
-	highest := uint64(0)
+// highestNumber returns the highest number of an event file in the spool. A new counter
+// starts there, so that no name comes twice.
+func (b *Broker) highestNumber() (highest uint64) {
 	look := func(dir int) {
 		for _, name := range sys.List(dir) {
 			if n, ok := spool.EventNumber(name); ok && n < maxRestored {
@@ -86,20 +91,20 @@ func (s *Broker) restoreCounter() {
 			}
 		}
 	}
-	look(s.held)
-	for _, r := range s.roots {
+	look(b.backlog.dir)
+	for _, r := range b.registry.roots {
 		for _, name := range sys.List(r.fd) {
-			if fd, err := s.openDirectory(r.fd, name); err == nil {
+			if fd, err := b.space.openDirectory(r.fd, name); err == nil {
 				look(fd)
 				unix.Close(fd)
 			}
 		}
 	}
-	s.counter.setLast(highest)
+	return highest
 }
 
-// self returns a number by which other publishers know this one.
-func self() uint64 {
+// newID returns a number that tells a Broker from all others.
+func newID() uint64 {
 	var n uint64
 	b := (*[unsafe.Sizeof(n)]byte)(unsafe.Pointer(&n))
 	if _, err := unix.Getrandom(b[:], unix.GRND_NONBLOCK); err != nil {

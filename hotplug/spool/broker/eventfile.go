@@ -8,125 +8,139 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// file is an event that is on its way into queues. It has no name of its own, so
-// that a crash leaves nothing, unless it needs one to last.
-type file struct {
-	fd     int
-	name   string // what it is called in queues
-	text   []byte
-	made   bool   // it lies in making
-	held   bool   // it is held back
-	extra  string // what its name in making has more, where another is under way
-	fitted *file  // the same for libudev-compat, where it differs
+// eventFiles writes events as files, and links them into directories.
+type eventFiles struct {
+	making  int // the directory for files that need a name of their own
+	notices *notices
+
+	noTmpfile   bool // O_TMPFILE is missing (before 3.11, and on some file systems)
+	viaFD       bool // AT_EMPTY_PATH is permitted
+	viaProc     bool // it is not: link /proc/self/fd/N
+	modeIsRight bool // the umask takes nothing away from 0444
+	open        int  // how many files are open
 }
 
-// newFile writes an event, complete and 0444 before anybody sees it.
-func (s *Broker) newFile(text []byte, name string) (*file, error) {
-	f := &file{fd: sys.None, name: name, text: text}
-	if s.under++; s.under > 1 {
-		f.extra = "+"
+// eventFile is an event on its way into queues. It has no name of its own, so that a
+// crash leaves nothing, unless it needs one so as not to vanish.
+type eventFile struct {
+	fd     int
+	name   string // its name in queues
+	text   []byte
+	named  bool       // it has a name in making
+	kept   bool       // it is in the backlog
+	suffix string     // of its name in making, where another file has that name
+	fitted *eventFile // the same event for libudev-compat; itself where nothing differs
+}
+
+// temporaryName returns the name of f in making.
+func (f *eventFile) temporaryName() string { return f.name + f.suffix }
+
+// create writes an event. It is complete, with mode 0444, before it has a name.
+func (ef *eventFiles) create(text []byte, name string) (*eventFile, error) {
+	f := &eventFile{fd: sys.None, name: name, text: text}
+	if ef.open++; ef.open > 1 {
+		f.suffix = "+"
 	}
-	var err error
-	if !s.noTmp {
-		f.fd, err = nameless(s.making, 0o444)
-		s.noTmp = err == unix.EOPNOTSUPP || err == unix.EISDIR || err == unix.EINVAL
-	}
-	if s.noTmp {
-		unix.Unlinkat(s.making, f.making(), 0) // of one that was killed
-		f.fd, err = unix.Openat(s.making, f.making(), unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o444)
-		f.made = err == nil
-	}
+	err := ef.write(f)
 	if err != nil {
-		f.fd = sys.None
-		s.done(f)
-		return nil, err
-	}
-	n, err := sys.Write(f.fd, text)
-	if err == nil && n < len(text) {
-		err = unix.ENOSPC
-	}
-	if err == nil {
-		err = s.setMode(f)
-	}
-	if err != nil {
-		s.done(f)
+		ef.close(f)
 		return nil, err
 	}
 	return f, nil
 }
 
-// setMode gives f the mode that it has yet where the umask takes nothing from it.
-func (s *Broker) setMode(f *file) error {
-	if s.modeIs {
+func (ef *eventFiles) write(f *eventFile) (err error) {
+	if !ef.noTmpfile {
+		f.fd, err = sys.OpenUnnamed(ef.making, 0o444)
+		ef.noTmpfile = err == unix.EOPNOTSUPP || err == unix.EISDIR || err == unix.EINVAL
+	}
+	if ef.noTmpfile {
+		unix.Unlinkat(ef.making, f.temporaryName(), 0) // left by a publisher that was killed
+		f.fd, err = unix.Openat(ef.making, f.temporaryName(), unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o444)
+		f.named = err == nil
+	}
+	if err != nil {
+		f.fd = sys.None
+		return err
+	}
+	n, err := sys.Write(f.fd, f.text)
+	if err == nil && n < len(f.text) {
+		err = unix.ENOSPC
+	}
+	if err == nil {
+		err = ef.setMode(f)
+	}
+	return err
+}
+
+// setMode sets the mode of f, unless the last file had the right one from the start.
+func (ef *eventFiles) setMode(f *eventFile) error {
+	if ef.modeIsRight {
 		return nil
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(f.fd, &st); err != nil {
 		return err
 	}
-	if s.modeIs = st.Mode&0o7777 == 0o444; s.modeIs {
+	if ef.modeIsRight = st.Mode&0o7777 == 0o444; ef.modeIsRight {
 		return nil
 	}
 	return unix.Fchmod(f.fd, 0o444)
 }
 
-// making returns what f is called in making.
-func (f *file) making() string { return f.name + f.extra }
-
 // anchor gives f a name that no client can remove.
-func (s *Broker) anchor(f *file) {
-	if !f.made {
-		f.made = s.link(f, s.making, f.making()) == nil
+func (ef *eventFiles) anchor(f *eventFile) {
+	if !f.named {
+		f.named = ef.link(f, ef.making, f.temporaryName()) == nil
 	}
 }
 
 // link gives f a name in a directory.
-func (s *Broker) link(f *file, dir int, name string) error {
-	if f.made && s.noTmp {
-		return unix.Linkat(s.making, f.making(), dir, name, 0)
+func (ef *eventFiles) link(f *eventFile, dir int, name string) error {
+	if f.named && ef.noTmpfile {
+		return unix.Linkat(ef.making, f.temporaryName(), dir, name, 0)
 	}
-	if !s.byProc {
-		err := linkFD(f.fd, dir, name)
-		s.byFD = s.byFD || err == nil
-		if s.byFD || err != unix.ENOENT && err != unix.EPERM {
+	if !ef.viaProc {
+		err := sys.LinkFD(f.fd, dir, name)
+		ef.viaFD = ef.viaFD || err == nil
+		if ef.viaFD || err != unix.ENOENT && err != unix.EPERM {
 			return err
 		}
 	}
 	// Without the capability that AT_EMPTY_PATH needs.
 	err := unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(f.fd), dir, name, unix.AT_SYMLINK_FOLLOW)
-	s.byProc = s.byProc || err == nil
+	ef.viaProc = ef.viaProc || err == nil
 	return err
 }
 
-// renew writes f anew, with a name of its own: quick clients have taken all its
-// links away before the last queue had it, and a file without links cannot be
-// linked again.
-func (s *Broker) renew(f *file) error {
-	again, err := s.newFile(f.text, f.name)
+// recreate writes f again, with a name of its own. Fast clients may remove all links of
+// an event before the last queue has it, and a file without links cannot be linked.
+func (ef *eventFiles) recreate(f *eventFile) error {
+	again, err := ef.create(f.text, f.name)
 	if err != nil {
 		return err
 	}
-	s.anchor(again)
+	ef.anchor(again)
 	sys.Close(f.fd)
-	f.fd, f.made, f.extra = again.fd, again.made, again.extra
-	s.under--
+	f.fd, f.named, f.suffix = again.fd, again.named, again.suffix
+	ef.open--
 	return nil
 }
 
-// done lets go of f.
-func (s *Broker) done(f *file) {
+// close closes f. It stays in the directories that it was linked into.
+func (ef *eventFiles) close(f *eventFile) {
 	if f.fitted != nil && f.fitted != f {
-		s.done(f.fitted)
+		ef.close(f.fitted)
 	}
-	if f.made {
-		unlinkat(s.making, f.making())
+	if f.named {
+		sys.Unlinkat(ef.making, f.temporaryName())
 	}
 	sys.CloseAll(&f.fd)
-	s.under--
+	ef.open--
 }
 
-// fitted returns f as libudev-compat can take it, which most often is f itself.
-func (s *Broker) fitted(f *file) (*file, error) {
+// fit returns f as libudev-compat can take it, which most often is f itself.
+func (ef *eventFiles) fit(f *eventFile) (*eventFile, error) {
 	if f.fitted != nil {
 		return f.fitted, nil
 	}
@@ -138,10 +152,17 @@ func (s *Broker) fitted(f *file) (*file, error) {
 		f.fitted = f
 		return f, nil
 	}
-	s.log("events are too long for libudev-compat; it is not told all")
-	if f.fitted, err = s.newFile(text, f.name); err != nil {
+	ef.notices.once("an event is too long for libudev-compat, which gets a part of it")
+	if f.fitted, err = ef.create(text, f.name); err != nil {
 		return nil, err
 	}
-	s.anchor(f.fitted)
+	ef.anchor(f.fitted)
 	return f.fitted, nil
+}
+
+// sweep removes what a publisher left in making that was killed.
+func (ef *eventFiles) sweep() {
+	for _, name := range sys.List(ef.making) {
+		unix.Unlinkat(ef.making, name, 0)
+	}
 }

@@ -9,10 +9,33 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// watchMakers has the kernel tell who makes directories in a root: fanotify gives
-// a descriptor of the process itself, across namespaces and without regard to
-// numbers that are used again. It returns none where the kernel is too old (5.15).
-func watchMakers(root int) int {
+// creators finds out which process made a directory in a root. fanotify gives a
+// descriptor of the process itself, in any namespace, so that a number which is used
+// again does no harm. Kernels before 5.15 do not have that: there nothing is found.
+type creators struct {
+	records *records
+	upkeep  *upkeep
+
+	budget int // how many events may still be read in this turn
+}
+
+// rootCreators is what creators keeps of a root.
+type rootCreators struct {
+	fanotify int                       // reports the directories that are made; or none
+	unused   map[string]procfs.Process // who made a directory that was not visited yet
+}
+
+func newRootCreators() rootCreators {
+	return rootCreators{fanotify: sys.None, unused: map[string]procfs.Process{}}
+}
+
+// creatorsPerTurn is how many events are read in one turn. A flood makes more: to read
+// an event takes longer than to make a directory.
+const creatorsPerTurn = 512
+
+// watchCreators makes the kernel report the processes that make directories in a root.
+// It returns none where the kernel is too old.
+func watchCreators(root int) int {
 	const init = unix.FAN_CLASS_NOTIF | unix.FAN_CLOEXEC | unix.FAN_NONBLOCK | unix.FAN_REPORT_DFID_NAME | unix.FAN_REPORT_PIDFD
 	fd, err := unix.FanotifyInit(init, unix.O_RDONLY|unix.O_CLOEXEC)
 	if err != nil {
@@ -25,7 +48,94 @@ func watchMakers(root int) int {
 	return fd
 }
 
-// The records that follow an event, and the sizes of their fixed parts.
+// of returns the process that made the directory of q, if the kernel told.
+func (c *creators) of(q *queue) processRef {
+	c.readRoot(q.root)
+	p := processRef{Process: q.root.creators.unused[q.name], fd: sys.None}
+	delete(q.root.creators.unused, q.name)
+	return p
+}
+
+// read reads what the kernel tells of creators. A creator that is reported after its
+// directory was visited still becomes the owner.
+func (c *creators) read(roots []*root) {
+	for _, r := range roots {
+		c.readRoot(r)
+	}
+}
+
+func (c *creators) readRoot(r *root) {
+	if r.creators.fanotify == sys.None {
+		return
+	}
+	var seen creatorCache
+	c.budget -= readFanotify(r.creators.fanotify, c.budget, func(name string, pid, pidfd int) {
+		if pidfd == sys.None {
+			return // it is dead already
+		}
+		if p, alive := seen.find(pid, pidfd); alive {
+			c.note(r, name, p)
+		}
+	})
+	seen.close()
+	c.upkeep.retry = c.upkeep.retry || c.budget <= 0
+}
+
+// note makes p the owner of the queue name, or keeps it for when that is visited.
+func (c *creators) note(r *root, name string, p procfs.Process) {
+	q := r.names[name]
+	if q == nil || !q.owner.known || q.owner.hasLock || q.owner.creator.Pid != 0 {
+		r.creators.unused[name] = p
+		return
+	}
+	q.owner.creator, q.owner.ownerless = processRef{p, sys.None}, 0
+	c.records.write(q)
+	c.upkeep.follow(q)
+}
+
+// prune forgets the creators of directories that are gone already: those that were
+// reported before the names in the roots were visited.
+func (c *creators) prune(roots []*root) {
+	for _, r := range roots {
+		for name := range r.creators.unused {
+			if r.names[name] == nil {
+				delete(r.creators.unused, name)
+			}
+		}
+	}
+}
+
+// creatorCache holds some processes that were reported, since few make many directories.
+type creatorCache [4]processRef
+
+// find returns the process of a pidfd, which it takes over, and whether it lives. A
+// cached process with the same pid that is still alive is the same process.
+func (c *creatorCache) find(pid, pidfd int) (procfs.Process, bool) {
+	slot := &c[pid%len(c)]
+	if slot.Pid == pid && slot.isAlive() {
+		sys.Close(pidfd)
+		return slot.Process, true
+	}
+	slot.drop()
+	p, _ := procfs.Find(pid)
+	*slot = processRef{p, pidfd}
+	return p, slot.isAlive() // if so, Find found the same process
+}
+
+func (c *creatorCache) close() {
+	for i := range c {
+		c[i].drop()
+	}
+}
+
+func (p *processRef) drop() {
+	if p.Pid != 0 {
+		sys.Close(p.fd)
+	}
+}
+
+// The types of the records that follow a fanotify event, and the sizes of their parts
+// (linux/fanotify.h).
 const (
 	infoName  = 2 // FAN_EVENT_INFO_TYPE_DFID_NAME
 	infoPidfd = 4 // FAN_EVENT_INFO_TYPE_PIDFD
@@ -35,14 +145,14 @@ const (
 	handleHeader = 8
 )
 
-// readMakers calls made for each directory that was made since the last call, for so
-// many of them at most, and reports how many there were; fewer is all. The process's
-// descriptor is made's to close, or none where the maker is dead already.
-func readMakers(fanotify, most int, made func(name string, pid, pidfd int)) (count int) {
+// readFanotify calls made for each directory that was made since the last call, at most
+// limit times, and returns how often. made must close pidfd, which is none where the
+// creator is dead already.
+func readFanotify(fanotify, limit int, made func(name string, pid, pidfd int)) (count int) {
 	const size = int(unsafe.Sizeof(unix.FanotifyEventMetadata{}))
 	var aligned [512]uint64
 	buf := (*[len(aligned) * 8]byte)(unsafe.Pointer(&aligned))[:]
-	for count < most {
+	for count < limit {
 		n, err := unix.Read(fanotify, buf)
 		if err == unix.EINTR {
 			continue
@@ -56,7 +166,7 @@ func readMakers(fanotify, most int, made func(name string, pid, pidfd int)) (cou
 			if length < size || length > len(rest) {
 				return count
 			}
-			name, pidfd := makerInfo(rest[e.Metadata_len:length])
+			name, pidfd := readInfo(rest[e.Metadata_len:length])
 			made(name, int(e.Pid), pidfd)
 			count++
 			rest = rest[length:]
@@ -65,8 +175,8 @@ func readMakers(fanotify, most int, made func(name string, pid, pidfd int)) (cou
 	return count
 }
 
-// makerInfo reads the records behind an event.
-func makerInfo(info []byte) (name string, pidfd int) {
+// readInfo reads the records that follow an event.
+func readInfo(info []byte) (name string, pidfd int) {
 	pidfd = sys.None
 	for len(info) >= infoHeader {
 		length := int(*(*uint16)(unsafe.Pointer(&info[2])))
@@ -92,89 +202,4 @@ func makerInfo(info []byte) (name string, pidfd int) {
 		info = info[length:]
 	}
 	return name, pidfd
-}
-
-// makerOf returns who made the directory of q, if the kernel said so.
-func (s *Broker) makerOf(q *queue) follower {
-	s.hearMakers()
-	f := follower{Process: q.root.made[q.name], fd: sys.None}
-	delete(q.root.made, q.name)
-	return f
-}
-
-// makersAtOnce is how many makers are heard in one turn. More are made in a flood,
-// and to hear of one takes longer than to make a directory.
-const makersAtOnce = 512
-
-// hearMakers takes what the kernel says of makers. Who is told of here only after
-// the directory was looked at is made its owner all the same.
-func (s *Broker) hearMakers() {
-	for _, r := range s.roots {
-		if r.makers == sys.None {
-			continue
-		}
-		var known makers
-		s.unheard -= readMakers(r.makers, s.unheard, func(name string, pid, pidfd int) {
-			if pidfd == sys.None {
-				return
-			}
-			if p, alive := known.find(pid, pidfd); alive {
-				s.hearMaker(r, name, p)
-			}
-		})
-		known.close()
-	}
-	s.again = s.again || s.unheard <= 0
-}
-
-// makers are some that the kernel told of: many directories come from few.
-type makers [4]follower
-
-// find returns the process of a pidfd, which it takes over, and whether it lives.
-// Who was told of before with the same number, and lives, is the same.
-func (m *makers) find(pid, pidfd int) (procfs.Process, bool) {
-	f := &m[pid%len(m)]
-	if f.Pid == pid && f.alive() {
-		sys.Close(pidfd)
-		return f.Process, true
-	}
-	m.forget(f)
-	p, _ := procfs.Find(pid)
-	*f = follower{p, pidfd}
-	return p, f.alive() // so what was found is of the same process
-}
-
-func (m *makers) forget(f *follower) {
-	if f.Pid != 0 {
-		sys.Close(f.fd)
-	}
-}
-
-func (m *makers) close() {
-	for i := range m {
-		m.forget(&m[i])
-	}
-}
-
-func (s *Broker) hearMaker(r *root, name string, p procfs.Process) {
-	q := r.names[name]
-	if q == nil || !q.owner.known || q.owner.locker || q.owner.maker.Pid != 0 {
-		r.made[name] = p
-		return
-	}
-	q.owner.maker, q.owner.since = follower{p, sys.None}, 0
-	s.writeState(q)
-	s.follow(q)
-}
-
-// forgetMakers forgets who made directories that are gone already: those that were
-// told of before the names in the roots were looked at.
-func (s *Broker) forgetMakers() {
-	for _, r := range s.roots {
-		for name := range r.made {
-			if r.names[name] == nil {
-				delete(r.made, name)
-			}
-		}
-	}
 }

@@ -251,7 +251,7 @@ func testFlood(h *shop, count int) {
 		}
 	}
 	end := time.Now()
-	h.until("the limit holds", func() bool { return entriesOf(h.Events) <= 1+s.o.PerUser })
+	h.until("the limit holds", func() bool { return entriesOf(h.Events) <= 1+s.options.PerUser })
 	h.Logf("of %d directories the kernel refused %d; the limit holds %v after the last; the slowest of %d events took %v",
 		count, refused, time.Since(end), n-1, slowest)
 	if h.old.acl != (refused == 0) {
@@ -289,14 +289,14 @@ func TestSurplus(t *testing.T) {
 	if refused := <-f.refused; refused != 0 {
 		t.Errorf("the kernel refused %d before anybody looked", refused)
 	}
-	s.spare = surplusSteps
+	s.registry.quota.removals = removalsPerTurn
 	h.must(s.begin())
 	s.end()
-	if n := entriesOf(h.Events); n != count-surplusSteps {
+	if n := entriesOf(h.Events); n != count-removalsPerTurn {
 		t.Errorf("%d are left of %d", n, count)
 	}
-	if len(s.queues) > 0 {
-		t.Errorf("%d became queues", len(s.queues))
+	if len(s.registry.queues) > 0 {
+		t.Errorf("%d became queues", len(s.registry.queues))
 	}
 	s.mu.Unlock()
 	h.until("all are gone", func() bool { return entriesOf(h.Events) == 0 })
@@ -313,9 +313,9 @@ func TestKeptOut(t *testing.T) {
 	deny := func(until int64) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.denied[65534] = until
-		s.writeDenied()
-		s.tender.kick()
+		s.registry.quota.denied[65534] = until
+		s.registry.quota.writeDenied()
+		s.upkeep.kick()
 	}
 	const never = 1 << 62
 	deny(never)
@@ -339,7 +339,7 @@ func TestKeptOut(t *testing.T) {
 	s = h.open()
 	deny(never)
 	s.mu.Lock()
-	clear(s.denied) // as if it were killed
+	clear(s.registry.quota.denied) // as if it were killed
 	s.mu.Unlock()
 	s.Close()
 	if h.letsIn() {
@@ -359,16 +359,16 @@ func TestManyMade(t *testing.T) {
 	}
 	h := newShop(t)
 	s := h.open()
-	if s.roots[0].makers == sys.None {
+	if s.registry.roots[0].creators.fanotify == sys.None {
 		kerneltest.Cannot(t, "needs fanotify with pidfds")
 	}
-	const count = 2*makersAtOnce + 1
+	const count = 2*creatorsPerTurn + 1
 	s.mu.Lock() // so that they all come at once
 	for i := range count {
 		h.must(os.Mkdir(filepath.Join(h.Events, fmt.Sprint("odd", i)), 0o755))
 	}
 	h.must(s.begin())
-	if s.unheard > 0 {
+	if s.creators.budget > 0 {
 		t.Error("all makers were heard in one turn")
 	}
 	s.checkDue()
@@ -380,8 +380,8 @@ func TestManyMade(t *testing.T) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		heard := 0
-		for _, q := range s.queues {
-			if q.owner.maker.Pid == os.Getpid() {
+		for _, q := range s.registry.queues {
+			if q.owner.creator.Pid == os.Getpid() {
 				heard++
 			}
 		}

@@ -7,100 +7,109 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// Head points to the event to be read next, tail to the newest. A client that
-// removes head has read the event that it pointed to; that goes too, and head moves
-// on. It is made as a link where there was none, since a rename does not wake who
-// waits for IN_CREATE, and else replaced, so that there is no moment without it.
+// links keeps head and tail of the queues that have them. head points to the event to be
+// read next, tail to the newest. A client that removes head has read its event, so that
+// is removed too, and head moves on.
+//
+// head is made as a new link where there was none, because a rename does not wake a
+// client that waits for IN_CREATE. Else it is replaced, so that it is never missing.
+type links struct {
+	making  *int // eventFiles' directory, in which links are made
+	windows *windows
+	trash   *trash
+	records *records
+	notices *notices
+}
+
 const (
 	linkHead = "head"
 	linkTail = "tail"
 )
 
-// mark notes that n is the newest event of q.
-func (s *Broker) mark(q *queue, n uint64) {
+// add notes that n is the newest event of q.
+func (l *links) add(q *queue, n uint64) {
 	if !sys.Exists(q.fd, linkTail) {
-		q.removed(&q.tail) // before anybody has seen to it
+		q.removeTarget(&q.tail) // the client removed it, and no update has seen that yet
 	}
 	q.order = append(q.order, n)
-	if len(q.order) > 2*s.window(q) {
-		s.readOrder(q) // a client that reads from the middle
+	if len(q.order) > 2*l.windows.of(q) {
+		q.readOrder() // the client reads from the middle
 	}
-	if s.replaceLink(q, linkTail, n) {
+	if l.replace(q, linkTail, n) {
 		q.tail = n
 	}
-	if q.head == 0 { // there was nothing unread, or no room for a link
-		if q.trim(); len(q.order) > 0 && s.makeLink(q, linkHead, q.order[0]) {
+	if q.head == 0 { // nothing was unread, or there was no room for a link
+		if q.dropRead(); len(q.order) > 0 && l.make(q, linkHead, q.order[0]) {
 			q.head = q.order[0]
 		}
 	}
-	s.writeState(q)
+	l.records.write(q)
 }
 
-// removed does what a client asked for that removed a link of ours: the event n,
-// which that pointed to, goes too.
-func (q *queue) removed(n *uint64) {
+// removeTarget removes the event that a link pointed to, after a client removed the link.
+func (q *queue) removeTarget(n *uint64) {
 	if *n != 0 {
 		unix.Unlinkat(q.fd, spool.EventName(*n), 0)
 		*n = 0
 	}
 }
 
-// makeLink makes a link, and reports whether that could be done: one that is missing
-// is taken for removed only where it was there.
-func (s *Broker) makeLink(q *queue, link string, n uint64) bool {
+// make makes a link, and reports whether it did. A caller must note only links that were
+// made: a noted link that is missing counts as removed by the client.
+func (l *links) make(q *queue, link string, n uint64) bool {
 	err := unix.Symlinkat(spool.EventName(n), q.fd, link)
 	if err == unix.EEXIST {
-		return s.replaceLink(q, link, n)
+		return l.replace(q, link, n)
 	}
-	return s.linked(q, err)
+	return l.succeeded(q, err)
 }
 
-// replaceLink makes a link, in place of another if there is one.
-func (s *Broker) replaceLink(q *queue, link string, n uint64) bool {
-	err := unix.Symlinkat(spool.EventName(n), s.making, link)
-	if err == unix.EEXIST { // of one that was killed
-		s.vacate(link)
-		err = unix.Symlinkat(spool.EventName(n), s.making, link)
+// replace makes a link, in place of one that may be there.
+func (l *links) replace(q *queue, link string, n uint64) bool {
+	err := unix.Symlinkat(spool.EventName(n), *l.making, link)
+	if err == unix.EEXIST { // left by a publisher that was killed
+		l.removeTemporary(link)
+		err = unix.Symlinkat(spool.EventName(n), *l.making, link)
 	}
 	if err == nil {
-		if err = unix.Renameat(s.making, link, q.fd, link); err != nil {
-			unix.Unlinkat(s.making, link, 0)
+		if err = unix.Renameat(*l.making, link, q.fd, link); err != nil {
+			unix.Unlinkat(*l.making, link, 0)
 		}
 	}
-	return s.linked(q, err)
+	return l.succeeded(q, err)
 }
 
-func (s *Broker) linked(q *queue, err error) bool {
+func (l *links) succeeded(q *queue, err error) bool {
 	if err != nil && !q.isGone() {
-		s.log("no head and tail in a queue: " + err.Error())
+		l.notices.once("cannot make head or tail of a queue: " + err.Error())
 	}
 	return err == nil
 }
 
-// moveHead makes head point to n. It changes places with the old one: a client that
-// removes that at the same time is to be woken for the new one, as by any head that
-// comes where there was none.
-func (s *Broker) moveHead(q *queue, n uint64) bool {
-	s.vacate(linkHead)
-	err := unix.Symlinkat(spool.EventName(n), s.making, linkHead)
+// moveHead makes head point to n. It exchanges the old link for the new one: where the
+// client removes the old one at the same time, the exchange fails and head is made anew,
+// which wakes the client.
+func (l *links) moveHead(q *queue, n uint64) bool {
+	l.removeTemporary(linkHead)
+	err := unix.Symlinkat(spool.EventName(n), *l.making, linkHead)
 	if err == nil {
-		err = unix.Renameat2(s.making, linkHead, q.fd, linkHead, unix.RENAME_EXCHANGE)
-		s.vacate(linkHead)
+		err = unix.Renameat2(*l.making, linkHead, q.fd, linkHead, unix.RENAME_EXCHANGE)
+		l.removeTemporary(linkHead)
 	}
-	return err == nil || s.makeLink(q, linkHead, n)
+	return err == nil || l.make(q, linkHead, n)
 }
 
-// vacate removes from making what has the name of a link. That may be a directory,
-// which a client had put in the place of its head.
-func (s *Broker) vacate(link string) {
-	if unix.Unlinkat(s.making, link, 0) == unix.EISDIR {
-		s.discard(s.making, link)
+// removeTemporary removes from making what has the name of a link. That may be a
+// directory, if a client had put one in the place of its head.
+func (l *links) removeTemporary(link string) {
+	if unix.Unlinkat(*l.making, link, 0) == unix.EISDIR {
+		l.trash.add(*l.making, link)
 	}
 }
 
-// target returns what a link of q points to, 0 if to nothing of ours, and whether
-// there is one.
-func target(q *queue, link string) (n uint64, there bool) {
+// linkTarget returns the event that a link of q points to, 0 if that is not an event,
+// and whether there is anything of that name.
+func linkTarget(q *queue, link string) (n uint64, exists bool) {
 	var buf [spool.NameLength + 1]byte
 	size, err := unix.Readlinkat(q.fd, link, buf[:])
 	if err != nil || size < 0 {
@@ -110,8 +119,8 @@ func target(q *queue, link string) (n uint64, there bool) {
 	return n, true
 }
 
-// readOrder finds out which events are in q.
-func (s *Broker) readOrder(q *queue) {
+// readOrder lists the events in q.
+func (q *queue) readOrder() {
 	q.order = q.order[:0]
 	names, _ := spool.EventNames(q.fd)
 	for _, name := range names {
@@ -120,37 +129,37 @@ func (s *Broker) readOrder(q *queue) {
 	}
 }
 
-// settle makes head and tail right after q's client removed something. It looks at
-// each only once: a client that removes one meanwhile is seen to at the next turn.
-func (s *Broker) settle(q *queue) {
+// update corrects head and tail after the client removed something. It reads each link
+// once: what the client removes meanwhile is for the next turn.
+func (l *links) update(q *queue) {
 	before := [2]uint64{q.head, q.tail}
-	oldHead, isHead := target(q, linkHead)
-	oldTail, isTail := target(q, linkTail)
-	if !isHead {
-		q.removed(&q.head)
+	oldHead, hasHead := linkTarget(q, linkHead)
+	oldTail, hasTail := linkTarget(q, linkTail)
+	if !hasHead {
+		q.removeTarget(&q.head)
 	}
-	if !isTail {
-		q.removed(&q.tail)
+	if !hasTail {
+		q.removeTarget(&q.tail)
 	}
-	q.trim()
+	q.dropRead()
 	if len(q.order) == 0 {
-		q.unlink()
+		q.removeLinks()
 	} else {
 		head, tail := q.order[0], q.order[len(q.order)-1]
-		if oldTail == tail || s.replaceLink(q, linkTail, tail) {
+		if oldTail == tail || l.replace(q, linkTail, tail) {
 			q.tail = tail
 		}
-		if oldHead == head || isHead && s.moveHead(q, head) || !isHead && s.makeLink(q, linkHead, head) {
+		if oldHead == head || hasHead && l.moveHead(q, head) || !hasHead && l.make(q, linkHead, head) {
 			q.head = head
 		}
 	}
 	if before != [2]uint64{q.head, q.tail} {
-		s.writeState(q)
+		l.records.write(q)
 	}
 }
 
-// trim forgets events at both ends of the queue that are gone from it.
-func (q *queue) trim() {
+// dropRead drops the events at both ends of order that the client has removed.
+func (q *queue) dropRead() {
 	for len(q.order) > 0 && !sys.Exists(q.fd, spool.EventName(q.order[0])) {
 		q.order = q.order[1:]
 	}
@@ -159,8 +168,8 @@ func (q *queue) trim() {
 	}
 }
 
-// unlink removes the links of a queue in which nothing is unread.
-func (q *queue) unlink() {
+// removeLinks removes the links of a queue in which nothing is unread.
+func (q *queue) removeLinks() {
 	if q.head != 0 || q.tail != 0 {
 		unix.Unlinkat(q.fd, linkHead, 0)
 		unix.Unlinkat(q.fd, linkTail, 0)
@@ -168,11 +177,11 @@ func (q *queue) unlink() {
 	q.head, q.tail, q.order = 0, 0, nil
 }
 
-// resettle makes head and tail right where nothing that was noted can be relied on:
-// a link that is missing was perhaps not made yet.
-func (s *Broker) resettle(q *queue) {
-	s.readOrder(q)
-	q.head, _ = target(q, linkHead)
-	q.tail, _ = target(q, linkTail)
-	s.settle(q)
+// rebuild corrects head and tail after a publisher was killed. What was noted counts for
+// nothing: a link that is missing may not have been made yet.
+func (l *links) rebuild(q *queue) {
+	q.readOrder()
+	q.head, _ = linkTarget(q, linkHead)
+	q.tail, _ = linkTarget(q, linkTail)
+	l.update(q)
 }

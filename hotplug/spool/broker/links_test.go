@@ -177,7 +177,7 @@ func TestTailRemovedUnseen(t *testing.T) {
 	h.must(os.Remove(queue + "/tail"))
 	h.must(s.begin())
 	e := numbered(3)
-	h.must(s.publishLocked(e, nil))
+	h.must(s.deliveries.publish(e, nil))
 	s.end()
 	s.mu.Unlock()
 	h.points(s, queue, "1", "3")
@@ -254,7 +254,7 @@ func TestReadFromTheMiddle(t *testing.T) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, q := range s.queues {
+	for _, q := range s.registry.queues {
 		if len(q.order) > 41 {
 			t.Errorf("%d events are remembered of 2", len(q.order))
 		}

@@ -179,7 +179,7 @@ func entriesOf(path string) int {
 // clean fails the test where the spool keeps something for nobody.
 func (h *shop) clean() {
 	h.Helper()
-	private := h.Private + "/" + place
+	private := h.Private + "/" + spoolDir
 	for _, dir := range []string{"held", "making", "trash"} {
 		if n := entriesOf(private + "/" + dir); n != 0 {
 			h.Errorf("%s holds %d entries", dir, n)

@@ -1,69 +1,102 @@
 package broker
 
 import (
+	"os"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
-	"devspool/hotplug/procfs"
-	"devspool/hotplug/spool"
 	"devspool/hotplug/sys"
 )
 
 // The names below Options.Private.
 const (
-	place       = "spool" // all of the spool; where a tmpfs of its own is mounted
-	placeEvents = "events"
-	placeLib    = "libudev"
+	spoolDir   = "spool" // all of the spool; its own tmpfs is mounted here
+	eventsDir  = "events"
+	libudevDir = "libudev"
+
+	heldDir    = "held"   // events that are kept for slow queues
+	recordsDir = "queues" // what is kept of each queue
+	makingDir  = "making" // files and links that are being made
+	trashDir   = "trash"  // queues that are being removed
 )
 
-// place finds the spool, or makes it. Everything is opened through one mount, since
-// a link does not cross from one to another; the roots that clients see are bound
-// from it.
-func (s *Broker) place() error {
-	private, err := sys.OwnDirectory(unix.AT_FDCWD, s.o.Private)
+// space is where the spool lies: its directories, the tmpfs it may have of its own, and
+// the lock that publishers share.
+type space struct {
+	options *Options
+	notices *notices
+
+	dir     int    // the spool's directory, which only its user may enter
+	lock    int    // the file that is locked while a publisher works
+	dev     uint64 // the file system that all of the spool lies on
+	mounted bool   // that is a tmpfs of its own
+
+	noOpenat2 bool // the kernel has no openat2
+	dirSizes  bool // the size of a directory tells how many entries it has
+
+	buffer [4096]byte // for listing directories and reading inotify
+}
+
+// open finds the spool or makes it, and returns its roots. All is opened through one
+// mount, since a link cannot cross from one mount to another; the roots that clients
+// see are bound from there.
+func (s *space) open() ([]*root, error) {
+	private, err := s.lockPrivate()
 	if err != nil {
-		return spool.Failed("open", s.o.Private, err)
+		return nil, err
 	}
-	defer unix.Close(private)
-	// One at a time, or two would mount over each other.
-	if err := sys.RetryEINTR(func() error { return unix.Flock(private, unix.LOCK_EX) }); err != nil {
-		return err
+	defer unix.Close(private) // and so unlock it
+	if s.dir, err = sys.OwnDirectory(private, spoolDir); err != nil {
+		return nil, err
 	}
-	if s.dir, err = sys.OwnDirectory(private, place); err != nil {
-		return err
-	}
-	mounted := s.mount(private)
-	s.mounted = mounted
+	s.mounted = s.mount(private)
 	var st unix.Stat_t
 	if err := unix.Fstat(s.dir, &st); err != nil {
-		return err
+		return nil, err
 	}
 	s.dev = uint64(st.Dev)
+	var roots []*root
 	for _, r := range []struct {
 		path, name string
 		libudev    bool
-	}{{s.o.Events, placeEvents, false}, {s.o.Libudev, placeLib, true}} {
-		if r.path == "" || s.o.Join && !sys.Exists(unix.AT_FDCWD, r.path) {
+	}{{s.options.Events, eventsDir, false}, {s.options.Libudev, libudevDir, true}} {
+		if r.path == "" || s.options.Join && !sys.Exists(unix.AT_FDCWD, r.path) {
 			continue
 		}
-		fd, err := s.openRoot(r.path, r.name, mounted)
+		fd, err := s.openRoot(r.path, r.name)
 		if err != nil {
-			return err
+			return roots, err
 		}
 		path := r.path
-		if mounted {
-			path = s.o.Private + "/" + place + "/" + r.name
+		if s.mounted {
+			path = s.path() + "/" + r.name
 		}
-		s.roots = append(s.roots, &root{fd: fd, path: path, libudev: r.libudev, watch: sys.None, makers: sys.None, names: map[string]*queue{}, made: map[string]procfs.Process{}})
+		roots = append(roots, newRoot(fd, path, r.libudev))
 	}
-	return nil
+	return roots, nil
 }
 
-// mount puts a tmpfs on the spool's directory, unless there is one already or it
-// cannot be, and reports whether there is one.
-func (s *Broker) mount(private int) bool {
+// path returns where the spool lies.
+func (s *space) path() string { return s.options.Private + "/" + spoolDir }
+
+// lockPrivate opens the private directory and locks it, so that no two publishers mount
+// over each other. Closing it unlocks it.
+func (s *space) lockPrivate() (int, error) {
+	fd, err := sys.OwnDirectory(unix.AT_FDCWD, s.options.Private)
+	if err == nil {
+		if err = sys.Flock(fd, unix.LOCK_EX); err == nil {
+			return fd, nil
+		}
+		unix.Close(fd)
+	}
+	return sys.None, &os.PathError{Op: "open", Path: s.options.Private, Err: err}
+}
+
+// mount mounts a tmpfs on the spool's directory, unless there is one already or it is
+// impossible, and reports whether there is one.
+func (s *space) mount(private int) bool {
 	var above, st unix.Stat_t
 	if unix.Fstat(private, &above) != nil || unix.Fstat(s.dir, &st) != nil {
 		return false
@@ -71,33 +104,22 @@ func (s *Broker) mount(private int) bool {
 	if st.Dev != above.Dev {
 		return true
 	}
-	// Where a spool lies already it stays, or its queues would be hidden.
-	if !s.o.Mount || s.o.Join || unix.Fstatat(s.dir, "counter", &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+	// An existing spool stays where it is: a mount would hide its queues.
+	if !s.options.Mount || s.options.Join || unix.Fstatat(s.dir, "counter", &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
 		return false
 	}
-	for _, path := range []string{s.o.Events, s.o.Libudev} {
-		if occupied(path) {
-			s.log("queues lie in " + path + " already: they are served there, and no tmpfs is mounted, so that they share the limits of " + s.o.Private)
+	for _, path := range []string{s.options.Events, s.options.Libudev} {
+		if hasEntries(path) {
+			s.notices.once("there are queues in " + path + " already: serving them there, without a tmpfs of their own, " +
+				"so that they share the limits of " + s.options.Private)
 			return false
 		}
 	}
-	on := s.o.Private + "/" + place
-	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-	const options = "mode=0700,size=20%"
-	// A user's own files in it are limited too, where the kernel can (6.6).
-	data := options
-	if hasQuota() {
-		data += "," + quotaKey + "=" + quotaFiles
-	}
-	err := unix.Mount("devspool", on, "tmpfs", flags, data)
-	if err != nil && data != options {
-		err = unix.Mount("devspool", on, "tmpfs", flags, options)
-	}
-	if err != nil {
-		s.log("not mounted: " + err.Error())
+	if err := mountTmpfs(s.path()); err != nil {
+		s.notices.once("cannot mount a tmpfs on " + s.path() + ": " + err.Error())
 		return false
 	}
-	dir, err := sys.OwnDirectory(private, place)
+	dir, err := sys.OwnDirectory(private, spoolDir)
 	if err != nil {
 		return false
 	}
@@ -106,15 +128,27 @@ func (s *Broker) mount(private int) bool {
 	return true
 }
 
-// The mount option that limits the files of one user.
+func mountTmpfs(path string) error {
+	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	const options = "mode=0700,size=20%"
+	if hasQuota() {
+		// A user's own files in it are limited too.
+		if unix.Mount("devspool", path, "tmpfs", flags, options+","+quotaKey+"="+quotaFiles) == nil {
+			return nil
+		}
+	}
+	return unix.Mount("devspool", path, "tmpfs", flags, options)
+}
+
+// The mount option that limits the files of one user (Linux 6.6).
 const (
 	quotaKey   = "usrquota_inode_hardlimit"
 	quotaFiles = "16384"
 )
 
-// hasQuota reports whether tmpfs knows quotas. A mount(2) with an option that it does
-// not know has the kernel complain in its log, this way of asking does not. Kernels
-// without fsopen (before 5.2) have no quotas either.
+// hasQuota reports whether tmpfs has quotas. mount(2) with an unknown option makes the
+// kernel log an error, and asking this way does not. Kernels without fsopen (before 5.2)
+// have no quotas either.
 func hasQuota() bool {
 	fd, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -124,8 +158,8 @@ func hasQuota() bool {
 	return unix.FsconfigSetString(fd, quotaKey, quotaFiles) == nil
 }
 
-// occupied reports whether anything lies in the directory at path.
-func occupied(path string) bool {
+// hasEntries reports whether there is a directory at path that is not empty.
+func hasEntries(path string) bool {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return false
@@ -134,69 +168,21 @@ func occupied(path string) bool {
 	return len(sys.List(fd)) > 0
 }
 
-// Leave closes the spool as Close does, and unmounts what is mounted for it, unless
-// queues are left, which the next start serves.
-func (s *Broker) Leave() {
-	var roots []string
-	for _, path := range []string{s.o.Events, s.o.Libudev} {
-		if path != "" {
-			roots = append(roots, path)
-		}
-	}
-	if err := s.Upkeep(); err != nil {
-		s.log("not tended: " + err.Error())
-	}
-	queues, _, _ := s.Counts()
-	mounted := s.mounted && s.o.Mount
-	s.Close()
-	if !mounted {
-		return
-	}
-	if queues > 0 {
-		s.log(strconv.Itoa(queues) + " queues have an owner still: what is mounted on " + strings.Join(roots, " and ") + " stays for the next start")
-		return
-	}
-	s.unmount(roots)
-}
-
-// unmount takes the tmpfs away and the roots that are bound from it. The tmpfs is
-// first: as long as another process has the spool open it is busy, and all stays.
-func (s *Broker) unmount(roots []string) {
-	private, err := sys.OwnDirectory(unix.AT_FDCWD, s.o.Private)
-	if err != nil {
-		return
-	}
-	defer unix.Close(private)
-	if sys.RetryEINTR(func() error { return unix.Flock(private, unix.LOCK_EX) }) != nil {
-		return
-	}
-	if err := unix.Unmount(s.o.Private+"/"+place, unix.UMOUNT_NOFOLLOW); err != nil {
-		s.log(spool.Failed("unmount", s.o.Private+"/"+place, err).Error())
-		return
-	}
-	for _, path := range roots {
-		var st unix.Stat_t
-		if unix.Lstat(path, &st) == nil && uint64(st.Dev) == s.dev {
-			unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) // who only looks into it does not matter
-		}
-	}
-}
-
-// openRoot opens a root and shows it to clients at a path.
-func (s *Broker) openRoot(at, name string, mounted bool) (int, error) {
+// openRoot opens a root, and shows it to clients at a path.
+func (s *space) openRoot(path, name string) (int, error) {
 	var st unix.Stat_t
-	if unix.Lstat(at, &st) == unix.ENOENT {
-		if err := sys.MakeParents(at); err != nil {
+	if unix.Lstat(path, &st) == unix.ENOENT {
+		if err := sys.MakeParents(path); err != nil {
 			return sys.None, err
 		}
-		if err := unix.Mkdir(at, 0o1777); err != nil && err != unix.EEXIST {
+		if err := unix.Mkdir(path, 0o1777); err != nil && err != unix.EEXIST {
 			return sys.None, err
 		}
 	}
-	if mounted {
-		return s.bindRoot(at, name)
+	if s.mounted {
+		return s.bindRoot(path, name)
 	}
-	fd, err := unix.Open(at, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return sys.None, err
 	}
@@ -205,7 +191,7 @@ func (s *Broker) openRoot(at, name string, mounted bool) (int, error) {
 		err = ErrUnusable
 	}
 	if err == nil {
-		err = worldWritable(fd)
+		err = makeWorldWritable(fd)
 	}
 	if err != nil {
 		unix.Close(fd)
@@ -214,9 +200,9 @@ func (s *Broker) openRoot(at, name string, mounted bool) (int, error) {
 	return fd, nil
 }
 
-// bindRoot opens a root on the spool's own file system and binds it there,
-// where it does not lie already.
-func (s *Broker) bindRoot(at, name string) (int, error) {
+// bindRoot opens a root on the spool's own tmpfs and binds it to path, unless it is
+// bound already.
+func (s *space) bindRoot(path, name string) (int, error) {
 	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Openat(s.dir, name, flags, 0)
 	if err == unix.ENOENT {
@@ -228,16 +214,14 @@ func (s *Broker) bindRoot(at, name string) (int, error) {
 		return sys.None, err
 	}
 	var own, shown unix.Stat_t
-	err = worldWritable(fd)
+	err = makeWorldWritable(fd)
 	if err == nil {
 		err = unix.Fstat(fd, &own)
 	}
-	if err == nil && (unix.Lstat(at, &shown) != nil || shown.Dev != own.Dev || shown.Ino != own.Ino) {
-		if s.o.Join {
-			unix.Close(fd)
-			return sys.None, ErrUnusable
+	if err == nil && (unix.Lstat(path, &shown) != nil || shown.Dev != own.Dev || shown.Ino != own.Ino) {
+		if err = ErrUnusable; !s.options.Join {
+			err = unix.Mount(s.path()+"/"+name, path, "", unix.MS_BIND, "")
 		}
-		err = unix.Mount(s.o.Private+"/"+place+"/"+name, at, "", unix.MS_BIND, "")
 	}
 	if err != nil {
 		unix.Close(fd)
@@ -246,11 +230,81 @@ func (s *Broker) bindRoot(at, name string) (int, error) {
 	return fd, nil
 }
 
-// worldWritable lets everybody make queues in a root, and nobody remove another's.
-func worldWritable(fd int) error {
+// makeWorldWritable lets every user make queues in a root, and none remove another's.
+func makeWorldWritable(fd int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&0o7777 == 0o1777 {
 		return err
 	}
 	return unix.Fchmod(fd, 0o1777)
+}
+
+// Leave closes the spool as Close does, and unmounts it where Mount is set and no queue
+// is left. Else the next start serves the queues.
+func (b *Broker) Leave() {
+	if err := b.Upkeep(); err != nil {
+		b.notices.once("cannot clean up the queues: " + err.Error())
+	}
+	queues, _, _ := b.Counts()
+	b.Close()
+	if !b.space.mounted || !b.options.Mount {
+		return
+	}
+	var roots []string
+	for _, path := range []string{b.options.Events, b.options.Libudev} {
+		if path != "" {
+			roots = append(roots, path)
+		}
+	}
+	if queues > 0 {
+		b.notices.once(strconv.Itoa(queues) + " queues still have an owner: " + strings.Join(roots, " and ") +
+			" stay mounted for the next start")
+		return
+	}
+	b.space.unmount(roots)
+}
+
+// unmount unmounts the tmpfs, and then the roots that are bound from it. While another
+// process has the spool open the tmpfs is busy, and all stays.
+func (s *space) unmount(roots []string) {
+	private, err := s.lockPrivate()
+	if err != nil {
+		s.notices.once(err.Error())
+		return
+	}
+	defer unix.Close(private)
+	if err := unix.Unmount(s.path(), unix.UMOUNT_NOFOLLOW); err != nil {
+		s.notices.once("cannot unmount " + s.path() + ": " + err.Error())
+		return
+	}
+	for _, path := range roots {
+		var st unix.Stat_t
+		if unix.Lstat(path, &st) == nil && uint64(st.Dev) == s.dev {
+			unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) // even while a process has it open
+		}
+	}
+}
+
+// Empty reports whether there is no queue, and nothing left of earlier ones. A process
+// with one event to publish then needs no spool.
+func Empty(o Options) bool {
+	private := o.Private + "/" + spoolDir + "/"
+	for _, path := range []string{o.Events, o.Libudev, private + heldDir, private + trashDir} {
+		if path == "" {
+			continue
+		}
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err == unix.ENOENT {
+			continue
+		}
+		if err != nil {
+			return false
+		}
+		names := sys.ListSome(fd, make([]byte, 4096))
+		unix.Close(fd)
+		if len(names) > 0 {
+			return false
+		}
+	}
+	return true
 }

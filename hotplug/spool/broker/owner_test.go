@@ -315,14 +315,14 @@ func TestMaker(t *testing.T) {
 	}
 	h := newShop(t)
 	s := h.open()
-	if s.roots[0].makers == sys.None {
+	if s.registry.roots[0].creators.fanotify == sys.None {
 		kerneltest.Cannot(t, "needs fanotify with FAN_REPORT_PIDFD")
 	}
 	maker := h.start(kerneltest.Actor("maker", "/dev/events/x"))
 	later := h.start(kerneltest.Actor("maker", "/dev/events/.y"))
 	h.must(s.Upkeep())
 	h.must(os.Rename("/dev/events/.y", "/dev/events/y"))
-	time.Sleep(2 * graceMaking)
+	time.Sleep(2 * gracePrepared)
 	h.publish(s, 1, 1)
 	h.holds("/dev/events/x", "1")
 	h.holds("/dev/events/y", "1")
@@ -382,7 +382,7 @@ func TestThousandKilled(t *testing.T) {
 	h.until("nothing is left", func() bool { return entriesOf("/dev/.devspool/spool/trash") == 0 })
 	h.must(s.Upkeep())
 	h.clean()
-	if n := len(s.queues) + len(s.tender.watched) + len(s.users); n != 0 {
+	if n := len(s.registry.queues) + len(s.upkeep.watched) + len(s.registry.quota.entries); n != 0 {
 		t.Errorf("%d things are remembered", n)
 	}
 }

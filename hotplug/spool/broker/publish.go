@@ -1,54 +1,38 @@
 package broker
 
 import (
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/spool"
-	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 )
 
-// Publish puts an event into every queue whose filter lets it through, with more
-// variables than its own. Where there is no queue it takes one system call of a
-// resident spool.
-func (s *Broker) Publish(e *uevent.Event, more []string) error {
-	return s.session(func() error { return s.publishLocked(e, more) })
+// delivery puts events into queues: new ones into all that want them, and those of the
+// backlog into queues that lag and have room again.
+type delivery struct {
+	source uint64 // the inode of Options.Source, or 0
+	zero   bool   // Options.Zero
+
+	counter  *counter
+	files    *eventFiles
+	backlog  *backlog
+	registry *registry
+	windows  *windows
+	links    *links
+	records  *records
+	upkeep   *upkeep
+	notices  *notices
+
+	// Kept from event to event, to spare the garbage collector.
+	text         []byte
+	ready, later []*queue
 }
 
-// PublishAll publishes n events, of which event tells the i-th, under one lock. Of
-// what goes wrong it returns the last; the other events are published all the same.
-func (s *Broker) PublishAll(n int, event func(i int) (e *uevent.Event, more []string)) error {
-	return s.session(func() (failed error) {
-		for i := range n {
-			if err := s.publishLocked(event(i)); err != nil {
-				failed = err
-			}
-		}
-		return failed
-	})
-}
-
-func (s *Broker) publishLocked(e *uevent.Event, more []string) error {
-	return s.put(func() spool.Packet { return spool.PacketOf(e, more) }, func(b []byte) []byte { return spool.Append(b, e, more) })
-}
-
-// Put publishes a packet as it is, for who has no Event.
-func (s *Broker) Put(p spool.Packet) error {
-	return s.session(func() error { return s.put(func() spool.Packet { return p }, p.Append) })
-}
-
-// Gap tells every queue that events were lost before they came here: how many, or
-// 0 where nobody knows.
-func (s *Broker) Gap(lost int, why string) {
-	if err := s.Put(gap(uint64(max(0, lost)), why)); err != nil {
-		s.log("a gap is not told of: " + err.Error())
-	}
-}
-
-// gap returns the event that tells of losses.
-func gap(lost uint64, why string) spool.Packet {
+// gapPacket returns the event that reports losses.
+func gapPacket(lost uint64, why string) spool.Packet {
 	var more []string
 	if lost > 0 {
 		more = append(more, "LOST="+strconv.FormatUint(lost, 10))
@@ -59,71 +43,64 @@ func gap(lost uint64, why string) spool.Packet {
 	return spool.PacketOf(uevent.Gap(more...), nil)
 }
 
-// session has put called with the lock held, unless there is no queue.
-func (s *Broker) session(put func() error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.idle() {
-		return nil
-	}
-	s.spare = 0
-	if err := s.begin(); err != nil {
-		return err
-	}
-	defer s.end()
-	if !s.o.Resident {
-		s.tend()
-	}
-	err := put()
-	if s.again && s.tender != nil {
-		s.tender.kick()
-	}
-	return err
+func (d *delivery) publish(e *uevent.Event, more []string) error {
+	return d.putText(func() spool.Packet { return spool.PacketOf(e, more) }, func(b []byte) []byte { return spool.Append(b, e, more) })
 }
 
-// put gives an event to the queues that want it. The lock is held until the last
-// of them has it, or the next event could be seen in a queue before this one is.
-func (s *Broker) put(packet func() spool.Packet, text func([]byte) []byte) error {
-	targets, wanted := s.choose(packet)
+func (d *delivery) put(p spool.Packet) error {
+	return d.putText(func() spool.Packet { return p }, p.Append)
+}
+
+// putText gives an event to the queues that want it. packet and text return the event in
+// two forms; each is called only if needed. The lock is held until the last queue has
+// the event, so that no queue has a later one before.
+func (d *delivery) putText(packet func() spool.Packet, text func([]byte) []byte) error {
+	targets, wanted := d.choose(packet)
 	if !wanted {
 		return nil
 	}
-	s.text = s.header(text(s.text[:0]))
-	return s.deliver(targets, s.text)
+	d.text = d.markHeader(text(d.text[:0]))
+	return d.deliver(targets, d.text)
 }
 
-// choose returns the queues that an event can be given to at once. Wanted is true
-// also where it is only to be held back.
-func (s *Broker) choose(packet func() spool.Packet) (targets []*queue, wanted bool) {
-	if !s.listed {
-		s.relist()
+// choose returns the queues that get an event at once. wanted also tells of those that
+// lag.
+func (d *delivery) choose(packet func() spool.Packet) (targets []*queue, wanted bool) {
+	if !d.registry.listed {
+		d.registry.relist()
 	}
-	targets = s.targets[:0]
+	targets = d.ready[:0]
 	var p spool.Packet
-	for _, q := range s.live {
-		if q.ino == s.source {
+	for _, q := range d.registry.live {
+		if q.ino == d.source {
 			continue
 		}
 		if q.filter != nil {
 			if p.Action == "" {
 				p = packet()
 			}
-			if _, told := p.Get(spool.GapKey); !told && !q.filter.Match(p) {
+			if !wants(q, p) {
 				continue
 			}
 		}
 		wanted = true
-		if q.cursor == 0 {
+		if q.state == current {
 			targets = append(targets, q)
 		}
 	}
-	s.targets = targets
+	d.ready = targets
 	return targets, wanted
 }
 
-// header ends the first line as libudev-zero wants it, where it is to be served.
-func (s *Broker) header(text []byte) []byte {
-	if !s.o.Zero {
+// wants reports whether p passes the filter of q. Gaps pass every filter.
+func wants(q *queue, p spool.Packet) bool {
+	_, isGap := p.Get(spool.GapKey)
+	return isGap || q.filter.Match(p)
+}
+
+// markHeader ends the first line of text in '=', where libudev-zero is served.
+func (d *delivery) markHeader(text []byte) []byte {
+	if !d.zero {
 		return text
 	}
 	for i, c := range text {
@@ -137,145 +114,284 @@ func (s *Broker) header(text []byte) []byte {
 	return text
 }
 
-// deliver gives the event its number and links it into the targets. A target that
-// cannot take it is behind from then on.
-func (s *Broker) deliver(targets []*queue, text []byte) error {
-	n := s.counter.last() + 1
-	s.counter.setBusy(true)
-	defer s.counter.setBusy(false)
-	s.counter.setLast(n)
+// deliver gives the event its number and links it into the targets. A target that cannot
+// take it lags from then on.
+func (d *delivery) deliver(targets []*queue, text []byte) error {
+	n := d.counter.last() + 1
+	d.counter.setBusy(true)
+	defer d.counter.setBusy(false)
+	d.counter.setLast(n)
 
-	late := s.late[:0]
+	later := d.later[:0]
 	ready := targets[:0]
 	for _, q := range targets {
-		if s.fits(q, len(text)) {
+		if d.windows.hasRoom(q, len(text)) {
 			ready = append(ready, q)
 		} else {
-			s.lag(q, n)
-			late = append(late, q)
+			d.markLagging(q, n)
+			later = append(later, q)
 		}
 	}
-	f, err := s.newFile(text, spool.EventName(n))
+	f, err := d.files.create(text, spool.EventName(n))
 	if err != nil {
 		for _, q := range ready {
-			s.lag(q, n) // what is not held back when it is fed is told as lost
+			d.markLagging(q, n) // its event is not in the backlog, so it gets a gap
 		}
-		s.again = true
+		d.upkeep.retry = true
 		return err
 	}
-	defer s.done(f)
-	if s.behind > 0 {
-		s.hold(f, n)
+	defer d.files.close(f)
+	if d.registry.lagging > 0 {
+		d.backlog.add(f, n, d.source)
 	}
 	for _, q := range ready {
-		if !s.give(q, f, n) {
-			late = append(late, q)
+		if !d.give(q, f, n) {
+			later = append(later, q)
 		}
 	}
-	for _, q := range late {
-		s.feed(q) // its client may have read since
+	for _, q := range later {
+		d.feed(q) // its client may have read since
 	}
-	s.late = late[:0]
-	s.release()
+	d.later = later[:0]
+	d.release()
 	return nil
 }
 
-// give links the event n into q, and reports whether that is done with.
-func (s *Broker) give(q *queue, f *file, n uint64) bool {
+// give links event n into q. It returns false where the event must be given later.
+func (d *delivery) give(q *queue, f *eventFile, n uint64) bool {
 	own := f
 	if q.root.libudev {
-		fitted, err := s.fitted(f)
+		fitted, err := d.files.fit(f)
 		if err != nil {
-			s.log("libudev-compat is not told of an event: " + err.Error())
+			d.notices.once("an event is not given to libudev-compat: " + err.Error())
 			return true
 		}
 		own = fitted
 	}
-	err := s.link(own, q.fd, f.name)
-	if err == unix.ENOENT && !own.made { // it may have no link any more, or q is gone
-		if err = s.renew(own); err == nil {
-			err = s.link(own, q.fd, f.name)
+	err := d.files.link(own, q.fd, f.name)
+	if err == unix.ENOENT && !own.named { // it has no link any more, or q is gone
+		if err = d.files.recreate(own); err == nil {
+			err = d.files.link(own, q.fd, f.name)
 		}
 	}
 	switch {
 	case err == nil:
-		s.given(q, n, len(own.text))
+		d.given(q, n, len(own.text))
 		return true
 	case err == unix.EEXIST:
-		return true // its client has made it; that is what it gets
+		return true // the client made a file of that name, and reads that
 	case q.isGone():
-		s.forget(q)
+		d.registry.forget(q)
 		return true
 	default:
-		s.log("an event is held back: " + err.Error())
-		s.lag(q, n)
-		if !f.held {
-			s.hold(f, n)
+		d.notices.once("cannot put an event into a queue now: " + err.Error())
+		d.markLagging(q, n)
+		if !f.kept {
+			d.backlog.add(f, n, d.source)
 		}
 		return false
 	}
 }
 
-// given does what is due when the event n, of size bytes, has been put into q.
-func (s *Broker) given(q *queue, n uint64, size int) {
-	q.took(size)
-	if s.o.Zero {
-		wake(q.fd, spool.EventName(n))
+// given does what follows when event n, of size bytes, has been put into q.
+func (d *delivery) given(q *queue, n uint64, size int) {
+	q.fill(size)
+	if d.zero {
+		touch(q.fd, spool.EventName(n))
 	}
-	if q.links {
-		s.mark(q, n)
+	if q.hasLinks {
+		d.links.add(q, n)
 	}
 }
 
-// isGone reports whether the directory of q was removed.
-func (q *queue) isGone() bool {
-	var st unix.Stat_t
-	return unix.Fstat(q.fd, &st) != nil || st.Nlink == 0
-}
-
-// wake opens and closes a file as a writer does, which is what libudev-zero waits for.
-func wake(dir int, name string) {
+// touch opens and closes a file as a writer does: libudev-zero waits for that.
+func touch(dir int, name string) {
 	fd, err := unix.Openat(dir, name, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == nil {
 		unix.Close(fd)
 	}
 }
 
-// recover sees to what a publisher left that was killed among its links. Which
-// queues have its event cannot be told: a client may have read it already.
-func (s *Broker) recover() {
-	for _, name := range sys.List(s.making) {
-		unix.Unlinkat(s.making, name, 0)
-	}
-	for _, q := range s.live {
-		if q.links {
-			s.resettle(q)
+// recover repairs what a publisher left that was killed while it put an event into
+// queues. Nothing tells which queues have it, since clients may have read it already; so
+// all of them get a gap.
+func (d *delivery) recover() {
+	d.files.sweep()
+	for _, q := range d.registry.live {
+		if q.hasLinks {
+			d.links.rebuild(q)
 		}
 	}
-	s.counter.setBusy(false)
-	p := gap(1, "a publisher was killed")
-	if err := s.put(func() spool.Packet { return p }, p.Append); err != nil {
-		s.log("a gap is not told of: " + err.Error())
+	d.counter.setBusy(false)
+	if err := d.put(gapPacket(1, "a publisher was killed")); err != nil {
+		d.notices.once("cannot report lost events: " + err.Error())
 	}
 }
 
-// Ended notes that the kernel's event seqnum is at its end, whether anybody has a
-// queue or not. It takes no system call, and what was noted outlives this process.
-func (s *Broker) Ended(seqnum uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.counter != nil && seqnum > s.counter.load(wordSeqnum) {
-		s.counter.store(wordSeqnum, seqnum)
+// service looks after a queue whose client has removed something.
+func (d *delivery) service(q *queue) {
+	if q.isLive() && q.hasLinks {
+		d.links.update(q)
+	}
+	if q.state == lags {
+		d.counter.setBusy(true)
+		d.feed(q)
+		d.counter.setBusy(false)
 	}
 }
 
-// LastEnded returns the highest number that was noted by Ended, here or by who had the
-// spool before; 0 for none.
-func (s *Broker) LastEnded() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.counter == nil {
-		return 0
+// markLagging makes q lag: event n is the next that it gets.
+func (d *delivery) markLagging(q *queue, n uint64) {
+	if q.cursor != 0 {
+		return
 	}
-	return s.counter.load(wordSeqnum)
+	q.state = lags
+	d.registry.lagging++
+	d.setCursor(q, n)
+	d.upkeep.watch(q)
+}
+
+// markCurrent makes q get each event at once again.
+func (d *delivery) markCurrent(q *queue) {
+	q.state = current
+	d.registry.lagging--
+	d.setCursor(q, 0)
+	d.upkeep.unwatch(q)
+}
+
+func (d *delivery) setCursor(q *queue, n uint64) {
+	q.cursor = n
+	d.records.write(q)
+}
+
+// release drops what no queue waits for any more.
+func (d *delivery) release() {
+	if len(d.backlog.events) == 0 {
+		return
+	}
+	first := d.counter.last() + 1
+	for _, q := range d.registry.live {
+		if q.state == lags {
+			first = min(first, q.cursor)
+		}
+	}
+	d.backlog.dropBelow(first)
+}
+
+// feed gives q what is kept for it, as far as it has room.
+func (d *delivery) feed(q *queue) {
+	for q.state == lags {
+		if q.cursor > d.counter.last() {
+			d.markCurrent(q)
+			return
+		}
+		if !d.windows.hasRoom(q, 0) || !d.feedOne(q) {
+			return
+		}
+	}
+}
+
+// feedOne gives q the event at its cursor, or a gap where that is lost, and reports
+// whether there may be more to give. The cursor moves first: if this process is killed
+// an event may be missing, which recover reports, but none comes twice.
+func (d *delivery) feedOne(q *queue) (more bool) {
+	i, found := slices.BinarySearch(d.backlog.events, q.cursor)
+	if !found {
+		return d.feedGap(q, i)
+	}
+	n := q.cursor
+	if d.backlog.sources[n] == q.ino {
+		d.setCursor(q, n+1)
+		return true
+	}
+	text, wanted, err := d.readFor(q, n)
+	if err == unix.ENOENT {
+		d.backlog.events = slices.Delete(d.backlog.events, i, i+1)
+		return true
+	}
+	if err != nil {
+		d.upkeep.retry = true
+		return false
+	}
+	d.setCursor(q, n+1)
+	if !wanted {
+		return true
+	}
+	if err = d.linkKept(q, n, text); err != nil && err != unix.EEXIST {
+		if q.isGone() {
+			d.registry.forget(q)
+			return false
+		}
+		d.setCursor(q, n)
+		d.upkeep.retry = true // the file system may be full
+		return false
+	}
+	d.given(q, n, len(text))
+	return true
+}
+
+// readFor returns the text of event n of the backlog, where that is needed, and whether
+// q wants the event.
+func (d *delivery) readFor(q *queue, n uint64) (text []byte, wanted bool, err error) {
+	if q.filter == nil && !q.root.libudev {
+		return nil, true, nil
+	}
+	all, err := d.backlog.read(n)
+	if err != nil {
+		return nil, false, err
+	}
+	text = []byte(all)
+	if q.filter == nil {
+		return text, true, nil
+	}
+	p, err := spool.Parse(text)
+	if err != nil {
+		return nil, true, nil
+	}
+	return text, wants(q, p), nil
+}
+
+// linkKept links event n of the backlog into q. For libudev-compat it writes one that is
+// too long anew.
+func (d *delivery) linkKept(q *queue, n uint64, text []byte) error {
+	if q.root.libudev {
+		fitted, cut, err := FitLibudev(text)
+		if err != nil {
+			d.notices.once("an event is not given to libudev-compat: " + err.Error())
+			return nil
+		}
+		if len(cut) > 0 {
+			return d.putInto(q, spool.EventName(n), fitted)
+		}
+	}
+	return d.backlog.link(n, q.fd)
+}
+
+// putInto writes an event for one queue only.
+func (d *delivery) putInto(q *queue, name string, text []byte) error {
+	f, err := d.files.create(text, name)
+	if err != nil {
+		return err
+	}
+	defer d.files.close(f)
+	return d.files.link(f, q.fd, name)
+}
+
+// feedGap tells q of the events that are lost: those from its cursor up to the i-th of
+// the backlog. The gap takes the number of the last of them.
+func (d *delivery) feedGap(q *queue, i int) (more bool) {
+	next := d.counter.last() + 1
+	if i < len(d.backlog.events) {
+		next = d.backlog.events[i]
+	}
+	from := q.cursor
+	text := d.markHeader(gapPacket(next-from, "the queue was full for too long").Append(nil))
+	d.setCursor(q, next)
+	if err := d.putInto(q, spool.EventName(next-1), text); err != nil && err != unix.EEXIST {
+		d.setCursor(q, from)
+		d.upkeep.retry = true
+		return false
+	}
+	d.given(q, next-1, len(text))
+	return true
 }

@@ -12,6 +12,7 @@ import (
 
 	"devspool/hotplug/kerneltest"
 	"devspool/hotplug/spool"
+	"devspool/hotplug/sys"
 )
 
 // ages are the kernels that a test pretends to be on.
@@ -148,7 +149,7 @@ func TestZero(t *testing.T) {
 	h.must(err)
 	h.publish(s, 1, 2)
 	var woken []string
-	readInotify(inotify, make([]byte, 4096), func(_ *unix.InotifyEvent, name []byte) { woken = append(woken, string(name)) })
+	sys.ReadInotify(inotify, make([]byte, 4096), func(_ *unix.InotifyEvent, name []byte) { woken = append(woken, string(name)) })
 	names, _ := numbers(t, queue)
 	if len(woken) != 2 || woken[0] != spool.EventName(names[0]) || woken[1] != spool.EventName(names[1]) {
 		t.Errorf("woken for %q of %d", woken, names)

@@ -2,50 +2,112 @@ package broker
 
 import (
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
-	"devspool/hotplug/procfs"
 	"devspool/hotplug/spool"
 	"devspool/hotplug/sys"
 )
 
-// queue is a client's directory.
+// state is where a queue is in its life:
+//
+//	         named NAME-PID                 out of room
+//	prepared ───────────────▶ current ◀────────────────▶ lags
+//	    ▲                        │       has read on       │
+//	    └────────────────────────┴─────────────────────────┘
+//	                  renamed to .NAME again
+//
+//	any ──▶ ended: its directory was removed by its client, or was moved to the trash
+//	        because its owner died; see ownerIsDead
+//
+// lifecycle makes all changes but those between current and lags, which delivery makes.
+// A queue whose owner is dead loses its name first, so that no client sees it; a turn of
+// the upkeep removes its files from the trash later.
+type state uint8
+
+const (
+	prepared state = iota // its name begins with a dot: it gets no events
+	current               // it gets each event at once
+	lags                  // it gets the events from cursor on when it has room
+	ended                 // it is gone, and closed
+)
+
+// queue is a client's directory. It has many fields since each part of the Broker keeps
+// here what it knows of the queue: they are grouped by the part that writes them.
 type queue struct {
-	root *root
-	name string
-	fd   int
-	ino  uint64
-	uid  uint32
+	// Of the registry.
+	root  *root
+	name  string
+	found bool // where its name was looked for
 
-	live   bool // it is not being prepared any more
-	filter spool.Filter
-	links  bool // it has head and tail
-	ring   bool // its client removes nothing: when it is full the oldest go
-	room   int  // so many events fit in it for certain
-	sizes  []int
+	// Of the lifecycle, set once.
+	fd  int
+	ino uint64
+	uid uint32
 
-	owner  owner
-	cursor uint64 // the event to be given to it next; 0 where it is given all at once
-	state  int    // the file in which that is kept
+	// Of the lifecycle.
+	state    state
+	filter   spool.Filter // nil for every event
+	hasLinks bool         // it has head and tail
+	isRing   bool         // its client removes nothing: when it is full the oldest go
+	owner    owner
+	record   int // the file of its record, or none
 
-	// Of a queue with links: what they point to, and which events may be in it.
-	head, tail uint64
-	order      []uint64
+	// Of delivery and windows.
+	cursor uint64 // the event to be delivered next where it lags, else 0
+	room   int    // so many more files fit for certain
+	sizes  []int  // of libudev's, the sizes of the last files
 
-	watch int32 // inotify: what is removed from it
-	seen  bool  // where its name was looked for
+	// Of links.
+	head, tail uint64   // the events that the links point to; 0 for no link
+	order      []uint64 // the events that may be in it, the oldest first
+
+	watch int32 // of upkeep: the inotify watch for what its client removes
+}
+
+// isLive reports whether events go to the queue, now or when it has room.
+func (q *queue) isLive() bool { return q.state == current || q.state == lags }
+
+// setLive makes a queue current, or lag where a publisher before left it behind.
+func (q *queue) setLive() {
+	q.state = current
+	if q.cursor != 0 {
+		q.state = lags
+	}
+}
+
+// isGone reports whether the directory was removed.
+func (q *queue) isGone() bool {
+	var st unix.Stat_t
+	return unix.Fstat(q.fd, &st) != nil || st.Nlink == 0
+}
+
+// isInRoot reports whether the directory lies in its root, under any name.
+func (q *queue) isInRoot() bool {
+	var root, parent unix.Stat_t
+	return !q.isGone() && unix.Fstat(q.root.fd, &root) == nil &&
+		unix.Fstatat(q.fd, "..", &parent, 0) == nil && parent.Ino == root.Ino
 }
 
 func (q *queue) close() {
-	sys.CloseAll(&q.fd, &q.state)
+	sys.CloseAll(&q.fd, &q.record)
 	q.owner.close()
 }
 
-// newQueue makes what is to be known of the directory name, and opens it.
-func (s *Broker) newQueue(r *root, name string) (*queue, error) {
-	fd, err := s.openDirectory(r.fd, name)
+// lifecycle takes a queue from its first sight to its end: it opens it, reads the dot
+// files of its client, and finds out who owns it.
+type lifecycle struct {
+	space    *space
+	records  *records
+	links    *links
+	creators *creators
+	upkeep   *upkeep
+	notices  *notices
+}
+
+// newQueue opens the directory name in a root, and reads its record if there is one.
+func (l *lifecycle) newQueue(r *root, name string) (*queue, error) {
+	fd, err := l.space.openDirectory(r.fd, name)
 	if err != nil {
 		return nil, err
 	}
@@ -54,43 +116,73 @@ func (s *Broker) newQueue(r *root, name string) (*queue, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	q := &queue{root: r, name: name, fd: fd, ino: st.Ino, uid: st.Uid, state: sys.None, watch: sys.None, owner: nobody()}
-	s.readState(q)
+	q := &queue{root: r, name: name, fd: fd, ino: st.Ino, uid: st.Uid, record: sys.None, watch: sys.None, owner: noOwner()}
+	l.records.read(q)
 	return q, nil
 }
 
-// enliven reads the dot files of a queue that is ready: events go to it from now on.
-func (s *Broker) enliven(q *queue) {
-	q.live = true
+// named does what follows from a queue's name: without a leading dot it gets events.
+func (l *lifecycle) named(q *queue) {
+	switch ready := q.name[0] != '.'; {
+	case ready && !q.isLive():
+		l.activate(q)
+		l.findOwner(q)
+	case !ready && q.isLive():
+		l.deactivate(q)
+	case !q.owner.known:
+		l.findOwner(q)
+	}
+}
+
+// activate reads the dot files of a queue that is ready. From now on events go to it.
+func (l *lifecycle) activate(q *queue) {
+	q.setLive()
 	if q.root.libudev {
 		return
 	}
-	q.ring = sys.Exists(q.fd, spool.RingFile)
-	q.links = !q.ring && !sys.Exists(q.fd, spool.NoLinksFile)
-	text, err := s.readFilter(q)
+	q.isRing = sys.Exists(q.fd, spool.RingFile)
+	q.hasLinks = !q.isRing && !sys.Exists(q.fd, spool.NoLinksFile)
+	text, err := l.readFilter(q)
 	if err == nil {
 		q.filter, err = spool.ParseFilter(text)
 	}
 	if err != nil {
 		q.filter = nil
-		s.log("a filter of user " + strconv.Itoa(int(q.uid)) + " is not used: " + err.Error())
+		l.notices.once("ignoring a filter of user " + strconv.Itoa(int(q.uid)) + ": " + err.Error())
 	}
-	if q.links {
-		s.readOrder(q)
-		s.watchQueue(q)
+	if q.hasLinks {
+		q.readOrder()
+		l.upkeep.watch(q)
 	}
 }
 
-// quiesce stops giving events to a queue whose client renamed it, to remove it in peace.
-func (s *Broker) quiesce(q *queue) {
-	q.live, q.links, q.cursor = false, false, 0
-	s.unwatchQueue(q)
-	s.writeState(q)
+// deactivate stops events to a queue that its client renamed, to remove it in peace.
+func (l *lifecycle) deactivate(q *queue) {
+	q.state, q.hasLinks, q.cursor = prepared, false, 0
+	l.upkeep.unwatch(q)
+	l.records.write(q)
+}
+
+// reload reads again what another publisher may have recorded.
+func (l *lifecycle) reload(q *queue) {
+	l.records.read(q)
+	sys.CloseAll(&q.record) // the file may be another one now
+	if q.isLive() {
+		q.setLive()
+	}
+}
+
+// end drops a queue that is gone.
+func (l *lifecycle) end(q *queue) {
+	q.state = ended
+	l.upkeep.unwatch(q)
+	l.records.remove(q)
+	q.close()
 }
 
 // readFilter returns the text of .filter, or "" where there is none.
-func (s *Broker) readFilter(q *queue) (string, error) {
-	fd, err := s.openBeneath(q.fd, spool.FilterFile, unix.O_RDONLY)
+func (l *lifecycle) readFilter(q *queue) (string, error) {
+	fd, err := l.space.openBeneath(q.fd, spool.FilterFile, unix.O_RDONLY)
 	if err == unix.ENOENT {
 		return "", nil
 	}
@@ -106,131 +198,4 @@ func (s *Broker) readFilter(q *queue) (string, error) {
 		return "", spool.ErrFilter
 	}
 	return sys.ReadAll(fd, spool.MaxFilter)
-}
-
-// The window of a libudev-compat queue: what its socket takes.
-const (
-	libudevWindow = 24
-	libudevBytes  = 100_000
-)
-
-// window returns how many unread files q may have.
-func (s *Broker) window(q *queue) int {
-	if q.root.libudev {
-		return min(libudevWindow, s.share)
-	}
-	return s.share
-}
-
-// fits reports whether another event, of size bytes, has room in q. Only where
-// the room that was found last is used up does it look.
-func (s *Broker) fits(q *queue, size int) bool {
-	if q.root.libudev {
-		return s.fitsLibudev(q, size)
-	}
-	if q.room <= 0 {
-		q.room = s.window(q) - s.entries(q.fd)
-	}
-	if q.room <= 0 && q.ring {
-		s.wrap(q)
-	}
-	return q.room > 0
-}
-
-// wrap removes the oldest events of a queue whose client removes none, until half of
-// its window is free.
-func (s *Broker) wrap(q *queue) {
-	names, _ := spool.EventNames(q.fd)
-	for _, name := range names[:max(0, len(names)-s.window(q)/2)] {
-		unix.Unlinkat(q.fd, name, 0)
-	}
-	q.room = s.window(q) - s.entries(q.fd)
-}
-
-// fitsLibudev looks each time: the window is small, and its bytes count too. The
-// files that are there are the last that were put there.
-func (s *Broker) fitsLibudev(q *queue, size int) bool {
-	unread := s.entries(q.fd)
-	bytes := size
-	for i := range unread {
-		if at := len(q.sizes) - 1 - i; at >= 0 {
-			bytes += q.sizes[at]
-		} else {
-			bytes += 4096 // put there by another process
-		}
-	}
-	return unread < s.window(q) && (unread == 0 || bytes <= libudevBytes)
-}
-
-// took notes that an event of size bytes was put into q.
-func (q *queue) took(size int) {
-	q.room--
-	if q.root.libudev {
-		if len(q.sizes) == libudevWindow {
-			q.sizes = append(q.sizes[:0], q.sizes[1:]...)
-		}
-		q.sizes = append(q.sizes, size)
-	}
-}
-
-// The state of a queue is a file of numbers: its owners, when it was first seen,
-// the cursor, what head and tail point to. Written in place in one system call, it
-// is never half old.
-const stateNumbers = 9
-
-func (q *queue) stateName() string { return strconv.FormatUint(q.ino, 10) }
-
-// readState reads what is known of q; nothing is, of a new one.
-func (s *Broker) readState(q *queue) {
-	fd, err := unix.Openat(s.states, q.stateName(), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return
-	}
-	defer unix.Close(fd)
-	text, err := sys.ReadAll(fd, 4096)
-	words := strings.Fields(text)
-	if err != nil || len(words) != stateNumbers {
-		return
-	}
-	var n [stateNumbers]uint64
-	for i, word := range words {
-		if n[i], err = strconv.ParseUint(word, 10, 64); err != nil {
-			return
-		}
-	}
-	o := &q.owner
-	o.maker.Process = procfs.Process{Pid: int(n[0]), Start: n[1]}
-	o.named.Process = procfs.Process{Pid: int(n[2]), Start: n[3]}
-	o.locker, o.since = n[4] != 0, int64(n[5])
-	q.cursor, q.head, q.tail = n[6], n[7], n[8]
-	o.known = true
-}
-
-// writeState keeps what is known of q for the next publisher.
-func (s *Broker) writeState(q *queue) {
-	if q.state == sys.None {
-		fd, err := sys.OwnFile(s.states, q.stateName(), unix.O_WRONLY)
-		if err != nil {
-			s.log("no record of queues: " + err.Error())
-			return
-		}
-		q.state = fd
-	}
-	o := &q.owner
-	locker := uint64(0)
-	if o.locker {
-		locker = 1
-	}
-	var b [stateNumbers * (spool.NameLength + 1)]byte
-	text := b[:0]
-	for _, n := range [stateNumbers]uint64{uint64(o.maker.Pid), o.maker.Start, uint64(o.named.Pid), o.named.Start,
-		locker, uint64(o.since), q.cursor, q.head, q.tail} {
-		text = append(append(text, spool.EventName(n)...), ' ')
-	}
-	if _, err := unix.Pwrite(q.state, text, 0); err != nil {
-		s.log("no record of queues: " + err.Error())
-	}
-	if q.cursor == 0 && !q.links {
-		sys.CloseAll(&q.state) // it is not written often
-	}
 }

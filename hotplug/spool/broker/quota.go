@@ -3,58 +3,81 @@ package broker
 import (
 	"encoding/binary"
 	"math"
+	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
 )
 
-// Who makes directories as fast as can be makes them faster than they can be removed.
-// So that user is kept out for a while: an access control list on the roots takes the
-// right to write there, and the kernel refuses what would be removed. Where it has
-// no such lists on a tmpfs, others are served all the same, but what is too much
-// lies there for longer.
+// quota limits the entries that a user may have in the roots, so that none can fill the
+// memory or delay the events of others.
+//
+// A user can make directories faster than they can be removed. So one that makes far too
+// many is denied for a while: an access control list on the roots takes away its right
+// to write there, and the kernel refuses the rest. Where tmpfs has no such lists events
+// are delivered all the same, but the excess stays for longer.
+type quota struct {
+	perUser int
+	noACL   bool    // make no access control lists, for tests
+	roots   []*root // the registry's
+	notices *notices
 
-// A user is kept out for denyTime nanoseconds who goes past the limit by denyExcess
-// or more at once. Who only tries again and again does no harm.
+	entries map[uint32]int   // how many queues each user has
+	denied  map[uint32]int64 // until when a user is denied, by now
+
+	removals int // how many excess entries may still be removed in this turn
+	refused  int // how many were removed since Open
+}
+
+// Users who exceed the limit by denyExcess at once are denied for denyTime nanoseconds.
+// A user that makes one too many again and again does no harm.
 const (
 	denyExcess = 64
 	denyTime   = 1e9
 )
 
-// foresee keeps those out who just made far too many entries, before any of them
-// is looked at closely: that takes time, in which more would come.
-func (s *Broker) foresee() {
-	limit := s.o.PerUser + denyExcess
-	if s.tender == nil || len(s.pending) < denyExcess {
+// isFull reports whether a user may have no more queues. Root is not limited: what root
+// makes is wanted.
+func (qu *quota) isFull(uid uint32) bool {
+	return uid != 0 && (qu.entries[uid] >= qu.perUser || qu.denied[uid] != 0)
+}
+
+// throttle denies a user who has just made far too many entries, before any of them is
+// looked at closely: that takes time, in which the user would make more.
+func (qu *quota) throttle(pending []change, queues map[uint64]*queue) {
+	limit := qu.perUser + denyExcess
+	if len(pending) < denyExcess {
 		return
 	}
 	made := map[uint32]int{}
-	for _, c := range s.pending[:min(len(s.pending), 8*limit)] {
+	for _, c := range pending[:min(len(pending), 8*limit)] {
 		var st unix.Stat_t
 		err := unix.Fstatat(c.root.fd, c.name, &st, unix.AT_SYMLINK_NOFOLLOW)
-		if err != nil || st.Uid == 0 || s.denied[st.Uid] != 0 || s.queues[st.Ino] != nil {
+		if err != nil || st.Uid == 0 || qu.denied[st.Uid] != 0 || queues[st.Ino] != nil {
 			continue
 		}
 		made[st.Uid]++
-		if s.users[st.Uid]+made[st.Uid] == limit {
-			s.denied[st.Uid] = now() + denyTime
-			s.writeDenied()
+		if qu.entries[st.Uid]+made[st.Uid] == limit {
+			qu.denied[st.Uid] = now() + denyTime
+			qu.writeDenied()
 			return
 		}
 	}
 }
 
-// allow lets those in again whose time is over.
-func (s *Broker) allow() {
+// unthrottle ends the denial of users whose time is over.
+func (qu *quota) unthrottle() {
 	t := now()
-	for uid, until := range s.denied {
+	for uid, until := range qu.denied {
 		if until <= t {
-			delete(s.denied, uid)
-			s.writeDenied()
+			delete(qu.denied, uid)
+			qu.writeDenied()
 		}
 	}
 }
 
-// An access control list in an extended attribute is a version, and entries of a tag,
+// An access control list in an extended attribute is a version, then entries of a tag,
 // permissions, and a user where the tag is about one (linux/posix_acl_xattr.h).
 const (
 	aclName    = "system.posix_acl_access"
@@ -71,23 +94,83 @@ const (
 	aclNoUser  = math.MaxUint32 << 32
 )
 
-// writeDenied has the roots say who is kept out. A list of nobody is none: it says no
-// more than the mode.
-func (s *Broker) writeDenied() {
+// writeDenied writes the denied users into the access control lists of the roots. A list
+// without user entries equals the mode, so it needs no removal.
+func (qu *quota) writeDenied() {
+	if qu.noACL {
+		return
+	}
 	order := binary.LittleEndian
 	list := order.AppendUint32(nil, aclVersion)
 	list = order.AppendUint64(list, aclOwner|aclAll|aclNoUser)
-	for uid := range s.denied {
+	for uid := range qu.denied {
 		list = order.AppendUint64(list, aclUser|aclNoWrite|uint64(uid)<<32)
 	}
 	list = order.AppendUint64(list, aclGroup|aclAll|aclNoUser)
-	if len(s.denied) > 0 {
+	if len(qu.denied) > 0 {
 		list = order.AppendUint64(list, aclMask|aclAll|aclNoUser)
 	}
 	list = order.AppendUint64(list, aclOther|aclAll|aclNoUser)
-	for _, r := range s.roots {
-		if !s.o.old.acl {
-			unix.Fsetxattr(r.fd, aclName, list, 0)
+	for _, root := range qu.roots {
+		err := unix.Fsetxattr(root.fd, aclName, list, 0)
+		if err != nil && err != unix.EOPNOTSUPP {
+			qu.notices.once("cannot set the access control list of " + root.path + ": " + err.Error())
+		}
+	}
+}
+
+// refuse removes an entry of a root that is no queue, or too many.
+func (r *registry) refuse(root *root, name string, st *unix.Stat_t, why string) {
+	r.notices.once("removed " + why)
+	if r.quota.removals--; r.quota.removals < 0 {
+		root.excess, r.upkeep.retry = true, true
+		return
+	}
+	r.quota.refused++
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		unix.Unlinkat(root.fd, name, 0)
+	case unix.Unlinkat(root.fd, name, unix.AT_REMOVEDIR) != nil:
+		r.trash.add(root.fd, name)
+	}
+}
+
+// refuseExcess refuses a directory of a user who has too many.
+func (r *registry) refuseExcess(root *root, name string, st *unix.Stat_t) {
+	r.refuse(root, name, st, "a queue: too many of user "+strconv.Itoa(int(st.Uid)))
+}
+
+// removalsPerTurn is how many refused entries a turn of the upkeep removes, while
+// publishers wait. Publishing an event removes none.
+const removalsPerTurn = 256
+
+// hasExcess reports whether a root may hold entries that are to be removed.
+func (r *registry) hasExcess() bool {
+	for _, root := range r.roots {
+		if root.excess || root.scanning {
+			return true
+		}
+	}
+	return false
+}
+
+// removeExcess removes more of the entries that were refused. Their names are not kept:
+// a user that makes many would fill the memory. So it reads the roots, a part at a time.
+func (r *registry) removeExcess() {
+	for _, root := range r.roots {
+		for r.quota.removals > 0 && (root.excess || root.scanning) {
+			if !root.scanning {
+				unix.Seek(root.fd, 0, 0)
+				root.excess, root.scanning = false, true
+			}
+			names := sys.ListSome(root.fd, r.space.buffer[:])
+			root.scanning = len(names) > 0
+			r.listed = false // some may be within the limit by now
+			for _, name := range names {
+				if root.names[name] == nil {
+					r.visit(root, name)
+				}
+			}
 		}
 	}
 }

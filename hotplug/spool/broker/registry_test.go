@@ -61,7 +61,7 @@ func TestRenamed(t *testing.T) {
 		h.must(s.Upkeep())
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return len(s.queues) == 0
+		return len(s.registry.queues) == 0
 	})
 	h.clean()
 
@@ -96,13 +96,13 @@ func TestNoDescriptors(t *testing.T) {
 	for _, fd := range taken {
 		unix.Close(fd)
 	}
-	if !h.said("a queue is not used") {
+	if !h.said("cannot open a queue") {
 		t.Error("the queue could be opened")
 	}
 	h.until("the queue is used", func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return len(s.queues) == 1
+		return len(s.registry.queues) == 1
 	})
 	h.publish(s, 2, 2)
 	h.holds(queue, "2")

@@ -1,9 +1,6 @@
 package broker
 
 import (
-	"errors"
-	"os"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,298 +9,168 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// tender keeps a resident spool in order between events. What it waits for is
-// gathered in one epoll descriptor, on which Go's own poller waits, so that it
-// takes no thread.
-type tender struct {
-	epoll   int
-	file    *os.File
-	conn    syscall.RawConn
-	inotify int // what is removed from queues
-	watched map[int32]*queue
-	ended   chan struct{}
+// upkeep is the goroutine that keeps a resident spool in order between events, and what
+// it waits for: changes in the roots, the ends of owners, and what clients remove. It
+// takes no thread of its own. Without Options.Resident it is not open, and its methods
+// do nothing.
+type upkeep struct {
+	poller  *sys.Poller      // nil while not open
+	inotify int              // reports what clients remove from their queues
+	watched map[int32]*queue // by the watch of inotify
+	done    chan struct{}    // closed when the goroutine has ended; nil where it never ran
+	retry   bool             // something could not be done in this turn
+	noPidfd bool             // use no pidfds, for tests
+	notices *notices
 }
 
-// Upkeep does once what a resident spool does by itself between events: it removes
-// the queues of dead owners, moves head on, and feeds what was held back.
-func (s *Broker) Upkeep() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.spare = surplusSteps
-	if err := s.begin(); err != nil {
+func (u *upkeep) isOpen() bool { return u.poller != nil }
+
+// open makes the set of descriptors to wait for; sources are some of them.
+func (u *upkeep) open(sources []int) (err error) {
+	if u.inotify, err = sys.NewInotify(); err != nil {
 		return err
 	}
-	defer s.end()
-	s.tend()
-	return nil
-}
-
-func (s *Broker) tend() {
-	s.forgetMakers()
-	s.hearMakers()
-	for _, q := range s.queues {
-		s.check(q)
-	}
-	for _, q := range s.live {
-		s.visit(q)
-	}
-	s.tidy()
-}
-
-// visit sees to a queue whose client removed something.
-func (s *Broker) visit(q *queue) {
-	if q.live && q.links {
-		s.settle(q)
-	}
-	if q.live && q.cursor != 0 {
-		s.feedBusy(q)
-	}
-}
-
-// feedBusy feeds q outside of deliver.
-func (s *Broker) feedBusy(q *queue) {
-	s.counter.setBusy(true)
-	s.feed(q)
-	s.counter.setBusy(false)
-}
-
-// tidy does what is left at the end of a turn.
-func (s *Broker) tidy() {
-	if !s.listed {
-		s.relist()
-	}
-	s.release()
-	s.sweep()
-}
-
-// openTender opens what the tender waits on.
-func (s *Broker) openTender() error {
-	t := &tender{epoll: sys.None, inotify: sys.None, watched: map[int32]*queue{}}
-	var err error
-	if t.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+	u.watched = map[int32]*queue{}
+	poller, err := sys.NewPoller("spool")
+	if err != nil {
 		return err
 	}
-	unix.SetNonblock(t.epoll, true)
-	t.file = os.NewFile(uintptr(t.epoll), "spool")
-	if t.conn, err = t.file.SyscallConn(); err != nil {
-		t.file.Close()
-		return err
-	}
-	if t.inotify, err = unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK); err != nil {
-		t.file.Close()
-		return err
-	}
-	s.tender = t
-	t.add(t.inotify, 0)
-	t.add(s.watch, 0)
-	for _, r := range s.roots {
-		if r.makers != sys.None {
-			t.add(r.makers, 0)
+	u.poller = poller
+	for _, fd := range append(sources, u.inotify) {
+		if err := u.add(fd, 0); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// add has the tender told when fd becomes readable; ino says of which queue that
-// tells, 0 of none.
-func (t *tender) add(fd int, ino uint64) bool {
-	e := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(uint32(ino)), Pad: int32(uint32(ino >> 32))}
-	return unix.EpollCtl(t.epoll, unix.EPOLL_CTL_ADD, fd, &e) == nil
+// add starts a turn each time that fd becomes readable. ino is the inode of the queue
+// that fd is about, or 0.
+func (u *upkeep) add(fd int, ino uint64) error {
+	return u.poller.Add(fd, unix.EPOLLIN|unix.EPOLLET, ino)
 }
 
-// start has the tender do its work until stop.
-func (t *tender) start(s *Broker) {
-	t.ended = make(chan struct{})
+// start starts the goroutine. It calls turn with the inodes of the queues whose owners
+// may have ended, until turn returns false. turn calls next.
+func (u *upkeep) start(turn func(inodes []uint64) (more bool)) {
+	u.done = make(chan struct{})
 	go func() {
-		defer close(t.ended)
-		var fired []uint64
-		for t.turn(s, fired) {
+		defer close(u.done)
+		var inodes []uint64
+		for turn(inodes) {
 			var err error
-			if fired, err = t.wait(fired[:0]); err != nil {
+			if inodes, err = u.poller.Wait(inodes[:0]); err != nil {
 				return
 			}
 		}
 	}()
 }
 
-// wait returns of which queues something is told, or none when it is time to look.
-func (t *tender) wait(fired []uint64) ([]uint64, error) {
-	var events [64]unix.EpollEvent
-	err := t.conn.Read(func(fd uintptr) bool {
-		n, err := unix.EpollWait(int(fd), events[:], 0)
-		if err != nil {
-			n = 0
-		}
-		for _, e := range events[:max(0, n)] {
-			fired = append(fired, uint64(uint32(e.Fd))|uint64(uint32(e.Pad))<<32)
-		}
-		return n > 0
-	})
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = nil
+// next sets when the next turn starts at the latest; the zero time is never. The mutex
+// must be held, else a kick could get lost.
+func (u *upkeep) next(t time.Time) { u.poller.SetDeadline(t) }
+
+// kick starts a turn at once, where the upkeep is open. An event of the kernel's that a
+// publisher has read does not start one.
+func (u *upkeep) kick() {
+	if u.isOpen() {
+		u.poller.SetDeadline(time.Now())
 	}
-	return fired, err
 }
 
-// kick makes the next turn come at once: what a publisher has seen to does not wake
-// the tender any more.
-func (t *tender) kick() { t.file.SetReadDeadline(time.Now()) }
-
-func (t *tender) stop() {
-	t.file.Close()
-	if t.ended != nil {
-		<-t.ended
+// stop ends the goroutine.
+func (u *upkeep) stop() {
+	if u.isOpen() {
+		u.poller.Close()
 	}
-	sys.CloseAll(&t.inotify)
+	if u.done != nil {
+		<-u.done
+	}
 }
 
-// turn sees to what fired, and sets when to be called again at the latest.
-func (t *tender) turn(s *Broker, fired []uint64) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.again, s.spare = false, surplusSteps
-	if s.counter == nil || s.begin() != nil {
-		return false
-	}
-	defer s.end()
-	s.allow()
-	s.removeSurplus()
-	s.forgetMakers()
-	s.hearMakers()
-	for _, ino := range fired {
-		if q := s.queues[ino]; q != nil {
-			s.check(q)
-		}
-	}
-	for _, q := range t.touched(s) {
-		s.visit(q)
-	}
-	s.checkDue()
-	s.tidy()
-	t.file.SetReadDeadline(s.due())
-	return true
-}
+// close closes what is left after stop.
+func (u *upkeep) close() { sys.CloseAll(&u.inotify) }
 
-// touched returns the queues from which something was removed, or all that are
-// watched where the kernel lost count, or where some could not be fed.
-func (t *tender) touched(s *Broker) []*queue {
+// changed returns the queues from which something was removed. To these it adds the
+// queues that lag, and all of them where the kernel dropped events.
+func (u *upkeep) changed(buf []byte, someLag bool) []*queue {
 	var all []*queue
 	seen := map[*queue]bool{}
-	lost, more := readInotify(t.inotify, s.inbox[:], func(e *unix.InotifyEvent, _ []byte) {
-		if q := t.watched[e.Wd]; q != nil && !seen[q] {
+	lost, more := sys.ReadInotify(u.inotify, buf, func(e *unix.InotifyEvent, _ []byte) {
+		if q := u.watched[e.Wd]; q != nil && !seen[q] {
 			seen[q] = true
 			all = append(all, q)
 		}
 	})
-	s.again = s.again || more
-	if !lost && s.behind == 0 {
+	u.retry = u.retry || more
+	if !lost && !someLag {
 		return all
 	}
-	for _, q := range t.watched {
-		if !seen[q] && (lost || q.cursor != 0) {
+	for _, q := range u.watched {
+		if !seen[q] && (lost || q.state == lags) {
 			all = append(all, q)
 		}
 	}
 	return all
 }
 
-// checkDue looks after the owners whose end nothing tells.
-func (s *Broker) checkDue() {
-	t := now()
-	for _, q := range s.queues {
-		if q.owner.next != 0 && q.owner.next <= t {
-			s.check(q)
-		}
-	}
-}
-
-// due returns when the next turn is to be, or the zero time if only something that
-// happens makes one needed.
-func (s *Broker) due() time.Time {
-	wait := time.Duration(-1)
-	sooner := func(d time.Duration) {
-		if wait < 0 || d < wait {
-			wait = max(d, time.Millisecond)
-		}
-	}
-	t := now()
-	for _, q := range s.queues {
-		if q.owner.next != 0 {
-			sooner(time.Duration(q.owner.next - t))
-		}
-	}
-	for _, until := range s.denied {
-		sooner(time.Duration(until - t))
-	}
-	surplus := false
-	for _, r := range s.roots {
-		surplus = surplus || r.surplus || r.reading
-	}
-	if s.unswept || surplus || s.unheard <= 0 {
-		sooner(time.Millisecond)
-	}
-	if s.again {
-		sooner(recheck)
-	}
-	if wait < 0 {
-		return time.Time{}
-	}
-	return time.Now().Add(wait)
-}
-
-// follow has the end of q's owners told, where the kernel can (5.3).
-func (s *Broker) follow(q *queue) {
-	if s.tender == nil {
+// follow starts a turn when an owner of q ends, where the kernel has pidfds (5.3), and
+// starts one now, since the owner may have ended already.
+func (u *upkeep) follow(q *queue) {
+	if !u.isOpen() {
 		return
 	}
-	for _, f := range []*follower{&q.owner.maker, &q.owner.named} {
-		if f.Pid == 0 {
+	for _, p := range []*processRef{&q.owner.creator, &q.owner.byName} {
+		if p.Pid == 0 {
 			continue
 		}
-		if f.fd == sys.None && !s.o.old.pidfd {
-			f.fd = openProcess(f.Process)
+		if p.fd == sys.None && !u.noPidfd {
+			p.fd = openProcess(p.Process)
 		}
-		if f.fd != sys.None {
-			s.tender.add(f.fd, q.ino)
+		if p.fd == sys.None {
+			continue
+		}
+		if err := u.add(p.fd, q.ino); err != nil && err != unix.EEXIST {
+			sys.CloseAll(&p.fd) // its end would go unseen, so it is polled instead
 		}
 	}
-	q.owner.next = 1 // at the next turn
-	s.tender.kick()
+	q.owner.nextCheck = 1 // at the next turn
+	u.kick()
 }
 
-// openProcess returns a pidfd of p, or none where p is dead, or there is no such thing.
+// openProcess returns a pidfd of p, or none where p is dead or the kernel has no pidfds.
 func openProcess(p procfs.Process) int {
 	fd, err := unix.PidfdOpen(p.Pid, 0)
 	if err != nil {
 		return sys.None
 	}
-	if !p.Alive() { // looked at after it was opened, so it is the same
+	if !p.Alive() { // asked after the open, so the pidfd is of the same process
 		unix.Close(fd)
 		return sys.None
 	}
 	return fd
 }
 
-// watchQueue has the tender told of what is removed from q.
-func (s *Broker) watchQueue(q *queue) {
-	if s.tender == nil || q.watch != sys.None {
+// watch starts a turn each time that something is removed from q.
+func (u *upkeep) watch(q *queue) {
+	if !u.isOpen() || q.watch != sys.None {
 		return
 	}
-	watch, err := addWatch(s.tender.inotify, q.fd, q.root.path+"/"+q.name, unix.IN_DELETE|unix.IN_MOVED_FROM)
+	watch, err := sys.WatchDirectory(u.inotify, q.fd, q.root.path+"/"+q.name, unix.IN_DELETE|unix.IN_MOVED_FROM)
 	if err != nil {
-		s.log("a queue is not watched: " + err.Error())
+		u.notices.once("cannot watch a queue: " + err.Error())
 		return
 	}
 	q.watch = watch
-	s.tender.watched[watch] = q
+	u.watched[watch] = q
 }
 
-// unwatchQueue ends that, where nothing needs it any more.
-func (s *Broker) unwatchQueue(q *queue) {
-	if q.watch == sys.None || q.live && q.links {
+// unwatch ends that, unless head and tail need it.
+func (u *upkeep) unwatch(q *queue) {
+	if q.watch == sys.None || q.isLive() && q.hasLinks {
 		return
 	}
-	unix.InotifyRmWatch(s.tender.inotify, uint32(q.watch))
-	delete(s.tender.watched, q.watch)
+	unix.InotifyRmWatch(u.inotify, uint32(q.watch))
+	delete(u.watched, q.watch)
 	q.watch = sys.None
 }

@@ -1,0 +1,74 @@
+package sys
+
+import (
+	"errors"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Poller is a set of descriptors to wait for, an epoll set, on which the runtime's own
+// poller waits: a goroutine that waits for it takes no thread.
+type Poller struct {
+	fd   int
+	file *os.File // owns fd
+	conn syscall.RawConn
+}
+
+// NewPoller returns an empty set. The name is for error messages.
+func NewPoller(name string) (*Poller, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	p := &Poller{fd: fd}
+	if p.file, p.conn, err = Polled(fd, name); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Fd returns the set's descriptor: it is readable while one in the set is ready.
+func (p *Poller) Fd() int { return p.fd }
+
+// Add adds fd to the set. events is a mask of unix.EPOLLIN and the like; tag comes back
+// from Wait.
+func (p *Poller) Add(fd int, events uint32, tag uint64) error {
+	e := unix.EpollEvent{Events: events, Fd: int32(uint32(tag)), Pad: int32(uint32(tag >> 32))}
+	return unix.EpollCtl(p.fd, unix.EPOLL_CTL_ADD, fd, &e)
+}
+
+// Wait waits until a descriptor is ready or the deadline is over, and appends the tags
+// of those that are ready, at most 64. After Close it returns os.ErrClosed.
+func (p *Poller) Wait(tags []uint64) ([]uint64, error) {
+	var events [64]unix.EpollEvent
+	err := p.Until(func() bool {
+		n, err := unix.EpollWait(p.fd, events[:], 0)
+		if err != nil {
+			n = 0
+		}
+		for _, e := range events[:max(0, n)] {
+			tags = append(tags, uint64(uint32(e.Fd))|uint64(uint32(e.Pad))<<32)
+		}
+		return n > 0
+	})
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = nil
+	}
+	return tags, err
+}
+
+// Until calls done at once and each time that a descriptor becomes ready, until it
+// returns true. It returns os.ErrDeadlineExceeded where the deadline is over first, and
+// after Close os.ErrClosed.
+func (p *Poller) Until(done func() bool) error {
+	return p.conn.Read(func(uintptr) bool { return done() })
+}
+
+// SetDeadline ends Wait and Until at a time; the zero time ends them never.
+func (p *Poller) SetDeadline(t time.Time) { p.file.SetReadDeadline(t) }
+
+// Close closes the set, and ends Wait and Until. The descriptors in it stay open.
+func (p *Poller) Close() error { return p.file.Close() }
