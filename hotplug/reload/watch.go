@@ -101,13 +101,12 @@ func (w *watcher) notify() {
 // isRelevant reports whether one of the events in buf is about the path.
 func (w *watcher) isRelevant(buf []byte) bool {
 	found := false
-	sys.EachInotifyEvent(buf, func(e *unix.InotifyEvent, name []byte) {
+	_, lost := sys.EachInotifyEvent(buf, func(e *unix.InotifyEvent, name []byte) {
 		// Without a name it is about the directory itself, or the file.
 		names, watched := w.names[int(e.Wd)]
-		found = found || e.Mask&unix.IN_Q_OVERFLOW != 0 ||
-			watched && (len(name) == 0 || slices.Contains(names, string(name)))
+		found = found || watched && (len(name) == 0 || slices.Contains(names, string(name)))
 	})
-	return found
+	return found || lost
 }
 
 // What is watched of a directory: names that come, go or are written, and its own end.

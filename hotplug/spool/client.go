@@ -37,7 +37,7 @@ func Subscribe(ctx Context, s Subscription) (*Reader, error) {
 		s.Name = filepath.Base(os.Args[0])
 	}
 	if s.Name[0] == '.' || strings.Contains(s.Name, "/") {
-		return nil, &Error{"cannot name a queue " + s.Name, unix.EINVAL}
+		return nil, pathError("mkdir", s.Root+"/"+s.Name, unix.EINVAL)
 	}
 	if err := s.checkFilter(); err != nil {
 		return nil, err
@@ -62,12 +62,12 @@ func (s Subscription) checkFilter() error {
 	for _, condition := range s.Filter {
 		f, err := ParseFilter(condition)
 		if err != nil || len(f) == 0 || strings.Contains(condition, "\n") {
-			return &Error{condition, ErrFilter}
+			return filterError(condition)
 		}
 		size += len(condition) + 1
 	}
 	if size > MaxFilter {
-		return &Error{"the filter has more than " + strconv.Itoa(MaxFilter) + " bytes", unix.E2BIG}
+		return pathError("write", FilterFile, unix.E2BIG)
 	}
 	return nil
 }
@@ -85,10 +85,13 @@ func (s Subscription) makeQueue(ctx Context, name string) (*Reader, error) {
 		return nil, err
 	}
 	r.removes = true
+	op, path := "write", hidden
 	if err = s.prepare(r.dir); err == nil {
+		op = "rename"
 		err = unix.Renameat2(unix.AT_FDCWD, hidden, unix.AT_FDCWD, live, unix.RENAME_NOREPLACE)
 	}
 	if err == nil {
+		op, path = "read", live
 		r.path = live
 		r.notifier.drain() // it reports the dot files and the new name
 		r.notifier.renamed = false
@@ -96,7 +99,7 @@ func (s Subscription) makeQueue(ctx Context, name string) (*Reader, error) {
 	}
 	if err != nil {
 		r.Close()
-		return nil, &Error{"cannot make the queue " + live, err}
+		return nil, pathError(op, path, err)
 	}
 	r.removes = !s.Sticky
 	return r, nil
@@ -104,7 +107,7 @@ func (s Subscription) makeQueue(ctx Context, name string) (*Reader, error) {
 
 // prepare locks the queue, which says who owns it, and writes its dot files.
 func (s Subscription) prepare(dir int) error {
-	err := sys.RetryEINTR(func() error { return unix.Flock(dir, unix.LOCK_EX) })
+	err := sys.Flock(dir, unix.LOCK_EX)
 	if err == nil && len(s.Filter) > 0 {
 		err = writeAt(dir, FilterFile, strings.Join(s.Filter, "\n")+"\n")
 	}

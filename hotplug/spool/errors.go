@@ -2,18 +2,6 @@ package spool
 
 import "errors"
 
-// Error says what could not be done, and why: Err is an error of a system call, or one
-// of this package.
-type Error struct {
-	What string
-	Err  error
-}
-
-func (e *Error) Error() string { return e.What + ": " + e.Err.Error() }
-
-// Unwrap returns Err.
-func (e *Error) Unwrap() error { return e.Err }
-
 // The errors of this package.
 var (
 	// ErrEmpty is returned where a queue holds no unread event.
@@ -29,3 +17,10 @@ var (
 // errInotifyLimit is returned where the user has as many instances of inotify as the
 // kernel allows, or this process as many descriptors.
 var errInotifyLimit = errors.New("too many open files, or more clients of this user than fs.inotify.max_user_instances")
+
+// filterError is a condition that is none. It is ErrFilter.
+type filterError string
+
+func (e filterError) Error() string { return string(e) + ": " + ErrFilter.Error() }
+
+func (filterError) Unwrap() error { return ErrFilter }

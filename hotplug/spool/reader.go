@@ -44,7 +44,7 @@ func NewReader(ctx Context, path string) (*Reader, error) {
 	r := &Reader{path: path, ctx: ctx, closed: make(chan struct{}), dir: dir}
 	if r.notifier, err = newNotifier(path); err != nil {
 		unix.Close(dir)
-		return nil, &Error{"cannot watch the queue " + path, err}
+		return nil, err
 	}
 	if err = r.list(); err != nil { // what is there already makes it readable too
 		r.Close()
@@ -78,7 +78,7 @@ func (r *Reader) Fd() int { return r.notifier.poller.Fd() }
 // behind that. When the context has ended, Next returns its error; after Close,
 // os.ErrClosed.
 func (r *Reader) Next() (p Packet, err error) {
-	interrupted := r.notifier.poller.Until(func() bool {
+	interrupted := r.notifier.poller.Until(func(uintptr) bool {
 		p, err = r.TryNext()
 		return err != ErrEmpty
 	})

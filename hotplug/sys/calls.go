@@ -118,10 +118,13 @@ func FileIDOfStat(st *unix.Statx_t) FileID { return FileID{st.Dev_major, st.Dev_
 // Flock takes or leaves a lock of flock(2).
 func Flock(fd int, how int) error {
 	_, _, errno := unix.RawSyscall(unix.SYS_FLOCK, uintptr(fd), uintptr(how|unix.LOCK_NB), 0)
+	err := Failure(errno)
 	if errno == unix.EWOULDBLOCK && how&unix.LOCK_NB == 0 {
-		return RetryEINTR(func() error { return unix.Flock(fd, how) })
+		for err = unix.EINTR; err == unix.EINTR; {
+			err = unix.Flock(fd, how)
+		}
 	}
-	return Failure(errno)
+	return err
 }
 
 // OpenBeneath opens the directory at path below another one, following no link.

@@ -15,8 +15,9 @@ func ReadKernelFile(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer unix.Close(fd)
-	return ReadAll(fd, 1<<20)
+	text, err := ReadAll(fd, 1<<20)
+	unix.Close(fd)
+	return text, err
 }
 
 // MaxFile is how many bytes a file may have that ReadFile reads: a hundred times
@@ -78,9 +79,9 @@ func ReadAttribute(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer unix.Close(fd)
 	var buf [4096]byte
 	n, err := unix.Read(fd, buf[:])
+	unix.Close(fd)
 	if err != nil {
 		return "", err
 	}
@@ -157,15 +158,15 @@ func eachDirent(path string, f func(part []byte)) {
 	if err != nil {
 		return
 	}
-	defer unix.Close(fd)
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := unix.ReadDirent(fd, buf)
 		if n <= 0 || err != nil {
-			return
+			break
 		}
 		f(buf[:n])
 	}
+	unix.Close(fd)
 }
 
 // MakeParents makes the directories that a path lies in, as far as they are missing.

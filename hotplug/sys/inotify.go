@@ -45,30 +45,32 @@ func ReadInotify(fd int, buf []byte, seen func(e *unix.InotifyEvent, name []byte
 		if errno != 0 || int(size) < unix.SizeofInotifyEvent {
 			return overflow, false
 		}
-		EachInotifyEvent(buf[:size], func(e *unix.InotifyEvent, name []byte) {
-			overflow = overflow || e.Mask&unix.IN_Q_OVERFLOW != 0
-			count++
-			seen(e, name)
-		})
+		n, lost := EachInotifyEvent(buf[:size], seen)
+		overflow = overflow || lost
+		count += n
 	}
 	return overflow, true
 }
 
 // EachInotifyEvent calls seen for each event in buf, which holds what a read of an
-// inotify descriptor returned. name is empty where the event is about the watched
-// file or directory itself.
-func EachInotifyEvent(buf []byte, seen func(e *unix.InotifyEvent, name []byte)) {
+// inotify descriptor returned. name is empty where the event is about the watched file or
+// directory itself. It returns how many events there were, and whether the kernel dropped
+// others.
+func EachInotifyEvent(buf []byte, seen func(e *unix.InotifyEvent, name []byte)) (count int, overflow bool) {
 	for len(buf) >= unix.SizeofInotifyEvent {
 		e := (*unix.InotifyEvent)(unsafe.Pointer(&buf[0]))
 		end := unix.SizeofInotifyEvent + int(e.Len)
 		if end > len(buf) {
-			return
+			break
 		}
 		name := buf[unix.SizeofInotifyEvent:end]
 		if at := bytes.IndexByte(name, 0); at >= 0 {
 			name = name[:at]
 		}
 		seen(e, name)
+		overflow = overflow || e.Mask&unix.IN_Q_OVERFLOW != 0
 		buf = buf[end:]
+		count++
 	}
+	return count, overflow
 }

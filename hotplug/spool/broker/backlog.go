@@ -18,18 +18,7 @@ type backlog struct {
 	sources map[uint64]uint64 // of those that came out of a queue, its inode
 	limit   int               // of events
 
-	files   *eventFiles
-	notices *notices
-}
-
-// setLimit sets the limit, less on a small file system.
-func (bl *backlog) setLimit(limit int, files, blocks int) {
-	bl.limit = limit
-	for _, size := range []int{files, blocks} {
-		if size > 0 {
-			bl.limit = min(bl.limit, max(1, size/4))
-		}
-	}
+	*base
 }
 
 // add keeps event n, which came out of the queue with the inode source, or 0. Past the
@@ -40,7 +29,7 @@ func (bl *backlog) add(f *eventFile, n, source uint64) {
 	}
 	if err := bl.files.link(f, bl.dir, bl.name(n)); err != nil {
 		delete(bl.sources, n)
-		bl.notices.once("cannot keep an event for slow queues: " + err.Error())
+		bl.notice("cannot keep an event for slow queues: " + err.Error())
 		return
 	}
 	f.kept = true
@@ -94,8 +83,9 @@ func (bl *backlog) read(n uint64) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer unix.Close(fd)
-	return sys.ReadAll(fd, spool.MaxEvent)
+	text, err := sys.ReadAll(fd, spool.MaxEvent)
+	unix.Close(fd)
+	return text, err
 }
 
 // link links event n into a directory.

@@ -29,7 +29,7 @@ func TestEverybodyGetsAll(t *testing.T) {
 			h := newShop(t)
 			h.Window = c.window
 			s := h.open()
-			s.counter.setLast(c.start)
+			s.counter.store(wordLast, c.start)
 			var all sync.WaitGroup
 			for i := range clients {
 				r := h.subscribe(spool.Subscription{Name: "c"})

@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"math"
+	"os"
 	"sync"
 	"time"
 
@@ -74,22 +75,27 @@ type Broker struct {
 	options Options
 	id      uint64 // identifies this Broker to other publishers, in the counter
 
-	mu         sync.Mutex // guards the parts below; taken before the lock file
+	mu         sync.Mutex // guards all below; taken before the lock file
 	closed     bool       // Close was called, or Open failed
-	space      space
-	counter    counter
-	records    records
-	trash      trash
-	files      eventFiles
-	links      links
+	base                  // the parts that all others use
 	windows    windows
+	links      links
 	backlog    backlog
-	creators   creators
 	lifecycle  lifecycle
 	registry   registry
 	deliveries delivery
-	upkeep     upkeep
-	notices    notices
+}
+
+// base holds the parts that all others use: they write and remove files, and decide
+// nothing about queues.
+type base struct {
+	space   space
+	counter counter
+	records records
+	trash   trash
+	files   eventFiles
+	upkeep  upkeep
+	notice  func(text string) // prints a line about what was refused or lost, once
 }
 
 // ErrUnusable is returned where a spool is impossible: the private directory may be
@@ -119,27 +125,33 @@ func Open(o Options) (*Broker, error) {
 // wire gives each part what it needs of the others.
 func (b *Broker) wire() {
 	o := &b.options
-	b.notices = notices{print: o.Log, printed: map[string]bool{}}
-	b.space = space{options: o, notices: &b.notices, noOpenat2: o.old.openat2, dir: sys.None, lock: sys.None}
-	b.records = records{dir: sys.None, notices: &b.notices}
-	b.trash = trash{dir: sys.None, pending: true, space: &b.space, notices: &b.notices}
-	b.files = eventFiles{making: sys.None, noTmpfile: o.old.tmpfile, viaProc: o.old.emptyPath, notices: &b.notices}
-	b.windows = windows{limit: o.Window, space: &b.space}
-	b.links = links{making: &b.files.making, windows: &b.windows, trash: &b.trash, records: &b.records, notices: &b.notices}
-	b.backlog = backlog{dir: sys.None, files: &b.files, notices: &b.notices}
-	b.upkeep = upkeep{inotify: sys.None, noPidfd: o.old.pidfd, notices: &b.notices}
-	b.creators = creators{records: &b.records, upkeep: &b.upkeep}
-	b.lifecycle = lifecycle{space: &b.space, records: &b.records, links: &b.links, creators: &b.creators,
-		upkeep: &b.upkeep, notices: &b.notices}
-	b.registry = registry{
-		inotify: sys.None, queues: map[uint64]*queue{}, stale: true,
-		quota: quota{perUser: o.PerUser, noACL: o.old.acl, notices: &b.notices, entries: map[uint32]int{}, denied: map[uint32]int64{}},
-		space: &b.space, trash: &b.trash, lifecycle: &b.lifecycle, windows: &b.windows, upkeep: &b.upkeep, notices: &b.notices,
+	notice := printOnce(o.Log)
+	b.notice = notice
+	b.space.options, b.space.notice = o, notice
+	b.records.notice, b.files.notice, b.upkeep.notice = notice, notice, notice
+	b.trash.space, b.trash.notice, b.trash.pending = &b.space, notice, true
+	b.windows.space, b.windows.limit = &b.space, o.Window
+
+	base := &b.base
+	b.links.base, b.links.windows = base, &b.windows
+	b.backlog.base, b.backlog.limit = base, o.Held
+	b.lifecycle.base = base
+	r := &b.registry
+	r.base, r.lifecycle, r.windows = base, &b.lifecycle, &b.windows
+	r.queues, r.stale = map[uint64]*queue{}, true
+	r.quota.perUser, r.quota.notice = o.PerUser, notice
+	r.quota.entries, r.quota.denied = map[uint32]int{}, map[uint32]int64{}
+	d := &b.deliveries
+	d.zero = o.Zero
+	d.base, d.registry, d.backlog, d.windows, d.links = base, r, &b.backlog, &b.windows, &b.links
+
+	for _, fd := range []*int{&b.space.dir, &b.space.lock, &b.records.dir, &b.trash.dir, &b.files.making, &b.backlog.dir,
+		&r.inotify, &b.upkeep.inotify} {
+		*fd = sys.None
 	}
-	b.deliveries = delivery{
-		zero: o.Zero, counter: &b.counter, files: &b.files, backlog: &b.backlog, registry: &b.registry, windows: &b.windows,
-		links: &b.links, records: &b.records, upkeep: &b.upkeep, notices: &b.notices,
-	}
+	old := &o.old
+	b.space.noOpenat2, b.files.noTmpfile, b.files.viaProc = old.openat2, old.tmpfile, old.emptyPath
+	b.upkeep.noPidfd, r.quota.noACL = old.pidfd, old.acl
 }
 
 func (b *Broker) open() (err error) {
@@ -154,8 +166,11 @@ func (b *Broker) open() (err error) {
 	if b.deliveries.source, err = b.findSource(); err != nil {
 		return err
 	}
-	files, blocks := b.space.limits()
-	b.backlog.setLimit(b.options.Held, files, blocks)
+	for _, size := range b.space.limits() {
+		if size > 0 {
+			b.backlog.limit = min(b.backlog.limit, max(1, size/4))
+		}
+	}
 	b.space.dirSizes = !b.options.old.dirSize && sizesCountEntries(b.space.dir)
 	if b.options.Resident {
 		return b.startUpkeep()
@@ -179,10 +194,10 @@ func (b *Broker) openPrivate() (err error) {
 	if err := b.space.acquire(); err != nil {
 		return err
 	}
-	defer b.space.release()
-	if err = b.counter.open(b.space.dir); err == nil && b.counter.last() == 0 {
-		b.counter.setLast(b.highestNumber())
+	if err = b.counter.open(b.space.dir); err == nil && b.counter.load(wordLast) == 0 {
+		b.counter.store(wordLast, b.highestNumber())
 	}
+	b.space.release()
 	return err
 }
 
@@ -193,11 +208,14 @@ func (b *Broker) findSource() (ino uint64, err error) {
 	}
 	var st unix.Stat_t
 	err = unix.Lstat(b.options.Source, &st)
-	if err == nil && (st.Mode&unix.S_IFMT != unix.S_IFDIR || uint64(st.Dev) != b.space.dev) {
-		err = unix.EINVAL
+	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		err = unix.ENOTDIR
+	}
+	if err == nil && uint64(st.Dev) != b.space.dev {
+		err = unix.EXDEV
 	}
 	if err != nil {
-		return 0, &spool.Error{What: b.options.Source + " is not a queue of this spool", Err: err}
+		return 0, &os.PathError{Op: "open", Path: b.options.Source, Err: err}
 	}
 	return st.Ino, nil
 }
@@ -211,10 +229,10 @@ func (b *Broker) startUpkeep() error {
 	sources := []int{r.inotify}
 	for _, root := range r.roots {
 		if !b.options.old.fanotify {
-			root.creators.fanotify = watchCreators(root.fd)
+			root.fanotify = watchCreators(root.fd)
 		}
-		if root.creators.fanotify != sys.None {
-			sources = append(sources, root.creators.fanotify)
+		if root.fanotify != sys.None {
+			sources = append(sources, root.fanotify)
 		}
 	}
 	if err := b.upkeep.open(sources); err != nil {
@@ -224,7 +242,8 @@ func (b *Broker) startUpkeep() error {
 	if err := b.Upkeep(); err != nil {
 		return err
 	}
-	b.upkeep.start(b.turn)
+	b.upkeep.done = make(chan struct{})
+	go b.run()
 	return nil
 }
 
@@ -232,20 +251,20 @@ func (b *Broker) startUpkeep() error {
 func (b *Broker) Close() {
 	b.upkeep.stop()
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.closed = true
 	b.registry.close()
-	b.upkeep.close()
-	sys.CloseAll(&b.space.lock, &b.backlog.dir, &b.records.dir, &b.files.making, &b.trash.dir, &b.space.dir)
+	sys.CloseAll(&b.upkeep.inotify, &b.space.lock, &b.backlog.dir, &b.records.dir, &b.files.making, &b.trash.dir, &b.space.dir)
 	b.counter.close()
+	b.mu.Unlock()
 }
 
 // Held reports whether events are kept for slow clients. A process that would end
 // otherwise should stay, as only a publisher can deliver them.
 func (b *Broker) Held() bool {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.registry.lagging > 0
+	lagging := b.registry.lagging
+	b.mu.Unlock()
+	return lagging > 0
 }
 
 // Counts returns how many queues get events, how many of these lag, so that events are
@@ -253,7 +272,6 @@ func (b *Broker) Held() bool {
 // they were no queues or too many.
 func (b *Broker) Counts() (queues, lagging, refused int) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	for _, q := range b.registry.queues {
 		if q.isLive() {
 			queues++
@@ -262,45 +280,39 @@ func (b *Broker) Counts() (queues, lagging, refused int) {
 			lagging++
 		}
 	}
-	return queues, lagging, b.registry.quota.refused
+	refused = b.registry.quota.refused
+	b.mu.Unlock()
+	return queues, lagging, refused
 }
 
 // Publish puts an event into every queue whose filter matches it, with more variables
 // than its own. Where there is no queue it takes one system call of a resident Broker.
 func (b *Broker) Publish(e *uevent.Event, more []string) error {
-	return b.session(func() error { return b.deliveries.publish(e, more) })
+	return b.publish(1, func(int) (*uevent.Event, []string) { return e, more }, spool.Packet{})
 }
 
 // PublishAll publishes n events under one lock; event returns the i-th. It publishes all
 // of them whatever fails, and returns the last error.
 func (b *Broker) PublishAll(n int, event func(i int) (e *uevent.Event, more []string)) error {
-	return b.session(func() (failed error) {
-		for i := range n {
-			if err := b.deliveries.publish(event(i)); err != nil {
-				failed = err
-			}
-		}
-		return failed
-	})
+	return b.publish(n, event, spool.Packet{})
 }
 
 // Put publishes a packet as it is, for callers that have no Event.
-func (b *Broker) Put(p spool.Packet) error {
-	return b.session(func() error { return b.deliveries.put(p) })
-}
+func (b *Broker) Put(p spool.Packet) error { return b.publish(1, nil, p) }
 
 // Gap tells every queue that events were lost before they reached the Broker: how many,
 // or 0 where that is unknown.
 func (b *Broker) Gap(lost int, why string) {
 	if err := b.Put(gapPacket(uint64(max(0, lost)), why)); err != nil {
 		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.notices.once("cannot report lost events: " + err.Error())
+		b.notice("cannot report lost events: " + err.Error())
+		b.mu.Unlock()
 	}
 }
 
-// session calls publish with mutex and lock held, unless there is no queue.
-func (b *Broker) session(publish func() error) error {
+// publish publishes n events, or where event is nil the packet p, unless there is no
+// queue.
+func (b *Broker) publish(n int, event func(i int) (*uevent.Event, []string), p spool.Packet) (failed error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.registry.idle() {
@@ -310,15 +322,24 @@ func (b *Broker) session(publish func() error) error {
 	if err := b.begin(); err != nil {
 		return err
 	}
-	defer b.end()
+	defer b.space.release()
 	if !b.options.Resident {
 		b.serviceAll()
 	}
-	err := publish()
+	for i := range n {
+		var e *uevent.Event
+		var more []string
+		if event != nil {
+			e, more = event(i)
+		}
+		if err := b.deliveries.put(e, more, p); err != nil {
+			failed = err
+		}
+	}
 	if b.upkeep.retry {
 		b.upkeep.kick()
 	}
-	return err
+	return failed
 }
 
 // begin takes the lock on the spool, takes over what other publishers changed since
@@ -330,53 +351,45 @@ func (b *Broker) begin() error {
 	if err := b.space.acquire(); err != nil {
 		return err
 	}
-	if b.counter.writer() != b.id {
+	if b.counter.load(wordWriter) != b.id {
 		b.registry.stale = true
 	}
-	b.refresh()
-	if b.counter.busy() {
-		b.deliveries.recover()
-	}
-	b.counter.setWriter(b.id)
-	return nil
-}
-
-// end gives the lock to the next publisher.
-func (b *Broker) end() { b.space.release() }
-
-// refresh brings the list of queues up to date.
-func (b *Broker) refresh() {
 	r := &b.registry
 	r.readChanges()
-	b.creators.budget = creatorsPerTurn
-	if !b.upkeep.isOpen() {
+	b.lifecycle.creatorBudget = creatorsPerTurn
+	if b.upkeep.poller == nil {
 		r.quota.removals = math.MaxInt // nothing removes the rest later
 	}
-	if !r.stale {
+	if r.stale {
+		r.reload()
+		b.backlog.load()
+	} else {
 		r.update()
-		return
 	}
-	r.reload()
-	b.backlog.load()
+	if b.counter.load(wordBusy) != 0 {
+		b.deliveries.recover()
+	}
+	b.counter.store(wordWriter, b.id)
+	return nil
 }
 
 // Upkeep does once what a resident Broker does between events: it removes the queues of
 // dead owners, updates head and tail, and delivers kept events.
 func (b *Broker) Upkeep() error {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.registry.quota.removals = removalsPerTurn
-	if err := b.begin(); err != nil {
-		return err
+	err := b.begin()
+	if err == nil {
+		b.serviceAll()
+		b.space.release()
 	}
-	defer b.end()
-	b.serviceAll()
-	return nil
+	b.mu.Unlock()
+	return err
 }
 
 // serviceAll looks at every queue.
 func (b *Broker) serviceAll() {
-	b.readCreators()
+	b.lifecycle.readCreators(b.registry.roots)
 	for _, q := range b.registry.queues {
 		b.checkOwner(q)
 	}
@@ -384,11 +397,6 @@ func (b *Broker) serviceAll() {
 		b.deliveries.service(q)
 	}
 	b.finishTurn()
-}
-
-func (b *Broker) readCreators() {
-	b.creators.prune(b.registry.roots)
-	b.creators.read(b.registry.roots)
 }
 
 // checkOwner removes q if its owner is dead.
@@ -407,6 +415,16 @@ func (b *Broker) finishTurn() {
 	b.trash.empty()
 }
 
+// run is the upkeep goroutine.
+func (b *Broker) run() {
+	var fired []uint64
+	var err error
+	for err == nil && b.turn(fired) {
+		fired, err = b.upkeep.poller.Wait(fired[:0])
+	}
+	close(b.upkeep.done)
+}
+
 // turn is a turn of the upkeep goroutine: it looks at the queues whose inodes are in
 // fired, at those whose clients removed something, and at those that are due. It
 // returns false after Close.
@@ -417,10 +435,9 @@ func (b *Broker) turn(fired []uint64) (more bool) {
 	if b.begin() != nil {
 		return false
 	}
-	defer b.end()
 	b.registry.quota.unthrottle()
 	b.registry.removeExcess()
-	b.readCreators()
+	b.lifecycle.readCreators(b.registry.roots)
 	for _, ino := range fired {
 		if q := b.registry.queues[ino]; q != nil {
 			b.checkOwner(q)
@@ -431,7 +448,8 @@ func (b *Broker) turn(fired []uint64) (more bool) {
 	}
 	b.checkDue()
 	b.finishTurn()
-	b.upkeep.next(b.nextTurn())
+	b.upkeep.poller.SetDeadline(b.nextTurn()) // under the mutex, else a kick could get lost
+	b.space.release()
 	return true
 }
 
@@ -458,7 +476,12 @@ func (b *Broker) nextTurn() time.Time {
 	for _, until := range b.registry.quota.denied {
 		wait = min(wait, time.Duration(until-t))
 	}
-	if b.trash.pending || b.registry.hasExcess() || b.creators.budget <= 0 {
+	for _, r := range b.registry.roots {
+		if r.excess || r.scanning {
+			wait = 0
+		}
+	}
+	if b.trash.pending || b.lifecycle.creatorBudget <= 0 {
 		wait = 0
 	}
 	if b.upkeep.retry {
@@ -474,38 +497,36 @@ func (b *Broker) nextTurn() time.Time {
 // It takes no system call, and the number outlives this process.
 func (b *Broker) Ended(seqnum uint64) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	if !b.closed && seqnum > b.counter.load(wordSeqnum) {
 		b.counter.store(wordSeqnum, seqnum)
 	}
+	b.mu.Unlock()
 }
 
 // LastEnded returns the highest number that was recorded by Ended, in this process or
 // in one that had the spool before; 0 for none.
-func (b *Broker) LastEnded() uint64 {
+func (b *Broker) LastEnded() (seqnum uint64) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return 0
+	if !b.closed {
+		seqnum = b.counter.load(wordSeqnum)
 	}
-	return b.counter.load(wordSeqnum)
-}
-
-// notices prints lines about what was refused and lost, each once.
-type notices struct {
-	print   func(text string) // nil for a Broker without a log
-	printed map[string]bool
+	b.mu.Unlock()
+	return seqnum
 }
 
 // maxNotices bounds the memory that users can take by causing different lines.
 const maxNotices = 1000
 
-func (n *notices) once(text string) {
-	if n.print == nil || n.printed[text] || len(n.printed) > maxNotices {
-		return
+// printOnce returns a function that prints each text once.
+func printOnce(print func(text string)) func(text string) {
+	printed := map[string]bool{}
+	return func(text string) {
+		if print == nil || printed[text] || len(printed) > maxNotices {
+			return
+		}
+		printed[text] = true
+		print("spool: " + text)
 	}
-	n.printed[text] = true
-	n.print("spool: " + text)
 }
 
 // now returns the time since the boot in nanoseconds. No clock adjustment changes it.

@@ -63,12 +63,7 @@ func (c *counter) close() {
 func (c *counter) load(word int) uint64         { return atomic.LoadUint64(&c.words[word]) }
 func (c *counter) store(word int, value uint64) { atomic.StoreUint64(&c.words[word], value) }
 
-func (c *counter) last() uint64        { return c.load(wordLast) }
-func (c *counter) setLast(n uint64)    { c.store(wordLast, n) }
-func (c *counter) busy() bool          { return c.load(wordBusy) != 0 }
-func (c *counter) writer() uint64      { return c.load(wordWriter) }
-func (c *counter) setWriter(id uint64) { c.store(wordWriter, id) }
-
+// setBusy notes that a publisher puts an event into queues, or has done so.
 func (c *counter) setBusy(busy bool) {
 	value := uint64(0)
 	if busy {

@@ -10,12 +10,12 @@
 //	Broker      the one mutex, the lock between processes, what is done when
 //	delivery    an event into the queues; what is kept into a queue that has room again
 //	registry    which queues there are; quota, the limits of a user
-//	lifecycle   a queue from its first sight to its removal; creators, who made it
+//	lifecycle   a queue from its first sight to its removal, and who owns it
 //	links       head and tail of a queue
 //	backlog     events that are kept for slow queues; windows, the room in a queue
 //	eventFiles  an event as a file; records, what is kept of a queue; trash, removal
 //	upkeep      the goroutine between events and what it waits for
-//	space       directories, mounts and locks; counter, the numbers; notices, the log
+//	space       directories, mounts and locks; counter, the numbers of events
 //
 // Only Broker has a mutex. It guards the fields of all parts, and their methods expect
 // it held. What several processes share (the directories, the counter, the records) is

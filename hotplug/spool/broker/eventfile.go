@@ -10,8 +10,8 @@ import (
 
 // eventFiles writes events as files, and links them into directories.
 type eventFiles struct {
-	making  int // the directory for files that need a name of their own
-	notices *notices
+	making int // the directory for files that need a name of their own
+	notice func(text string)
 
 	noTmpfile   bool // O_TMPFILE is missing (before 3.11, and on some file systems)
 	viaFD       bool // AT_EMPTY_PATH is permitted
@@ -25,21 +25,18 @@ type eventFiles struct {
 type eventFile struct {
 	fd     int
 	name   string // its name in queues
+	making string // its name in making: another one where two are open at once
 	text   []byte
 	named  bool       // it has a name in making
 	kept   bool       // it is in the backlog
-	suffix string     // of its name in making, where another file has that name
 	fitted *eventFile // the same event for libudev-compat; itself where nothing differs
 }
 
-// temporaryName returns the name of f in making.
-func (f *eventFile) temporaryName() string { return f.name + f.suffix }
-
 // create writes an event. It is complete, with mode 0444, before it has a name.
 func (ef *eventFiles) create(text []byte, name string) (*eventFile, error) {
-	f := &eventFile{fd: sys.None, name: name, text: text}
+	f := &eventFile{fd: sys.None, name: name, making: name, text: text}
 	if ef.open++; ef.open > 1 {
-		f.suffix = "+"
+		f.making += "+"
 	}
 	err := ef.write(f)
 	if err != nil {
@@ -55,8 +52,8 @@ func (ef *eventFiles) write(f *eventFile) (err error) {
 		ef.noTmpfile = err == unix.EOPNOTSUPP || err == unix.EISDIR || err == unix.EINVAL
 	}
 	if ef.noTmpfile {
-		unix.Unlinkat(ef.making, f.temporaryName(), 0) // left by a publisher that was killed
-		f.fd, err = unix.Openat(ef.making, f.temporaryName(), unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o444)
+		unix.Unlinkat(ef.making, f.making, 0) // left by a publisher that was killed
+		f.fd, err = unix.Openat(ef.making, f.making, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o444)
 		f.named = err == nil
 	}
 	if err != nil {
@@ -91,14 +88,14 @@ func (ef *eventFiles) setMode(f *eventFile) error {
 // anchor gives f a name that no client can remove.
 func (ef *eventFiles) anchor(f *eventFile) {
 	if !f.named {
-		f.named = ef.link(f, ef.making, f.temporaryName()) == nil
+		f.named = ef.link(f, ef.making, f.making) == nil
 	}
 }
 
 // link gives f a name in a directory.
 func (ef *eventFiles) link(f *eventFile, dir int, name string) error {
 	if f.named && ef.noTmpfile {
-		return unix.Linkat(ef.making, f.temporaryName(), dir, name, 0)
+		return unix.Linkat(ef.making, f.making, dir, name, 0)
 	}
 	if !ef.viaProc {
 		err := sys.LinkFD(f.fd, dir, name)
@@ -122,7 +119,7 @@ func (ef *eventFiles) recreate(f *eventFile) error {
 	}
 	ef.anchor(again)
 	sys.Close(f.fd)
-	f.fd, f.named, f.suffix = again.fd, again.named, again.suffix
+	f.fd, f.named, f.making = again.fd, again.named, again.making
 	ef.open--
 	return nil
 }
@@ -133,7 +130,7 @@ func (ef *eventFiles) close(f *eventFile) {
 		ef.close(f.fitted)
 	}
 	if f.named {
-		sys.Unlinkat(ef.making, f.temporaryName())
+		sys.Unlinkat(ef.making, f.making)
 	}
 	sys.CloseAll(&f.fd)
 	ef.open--
@@ -152,17 +149,10 @@ func (ef *eventFiles) fit(f *eventFile) (*eventFile, error) {
 		f.fitted = f
 		return f, nil
 	}
-	ef.notices.once("an event is too long for libudev-compat, which gets a part of it")
+	ef.notice("an event is too long for libudev-compat, which gets a part of it")
 	if f.fitted, err = ef.create(text, f.name); err != nil {
 		return nil, err
 	}
 	ef.anchor(f.fitted)
 	return f.fitted, nil
-}
-
-// sweep removes what a publisher left in making that was killed.
-func (ef *eventFiles) sweep() {
-	for _, name := range sys.List(ef.making) {
-		unix.Unlinkat(ef.making, name, 0)
-	}
 }

@@ -9,25 +9,9 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// creators finds out which process made a directory in a root. fanotify gives a
+// This file finds out which process made a directory in a root. fanotify gives a
 // descriptor of the process itself, in any namespace, so that a number which is used
 // again does no harm. Kernels before 5.15 do not have that: there nothing is found.
-type creators struct {
-	records *records
-	upkeep  *upkeep
-
-	budget int // how many events may still be read in this turn
-}
-
-// rootCreators is what creators keeps of a root.
-type rootCreators struct {
-	fanotify int                       // reports the directories that are made; or none
-	unused   map[string]procfs.Process // who made a directory that was not visited yet
-}
-
-func newRootCreators() rootCreators {
-	return rootCreators{fanotify: sys.None, unused: map[string]procfs.Process{}}
-}
 
 // creatorsPerTurn is how many events are read in one turn. A flood makes more: to read
 // an event takes longer than to make a directory.
@@ -48,61 +32,56 @@ func watchCreators(root int) int {
 	return fd
 }
 
-// of returns the process that made the directory of q, if the kernel told.
-func (c *creators) of(q *queue) processRef {
-	c.readRoot(q.root)
-	p := processRef{Process: q.root.creators.unused[q.name], fd: sys.None}
-	delete(q.root.creators.unused, q.name)
+// creatorOf returns the process that made the directory of q, if the kernel told.
+func (l *lifecycle) creatorOf(q *queue) processRef {
+	l.readRoot(q.root)
+	p := processRef{Process: q.root.creators[q.name], fd: sys.None}
+	delete(q.root.creators, q.name)
 	return p
 }
 
-// read reads what the kernel tells of creators. A creator that is reported after its
-// directory was visited still becomes the owner.
-func (c *creators) read(roots []*root) {
+// readCreators reads what the kernel tells of creators. A creator that is reported after its
+// directory was visited still becomes the owner. Before that it forgets the creators of
+// directories that are gone already: those that were reported before the names in the
+// roots were visited.
+func (l *lifecycle) readCreators(roots []*root) {
 	for _, r := range roots {
-		c.readRoot(r)
+		for name := range r.creators {
+			if r.names[name] == nil {
+				delete(r.creators, name)
+			}
+		}
+		l.readRoot(r)
 	}
 }
 
-func (c *creators) readRoot(r *root) {
-	if r.creators.fanotify == sys.None {
+func (l *lifecycle) readRoot(r *root) {
+	if r.fanotify == sys.None {
 		return
 	}
 	var seen creatorCache
-	c.budget -= readFanotify(r.creators.fanotify, c.budget, func(name string, pid, pidfd int) {
+	l.creatorBudget -= readFanotify(r.fanotify, l.creatorBudget, func(name string, pid, pidfd int) {
 		if pidfd == sys.None {
 			return // it is dead already
 		}
 		if p, alive := seen.find(pid, pidfd); alive {
-			c.note(r, name, p)
+			l.noteCreator(r, name, p)
 		}
 	})
 	seen.close()
-	c.upkeep.retry = c.upkeep.retry || c.budget <= 0
+	l.upkeep.retry = l.upkeep.retry || l.creatorBudget <= 0
 }
 
-// note makes p the owner of the queue name, or keeps it for when that is visited.
-func (c *creators) note(r *root, name string, p procfs.Process) {
+// noteCreator makes p the owner of the queue name, or keeps it for when that is visited.
+func (l *lifecycle) noteCreator(r *root, name string, p procfs.Process) {
 	q := r.names[name]
-	if q == nil || !q.owner.known || q.owner.hasLock || q.owner.creator.Pid != 0 {
-		r.creators.unused[name] = p
+	if q == nil || q.owner.kind != ownerCreator || q.owner.creator.Pid != 0 {
+		r.creators[name] = p
 		return
 	}
 	q.owner.creator, q.owner.ownerless = processRef{p, sys.None}, 0
-	c.records.write(q)
-	c.upkeep.follow(q)
-}
-
-// prune forgets the creators of directories that are gone already: those that were
-// reported before the names in the roots were visited.
-func (c *creators) prune(roots []*root) {
-	for _, r := range roots {
-		for name := range r.creators.unused {
-			if r.names[name] == nil {
-				delete(r.creators.unused, name)
-			}
-		}
-	}
+	l.records.write(q)
+	l.upkeep.follow(q)
 }
 
 // creatorCache holds some processes that were reported, since few make many directories.
@@ -116,7 +95,9 @@ func (c *creatorCache) find(pid, pidfd int) (procfs.Process, bool) {
 		sys.Close(pidfd)
 		return slot.Process, true
 	}
-	slot.drop()
+	if slot.Pid != 0 {
+		sys.Close(slot.fd)
+	}
 	p, _ := procfs.Find(pid)
 	*slot = processRef{p, pidfd}
 	return p, slot.isAlive() // if so, Find found the same process
@@ -124,13 +105,9 @@ func (c *creatorCache) find(pid, pidfd int) (procfs.Process, bool) {
 
 func (c *creatorCache) close() {
 	for i := range c {
-		c[i].drop()
-	}
-}
-
-func (p *processRef) drop() {
-	if p.Pid != 0 {
-		sys.Close(p.fd)
+		if c[i].Pid != 0 {
+			sys.Close(c[i].fd)
+		}
 	}
 }
 

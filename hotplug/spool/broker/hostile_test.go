@@ -291,7 +291,7 @@ func TestSurplus(t *testing.T) {
 	}
 	s.registry.quota.removals = removalsPerTurn
 	h.must(s.begin())
-	s.end()
+	s.space.release()
 	if n := entriesOf(h.Events); n != count-removalsPerTurn {
 		t.Errorf("%d are left of %d", n, count)
 	}
@@ -359,7 +359,7 @@ func TestManyMade(t *testing.T) {
 	}
 	h := newShop(t)
 	s := h.open()
-	if s.registry.roots[0].creators.fanotify == sys.None {
+	if s.registry.roots[0].fanotify == sys.None {
 		kerneltest.Cannot(t, "needs fanotify with pidfds")
 	}
 	const count = 2*creatorsPerTurn + 1
@@ -368,13 +368,13 @@ func TestManyMade(t *testing.T) {
 		h.must(os.Mkdir(filepath.Join(h.Events, fmt.Sprint("odd", i)), 0o755))
 	}
 	h.must(s.begin())
-	if s.creators.budget > 0 {
+	if s.lifecycle.creatorBudget > 0 {
 		t.Error("all makers were heard in one turn")
 	}
 	s.checkDue()
 	time.Sleep(graceLive)
 	s.checkDue()
-	s.end()
+	s.space.release()
 	s.mu.Unlock()
 	h.until("all makers are heard", func() bool {
 		s.mu.Lock()

@@ -14,11 +14,8 @@ import (
 // head is made as a new link where there was none, because a rename does not wake a
 // client that waits for IN_CREATE. Else it is replaced, so that it is never missing.
 type links struct {
-	making  *int // eventFiles' directory, in which links are made
 	windows *windows
-	trash   *trash
-	records *records
-	notices *notices
+	*base
 }
 
 const (
@@ -66,14 +63,14 @@ func (l *links) make(q *queue, link string, n uint64) bool {
 
 // replace makes a link, in place of one that may be there.
 func (l *links) replace(q *queue, link string, n uint64) bool {
-	err := unix.Symlinkat(spool.EventName(n), *l.making, link)
+	err := unix.Symlinkat(spool.EventName(n), l.files.making, link)
 	if err == unix.EEXIST { // left by a publisher that was killed
 		l.removeTemporary(link)
-		err = unix.Symlinkat(spool.EventName(n), *l.making, link)
+		err = unix.Symlinkat(spool.EventName(n), l.files.making, link)
 	}
 	if err == nil {
-		if err = unix.Renameat(*l.making, link, q.fd, link); err != nil {
-			unix.Unlinkat(*l.making, link, 0)
+		if err = unix.Renameat(l.files.making, link, q.fd, link); err != nil {
+			unix.Unlinkat(l.files.making, link, 0)
 		}
 	}
 	return l.succeeded(q, err)
@@ -81,7 +78,7 @@ func (l *links) replace(q *queue, link string, n uint64) bool {
 
 func (l *links) succeeded(q *queue, err error) bool {
 	if err != nil && !q.isGone() {
-		l.notices.once("cannot make head or tail of a queue: " + err.Error())
+		l.notice("cannot make head or tail of a queue: " + err.Error())
 	}
 	return err == nil
 }
@@ -91,9 +88,9 @@ func (l *links) succeeded(q *queue, err error) bool {
 // which wakes the client.
 func (l *links) moveHead(q *queue, n uint64) bool {
 	l.removeTemporary(linkHead)
-	err := unix.Symlinkat(spool.EventName(n), *l.making, linkHead)
+	err := unix.Symlinkat(spool.EventName(n), l.files.making, linkHead)
 	if err == nil {
-		err = unix.Renameat2(*l.making, linkHead, q.fd, linkHead, unix.RENAME_EXCHANGE)
+		err = unix.Renameat2(l.files.making, linkHead, q.fd, linkHead, unix.RENAME_EXCHANGE)
 		l.removeTemporary(linkHead)
 	}
 	return err == nil || l.make(q, linkHead, n)
@@ -102,8 +99,8 @@ func (l *links) moveHead(q *queue, n uint64) bool {
 // removeTemporary removes from making what has the name of a link. That may be a
 // directory, if a client had put one in the place of its head.
 func (l *links) removeTemporary(link string) {
-	if unix.Unlinkat(*l.making, link, 0) == unix.EISDIR {
-		l.trash.add(*l.making, link)
+	if unix.Unlinkat(l.files.making, link, 0) == unix.EISDIR {
+		l.trash.add(l.files.making, link)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/procfs"
 	"devspool/hotplug/sys"
 )
 
@@ -26,8 +27,9 @@ const (
 // the lock that publishers share.
 type space struct {
 	options *Options
-	notices *notices
+	notice  func(text string)
 
+	path    string // where the spool lies, once it is open
 	dir     int    // the spool's directory, which only its user may enter
 	lock    int    // the file that is locked while a publisher works
 	dev     uint64 // the file system that all of the spool lies on
@@ -43,6 +45,7 @@ type space struct {
 // mount, since a link cannot cross from one mount to another; the roots that clients
 // see are bound from there.
 func (s *space) open() ([]*root, error) {
+	s.path = s.options.Private + "/" + spoolDir
 	private, err := s.lockPrivate()
 	if err != nil {
 		return nil, err
@@ -71,15 +74,13 @@ func (s *space) open() ([]*root, error) {
 		}
 		path := r.path
 		if s.mounted {
-			path = s.path() + "/" + r.name
+			path = s.path + "/" + r.name
 		}
-		roots = append(roots, newRoot(fd, path, r.libudev))
+		roots = append(roots, &root{fd: fd, path: path, libudev: r.libudev, watch: sys.None, fanotify: sys.None,
+			names: map[string]*queue{}, creators: map[string]procfs.Process{}})
 	}
 	return roots, nil
 }
-
-// path returns where the spool lies.
-func (s *space) path() string { return s.options.Private + "/" + spoolDir }
 
 // lockPrivate opens the private directory and locks it, so that no two publishers mount
 // over each other. Closing it unlocks it.
@@ -109,14 +110,24 @@ func (s *space) mount(private int) bool {
 		return false
 	}
 	for _, path := range []string{s.options.Events, s.options.Libudev} {
-		if hasEntries(path) {
-			s.notices.once("there are queues in " + path + " already: serving them there, without a tmpfs of their own, " +
+		if n, _ := countEntries(path); n > 0 {
+			s.notice("there are queues in " + path + " already: serving them there, without a tmpfs of their own, " +
 				"so that they share the limits of " + s.options.Private)
 			return false
 		}
 	}
-	if err := mountTmpfs(s.path()); err != nil {
-		s.notices.once("cannot mount a tmpfs on " + s.path() + ": " + err.Error())
+	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	const options = "mode=0700,size=20%"
+	// A user's own files in it are limited too, where the kernel can.
+	err := error(unix.EINVAL)
+	if hasQuota() {
+		err = unix.Mount("devspool", s.path, "tmpfs", flags, options+","+quotaKey+"="+quotaFiles)
+	}
+	if err != nil {
+		err = unix.Mount("devspool", s.path, "tmpfs", flags, options)
+	}
+	if err != nil {
+		s.notice("cannot mount a tmpfs on " + s.path + ": " + err.Error())
 		return false
 	}
 	dir, err := sys.OwnDirectory(private, spoolDir)
@@ -126,18 +137,6 @@ func (s *space) mount(private int) bool {
 	unix.Close(s.dir)
 	s.dir = dir
 	return true
-}
-
-func mountTmpfs(path string) error {
-	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-	const options = "mode=0700,size=20%"
-	if hasQuota() {
-		// A user's own files in it are limited too.
-		if unix.Mount("devspool", path, "tmpfs", flags, options+","+quotaKey+"="+quotaFiles) == nil {
-			return nil
-		}
-	}
-	return unix.Mount("devspool", path, "tmpfs", flags, options)
 }
 
 // The mount option that limits the files of one user (Linux 6.6).
@@ -154,18 +153,20 @@ func hasQuota() bool {
 	if err != nil {
 		return false
 	}
-	defer unix.Close(fd)
-	return unix.FsconfigSetString(fd, quotaKey, quotaFiles) == nil
+	err = unix.FsconfigSetString(fd, quotaKey, quotaFiles)
+	unix.Close(fd)
+	return err == nil
 }
 
-// hasEntries reports whether there is a directory at path that is not empty.
-func hasEntries(path string) bool {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+// countEntries returns how many entries the directory at path has.
+func countEntries(path string) (int, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return false
+		return 0, err
 	}
-	defer unix.Close(fd)
-	return len(sys.List(fd)) > 0
+	n := len(sys.List(fd))
+	unix.Close(fd)
+	return n, nil
 }
 
 // openRoot opens a root, and shows it to clients at a path.
@@ -220,7 +221,7 @@ func (s *space) bindRoot(path, name string) (int, error) {
 	}
 	if err == nil && (unix.Lstat(path, &shown) != nil || shown.Dev != own.Dev || shown.Ino != own.Ino) {
 		if err = ErrUnusable; !s.options.Join {
-			err = unix.Mount(s.path()+"/"+name, path, "", unix.MS_BIND, "")
+			err = unix.Mount(s.path+"/"+name, path, "", unix.MS_BIND, "")
 		}
 	}
 	if err != nil {
@@ -243,7 +244,7 @@ func makeWorldWritable(fd int) error {
 // is left. Else the next start serves the queues.
 func (b *Broker) Leave() {
 	if err := b.Upkeep(); err != nil {
-		b.notices.once("cannot clean up the queues: " + err.Error())
+		b.notice("cannot clean up the queues: " + err.Error())
 	}
 	queues, _, _ := b.Counts()
 	b.Close()
@@ -257,7 +258,7 @@ func (b *Broker) Leave() {
 		}
 	}
 	if queues > 0 {
-		b.notices.once(strconv.Itoa(queues) + " queues still have an owner: " + strings.Join(roots, " and ") +
+		b.notice(strconv.Itoa(queues) + " queues still have an owner: " + strings.Join(roots, " and ") +
 			" stay mounted for the next start")
 		return
 	}
@@ -269,12 +270,12 @@ func (b *Broker) Leave() {
 func (s *space) unmount(roots []string) {
 	private, err := s.lockPrivate()
 	if err != nil {
-		s.notices.once(err.Error())
+		s.notice(err.Error())
 		return
 	}
 	defer unix.Close(private)
-	if err := unix.Unmount(s.path(), unix.UMOUNT_NOFOLLOW); err != nil {
-		s.notices.once("cannot unmount " + s.path() + ": " + err.Error())
+	if err := unix.Unmount(s.path, unix.UMOUNT_NOFOLLOW); err != nil {
+		s.notice("cannot unmount " + s.path + ": " + err.Error())
 		return
 	}
 	for _, path := range roots {
@@ -293,16 +294,7 @@ func Empty(o Options) bool {
 		if path == "" {
 			continue
 		}
-		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err == unix.ENOENT {
-			continue
-		}
-		if err != nil {
-			return false
-		}
-		names := sys.ListSome(fd, make([]byte, 4096))
-		unix.Close(fd)
-		if len(names) > 0 {
+		if n, err := countEntries(path); n > 0 || err != nil && err != unix.ENOENT {
 			return false
 		}
 	}

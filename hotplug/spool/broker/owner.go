@@ -27,27 +27,29 @@ func (p *processRef) isAlive() bool {
 // process that holds a lock on its directory; or else the process that made it, beside
 // the one whose number is in its name.
 type owner struct {
-	known     bool       // what follows was found out
-	hasLock   bool       // creator is the process that holds the lock, or held it
+	kind      ownerKind
 	creator   processRef // what made the directory, or holds the lock
 	byName    processRef // the process whose number is in the name
 	ownerless int64      // when it was first seen without an owner, by now; 0 where it has one
 	nextCheck int64      // when to check again, by now; 0 where a pidfd reports the end
 }
 
+type ownerKind int
+
+const (
+	ownerUnknown ownerKind = iota // nothing was found out yet
+	ownerCreator                  // the process that made the directory, and the one in its name
+	ownerLock                     // creator is the process that holds the lock, or held it
+)
+
 func noOwner() owner {
 	return owner{creator: processRef{fd: sys.None}, byName: processRef{fd: sys.None}}
 }
-
-func (o *owner) close() { sys.CloseAll(&o.creator.fd, &o.byName.fd) }
 
 // hasPidfd reports whether the end of the owner will be reported.
 func (o *owner) hasPidfd() bool {
 	return o.creator.fd != sys.None && o.creator.isAlive() || o.byName.fd != sys.None && o.byName.isAlive()
 }
-
-// wasOwned reports whether the queue ever had an owner that could be told.
-func (o *owner) wasOwned() bool { return o.hasLock || o.creator.Pid != 0 || o.byName.Pid != 0 }
 
 // findOwner finds out who owns q, and records it: once the owner is dead nothing tells
 // who it was.
@@ -55,17 +57,17 @@ func (l *lifecycle) findOwner(q *queue) {
 	o := &q.owner
 	switch {
 	case q.isLive() && isLocked(q.fd):
-		if !o.hasLock {
-			o.close()
-			o.hasLock, o.byName = true, processRef{fd: sys.None}
+		if o.kind != ownerLock {
+			sys.CloseAll(&o.creator.fd, &o.byName.fd)
+			o.kind, o.byName = ownerLock, processRef{fd: sys.None}
 			o.creator = l.lockHolder(q)
 		}
-	case o.known:
-	default:
-		o.creator = l.creators.of(q)
+	case o.kind == ownerUnknown:
+		o.kind = ownerCreator
+		o.creator = l.creatorOf(q)
 		o.byName = processRef{Process: spool.OwnerNamed(q.name, q.uid), fd: sys.None}
 	}
-	o.known, o.ownerless = true, 0
+	o.ownerless = 0
 	l.records.write(q)
 	l.upkeep.follow(q)
 }
@@ -81,11 +83,11 @@ func (q *queue) hasOwner() bool {
 // other users may open the directory the lock says nothing: a stranger that holds it
 // could keep the queue of a dead client, or by releasing it end that of a living one.
 func isLocked(fd int) bool {
-	if sys.RetryEINTR(func() error { return unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) }) != nil {
+	if sys.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) != nil {
 		var st unix.Stat_t
 		return unix.Fstat(fd, &st) == nil && st.Mode&0o044 == 0
 	}
-	unix.Flock(fd, unix.LOCK_UN)
+	sys.Flock(fd, unix.LOCK_UN)
 	return false
 }
 
@@ -125,7 +127,7 @@ func (l *lifecycle) ownerIsDead(q *queue) bool {
 		}
 	case q.isSticky():
 		o.nextCheck = 0
-	case o.wasOwned() || l.graceIsOver(q):
+	case o.kind == ownerLock || o.creator.Pid != 0 || o.byName.Pid != 0 || l.graceIsOver(q):
 		if q.isLive() || !isLocked(q.fd) {
 			return true
 		}
@@ -155,7 +157,7 @@ func (l *lifecycle) graceIsOver(q *queue) bool {
 		l.records.write(q)
 	}
 	o.nextCheck = o.ownerless + grace
-	if l.creators.budget <= 0 {
+	if l.creatorBudget <= 0 {
 		o.nextCheck = t + pollOwner // its creator may be among those not read yet
 	}
 	return t >= o.nextCheck

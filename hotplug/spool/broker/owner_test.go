@@ -315,7 +315,7 @@ func TestMaker(t *testing.T) {
 	}
 	h := newShop(t)
 	s := h.open()
-	if s.registry.roots[0].creators.fanotify == sys.None {
+	if s.registry.roots[0].fanotify == sys.None {
 		kerneltest.Cannot(t, "needs fanotify with FAN_REPORT_PIDFD")
 	}
 	maker := h.start(kerneltest.Actor("maker", "/dev/events/x"))

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/spool"
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 )
 
@@ -16,15 +17,11 @@ type delivery struct {
 	source uint64 // the inode of Options.Source, or 0
 	zero   bool   // Options.Zero
 
-	counter  *counter
-	files    *eventFiles
 	backlog  *backlog
 	registry *registry
 	windows  *windows
 	links    *links
-	records  *records
-	upkeep   *upkeep
-	notices  *notices
+	*base
 
 	// Kept from event to event, to spare the garbage collector.
 	text         []byte
@@ -43,41 +40,38 @@ func gapPacket(lost uint64, why string) spool.Packet {
 	return spool.PacketOf(uevent.Gap(more...), nil)
 }
 
-func (d *delivery) publish(e *uevent.Event, more []string) error {
-	return d.putText(func() spool.Packet { return spool.PacketOf(e, more) }, func(b []byte) []byte { return spool.Append(b, e, more) })
-}
-
-func (d *delivery) put(p spool.Packet) error {
-	return d.putText(func() spool.Packet { return p }, p.Append)
-}
-
-// putText gives an event to the queues that want it. packet and text return the event in
-// two forms; each is called only if needed. The lock is held until the last queue has
-// the event, so that no queue has a later one before.
-func (d *delivery) putText(packet func() spool.Packet, text func([]byte) []byte) error {
-	targets, wanted := d.choose(packet)
+// put gives an event to the queues that want it: e with more variables, or where e is
+// nil p. The lock is held until the last queue has the event, so that no queue has a
+// later one before.
+func (d *delivery) put(e *uevent.Event, more []string, p spool.Packet) error {
+	targets, wanted := d.choose(e, more, p)
 	if !wanted {
 		return nil
 	}
-	d.text = d.markHeader(text(d.text[:0]))
+	text := d.text[:0]
+	if e != nil {
+		text = spool.Append(text, e, more)
+	} else {
+		text = p.Append(text)
+	}
+	d.text = d.markHeader(text)
 	return d.deliver(targets, d.text)
 }
 
 // choose returns the queues that get an event at once. wanted also tells of those that
 // lag.
-func (d *delivery) choose(packet func() spool.Packet) (targets []*queue, wanted bool) {
+func (d *delivery) choose(e *uevent.Event, more []string, p spool.Packet) (targets []*queue, wanted bool) {
 	if !d.registry.listed {
 		d.registry.relist()
 	}
 	targets = d.ready[:0]
-	var p spool.Packet
 	for _, q := range d.registry.live {
 		if q.ino == d.source {
 			continue
 		}
 		if q.filter != nil {
-			if p.Action == "" {
-				p = packet()
+			if p.Action == "" { // made once, and only for a filter
+				p = spool.PacketOf(e, more)
 			}
 			if !wants(q, p) {
 				continue
@@ -117,10 +111,9 @@ func (d *delivery) markHeader(text []byte) []byte {
 // deliver gives the event its number and links it into the targets. A target that cannot
 // take it lags from then on.
 func (d *delivery) deliver(targets []*queue, text []byte) error {
-	n := d.counter.last() + 1
+	n := d.counter.load(wordLast) + 1
 	d.counter.setBusy(true)
-	defer d.counter.setBusy(false)
-	d.counter.setLast(n)
+	d.counter.store(wordLast, n)
 
 	later := d.later[:0]
 	ready := targets[:0]
@@ -138,9 +131,9 @@ func (d *delivery) deliver(targets []*queue, text []byte) error {
 			d.markLagging(q, n) // its event is not in the backlog, so it gets a gap
 		}
 		d.upkeep.retry = true
+		d.counter.setBusy(false)
 		return err
 	}
-	defer d.files.close(f)
 	if d.registry.lagging > 0 {
 		d.backlog.add(f, n, d.source)
 	}
@@ -154,6 +147,8 @@ func (d *delivery) deliver(targets []*queue, text []byte) error {
 	}
 	d.later = later[:0]
 	d.release()
+	d.files.close(f)
+	d.counter.setBusy(false)
 	return nil
 }
 
@@ -163,7 +158,7 @@ func (d *delivery) give(q *queue, f *eventFile, n uint64) bool {
 	if q.root.libudev {
 		fitted, err := d.files.fit(f)
 		if err != nil {
-			d.notices.once("an event is not given to libudev-compat: " + err.Error())
+			d.notice("an event is not given to libudev-compat: " + err.Error())
 			return true
 		}
 		own = fitted
@@ -184,7 +179,7 @@ func (d *delivery) give(q *queue, f *eventFile, n uint64) bool {
 		d.registry.forget(q)
 		return true
 	default:
-		d.notices.once("cannot put an event into a queue now: " + err.Error())
+		d.notice("cannot put an event into a queue now: " + err.Error())
 		d.markLagging(q, n)
 		if !f.kept {
 			d.backlog.add(f, n, d.source)
@@ -216,15 +211,17 @@ func touch(dir int, name string) {
 // queues. Nothing tells which queues have it, since clients may have read it already; so
 // all of them get a gap.
 func (d *delivery) recover() {
-	d.files.sweep()
+	for _, name := range sys.List(d.files.making) {
+		unix.Unlinkat(d.files.making, name, 0)
+	}
 	for _, q := range d.registry.live {
 		if q.hasLinks {
 			d.links.rebuild(q)
 		}
 	}
 	d.counter.setBusy(false)
-	if err := d.put(gapPacket(1, "a publisher was killed")); err != nil {
-		d.notices.once("cannot report lost events: " + err.Error())
+	if err := d.put(nil, nil, gapPacket(1, "a publisher was killed")); err != nil {
+		d.notice("cannot report lost events: " + err.Error())
 	}
 }
 
@@ -269,7 +266,7 @@ func (d *delivery) release() {
 	if len(d.backlog.events) == 0 {
 		return
 	}
-	first := d.counter.last() + 1
+	first := d.counter.load(wordLast) + 1
 	for _, q := range d.registry.live {
 		if q.state == lags {
 			first = min(first, q.cursor)
@@ -281,7 +278,7 @@ func (d *delivery) release() {
 // feed gives q what is kept for it, as far as it has room.
 func (d *delivery) feed(q *queue) {
 	for q.state == lags {
-		if q.cursor > d.counter.last() {
+		if q.cursor > d.counter.load(wordLast) {
 			d.markCurrent(q)
 			return
 		}
@@ -357,7 +354,7 @@ func (d *delivery) linkKept(q *queue, n uint64, text []byte) error {
 	if q.root.libudev {
 		fitted, cut, err := FitLibudev(text)
 		if err != nil {
-			d.notices.once("an event is not given to libudev-compat: " + err.Error())
+			d.notice("an event is not given to libudev-compat: " + err.Error())
 			return nil
 		}
 		if len(cut) > 0 {
@@ -373,14 +370,15 @@ func (d *delivery) putInto(q *queue, name string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	defer d.files.close(f)
-	return d.files.link(f, q.fd, name)
+	err = d.files.link(f, q.fd, name)
+	d.files.close(f)
+	return err
 }
 
 // feedGap tells q of the events that are lost: those from its cursor up to the i-th of
 // the backlog. The gap takes the number of the last of them.
 func (d *delivery) feedGap(q *queue, i int) (more bool) {
-	next := d.counter.last() + 1
+	next := d.counter.load(wordLast) + 1
 	if i < len(d.backlog.events) {
 		next = d.backlog.events[i]
 	}

@@ -90,19 +90,14 @@ func (q *queue) isInRoot() bool {
 }
 
 func (q *queue) close() {
-	sys.CloseAll(&q.fd, &q.record)
-	q.owner.close()
+	sys.CloseAll(&q.fd, &q.record, &q.owner.creator.fd, &q.owner.byName.fd)
 }
 
 // lifecycle takes a queue from its first sight to its end: it opens it, reads the dot
 // files of its client, and finds out who owns it.
 type lifecycle struct {
-	space    *space
-	records  *records
-	links    *links
-	creators *creators
-	upkeep   *upkeep
-	notices  *notices
+	creatorBudget int // how many events of fanotify may still be read in this turn
+	*base
 }
 
 // newQueue opens the directory name in a root, and reads its record if there is one.
@@ -129,7 +124,7 @@ func (l *lifecycle) named(q *queue) {
 		l.findOwner(q)
 	case !ready && q.isLive():
 		l.deactivate(q)
-	case !q.owner.known:
+	case q.owner.kind == ownerUnknown:
 		l.findOwner(q)
 	}
 }
@@ -148,7 +143,7 @@ func (l *lifecycle) activate(q *queue) {
 	}
 	if err != nil {
 		q.filter = nil
-		l.notices.once("ignoring a filter of user " + strconv.Itoa(int(q.uid)) + ": " + err.Error())
+		l.notice("ignoring a filter of user " + strconv.Itoa(int(q.uid)) + ": " + err.Error())
 	}
 	if q.hasLinks {
 		q.readOrder()
@@ -176,7 +171,7 @@ func (l *lifecycle) reload(q *queue) {
 func (l *lifecycle) end(q *queue) {
 	q.state = ended
 	l.upkeep.unwatch(q)
-	l.records.remove(q)
+	unix.Unlinkat(l.records.dir, recordName(q), 0)
 	q.close()
 }
 

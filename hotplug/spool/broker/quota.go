@@ -3,7 +3,6 @@ package broker
 import (
 	"encoding/binary"
 	"math"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -21,7 +20,7 @@ type quota struct {
 	perUser int
 	noACL   bool    // make no access control lists, for tests
 	roots   []*root // the registry's
-	notices *notices
+	notice  func(text string)
 
 	entries map[uint32]int   // how many queues each user has
 	denied  map[uint32]int64 // until when a user is denied, by now
@@ -114,14 +113,14 @@ func (qu *quota) writeDenied() {
 	for _, root := range qu.roots {
 		err := unix.Fsetxattr(root.fd, aclName, list, 0)
 		if err != nil && err != unix.EOPNOTSUPP {
-			qu.notices.once("cannot set the access control list of " + root.path + ": " + err.Error())
+			qu.notice("cannot set the access control list of " + root.path + ": " + err.Error())
 		}
 	}
 }
 
 // refuse removes an entry of a root that is no queue, or too many.
 func (r *registry) refuse(root *root, name string, st *unix.Stat_t, why string) {
-	r.notices.once("removed " + why)
+	r.notice("removed " + why)
 	if r.quota.removals--; r.quota.removals < 0 {
 		root.excess, r.upkeep.retry = true, true
 		return
@@ -135,24 +134,9 @@ func (r *registry) refuse(root *root, name string, st *unix.Stat_t, why string) 
 	}
 }
 
-// refuseExcess refuses a directory of a user who has too many.
-func (r *registry) refuseExcess(root *root, name string, st *unix.Stat_t) {
-	r.refuse(root, name, st, "a queue: too many of user "+strconv.Itoa(int(st.Uid)))
-}
-
 // removalsPerTurn is how many refused entries a turn of the upkeep removes, while
 // publishers wait. Publishing an event removes none.
 const removalsPerTurn = 256
-
-// hasExcess reports whether a root may hold entries that are to be removed.
-func (r *registry) hasExcess() bool {
-	for _, root := range r.roots {
-		if root.excess || root.scanning {
-			return true
-		}
-	}
-	return false
-}
 
 // removeExcess removes more of the entries that were refused. Their names are not kept:
 // a user that makes many would fill the memory. So it reads the roots, a part at a time.

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -16,12 +15,16 @@ import (
 // seen without one, the cursor, and what head and tail point to. One system call writes
 // all of them in place, so no reader sees half of a record.
 type records struct {
-	dir     int
-	notices *notices
+	dir    int
+	notice func(text string)
 }
 
-// recordNumbers is how many numbers a record has.
-const recordNumbers = 9
+// A record has so many numbers, each of twenty digits and a space.
+const (
+	recordNumbers = 9
+	recordField   = spool.NameLength + 1
+	recordSize    = recordNumbers * recordField
+)
 
 func recordName(q *queue) string { return strconv.FormatUint(q.ino, 10) }
 
@@ -31,64 +34,58 @@ func (r *records) read(q *queue) {
 	if err != nil {
 		return
 	}
-	defer unix.Close(fd)
-	text, err := sys.ReadAll(fd, 4096)
-	words := strings.Fields(text)
-	if err != nil || len(words) != recordNumbers {
+	text, err := sys.ReadAll(fd, recordSize+1)
+	unix.Close(fd)
+	if err != nil || len(text) != recordSize {
 		return
 	}
 	var n [recordNumbers]uint64
-	for i, word := range words {
-		if n[i], err = strconv.ParseUint(word, 10, 64); err != nil {
+	for i := range n {
+		var ok bool
+		if n[i], ok = spool.EventNumber(text[i*recordField:][:spool.NameLength]); !ok {
 			return
 		}
 	}
 	o := &q.owner
 	o.creator.Process = procfs.Process{Pid: int(n[0]), Start: n[1]}
 	o.byName.Process = procfs.Process{Pid: int(n[2]), Start: n[3]}
-	o.hasLock, o.ownerless = n[4] != 0, int64(n[5])
+	o.kind, o.ownerless = ownerCreator, int64(n[5])
+	if n[4] != 0 {
+		o.kind = ownerLock
+	}
 	q.cursor, q.head, q.tail = n[6], n[7], n[8]
-	o.known = true
 }
 
 // write writes the record of q.
 func (r *records) write(q *queue) {
+	var err error
 	if q.record == sys.None {
-		fd, err := sys.OwnFile(r.dir, recordName(q), unix.O_WRONLY)
-		if err != nil {
-			r.failed(err)
-			return
-		}
-		q.record = fd
+		q.record, err = sys.OwnFile(r.dir, recordName(q), unix.O_WRONLY)
 	}
 	o := &q.owner
 	hasLock := uint64(0)
-	if o.hasLock {
+	if o.kind == ownerLock {
 		hasLock = 1
 	}
-	var b [recordNumbers * (spool.NameLength + 1)]byte
+	var b [recordSize]byte
 	text := b[:0]
 	for _, n := range [recordNumbers]uint64{uint64(o.creator.Pid), o.creator.Start, uint64(o.byName.Pid), o.byName.Start,
 		hasLock, uint64(o.ownerless), q.cursor, q.head, q.tail} {
 		text = append(append(text, spool.EventName(n)...), ' ')
 	}
-	n, err := unix.Pwrite(q.record, text, 0)
-	if err == nil && n < len(text) {
-		err = unix.ENOSPC
+	if err == nil {
+		var n int
+		if n, err = unix.Pwrite(q.record, text, 0); err == nil && n < len(text) {
+			err = unix.ENOSPC
+		}
 	}
 	if err != nil {
-		r.failed(err)
+		r.notice("cannot record the state of a queue: " + err.Error())
 	}
 	if q.cursor == 0 && !q.hasLinks {
 		sys.CloseAll(&q.record) // it is seldom written
 	}
 }
-
-func (r *records) failed(err error) {
-	r.notices.once("cannot record the state of a queue: " + err.Error())
-}
-
-func (r *records) remove(q *queue) { unix.Unlinkat(r.dir, recordName(q), 0) }
 
 // sweep removes the records of queues that are gone.
 func (r *records) sweep(queues map[uint64]*queue) {

@@ -1,8 +1,11 @@
 package broker
 
 import (
+	"strconv"
+
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/procfs"
 	"devspool/hotplug/sys"
 )
 
@@ -21,12 +24,9 @@ type registry struct {
 	gone    []*queue // queues whose name was not found any more
 
 	quota     quota
-	space     *space
-	trash     *trash
 	lifecycle *lifecycle
 	windows   *windows
-	upkeep    *upkeep
-	notices   *notices
+	*base
 }
 
 // root is a directory that clients make queues in.
@@ -36,15 +36,12 @@ type root struct {
 	libudev bool   // it is libudev-compat's
 	watch   int32  // of the registry's inotify
 
-	names    map[string]*queue // the queues in it, by name
-	creators rootCreators      // what the kernel tells of who made them
+	names    map[string]*queue         // the queues in it, by name
+	fanotify int                       // reports the directories that are made; or none
+	creators map[string]procfs.Process // what made the directories that were not visited yet
 
 	excess   bool // it still holds entries that were refused
 	scanning bool // fd is being read to remove them
-}
-
-func newRoot(fd int, path string, libudev bool) *root {
-	return &root{fd: fd, path: path, libudev: libudev, watch: sys.None, names: map[string]*queue{}, creators: newRootCreators()}
 }
 
 // change is a name in a root that was made, removed or renamed.
@@ -77,7 +74,7 @@ func (r *registry) close() {
 		q.close()
 	}
 	for _, root := range r.roots {
-		sys.CloseAll(&root.fd, &root.creators.fanotify)
+		sys.CloseAll(&root.fd, &root.fanotify)
 	}
 	r.queues, r.live, r.roots = map[uint64]*queue{}, nil, nil
 	r.lagging = 0
@@ -119,7 +116,7 @@ func (r *registry) update() {
 	if len(r.pending) == 0 && len(r.gone) == 0 {
 		return
 	}
-	if r.upkeep.isOpen() {
+	if r.upkeep.poller != nil {
 		r.quota.throttle(r.pending, r.queues)
 	}
 	r.visitPending()
@@ -167,7 +164,7 @@ func (r *registry) reload() {
 		}
 	}
 	r.forgetGone()
-	r.lifecycle.records.sweep(r.queues)
+	r.records.sweep(r.queues)
 	r.relist()
 }
 
@@ -180,7 +177,12 @@ func (r *registry) visit(root *root, name string) {
 	var st unix.Stat_t
 	err := unix.Fstatat(root.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	if known != nil && (err != nil || st.Ino != known.ino) {
-		r.lose(root, name, known)
+		// Where it was renamed, its new name is visited too.
+		delete(root.names, name)
+		if known.name == name && known.root == root {
+			known.found = false
+			r.gone = append(r.gone, known)
+		}
 	}
 	switch {
 	case err != nil:
@@ -194,23 +196,13 @@ func (r *registry) visit(root *root, name string) {
 	}
 }
 
-// lose notes that q is no longer called name. Where it was renamed, its new name is
-// visited too.
-func (r *registry) lose(root *root, name string, q *queue) {
-	delete(root.names, name)
-	if q.name == name && q.root == root {
-		q.found = false
-		r.gone = append(r.gone, q)
-	}
-}
-
 // queueAt returns the queue that is the directory name, or nil where it cannot be one.
 func (r *registry) queueAt(root *root, name string, st *unix.Stat_t) *queue {
 	if q := r.queues[st.Ino]; q != nil {
 		return q
 	}
 	if r.quota.isFull(st.Uid) {
-		r.refuseExcess(root, name, st)
+		r.refuse(root, name, st, "a queue: too many of user "+strconv.Itoa(int(st.Uid)))
 		return nil
 	}
 	q, err := r.lifecycle.newQueue(root, name)
@@ -225,7 +217,7 @@ func (r *registry) queueAt(root *root, name string, st *unix.Stat_t) *queue {
 		r.pending = append(r.pending, change{root, name})
 		r.upkeep.retry = true
 	}
-	r.notices.once("cannot open a queue: " + err.Error())
+	r.notice("cannot open a queue: " + err.Error())
 	return nil
 }
 

@@ -69,12 +69,12 @@ func (s *space) entries(dir int) int {
 }
 
 // limits returns how many files and blocks the file system can have; 0 for no limit.
-func (s *space) limits() (files, blocks int) {
+func (s *space) limits() (limits [2]int) {
 	var fs unix.Statfs_t
-	if unix.Fstatfs(s.dir, &fs) != nil {
-		return 0, 0
+	if unix.Fstatfs(s.dir, &fs) == nil {
+		limits = [2]int{int(fs.Files), int(fs.Blocks)}
 	}
-	return int(fs.Files), int(fs.Blocks)
+	return limits
 }
 
 // trash removes directories of clients: from sight at once, and what they hold in time.
@@ -82,14 +82,14 @@ type trash struct {
 	dir     int
 	pending bool // there may be something in dir
 	space   *space
-	notices *notices
+	notice  func(text string)
 }
 
 // add moves the directory name out of a directory.
 func (t *trash) add(dir int, name string) {
 	if err := unix.Renameat(dir, name, t.dir, spool.EventName(uint64(now()))); err != nil {
 		if err != unix.ENOENT {
-			t.notices.once("cannot remove a directory: " + err.Error())
+			t.notice("cannot remove a directory: " + err.Error())
 		}
 		return
 	}
@@ -123,13 +123,12 @@ func (t *trash) emptyDirectory(name string, left int) int {
 		unix.Unlinkat(t.dir, name, 0)
 		return left - 1
 	}
-	defer unix.Close(fd)
 	// The user may still have it open, and must not make more files in it.
 	if err = unix.Fchown(fd, 0, 0); err == nil {
 		err = unix.Fchmod(fd, 0o700)
 	}
 	if err != nil {
-		t.notices.once("cannot close a removed directory to its user: " + err.Error())
+		t.notice("cannot close a removed directory to its user: " + err.Error())
 	}
 	for left > 0 {
 		names := sys.ListSome(fd, t.space.buffer[:])
@@ -143,5 +142,6 @@ func (t *trash) emptyDirectory(name string, left int) int {
 		}
 		left -= len(names)
 	}
+	unix.Close(fd)
 	return left - 1
 }

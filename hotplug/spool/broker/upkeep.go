@@ -20,10 +20,8 @@ type upkeep struct {
 	done    chan struct{}    // closed when the goroutine has ended; nil where it never ran
 	retry   bool             // something could not be done in this turn
 	noPidfd bool             // use no pidfds, for tests
-	notices *notices
+	notice  func(text string)
 }
-
-func (u *upkeep) isOpen() bool { return u.poller != nil }
 
 // open makes the set of descriptors to wait for; sources are some of them.
 func (u *upkeep) open(sources []int) (err error) {
@@ -37,59 +35,30 @@ func (u *upkeep) open(sources []int) (err error) {
 	}
 	u.poller = poller
 	for _, fd := range append(sources, u.inotify) {
-		if err := u.add(fd, 0); err != nil {
+		if err := poller.Add(fd, unix.EPOLLIN|unix.EPOLLET, 0); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// add starts a turn each time that fd becomes readable. ino is the inode of the queue
-// that fd is about, or 0.
-func (u *upkeep) add(fd int, ino uint64) error {
-	return u.poller.Add(fd, unix.EPOLLIN|unix.EPOLLET, ino)
-}
-
-// start starts the goroutine. It calls turn with the inodes of the queues whose owners
-// may have ended, until turn returns false. turn calls next.
-func (u *upkeep) start(turn func(inodes []uint64) (more bool)) {
-	u.done = make(chan struct{})
-	go func() {
-		defer close(u.done)
-		var inodes []uint64
-		for turn(inodes) {
-			var err error
-			if inodes, err = u.poller.Wait(inodes[:0]); err != nil {
-				return
-			}
-		}
-	}()
-}
-
-// next sets when the next turn starts at the latest; the zero time is never. The mutex
-// must be held, else a kick could get lost.
-func (u *upkeep) next(t time.Time) { u.poller.SetDeadline(t) }
-
 // kick starts a turn at once, where the upkeep is open. An event of the kernel's that a
 // publisher has read does not start one.
 func (u *upkeep) kick() {
-	if u.isOpen() {
+	if u.poller != nil {
 		u.poller.SetDeadline(time.Now())
 	}
 }
 
 // stop ends the goroutine.
 func (u *upkeep) stop() {
-	if u.isOpen() {
+	if u.poller != nil {
 		u.poller.Close()
 	}
 	if u.done != nil {
 		<-u.done
 	}
 }
-
-// close closes what is left after stop.
-func (u *upkeep) close() { sys.CloseAll(&u.inotify) }
 
 // changed returns the queues from which something was removed. To these it adds the
 // queues that lag, and all of them where the kernel dropped events.
@@ -117,7 +86,7 @@ func (u *upkeep) changed(buf []byte, someLag bool) []*queue {
 // follow starts a turn when an owner of q ends, where the kernel has pidfds (5.3), and
 // starts one now, since the owner may have ended already.
 func (u *upkeep) follow(q *queue) {
-	if !u.isOpen() {
+	if u.poller == nil {
 		return
 	}
 	for _, p := range []*processRef{&q.owner.creator, &q.owner.byName} {
@@ -130,7 +99,7 @@ func (u *upkeep) follow(q *queue) {
 		if p.fd == sys.None {
 			continue
 		}
-		if err := u.add(p.fd, q.ino); err != nil && err != unix.EEXIST {
+		if err := u.poller.Add(p.fd, unix.EPOLLIN|unix.EPOLLET, q.ino); err != nil && err != unix.EEXIST {
 			sys.CloseAll(&p.fd) // its end would go unseen, so it is polled instead
 		}
 	}
@@ -153,12 +122,12 @@ func openProcess(p procfs.Process) int {
 
 // watch starts a turn each time that something is removed from q.
 func (u *upkeep) watch(q *queue) {
-	if !u.isOpen() || q.watch != sys.None {
+	if u.poller == nil || q.watch != sys.None {
 		return
 	}
 	watch, err := sys.WatchDirectory(u.inotify, q.fd, q.root.path+"/"+q.name, unix.IN_DELETE|unix.IN_MOVED_FROM)
 	if err != nil {
-		u.notices.once("cannot watch a queue: " + err.Error())
+		u.notice("cannot watch a queue: " + err.Error())
 		return
 	}
 	q.watch = watch

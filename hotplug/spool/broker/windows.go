@@ -24,7 +24,8 @@ const (
 // half of them, so that no queue can starve the others.
 func (w *windows) divide(queues int) (smaller bool) {
 	fair := w.limit
-	files, blocks := w.space.limits()
+	limits := w.space.limits()
+	files, blocks := limits[0], limits[1]
 	if files > 0 {
 		fair = min(fair, max(1, files/2/max(1, queues)))
 	}
