@@ -104,6 +104,7 @@ func readable(r *Reader) bool {
 }
 
 func TestSubscribe(t *testing.T) {
+	t.Parallel()
 	p := newPress(t)
 	p.publish() // for nobody
 	plain := p.subscribe(Subscription{Name: "x"})
@@ -150,6 +151,7 @@ func TestSubscribe(t *testing.T) {
 }
 
 func TestSubscribeRefused(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	for _, test := range []struct {
 		o    Subscription
@@ -174,6 +176,7 @@ func TestSubscribeRefused(t *testing.T) {
 
 // TestSubscribeTaken is about names that dead processes of our number left.
 func TestSubscribeTaken(t *testing.T) {
+	t.Parallel()
 	p := newPress(t)
 	name := filepath.Join(p.root, "x-"+strconv.Itoa(os.Getpid()))
 	p.must(os.Mkdir(name, 0o700))
@@ -202,6 +205,7 @@ func content(t *testing.T, dir string) string {
 }
 
 func TestNext(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
@@ -225,6 +229,7 @@ func TestNext(t *testing.T) {
 }
 
 func TestNextEnds(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(r *Reader, cancel func()) error{
 		"cancelled": func(r *Reader, cancel func()) error { cancel(); return context.Canceled },
 		"closed":    func(r *Reader, cancel func()) error { r.Close(); return os.ErrClosed },
@@ -258,6 +263,7 @@ func TestNextEnds(t *testing.T) {
 
 // TestFd looks at the level of the descriptor in every state of a queue.
 func TestFd(t *testing.T) {
+	t.Parallel()
 	p := newPress(t)
 	r := p.subscribe(Subscription{})
 	level := func(want bool) {
@@ -323,6 +329,7 @@ func TestFd(t *testing.T) {
 
 // TestFdOverflow publishes more than inotify's queue holds.
 func TestFdOverflow(t *testing.T) {
+	t.Parallel()
 	text, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events")
 	if err != nil {
 		kerneltest.Cannot(t, "%v", err)
@@ -356,6 +363,7 @@ func TestFdOverflow(t *testing.T) {
 
 // TestForeign is about what others may put into a queue.
 func TestForeign(t *testing.T) {
+	t.Parallel()
 	p := newPress(t)
 	r := p.subscribe(Subscription{})
 	p.must(os.WriteFile(r.Path()+"/note", nil, 0o644))
@@ -413,6 +421,7 @@ func (p *press) got(out *bytes.Buffer) (numbers []uint64) {
 // TestTwoReaders has two processes pop 100,000 events from one queue while they
 // are published: each event comes to one of them, and to each in order.
 func TestTwoReaders(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}

@@ -8,6 +8,7 @@ import (
 )
 
 func TestFilter(t *testing.T) {
+	t.Parallel()
 	p := Packet{Action: "add", Devpath: "/devices/pci0000:00/x", Env: []string{
 		"ACTION=add", "SUBSYSTEM=block", "DEVTYPE=disk", "TAGS=:seat:uaccess:", "ID_MODEL=a b",
 		"TYPE=1", "TYPE=", "TYPE=3"}}
@@ -55,6 +56,7 @@ func TestFilter(t *testing.T) {
 
 // TestFilterOfPublished asks for what is published, not for what that stands in place of.
 func TestFilterOfPublished(t *testing.T) {
+	t.Parallel()
 	p := PacketOf(event(t, "ACTION=add", "DEVPATH=/x", "SUBSYSTEM=block", "DEVNAME=sda", "TYPE=1", "TYPE=2"), []string{"DEVNAME=/dev/disk"})
 	for filter, want := range map[string]bool{"DEVNAME=sda": false, "DEVNAME=/dev/disk": true, "DEVNAME=/dev/disk\nDEVNAME=sda": true, "TYPE=1": true, "TYPE=2": true} {
 		if f, err := ParseFilter(filter); err != nil || f.Match(p) != want {
@@ -64,7 +66,7 @@ func TestFilterOfPublished(t *testing.T) {
 }
 
 // A client that names a thousand alternatives makes no event much dearer.
-func TestFilterCost(t *testing.T) {
+func TestFilterCost(t *testing.T) { // not parallel: it measures time
 	p := Packet{Action: "add", Devpath: "/devices/x", Env: []string{"ACTION=add", "SUBSYSTEM=mem", "TAGS=:x:"}}
 	for i := range 60 {
 		p.Env = append(p.Env, fmt.Sprint("KEY_", i, "=value"))

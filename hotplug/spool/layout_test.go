@@ -7,6 +7,7 @@ import (
 )
 
 func TestFileName(t *testing.T) {
+	t.Parallel()
 	for _, n := range []uint64{0, 1, 9, 10, 1 << 32, 1<<64 - 1} {
 		name := EventName(n)
 		if want := strconv.FormatUint(n, 10); len(name) != 20 || strings.TrimLeft(name, "0") != strings.TrimLeft(want, "0") {

@@ -2,6 +2,7 @@ package spool
 
 import (
 	"bufio"
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -10,7 +11,10 @@ import (
 	"devspool/hotplug/kerneltest"
 )
 
-func TestMain(m *testing.M) { os.Exit(kerneltest.Main(m)) }
+func TestMain(m *testing.M) {
+	flag.Set("test.parallel", "8") // the tests mostly wait; an explicit -parallel overrides this
+	os.Exit(kerneltest.Main(m))
+}
 
 const patience = 20 * time.Second
 

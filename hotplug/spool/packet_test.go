@@ -34,6 +34,7 @@ func event(t *testing.T, env ...string) *uevent.Event {
 }
 
 func TestAppend(t *testing.T) {
+	t.Parallel()
 	mem := []string{"ACTION=add", "DEVPATH=/devices/virtual/mem/null"}
 	const head = "add@/devices/virtual/mem/null\nACTION=add\nDEVPATH=/devices/virtual/mem/null\n"
 	for _, test := range []struct {
@@ -76,6 +77,7 @@ func TestAppend(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name, text      string
 		action, devpath string
@@ -110,6 +112,7 @@ func TestParse(t *testing.T) {
 }
 
 func TestGet(t *testing.T) {
+	t.Parallel()
 	p, err := Parse([]byte(null + "SEQNUM=1235\n"))
 	if err != nil {
 		t.Fatal(err)
@@ -123,6 +126,7 @@ func TestGet(t *testing.T) {
 
 // TestValues: of what an event has once the last counts, of all else each value.
 func TestValues(t *testing.T) {
+	t.Parallel()
 	p, err := Parse([]byte(null + "A=1\nSEQNUM=1235\nA=\nA=1\nTAGS=:x:\n"))
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 )
 
 func TestNamedBy(t *testing.T) {
+	t.Parallel()
 	cmd := exec.Command("/bin/true")
 	if err := cmd.Run(); err != nil {
 		t.Fatal(err)
@@ -54,6 +55,7 @@ func TestNamedBy(t *testing.T) {
 }
 
 func TestFlockHolder(t *testing.T) {
+	t.Parallel()
 	const locks = "1: POSIX  ADVISORY  WRITE 11 00:1a:77 0 EOF\n" +
 		"2: FLOCK  ADVISORY  WRITE 22 00:1b:77 0 EOF\n" +
 		"3: FLOCK  ADVISORY  WRITE 33 00:1a:177 0 EOF\n" +
@@ -69,6 +71,7 @@ func TestFlockHolder(t *testing.T) {
 }
 
 func TestSurvey(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	r, err := Subscribe(t.Context(), Subscription{Root: root, Name: "a", Sticky: true})
 	if err != nil {

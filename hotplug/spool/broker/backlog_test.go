@@ -14,49 +14,62 @@ import (
 	"devspool/hotplug/spool"
 )
 
-// Clients of all speeds get every event, once and in order, whatever the numbers'
-// lengths and the windows.
+// Clients of all speeds get every event, once and in order.
 func TestEverybodyGetsAll(t *testing.T) {
-	if !kerneltest.InNamespaces(t, 0) {
-		return
+	t.Parallel()
+	if kerneltest.InNamespaces(t, 0) {
+		testEverybodyGetsAll(t, 0, 4096)
 	}
+}
+
+// The same where the windows are small.
+func TestEverybodyGetsAllSmallWindow(t *testing.T) {
+	t.Parallel()
+	if kerneltest.InNamespaces(t, 0) {
+		testEverybodyGetsAll(t, 0, 7)
+	}
+}
+
+// The same where the numbers get another length.
+func TestEverybodyGetsAllLongNumbers(t *testing.T) {
+	t.Parallel()
+	if kerneltest.InNamespaces(t, 0) {
+		testEverybodyGetsAll(t, 1<<32-500, 50)
+	}
+}
+
+func testEverybodyGetsAll(t *testing.T, start uint64, window int) {
 	const clients, events = 20, 1200
-	for _, c := range []struct {
-		start  uint64
-		window int
-	}{{0, 4096}, {0, 7}, {1<<32 - 500, 50}} {
-		t.Run(fmt.Sprint(c.start, " ", c.window), func(t *testing.T) {
-			h := newShop(t)
-			h.Window = c.window
-			s := h.open()
-			s.counter.store(wordLast, c.start)
-			var all sync.WaitGroup
-			for i := range clients {
-				r := h.subscribe(spool.Subscription{Name: "c"})
-				all.Go(func() {
-					for n := 1; n <= events; n++ {
-						if got := h.next(r); got != fmt.Sprint(n) {
-							t.Errorf("client %d got %s for %d", i, got, n)
-							return
-						}
-						if rand.IntN(50) == 0 {
-							time.Sleep(time.Duration(rand.IntN(1+i)) * time.Millisecond)
-						}
-					}
-				})
+	h := newShop(t)
+	h.Window = window
+	s := h.open()
+	s.counter.store(wordLast, start)
+	var all sync.WaitGroup
+	for i := range clients {
+		r := h.subscribe(spool.Subscription{Name: "c"})
+		all.Go(func() {
+			for n := 1; n <= events; n++ {
+				if got := h.next(r); got != fmt.Sprint(n) {
+					t.Errorf("client %d got %s for %d", i, got, n)
+					return
+				}
+				if rand.IntN(50) == 0 {
+					time.Sleep(time.Duration(rand.IntN(1+i)) * time.Millisecond)
+				}
 			}
-			h.publish(s, 1, events)
-			all.Wait()
-			h.until("nothing is held back", func() bool { return !s.Held() })
-			h.must(s.Upkeep())
-			h.clean()
 		})
 	}
+	h.publish(s, 1, events)
+	all.Wait()
+	h.until("nothing is held back", func() bool { return !s.Held() })
+	h.must(s.Upkeep())
+	h.clean()
 }
 
 // What is past the window is held back, by one link, and given as the client
 // reads; it costs others nothing.
 func TestWindow(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
@@ -111,6 +124,7 @@ func testWindow(h *shop) {
 
 // Past the cap the oldest are dropped, and the queue says how many.
 func TestCap(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
@@ -137,6 +151,7 @@ func TestCap(t *testing.T) {
 // On a small file system the windows share half of it, and a full one loses
 // nothing quietly.
 func TestSmallFileSystem(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
@@ -166,6 +181,7 @@ func TestSmallFileSystem(t *testing.T) {
 }
 
 func TestFullFileSystem(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
@@ -187,6 +203,7 @@ func TestFullFileSystem(t *testing.T) {
 
 // The queue that an event came out of does not get it, though it be behind.
 func TestSourceBehind(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
@@ -218,6 +235,7 @@ func TestSourceBehind(t *testing.T) {
 // What a client that ended as its queue was behind left is removed by who comes
 // next, though nobody listens any more.
 func TestLeftByTheLast(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {
 		return
 	}

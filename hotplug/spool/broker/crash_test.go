@@ -42,31 +42,39 @@ func publisher() {
 // the event, whole, or is told that it may be missing; nothing is left behind, and
 // nothing comes twice.
 func TestKilledAnywhere(t *testing.T) {
-	if !kerneltest.InNamespaces(t, kerneltest.PID) {
-		return
+	t.Parallel()
+	if kerneltest.InNamespaces(t, kerneltest.PID) {
+		testKilledAnywhere(t, false)
 	}
-	for _, without := range []bool{false, true} {
-		t.Run(fmt.Sprint("without O_TMPFILE ", without), func(t *testing.T) {
-			h := newShop(t)
-			kerneltest.MountTmpfs(t, "/dev")
-			h.must(os.Mkdir("/dev/.devspool", 0o700))
-			h.Resident, h.Window = false, 6
-			h.open().Close()
-			queues := []string{
-				h.queue(h.Events, "plain", ".nolinks"), h.queue(h.Events, "linked"),
-				h.queue(h.Events, "full", ".nolinks"), h.queue(h.Libudev, "compat"),
-			}
-			stops := 1
-			for ; crash(h, queues, stops, without); stops++ {
-				if stops > 1000 {
-					t.Fatal("the publisher does not come to its end")
-				}
-			}
-			t.Logf("killed at %d places", stops-1)
-			if stops < 40 {
-				t.Errorf("that is too few")
-			}
-		})
+}
+
+// The same without O_TMPFILE.
+func TestKilledAnywhereOldKernel(t *testing.T) {
+	t.Parallel()
+	if kerneltest.InNamespaces(t, kerneltest.PID) {
+		testKilledAnywhere(t, true)
+	}
+}
+
+func testKilledAnywhere(t *testing.T, noTmpfile bool) {
+	h := newShop(t)
+	kerneltest.MountTmpfs(t, "/dev")
+	h.must(os.Mkdir("/dev/.devspool", 0o700))
+	h.Resident, h.Window = false, 6
+	h.open().Close()
+	queues := []string{
+		h.queue(h.Events, "plain", ".nolinks"), h.queue(h.Events, "linked"),
+		h.queue(h.Events, "full", ".nolinks"), h.queue(h.Libudev, "compat"),
+	}
+	stops := 1
+	for ; crash(h, queues, stops, noTmpfile); stops++ {
+		if stops > 1000 {
+			t.Fatal("the publisher does not come to its end")
+		}
+	}
+	t.Logf("killed at %d places", stops-1)
+	if stops < 40 {
+		t.Errorf("that is too few")
 	}
 }
 

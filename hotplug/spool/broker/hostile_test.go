@@ -91,6 +91,7 @@ func asNobody(role string, args ...string) *exec.Cmd {
 
 // Whatever a user does, others get their events and nothing outside changes.
 func TestMischief(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {
 		return
 	}
@@ -199,6 +200,7 @@ func (f flooder) kill() {
 // A flood of one user's directories is kept out or removed, and is told of once.
 // Meanwhile every event comes to the others, in order: also to who has just come.
 func TestFlood(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {
 		return
 	}
@@ -278,6 +280,7 @@ func (h *shop) letsIn() bool {
 // Of a flood no more is removed in one turn than others can wait for, and nothing is
 // taken for a queue.
 func TestSurplus(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {
 		return
 	}
@@ -305,6 +308,7 @@ func TestSurplus(t *testing.T) {
 // Who is kept out is let in again after a while, at the end, and where that came too
 // suddenly, by who comes next.
 func TestKeptOut(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {
 		return
 	}
@@ -354,6 +358,7 @@ func TestKeptOut(t *testing.T) {
 // Who makes very many directories, of which neither name nor lock says whose they are,
 // has them all as long as it lives, however late it is heard of.
 func TestManyMade(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {
 		return
 	}
@@ -393,6 +398,7 @@ func TestManyMade(t *testing.T) {
 
 // A directory that another file system lies on is no queue.
 func TestForeignFileSystem(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
@@ -418,6 +424,7 @@ func TestForeignFileSystem(t *testing.T) {
 
 // A private directory that others may enter, or roots elsewhere, are refused.
 func TestUnusable(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
@@ -439,6 +446,7 @@ func TestUnusable(t *testing.T) {
 // A user whose filters are no filters, under a new name each time, does not use up
 // the log.
 func TestLogStaysOpen(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}

@@ -29,6 +29,7 @@ const small = "add@/devices/virtual/mem/null\nACTION=add\nDEVPATH=/devices/virtu
 const patience = 20 * time.Second
 
 func TestFit(t *testing.T) {
+	t.Parallel()
 	const head = "add@/devices/x\nACTION=add\nDEVPATH=/devices/x\n"
 	long := strings.Repeat("0123456789", 50)
 	several := func(n int, line string) string { return strings.Repeat(line+"\n", n) }
@@ -215,6 +216,7 @@ func (c *compatClient) drain() {
 // TestLibudevCompat floods a client that speaks the library's protocol with 5,000
 // small events, and with large ones: all arrive, in order.
 func TestLibudevCompat(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
@@ -254,6 +256,7 @@ func TestLibudevCompat(t *testing.T) {
 
 // TestLibudevCompatLimits publishes what the library would drop in silence.
 func TestLibudevCompatLimits(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
@@ -301,6 +304,7 @@ func TestLibudevCompatLimits(t *testing.T) {
 
 // The place of libudev-compat's producer is no queue, and stays.
 func TestGlobal(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
@@ -325,6 +329,7 @@ const envCompat = "DEVSPOOL_LIBUDEV_COMPAT"
 
 // TestRealLibudevCompat has a program that uses the real library listen to a flood.
 func TestRealLibudevCompat(t *testing.T) {
+	t.Parallel()
 	library := os.Getenv(envCompat)
 	if library == "" {
 		t.Skip(envCompat + " names no libudev-compat")

@@ -41,6 +41,7 @@ func (h *shop) points(s *Broker, queue, head, tail string) {
 
 // Head and tail follow whatever a client removes.
 func TestHeadAndTail(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
@@ -92,6 +93,7 @@ func TestHeadAndTail(t *testing.T) {
 // A script that reads head and removes it gets every event, once and in order,
 // while others come; and it is woken for each by IN_CREATE.
 func TestScript(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
@@ -127,6 +129,7 @@ func TestScript(t *testing.T) {
 
 // What stands in the place of a link is its client's own fault.
 func TestLinksInTheWay(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
@@ -166,6 +169,7 @@ func TestLinksInTheWay(t *testing.T) {
 // A tail that was removed counts also where the next event comes before anybody has
 // looked.
 func TestTailRemovedUnseen(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
@@ -186,6 +190,7 @@ func TestTailRemovedUnseen(t *testing.T) {
 
 // Where there is no room for a link, its absence is not taken for what a client did.
 func TestNoRoomForLinks(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
@@ -238,6 +243,7 @@ func TestNoRoomForLinks(t *testing.T) {
 
 // What is remembered of a queue does not grow with what its client has read.
 func TestReadFromTheMiddle(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}

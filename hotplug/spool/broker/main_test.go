@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,7 +19,10 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-func TestMain(m *testing.M) { os.Exit(kerneltest.Main(m)) }
+func TestMain(m *testing.M) {
+	flag.Set("test.parallel", "8") // the tests mostly wait; an explicit -parallel overrides this
+	os.Exit(kerneltest.Main(m))
+}
 
 // shop is where a test publishes: a directory as /dev with a spool below it.
 type shop struct {

@@ -63,9 +63,9 @@ func (l *lifecycle) findOwner(q *queue) {
 			o.creator = l.lockHolder(q)
 		}
 	case o.kind == ownerUnknown:
-		o.kind = ownerCreator
 		o.creator = l.creatorOf(q)
 		o.byName = processRef{Process: spool.OwnerNamed(q.name, q.uid), fd: sys.None}
+		o.kind = ownerCreator // not before: what creatorOf reads of q is for itself until then
 	}
 	o.ownerless = 0
 	l.records.write(q)

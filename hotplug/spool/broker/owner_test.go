@@ -130,6 +130,7 @@ var owners = []struct {
 
 // A queue lasts as long as its owner.
 func TestFate(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {
 		return
 	}
@@ -176,6 +177,7 @@ func testFate(h *shop, cmd *exec.Cmd) {
 
 // The number of a dead owner is given to another process, which does not keep the queue.
 func TestPidReuse(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {
 		return
 	}
@@ -237,6 +239,7 @@ func reuse(h *shop, pid int) *exec.Cmd {
 
 // A sticky queue outlives its owner.
 func TestSticky(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {
 		return
 	}
@@ -265,6 +268,7 @@ func TestSticky(t *testing.T) {
 
 // A stranger's lock, on a queue that others may open, neither ends it nor keeps it.
 func TestStrangersLock(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {
 		return
 	}
@@ -298,6 +302,7 @@ func TestStrangersLock(t *testing.T) {
 
 // Nobody is seen to own what mkdir in an ended script has made.
 func TestOwnerless(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {
 		return
 	}
@@ -310,6 +315,7 @@ func TestOwnerless(t *testing.T) {
 // Where the kernel tells who makes a directory, that process owns it by whatever
 // name, and still after it has renamed it.
 func TestMaker(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {
 		return
 	}
@@ -357,6 +363,7 @@ func manySubscribers() {
 
 // Of a thousand clients that are killed nothing is left.
 func TestThousandKilled(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {
 		return
 	}
@@ -390,6 +397,7 @@ func TestThousandKilled(t *testing.T) {
 // Clients in namespaces of their own, where their numbers are others, read through
 // a bind mount; two have the same number.
 func TestContainers(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {
 		return
 	}

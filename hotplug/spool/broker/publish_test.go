@@ -28,6 +28,7 @@ var ages = []struct {
 }
 
 func TestPublish(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
@@ -104,6 +105,7 @@ func testPublish(h *shop) {
 // Who opens the spool again finds it, and the count goes on; also where the file
 // with the count is gone.
 func TestOpenAgain(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
@@ -136,6 +138,7 @@ func TestOpenAgain(t *testing.T) {
 // libudev-zero of old waits for a writer to close the file, and wants an '=' in
 // every line.
 func TestZero(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
@@ -188,6 +191,7 @@ func helpers() {
 // Helpers and a loop publish at once: numbers ascend in every queue, whatever its
 // window, and nothing is lost or comes twice.
 func TestPublishersAtOnce(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {
 		return
 	}
@@ -235,6 +239,7 @@ func TestPublishersAtOnce(t *testing.T) {
 
 // Whoever sees an event in one queue finds the one before it in all.
 func TestOrderAcrossQueues(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {
 		return
 	}
@@ -273,6 +278,7 @@ func TestOrderAcrossQueues(t *testing.T) {
 
 // In an early boot there is no /proc.
 func TestWithoutProc(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {
 		return
 	}

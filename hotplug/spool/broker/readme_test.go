@@ -35,6 +35,7 @@ func readme(t *testing.T, language string) string {
 // devices, and leaves nothing behind when it is killed. With the lock that the
 // README tells of, so does one in a container, whose number is another's here.
 func TestReadmeScript(t *testing.T) {
+	t.Parallel()
 	kerneltest.Need(t, "inotifywait")
 	script := readme(t, "sh")
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {
@@ -86,6 +87,7 @@ func TestReadmeScript(t *testing.T) {
 
 // TestShellHead reads by cat head && rm head alone.
 func TestShellHead(t *testing.T) {
+	t.Parallel()
 	kerneltest.Need(t, "inotifywait")
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {
 		return
@@ -129,6 +131,7 @@ func glob(t *testing.T, pattern string) []string {
 
 // TestReadmeGo compiles what the README shows.
 func TestReadmeGo(t *testing.T) {
+	t.Parallel()
 	dir, err := os.MkdirTemp(".", "testdata-")
 	if err != nil {
 		t.Fatal(err)

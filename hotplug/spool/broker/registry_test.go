@@ -15,6 +15,7 @@ import (
 // Queues that are renamed all the time, and change names with each other, get every
 // event.
 func TestRenamed(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
@@ -76,6 +77,7 @@ func TestRenamed(t *testing.T) {
 
 // A queue that could not be opened for want of descriptors is used when there are some.
 func TestNoDescriptors(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}

@@ -60,6 +60,7 @@ func names(t *testing.T, dir string) (names []string) {
 // TestUnprivileged has clients without any rights, each of them process 1 of a
 // namespace, get what they asked for, and leave nothing behind.
 func TestUnprivileged(t *testing.T) {
+	t.Parallel()
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
