@@ -38,22 +38,15 @@ func ReadFile(path string) (string, error) {
 	if err != nil {
 		return "", &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	defer unix.Close(fd)
-	var text []byte
-	buf := make([]byte, 16<<10)
-	for {
-		n, err := unix.Read(fd, buf)
-		if err != nil {
-			return "", &os.PathError{Op: "read", Path: path, Err: err}
-		}
-		if n == 0 {
-			return string(text), nil
-		}
-		if len(text)+n > MaxFile {
-			return "", &os.PathError{Op: "read", Path: path, Err: errTooLong}
-		}
-		text = append(text, buf[:n]...)
+	text, err := ReadAll(fd, MaxFile+1)
+	unix.Close(fd)
+	if err == nil && len(text) > MaxFile {
+		err = errTooLong
 	}
+	if err != nil {
+		return "", &os.PathError{Op: "read", Path: path, Err: err}
+	}
+	return text, nil
 }
 
 // OpenRegular opens a regular file for reading, and nothing else: to open a FIFO

@@ -69,8 +69,8 @@ type old struct {
 }
 
 // Broker publishes events to the queues of a spool. Its methods may be called by several
-// goroutines; several processes may have the same spool open. It has more fields than
-// other types because it owns every part; none of the parts knows it.
+// goroutines; several processes may have the same spool open. It owns every part, and
+// none of the parts knows it.
 type Broker struct {
 	options Options
 	id      uint64 // identifies this Broker to other publishers, in the counter

@@ -191,19 +191,14 @@ func (d *delivery) give(q *queue, f *eventFile, n uint64) bool {
 // given does what follows when event n, of size bytes, has been put into q.
 func (d *delivery) given(q *queue, n uint64, size int) {
 	q.fill(size)
-	if d.zero {
-		touch(q.fd, spool.EventName(n))
+	if d.zero { // libudev-zero waits for a writer to close the file
+		fd, err := unix.Openat(q.fd, spool.EventName(n), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err == nil {
+			unix.Close(fd)
+		}
 	}
 	if q.hasLinks {
 		d.links.add(q, n)
-	}
-}
-
-// touch opens and closes a file as a writer does: libudev-zero waits for that.
-func touch(dir int, name string) {
-	fd, err := unix.Openat(dir, name, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err == nil {
-		unix.Close(fd)
 	}
 }
 
