@@ -134,6 +134,7 @@ func writeAt(dir int, name, text string) error {
 	return err
 }
 
+// pathError is the error of a system call, op, on a path.
 func pathError(op, path string, err error) error {
 	return &os.PathError{Op: op, Path: path, Err: err}
 }

@@ -53,6 +53,7 @@ func (p Packet) Values(key string) (values []string) {
 	return values
 }
 
+// lookup returns the last value of key in a list of KEY=VALUE.
 func lookup(env []string, key string) (string, bool) {
 	for _, kv := range slices.Backward(env) {
 		if k, value, _ := strings.Cut(kv, "="); k == key {
@@ -131,6 +132,7 @@ func appendEscaped(b []byte, text string) []byte {
 	return append(append(b, text[rest:]...), '\n')
 }
 
+// isControl reports whether c would break a line or confuse a terminal.
 func isControl(c byte) bool { return c < ' ' || c == 0x7f }
 
 // unescaped returns the byte that the first four bytes of text stand for, if they are an
@@ -155,6 +157,7 @@ func digit(c byte) byte {
 	return 16
 }
 
+// unescape undoes what appendEscaped did to a line.
 func unescape(line string) string {
 	if !strings.Contains(line, `\x`) {
 		return line

@@ -39,6 +39,8 @@ func (bl *backlog) add(f *eventFile, n, source uint64) {
 	}
 }
 
+// dropOldest drops the first event. Its file goes with its last link, so queues that
+// have it keep it.
 func (bl *backlog) dropOldest() {
 	n := bl.events[0]
 	unix.Unlinkat(bl.dir, bl.name(n), 0)

@@ -232,8 +232,8 @@ func TestSourceBehind(t *testing.T) {
 	h.clean()
 }
 
-// What a client that ended as its queue was behind left is removed by who comes
-// next, though nobody listens any more.
+// What is kept for a client that died while its queue lagged is removed by the next
+// publisher, also when there is no other queue.
 func TestLeftByTheLast(t *testing.T) {
 	t.Parallel()
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {

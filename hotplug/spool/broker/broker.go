@@ -154,6 +154,7 @@ func (b *Broker) wire() {
 	b.upkeep.noPidfd, r.quota.noACL = old.pidfd, old.acl
 }
 
+// open opens all parts. Where it fails, Close closes those that are open.
 func (b *Broker) open() (err error) {
 	roots, err := b.space.open()
 	b.registry.roots, b.registry.quota.roots = roots, roots

@@ -53,6 +53,7 @@ func (c *counter) open(dir int) error {
 	return err
 }
 
+// close unmaps the counter. It may be called again.
 func (c *counter) close() {
 	if c.words != nil {
 		unix.MunmapPtr(unsafe.Pointer(c.words), unsafe.Sizeof(*c.words))

@@ -46,6 +46,7 @@ func (ef *eventFiles) create(text []byte, name string) (*eventFile, error) {
 	return f, nil
 }
 
+// write opens the file of f and fills it. Without O_TMPFILE that needs a name.
 func (ef *eventFiles) write(f *eventFile) (err error) {
 	if !ef.noTmpfile {
 		f.fd, err = sys.OpenUnnamed(ef.making, 0o444)

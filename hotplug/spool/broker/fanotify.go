@@ -55,6 +55,7 @@ func (l *lifecycle) readCreators(roots []*root) {
 	}
 }
 
+// readRoot reads what the kernel tells of one root, as far as the budget goes.
 func (l *lifecycle) readRoot(r *root) {
 	if r.fanotify == sys.None {
 		return

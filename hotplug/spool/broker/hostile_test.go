@@ -197,8 +197,8 @@ func (f flooder) kill() {
 	f.cmd.Wait()
 }
 
-// A flood of one user's directories is kept out or removed, and is told of once.
-// Meanwhile every event comes to the others, in order: also to who has just come.
+// A flood of one user's directories is denied or removed, and logged once. Meanwhile the
+// others get every event in order, also a client that has just subscribed.
 func TestFlood(t *testing.T) {
 	t.Parallel()
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {
@@ -270,7 +270,7 @@ func testFlood(h *shop, count int) {
 	h.until("the user is let in again", h.letsIn)
 }
 
-// letsIn reports whether a user who has no rights can make a queue.
+// letsIn reports whether a user without rights can make a queue.
 func (h *shop) letsIn() bool {
 	f := h.flood(1)
 	defer f.kill()
@@ -305,8 +305,8 @@ func TestSurplus(t *testing.T) {
 	h.until("all are gone", func() bool { return entriesOf(h.Events) == 0 })
 }
 
-// Who is kept out is let in again after a while, at the end, and where that came too
-// suddenly, by who comes next.
+// A denied user may make queues again after a while, when the broker closes, and where
+// the broker was killed, when the next one starts.
 func TestKeptOut(t *testing.T) {
 	t.Parallel()
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {
@@ -355,7 +355,7 @@ func TestKeptOut(t *testing.T) {
 	}
 }
 
-// Who makes very many directories, of which neither name nor lock says whose they are,
+// A process that makes very many directories, whose names and locks tell no owner,
 // has them all as long as it lives, however late it is heard of.
 func TestManyMade(t *testing.T) {
 	t.Parallel()
@@ -443,7 +443,7 @@ func TestUnusable(t *testing.T) {
 	}
 }
 
-// A user whose filters are no filters, under a new name each time, does not use up
+// A user who writes invalid filters, under a new name each time, does not use up
 // the log.
 func TestLogStaysOpen(t *testing.T) {
 	t.Parallel()

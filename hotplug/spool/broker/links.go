@@ -76,6 +76,7 @@ func (l *links) replace(q *queue, link string, n uint64) bool {
 	return l.succeeded(q, err)
 }
 
+// succeeded reports a failure, unless it is that the queue is gone.
 func (l *links) succeeded(q *queue, err error) bool {
 	if err != nil && !q.isGone() {
 		l.notice("cannot make head or tail of a queue: " + err.Error())

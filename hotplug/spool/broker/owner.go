@@ -34,6 +34,8 @@ type owner struct {
 	nextCheck int64      // when to check again, by now; 0 where a pidfd reports the end
 }
 
+// ownerKind says what an owner is. It is an int, as a smaller one would leave a gap in
+// owner, and that costs the program a function.
 type ownerKind int
 
 const (
@@ -42,6 +44,7 @@ const (
 	ownerLock                     // creator is the process that holds the lock, or held it
 )
 
+// noOwner returns the owner of a queue before anything is known.
 func noOwner() owner {
 	return owner{creator: processRef{fd: sys.None}, byName: processRef{fd: sys.None}}
 }

@@ -312,7 +312,7 @@ func TestOwnerless(t *testing.T) {
 	h.until("they are gone", func() bool { return entriesOf(h.Events) == 0 })
 }
 
-// Where the kernel tells who makes a directory, that process owns it by whatever
+// Where the kernel reports the creator of a directory, that process owns it under any
 // name, and still after it has renamed it.
 func TestMaker(t *testing.T) {
 	t.Parallel()

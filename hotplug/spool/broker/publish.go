@@ -251,6 +251,7 @@ func (d *delivery) markCurrent(q *queue) {
 	d.upkeep.unwatch(q)
 }
 
+// setCursor records the cursor at once: after a crash no event may come twice.
 func (d *delivery) setCursor(q *queue, n uint64) {
 	q.cursor = n
 	d.records.write(q)

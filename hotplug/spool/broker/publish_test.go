@@ -102,7 +102,7 @@ func testPublish(h *shop) {
 	h.clean()
 }
 
-// Who opens the spool again finds it, and the count goes on; also where the file
+// A publisher that opens the spool again finds it and continues the count, also where the file
 // with the count is gone.
 func TestOpenAgain(t *testing.T) {
 	t.Parallel()
@@ -237,7 +237,7 @@ func TestPublishersAtOnce(t *testing.T) {
 	h.clean()
 }
 
-// Whoever sees an event in one queue finds the one before it in all.
+// When an event is in one queue, the one before it is in all of them.
 func TestOrderAcrossQueues(t *testing.T) {
 	t.Parallel()
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {

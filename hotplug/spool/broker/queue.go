@@ -89,6 +89,7 @@ func (q *queue) isInRoot() bool {
 		unix.Fstatat(q.fd, "..", &parent, 0) == nil && parent.Ino == root.Ino
 }
 
+// close closes the descriptors of a queue that is dropped.
 func (q *queue) close() {
 	sys.CloseAll(&q.fd, &q.record, &q.owner.creator.fd, &q.owner.byName.fd)
 }

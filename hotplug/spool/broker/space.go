@@ -11,6 +11,7 @@ import (
 // call, of which the Go scheduler is not told.
 func (s *space) acquire() error { return sys.Flock(s.lock, unix.LOCK_EX) }
 
+// release gives the lock to the next publisher.
 func (s *space) release() { sys.Flock(s.lock, unix.LOCK_UN) }
 
 // openDirectory opens the directory name, one part of a path, in a directory that any
