@@ -250,7 +250,12 @@ func (b *Broker) startUpkeep() error {
 
 // Close closes the spool. Queues stay, and whatever opens the spool next serves them.
 func (b *Broker) Close() {
-	b.upkeep.stop()
+	if b.upkeep.poller != nil {
+		b.upkeep.poller.Close()
+	}
+	if b.upkeep.done != nil {
+		<-b.upkeep.done // before the lock, which it may wait for
+	}
 	b.mu.Lock()
 	b.closed = true
 	b.registry.close()

@@ -111,8 +111,7 @@ func (s *space) mount(private int) bool {
 	}
 	for _, path := range []string{s.options.Events, s.options.Libudev} {
 		if n, _ := countEntries(path); n > 0 {
-			s.notice("there are queues in " + path + " already: serving them there, without a tmpfs of their own, " +
-				"so that they share the limits of " + s.options.Private)
+			s.notice("serving the queues that are in " + path + ": no tmpfs is mounted, so they share the limits of " + s.options.Private)
 			return false
 		}
 	}

@@ -50,16 +50,6 @@ func (u *upkeep) kick() {
 	}
 }
 
-// stop ends the goroutine.
-func (u *upkeep) stop() {
-	if u.poller != nil {
-		u.poller.Close()
-	}
-	if u.done != nil {
-		<-u.done
-	}
-}
-
 // changed returns the queues from which something was removed. To these it adds the
 // queues that lag, and all of them where the kernel dropped events.
 func (u *upkeep) changed(buf []byte, someLag bool) []*queue {
