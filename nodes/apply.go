@@ -112,12 +112,6 @@ func (d *Dir) make(p *Plan) (existed bool, err error) {
 		errs.add(d.remember(&now))
 	}
 	making := d.makeAll(p, &now, known)
-	if d.again {
-		// Another device, which lost its path to this one, needs its own name, which
-		// this one had taken.
-		d.again = false
-		making = d.makeAll(p, &now, true)
-	}
 	d.removeOld(p, &want, &old, &errs)
 	if making.inTheWay() {
 		// What the device had itself was in the way: a node where a directory
@@ -189,13 +183,18 @@ func (d *Dir) removeOld(p *Plan, want, old *Record, errs *faults) {
 			d.release(old, path)
 		}
 	}
-	if len(has.Nodes) > 0 && has.Nodes[0] != name && CleanPath(name) {
-		paths = append(slices.Clip(paths), name)
-	}
 	for _, path := range paths {
 		if !keeps(path) {
-			errs.add(d.removeNode(path, p.Event.Dev))
+			_, err := d.removeNode(path, p.Event.Dev)
+			errs.add(err)
 			d.release(old, path)
+		}
+	}
+	if len(has.Nodes) > 0 && CleanPath(name) && !keeps(name) {
+		removed, err := d.removeNode(name, p.Event.Dev)
+		errs.add(err)
+		if removed {
+			d.release(old, name)
 		}
 	}
 }
@@ -245,7 +244,8 @@ func (d *Dir) wipe(r *Record, dev uevent.Dev, nodes, links []string) error {
 		d.release(r, path)
 	}
 	for _, path := range nodes {
-		errs.add(d.removeNode(path, dev))
+		_, err := d.removeNode(path, dev)
+		errs.add(err)
 		d.release(r, path)
 	}
 	if len(errs) == 0 {
@@ -291,7 +291,7 @@ func (d *Dir) attempt(path string, r *Record, known bool, try func(dir parent, k
 		if dir, err = d.parent(path, true); err != nil {
 			err = wrap("open the directory of", path, err)
 		} else {
-			if slices.Contains(r.Shared, path) {
+			if len(r.Shared) > 0 {
 				lost, err = d.contest(path, r)
 			}
 			if !lost && err == nil {
@@ -341,7 +341,7 @@ func (d *Dir) takeOver(dir parent, path string, r *Record, st *unix.Statx_t, rep
 	if lost || err != nil {
 		return lost, err
 	}
-	if err = d.displace(dir, path, nodeDev(st), []string{r.ID}); err == nil {
+	if err = d.displace(dir, path, nodeDev(st)); err == nil {
 		err = replace()
 	}
 	return false, wrap("replace", path, err)
@@ -504,7 +504,7 @@ func (d *Dir) replaceLink(dir parent, text string) error {
 }
 
 // removeNode removes the node at path if it is dev's own.
-func (d *Dir) removeNode(path string, dev uevent.Dev) error {
+func (d *Dir) removeNode(path string, dev uevent.Dev) (removed bool, err error) {
 	return d.remove(path, func(at int, name string) (owned, gone bool) {
 		var st unix.Statx_t
 		err := sys.Stat(at, name, unix.AT_SYMLINK_NOFOLLOW, &st)
@@ -515,40 +515,40 @@ func (d *Dir) removeNode(path string, dev uevent.Dev) error {
 
 // removeLink removes the link at path if it leads to one of nodes.
 func (d *Dir) removeLink(path string, nodes []string) error {
-	return d.remove(path, func(at int, name string) (owned, gone bool) {
+	_, err := d.remove(path, func(at int, name string) (owned, gone bool) {
 		text, err := sys.ReadLinkAt(at, name)
 		owned = err == nil && slices.ContainsFunc(nodes, func(n string) bool { return text == Relative(path, n) })
 		return owned, err == unix.ENOENT
 	})
+	return err
 }
 
 // remove unlinks path if own says so, and the directories that are empty then.
-func (d *Dir) remove(path string, own func(at int, name string) (owned, gone bool)) error {
+func (d *Dir) remove(path string, own func(at int, name string) (owned, gone bool)) (removed bool, err error) {
 	dir, err := d.parent(path, false)
-	if err == unix.ENOENT {
+	switch err {
+	case nil:
+	case unix.ENOENT:
 		d.prune(path) // a crash may have come between
-		return nil
-	}
-	if err == unix.ENOTDIR || err == unix.ELOOP || err == unix.EXDEV {
-		return nil // no directory of ours, so nothing of ours in it
-	}
-	if err != nil {
-		return wrap("open the directory of", path, err)
+		return false, nil
+	case unix.ENOTDIR, unix.ELOOP, unix.EXDEV:
+		return false, nil // no directory of ours, so nothing of ours in it
+	default:
+		return false, wrap("open the directory of", path, err)
 	}
 	defer dir.close()
-	if owned, gone := own(dir.fd, dir.name); gone {
+	owned, gone := own(dir.fd, dir.name)
+	if owned {
+		switch err := sys.Unlinkat(dir.fd, dir.name); err {
+		case nil, unix.ENOENT:
+		case unix.EBUSY:
+			return false, nil // something is mounted there
+		default:
+			return false, wrap("unlink", path, err)
+		}
+	}
+	if owned || gone {
 		d.prune(path)
-		return nil
-	} else if !owned {
-		return nil
 	}
-	switch err := sys.Unlinkat(dir.fd, dir.name); err {
-	case nil, unix.ENOENT:
-	case unix.EBUSY:
-		return nil // something is mounted there
-	default:
-		return wrap("unlink", path, err)
-	}
-	d.prune(path)
-	return nil
+	return owned, nil
 }

@@ -19,8 +19,15 @@ import (
 //     if its rules use the name, or it lost a path and so needs the name.
 //   - Otherwise the better Rank decides, then the devpath: the last one has it.
 //
+// Whether a device lost a path may depend on whether others did, even in a circle. The
+// answer is the least one that holds: only those lost a path that lost it to a device
+// whose rules give it the path, or to one that needs it as its own name since it lost
+// another in this way. Devices that could only displace each other do not.
+//
 // Nothing of this is asked until something else stands in the place of a node or
-// link. From then on the records of these devices say that the path is shared.
+// link. From then on the records of these devices say that the path is shared, and
+// each of their paths is asked for. A device that loses or gives up a path may change
+// who has others; Freed leads from one to the next.
 
 // Rank says how good the claim of a device is.
 type Rank struct {
@@ -78,8 +85,8 @@ func (d *Dir) claimants(path string, mine *Record, asked map[string]bool) (all [
 }
 
 // fell reports whether the device does without one of its paths, and so needs its
-// own name. That may depend on whether others need theirs; devices that only
-// displace each other in a circle displace nobody.
+// own name. Devices asked before need not be asked again: what they come to leads to
+// the first one by another way.
 func (d *Dir) fell(r *Record, asked map[string]bool) bool {
 	if asked[r.ID] {
 		return false
@@ -190,74 +197,35 @@ func (r *Record) copy() *Record {
 	return &c
 }
 
-// displace brings the device whose node stands in a place that another one is about
-// to take to its own name. The node is linked there, and the device's links lead there,
-// before it loses the place. Moved are the devices that this is about, beginning with
-// the one that is being set up.
-func (d *Dir) displace(dir parent, path string, holder uevent.Dev, moved []string) error {
-	id := holder.String()
-	if id == moved[0] && len(moved) > 1 {
-		d.again = true
-	}
-	text := d.recall(id)
-	if text == "" || slices.Contains(moved, id) {
+// displace makes ready for another device to take path from the one whose node stands
+// there. That one has its node at its own name from then on: it is linked there before
+// it loses the place, if nothing is in the way but its own link. The rest is for its
+// Plan, which is to be applied again; see Freed.
+func (d *Dir) displace(dir parent, path string, holder uevent.Dev) error {
+	text := d.recall(holder.String())
+	if text == "" {
 		return nil
 	}
-	r := parseRecord(id, text)
+	r := parseRecord(holder.String(), text)
 	own := r.own()
 	if own == "" || own == path || !r.wants(path) {
 		return nil
 	}
-	if rival := d.rival(own, r, nil, false); rival != nil {
-		if err := d.share(own, r, rival); err != nil {
-			return err
-		}
-	}
-	d.freed = append(d.freed, own) // its rules may say more of the node there
-	if !slices.Contains(r.Nodes, own) {
-		if err := d.bringHome(dir, own, append(moved, id)); err != nil {
-			return err
-		}
-	}
-	for _, link := range r.Links {
-		if link != own {
-			d.retarget(link, path, own)
-		}
-	}
-	return nil
-}
-
-// bringHome links the node in dir to own, in the place of what stands there.
-func (d *Dir) bringHome(dir parent, own string, moved []string) error {
-	to, err := d.parent(own, true)
+	d.freed = append(d.freed, own)
+	home, err := d.parent(own, true)
 	if err != nil {
-		return err
+		return nil // its Plan meets the same, and says so
 	}
-	defer to.close()
-	var st unix.Statx_t
-	if sys.Stat(to.fd, to.name, unix.AT_SYMLINK_NOFOLLOW, &st) == nil {
-		if err := d.displace(to, own, nodeDev(&st), moved); err != nil {
-			return err
-		}
+	defer home.close()
+	target, err := sys.ReadLinkAt(home.fd, home.name)
+	if err != unix.ENOENT && (err != nil || target != Relative(own, path)) {
+		return nil
 	}
 	return d.staged(func(at int, name string) error {
 		return unix.Linkat(dir.fd, dir.name, at, name, 0)
 	}, func(at int, name string) error {
-		return unix.Renameat(at, name, to.fd, to.name)
+		return unix.Renameat(at, name, home.fd, home.name)
 	})
-}
-
-// retarget has a link lead to another node, if it leads to one now. What goes wrong is
-// for the next scan to find.
-func (d *Dir) retarget(link, from, to string) {
-	dir, err := d.parent(link, false)
-	if err != nil {
-		return // it is not there
-	}
-	defer dir.close()
-	if text, err := sys.ReadLinkAt(dir.fd, dir.name); err == nil && text == Relative(link, from) {
-		d.replaceLink(dir, Relative(link, to))
-	}
 }
 
 // release notes that r gave up a path that other devices may want.

@@ -21,12 +21,16 @@ func rivals() []*Plan {
 	}
 }
 
+// maxReapplied is how often applyAll applies the Plan of one device.
+const maxReapplied = 4
+
 // applyAll applies a plan, and then those of the devices that it freed a path for.
 func applyAll(b *board, p *Plan, byDevpath map[string]*Plan) {
 	b.Helper()
-	applied := 0
+	applied := map[string]int{}
 	for todo := []*Plan{p}; len(todo) > 0; todo = todo[1:] {
-		if applied++; applied > 100 {
+		devpath := todo[0].Event.Devpath
+		if applied[devpath]++; applied[devpath] > maxReapplied {
 			b.Fatalf("%sis without an end: %s", p, todo[0])
 		}
 		b.apply(todo[0])

@@ -33,7 +33,6 @@ type Dir struct {
 
 	ranks     map[string]Rank // by ID: what Rank said in this turn
 	freed     []string        // see Freed
-	again     bool            // the device that is being set up lost a path that it had taken
 	conflicts []Conflict      // see Conflicts
 
 	// walk makes parent go a part at a time, as kernels before 5.6 need. (For those

@@ -130,24 +130,31 @@ func (s *Scheduler) applyLocked(t *task) (existed bool) {
 	}
 	existed, err := s.dev.Apply(p)
 	s.logErrorsLocked(t, err)
-	t.plan = p.Actual()
 	s.warnConflictsLocked(s.dev.Conflicts())
-	var served map[string]bool
+	var served map[string]int // by ID: how often
 	for freed := s.dev.Freed(); len(freed) > 0; freed = s.dev.Freed() {
 		for _, claimant := range freed {
-			if served[claimant.ID] {
-				continue // it did what it could
+			if served[claimant.ID] == maxReassigned {
+				continue // something fails each time
 			}
 			if served == nil {
-				served = map[string]bool{}
+				served = map[string]int{}
 			}
-			served[claimant.ID] = true
-			s.reassignLocked(t, claimant)
+			served[claimant.ID]++
+			again := s.reassignLocked(t, claimant)
+			if again != nil && claimant.ID == p.Event.ID() {
+				p.Lost = again.Lost
+			}
 			s.warnConflictsLocked(s.dev.Conflicts())
 		}
 	}
+	t.plan = p.Actual()
 	return existed
 }
+
+// maxReassigned is how often the plan of one device is applied again for one event.
+// Four times are enough where no call fails.
+const maxReassigned = 8
 
 // evictLocked does the node work for a device that had the devpath of t with other
 // numbers, and of whose remove nobody has told.
@@ -159,17 +166,18 @@ func (s *Scheduler) evictLocked(t *task) {
 	s.logErrorsLocked(t, s.dev.Evict(old))
 }
 
-// reassignLocked does the node work of a device to which a path comes back that the one
-// of t had.
-func (s *Scheduler) reassignLocked(t *task, claimant *nodes.Record) {
+// reassignLocked does the node work of a device that is to have other paths since that
+// of t was done. It returns its plan, or nil where the device has gone.
+func (s *Scheduler) reassignLocked(t *task, claimant *nodes.Record) *nodes.Plan {
 	e, err := s.addOfLocked(claimant)
 	if err != nil || s.dev.presence.Stale(e) {
-		return // it leaves too
+		return nil // it leaves too
 	}
 	p := s.rules.Plan(e)
 	p.Again = true
 	_, err = s.dev.Apply(p)
 	s.logErrorsLocked(&task{work: &work{event: e}, batch: t.batch}, err)
+	return p
 }
 
 // removeNodesLocked does the node work of a remove, after its commands.
