@@ -3,12 +3,14 @@ package conf
 import (
 	"strconv"
 	"strings"
+
+	"devspool/conf/ere"
 )
 
 // Check is Parse for a person who wants to know: besides what cannot be used, Problems
 // holds what can, and is hardly what its author meant.
 func Check(file, text string, ids IDs) *Config {
-	p := parser{doubts: make([]pattern, len(doubts))}
+	p := parser{doubts: make([]ere.Expr, len(doubts))}
 	for i := range doubts {
 		p.readExpr(&p.doubts[i], field{text: doubts[i].expr}, false)
 	}
@@ -69,13 +71,17 @@ const looks = "has a character that only looks like another"
 func (p *parser) doubt(in uint8, f field) {
 	for i := range doubts {
 		d := &doubts[i]
-		if d.in&in == 0 || !p.config.matches(&p.doubts[i], f.text) {
+		if d.in&in == 0 {
+			continue
+		}
+		at := p.config.matcher.Index(&p.doubts[i], f.text)
+		if at < 0 {
 			continue
 		}
 		if d.what == "" {
 			return // what follows is no doubt then
 		}
-		p.problem(f.offset+p.config.matcher.places[0], quote(f.text[:min(len(f.text), 60)])+" "+d.what, d.remedy)
+		p.problem(f.offset+at, quote(f.text[:min(len(f.text), 60)])+" "+d.what, d.remedy)
 	}
 }
 
@@ -124,23 +130,5 @@ func (p *parser) hides(e *rule, before string, r *rule, match string) bool {
 	case r.subject == ofNumbers, e.subject != r.subject, e.name != r.name:
 		return false
 	}
-	for i := range r.expr.branches {
-		if !p.covers(&e.expr, &r.expr.branches[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-// covers reports whether an expression matches whatever an alternative of another does.
-func (p *parser) covers(e *pattern, b *branch) bool {
-	if b.all && !b.any {
-		return p.config.matches(e, b.text)
-	}
-	for i := range e.branches {
-		if c := &e.branches[i]; c.all && c.any && strings.HasPrefix(b.text, c.text) {
-			return true
-		}
-	}
-	return false
+	return p.config.matcher.Covers(&e.expr, &r.expr)
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"devspool/conf/ere"
 	"devspool/hotplug/uevent"
 )
 
@@ -35,7 +36,7 @@ type Config struct {
 	Root uevent.Dev
 
 	file    string
-	matcher matcher
+	matcher ere.Matcher
 	rules   []*rule
 	starts  map[byte][]*rule // see rulesFor
 }
@@ -59,7 +60,7 @@ func Parse(file, text string, ids IDs) *Config {
 	return parse(file, text, ids, nil)
 }
 
-func parse(file, text string, ids IDs, doubts []pattern) *Config {
+func parse(file, text string, ids IDs, doubts []ere.Expr) *Config {
 	p := parser{ids: ids, config: &Config{file: file, starts: map[byte][]*rule{}}, doubts: doubts}
 	text = strings.TrimPrefix(text, "\ufeff") // an editor's mark, no part of the first name
 	if what, remedy := foreign(text); what != "" {
@@ -91,7 +92,7 @@ func (c *Config) WantsUnnumbered(sysname string) bool {
 		if !r.asksVariable() || r.subject == ofNumbers || !r.command.runsOn(uevent.Add) {
 			continue
 		}
-		if sysname == "" || r.subject == ofVariable || c.matches(&r.expr, sysname) {
+		if sysname == "" || r.subject == ofVariable || c.matcher.Match(&r.expr, sysname) {
 			return true
 		}
 	}

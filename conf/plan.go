@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"devspool/conf/ere"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
@@ -57,7 +58,7 @@ func (c *Config) rulesFor(name string) []*rule {
 	some, known := c.starts[name[0]]
 	if !known {
 		for _, r := range c.rules {
-			if r.subject != ofName || r.expr.first.has(name[0]) {
+			if r.subject != ofName || r.expr.CanBegin(name[0]) {
 				some = append(some, r)
 			}
 		}
@@ -120,7 +121,7 @@ func (b *planner) matches(r *rule) bool {
 			return false
 		}
 	case ofName:
-		if !r.expr.mayMatch(b.name) {
+		if !r.expr.MayMatch(b.name) {
 			return false
 		}
 	}
@@ -133,26 +134,26 @@ func (b *planner) matches(r *rule) bool {
 	case ofVariable:
 		return b.holds(r.name, &r.expr)
 	case ofName:
-		return r.expr.plain || b.config.matches(&r.expr, b.name)
+		return r.expr.IsPlain() || b.config.matcher.Match(&r.expr, b.name)
 	}
 	return true
 }
 
 // holds reports whether one of a variable's values matches, with a short way to what
 // most conditions ask for.
-func (b *planner) holds(name string, p *pattern) bool {
+func (b *planner) holds(name string, p *ere.Expr) bool {
 	if name == "SUBSYSTEM" && b.event.Subsystem != "" {
-		return b.config.matches(p, b.event.Subsystem)
+		return b.config.matcher.Match(p, b.event.Subsystem)
 	}
 	_, holds := b.firstOf(name, p)
 	return holds
 }
 
 // firstOf returns the first value of a variable that matches, and whether one does.
-func (b *planner) firstOf(name string, p *pattern) (value string, found bool) {
+func (b *planner) firstOf(name string, p *ere.Expr) (value string, found bool) {
 	values := b.event.Values(name)
 	for value, said := values.Next(); said; value, said = values.Next() {
-		if b.config.matches(p, value) {
+		if b.config.matcher.Match(p, value) {
 			return value, true
 		}
 	}
@@ -213,7 +214,7 @@ func (b *planner) runs(r *rule) []string {
 
 // times returns each of runs once for each value of a variable that matches, if the
 // event says it several times and they do not say which one they are for.
-func (b *planner) times(runs []string, name string, p *pattern) (all []string) {
+func (b *planner) times(runs []string, name string, p *ere.Expr) (all []string) {
 	values := b.event.Values(name)
 	values.Next()
 	if _, again := values.Next(); !again || strings.Contains("\x00"+runs[0], "\x00"+name+"=") {
@@ -223,7 +224,7 @@ func (b *planner) times(runs []string, name string, p *pattern) (all []string) {
 		values = b.event.Values(name)
 		for value, said := values.Next(); said; value, said = values.Next() {
 			more := run + name + "=" + value + "\x00"
-			if b.config.matches(p, value) && !slices.Contains(all, more) {
+			if b.config.matcher.Match(p, value) && !slices.Contains(all, more) {
 				all = append(all, more)
 			}
 		}
@@ -284,7 +285,7 @@ func (b *planner) expand(r *rule) string {
 	if r.subject == ofVariable {
 		text, _ = b.firstOf(r.name, &r.expr)
 	}
-	g := b.config.submatch(&r.expr, text)
+	g := b.config.matcher.Submatch(&r.expr, text)
 	var out strings.Builder
 	for path := r.target.path; path != ""; {
 		n, isReference := reference(path)
@@ -293,7 +294,7 @@ func (b *planner) expand(r *rule) string {
 			path = path[1:]
 			continue
 		}
-		value, took := g.get(n)
+		value, took := g.Group(n)
 		if !took {
 			value = path[:2]
 		}

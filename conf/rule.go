@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 
+	"devspool/conf/ere"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
@@ -15,8 +16,8 @@ type rule struct {
 
 	env     []condition // NAME=ERE; all of them must hold
 	subject subject
-	name    string  // the variable, for ofVariable
-	expr    pattern // but for ofNumbers
+	name    string   // the variable, for ofVariable
+	expr    ere.Expr // but for ofNumbers
 
 	major, minor, maxMinor uint32 // for ofNumbers
 
@@ -41,7 +42,7 @@ func (r *rule) asksVariable() bool { return r.subject == ofVariable || len(r.env
 // condition is a prefix NAME=ERE; of a rule.
 type condition struct {
 	name  string
-	value pattern
+	value ere.Expr
 }
 
 // target is where a rule puts the node.
@@ -89,7 +90,7 @@ type parser struct {
 
 	// What is wanted where doubts are problems too: these, as patterns, and field 1 of
 	// each rule.
-	doubts  []pattern
+	doubts  []ere.Expr
 	matches []string
 }
 
@@ -178,8 +179,7 @@ func (p *parser) checkReach(r *rule, f field) {
 
 // matchesAll reports whether the rule matches every device for which its conditions hold.
 func (r *rule) matchesAll() bool {
-	b := r.expr.branches
-	return r.subject == ofName && len(b) == 1 && b[0].all && b[0].any && b[0].text == ""
+	return r.subject == ofName && r.expr.MatchesAll()
 }
 
 // readMatch reads field 1.
@@ -225,7 +225,7 @@ func prefix(f field) (name string, value, after field, is bool) {
 // of our own. f is what stands between '=' and ';'.
 func (p *parser) readPrefix(r *rule, name string, f field) bool {
 	if !isDirective(name) {
-		var value pattern
+		var value ere.Expr
 		ok := p.readExpr(&value, f, false)
 		r.env = append(r.env, condition{name, value})
 		return ok
@@ -299,16 +299,16 @@ func (p *parser) readVariable(r *rule, f field) bool {
 }
 
 // readExpr reads an expression.
-func (p *parser) readExpr(to *pattern, f field, whole bool) bool {
-	e, doubt, broken := read(f.text)
-	if broken != nil {
-		p.problem(f.offset+broken.offset, broken.what, broken.remedy)
+func (p *parser) readExpr(to *ere.Expr, f field, whole bool) bool {
+	e, warning, err := ere.Parse(f.text, whole)
+	if err != nil {
+		p.problem(f.offset+err.Offset, err.What, err.Remedy)
 		return false
 	}
-	if doubt != nil {
-		p.problem(f.offset+doubt.offset, doubt.what, doubt.remedy)
+	if warning != nil {
+		p.problem(f.offset+warning.Offset, warning.What, warning.Remedy)
 	}
-	*to = pattern{ere: e, whole: whole}
+	*to = e
 	return true
 }
 
@@ -495,7 +495,7 @@ func reference(s string) (n int, ok bool) {
 
 // checkGroups warns of %N for which the expression has no group.
 func (p *parser) checkGroups(r *rule, f field) {
-	highest := r.expr.groups
+	highest := r.expr.Groups()
 	if r.subject == ofNumbers {
 		highest = -1
 	}
@@ -507,5 +507,5 @@ func (p *parser) checkGroups(r *rule, f field) {
 	}
 }
 
-// quote puts text in quotes, for a message.
+// quote puts text in quotes, for a message. What has to be escaped Problem.String escapes.
 func quote(s string) string { return `"` + s + `"` }

@@ -208,7 +208,7 @@ func (d *Dir) displace(dir parent, path string, holder uevent.Dev) error {
 	}
 	r := parseRecord(holder.String(), text)
 	own := r.own()
-	if own == "" || own == path || !r.wants(path) {
+	if own == "" || own == path || !slices.Contains(r.Nodes, path) {
 		return nil
 	}
 	d.freed = append(d.freed, own)
