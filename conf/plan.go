@@ -72,14 +72,14 @@ func work(e *uevent.Event) nodes.Work {
 	switch e.Action {
 	case uevent.Add, uevent.Move:
 		if !e.Dev.IsZero() {
-			return nodes.Make
+			return nodes.Create
 		}
 	case uevent.Remove:
 		if !e.Dev.IsZero() || e.Devname != "" || e.Seqnum == 0 {
-			return nodes.Clear
+			return nodes.Remove
 		}
 	}
-	return nodes.Leave
+	return nodes.None
 }
 
 // planner makes the Plan of one event.
@@ -108,7 +108,7 @@ func (b *planner) takeName() {
 
 // makesNodes reports whether the event is about nodes that rules can name.
 func (b *planner) makesNodes() bool {
-	return b.plan.Work != nodes.Leave && !b.event.Dev.IsZero()
+	return b.plan.Work != nodes.None && !b.event.Dev.IsZero()
 }
 
 // matches reports whether all conditions of a rule hold. What costs least is

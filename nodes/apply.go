@@ -3,7 +3,6 @@ package nodes
 import (
 	"errors"
 	"slices"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -11,46 +10,89 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// Apply carries out what p says of nodes and links. Existed tells whether the
-// record says that the device was set up before. The lock must be held.
+// journalPath is the journal's file, for messages.
+const journalPath = Private + "/record"
+
+// put writes a record before what it tells of is made.
+func (d *Dir) put(r *Record) error { return wrap("write", journalPath, d.journal.Put(r)) }
+
+// recordOf returns the record that p leads to.
+func recordOf(p *Plan) Record {
+	e := p.Event
+	r := Record{ID: e.ID(), Devpath: e.Devpath, Subsystem: e.Subsystem, Devname: e.Devname}
+	if e.Dev.Block {
+		r.Diskseq, _ = e.Get(diskseq)
+	}
+	for i := range p.Nodes {
+		r.Nodes = append(r.Nodes, p.Nodes[i].Path)
+	}
+	for i := range p.Links {
+		r.Links = append(r.Links, p.Links[i].Path)
+	}
+	return r
+}
+
+// Records returns all records, in no order. /dev must be locked.
+func (d *Dir) Records() []Record { return d.journal.All() }
+
+// Prepare puts on record what Plans are about to make for devices that have nothing
+// yet, all at once: carrying out the Plans then takes no writing for that. What was
+// prepared and is not made until UnlockDev is taken back. /dev must be locked.
+func (d *Dir) Prepare(plans []*Plan) {
+	var records []Record
+	for _, p := range plans {
+		if p.Work == Create {
+			records = append(records, recordOf(p))
+		}
+	}
+	d.journal.Prepare(records)
+}
+
+// Apply carries out what p says of nodes and links. Existed is true where the
+// record says that the device was set up before. /dev must be locked.
 //
-// What cannot be done does not keep the rest from being done; the errors come
-// back joined, each an *Error. Paths that the device does not get, since another one
+// What cannot be done does not keep the rest from being done; the errors are
+// joined, each an *Error. Paths that the device does not get, since another one
 // has the better claim or something is mounted there, are no errors: see p.Lost.
 func (d *Dir) Apply(p *Plan) (existed bool, err error) {
 	switch {
 	case p.Late:
 		return d.late(p), nil
-	case p.Work == Make:
-		return d.make(p)
-	case p.Work == Clear:
-		return d.clear(p)
-	case p.Event.Action == uevent.Add && guarded(p):
+	case p.Work == Create:
+		return d.create(p)
+	case p.Work == Remove:
+		return d.remove(p)
+	case p.Event.Action == uevent.Add && asksExists(p):
 		return d.note(p)
 	case p.Event.Action == uevent.Move:
 		return false, d.rename(p.Event)
 	case p.Event.Action == uevent.Remove:
-		d.forget(p.Event.ID()) // it has no numbers
+		d.journal.Delete(p.Event.ID()) // it has no numbers
 	case p.Event.Action == uevent.Change:
-		d.follow(p.Event)
+		d.changeDisk(p.Event)
 	}
 	return false, nil
 }
 
-// guarded reports whether a command of p asks if its device was set up before.
-func guarded(p *Plan) bool {
-	return slices.ContainsFunc(p.Commands, func(c Command) bool { return c.Exists != ExistsRun })
+// asksExists reports whether a command of p asks if its device was set up before.
+func asksExists(p *Plan) bool {
+	for i := range p.Commands {
+		if p.Commands[i].Exists != ExistsRun {
+			return true
+		}
+	}
+	return false
 }
 
-// note records a device that has no node, for its guarded commands.
+// note records a device that has no node, for commands that ask if it was set up before.
 func (d *Dir) note(p *Plan) (existed bool, err error) {
 	r := recordOf(p)
 	if old := d.Recorded(p.Event); old != nil {
-		if existed = r.follows(old); old.ID != r.ID {
+		if existed = isSameInstance(&r, old); old.ID != r.ID {
 			return existed, nil // it has numbers, which the event does not tell
 		}
 	}
-	return existed, d.remember(&r)
+	return existed, d.put(&r)
 }
 
 // rename moves the record of a device that has no node, or whose move comes too late
@@ -60,16 +102,16 @@ func (d *Dir) rename(e *uevent.Event) error {
 	if !moved {
 		return nil
 	}
-	r := d.find(old)
+	r := d.journal.At(old)
 	if r == nil || r.Dev() != e.Dev {
 		return nil
 	}
 	if e.Dev.IsZero() {
-		d.forget(r.ID)
+		d.journal.Delete(r.ID)
 		r.ID = e.ID()
 	}
 	r.Devpath = e.Devpath
-	return d.remember(r)
+	return d.put(r)
 }
 
 // faults gathers errors.
@@ -89,17 +131,18 @@ func (f faults) inTheWay() bool {
 	})
 }
 
-func (d *Dir) make(p *Plan) (existed bool, err error) {
+// create makes the nodes and links of p, and removes what else the device had.
+func (d *Dir) create(p *Plan) (existed bool, err error) {
 	want := recordOf(p)
-	was := d.recall(want.ID)
-	known := was != "" || d.record.fd == sys.None // without a record a look comes first too
+	was := d.journal.Get(want.ID)
+	existed = was != nil
+	known := existed || d.journal == nil // without a journal a look comes first too
 	now, old := want, Record{}
-	existed = was != ""
-	changed := existed && !want.says(was)
+	changed := existed && !d.journal.Holds(&want)
 	if changed {
 		// Until the old paths are gone both are on record.
-		old = *parseRecord(want.ID, was)
-		existed = want.follows(&old)
+		old = *was
+		existed = isSameInstance(&want, &old)
 		if p.Again {
 			want.State = old.State
 		}
@@ -107,9 +150,10 @@ func (d *Dir) make(p *Plan) (existed bool, err error) {
 		now.Old = union(union(without(old.Nodes, want.Nodes), without(old.Links, want.Links)), old.Old)
 		now.Shared = old.Shared
 	}
+	d.claims.uncontest = nil
 	var errs faults
-	if was == "" || changed {
-		errs.add(d.remember(&now))
+	if was == nil || changed {
+		errs.add(d.put(&now))
 	}
 	making := d.makeAll(p, &now, known)
 	d.removeOld(p, &want, &old, &errs)
@@ -120,12 +164,12 @@ func (d *Dir) make(p *Plan) (existed bool, err error) {
 	}
 	errs = append(errs, making...)
 	if changed {
-		for _, path := range without(now.Shared, now.free) {
-			if want.wants(path) || path == want.own() {
+		for _, path := range without(now.Shared, d.claims.uncontest) {
+			if wants(&want, path) || path == ownPath(&want) {
 				want.Shared = append(want.Shared, path)
 			}
 		}
-		errs.add(d.remember(&want))
+		errs.add(d.put(&want))
 	}
 	return existed, errors.Join(errs...)
 }
@@ -135,7 +179,7 @@ func (d *Dir) makeAll(p *Plan, r *Record, known bool) (errs faults) {
 	p.Lost = nil
 	var missing []string
 	makeNode := func(n *Node, known bool) {
-		lost, err := d.makeNode(n, p.Event.Dev, r, known)
+		lost, err := d.makeNode(n, r, known)
 		if lost {
 			p.Lost = append(p.Lost, n.Path)
 		}
@@ -153,7 +197,8 @@ func (d *Dir) makeAll(p *Plan, r *Record, known bool) (errs faults) {
 			makeNode(n, true) // at its own name
 		}
 	}
-	for _, l := range actual.Links {
+	for i := range actual.Links {
+		l := &actual.Links[i]
 		if slices.Contains(missing, l.Target) || slices.Contains(p.Lost, l.Target) {
 			continue // no link without its node
 		}
@@ -174,24 +219,24 @@ func (d *Dir) removeOld(p *Plan, want, old *Record, errs *faults) {
 	if len(p.Lost) > 0 {
 		has = recordOf(p.Actual())
 	}
-	keeps := func(path string) bool { return has.wants(path) || p.lost(path) }
+	keeps := func(path string) bool { return wants(&has, path) || p.lost(path) }
 	name := Name(p.Event)
 	paths := union(old.Nodes, old.Old)
 	for _, path := range union(old.Links, old.Old) {
 		if !keeps(path) {
-			errs.add(d.removeLink(path, append(slices.Clip(paths), name)))
+			errs.add(d.tree.removeLink(path, append(slices.Clip(paths), name)))
 			d.release(old, path)
 		}
 	}
 	for _, path := range paths {
 		if !keeps(path) {
-			_, err := d.removeNode(path, p.Event.Dev)
+			_, err := d.tree.removeNode(path, p.Event.Dev)
 			errs.add(err)
 			d.release(old, path)
 		}
 	}
 	if len(has.Nodes) > 0 && CleanPath(name) && !keeps(name) {
-		removed, err := d.removeNode(name, p.Event.Dev)
+		removed, err := d.tree.removeNode(name, p.Event.Dev)
 		errs.add(err)
 		if removed {
 			d.release(old, name)
@@ -199,21 +244,21 @@ func (d *Dir) removeOld(p *Plan, want, old *Record, errs *faults) {
 	}
 }
 
-func (d *Dir) clear(p *Plan) (existed bool, err error) {
+// remove removes the nodes and links of the device.
+func (d *Dir) remove(p *Plan) (existed bool, err error) {
 	e := p.Event
 	want := recordOf(p)
-	r := want
+	r := &want
+	var was *Record
 	if e.Dev.IsZero() {
-		if found := d.find(e.Devpath); found != nil {
-			r, existed = *found, true
-		}
-	} else if was := d.recall(want.ID); was != "" {
-		existed = true
-		if !want.says(was) {
-			r = *parseRecord(want.ID, was)
-		}
+		was = d.journal.At(e.Devpath)
+	} else {
+		was = d.journal.Get(want.ID)
 	}
-	if existed && r.Devpath != e.Devpath {
+	if existed = was != nil; existed {
+		r = was
+	}
+	if r.Devpath != e.Devpath {
 		return false, nil // these numbers are another device's by now, and so is the node
 	}
 	dev := e.Dev
@@ -221,17 +266,17 @@ func (d *Dir) clear(p *Plan) (existed bool, err error) {
 		dev = r.Dev()
 	}
 	if dev.IsZero() {
-		d.forget(r.ID)
+		d.journal.Delete(r.ID)
 		return existed, nil
 	}
+	nodes := union(r.Nodes, want.Nodes)
 	if len(r.Shared) > 0 {
 		d.Locate(p)
+		if own := ownPath(r); own != "" {
+			nodes = union(nodes, []string{own}) // where it was if it lost another path
+		}
 	}
-	nodes := union(r.Nodes, want.Nodes)
-	if own := r.own(); len(r.Shared) > 0 && own != "" {
-		nodes = union(nodes, []string{own}) // where it was if it lost another path
-	}
-	return existed, d.wipe(&r, dev, nodes, union(r.Links, want.Links))
+	return existed, d.wipe(r, dev, nodes, union(r.Links, want.Links))
 }
 
 // wipe removes nodes of dev and links to them, what r says it is to have no longer,
@@ -240,19 +285,19 @@ func (d *Dir) wipe(r *Record, dev uevent.Dev, nodes, links []string) error {
 	nodes = union(nodes, r.Old)
 	var errs faults
 	for _, path := range union(links, r.Old) {
-		errs.add(d.removeLink(path, nodes))
+		errs.add(d.tree.removeLink(path, nodes))
 		d.release(r, path)
 	}
 	for _, path := range nodes {
-		_, err := d.removeNode(path, dev)
+		_, err := d.tree.removeNode(path, dev)
 		errs.add(err)
 		d.release(r, path)
 	}
 	if len(errs) == 0 {
-		d.forget(r.ID)
-	} else if d.recall(r.ID) != "" { // the next scan tries again
+		d.journal.Delete(r.ID)
+	} else if d.journal.Has(r.ID) { // the next scan tries again
 		r.State = Ended
-		d.jot(r)
+		d.journal.PutLater(r)
 	}
 	return errors.Join(errs...)
 }
@@ -288,11 +333,11 @@ const tries = 10
 func (d *Dir) attempt(path string, r *Record, known bool, try func(dir parent, known bool) (lost bool, err error)) (lost bool, err error) {
 	for range tries {
 		var dir parent
-		if dir, err = d.parent(path, true); err != nil {
+		if dir, err = d.tree.parent(path, true); err != nil {
 			err = wrap("open the directory of", path, err)
 		} else {
-			if len(r.Shared) > 0 {
-				lost, err = d.contest(path, r)
+			if len(r.Shared) > 0 { // else nobody was met who wants one of its paths
+				lost, err = d.resolveConflict(path, r)
 			}
 			if !lost && err == nil {
 				lost, err = try(dir, known)
@@ -310,11 +355,12 @@ func (d *Dir) attempt(path string, r *Record, known bool, try func(dir parent, k
 	return lost, err
 }
 
-// makeNode makes n a node of dev with its owner and mode, whatever stood there.
-func (d *Dir) makeNode(n *Node, dev uevent.Dev, r *Record, known bool) (lost bool, err error) {
+// makeNode makes n a node of the device of r with its owner and mode, whatever stood there.
+func (d *Dir) makeNode(n *Node, r *Record, known bool) (lost bool, err error) {
+	dev := r.Dev()
 	return d.attempt(n.Path, r, known, func(dir parent, known bool) (lost bool, err error) {
 		if !known {
-			if err := d.create(dir, n, dev); err != unix.EEXIST {
+			if err := d.tree.create(dir, n, dev); err != unix.EEXIST {
 				return false, wrap("mknod", n.Path, err)
 			}
 		}
@@ -324,156 +370,24 @@ func (d *Dir) makeNode(n *Node, dev uevent.Dev, r *Record, known bool) (lost boo
 		}
 		is := isNodeOf(&st, dev)
 		switch {
-		case d.isMountedOver(&st):
+		case d.tree.isMountedOver(&st):
 			return !is, d.leaveAlone(n.Path, r)
 		case is:
-			return false, wrap("chown or chmod", n.Path, d.adjust(dir, n, dev, &st))
+			return false, wrap("chown or chmod", n.Path, d.tree.fixAttributes(dir, n, dev, &st))
 		}
-		return d.takeOver(dir, n.Path, r, &st, func() error { return d.replace(dir, n, dev) })
-	})
-}
-
-// takeOver puts something in the place of what st is of, if the device may have path.
-func (d *Dir) takeOver(dir parent, path string, r *Record, st *unix.Statx_t, replace func() error) (lost bool, err error) {
-	if !isNodeOf(st, r.Dev()) { // else it is its own, of devtmpfs or of other rules
-		lost, err = d.contest(path, r)
-	}
-	if lost || err != nil {
+		lost, err = d.takeOver(dir, n.Path, r, &st)
+		if !lost && err == nil {
+			err = wrap("replace", n.Path, d.tree.makeNode(dir, n, dev, true))
+		}
 		return lost, err
-	}
-	if err = d.displace(dir, path, nodeDev(st)); err == nil {
-		err = replace()
-	}
-	return false, wrap("replace", path, err)
-}
-
-// create makes the node where nothing stands: EEXIST otherwise. Root's is made
-// in place, with the right group from the first moment; another's is made where
-// nobody can see it, and linked into place when its owner is right, which
-// watchers see as a creation.
-func (d *Dir) create(dir parent, n *Node, dev uevent.Dev) error {
-	if n.UID == 0 && !dir.inherit && d.setGroup(int(n.GID)) {
-		return mknod(dir.fd, dir.name, n, dev)
-	}
-	return d.staged(func(at int, name string) error {
-		return finished(at, name, n, dev)
-	}, func(at int, name string) error {
-		err := unix.Linkat(at, name, dir.fd, dir.name, 0)
-		unix.Unlinkat(at, name, 0)
-		return err
 	})
-}
-
-// replace puts the node in the place of what stands there, in one step.
-func (d *Dir) replace(dir parent, n *Node, dev uevent.Dev) error {
-	return d.staged(func(at int, name string) error {
-		return finished(at, name, n, dev)
-	}, func(at int, name string) error {
-		return unix.Renameat(at, name, dir.fd, dir.name)
-	})
-}
-
-func mknod(at int, name string, n *Node, dev uevent.Dev) error {
-	return sys.Mknodat(at, name, fileType(dev)|n.Mode, unix.Mkdev(dev.Major, dev.Minor))
-}
-
-// finished makes a node with owner and mode at a place that nobody sees.
-func finished(at int, name string, n *Node, dev uevent.Dev) error {
-	if err := mknod(at, name, n, dev); err != nil {
-		return err
-	}
-	if err := unix.Fchownat(at, name, int(n.UID), int(n.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return err
-	}
-	if n.Mode&(unix.S_ISUID|unix.S_ISGID) == 0 {
-		return nil
-	}
-	return unix.Fchmodat(at, name, n.Mode, 0) // chown took these bits away
-}
-
-// staged makes something under a name in the private directory, then puts it in
-// its place. What a crash left under that name is removed first. Without a
-// private directory the name lies in /dev itself.
-func (d *Dir) staged(prepare, place func(at int, name string) error) error {
-	d.setGroup(d.gid)
-	at, name := d.private, "staged"
-	if at == sys.None {
-		at, name = d.fd, Private+"-staged"
-	}
-	err := prepare(at, name)
-	if err == unix.EEXIST {
-		unix.Unlinkat(at, name, 0)
-		err = prepare(at, name)
-	}
-	if err == nil {
-		err = place(at, name)
-	}
-	if err != nil {
-		unix.Unlinkat(at, name, 0)
-	}
-	return err
-}
-
-// adjust gives a right node its owner and mode, in an order in which the mode is
-// never wider than both the one it had and the one it gets.
-func (d *Dir) adjust(dir parent, n *Node, dev uevent.Dev, st *unix.Statx_t) error {
-	mode := uint32(st.Mode) & 0o7777
-	if st.Uid == n.UID && st.Gid == n.GID && mode == n.Mode {
-		return nil
-	}
-	fd, err := unix.Openat(dir.fd, dir.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	if err := sys.Fstat(fd, st); err != nil || !isNodeOf(st, dev) {
-		return unix.ESTALE
-	}
-	if st.Mask&unix.STATX_MNT_ID == 0 && !d.sameDevice(st) {
-		return unix.EBUSY // something is mounted there
-	}
-	if st.Uid != n.UID || st.Gid != n.GID {
-		if narrow := mode & n.Mode; narrow != mode {
-			if err := d.chmod(fd, narrow); err != nil {
-				return d.renewed(err, dir, n, dev)
-			}
-			mode = narrow
-		}
-		if err := unix.Fchownat(fd, "", int(n.UID), int(n.GID), unix.AT_EMPTY_PATH); err != nil {
-			return err
-		}
-		mode &^= unix.S_ISUID | unix.S_ISGID
-	}
-	if mode == n.Mode {
-		return nil
-	}
-	return d.renewed(d.chmod(fd, n.Mode), dir, n, dev)
-}
-
-// chmod changes the mode of an O_PATH descriptor, which no link can lead
-// astray: by fchmodat2 where the kernel has it (6.6), else by way of /proc.
-func (d *Dir) chmod(fd int, mode uint32) error {
-	err := unix.Fchmodat(fd, "", mode, unix.AT_EMPTY_PATH)
-	if err == unix.EOPNOTSUPP {
-		err = unix.Fchmodat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), mode, 0)
-	}
-	return err
-}
-
-// renewed makes the node anew where its mode could not be changed for want of
-// both fchmodat2 and /proc.
-func (d *Dir) renewed(err error, dir parent, n *Node, dev uevent.Dev) error {
-	if err == unix.ENOENT || err == unix.ENOTDIR {
-		return d.replace(dir, n, dev)
-	}
-	return err
 }
 
 // makeLink makes l, whatever stood there, unless it is a directory.
-func (d *Dir) makeLink(l Link, r *Record, known bool) (lost bool, err error) {
+func (d *Dir) makeLink(l *Link, r *Record, known bool) (lost bool, err error) {
 	return d.attempt(l.Path, r, known, func(dir parent, known bool) (lost bool, err error) {
 		text := Relative(l.Path, l.Target)
-		d.setGroup(d.gid)
+		d.tree.setGroup(d.tree.gid)
 		if !known {
 			if err := unix.Symlinkat(text, dir.fd, dir.name); err != unix.EEXIST {
 				return false, wrap("symlink", l.Path, err)
@@ -486,69 +400,31 @@ func (d *Dir) makeLink(l Link, r *Record, known bool) (lost bool, err error) {
 		if err := sys.Stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st); err != nil {
 			return false, wrap("stat", l.Path, err)
 		}
-		if d.isMountedOver(&st) {
+		if d.tree.isMountedOver(&st) {
 			return true, d.leaveAlone(l.Path, r)
 		}
-		return d.takeOver(dir, l.Path, r, &st, func() error { return d.replaceLink(dir, text) })
-	})
-}
-
-// replaceLink puts a link in the place of what stands there, in one step.
-func (d *Dir) replaceLink(dir parent, text string) error {
-	d.setGroup(d.gid)
-	return d.staged(func(at int, name string) error {
-		return unix.Symlinkat(text, at, name)
-	}, func(at int, name string) error {
-		return unix.Renameat(at, name, dir.fd, dir.name)
-	})
-}
-
-// removeNode removes the node at path if it is dev's own.
-func (d *Dir) removeNode(path string, dev uevent.Dev) (removed bool, err error) {
-	return d.remove(path, func(at int, name string) (owned, gone bool) {
-		var st unix.Statx_t
-		err := sys.Stat(at, name, unix.AT_SYMLINK_NOFOLLOW, &st)
-		owned = err == nil && isNodeOf(&st, dev) && !d.isMountedOver(&st)
-		return owned, err == unix.ENOENT
-	})
-}
-
-// removeLink removes the link at path if it leads to one of nodes.
-func (d *Dir) removeLink(path string, nodes []string) error {
-	_, err := d.remove(path, func(at int, name string) (owned, gone bool) {
-		text, err := sys.ReadLinkAt(at, name)
-		owned = err == nil && slices.ContainsFunc(nodes, func(n string) bool { return text == Relative(path, n) })
-		return owned, err == unix.ENOENT
-	})
-	return err
-}
-
-// remove unlinks path if own says so, and the directories that are empty then.
-func (d *Dir) remove(path string, own func(at int, name string) (owned, gone bool)) (removed bool, err error) {
-	dir, err := d.parent(path, false)
-	switch err {
-	case nil:
-	case unix.ENOENT:
-		d.prune(path) // a crash may have come between
-		return false, nil
-	case unix.ENOTDIR, unix.ELOOP, unix.EXDEV:
-		return false, nil // no directory of ours, so nothing of ours in it
-	default:
-		return false, wrap("open the directory of", path, err)
-	}
-	defer dir.close()
-	owned, gone := own(dir.fd, dir.name)
-	if owned {
-		switch err := sys.Unlinkat(dir.fd, dir.name); err {
-		case nil, unix.ENOENT:
-		case unix.EBUSY:
-			return false, nil // something is mounted there
-		default:
-			return false, wrap("unlink", path, err)
+		lost, err = d.takeOver(dir, l.Path, r, &st)
+		if !lost && err == nil {
+			err = wrap("replace", l.Path, d.tree.replaceLink(dir, text))
 		}
+		return lost, err
+	})
+}
+
+// takeOver makes ready to put something in the place of what st is of, if the device
+// of r may have path.
+func (d *Dir) takeOver(dir parent, path string, r *Record, st *unix.Statx_t) (lost bool, err error) {
+	if isNodeOf(st, r.Dev()) {
+		return false, nil // its own, of devtmpfs or of other rules
 	}
-	if owned || gone {
-		d.prune(path)
+	if lost, err = d.resolveConflict(path, r); !lost && err == nil {
+		d.displace(dir, path, nodeDev(st).String())
 	}
-	return owned, nil
+	return lost, err
+}
+
+// leaveAlone notes that something is mounted on a path of the device of r.
+func (d *Dir) leaveAlone(path string, r *Record) error {
+	d.claims.uncontest = without(d.claims.uncontest, []string{path})
+	return d.share(path, nil, r)
 }

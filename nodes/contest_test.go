@@ -132,7 +132,7 @@ func TestContests(t *testing.T) {
 				devpath := p.Event.Devpath
 				if was := alive[devpath]; was != nil && c.IntN(3) > 0 {
 					delete(alive, devpath)
-					p = &Plan{Event: remove(was.Event), Work: Clear, Nodes: was.Nodes, Links: was.Links}
+					p = &Plan{Event: remove(was.Event), Work: Remove, Nodes: was.Nodes, Links: was.Links}
 				} else {
 					alive[devpath] = p
 				}

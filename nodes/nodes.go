@@ -2,10 +2,11 @@
 //
 // A Plan is plain data. Dir carries one out: it makes and removes device nodes
 // and links, follows no link while it does so, never leaves /dev, and keeps a
-// record of what it made, so that it can take away just that. Carrying out a
+// journal of what it made, so that it can take away just that. Carrying out a
 // Plan twice changes nothing the second time.
 //
-// The package never decides what a device deserves, and never looks at /sys.
+// The package never decides what a device deserves, and never looks at /sys. Where
+// rules give one path to several devices, claims.go says which one has it.
 package nodes
 
 import (
@@ -103,7 +104,7 @@ func Name(e *uevent.Event) string {
 	return Slashes(name)
 }
 
-// Slashes returns the path that a name of sysfs stands for, where the kernel writes
+// Slashes returns the path that a name in sysfs stands for, in which the kernel writes
 // '!' for a slash. (strings.ReplaceAll would cost the program 4 kB.)
 func Slashes(name string) string {
 	if strings.IndexByte(name, '!') < 0 {
@@ -116,17 +117,4 @@ func Slashes(name string) string {
 		}
 	}
 	return string(path)
-}
-
-// fileType returns the S_IFMT bits of dev's node.
-func fileType(dev uevent.Dev) uint32 {
-	if dev.Block {
-		return unix.S_IFBLK
-	}
-	return unix.S_IFCHR
-}
-
-// isNodeOf reports whether st is a node of dev.
-func isNodeOf(st *unix.Statx_t, dev uevent.Dev) bool {
-	return uint32(st.Mode)&unix.S_IFMT == fileType(dev) && st.Rdev_major == dev.Major && st.Rdev_minor == dev.Minor
 }

@@ -12,12 +12,12 @@ import (
 type Work uint8
 
 const (
-	// Leave changes no node: the event is none of those that make or remove one.
-	Leave Work = iota
-	// Make makes the Plan's nodes and links and removes what the device had before.
-	Make
-	// Clear removes the device's nodes and links.
-	Clear
+	// None changes no node: the event is none of those that make or remove one.
+	None Work = iota
+	// Create makes the Plan's nodes and links and removes what the device had before.
+	Create
+	// Remove removes the device's nodes and links.
+	Remove
 )
 
 // Plan is what the rules say of one event: plain data, which touches nothing.
@@ -32,12 +32,12 @@ type Plan struct {
 	// made once more, and whether a remove has ended it stays as it was.
 	Again bool
 
-	// Nodes and Links are to be made, or on Clear are those that the rules would
+	// Nodes and Links are to be made, or on Remove are those that the rules would
 	// have made; what the record says of the device is removed in any case.
 	Nodes []Node
 	Links []Link
 
-	// Commands run in order: after the nodes are there, on Clear before they go.
+	// Commands run in order: after the nodes are there, on Remove before they go.
 	Commands []Command
 
 	// Tags are what clients' filters may ask for.
@@ -198,7 +198,7 @@ func (p *Plan) String() string {
 		b.WriteString(" " + e.Dev.String())
 	}
 	b.WriteByte('\n')
-	verb := map[Work]string{Make: "make", Clear: "clear"}[p.Work]
+	verb := map[Work]string{Create: "make", Remove: "clear"}[p.Work]
 	line := func(rule Origin, words ...string) {
 		text := "  " + uevent.Printable(strings.Join(words, " "))
 		b.WriteString(text + strings.Repeat(" ", max(1, 48-len(text))) + rule.String() + "\n")
@@ -221,12 +221,12 @@ func (p *Plan) String() string {
 			line(c.Rule, words...)
 		}
 	}
-	if p.Work == Clear {
+	if p.Work == Remove {
 		runs()
 	}
 	for _, n := range p.Nodes {
 		words := []string{verb, "node", n.Path}
-		if p.Work == Make {
+		if p.Work == Create {
 			words = append(words, Octal(n.Mode), n.Owner())
 		}
 		line(n.Rule, words...)
@@ -237,7 +237,7 @@ func (p *Plan) String() string {
 	for _, t := range p.Tags {
 		line(t.Rule, "tag", t.Name)
 	}
-	if p.Work != Clear {
+	if p.Work != Remove {
 		runs()
 	}
 	if p.Firmware != "" {

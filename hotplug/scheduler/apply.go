@@ -36,7 +36,7 @@ func (s *Scheduler) startLocked(t *task) (done bool) {
 		return true
 	}
 	existed := false
-	if p.Work != nodes.Clear || len(p.Commands) == 0 {
+	if p.Work != nodes.Remove || len(p.Commands) == 0 {
 		existed = s.applyLocked(t)
 	} else {
 		s.dev.lock()
@@ -58,7 +58,7 @@ func (s *Scheduler) startLocked(t *task) (done bool) {
 	if t.open > 0 {
 		return false
 	}
-	if p.Work == nodes.Clear && len(p.Commands) > 0 {
+	if p.Work == nodes.Remove && len(p.Commands) > 0 {
 		s.removeNodesLocked(t) // what stood before it was only to be sent
 	}
 	s.completeLocked(t)
@@ -97,7 +97,7 @@ func (s *Scheduler) isLateLocked(e *uevent.Event) bool {
 
 // demote takes the node work out of the plan of an event that comes too late. Its
 // commands stay: what happened did happen.
-func demote(p *nodes.Plan) { p.Late, p.Work = true, nodes.Leave }
+func demote(p *nodes.Plan) { p.Late, p.Work = true, nodes.None }
 
 // cameMeanwhileLocked reports whether an event that a comparison with /sys missed has come
 // by itself since. Of a remove the record may know already, though not all could be done.
@@ -132,7 +132,7 @@ func (s *Scheduler) applyLocked(t *task) (existed bool) {
 	s.logErrorsLocked(t, err)
 	s.warnConflictsLocked(s.dev.Conflicts())
 	var served map[string]int // by ID: how often
-	for freed := s.dev.Freed(); len(freed) > 0; freed = s.dev.Freed() {
+	for freed := s.dev.Released(); len(freed) > 0; freed = s.dev.Released() {
 		for _, claimant := range freed {
 			if served[claimant.ID] == maxReassigned {
 				continue // something fails each time

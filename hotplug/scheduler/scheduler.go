@@ -232,7 +232,7 @@ func (s *Scheduler) prepareRecordsLocked(tasks []task) {
 	}
 	if len(plans) > 0 {
 		s.dev.lock()
-		s.dev.Announce(plans)
+		s.dev.Prepare(plans)
 	}
 }
 

@@ -34,7 +34,7 @@ func applyAll(b *board, p *Plan, byDevpath map[string]*Plan) {
 			b.Fatalf("%sis without an end: %s", p, todo[0])
 		}
 		b.apply(todo[0])
-		for _, devpath := range b.d.Freed() {
+		for _, devpath := range b.d.Released() {
 			if heir := byDevpath[devpath.Devpath]; heir != nil {
 				todo = append(todo, heir)
 			}
@@ -55,7 +55,7 @@ func TestRivals(t *testing.T) {
 				devpath := p.Event.Devpath
 				if alive[devpath] != nil && random.IntN(4) > 0 {
 					delete(alive, devpath)
-					p = &Plan{Event: remove(p.Event), Work: Clear, Nodes: p.Nodes, Links: p.Links}
+					p = &Plan{Event: remove(p.Event), Work: Remove, Nodes: p.Nodes, Links: p.Links}
 				} else {
 					if random.IntN(4) == 0 { // another config, which gives the device its own name
 						p = makes(p.Event.ID(), p.Event.Devname, p.Event.Devname+" 0660 0:9")
