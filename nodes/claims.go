@@ -42,8 +42,8 @@ type Conflict struct {
 
 // claims finds out which device holds a path, and keeps what came of that.
 type claims struct {
+	dir       *Dir
 	ranks     map[string]Rank // by ID: what Dir.Rank said since LockDev
-	uncontest []string        // shared paths of the device being set up that no other wants any more
 	released  []string        // see Dir.Released
 	conflicts []Conflict      // see Dir.Conflicts
 }
@@ -83,15 +83,15 @@ func wants(r *Record, path string) bool {
 // claimant returns the record with the best claim to path but for mine, or nil. Where
 // better is set, it has to be better than that of mine, which is not nil then. Asked has
 // the IDs of the devices of which lostPath is being found out.
-func (d *Dir) claimant(path string, mine *Record, asked map[string]bool, better bool) (best *Record) {
+func (c *claims) claimant(path string, mine *Record, asked map[string]bool, better bool) (best *Record) {
 	if better {
 		best = mine
 	}
-	for _, r := range d.journal.Mentioning(path[strings.LastIndexByte(path, '/')+1:]) {
+	for _, r := range c.dir.journal.Mentioning(path[strings.LastIndexByte(path, '/')+1:]) {
 		switch {
 		case mine != nil && (r.ID == mine.ID || r.Devpath == mine.Devpath):
-		case !wants(r, path) && (ownPath(r) != path || !d.lostPath(r, asked)):
-		case best == nil || d.hasBetterClaim(r, best, path):
+		case !wants(r, path) && (ownPath(r) != path || !c.lostPath(r, asked)):
+		case best == nil || c.hasBetterClaim(r, best, path):
 			best = r
 		}
 	}
@@ -104,7 +104,7 @@ func (d *Dir) claimant(path string, mine *Record, asked map[string]bool, better 
 // lostPath reports whether the device of r goes without a path that its rules give its
 // node, and so needs its own name. Each device is asked once: what else it depends on
 // the first one that was asked comes to by another way.
-func (d *Dir) lostPath(r *Record, asked map[string]bool) bool {
+func (c *claims) lostPath(r *Record, asked map[string]bool) bool {
 	if asked[r.ID] {
 		return false
 	}
@@ -113,7 +113,7 @@ func (d *Dir) lostPath(r *Record, asked map[string]bool) bool {
 	}
 	asked[r.ID] = true
 	for _, path := range r.Nodes {
-		if path != ownPath(r) && d.claimant(path, r, asked, true) != nil {
+		if path != ownPath(r) && c.claimant(path, r, asked, true) != nil {
 			return true
 		}
 	}
@@ -121,11 +121,11 @@ func (d *Dir) lostPath(r *Record, asked map[string]bool) bool {
 }
 
 // hasBetterClaim reports whether the device of a has a better claim to path than that of b.
-func (d *Dir) hasBetterClaim(a, b *Record, path string) bool {
+func (c *claims) hasBetterClaim(a, b *Record, path string) bool {
 	if own := ownPath(a) == path; own != (ownPath(b) == path) {
 		return own
 	}
-	ra, rb := d.rank(a), d.rank(b)
+	ra, rb := c.rank(a), c.rank(b)
 	switch {
 	case ra.Gone != rb.Gone:
 		return rb.Gone
@@ -140,51 +140,50 @@ func (d *Dir) hasBetterClaim(a, b *Record, path string) bool {
 }
 
 // rank asks for the Rank of a device, once while /dev is locked.
-func (d *Dir) rank(r *Record) Rank {
-	if d.Rank == nil {
+func (c *claims) rank(r *Record) Rank {
+	if c.dir.Rank == nil {
 		return Rank{}
 	}
-	rank, known := d.claims.ranks[r.ID]
+	rank, known := c.ranks[r.ID]
 	if !known {
-		rank = d.Rank(r.Copy())
-		if d.claims.ranks == nil {
-			d.claims.ranks = map[string]Rank{}
+		rank = c.dir.Rank(r.Copy())
+		if c.ranks == nil {
+			c.ranks = map[string]Rank{}
 		}
-		d.claims.ranks[r.ID] = rank
+		c.ranks[r.ID] = rank
 	}
 	return rank
 }
 
-// resolveConflict finds out whether the device of mine has path. If not, the device that
-// has takes it now, where a crash or a failure came between.
-func (d *Dir) resolveConflict(path string, mine *Record) (lost bool, err error) {
-	best := d.claimant(path, mine, nil, false)
-	if best == nil {
-		d.claims.uncontest = append(d.claims.uncontest, path)
-		return false, nil
+// resolve finds out whether the device of mine has path, and who else has the best claim
+// to it, or nil. If mine lost it, the device that has it takes it now, where a crash or a
+// failure came between.
+func (c *claims) resolve(path string, mine *Record) (other *Record, lost bool, err error) {
+	other = c.claimant(path, mine, nil, false)
+	switch {
+	case other == nil:
+		return nil, false, nil
+	case !c.hasBetterClaim(other, mine, path):
+		return other, false, c.share(path, mine, other)
+	case !slices.Contains(other.Links, path) && !c.dir.tree.hasNode(path, other.Dev()):
+		c.released = append(c.released, path)
 	}
-	if !d.hasBetterClaim(best, mine, path) {
-		return false, d.share(path, mine, best)
-	}
-	if !slices.Contains(best.Links, path) && !d.tree.hasNode(path, best.Dev()) {
-		d.claims.released = append(d.claims.released, path)
-	}
-	return true, d.share(path, best, mine)
+	return other, true, c.share(path, other, mine)
 }
 
 // share puts on record that two devices want path, or that one goes without it, and
 // notes the Conflict where the records did not say so before.
-func (d *Dir) share(path string, holder, loser *Record) (err error) {
+func (c *claims) share(path string, holder, loser *Record) (err error) {
 	known := true
 	for _, r := range []*Record{holder, loser} {
 		if r != nil && !slices.Contains(r.Shared, path) {
 			known = false
 			r.Shared = append(r.Shared, path)
-			err = d.put(r)
+			err = c.dir.put(r)
 		}
 	}
 	if !known {
-		d.claims.conflicts = append(d.claims.conflicts, Conflict{path, holder.Copy(), loser.Copy()})
+		c.conflicts = append(c.conflicts, Conflict{path, holder.Copy(), loser.Copy()})
 	}
 	return err
 }
@@ -193,21 +192,21 @@ func (d *Dir) share(path string, holder, loser *Record) (err error) {
 // there. That one has its node at its own name from then on: it is linked there before
 // it loses the place, if nothing is in the way but its own link. Its Plan, which is to be
 // applied again, does the rest.
-func (d *Dir) displace(dir parent, path, holder string) {
-	r := d.journal.Get(holder)
+func (c *claims) displace(dir parent, path, holder string) {
+	r := c.dir.journal.Get(holder)
 	if r == nil || !slices.Contains(r.Nodes, path) {
 		return
 	}
 	if home := ownPath(r); home != "" && home != path {
-		d.claims.released = append(d.claims.released, home)
-		d.tree.linkHome(dir, path, home) // where that fails the Plan does, and says so
+		c.released = append(c.released, home)
+		c.dir.tree.linkHome(dir, path, home) // where that fails the Plan does, and says so
 	}
 }
 
 // release notes that the device of r gave up a path that others may want.
-func (d *Dir) release(r *Record, path string) {
+func (c *claims) release(r *Record, path string) {
 	if slices.Contains(r.Shared, path) {
-		d.claims.released = append(d.claims.released, path)
+		c.released = append(c.released, path)
 	}
 }
 
@@ -216,7 +215,7 @@ func (d *Dir) release(r *Record, path string) {
 // further paths.
 func (d *Dir) Released() (claimants []*Record) {
 	for _, path := range d.claims.released {
-		if r := d.claimant(path, nil, nil, false); r != nil {
+		if r := d.claims.claimant(path, nil, nil, false); r != nil {
 			claimants = append(claimants, r)
 		}
 	}

@@ -33,7 +33,7 @@ type Dir struct {
 func Open(path string) (*Dir, error) {
 	d := &Dir{path: path, lockFile: sys.None}
 	d.tree = tree{fd: sys.None, private: sys.None, gid: unix.Getegid()}
-	d.tree.group = d.tree.gid
+	d.tree.group, d.claims.dir = d.tree.gid, d
 	return d, wrap("open", path, d.tree.open(path))
 }
 

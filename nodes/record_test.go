@@ -173,6 +173,7 @@ func TestPrepare(t *testing.T) {
 		prepared := []*Plan{
 			makes("c1:3", "null", "null 0666 0:0"),
 			makes("c1:5", "zero", "zero 0666 0:0"),
+			makes("c1:4", "port", "port 0666 0:0"),
 			makes("c1:7", "late", "late 0666 0:0"),
 			makes("c1:9", "old", "other 0660 0:0"),
 			clears("c1:8", "random"),
@@ -180,27 +181,31 @@ func TestPrepare(t *testing.T) {
 		const (
 			null = "c1:3 devpath=/devices/test/null subsystem=test devname=null node=null"
 			zero = "c1:5 devpath=/devices/test/zero subsystem=test devname=zero node=moved"
+			port = "c1:4 devpath=/devices/test/port subsystem=test devname=port node=port"
 			late = "c1:7 devpath=/devices/test/late subsystem=test devname=late node=late"
 			old  = "c1:9 devpath=/devices/test/old subsystem=test devname=old node=old"
 		)
 		_, err := b.d.LockDev()
 		b.must(err)
 		b.d.Prepare(prepared)
-		b.checkRecord(null, strings.Replace(zero, "moved", "zero", 1), late, old)
-		b.check("old c1:9 0660 0:0")
-		before := b.size("record")
-		if existed, err := b.d.Apply(prepared[0]); existed || err != nil {
-			t.Errorf("existed %v, error %v", existed, err)
+		apply := func(p *Plan) {
+			b.Helper()
+			if existed, err := b.d.Apply(p); existed || err != nil {
+				b.Errorf("existed %v, error %v", existed, err)
+			}
 		}
+		apply(prepared[0])
+		b.checkRecord(null, strings.Replace(zero, "moved", "zero", 1), port, late, old)
+		b.check("null c1:3 0666 0:0", "old c1:9 0660 0:0")
+		before := b.size("record")
+		apply(prepared[2])
 		if now := b.size("record"); now != before {
 			t.Errorf("what was prepared is written again: %d bytes, then %d", before, now)
 		}
-		if existed, err := b.d.Apply(makes("c1:5", "zero", "moved 0666 0:0")); existed || err != nil {
-			t.Errorf("existed %v, error %v", existed, err)
-		}
+		apply(makes("c1:5", "zero", "moved 0666 0:0"))
 		b.must(b.d.UnlockDev())
-		b.checkRecord(null, zero, old)
-		b.check("null c1:3 0666 0:0", "moved c1:5 0666 0:0", "old c1:9 0660 0:0")
+		b.checkRecord(null, zero, port, old)
+		b.check("null c1:3 0666 0:0", "moved c1:5 0666 0:0", "port c1:4 0666 0:0", "old c1:9 0660 0:0")
 		if !b.apply(prepared[0]) {
 			t.Error("the device was not set up before")
 		}

@@ -111,44 +111,38 @@ func (j *Journal) Mentioning(text string) (all []*Record) {
 	return all
 }
 
-// Prepare writes records of devices that have none, all at once: Put takes no writing
-// for those then. What is not put until Flush is taken back there.
-func (j *Journal) Prepare(records []Record) {
-	if j == nil {
-		return
-	}
-	for i := range records {
-		if r := &records[i]; !j.Has(r.ID) {
-			words := string(r.appendWords(nil))
-			j.prepared[r.ID] = words
-			j.pending = appendLine(j.pending, r.ID, words)
-		}
-	}
-	if j.write() != nil {
-		clear(j.prepared) // each Put tries by itself, and returns the error
+// Prepare notes the record of a device that has none, which Put is to write soon. The
+// first Put writes all that were prepared at once. What is not put until Flush is taken
+// back there.
+func (j *Journal) Prepare(r *Record) {
+	if j != nil && !j.Has(r.ID) {
+		words := string(r.appendWords(make([]byte, 0, usualWords)))
+		j.prepared[r.ID] = words
+		j.pending = appendLine(j.pending, r.ID, words)
 	}
 }
 
-// Put writes r, in the place of what is on record of the device. When it returns, a
-// crash of the process cannot undo that.
+// Put writes r, in the place of what is on record of the device. When it returns, no
+// crash of the process undoes that.
 func (j *Journal) Put(r *Record) error {
 	words := r.appendWords(make([]byte, 0, usualWords))
 	if j == nil || string(words) == j.lines[r.ID] {
 		return nil
 	}
-	if prepared := j.prepared[r.ID]; prepared != "" {
-		delete(j.prepared, r.ID)
-		if prepared == string(words) {
-			j.set(r.ID, prepared)
-			return nil
-		}
-	}
-	// What waits is written before it, since it may be about the same device.
+	prepared := j.prepared[r.ID]
+	delete(j.prepared, r.ID)
+	// What waits is written before r, since it may be about the same device.
 	waiting := len(j.pending)
-	text := string(words)
-	j.pending = appendLine(j.pending, r.ID, text)
+	text := prepared
+	if text != string(words) {
+		text = string(words)
+		j.pending = appendLine(j.pending, r.ID, text)
+	}
 	if err := j.write(); err != nil {
 		j.pending = j.pending[:waiting]
+		if prepared != "" {
+			j.prepared[r.ID] = prepared
+		}
 		return err
 	}
 	j.set(r.ID, text)
@@ -160,7 +154,7 @@ func (j *Journal) PutLater(r *Record) {
 	if j == nil {
 		return
 	}
-	words := string(r.appendWords(nil))
+	words := string(r.appendWords(make([]byte, 0, usualWords)))
 	delete(j.prepared, r.ID)
 	j.set(r.ID, words)
 	j.pending = appendLine(j.pending, r.ID, words)
