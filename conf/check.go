@@ -50,8 +50,6 @@ var doubts = [...]struct {
 	// Two equal signs, quotes (NAME, PHYS and UNIQ do have them), another operator.
 	{inMatch, `(^|[;$])[A-Za-z0-9_]+=[=~]|(^|;|([^ESQ]|[^M]E|[^A]ME|VNAME|[^Y]S|[^I]Q)=)["']|(^|;)[A-Za-z_]+[^A-Za-z0-9_=;][^;]*;`,
 		"is taken as it is", "write a condition as VARIABLE=EXPR; and nothing in quotes"},
-	{inMatch, `(^|;)((([Tt]ime_?O|Time_?o)uts?|([Ii]f_?E|If_?e)xists?|Tags?|TAG|IF_?EXISTS?)=|TIME_?OUT=[0-9]*;)`,
-		"begins with a condition on a variable", "write a directive in small letters"},
 
 	// A * that repeats nothing; one that repeats a plain character, at the end or before
 	// another one, and not in a condition, which is searched for; a ? likewise. Names such

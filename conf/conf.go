@@ -35,10 +35,11 @@ type Config struct {
 	// The zero Dev stands for none.
 	Root uevent.Dev
 
-	file    string
-	matcher ere.Matcher
-	rules   []*rule
-	starts  map[byte][]*rule // see rulesFor
+	file     string
+	defaults settings
+	matcher  ere.Matcher
+	rules    []*rule
+	starts   map[byte][]*rule // see rulesFor
 }
 
 // Problem is one fault of a config.
@@ -79,6 +80,9 @@ func parse(file, text string, ids IDs, doubts []ere.Expr) *Config {
 	p.judge()
 	return p.config
 }
+
+// Jobs returns how many commands are to run at once, or 0 where the config says nothing.
+func (c *Config) Jobs() int { return c.defaults.jobs }
 
 // File returns the name that the config was read by.
 func (c *Config) File() string { return c.file }

@@ -113,6 +113,15 @@ func TestDirectives(t *testing.T) {
 	}
 }
 
+// TestDefaults reads what holds for a whole config.
+func TestDefaults(t *testing.T) {
+	for text, want := range map[string]int{"": 0, "jobs=8;": 8, "jobs=8;timeout=1; 0:0 660\njobs=9;": 9, "jobs=8;\njobs=x;": 8} {
+		if got := Parse("f", text, IDs{}).Jobs(); got != want {
+			t.Errorf("%q: %d jobs, want %d", text, got, want)
+		}
+	}
+}
+
 func TestWantsUnnumbered(t *testing.T) {
 	for _, tt := range []struct {
 		rule     string

@@ -162,7 +162,7 @@ func (b *planner) firstOf(name string, p *ere.Expr) (value string, found bool) {
 
 // apply adds what a rule that matches asks for.
 func (b *planner) apply(r *rule) {
-	for _, name := range r.tags {
+	for _, name := range r.settings.tags {
 		b.plan.Tags = append(b.plan.Tags, nodes.Tag{Name: name, Rule: r.origin})
 	}
 	if r.target.kind == '!' {
@@ -184,11 +184,20 @@ func (b *planner) apply(r *rule) {
 	}
 	c := nodes.Command{
 		Text: r.command.text, Execline: r.command.isExecline(), Socket: r.command.socket, Node: moved,
-		Exists: r.command.exists, Timeout: r.command.timeout, Rule: r.origin,
+		Exists: r.settings.exists, Detach: r.settings.detach, Rule: r.origin,
+		Timeout: orElse(r.settings.timeout, b.config.defaults.timeout), Patience: orElse(r.settings.patience, b.config.defaults.patience),
 	}
 	for _, c.Said = range b.runs(r) {
 		b.plan.Commands = append(b.plan.Commands, c)
 	}
+}
+
+// orElse returns what a rule sets, or else the default of the config.
+func orElse(set, byDefault nodes.Seconds) nodes.Seconds {
+	if set == 0 {
+		return byDefault
+	}
+	return set
 }
 
 // once are the runs of a command for an event that says no variable twice.

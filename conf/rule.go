@@ -24,7 +24,7 @@ type rule struct {
 	uid, gid, mode uint32
 	target         target
 	command        command
-	tags           []string
+	settings       settings
 }
 
 // subject is what a rule looks at, besides its conditions.
@@ -54,11 +54,9 @@ type target struct {
 
 // command is the command of a rule.
 type command struct {
-	when    byte // the character that it began with, or 0 for no command
-	text    string
-	socket  string // the address in "socket:ADDRESS", or ""
-	exists  nodes.Exists
-	timeout nodes.Seconds
+	when   byte // the character that it began with, or 0 for no command
+	text   string
+	socket string // the address in "socket:ADDRESS", or ""
 }
 
 // runsOn reports whether the command is for the action.
@@ -123,6 +121,9 @@ func (p *parser) readLine() {
 		if p.udevs++; p.udevs == 1 {
 			p.udev = len(p.config.Problems) - 1
 		}
+		return
+	}
+	if p.readDefaults(fields, n) {
 		return
 	}
 	if n < 3 {
@@ -221,45 +222,19 @@ func prefix(f field) (name string, value, after field, is bool) {
 	return name, f.to(end).from(len(name) + 1), f.from(end + 1), true
 }
 
-// readPrefix reads a NAME=ERE; or, where the name is in lower case, a directive
-// of our own. f is what stands between '=' and ';'.
+// readPrefix reads a condition NAME=ERE; or a directive. f is what stands between '='
+// and ';'.
 func (p *parser) readPrefix(r *rule, name string, f field) bool {
-	if !isDirective(name) {
-		var value ere.Expr
-		ok := p.readExpr(&value, f, false)
-		r.env = append(r.env, condition{name, value})
-		return ok
+	if isDirective(name) {
+		return p.readDirective(&r.settings, inRule, name, f)
 	}
-	switch name {
-	case "if_exists":
-		for x := nodes.ExistsRun; x <= nodes.ExistsReport; x++ {
-			if f.text == x.String() {
-				r.command.exists = x
-				return true
-			}
-		}
-		p.problem(f.offset, "if_exists cannot be "+quote(f.text), "use run, mask, error or report")
-	case "timeout":
-		n, err := strconv.ParseUint(f.text, 10, 31)
-		if err == nil {
-			r.command.timeout = nodes.Seconds(n)
-			if n == 0 {
-				r.command.timeout = nodes.Unlimited
-			}
-			return true
-		}
-		p.problem(f.offset, "timeout cannot be "+quote(f.text), "use a number of seconds, or 0 for no limit")
-	case "tag":
-		if f.text != "" && strings.Trim(f.text, inTag) == "" {
-			r.tags = append(r.tags, f.text)
-			return true
-		}
-		p.problem(f.offset, "tag cannot be "+quote(f.text), "use letters, digits, _ - and .")
-	default:
-		p.problem(f.offset-len(name)-1, "there is no directive "+quote(name),
-			"use if_exists, timeout or tag; the variables of events are in upper case")
+	if p.doubts != nil {
+		p.checkCapitals(name, f)
 	}
-	return false
+	var value ere.Expr
+	ok := p.readExpr(&value, f, false)
+	r.env = append(r.env, condition{name, value})
+	return ok
 }
 
 // The characters that names are made of.

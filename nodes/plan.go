@@ -151,16 +151,26 @@ type Command struct {
 	Node     string // for $MDEV: the node's path below /dev
 	Said     string // which value the command is for, of variables that the event says several times: KEY=VALUE and a NUL each
 	Exists   Exists
-	Timeout  Seconds
+	Timeout  Seconds // it is killed then
+	Patience Seconds // the later events of its device, and other commands, no longer wait for it then
+	Detach   bool    // nothing waits for it
 	Rule     Origin
 }
 
-// Seconds is the time limit that a rule gives a command. Zero stands for a rule
-// that says nothing.
+// Seconds is a time limit that a config sets. Zero stands for a config that says
+// nothing.
 type Seconds int
 
-// Unlimited is the limit of a command that may run for ever.
+// Unlimited is the limit that a config sets by 0: there is none.
 const Unlimited Seconds = -1
+
+// append appends "(name=N)" to words, if there is a limit.
+func (s Seconds) append(words []string, name string) []string {
+	if s == 0 {
+		return words
+	}
+	return append(words, "("+name+"="+strconv.Itoa(max(0, int(s)))+")")
+}
 
 // Exists says what to do with a command on add when its device was set up before.
 type Exists uint8
@@ -215,8 +225,10 @@ func (p *Plan) String() string {
 			if guard := c.Exists.String(); guard != "run" {
 				words = append(words, "(if_exists="+guard+")")
 			}
-			if c.Timeout != 0 {
-				words = append(words, "(timeout="+strconv.Itoa(max(0, int(c.Timeout)))+")")
+			words = c.Timeout.append(words, "timeout")
+			words = c.Patience.append(words, "patience")
+			if c.Detach {
+				words = append(words, "(detach=yes)")
 			}
 			line(c.Rule, words...)
 		}
