@@ -1,7 +1,6 @@
 package nodes
 
 import (
-	"errors"
 	"slices"
 
 	"devspool/hotplug/uevent"
@@ -163,7 +162,7 @@ func (d *Dir) wipe(r *Record, dev uevent.Dev, nodes, links []string) error {
 		r.State = Ended
 		d.journal.PutLater(r)
 	}
-	return errors.Join(errs...)
+	return errs.join()
 }
 
 // union returns a and what of b is not in a.

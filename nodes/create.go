@@ -1,7 +1,6 @@
 package nodes
 
 import (
-	"errors"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -16,23 +15,6 @@ type creation struct {
 	record Record   // what is on record meanwhile: what the device is to have, and still has
 	known  bool     // something may stand there already, so a look comes before each attempt
 	alone  []string // shared paths of the device that no other wants any more
-}
-
-// faults gathers errors.
-type faults []error
-
-func (f *faults) add(err error) {
-	if err != nil {
-		*f = append(*f, err)
-	}
-}
-
-// inTheWay reports whether something of another kind stood in a place.
-func (f faults) inTheWay() bool {
-	return slices.ContainsFunc(f, func(err error) bool {
-		return errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EISDIR) ||
-			errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY)
-	})
 }
 
 // run makes the nodes and links of the Plan, and removes what else the device had.
@@ -74,7 +56,7 @@ func (c *creation) run() (existed bool, err error) {
 		}
 		errs.add(d.put(&want))
 	}
-	return existed, errors.Join(errs...)
+	return existed, errs.join()
 }
 
 // makeAll makes the nodes and links of the Plan, as far as the device may have them.
@@ -171,12 +153,12 @@ func (c *creation) attempt(path string, try func(dir parent, known bool) (lost b
 			}
 			dir.close()
 		}
-		if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESTALE) {
+		if why := failure(err); why != unix.ENOENT && why != unix.ESTALE {
 			break
 		}
 		known = false
 	}
-	if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EBUSY) {
+	if why := failure(err); why == unix.EXDEV || why == unix.EBUSY {
 		return true, c.leaveAlone(path)
 	}
 	return lost, err

@@ -46,6 +46,57 @@ func remedy(err error) string {
 	return ""
 }
 
+// faults gathers the errors of one Plan.
+type faults []error
+
+// add adds an error, if there is one.
+func (f *faults) add(err error) {
+	if err != nil {
+		*f = append(*f, err)
+	}
+}
+
+// join returns the errors as one, or nil for none. (errors.Join would do, in more bytes.)
+func (f faults) join() error {
+	if len(f) == 0 {
+		return nil
+	}
+	return f
+}
+
+// Error returns the errors, a line each.
+func (f faults) Error() (text string) {
+	for i, err := range f {
+		if i > 0 {
+			text += "\n"
+		}
+		text += err.Error()
+	}
+	return text
+}
+
+// Unwrap returns the errors one by one, for errors.Is and whoever logs them.
+func (f faults) Unwrap() []error { return f }
+
+// inTheWay reports whether something of another kind stood in a place.
+func (f faults) inTheWay() bool {
+	for _, err := range f {
+		switch failure(err) {
+		case unix.ENOTDIR, unix.EISDIR, unix.EEXIST, unix.ENOTEMPTY:
+			return true
+		}
+	}
+	return false
+}
+
+// failure returns the error of the system call that failed.
+func failure(err error) error {
+	if e, is := err.(*Error); is {
+		return e.Err
+	}
+	return err
+}
+
 // wrap returns nil for nil, so that call sites stay one line.
 func wrap(op, path string, err error) error {
 	if err == nil {

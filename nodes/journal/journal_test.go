@@ -9,8 +9,8 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// text returns the words of the record's line.
-func text(r *Record) string { return string(r.appendWords(nil)) }
+// words returns the words of the record's line.
+func words(r *Record) string { return string(r.appendWords(nil)) }
 
 func TestRecordText(t *testing.T) {
 	for _, c := range []struct {
@@ -28,7 +28,7 @@ func TestRecordText(t *testing.T) {
 		{Record{ID: "b8:0", Devpath: "/x", Diskseq: "7", State: Ended, Nodes: []string{"a"}}, "devpath=/x diskseq=7 state=ended node=a"},
 		{Record{ID: "b8:0", Devpath: "/ü\xff\x7f"}, `devpath=/\xc3\xbc\xff\x7f`},
 	} {
-		if got := text(&c.record); got != c.text {
+		if got := words(&c.record); got != c.text {
 			t.Errorf("the text of %+v is %q, want %q", c.record, got, c.text)
 		}
 		if got := *parse(c.record.ID, c.text); !reflect.DeepEqual(got, c.record) {
@@ -97,7 +97,7 @@ func FuzzRecord(f *testing.F) {
 		if link != "" {
 			want.Links = []string{link}
 		}
-		line := text(&want)
+		line := words(&want)
 		for i := range len(line) {
 			if line[i] < ' ' || line[i] >= 0x7f {
 				t.Fatalf("the text %q holds the byte %#x", line, line[i])
@@ -117,8 +117,8 @@ func FuzzParse(f *testing.F) {
 		r := *parse("c1:3", line)
 		r.Nodes = slices.DeleteFunc(r.Nodes, func(s string) bool { return s == "" })
 		r.Links = slices.DeleteFunc(r.Links, func(s string) bool { return s == "" })
-		again := *parse("c1:3", text(&r))
-		if text(&again) != text(&r) || strings.Join(again.Nodes, "\x00") != strings.Join(r.Nodes, "\x00") {
+		again := *parse("c1:3", words(&r))
+		if words(&again) != words(&r) || strings.Join(again.Nodes, "\x00") != strings.Join(r.Nodes, "\x00") {
 			t.Errorf("%q: %+v became %+v", line, r, again)
 		}
 	})

@@ -57,23 +57,36 @@ func (r *Record) Copy() *Record {
 // usualWords is enough bytes for the words of most records.
 const usualWords = 160
 
-// appendWords writes the words of the record's line into a buffer of their own. The
-// devpath comes first.
-func (r *Record) appendWords(to []byte) []byte {
-	to = appendWord(to, "devpath", r.Devpath)
-	to = appendWord(to, "subsystem", r.Subsystem)
-	to = appendWord(to, "devname", r.Devname)
-	to = appendWord(to, "diskseq", r.Diskseq)
-	to = appendWord(to, "state", string(r.State))
-	to = appendWords(to, "node", r.Nodes)
-	to = appendWords(to, "link", r.Links)
-	to = appendWords(to, "old", r.Old)
-	return appendWords(to, "shared", r.Shared)
+// texts and lists are the words of a record's line and what they are of, the devpath first.
+func (r *Record) texts() [4]text {
+	return [...]text{{"devpath", &r.Devpath}, {"subsystem", &r.Subsystem}, {"devname", &r.Devname}, {"diskseq", &r.Diskseq}}
 }
 
-func appendWords(to []byte, key string, values []string) []byte {
-	for _, value := range values {
-		to = appendWord(to, key, value)
+func (r *Record) lists() [4]list {
+	return [...]list{{"node", &r.Nodes}, {"link", &r.Links}, {"old", &r.Old}, {"shared", &r.Shared}}
+}
+
+type (
+	text struct {
+		key   string
+		value *string
+	}
+	list struct {
+		key    string
+		values *[]string
+	}
+)
+
+// appendWords writes the words of the record's line into a buffer of their own.
+func (r *Record) appendWords(to []byte) []byte {
+	for _, t := range r.texts() {
+		to = appendWord(to, t.key, *t.value)
+	}
+	to = appendWord(to, "state", string(r.State))
+	for _, l := range r.lists() {
+		for _, value := range *l.values {
+			to = appendWord(to, l.key, value)
+		}
 	}
 	return to
 }
@@ -89,30 +102,24 @@ func appendWord(to []byte, key, value string) []byte {
 }
 
 // parse reads what appendWords wrote. Words that it does not know it passes over.
-func parse(id, text string) *Record {
+func parse(id, line string) *Record {
 	r := &Record{ID: id}
-	for word := range strings.FieldsSeq(text) {
+	texts, lists := r.texts(), r.lists()
+	for more := true; more; {
+		var word string
+		word, line, more = strings.Cut(line, " ")
 		key, value, _ := strings.Cut(word, "=")
 		value = uevent.Unescape(value)
-		switch key {
-		case "devpath":
-			r.Devpath = value
-		case "subsystem":
-			r.Subsystem = value
-		case "devname":
-			r.Devname = value
-		case "diskseq":
-			r.Diskseq = value
-		case "state":
+		if key == "state" {
 			r.State = State(value)
-		case "node":
-			r.Nodes = append(r.Nodes, value)
-		case "link":
-			r.Links = append(r.Links, value)
-		case "old":
-			r.Old = append(r.Old, value)
-		case "shared":
-			r.Shared = append(r.Shared, value)
+		}
+		for i := range texts {
+			if key == texts[i].key {
+				*texts[i].value = value
+			}
+			if key == lists[i].key {
+				*lists[i].values = append(*lists[i].values, value)
+			}
 		}
 	}
 	return r
