@@ -326,7 +326,8 @@ func (b *planner) needOwn() bool {
 // linked returns the node that an earlier rule moved from path, leaving a link
 // there, or nil.
 func (b *planner) linked(path string) *nodes.Node {
-	for _, l := range b.plan.Links {
+	for i := range b.plan.Links {
+		l := &b.plan.Links[i]
 		if l.Path != path {
 			continue
 		}
@@ -369,14 +370,14 @@ func (b *planner) addLink(l nodes.Link) {
 // free takes a path from what has it: one node, or one link.
 func (b *planner) free(path string) {
 	p := b.plan
-	for i, n := range p.Nodes {
-		if n.Path == path {
+	for i := range p.Nodes {
+		if p.Nodes[i].Path == path {
 			p.Nodes = append(p.Nodes[:i], p.Nodes[i+1:]...)
 			return
 		}
 	}
-	for i, l := range p.Links {
-		if l.Path == path {
+	for i := range p.Links {
+		if p.Links[i].Path == path {
 			p.Links = append(p.Links[:i], p.Links[i+1:]...)
 			return
 		}
@@ -399,17 +400,21 @@ func (b *planner) finishNodes() {
 
 // claims reports whether the Plan has something at path, or below it.
 func (b *planner) claims(path string) bool {
-	for _, n := range b.plan.Nodes {
-		if n.Path == path || strings.HasPrefix(n.Path, path+"/") {
+	for i := range b.plan.Nodes {
+		if isAtOrBelow(b.plan.Nodes[i].Path, path) {
 			return true
 		}
 	}
-	for _, l := range b.plan.Links {
-		if l.Path == path || strings.HasPrefix(l.Path, path+"/") {
+	for i := range b.plan.Links {
+		if isAtOrBelow(b.plan.Links[i].Path, path) {
 			return true
 		}
 	}
 	return false
+}
+
+func isAtOrBelow(path, above string) bool {
+	return strings.HasPrefix(path, above) && (len(path) == len(above) || path[len(above)] == '/')
 }
 
 // kernelSays returns the mode and owner that the kernel wants for a node, as

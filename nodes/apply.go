@@ -132,27 +132,21 @@ func (d *Dir) remove(p *Plan) (existed bool, err error) {
 		d.journal.Delete(r.ID)
 		return existed, nil
 	}
-	nodes := union(r.Nodes, want.Nodes)
+	paths := union(pathsOf(r), pathsOf(&want))
 	if len(r.Shared) > 0 {
 		d.Locate(p)
 		if own := ownPath(r); own != "" {
-			nodes = union(nodes, []string{own}) // where it was if it lost another path
+			paths = union(paths, []string{own}) // where it was if it lost another path
 		}
 	}
-	return existed, d.wipe(r, dev, nodes, union(r.Links, want.Links))
+	return existed, d.wipe(r, dev, paths)
 }
 
-// wipe removes nodes of dev and links to them, what r says it is to have no longer,
-// and then its record r.
-func (d *Dir) wipe(r *Record, dev uevent.Dev, nodes, links []string) error {
-	nodes = union(nodes, r.Old)
+// wipe removes nodes of dev and links to them, and then its record r.
+func (d *Dir) wipe(r *Record, dev uevent.Dev, paths []string) error {
 	var errs faults
-	for _, path := range union(links, r.Old) {
-		errs.add(d.tree.removeLink(path, nodes))
-		d.claims.release(r, path)
-	}
-	for _, path := range nodes {
-		_, err := d.tree.removeNode(path, dev)
+	for _, path := range paths {
+		_, err := d.tree.remove(path, dev, paths)
 		errs.add(err)
 		d.claims.release(r, path)
 	}
@@ -164,6 +158,9 @@ func (d *Dir) wipe(r *Record, dev uevent.Dev, nodes, links []string) error {
 	}
 	return errs.join()
 }
+
+// pathsOf returns all paths at which something of the device of r may be, links first.
+func pathsOf(r *Record) []string { return union(union(r.Links, r.Nodes), r.Old) }
 
 // union returns a and what of b is not in a.
 func union(a, b []string) []string {

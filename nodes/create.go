@@ -33,7 +33,11 @@ func (c *creation) run() (existed bool, err error) {
 			want.State = old.State
 		}
 		c.record = want
-		c.record.Old = union(union(without(old.Nodes, want.Nodes), without(old.Links, want.Links)), old.Old)
+		for _, path := range pathsOf(&old) {
+			if !wants(&want, path) {
+				c.record.Old = append(c.record.Old, path)
+			}
+		}
 		c.record.Shared = old.Shared
 	}
 	var errs faults
@@ -64,38 +68,31 @@ func (c *creation) makeAll() (errs faults) {
 	p := c.plan
 	p.Lost = nil
 	var missing []string
-	makeNode := func(n *Node) {
-		lost, err := c.makeNode(n)
-		if lost {
-			p.Lost = append(p.Lost, n.Path)
-		}
-		if err != nil {
-			errs = append(errs, err)
-			missing = append(missing, n.Path)
-		}
-	}
 	for i := range p.Nodes {
-		makeNode(&p.Nodes[i])
+		c.makeNode(&p.Nodes[i], &missing, &errs)
 	}
 	actual := p.Actual()
 	for i := range actual.Nodes {
 		if n := &actual.Nodes[i]; actual != p && !p.hasNode(n.Path) {
 			c.known = true
-			makeNode(n) // at its own name
+			c.makeNode(n, &missing, &errs) // at its own name
 		}
 	}
 	for i := range actual.Links {
 		l := &actual.Links[i]
-		if slices.Contains(missing, l.Target) || slices.Contains(p.Lost, l.Target) {
+		if slices.Contains(missing, l.Target) || p.lost(l.Target) {
 			continue // no link without its node
 		}
-		lost, err := c.makeLink(l)
-		if lost {
-			p.Lost = append(p.Lost, l.Path)
-		}
-		errs.add(err)
+		errs.add(c.make(l.Path, nil, Relative(l.Path, l.Target)))
 	}
 	return errs
+}
+
+func (c *creation) makeNode(n *Node, missing *[]string, errs *faults) {
+	if err := c.make(n.Path, n, ""); err != nil {
+		errs.add(err)
+		*missing = append(*missing, n.Path)
+	}
 }
 
 // removeOld removes what the device had and the Plan does not give it, and the node
@@ -103,31 +100,24 @@ func (c *creation) makeAll() (errs faults) {
 // device lost is left to the one that has it.
 func (c *creation) removeOld(want, old *Record, errs *faults) {
 	d, p := c.dir, c.plan
-	has := *want
+	has := want
 	if len(p.Lost) > 0 {
-		has = recordOf(p.Actual())
+		r := recordOf(p.Actual())
+		has = &r
 	}
-	keeps := func(path string) bool { return wants(&has, path) || p.lost(path) }
 	name := Name(p.Event)
-	nodes := union(old.Nodes, old.Old)
-	for _, path := range union(old.Links, old.Old) {
-		if !keeps(path) {
-			errs.add(d.tree.removeLink(path, append(slices.Clip(nodes), name)))
-			d.claims.release(old, path)
-		}
+	paths := pathsOf(old)
+	if len(has.Nodes) > 0 && CleanPath(name) {
+		paths = append(paths, name)
 	}
-	for _, path := range nodes {
-		if !keeps(path) {
-			_, err := d.tree.removeNode(path, p.Event.Dev)
-			errs.add(err)
-			d.claims.release(old, path)
+	for _, path := range paths {
+		if wants(has, path) || p.lost(path) {
+			continue
 		}
-	}
-	if len(has.Nodes) > 0 && CleanPath(name) && !keeps(name) {
-		removed, err := d.tree.removeNode(name, p.Event.Dev)
+		removed, err := d.tree.remove(path, p.Event.Dev, paths)
 		errs.add(err)
-		if removed {
-			d.claims.release(old, name)
+		if removed || path != name {
+			d.claims.release(old, path)
 		}
 	}
 }
@@ -136,35 +126,74 @@ func (c *creation) removeOld(want, old *Record, errs *faults) {
 // devtmpfs beside us, removed what stood there or the directory above it.
 const tries = 10
 
-// attempt makes what is to be at path by try, unless the path is lost: another device
-// has the better claim to it, or something is mounted there.
-func (c *creation) attempt(path string, try func(dir parent, known bool) (lost bool, err error)) (lost bool, err error) {
-	known := c.known
+// make makes the node n at path, or else a link with that text, unless the path is lost:
+// another device has the better claim to it, or something is mounted there.
+func (c *creation) make(path string, n *Node, text string) (err error) {
+	lost, known := false, c.known
 	for range tries {
-		var dir parent
-		if dir, err = c.dir.tree.parent(path, true); err != nil {
-			err = wrap("open the directory of", path, err)
-		} else {
-			if len(c.record.Shared) > 0 { // else no other device was met who wants one of its paths
-				lost, err = c.resolve(path)
-			}
-			if !lost && err == nil {
-				lost, err = try(dir, known)
-			}
-			dir.close()
-		}
+		lost, err = c.try(path, n, text, known)
 		if why := failure(err); why != unix.ENOENT && why != unix.ESTALE {
 			break
 		}
 		known = false
 	}
 	if why := failure(err); why == unix.EXDEV || why == unix.EBUSY {
-		return true, c.leaveAlone(path)
+		lost, err = true, c.leaveAlone(path)
 	}
-	return lost, err
+	if lost {
+		c.plan.Lost = append(c.plan.Lost, path)
+	}
+	return err
 }
 
-// resolve finds out whether the device may have path.
+// try makes it once, with its owner and mode, whatever stands there but a directory.
+// Where known is set something is there already, so a look comes first.
+func (c *creation) try(path string, n *Node, text string, known bool) (lost bool, err error) {
+	t, dev := &c.dir.tree, c.plan.Event.Dev
+	dir, err := t.parent(path, true)
+	if err != nil {
+		return false, wrap("open the directory of", path, err)
+	}
+	defer dir.close()
+	if len(c.record.Shared) > 0 { // else no other device was met who wants one of its paths
+		if lost, err = c.resolve(path); lost || err != nil {
+			return lost, err
+		}
+	}
+	if !known {
+		if err := t.create(dir, n, dev, text); err != unix.EEXIST {
+			op := "mknod"
+			if n == nil {
+				op = "symlink"
+			}
+			return false, wrap(op, path, err)
+		}
+	}
+	if n == nil {
+		if is, err := sys.ReadLinkAt(dir.fd, dir.name); err == nil && is == text {
+			return false, nil
+		}
+	}
+	var st unix.Statx_t
+	if err := sys.Stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st); err != nil {
+		return false, wrap("stat", path, err)
+	}
+	there := nodeDev(&st)
+	switch {
+	case t.isMountedOver(&st):
+		return n == nil || there != dev, c.leaveAlone(path)
+	case there != dev:
+		if lost, err = c.resolve(path); lost || err != nil {
+			return lost, err
+		}
+		c.dir.claims.displace(dir, path, there.String())
+	case n != nil:
+		return false, wrap("chown or chmod", path, t.fixAttributes(dir, n, dev, &st))
+	} // else its own node, of devtmpfs or of other rules, where a link is to be
+	return false, wrap("replace", path, t.replace(dir, n, dev, text))
+}
+
+// resolve finds out whether the device lost path to another one.
 func (c *creation) resolve(path string) (lost bool, err error) {
 	other, lost, err := c.dir.claims.resolve(path, &c.record)
 	if other == nil {
@@ -177,73 +206,4 @@ func (c *creation) resolve(path string) (lost bool, err error) {
 func (c *creation) leaveAlone(path string) error {
 	c.alone = without(c.alone, []string{path})
 	return c.dir.claims.share(path, nil, &c.record)
-}
-
-// makeNode makes n a node of the device with its owner and mode, whatever stood there.
-func (c *creation) makeNode(n *Node) (lost bool, err error) {
-	t, dev := &c.dir.tree, c.plan.Event.Dev
-	return c.attempt(n.Path, func(dir parent, known bool) (lost bool, err error) {
-		if !known {
-			if err := t.create(dir, n, dev); err != unix.EEXIST {
-				return false, wrap("mknod", n.Path, err)
-			}
-		}
-		var st unix.Statx_t
-		if err := sys.Stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st); err != nil {
-			return false, wrap("stat", n.Path, err)
-		}
-		is := isNodeOf(&st, dev)
-		switch {
-		case t.isMountedOver(&st):
-			return !is, c.leaveAlone(n.Path)
-		case is:
-			return false, wrap("chown or chmod", n.Path, t.fixAttributes(dir, n, dev, &st))
-		}
-		lost, err = c.takeOver(dir, n.Path, &st)
-		if !lost && err == nil {
-			err = wrap("replace", n.Path, t.makeNode(dir, n, dev, true))
-		}
-		return lost, err
-	})
-}
-
-// makeLink makes l, whatever stood there, unless it is a directory.
-func (c *creation) makeLink(l *Link) (lost bool, err error) {
-	t := &c.dir.tree
-	return c.attempt(l.Path, func(dir parent, known bool) (lost bool, err error) {
-		text := Relative(l.Path, l.Target)
-		t.setGroup(t.gid)
-		if !known {
-			if err := unix.Symlinkat(text, dir.fd, dir.name); err != unix.EEXIST {
-				return false, wrap("symlink", l.Path, err)
-			}
-		}
-		if is, err := sys.ReadLinkAt(dir.fd, dir.name); err == nil && is == text {
-			return false, nil
-		}
-		var st unix.Statx_t
-		if err := sys.Stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st); err != nil {
-			return false, wrap("stat", l.Path, err)
-		}
-		if t.isMountedOver(&st) {
-			return true, c.leaveAlone(l.Path)
-		}
-		lost, err = c.takeOver(dir, l.Path, &st)
-		if !lost && err == nil {
-			err = wrap("replace", l.Path, t.replaceLink(dir, text))
-		}
-		return lost, err
-	})
-}
-
-// takeOver makes ready to put something in the place of what st is of, if the device
-// may have path.
-func (c *creation) takeOver(dir parent, path string, st *unix.Statx_t) (lost bool, err error) {
-	if isNodeOf(st, c.plan.Event.Dev) {
-		return false, nil // its own, of devtmpfs or of other rules
-	}
-	if lost, err = c.resolve(path); !lost && err == nil {
-		c.dir.claims.displace(dir, path, nodeDev(st).String())
-	}
-	return lost, err
 }

@@ -1,7 +1,6 @@
 package nodes
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 
@@ -170,20 +169,29 @@ func (t *tree) prune(path string) {
 	}
 }
 
-// create makes the node where nothing stands: EEXIST otherwise. Root's is made
-// in place, with the right group from the first moment; another's is made where
-// nobody can see it, and linked into place when its owner is right, which
-// watchers see as a creation.
-func (t *tree) create(dir parent, n *Node, dev uevent.Dev) error {
-	if n.UID == 0 && !dir.inherit && t.setGroup(int(n.GID)) {
+// create makes the node n of dev, or else a link with that text, where nothing stands:
+// EEXIST otherwise. Root's node is made in place, with the right group from the first
+// moment; another's is made where nobody can see it, and linked into place when its owner
+// is right, which watchers see as a creation.
+func (t *tree) create(dir parent, n *Node, dev uevent.Dev, text string) error {
+	switch {
+	case n == nil:
+		t.setGroup(t.gid)
+		return unix.Symlinkat(text, dir.fd, dir.name)
+	case n.UID == 0 && !dir.inherit && t.setGroup(int(n.GID)):
 		return mknod(dir.fd, dir.name, n, dev)
 	}
-	return t.makeNode(dir, n, dev, false)
+	return t.viaTemp(dir, false, func(at int, name string) error { return makeComplete(at, name, n, dev) })
 }
 
-// makeNode makes the node by viaTemp.
-func (t *tree) makeNode(dir parent, n *Node, dev uevent.Dev, replace bool) error {
-	return t.viaTemp(dir, replace, func(at int, name string) error { return makeComplete(at, name, n, dev) })
+// replace makes the node, or the link, in the place of what stands there, in one step.
+func (t *tree) replace(dir parent, n *Node, dev uevent.Dev, text string) error {
+	return t.viaTemp(dir, true, func(at int, name string) error {
+		if n == nil {
+			return unix.Symlinkat(text, at, name)
+		}
+		return makeComplete(at, name, n, dev)
+	})
 }
 
 func mknod(at int, name string, n *Node, dev uevent.Dev) error {
@@ -282,14 +290,9 @@ func (t *tree) chmod(fd int, mode uint32) error {
 // both fchmodat2 and /proc.
 func (t *tree) recreate(err error, dir parent, n *Node, dev uevent.Dev) error {
 	if err == unix.ENOENT || err == unix.ENOTDIR {
-		return t.makeNode(dir, n, dev, true)
+		return t.replace(dir, n, dev, "")
 	}
 	return err
-}
-
-// replaceLink puts a link in the place of what stands there, in one step.
-func (t *tree) replaceLink(dir parent, text string) error {
-	return t.viaTemp(dir, true, func(at int, name string) error { return unix.Symlinkat(text, at, name) })
 }
 
 // linkHome gives the node in dir, which is at path, the name home too, where nothing
@@ -320,28 +323,9 @@ func (t *tree) hasNode(path string, dev uevent.Dev) bool {
 	return sys.Stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st) == nil && isNodeOf(&st, dev)
 }
 
-// removeNode removes the node at path if it is dev's own.
-func (t *tree) removeNode(path string, dev uevent.Dev) (removed bool, err error) {
-	return t.remove(path, func(at int, name string) (owned, gone bool) {
-		var st unix.Statx_t
-		err := sys.Stat(at, name, unix.AT_SYMLINK_NOFOLLOW, &st)
-		owned = err == nil && isNodeOf(&st, dev) && !t.isMountedOver(&st)
-		return owned, err == unix.ENOENT
-	})
-}
-
-// removeLink removes the link at path if it leads to one of nodes.
-func (t *tree) removeLink(path string, nodes []string) error {
-	_, err := t.remove(path, func(at int, name string) (owned, gone bool) {
-		text, err := sys.ReadLinkAt(at, name)
-		owned = err == nil && slices.ContainsFunc(nodes, func(n string) bool { return text == Relative(path, n) })
-		return owned, err == unix.ENOENT
-	})
-	return err
-}
-
-// remove unlinks path if own says so, and the directories that are empty then.
-func (t *tree) remove(path string, own func(at int, name string) (owned, gone bool)) (removed bool, err error) {
+// remove unlinks path if a node of dev stands there, or a link to one of paths, and then
+// the directories that are empty.
+func (t *tree) remove(path string, dev uevent.Dev, paths []string) (removed bool, err error) {
 	dir, err := t.parent(path, false)
 	switch err {
 	case nil:
@@ -354,20 +338,34 @@ func (t *tree) remove(path string, own func(at int, name string) (owned, gone bo
 		return false, wrap("open the directory of", path, err)
 	}
 	defer dir.close()
-	owned, gone := own(dir.fd, dir.name)
-	if owned {
-		switch err := sys.Unlinkat(dir.fd, dir.name); err {
-		case nil, unix.ENOENT:
-		case unix.EBUSY:
-			return false, nil // something is mounted there
-		default:
-			return false, wrap("unlink", path, err)
+	var st unix.Statx_t
+	err = sys.Stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st)
+	if err == nil && !t.isMountedOver(&st) && (isNodeOf(&st, dev) || isLinkTo(dir, &st, path, paths)) {
+		if err = sys.Unlinkat(dir.fd, dir.name); err == nil {
+			removed = true
 		}
 	}
-	if owned || gone {
+	switch {
+	case removed, err == unix.ENOENT:
 		t.prune(path)
+	case err != nil && err != unix.EBUSY: // something is mounted there
+		return false, wrap("unlink", path, err)
 	}
-	return owned, nil
+	return removed, nil
+}
+
+// isLinkTo reports whether st is of a link, at path, to one of paths.
+func isLinkTo(dir parent, st *unix.Statx_t, path string, paths []string) bool {
+	if st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return false
+	}
+	text, err := sys.ReadLinkAt(dir.fd, dir.name)
+	for _, target := range paths {
+		if err == nil && text == Relative(path, target) {
+			return true
+		}
+	}
+	return false
 }
 
 // fileType returns the S_IFMT bits of dev's node.

@@ -84,45 +84,28 @@ func (r *parser) member(s *byteSet) (c byte, single bool) {
 	return name[0], true
 }
 
-// class returns the members of a named class in the C locale, or the empty set
-// for a name that is none.
+// classes are the named classes of the C locale: the ends of the ranges of each.
+var classes = [...]struct{ name, ranges string }{
+	{"digit", "09"},
+	{"lower", "az"},
+	{"upper", "AZ"},
+	{"alpha", "azAZ"},
+	{"alnum", "azAZ09"},
+	{"xdigit", "09afAF"},
+	{"blank", "  \t\t"},
+	{"space", "  \t\r"},
+	{"cntrl", "\x00\x1f\x7f\x7f"},
+	{"print", " ~"},
+	{"graph", "!~"},
+	{"punct", "!/:@[`{~"},
+}
+
+// class returns the members of a named class, or the empty set for a name that is none.
 func class(name string) (s byteSet) {
-	switch name {
-	case "digit":
-		s.addRange('0', '9')
-	case "lower":
-		s.addRange('a', 'z')
-	case "upper":
-		s.addRange('A', 'Z')
-	case "alpha":
-		s.addRange('a', 'z')
-		s.addRange('A', 'Z')
-	case "alnum":
-		s.addRange('a', 'z')
-		s.addRange('A', 'Z')
-		s.addRange('0', '9')
-	case "xdigit":
-		s.addRange('0', '9')
-		s.addRange('a', 'f')
-		s.addRange('A', 'F')
-	case "blank":
-		s.add(' ')
-		s.add('\t')
-	case "space":
-		s.add(' ')
-		s.addRange('\t', '\r')
-	case "cntrl":
-		s.addRange(0, 31)
-		s.add(127)
-	case "print":
-		s.addRange(' ', '~')
-	case "graph":
-		s.addRange('!', '~')
-	case "punct":
-		s.addRange('!', '/')
-		s.addRange(':', '@')
-		s.addRange('[', '`')
-		s.addRange('{', '~')
+	for i := range classes {
+		for r := classes[i].ranges; r != "" && classes[i].name == name; r = r[2:] {
+			s.addRange(r[0], r[1])
+		}
 	}
 	return s
 }
