@@ -11,23 +11,13 @@ import (
 // which sets something of the rule. Directives without a device, on a line of their own,
 // set the defaults of the whole config.
 
-// settings are what directives set. The zero value of each says nothing.
-type settings struct {
-	exists   nodes.Exists
-	timeout  nodes.Seconds
-	patience nodes.Seconds
-	detach   bool
-	jobs     int
-	tags     []string
-}
-
-// directive is one of them. To add one, add an entry to directives, a field to settings,
-// and what the planner does with it.
+// directive is one of them. To add one, add an entry to directives and a field to
+// rule, and have the planner use it.
 type directive struct {
 	name  string // in small letters
 	where uint8
-	parse func(s *settings, value string) (ok bool) // sets nothing where the value is none
-	help  string                                    // says what values there are
+	parse func(r *rule, value string) (ok bool) // sets nothing where the value is none
+	help  string                                // says what values there are
 }
 
 // Where a directive may stand.
@@ -38,9 +28,9 @@ const (
 
 var directives = [...]directive{
 	{"if_exists", inRule, parseExists, "use run, mask, error or report"},
-	{"timeout", inRule | inDefaults, func(s *settings, value string) bool { return parseSeconds(&s.timeout, value) },
+	{"timeout", inRule | inDefaults, parseTimeout,
 		"use a number of seconds, or 0 for no limit"},
-	{"patience", inRule | inDefaults, func(s *settings, value string) bool { return parseSeconds(&s.patience, value) },
+	{"patience", inRule | inDefaults, parsePatience,
 		"use a number of seconds, or 0 to wait for ever"},
 	{"detach", inRule, parseDetach, "use yes"},
 	{"tag", inRule, parseTag, "use letters, digits, _ - and ."},
@@ -50,15 +40,18 @@ var directives = [...]directive{
 // maxJobs is the largest number that jobs may set.
 const maxJobs = 1000
 
-func parseExists(s *settings, value string) bool {
+func parseExists(r *rule, value string) bool {
 	for x := nodes.ExistsRun; x <= nodes.ExistsReport; x++ {
 		if value == x.String() {
-			s.exists = x
+			r.command.Exists = x
 			return true
 		}
 	}
 	return false
 }
+
+func parseTimeout(r *rule, value string) bool  { return parseSeconds(&r.command.Timeout, value) }
+func parsePatience(r *rule, value string) bool { return parseSeconds(&r.command.Patience, value) }
 
 func parseSeconds(to *nodes.Seconds, value string) bool {
 	n, err := strconv.ParseUint(value, 10, 31)
@@ -71,30 +64,30 @@ func parseSeconds(to *nodes.Seconds, value string) bool {
 	return true
 }
 
-func parseDetach(s *settings, value string) bool {
-	s.detach = value == "yes"
-	return s.detach
+func parseDetach(r *rule, value string) bool {
+	r.command.Detach = value == "yes"
+	return r.command.Detach
 }
 
-func parseTag(s *settings, value string) bool {
+func parseTag(r *rule, value string) bool {
 	if value == "" || strings.Trim(value, inTag) != "" {
 		return false
 	}
-	s.tags = append(s.tags, value)
+	r.tags = append(r.tags, value)
 	return true
 }
 
-func parseJobs(s *settings, value string) bool {
+func parseJobs(r *rule, value string) bool {
 	n, err := strconv.ParseUint(value, 10, 31)
 	if err != nil || n < 1 || n > maxJobs {
 		return false
 	}
-	s.jobs = int(n)
+	r.jobs = int(n)
 	return true
 }
 
-// readDirective reads a directive that stands there into s; f is its value.
-func (p *parser) readDirective(s *settings, where uint8, name string, f field) bool {
+// readDirective reads a directive that stands there into r; f is its value.
+func (p *parser) readDirective(r *rule, where uint8, name string, f field) bool {
 	known := ""
 	for i := range directives {
 		d := &directives[i]
@@ -109,7 +102,7 @@ func (p *parser) readDirective(s *settings, where uint8, name string, f field) b
 			}
 			p.problem(f.offset-len(name)-1, name+what, remedy)
 			return false
-		case d.parse(s, f.text):
+		case d.parse(r, f.text):
 			return true
 		}
 		p.problem(f.offset, name+" cannot be "+quote(f.text), d.help)
@@ -146,7 +139,7 @@ func (p *parser) checkCapitals(name string, f field) {
 	for i := range directives {
 		d := &directives[i]
 		capitals := !strings.ContainsAny(name, lower)
-		if !looksLike(name, d.name) || capitals && !d.parse(&settings{}, f.text) {
+		if !looksLike(name, d.name) || capitals && !d.parse(&rule{}, f.text) {
 			continue
 		}
 		p.problem(f.offset-len(name)-1, quote(name)+" is taken for a variable of the event", "write the directive "+d.name)

@@ -29,7 +29,7 @@ func recordOf(p *Plan) Record {
 }
 
 // Records returns all records, in no order. /dev must be locked.
-func (d *Dir) Records() []Record { return d.journal.All() }
+func (d *Dir) Records() []*Record { return d.journal.All() }
 
 // Prepare notes what Plans are about to make for devices that have nothing yet: the first
 // Apply puts all of that on record at once, and the others need no writing for it. What
@@ -132,21 +132,22 @@ func (d *Dir) remove(p *Plan) (existed bool, err error) {
 		d.journal.Delete(r.ID)
 		return existed, nil
 	}
-	paths := union(pathsOf(r), pathsOf(&want))
+	all := *r
+	all.Nodes, all.Links = union(r.Nodes, want.Nodes), union(r.Links, want.Links)
 	if len(r.Shared) > 0 {
 		d.Locate(p)
 		if own := ownPath(r); own != "" {
-			paths = union(paths, []string{own}) // where it was if it lost another path
+			all.Nodes = union(all.Nodes, []string{own}) // where it was if it lost another path
 		}
 	}
-	return existed, d.wipe(r, dev, paths)
+	return existed, d.wipe(&all, dev)
 }
 
-// wipe removes nodes of dev and links to them, and then its record r.
-func (d *Dir) wipe(r *Record, dev uevent.Dev, paths []string) error {
+// wipe removes nodes of dev and links to them from all paths of the record r, and then r.
+func (d *Dir) wipe(r *Record, dev uevent.Dev) error {
 	var errs faults
-	for _, path := range paths {
-		_, err := d.tree.remove(path, dev, paths)
+	for _, path := range pathsOf(r) {
+		_, err := d.tree.remove(path, dev, union(r.Nodes, r.Old))
 		errs.add(err)
 		d.claims.release(r, path)
 	}

@@ -106,7 +106,7 @@ func (c *creation) removeOld(want, old *Record, errs *faults) {
 		has = &r
 	}
 	name := Name(p.Event)
-	paths := pathsOf(old)
+	paths, targets := pathsOf(old), append(union(old.Nodes, old.Old), name)
 	if len(has.Nodes) > 0 && CleanPath(name) {
 		paths = append(paths, name)
 	}
@@ -114,7 +114,7 @@ func (c *creation) removeOld(want, old *Record, errs *faults) {
 		if wants(has, path) || p.lost(path) {
 			continue
 		}
-		removed, err := d.tree.remove(path, p.Event.Dev, paths)
+		removed, err := d.tree.remove(path, p.Event.Dev, targets)
 		errs.add(err)
 		if removed || path != name {
 			d.claims.release(old, path)

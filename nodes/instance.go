@@ -53,7 +53,7 @@ func (d *Dir) Displaced(e *uevent.Event) *Record {
 }
 
 // Evict removes what a device had that Displaced returned. /dev must be locked.
-func (d *Dir) Evict(old *Record) error { return d.wipe(old, old.Dev(), pathsOf(old)) }
+func (d *Dir) Evict(old *Record) error { return d.wipe(old, old.Dev()) }
 
 // OtherDisk reports whether e is about another disk than the one on record, or may
 // be, where the journal was not read yet.

@@ -12,6 +12,7 @@ package nodes
 import (
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -33,7 +34,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // remedy says what to do about the errors that a board meets in practice.
 func remedy(err error) string {
-	switch err {
+	switch failure(err) {
 	case unix.EROFS:
 		return " (mount a tmpfs or devtmpfs on /dev)"
 	case unix.EPERM, unix.EACCES:
@@ -89,12 +90,13 @@ func (f faults) inTheWay() bool {
 	return false
 }
 
-// failure returns the error of the system call that failed.
-func failure(err error) error {
+// failure returns the error of the system call that failed, or 0.
+func failure(err error) syscall.Errno {
 	if e, is := err.(*Error); is {
-		return e.Err
+		err = e.Err
 	}
-	return err
+	errno, _ := err.(syscall.Errno)
+	return errno
 }
 
 // wrap returns nil for nil, so that call sites stay one line.

@@ -327,8 +327,8 @@ func (t *tree) hasNode(path string, dev uevent.Dev) bool {
 // the directories that are empty.
 func (t *tree) remove(path string, dev uevent.Dev, paths []string) (removed bool, err error) {
 	dir, err := t.parent(path, false)
-	switch err {
-	case nil:
+	switch failure(err) {
+	case 0:
 	case unix.ENOENT:
 		t.prune(path) // a crash may have come between
 		return false, nil

@@ -86,16 +86,7 @@ func (j *Journal) IDAt(devpath string) string {
 func (j *Journal) At(devpath string) *Record { return j.Get(j.IDAt(devpath)) }
 
 // All returns all records, in no order.
-func (j *Journal) All() []Record {
-	if j == nil {
-		return nil
-	}
-	all := make([]Record, 0, len(j.lines))
-	for id, words := range j.lines {
-		all = append(all, *parse(id, words))
-	}
-	return all
-}
+func (j *Journal) All() []*Record { return j.Mentioning("") }
 
 // Mentioning returns the records in which text occurs, in no order.
 func (j *Journal) Mentioning(text string) (all []*Record) {
