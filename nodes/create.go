@@ -33,11 +33,8 @@ func (c *creation) run() (existed bool, err error) {
 			want.State = old.State
 		}
 		c.record = want
-		for _, path := range pathsOf(&old) {
-			if !wants(&want, path) {
-				c.record.Old = append(c.record.Old, path)
-			}
-		}
+		// A link where a node was counts as old too: other links may still lead there.
+		c.record.Old = union(union(without(old.Nodes, want.Nodes), without(old.Links, want.Links)), old.Old)
 		c.record.Shared = old.Shared
 	}
 	var errs faults
