@@ -218,7 +218,9 @@ func TestDefault(t *testing.T) {
 func checkParse(t *testing.T, text string) {
 	whole := Parse("f", text, IDs{})
 	thorough := Check("f", text, IDs{})
-	if !slices.EqualFunc(whole.rules, thorough.rules, func(a, b *rule) bool { return a.node.Rule == b.node.Rule && a.target == b.target && a.command == b.command }) ||
+	if !slices.EqualFunc(whole.rules, thorough.rules, func(a, b *rule) bool {
+		return a.node.Rule == b.node.Rule && a.target == b.target && a.command == b.command
+	}) ||
 		slices.ContainsFunc(whole.Problems, func(p Problem) bool { return !slices.Contains(thorough.Problems, p) }) {
 		t.Errorf("%q: Check makes the rules\n%v of it, Parse\n%v; the problems are\n%q, and\n%q", text, thorough.rules, whole.rules, thorough.Problems, whole.Problems)
 	}

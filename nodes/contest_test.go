@@ -75,17 +75,6 @@ func (c *contestants) plan(i int) *Plan {
 	return p
 }
 
-// fresh returns what devices come to that appear in another order.
-func (c *contestants) fresh(t *testing.T, alive map[string]*Plan, order []string) []string {
-	b := newBoard(t, t.TempDir())
-	b.d.Rank = c.rank
-	for _, devpath := range order {
-		applyAll(b, alive[devpath], alive)
-	}
-	defer b.d.Close()
-	return b.tree("")
-}
-
 // contestSeeds returns the seeds of TestContests: the same each time, some of which once
 // failed, unless DEVSPOOL_CASES asks for so many others, or DEVSPOOL_SEED for one.
 func contestSeeds(t *testing.T) []uint64 {
@@ -132,7 +121,7 @@ func TestContests(t *testing.T) {
 				devpath := p.Event.Devpath
 				if was := alive[devpath]; was != nil && c.IntN(3) > 0 {
 					delete(alive, devpath)
-					p = &Plan{Event: remove(was.Event), Work: Remove, Nodes: was.Nodes, Links: was.Links}
+					p = removal(was)
 				} else {
 					alive[devpath] = p
 				}
@@ -141,7 +130,7 @@ func TestContests(t *testing.T) {
 				order := slices.Sorted(maps.Keys(alive))
 				got := b.tree("")
 				for range 2 {
-					if want := c.fresh(b.T, alive, order); !slices.Equal(got, want) {
+					if want := fresh(b.T, c.rank, alive, order); !slices.Equal(got, want) {
 						b.Fatalf("seed %d: after\n%s\n/dev holds\n\t%s\nin the order %s it would hold\n\t%s", seed, strings.Join(steps, "\n"),
 							strings.Join(got, "\n\t"), order, strings.Join(want, "\n\t"))
 					}
