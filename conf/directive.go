@@ -142,7 +142,7 @@ func (p *parser) checkCapitals(name string, f field) {
 		if !looksLike(name, d.name) || capitals && !d.parse(&rule{}, f.text) {
 			continue
 		}
-		p.problem(f.offset-len(name)-1, quote(name)+" is taken for a variable of the event", "write the directive "+d.name)
+		p.problem(f.offset-len(name)-1, quote(name)+" is taken for a variable of the event", "write the directive in small letters, as "+d.name)
 	}
 }
 
