@@ -173,7 +173,7 @@ func (s *Scheduler) partDoneYield(t *task) {
 	if t.open--; t.open > 0 {
 		return
 	}
-	if t.plan.Work == nodes.Clear {
+	if t.plan.Work == nodes.Remove {
 		s.removeNodesLocked(t)
 	}
 	s.completeLocked(t)
