@@ -379,7 +379,7 @@ func (s *Scheduler) CheckRemount() {
 // over. What has not been started is left to the next scan.
 func (s *Scheduler) Shutdown(limit time.Duration) {
 	s.mu.Lock()
-	s.pool.jobs = 0
+	s.pool.jobs, s.pool.jobsSet = 0, true
 	s.mu.Unlock()
 	drained := make(chan struct{})
 	go func() {
