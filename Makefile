@@ -13,11 +13,19 @@ TAGS        :=
 STAY    := 2000
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unreleased)
-LDFLAGS := -s -w -buildid= -X main.version=$(VERSION) -X main.stay=$(STAY)
-# Our own code is not inlined: that saves 50 kB, and costs no time that shows.
-GOBUILD := CGO_ENABLED=0 go build -trimpath -gcflags=devspool/...=-l
 
-# ENTRY: where the process begins on $(1), a GOARCH: see hotplug/handoff.
+# The flags of "go build" for a GOARCH, $(1), each in quotes. Our own code is not
+# inlined: that saves 50 kB, and costs no time that shows. LINK is more for the linker.
+flags = -trimpath "-gcflags=devspool/...=-l" "-tags=$(TAGS)" "-ldflags=$(strip -s -w -buildid= \
+	-X main.version=$(VERSION) -X main.stay=$(STAY) $(call align,$(1)) $(call entry,$(1)) $(LINK))"
+GOBUILD := CGO_ENABLED=0 go build
+HOST    := $(shell go env GOARCH)
+
+# align: the linker begins each function at a multiple of 32 bytes on amd64, and of 16
+# or less elsewhere. 16 saves 32 kB, of padding that packs well.
+align = $(if $(filter amd64,$(1)),-funcalign=16)
+
+# entry: where the process begins, see hotplug/handoff.
 entry = $(if $(filter amd64 arm64 arm 386 riscv64 mipsle mips,$(1)),-E=devspool/hotplug/handoff.Entry)
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -27,24 +35,30 @@ ARCHES := amd64 arm64 arm-6 386 riscv64 mipsle mips s390x
 goarch  = $(word 1,$(subst -, ,$(arch)))
 goarm   = $(word 2,$(subst -, ,$(arch)))
 
-.PHONY: all build size core mkinitramfs run test check cross bench bench-helper fuzz clean
+.PHONY: all build flags size core mkinitramfs run test check cross bench bench-helper fuzz clean
 
 all: build
 
 build: devspool size
 
 devspool: FORCE
-	@$(GOBUILD) -tags="$(TAGS)" -ldflags="$(LDFLAGS) $(call entry,$(shell go env GOARCH))" -o $@ .
+	@$(GOBUILD) $(call flags,$(HOST)) -o $@ .
 
 FORCE:
+
+# The flags of "go build" for GOARCH, a line each: hotplug/kerneltest/build asks for
+# them, so that what is tested and measured is what is shipped.
+flags:
+	@printf '%s\n' $(call flags,$(HOST))
 
 # Prints the size of the binary and fails past the budget.
 size: devspool
 	@scripts/size devspool $(SIZE_MAX) $(SIZE_XZ_MAX)
 
 # The same for the program without the spool.
+core: TAGS = nospool
 core:
-	@$(GOBUILD) -tags=nospool -ldflags="$(LDFLAGS) $(call entry,$(shell go env GOARCH))" -o dist/devspool-core .
+	@$(GOBUILD) $(call flags,$(HOST)) -o dist/devspool-core .
 	@scripts/size dist/devspool-core $(CORE_MAX) $(CORE_XZ_MAX)
 
 # The packer of boot images, as a program: dist/mkinitramfs. "go run
@@ -80,7 +94,7 @@ cross: $(ARCHES:%=dist/devspool-%)
 $(ARCHES:%=dist/devspool-%): arch = $(@:dist/devspool-%=%)
 $(ARCHES:%=dist/devspool-%): FORCE
 	@GOOS=linux GOARCH=$(goarch) GOARM=$(goarm) \
-		$(GOBUILD) -tags="$(TAGS)" -ldflags="$(LDFLAGS) $(call entry,$(goarch))" -o $@ .
+		$(GOBUILD) $(call flags,$(goarch)) -o $@ .
 
 # Speed and memory beside the rivals', as ratios. Needs root and BusyBox.
 bench: devspool

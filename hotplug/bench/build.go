@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"devspool/hotplug/handoff"
+	"devspool/hotplug/kerneltest/build"
 )
 
 // Environment variables, the first two as in the tests.
@@ -81,10 +82,10 @@ func buildAll(dir string) error {
 	if err := os.WriteFile(source, []byte("package main\n\nfunc main() {}\n"), 0o644); err != nil {
 		return err
 	}
-	if err := goBuild(filepath.Join(dir, emptyGoFile), source, ""); err != nil {
+	if err := build.Program(filepath.Join(dir, emptyGoFile), source, build.Options{Plain: true}); err != nil {
 		return err
 	}
-	if err := goBuild(filepath.Join(dir, coreFile), "devspool", "nospool", handoff.LinkerFlag); err != nil {
+	if err := build.Program(filepath.Join(dir, coreFile), ".", build.Options{Tags: "nospool"}); err != nil {
 		return err
 	}
 	for name, source := range map[string]string{
@@ -105,15 +106,7 @@ func buildOurs(path string, flags ...string) error {
 		}
 		return os.WriteFile(path, program, 0o755)
 	}
-	return goBuild(path, "devspool", "", append(flags, handoff.LinkerFlag)...)
-}
-
-// goBuild builds with the flags of a release, since size and start-up depend on them.
-func goBuild(path, what, tags string, flags ...string) error {
-	ldflags := "-ldflags=-s -w -buildid= " + strings.Join(flags, " ")
-	cmd := exec.Command("go", "build", "-trimpath", "-tags="+tags, "-gcflags=devspool/...=-l", ldflags, "-o", path, what)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	return output(cmd)
+	return build.Program(path, ".", build.Options{Link: flags})
 }
 
 // buildC builds a static C program, where there is a compiler.

@@ -2,8 +2,6 @@
 
 package handoff
 
-// LinkerFlag is what the linker is to be told on this architecture.
-const LinkerFlag = "-E=devspool/hotplug/handoff.Entry"
-
-// Entry is where the process begins. It goes on to the entry of the Go runtime.
+// Entry is where the process begins, if the linker is told so (the Makefile does, for
+// the architectures above). It goes on to the entry of the Go runtime.
 func Entry()

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -19,6 +18,7 @@ import (
 
 	"devspool/hotplug/handoff"
 	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/kerneltest/build"
 	"devspool/nodes"
 )
 
@@ -96,7 +96,7 @@ func TestEntry(t *testing.T) {
 	kerneltest.NeedRoot(t)
 	probes := map[string]string{}
 	for _, m := range machines {
-		for kind, flags := range map[string]string{"": handoff.AnyParent, released: ""} {
+		for kind, flags := range map[string][]string{"": {handoff.AnyParent}, released: nil} {
 			name := "DEVSPOOL_PROBE_" + m.arch + kind
 			if os.Getenv(name) == "" {
 				os.Setenv(name, buildProbe(t, m.arch, flags))
@@ -148,13 +148,11 @@ func TestEntry(t *testing.T) {
 // takes this test for it.
 const released = "_released"
 
-func buildProbe(t *testing.T, arch, flags string) string {
+func buildProbe(t *testing.T, arch string, flags []string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "probe-"+arch)
-	cmd := exec.Command("go", "build", "-ldflags=-s -w -E=devspool/hotplug/handoff.Entry "+flags, "-o", path, "./testdata/probe")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+arch, "GOFLAGS=")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	if err := build.Program(path, "./hotplug/handoff/testdata/probe", build.Options{Arch: arch, Link: flags}); err != nil {
+		t.Fatal(err)
 	}
 	return path
 }

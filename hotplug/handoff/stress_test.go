@@ -41,7 +41,7 @@ type kernel struct {
 func newKernel(t *testing.T) *kernel {
 	t.Helper()
 	kerneltest.NeedRoot(t)
-	program := kerneltest.BuildPackage(t, "hotplug/handoff/testdata/helper", handoff.LinkerFlag, handoff.AnyParent)
+	program := kerneltest.BuildPackage(t, "hotplug/handoff/testdata/helper", handoff.AnyParent)
 	if !kerneltest.InNamespaces(t, 0) {
 		return nil
 	}

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"devspool/hotplug/handoff"
+	"devspool/hotplug/kerneltest/build"
 	"devspool/initramfs"
 )
 
@@ -44,11 +44,11 @@ func NewLab(t *testing.T) *Lab {
 	// The guest has no C library, so what runs there is built without cgo even
 	// where the tests themselves are built with it, for the race detector.
 	initBinary := filepath.Join(dir, "init")
-	build(t, "test", "-c", "-vet=off", "-ldflags=-s -w "+handoff.LinkerFlag, "-o", initBinary, ".")
+	program(t, initBinary, "./initramfs/boot", build.Options{Test: true})
 	devspool := os.Getenv("DEVSPOOL_BINARY")
 	if devspool == "" {
 		devspool = filepath.Join(dir, "devspool")
-		build(t, "build", "-trimpath", "-ldflags=-s -w -buildid= "+handoff.LinkerFlag, "-o", devspool, "devspool")
+		program(t, devspool, ".", build.Options{})
 	}
 	l := &Lab{image: filepath.Join(dir, "image")}
 	err := create(l.image, func(w io.Writer) error { return initramfs.Archive(w, programs(initBinary, devspool)...) })
@@ -83,13 +83,11 @@ func create(path string, write func(io.Writer) error) (err error) {
 	return write(file)
 }
 
-// build runs the go command for the image.
-func build(t *testing.T, args ...string) {
+// program builds a program for the image.
+func program(t *testing.T, out, what string, o build.Options) {
 	t.Helper()
-	cmd := exec.Command("go", args...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+	if err := build.Program(out, what, o); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -36,7 +36,6 @@ func main() {
 			report["Ignored"] = strings.TrimSpace(mask)
 		}
 	}
-	report["Flag"] = handoff.LinkerFlag
 	json.NewEncoder(os.NewFile(3, "report")).Encode(report)
 	os.Exit(reached)
 }
