@@ -68,7 +68,7 @@ var beginning = begin
 //go:norace
 func begin() {
 	if block, size := kernels(stack); size > 0 && kernelIsParent() {
-		var before [6]uintptr
+		var before sigaction
 		ignoreBrokenPipe(&before)
 		if give(block, size) || takeTurn() && give(block, size) {
 			syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 0, 0, 0)
@@ -78,13 +78,17 @@ func begin() {
 	openStandard()
 }
 
+// sigaction has room for the kernel's struct sigaction, which has 6 words at most, and for
+// the one more that QEMU writes on mips.
+type sigaction [8]uintptr
+
 // ignoreBrokenPipe keeps a write to a server that died from ending the process.
 //
 //go:nosplit
 //go:norace
-func ignoreBrokenPipe(before *[6]uintptr) {
+func ignoreBrokenPipe(before *sigaction) {
 	const ignore = 1 // SIG_IGN
-	var action [6]uintptr
+	var action sigaction
 	action[sigHandler] = ignore
 	syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(syscall.SIGPIPE),
 		uintptr(unsafe.Pointer(&action)), uintptr(unsafe.Pointer(before)), sigsetSize, 0, 0)
