@@ -12,6 +12,7 @@ import (
 
 	"devspool/conf"
 	"devspool/hotplug"
+	"devspool/hotplug/applets"
 	"devspool/hotplug/handoff"
 	"devspool/hotplug/sys"
 )
@@ -42,21 +43,15 @@ var exitCodes = [...]int{
 
 func main() { os.Exit(run(os.Args, handoff.Environ())) }
 
-// tool is an applet: it has a command line of its own.
-type tool struct {
-	name, help string
-	run        func(args []string) int
-}
-
 // called returns the applet that the command line names, or nil. A subsystem may have such a
 // name too: the kernel gives it to its helper.
-func called(args, environ []string) *tool {
+func called(args, environ []string) *applets.Applet {
 	if len(args) < 2 || holdsEvent(environ) && args[1] == sys.Getenv(environ, "SUBSYSTEM") {
 		return nil
 	}
-	for i := range applets {
-		if applets[i].name == args[1] {
-			return &applets[i]
+	for i := range applets.All {
+		if applet := &applets.All[i]; applet.Name == args[1] {
+			return applet
 		}
 	}
 	return nil
@@ -67,7 +62,7 @@ func run(args, environ []string) int {
 		if failure := hotplug.CheckFileLimit(0); failure != hotplug.Done {
 			return exitCodes[failure]
 		}
-		return applet.run(args[2:])
+		return applet.Run(args[2:])
 	}
 	o, err := parse(args[1:], environ)
 	if err != nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,9 +19,8 @@ import (
 	"devspool/conf"
 	"devspool/hotplug"
 	"devspool/hotplug/control"
+	"devspool/hotplug/hotplugtest"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // asProgram is the variable that makes the test binary the program itself.
 const asProgram = "DEVSPOOL_TEST_PROGRAM"
@@ -32,36 +30,6 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	os.Exit(m.Run())
-}
-
-const patience = 20 * time.Second
-
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	line := "NOT TESTED: " + t.Name() + ": needs root, to make device nodes"
-	if os.Getenv("DEVSPOOL_TEST_ALL") == "1" {
-		t.Fatal(line)
-	}
-	t.Skip(line)
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !is(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s: not after %v", what, patience)
-		}
-	}
 }
 
 // outcome is how a run of the program ended, and what it wrote.
@@ -98,10 +66,10 @@ func do(t *testing.T, environ []string, args ...string) (o outcome) {
 	func() {
 		for fd, name := range map[int]string{1: "out", 2: "err"} {
 			file, err := os.Create(filepath.Join(dir, name))
-			must(t, err)
+			hotplugtest.Must(t, err)
 			saved, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
-			must(t, err)
-			must(t, unix.Dup3(int(file.Fd()), fd, 0))
+			hotplugtest.Must(t, err)
+			hotplugtest.Must(t, unix.Dup3(int(file.Fd()), fd, 0))
 			file.Close()
 			defer func() {
 				unix.Dup3(saved, fd, 0)
@@ -114,7 +82,7 @@ func do(t *testing.T, environ []string, args ...string) (o outcome) {
 	}()
 	for name, text := range map[string]*string{"out": &o.out, "err": &o.errors} {
 		data, err := os.ReadFile(filepath.Join(dir, name))
-		must(t, err)
+		hotplugtest.Must(t, err)
 		*text = string(data)
 	}
 	if o.panicked != nil {
@@ -123,62 +91,24 @@ func do(t *testing.T, environ []string, args ...string) (o outcome) {
 	return o
 }
 
-// golden compares text with a file in testdata.
-func golden(t *testing.T, name, text string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		must(t, os.WriteFile(path, []byte(text), 0o644))
-	}
-	want, err := os.ReadFile(path)
-	must(t, err)
-	if text != string(want) {
-		t.Errorf("%s differs; got\n%s", path, text)
-	}
-}
-
 // board has what the options name: a /dev, a /sys, a config.
 type board struct {
 	*testing.T
 	dir, dev, sys, conf string
 }
 
-// New makes a board with a disk, a partition, a tty and a network interface.
+// newBoard makes a board with a disk, a partition, a tty and a network interface.
 func newBoard(t *testing.T, config string) *board {
 	t.Helper()
-	dir := t.TempDir()
-	b := &board{t, dir, filepath.Join(dir, "dev"), filepath.Join(dir, "sys"), filepath.Join(dir, "mdev.conf")}
-	for _, d := range []string{b.dev, b.sys + "/devices", b.sys + "/dev/block", b.sys + "/dev/char", b.sys + "/class"} {
-		must(t, os.MkdirAll(d, 0o755))
-	}
-	b.write(b.conf, strings.ReplaceAll(config, "TMP", dir))
-	b.device("/devices/pci0/block/sda", "block", "8:0", "DEVTYPE=disk")
-	b.device("/devices/pci0/block/sda/sda1", "block", "8:1", "DEVTYPE=partition")
-	b.device("/devices/virtual/tty/tty0", "tty", "4:0", "DEVMODE=0620")
-	b.device("/devices/pci0/net/eth0", "net", "", "INTERFACE=eth0")
+	dir, sys := t.TempDir(), hotplugtest.NewSysfs(t)
+	b := &board{t, dir, dir + "/dev", string(sys.FS), dir + "/mdev.conf"}
+	hotplugtest.Must(t, os.Mkdir(b.dev, 0o755))
+	hotplugtest.WriteFile(t, b.conf, strings.ReplaceAll(config, "TMP", dir))
+	sys.Add("/devices/pci0/block/sda", "block", "8:0", "DEVNAME=sda", "DEVTYPE=disk")
+	sys.Add("/devices/pci0/block/sda/sda1", "block", "8:1", "DEVNAME=sda1", "DEVTYPE=partition")
+	sys.Add("/devices/virtual/tty/tty0", "tty", "4:0", "DEVNAME=tty0", "DEVMODE=0620")
+	sys.Add("/devices/pci0/net/eth0", "net", "", "INTERFACE=eth0")
 	return b
-}
-
-func (b *board) write(path, text string) {
-	b.Helper()
-	must(b.T, os.MkdirAll(filepath.Dir(path), 0o755))
-	must(b.T, os.WriteFile(path, []byte(text), 0o644))
-}
-
-// device adds a device to the tree that stands for /sys.
-func (b *board) device(devpath, subsystem, numbers string, lines ...string) {
-	b.Helper()
-	name := filepath.Base(devpath)
-	if major, minor, has := strings.Cut(numbers, ":"); has {
-		kind := map[bool]string{true: "block", false: "char"}[subsystem == "block"]
-		b.write(b.sys+devpath+"/dev", numbers+"\n")
-		must(b.T, os.Symlink("../.."+devpath, b.sys+"/dev/"+kind+"/"+numbers))
-		lines = append([]string{"MAJOR=" + major, "MINOR=" + minor, "DEVNAME=" + name}, lines...)
-	}
-	b.write(b.sys+devpath+"/uevent", strings.Join(lines, "\n")+"\n")
-	must(b.T, os.MkdirAll(b.sys+"/class/"+subsystem, 0o755))
-	must(b.T, os.Symlink("../.."+devpath, b.sys+"/class/"+subsystem+"/"+name))
-	must(b.T, os.Symlink(strings.Repeat("../", strings.Count(devpath, "/"))+"class/"+subsystem, b.sys+devpath+"/subsystem"))
 }
 
 // options returns args and the options that name the board's places.
@@ -196,7 +126,7 @@ func (b *board) do(environ []string, args ...string) outcome {
 func (b *board) program(args ...string) *exec.Cmd {
 	b.Helper()
 	self, err := os.Executable()
-	must(b.T, err)
+	hotplugtest.Must(b.T, err)
 	cmd := exec.Command(self, b.options(args...)...)
 	cmd.Env = append(os.Environ(), asProgram+"=1")
 	cmd.Stderr = os.Stderr
@@ -208,7 +138,7 @@ func (b *board) nodes() []string {
 	b.Helper()
 	var all []string
 	entries, err := os.ReadDir(b.dev)
-	must(b.T, err)
+	hotplugtest.Must(b.T, err)
 	for _, entry := range entries {
 		if !strings.HasPrefix(entry.Name(), ".") {
 			all = append(all, entry.Name())
@@ -224,13 +154,11 @@ func (b *board) wantNodes(want ...string) {
 	}
 }
 
-func TestUsage(t *testing.T) { golden(t, "usage.txt", do(t, nil, "--help").out) }
-
 // TestManPage shows that docs/devspool.8 has an entry for each option and each request that
 // help shows, and for none besides.
 func TestManPage(t *testing.T) {
 	text, err := os.ReadFile("docs/devspool.8")
-	must(t, err)
+	hotplugtest.Must(t, err)
 	fonts := strings.NewReplacer(`\-`, "-", `\fB`, "", `\fI`, "", `\fR`, "", `"`, " ", "[", " ", "]", " ", "=", " ", ",", " ")
 	entries := map[string]bool{}
 	lines := strings.Split(string(text), "\n")
@@ -401,7 +329,7 @@ func TestParseEnviron(t *testing.T) {
 }
 
 func TestScan(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 640 >disk @echo $MDEV >>TMP/said\n")
 	for range 2 {
 		if o := b.do(nil, "-s"); o.code != exitDone || o.out+o.errors != "" {
@@ -413,10 +341,10 @@ func TestScan(t *testing.T) {
 	if err != nil || string(said) != "disk\ndisk\n" {
 		t.Errorf("the commands say %q, error %v", said, err)
 	}
-	must(t, os.RemoveAll(b.sys+"/devices/virtual"))
-	must(t, os.Remove(b.sys+"/dev/char/4:0"))
-	must(t, os.Mkdir(b.dev+"/wrong", 0o755))
-	b.write(b.conf, "sda 0:0 640 =wrong\nbad\n")
+	hotplugtest.Must(t, os.RemoveAll(b.sys+"/devices/virtual"))
+	hotplugtest.Must(t, os.Remove(b.sys+"/dev/char/4:0"))
+	hotplugtest.Must(t, os.Mkdir(b.dev+"/wrong", 0o755))
+	hotplugtest.WriteFile(t, b.conf, "sda 0:0 640 =wrong\nbad\n")
 	o := b.do(nil, "-sv")
 	if o.code != exitFailed {
 		t.Errorf("%+v", o)
@@ -428,87 +356,18 @@ func TestScan(t *testing.T) {
 	}
 }
 
-func TestDryRun(t *testing.T) {
-	b := newBoard(t, "sda 0:0 640 >disk @touch TMP/said\n")
-	for _, c := range []struct {
-		environ []string
-		args    string
-		rows    int // of the table
-	}{
-		{nil, "-snt", 4},
-		{[]string{"ACTION=add", "DEVPATH=/devices/pci0/block/sda", "SEQNUM=7"}, "-nt", 2},
-	} {
-		o := b.do(c.environ, c.args)
-		if rows := strings.Count(o.out, "\n"); o.code != exitDone || rows != c.rows || !strings.Contains(o.out, "sda -> disk") {
-			t.Errorf("%s: %+v", c.args, o)
-		}
-	}
-	entries, err := os.ReadDir(b.dev)
-	if err != nil || len(entries) > 0 {
-		t.Errorf("/dev holds %v, error %v", entries, err)
-	}
-	if _, err := os.Stat(b.dir + "/said"); err == nil {
-		t.Error("a command ran")
-	}
-}
-
-// TestPlan compares what is printed for devices with golden files.
-func TestPlan(t *testing.T) {
-	b := newBoard(t, "-tag=card;sda.* 0:6 640 >disk/ @logger $MDEV\n-if_exists=mask;timeout=5;sda 0:6 640 *sync\n$INTERFACE=eth.* 0:0 660 @ifup $INTERFACE\n")
-	for _, c := range []struct {
-		name   string
-		action string
-		args   []string
-	}{
-		{"plan-all.txt", "", nil},
-		{"plan-remove.txt", "ACTION=remove", []string{"/devices/pci0/block/sda"}},
-		{"plan-class.txt", "", []string{b.sys + "/class/net/eth0"}},
-	} {
-		var environ []string
-		if c.action != "" {
-			environ = []string{c.action}
-		}
-		o := b.do(environ, append([]string{"--plan"}, c.args...)...)
-		if o.code != exitDone || o.errors != "" {
-			t.Errorf("%s: %+v", c.name, o)
-		}
-		golden(t, c.name, strings.ReplaceAll(o.out, b.conf, "mdev.conf"))
-	}
-	o := b.do(nil, "--plan", "/devices/nothing")
-	if o.code != exitFailed || o.out != "" || !strings.HasPrefix(o.errors, "devspool: error: ") || !strings.Contains(o.errors, "/devices/nothing: no such file") {
-		t.Errorf("a device that is not there: %+v", o)
-	}
-	entries, err := os.ReadDir(b.dev)
-	if err != nil || len(entries) > 0 {
-		t.Errorf("/dev holds %v, error %v", entries, err)
-	}
-}
-
-func TestCheck(t *testing.T) {
-	b := newBoard(t, "sda 0:0 660\nbad\nsd( 0:0 660\nsda 0:0 999\nsda 0:0 660 =../x\n.* 0:0 660 hello\n")
-	o := b.do(nil, "--check")
-	if o.code != exitConfig || o.errors != "" {
-		t.Errorf("%+v", o)
-	}
-	golden(t, "check.txt", strings.ReplaceAll(o.out, b.conf, "mdev.conf"))
-	b.write(b.conf, conf.Default)
-	if o := b.do(nil, "--check"); o.code != exitDone || o.out+o.errors != "" {
-		t.Errorf("the default config: %+v", o)
-	}
-}
-
 // TestHelper gives the program an event in its environment, as the kernel does.
 func TestHelper(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 640 >disk @echo $SEQNUM >>TMP/said\n")
 	env := []string{"ACTION=add", "DEVPATH=/devices/pci0/block/sda", "SUBSYSTEM=block", "MAJOR=8", "MINOR=0", "DEVNAME=sda"}
 	if o := b.do(env); o.code != exitDone || o.out+o.errors != "" {
 		t.Errorf("%+v", o)
 	}
 	b.wantNodes("disk", "sda")
-	b.write(b.dev+"/mdev.log", "")
-	must(t, os.RemoveAll(b.sys+"/devices/pci0"))
-	must(t, os.Remove(b.sys+"/dev/block/8:0"))
+	hotplugtest.WriteFile(t, b.dev+"/mdev.log", "")
+	hotplugtest.Must(t, os.RemoveAll(b.sys+"/devices/pci0"))
+	hotplugtest.Must(t, os.Remove(b.sys+"/dev/block/8:0"))
 	env[0] = "ACTION=remove"
 	o := do(t, append(env, "SEQNUM=17"), append(b.options(), "block")...)
 	if o.code != exitDone || o.out+o.errors != "" {
@@ -524,13 +383,13 @@ func TestHelper(t *testing.T) {
 // TestReady starts a loop whose scan takes a while, since a command runs: when it
 // says that it is ready, all nodes are there and the command is done.
 func TestReady(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "sda 0:0 660 @sleep 0.3; touch TMP/done\n")
 	ready, to, err := os.Pipe()
-	must(t, err)
+	hotplugtest.Must(t, err)
 	cmd := b.program("-f", "-D", "3")
 	cmd.ExtraFiles = []*os.File{to}
-	must(t, cmd.Start())
+	hotplugtest.Must(t, cmd.Start())
 	to.Close()
 	line, err := bufio.NewReader(ready).ReadString('\n')
 	if line != "\n" || err != nil {
@@ -540,7 +399,7 @@ func TestReady(t *testing.T) {
 	if !b.has("done") {
 		t.Error("the command of the scan is not done")
 	}
-	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	hotplugtest.Must(t, cmd.Process.Signal(syscall.SIGTERM))
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("after SIGTERM: %v", err)
 	}
@@ -555,14 +414,14 @@ func (b *board) has(name string) bool {
 // TestEndBeforeReady tells a loop to end while a command of its scan runs: it lets
 // that end, begins no other, and ends well.
 func TestEndBeforeReady(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "-sda 0:0 660 @touch TMP/begun; until test -e TMP/go; do sleep 0.01; done; touch TMP/done\nsda 0:0 660 @touch TMP/next\n")
 	cmd := b.program("-f")
-	must(t, cmd.Start())
-	eventually(t, "the command", func() bool { return b.has("begun") })
-	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	hotplugtest.Must(t, cmd.Start())
+	hotplugtest.Eventually(t, "the command", func() bool { return b.has("begun") })
+	hotplugtest.Must(t, cmd.Process.Signal(syscall.SIGTERM))
 	time.Sleep(200 * time.Millisecond) // for the signal
-	b.write(b.dir+"/go", "")
+	hotplugtest.WriteFile(t, b.dir+"/go", "")
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("after SIGTERM: %v", err)
 	}
@@ -574,18 +433,18 @@ func TestEndBeforeReady(t *testing.T) {
 // TestScanInCommand is about a rule whose command asks for a scan, while the loop
 // that would do it waits for the command.
 func TestScanInCommand(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	self, err := os.Executable()
-	must(t, err)
+	hotplugtest.Must(t, err)
 	scan := asProgram + "=1 " + strings.Join(append([]string{self, "-s"}, b.options()...), " ")
-	b.write(b.conf, "timeout=5;sda 0:0 660 @test -e "+b.dir+"/once || { touch "+b.dir+"/once; "+scan+"; echo $? >"+b.dir+"/said; }\n")
+	hotplugtest.WriteFile(t, b.conf, "timeout=5;sda 0:0 660 @test -e "+b.dir+"/once || { touch "+b.dir+"/once; "+scan+"; echo $? >"+b.dir+"/said; }\n")
 	cmd := b.program("-f")
 	var logger bytes.Buffer
 	cmd.Stderr = &logger
-	must(t, cmd.Start())
-	eventually(t, "the end of the command", func() bool { return len(b.nodes()) == 3 }) // its partition waits for it
-	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	hotplugtest.Must(t, cmd.Start())
+	hotplugtest.Eventually(t, "the end of the command", func() bool { return len(b.nodes()) == 3 }) // its partition waits for it
+	hotplugtest.Must(t, cmd.Process.Signal(syscall.SIGTERM))
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
@@ -597,17 +456,17 @@ func TestScanInCommand(t *testing.T) {
 // TestBackground starts a loop in the background: when the program returns, the
 // nodes are there and the loop serves.
 func TestBackground(t *testing.T) {
-	needRoot(t)
+	hotplugtest.NeedRoot(t)
 	b := newBoard(t, "")
 	ready, to, err := os.Pipe()
-	must(t, err)
+	hotplugtest.Must(t, err)
 	defer ready.Close()
 	cmd := b.program("-d", "-D", "12")
 	for range 10 { // so that none of the program's own takes the last one's place
 		cmd.ExtraFiles = append(cmd.ExtraFiles, to)
 	}
 	cmd.Stdout = os.Stdout // no pipe, for whose end Wait would wait
-	must(t, cmd.Run())
+	hotplugtest.Must(t, cmd.Run())
 	if line, err := bufio.NewReader(ready).ReadString('\n'); line != "\n" {
 		t.Errorf("it says %q, error %v", line, err)
 	}
@@ -622,20 +481,20 @@ func TestBackground(t *testing.T) {
 	if err := second.Run(); err == nil || second.ProcessState.ExitCode() != exitFailed {
 		t.Errorf("a second loop: %v", err)
 	}
-	must(t, os.Remove(b.dev+"/sda"))
+	hotplugtest.Must(t, os.Remove(b.dev+"/sda"))
 	if o := b.do(nil, "-s"); o.code != exitDone {
 		t.Errorf("%+v", o)
 	}
 	b.wantNodes("sda", "sda1", "tty0")
-	must(t, unix.Kill(pids[0], unix.SIGTERM))
-	eventually(t, "its end", func() bool { return len(running(t, b.dev)) == 0 })
+	hotplugtest.Must(t, unix.Kill(pids[0], unix.SIGTERM))
+	hotplugtest.Eventually(t, "its end", func() bool { return len(running(t, b.dev)) == 0 })
 }
 
 // running returns the processes, but this one, that have word among their arguments.
 func running(t *testing.T, word string) (pids []int) {
 	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	must(t, err)
+	hotplugtest.Must(t, err)
 	for _, file := range files {
 		text, _ := os.ReadFile(file)
 		if !slices.Contains(strings.Split(string(text), "\x00"), word) {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"devspool/hotplug"
+	"devspool/hotplug/applets"
 	"devspool/hotplug/cli"
 	"devspool/hotplug/control"
 	"devspool/hotplug/sys"
@@ -110,8 +111,8 @@ kernel calls its helper (/proc/sys/kernel/hotplug)`, waysColumn)
 		}
 	}
 	text += ctl
-	for i := range applets {
-		text += cli.Row("  devspool "+applets[i].name+" ...", applets[i].help, waysColumn)
+	for _, applet := range applets.All {
+		text += cli.Row("  devspool "+applet.Name+" ...", applet.Help, waysColumn)
 	}
 	return text + "\noptions:\n" + cli.Usage(table[:], false, "  ", optionsColumn) + `
 Called as mdev it takes the same options.

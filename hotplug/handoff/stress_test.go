@@ -15,6 +15,7 @@ import (
 
 	"devspool/hotplug/handoff"
 	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/kerneltest/build"
 )
 
 func TestMain(m *testing.M) { os.Exit(kerneltest.Main(m)) }
@@ -41,7 +42,7 @@ type kernel struct {
 func newKernel(t *testing.T) *kernel {
 	t.Helper()
 	kerneltest.NeedRoot(t)
-	program := kerneltest.BuildPackage(t, "hotplug/handoff/testdata/helper", handoff.AnyParent)
+	program := kerneltest.BuildPackage(t, "hotplug/handoff/testdata/helper", build.Options{Link: []string{handoff.AnyParent}})
 	if !kerneltest.InNamespaces(t, 0) {
 		return nil
 	}

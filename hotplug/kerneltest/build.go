@@ -16,7 +16,7 @@ import (
 // DEVSPOOL_BINARY names another one to be tested. The package's TestMain must call Main.
 func Build(tb testing.TB) string {
 	tb.Helper()
-	path := buildOnce(tb, "devspool", ".")
+	path := buildOnce(tb, "devspool", ".", build.Options{})
 	if os.Getenv(program) == "" {
 		// Processes in namespaces of their own use the same one.
 		os.Setenv(program, path)
@@ -28,19 +28,19 @@ func Build(tb testing.TB) string {
 // kernel's place: built as Build does, but for what it takes for the kernel.
 func BuildHelper(tb testing.TB) string {
 	tb.Helper()
-	return buildOnce(tb, "devspool-helper", ".", handoff.AnyParent)
+	return buildOnce(tb, "devspool-helper", ".", build.Options{Link: []string{handoff.AnyParent}})
 }
 
 // BuildPackage builds another program of the module, given by its directory below
-// the module's, once a run. The linker gets the flags.
-func BuildPackage(tb testing.TB, dir string, flags ...string) string {
+// the module's, once a run.
+func BuildPackage(tb testing.TB, dir string, o build.Options) string {
 	tb.Helper()
-	return buildOnce(tb, filepath.Base(dir), "./"+dir, flags...)
+	return buildOnce(tb, filepath.Base(dir), "./"+dir, o)
 }
 
 var building sync.Mutex
 
-func buildOnce(tb testing.TB, name, dir string, flags ...string) string {
+func buildOnce(tb testing.TB, name, dir string, o build.Options) string {
 	tb.Helper()
 	variable := program
 	if name != "devspool" {
@@ -59,7 +59,7 @@ func buildOnce(tb testing.TB, name, dir string, flags ...string) string {
 		return path
 	}
 	statSources(tb)
-	if err := build.Program(path, dir, build.Options{Link: flags}); err != nil {
+	if err := build.Program(path, dir, o); err != nil {
 		tb.Fatal(err)
 	}
 	os.Setenv(variable, path)

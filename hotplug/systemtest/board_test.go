@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/kerneltest/build"
 )
 
 func TestMain(m *testing.M) { os.Exit(kerneltest.Main(m)) }
@@ -41,7 +42,7 @@ func jailed(t *testing.T) bool {
 	kerneltest.NeedRoot(t)
 	kerneltest.Build(t)
 	kerneltest.BuildHelper(t)
-	kerneltest.BuildPackage(t, "hotplug/systemtest/testdata/witness")
+	kerneltest.BuildPackage(t, "hotplug/systemtest/testdata/witness", build.Options{Plain: true})
 	return kerneltest.InNamespaces(t, kerneltest.Net|kerneltest.PID)
 }
 
@@ -430,7 +431,7 @@ func (y testimony) get(key string) string {
 // witness returns the words that a rule runs the witness with, and its file.
 func (b *board) witness(name string) (words, file string) {
 	file = filepath.Join(b.dir, name)
-	return kerneltest.BuildPackage(b.T, "hotplug/systemtest/testdata/witness") + " " + file, file
+	return kerneltest.BuildPackage(b.T, "hotplug/systemtest/testdata/witness", build.Options{Plain: true}) + " " + file, file
 }
 
 // testimonies reads what witnesses wrote so far.

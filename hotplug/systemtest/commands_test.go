@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/kerneltest/build"
 )
 
 // nasty are values that a device may name itself, and that a shell would act upon.
@@ -216,7 +217,7 @@ func TestWithoutShell(t *testing.T) {
 		}
 	}
 	copyFile(t, kerneltest.Build(t), filepath.Join(root, "bin/devspool"))
-	copyFile(t, kerneltest.BuildPackage(t, "hotplug/systemtest/testdata/witness"), filepath.Join(root, "bin/witness"))
+	copyFile(t, kerneltest.BuildPackage(t, "hotplug/systemtest/testdata/witness", build.Options{Plain: true}), filepath.Join(root, "bin/witness"))
 	b := &board{T: t, dir: root}
 	b.write(filepath.Join(root, "etc/mdev.conf"), "-$X=.* 0:0 600 *witness /out/seen \"$X\" $X-y\n$X=.* 0:0 600 *witness /out/seen shell | witness /out/seen\n")
 	cmd := exec.Command("/bin/devspool", "--events", "none") // whose mount would outlast the test

@@ -1,6 +1,6 @@
 //go:build nospool
 
-package main
+package applets
 
 // A program without the spool, for boards where nobody listens: it is smaller.
-var applets []tool
+var events []Applet

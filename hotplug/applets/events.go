@@ -1,6 +1,6 @@
 //go:build !nospool
 
-package main
+package applets
 
 import (
 	"os"
@@ -10,7 +10,8 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-var applets = []tool{
+// events are the tools of clients and scripts for what is published.
+var events = []Applet{
 	{"watch", "print each event when all is done for it (watch --help)", watch},
 	{"event", "put an event into clients' queues, pop the oldest of one,\nlist the queues (event --help)", event},
 }

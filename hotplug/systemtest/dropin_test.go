@@ -1,26 +1,29 @@
-package main
+package systemtest
 
 import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/kerneltest"
 )
 
 // TestConfIsNoFile gives what is no regular file, or too much, as config: it is
 // refused at once with a reason, whatever is asked for.
 func TestConfIsNoFile(t *testing.T) {
-	b := newBoard(t, "")
+	b := newSandbox(t, "")
 	fifo, dir := t.TempDir()+"/fifo", t.TempDir()
-	must(t, syscall.Mkfifo(fifo, 0o600))
+	hotplugtest.Must(t, syscall.Mkfifo(fifo, 0o600))
 	long, many := t.TempDir()+"/long", t.TempDir()+"/many"
 	b.write(long, strings.Repeat("# x\n", 300_000))
 	b.write(many, strings.Repeat("a 0 0\n", 20_000))
 	for conf, why := range map[string]string{fifo: "not a regular file", dir: "not a regular file",
 		"/dev/zero": "not a regular file", long: "longer than 1 MiB", many: "more than 10000 rules"} {
 		for _, mode := range []string{"--check", "--plan", "-sn"} {
-			o := do(t, nil, append(b.options(mode), "--conf", conf)...)
-			if o.code != exitConfig || !strings.Contains(o.errors, why) {
-				t.Errorf("%s with %s: %d %q", mode, conf, o.code, o.errors)
+			o := b.do(nil, mode, "--conf", conf)
+			if o.code != exitConfig || !strings.Contains(o.stderr, why) {
+				t.Errorf("%s with %s: %d %q", mode, conf, o.code, o.stderr)
 			}
 		}
 	}
@@ -29,19 +32,19 @@ func TestConfIsNoFile(t *testing.T) {
 // TestGarbage counts the lines that a config of garbage gives: some for a scan, none
 // for an event.
 func TestGarbage(t *testing.T) {
-	b := newBoard(t, strings.Repeat("nonsense\n", 5000))
-	if o := b.do(nil, "-sn"); strings.Count(o.errors, "a rule has") != 10 || !strings.Contains(o.errors, "4990 more") {
-		t.Errorf("-s: %q", o.errors)
+	b := newSandbox(t, strings.Repeat("nonsense\n", 5000))
+	if o := b.do(nil, "-sn"); strings.Count(o.stderr, "a rule has") != 10 || !strings.Contains(o.stderr, "4990 more") {
+		t.Errorf("-s: %q", o.stderr)
 	}
-	if o := b.do([]string{"ACTION=change", "DEVPATH=/devices/x"}, "-n"); o.errors != "" {
-		t.Errorf("helper: %q", o.errors)
+	if o := b.do([]string{"ACTION=change", "DEVPATH=/devices/x"}, "-n"); o.stderr != "" {
+		t.Errorf("helper: %q", o.stderr)
 	}
 }
 
 // TestContinuations reads very many lines that backslashes join, which is done in
 // time that grows with their length.
 func TestContinuations(t *testing.T) {
-	b := newBoard(t, strings.Repeat("#\\\n", 300_000)+"\nsda 0:0 600\n")
+	b := newSandbox(t, strings.Repeat("#\\\n", 300_000)+"\nsda 0:0 600\n")
 	if o := b.do(nil, "--check"); o.code != exitDone && o.code != exitConfig {
 		t.Errorf("%+v", o)
 	}
@@ -49,8 +52,8 @@ func TestContinuations(t *testing.T) {
 
 // TestRemoveByHand removes a device that /sys still has.
 func TestRemoveByHand(t *testing.T) {
-	needRoot(t)
-	b := newBoard(t, "")
+	kerneltest.NeedRoot(t)
+	b := newSandbox(t, "")
 	environ := []string{"ACTION=add", "DEVPATH=/devices/virtual/tty/tty0"}
 	if o := b.do(environ); o.code != exitDone {
 		t.Fatalf("%+v", o)
@@ -66,9 +69,9 @@ func TestRemoveByHand(t *testing.T) {
 
 // TestScanRulesByName scans devices without numbers: only rules with a variable care.
 func TestScanRulesByName(t *testing.T) {
-	needRoot(t)
-	b := newBoard(t, "eth0 0:0 600 @echo name >>out\nSUBSYSTEM=net;eth0 0:0 600 @echo net >>out\n")
-	if o := b.do(nil, "-t", "-n", "-s"); o.code != exitDone || strings.Contains(o.out, "echo name") {
+	kerneltest.NeedRoot(t)
+	b := newSandbox(t, "eth0 0:0 600 @echo name >>out\nSUBSYSTEM=net;eth0 0:0 600 @echo net >>out\n")
+	if o := b.do(nil, "-t", "-n", "-s"); o.code != exitDone || strings.Contains(o.stdout, "echo name") {
 		t.Errorf("%+v", o)
 	}
 	if o := b.do(nil, "-s"); o.code != exitDone || !b.has("dev/out") {

@@ -1,10 +1,13 @@
-package main
+package systemtest
 
 import (
 	"os"
 	"strings"
 	"testing"
 	"unicode/utf16"
+
+	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/kerneltest"
 )
 
 // utf16Of returns text as UTF-16, high byte first or last.
@@ -20,20 +23,10 @@ func utf16Of(text string, bigEndian bool) string {
 	return string(b)
 }
 
-// scan runs a scan as a process of its own, and returns what it says.
-func (b *board) scan() (said string, err error) {
-	b.Helper()
-	var text strings.Builder
-	cmd := b.program("-s")
-	cmd.Stderr = &text
-	err = cmd.Run()
-	return text.String(), err
-}
-
 // TestCheckForeign gives --check, and a scan, what is no config of this kind: each is
 // told as what it is, in one line, and a scan goes on with what it has.
 func TestCheckForeign(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	const rules = "# a comment\nsda 0:0 640\nsdb 0:0 640\nsdc 0:0 640\n"
 	const mark = "\ufeff"
 	udev := "# udev's\nACTION==\"remove\", GOTO=\"end\"\n" + strings.Repeat("SUBSYSTEM==\"block\", KERNEL==\"sd*\", MODE=\"0660\"\n", 100) + "LABEL=\"end\"\n"
@@ -53,35 +46,35 @@ func TestCheckForeign(t *testing.T) {
 		{"a crash in the midst", "sda 0:0 640\nsdb 0\x00\x00:0\n\x00\nsdc \x00 x\n", ":2:6: ", "NUL"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBoard(t, "")
+			b := newSandbox(t, "")
 			b.write(b.conf, c.text)
 			o := b.do(nil, "--check")
-			if o.code != exitConfig || strings.Count(o.out, "\n") != 1 || !strings.HasPrefix(o.out, b.conf+c.place) || !strings.Contains(o.out, c.what) || !strings.Contains(o.out, "; ") {
-				t.Errorf("--check: exit code %d, it says %.300q %q", o.code, o.out, o.errors)
+			if o.code != exitConfig || strings.Count(o.stdout, "\n") != 1 || !strings.HasPrefix(o.stdout, b.conf+c.place) || !strings.Contains(o.stdout, c.what) || !strings.Contains(o.stdout, "; ") {
+				t.Errorf("--check: exit code %d, it says %.300q %q", o.code, o.stdout, o.stderr)
 			}
-			if said, err := b.scan(); err != nil || strings.Count(said, "\n") != 1 || !strings.Contains(said, c.what) {
-				t.Errorf("-s: it says %.300q, and ends with %v", said, err)
+			if o := b.do(nil, "-s"); o.code != exitDone || strings.Count(o.stderr, "\n") != 1 || !strings.Contains(o.stderr, c.what) {
+				t.Errorf("-s: it says %.300q, exit code %d", o.stderr, o.code)
 			}
 			b.wantNodes("sda", "sda1", "tty0")
 		})
 	}
-	b := newBoard(t, "")
+	b := newSandbox(t, "")
 	b.write(b.conf, mark+strings.ReplaceAll(rules, "\n", "\r\n"))
-	if o := b.do(nil, "--check"); o.code != exitDone || o.out+o.errors != "" {
+	if o := b.do(nil, "--check"); o.code != exitDone || o.stdout+o.stderr != "" {
 		t.Errorf("a mark and lines as in DOS: %+v", o)
 	}
 }
 
 // TestCheckLink has no config behind a link.
 func TestCheckLink(t *testing.T) {
-	b := newBoard(t, "")
-	must(t, os.Remove(b.conf))
-	must(t, os.Symlink("nowhere", b.conf))
-	if o := b.do(nil, "--check"); o.code != exitConfig || !strings.Contains(o.errors, b.conf+" is a link to what is not there; ") || strings.Count(o.errors, "\n") != 1 {
+	b := newSandbox(t, "")
+	hotplugtest.Must(t, os.Remove(b.conf))
+	hotplugtest.Must(t, os.Symlink("nowhere", b.conf))
+	if o := b.do(nil, "--check"); o.code != exitConfig || !strings.Contains(o.stderr, b.conf+" is a link to what is not there; ") || strings.Count(o.stderr, "\n") != 1 {
 		t.Errorf("%+v", o)
 	}
 	b.write(b.dir+"/nowhere", "sda 0:0 640\n")
-	if o := b.do(nil, "--check"); o.code != exitDone || o.out+o.errors != "" {
+	if o := b.do(nil, "--check"); o.code != exitDone || o.stdout+o.stderr != "" {
 		t.Errorf("a link to a file: %+v", o)
 	}
 }
@@ -89,7 +82,7 @@ func TestCheckLink(t *testing.T) {
 // TestCheckDoubts shows that --check tells of what it doubts, by line and column, while
 // a scan uses it without a word.
 func TestCheckDoubts(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	for _, c := range []struct{ text, place, remedy string }{
 		{"sd* 0:0 640", "1:1", "write .* for any text"},
 		{"tty|event* 0:0 640", "1:8", "write .* for any text"},
@@ -103,13 +96,13 @@ func TestCheckDoubts(t *testing.T) {
 		{"-sda 0:0 640 *foreground { true } true", "1:15", "begin it with +"},
 		{"-sda 0:0 640 >x &true | true", "1:18", "begin it with @"},
 	} {
-		b := newBoard(t, c.text+"\n")
+		b := newSandbox(t, c.text+"\n")
 		o := b.do(nil, "--check")
-		if o.code != exitConfig || strings.Count(o.out, "\n") != 1 || !strings.HasPrefix(o.out, b.conf+":"+c.place+": ") || !strings.Contains(o.out, c.remedy) {
-			t.Errorf("%s: exit code %d, it says %q %q; want %s and %q", c.text, o.code, o.out, o.errors, c.place, c.remedy)
+		if o.code != exitConfig || strings.Count(o.stdout, "\n") != 1 || !strings.HasPrefix(o.stdout, b.conf+":"+c.place+": ") || !strings.Contains(o.stdout, c.remedy) {
+			t.Errorf("%s: exit code %d, it says %q %q; want %s and %q", c.text, o.code, o.stdout, o.stderr, c.place, c.remedy)
 		}
-		if said, _ := b.scan(); strings.Contains(said, "warning: "+b.conf) {
-			t.Errorf("%s: a scan says %q", c.text, said)
+		if o := b.do(nil, "-s"); strings.Contains(o.stderr, "warning: "+b.conf) {
+			t.Errorf("%s: a scan says %q", c.text, o.stderr)
 		}
 	}
 }
