@@ -1,6 +1,7 @@
 package systemtest
 
 import (
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -31,6 +32,21 @@ var tools = []string{"hotplug/bench", "hotplug/hotplugtest", "hotplug/hotplugtes
 func TestArrows(t *testing.T) {
 	for _, tags := range []string{"", "nospool"} {
 		checkArrows(t, tags)
+	}
+}
+
+// TestArchitecture shows that docs/architecture.md says of every package what it is for.
+func TestArchitecture(t *testing.T) {
+	text, err := os.ReadFile("../../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, floor := range floors {
+		for _, name := range floor {
+			if name != "." && !strings.Contains(string(text), "\n| `"+name+"` |") {
+				t.Errorf("no row of its table is about %s", name)
+			}
+		}
 	}
 }
 
