@@ -29,6 +29,8 @@ align = $(if $(filter amd64,$(1)),-funcalign=16)
 entry = $(if $(filter amd64 arm64 arm 386 riscv64 mipsle mips,$(1)),-E=devspool/hotplug/handoff.Entry)
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+ERRCHECK    := github.com/kisielk/errcheck@v1.30.0 -ignoretests -exclude $(CURDIR)/scripts/errcheck.exclude
+DEADCODE    := golang.org/x/tools/cmd/deadcode@v0.52.0
 
 # GOARCH, or GOARCH-GOARM; the boards that Linux runs on.
 ARCHES := amd64 arm64 arm-6 386 riscv64 mipsle mips s390x
@@ -76,15 +78,19 @@ run: devspool
 test:
 	@scripts/test
 
-# What must hold before any test: format, vet, staticcheck, every architecture, and
-# imports that run downward. The packer is a module of its own, which ./... does not
+# What must hold before any test: format, vet, the linters, every architecture, and
+# imports that run downward. Errcheck leaves tests alone: what they do not look at shows in
+# what they do. The packer is a module of its own, which ./... does not
 # enter.
 check: cross core
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
 	go vet ./...
 	go vet -tags nospool ./...
 	go run $(STATICCHECK) ./...
-	cd $(PACKER) && go vet ./... && go run $(STATICCHECK) ./...
+	go run $(ERRCHECK) ./...
+	go run $(ERRCHECK) -tags nospool ./...
+	scripts/deadcode $(DEADCODE)
+	cd $(PACKER) && go vet ./... && go run $(STATICCHECK) ./... && go run $(ERRCHECK) ./...
 	go test -count=1 -run "TestArrows|TestArchitecture" ./hotplug/systemtest
 
 cross: $(ARCHES:%=dist/devspool-%)

@@ -76,7 +76,7 @@ func run(args, environ []string) int {
 	var result hotplug.Result
 	switch o.mode {
 	case modeNone:
-		os.Stderr.WriteString(usage())
+		_, _ = os.Stderr.WriteString(usage())
 		return exitUsage
 	case modeHelp:
 		return show(usage())
@@ -117,7 +117,7 @@ func loop(o *options, args []string) int {
 
 // misuse says what is wrong with the command line.
 func misuse(err error) int {
-	os.Stderr.WriteString("devspool: " + err.Error() + "\ndevspool: the options are shown by --help\n")
+	_, _ = os.Stderr.WriteString("devspool: " + err.Error() + "\ndevspool: the options are shown by --help\n")
 	return exitUsage
 }
 

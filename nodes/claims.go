@@ -199,7 +199,7 @@ func (c *claims) displace(dir parent, path, holder string) {
 	}
 	if home := ownPath(r); home != "" && home != path {
 		c.released = append(c.released, home)
-		c.dir.tree.linkHome(dir, path, home) // where that fails the Plan does, and says so
+		_ = c.dir.tree.linkHome(dir, path, home) // where that fails the Plan does, and says so
 	}
 }
 

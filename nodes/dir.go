@@ -116,7 +116,7 @@ func (d *Dir) UnlockDev() error {
 	err := d.journal.Flush()
 	d.claims.ranks = nil
 	if d.lockFile != sys.None {
-		sys.Flock(d.lockFile, unix.LOCK_UN)
+		_ = sys.Flock(d.lockFile, unix.LOCK_UN)
 	}
 	runtime.UnlockOSThread()
 	return wrap("write", journalPath, err)

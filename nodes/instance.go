@@ -105,7 +105,7 @@ func (d *Dir) late(p *Plan) (existed bool) {
 			d.journal.PutLater(r)
 		}
 	case uevent.Move:
-		d.rename(e)
+		_ = d.rename(e) // what was not written is, with the next record
 	}
 	return false
 }

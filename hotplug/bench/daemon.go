@@ -53,7 +53,7 @@ func (b *bench) start(c contestant, in *realm) (*daemon, error) {
 		return nil, err
 	}
 	go func() {
-		d.cmd.Wait() // how it ended is of no interest, since stop kills it
+		_ = d.cmd.Wait() // how it ended is of no interest, since stop kills it
 		close(d.ended)
 	}()
 	return d, nil

@@ -80,7 +80,7 @@ func (b *bench) parallel(s *stage) error {
 func (b *bench) latency(s *stage) error {
 	conf := "bench100000 0:0 660 @sleep 1000\nbench1.* 0:0 660 @touch $MDEV.ran\n.* 0:0 660\n"
 	return b.only(world{conf: conf, sys: s.empty}, s, nil, func(*daemon) error {
-		defer exec.Command("pkill", "-f", "sleep 1000").Run()
+		defer func() { _ = exec.Command("pkill", "-f", "sleep 1000").Run() }()
 		if err := s.injector.Write(kerneltest.Message(made(0).Event("add"))); err != nil {
 			return err
 		}
@@ -112,7 +112,7 @@ func (b *bench) latency(s *stage) error {
 // behind measures what it costs an event that others are under way.
 func (b *bench) behind(s *stage) error {
 	conf := "hung 0:0 660 *sleep 1000\n" + fiftyConf
-	defer exec.Command("pkill", "-f", "sleep 1000").Run()
+	defer func() { _ = exec.Command("pkill", "-f", "sleep 1000").Run() }()
 	hung := kerneltest.Event{Action: "change", Devpath: "/devices/virtual/hung", Vars: []string{"SUBSYSTEM=bench", "DEVNAME=hung"}}
 	cost := func(first *kerneltest.Event) (float64, error) {
 		var least float64

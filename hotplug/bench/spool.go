@@ -138,7 +138,7 @@ var benchMore = []string{"DEVNAME=/dev/null", "DEVLINKS=/dev/char/1:3", "USEC_IN
 // ownCPU returns the CPU time that this process has used, in seconds.
 func ownCPU() float64 {
 	var t unix.Timespec
-	unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &t)
+	_ = unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &t)
 	return time.Duration(t.Nano()).Seconds()
 }
 
@@ -216,7 +216,7 @@ func multicast(clients, events int) (float64, error) {
 		if err == nil {
 			err = unix.Bind(fd, bind)
 		}
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20)
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20)
 		return fd, err
 	}
 	for range clients {

@@ -19,7 +19,7 @@ func Build(tb testing.TB) string {
 	path := buildOnce(tb, "devspool", ".", build.Options{})
 	if os.Getenv(program) == "" {
 		// Processes in namespaces of their own use the same one.
-		os.Setenv(program, path)
+		_ = os.Setenv(program, path)
 	}
 	return path
 }
@@ -62,7 +62,7 @@ func buildOnce(tb testing.TB, name, dir string, o build.Options) string {
 	if err := build.Program(path, dir, o); err != nil {
 		tb.Fatal(err)
 	}
-	os.Setenv(variable, path)
+	_ = os.Setenv(variable, path)
 	return path
 }
 

@@ -125,7 +125,7 @@ func (r *Reader) pop() (string, error) {
 		r.unread = r.unread[1:]
 		if err == nil {
 			if len(r.unread) == 0 {
-				r.list() // an error comes back at the next call
+				_ = r.list() // an error comes back at the next call
 			}
 			return text, nil
 		}

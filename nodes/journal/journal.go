@@ -225,7 +225,7 @@ func (j *Journal) write() error {
 		err = unix.ENOSPC
 	}
 	if err != nil {
-		unix.Ftruncate(j.out, j.offset)
+		_ = unix.Ftruncate(j.out, j.offset)
 		return err
 	}
 	j.offset += int64(n)

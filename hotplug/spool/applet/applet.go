@@ -62,10 +62,10 @@ func (s Streams) end(usage func() string, tool string, err error) int {
 		return s.end(usage, tool, s.print([]byte(usage())))
 	}
 	if wrong, is := err.(cli.Error); is {
-		s.Err.Write([]byte(usage() + "\n" + string(wrong) + "\n"))
+		_, _ = s.Err.Write([]byte(usage() + "\n" + string(wrong) + "\n"))
 		return exitUsage
 	}
-	s.Err.Write([]byte("devspool " + tool + ": error: " + err.Error() + "\n"))
+	_, _ = s.Err.Write([]byte("devspool " + tool + ": error: " + err.Error() + "\n"))
 	return exitFailed
 }
 

@@ -103,7 +103,7 @@ func (s Streams) put(args []string) error {
 func (s Streams) publish(dev, source string, p spool.Packet) error {
 	o := broker.Options{Private: dev + "/.devspool", Events: dev + "/events",
 		Libudev: dev + strings.TrimPrefix(spool.DefaultLibudev, "/dev"), Source: source,
-		Log: func(text string) { s.Err.Write([]byte("devspool event put: " + text + "\n")) }}
+		Log: func(text string) { _, _ = s.Err.Write([]byte("devspool event put: " + text + "\n")) }}
 	// Whoever runs the loop or the helpers says where a spool is to lie, and of which kind.
 	for _, root := range []*string{&o.Events, &o.Libudev} {
 		if unix.Access(*root, unix.F_OK) != nil {

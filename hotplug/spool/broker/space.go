@@ -12,7 +12,7 @@ import (
 func (s *space) acquire() error { return sys.Flock(s.lock, unix.LOCK_EX) }
 
 // release gives the lock to the next publisher.
-func (s *space) release() { sys.Flock(s.lock, unix.LOCK_UN) }
+func (s *space) release() { _ = sys.Flock(s.lock, unix.LOCK_UN) }
 
 // openDirectory opens the directory name, one part of a path, in a directory that any
 // user may write to. It follows no link and enters no other file system.
