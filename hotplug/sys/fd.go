@@ -2,14 +2,10 @@ package sys
 
 import "golang.org/x/sys/unix"
 
-func RetryEINTR(call func() error) error {
-	for {
-		if err := call(); err != unix.EINTR {
-			return err
-		}
-	}
-}
+// None stands for a descriptor that is not open.
+const None = -1
 
+// CloseAll closes descriptors and sets them to None, which they may be already.
 func CloseAll(fds ...*int) {
 	for _, fd := range fds {
 		if *fd != None {
@@ -19,5 +15,12 @@ func CloseAll(fds ...*int) {
 	}
 }
 
-// None stands for a descriptor that is not open.
-const None = -1
+// RetryEINTR calls a system call that may wait again, as long as a signal interrupts it: Go's
+// runtime sends itself signals.
+func RetryEINTR(call func() error) error {
+	for {
+		if err := call(); err != unix.EINTR {
+			return err
+		}
+	}
+}
