@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -263,14 +264,14 @@ func TestLostAfterOverrun(t *testing.T) {
 	l := newLoop(b)
 	limitBuffer(t, 1<<20)
 	kernel := hotplugtest.NewInjector(t)
-	removed, lost := false, false
+	var removed, lost atomic.Bool
 	b.Sinks = append(b.Sinks, scheduler.Sink{
-		Gap: func(string) { lost = true },
+		Gap: func(string) { lost.Store(true) },
 		Done: func(*uevent.Event, *nodes.Plan) { // the first that is done after the loss
-			if !lost || removed {
+			if !lost.Load() || removed.Load() {
 				return
 			}
-			removed = true
+			removed.Store(true)
 			b.Sys.Remove("/devices/block/sda")
 			if err := kernel.Send("remove", "/devices/block/sda", "SUBSYSTEM=block", "MAJOR=8", "MINOR=0", "DEVNAME=sda"); err != nil {
 				t.Error(err)
@@ -283,8 +284,7 @@ func TestLostAfterOverrun(t *testing.T) {
 	}
 	stop := runLoop(b, l)
 	hotplugtest.Eventually(t, "the end", func() bool {
-		b.Scheduler.Exclusive(func(scheduler.View) error { return nil }) // what the sink wrote can be read now
-		return removed && !l.Pending()
+		return removed.Load() && !l.Pending()
 	})
 	hotplugtest.Eventually(t, "the end of the node", func() bool { return b.Node("sda") == "" })
 	stop()
