@@ -56,8 +56,7 @@ func Ask(dev *nodes.Dir, words []string, say func(line string)) error {
 func readAnswer(fd int, say func(line string)) error {
 	buf := make([]byte, 64<<10)
 	for {
-		n := 0
-		err := sys.RetryEINTR(func() (err error) { n, err = unix.Read(fd, buf); return err })
+		n, err := sys.ReadBlocking(fd, buf)
 		if err != nil || n == 0 {
 			return ErrUnanswered
 		}

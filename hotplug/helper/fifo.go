@@ -50,9 +50,8 @@ func (l *leader) read(limit time.Duration) (any bool) {
 	unix.Ppoll([]unix.PollFd{{Fd: int32(l.fifo), Events: unix.POLLIN}}, &timeout, nil) // the read tells
 	l.elapsed += time.Since(start)
 	for {
-		n := 0
-		err := sys.RetryEINTR(func() (err error) { n, err = unix.Read(l.fifo, l.buffer); return err })
-		if err != nil || n <= 0 {
+		n, err := sys.ReadBlocking(l.fifo, l.buffer)
+		if err != nil || n == 0 {
 			break
 		}
 		l.unsubmitted.Store(true)

@@ -11,36 +11,38 @@ const listBuffer = 16 << 10
 
 // ReadDir returns the names in the directory at path, in no order, without . and .., as many as
 // can be read: none where there is no directory.
-func ReadDir(path string) (names []string) {
-	withDirectory(path, func(fd int) { names = List(fd) })
+func ReadDir(path string) []string {
+	fd := openDirectory(path)
+	names := List(fd)
+	CloseAll(&fd)
 	return names
 }
 
 // Subdirs returns the names of the directories in the directory at path, on a file system that
 // tells the type of each entry, as sysfs does.
 func Subdirs(path string) (names []string) {
-	withDirectory(path, func(fd int) {
-		buf := make([]byte, listBuffer)
-		for part := buf[:readDirent(fd, buf)]; len(part) > 0; part = buf[:readDirent(fd, buf)] {
-			for len(part) > 0 {
-				d := (*unix.Dirent)(unsafe.Pointer(&part[0]))
-				if d.Type == unix.DT_DIR {
-					_, _, names = unix.ParseDirent(part[:d.Reclen], -1, names)
-				}
-				part = part[d.Reclen:]
+	fd := openDirectory(path)
+	buf := make([]byte, listBuffer)
+	for n, _ := unix.ReadDirent(fd, buf); n > 0; n, _ = unix.ReadDirent(fd, buf) {
+		for part := buf[:n]; len(part) > 0; {
+			d := (*unix.Dirent)(unsafe.Pointer(&part[0]))
+			if d.Type == unix.DT_DIR {
+				_, _, names = unix.ParseDirent(part[:d.Reclen], -1, names)
 			}
+			part = part[d.Reclen:]
 		}
-	})
+	}
+	CloseAll(&fd)
 	return names
 }
 
-func withDirectory(path string, f func(fd int)) {
+// openDirectory returns None where there is no directory.
+func openDirectory(path string) int {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return
+		return None
 	}
-	f(fd)
-	unix.Close(fd)
+	return fd
 }
 
 // List returns the names in an open directory as ReadDir does.
@@ -56,8 +58,8 @@ func TryList(dir int) (names []string, err error) {
 	}
 	buf := make([]byte, listBuffer)
 	for {
-		n, err := tryReadDirent(dir, buf)
-		if n == 0 {
+		n, err := unix.ReadDirent(dir, buf)
+		if n <= 0 {
 			return names, err
 		}
 		_, _, names = unix.ParseDirent(buf[:n], -1, names)
@@ -65,26 +67,14 @@ func TryList(dir int) (names []string, err error) {
 }
 
 // ListSome returns the next names in an open directory, as many as buf has room for: none at its
-// end. Its first entries may be . and .., which it skips.
+// end. It skips . and .., which may be all that one read returns.
 func ListSome(dir int, buf []byte) (names []string) {
 	for len(names) == 0 {
-		n := readDirent(dir, buf)
-		if n == 0 {
+		n, _ := unix.ReadDirent(dir, buf)
+		if n <= 0 {
 			break
 		}
 		_, _, names = unix.ParseDirent(buf[:n], -1, names)
 	}
 	return names
-}
-
-// readDirent reads the next entries of a directory into buf and returns their size in bytes: 0 at
-// the end, or where they cannot be read.
-func readDirent(dir int, buf []byte) int {
-	n, _ := tryReadDirent(dir, buf)
-	return n
-}
-
-func tryReadDirent(dir int, buf []byte) (n int, err error) {
-	err = RetryEINTR(func() (err error) { n, err = unix.ReadDirent(dir, buf); return err })
-	return max(n, 0), err
 }

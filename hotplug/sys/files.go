@@ -60,14 +60,11 @@ func ReadAll(fd, limit int) (string, error) {
 		if len(buf) == cap(buf) {
 			buf = append(buf, 0)[:len(buf)]
 		}
-		n, err := unix.Read(fd, buf[len(buf):min(cap(buf), limit)])
-		if err == unix.EINTR {
-			continue
-		}
+		n, err := ReadBlocking(fd, buf[len(buf):min(cap(buf), limit)])
 		if err != nil {
 			return "", err
 		}
-		if n <= 0 {
+		if n == 0 {
 			break
 		}
 		buf = buf[:len(buf)+n]
