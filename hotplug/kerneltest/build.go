@@ -1,7 +1,6 @@
 package kerneltest
 
 import (
-	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -13,39 +12,27 @@ import (
 	"devspool/hotplug/handoff"
 )
 
-// Build returns the path of the program, built once a run as it is released:
-// without cgo. Beside it lies a link named mdev. DEVSPOOL_BINARY names another one
-// to be tested. The package's TestMain must call Main.
+// Build returns the path of the program, built once a run with the flags of a release. DEVSPOOL_BINARY
+// names another program to test. The package's TestMain must call Main.
 func Build(tb testing.TB) string {
 	tb.Helper()
 	path := build(tb, "devspool", ".", handoff.LinkerFlag)
 	if os.Getenv(program) == "" {
-		// Processes in namespaces of their own use the same one.
+		// The tests of InNamespaces, which are processes of their own, use the same one.
 		os.Setenv(program, path)
 	}
 	return path
 }
 
-// BuildHelper returns the path of the program for a test that starts it in the
-// kernel's place: built as Build does, but for what it takes for the kernel.
+// BuildHelper returns the path of the program for a test that starts it in the kernel's place: it takes
+// any process that starts it for the kernel, and is otherwise as Build returns it.
 func BuildHelper(tb testing.TB) string {
 	tb.Helper()
 	return build(tb, "devspool-helper", ".", handoff.LinkerFlag, handoff.AnyParent)
 }
 
-// Mdev returns the path of the link to the program by which it is mdev.
-func Mdev(tb testing.TB) string {
-	tb.Helper()
-	link := filepath.Join(scratch, "mdev")
-	err := os.Symlink(Build(tb), link)
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		tb.Fatal(err)
-	}
-	return link
-}
-
-// BuildPackage builds another program of the module, given by its directory below
-// the module's, once a run. The linker gets the flags.
+// BuildPackage builds the program in a directory of the module, once a run, and returns its path. flags
+// are further ones for the linker.
 func BuildPackage(tb testing.TB, dir string, flags ...string) string {
 	tb.Helper()
 	return build(tb, filepath.Base(dir), "./"+dir, flags...)
@@ -73,7 +60,8 @@ func build(tb testing.TB, name, dir string, flags ...string) string {
 	}
 	root := moduleRoot(tb)
 	statSources(tb, root)
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags="+strings.Join(flags, " "), "-o", path, dir)
+	// As in the Makefile.
+	cmd := exec.Command("go", "build", "-trimpath", "-gcflags=devspool/...=-l", "-ldflags=-s -w "+strings.Join(flags, " "), "-o", path, dir)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -83,6 +71,7 @@ func build(tb testing.TB, name, dir string, flags ...string) string {
 	return path
 }
 
+// moduleRoot returns the directory of go.mod.
 func moduleRoot(tb testing.TB) string {
 	tb.Helper()
 	dir, err := os.Getwd()
@@ -100,9 +89,9 @@ func moduleRoot(tb testing.TB) string {
 	}
 }
 
-// statSources looks at every source file of the module. The go command watches
-// which files a test looks at and takes a result from its cache only while they
-// are the same; it cannot know that go build reads them.
+// statSources calls stat for every source file of the module. The go command records which files a test
+// looks at, and takes the result from its cache while these are the same. It cannot know of the files
+// that go build reads.
 func statSources(tb testing.TB, root string) {
 	tb.Helper()
 	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
