@@ -52,6 +52,7 @@ type Source interface {
 
 // Options are what a Server works with.
 type Options struct {
+	_         sys.NotComparable
 	Scheduler *scheduler.Scheduler
 	Config    *reload.Config
 	Dev       *nodes.Dir

@@ -22,6 +22,7 @@ import (
 	"devspool/hotplug/netlink"
 	"devspool/hotplug/reload"
 	"devspool/hotplug/scheduler"
+	"devspool/hotplug/sys"
 	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
@@ -41,6 +42,7 @@ const (
 
 // Options are what a Loop works with.
 type Options struct {
+	_         sys.NotComparable
 	Scheduler *scheduler.Scheduler
 	Config    *reload.Config
 	Dev       *nodes.Dir // nil for a dry run

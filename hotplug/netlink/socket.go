@@ -57,12 +57,14 @@ type Socket struct {
 // Process 0 is the kernel itself. An event that a process injects by a netlink socket of its own
 // has the credentials of that process.
 type credentials struct {
+	_      sys.NotComparable
 	header unix.Cmsghdr
 	sender unix.Ucred
 }
 
 // message is C's struct mmsghdr.
 type message struct {
+	_      sys.NotComparable
 	header unix.Msghdr
 	length uint32
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Time is a point in time: nanoseconds since the program began, by a clock that nobody sets. A
+// Time is a point in time: nanoseconds since the program began, by the monotonic clock. A
 // time.Time in a struct would bring the calendar into the binary, 40 kB.
 type Time time.Duration
 

@@ -14,6 +14,7 @@ import (
 // link together with the device's dev attribute; the device's directory may exist longer.
 // One goroutine may use a Presence at a time.
 type Presence struct {
+	_           sys.NotComparable
 	fs          FS
 	block, char int        // the directories of the links, or sys.None
 	id          sys.FileID // of the sysfs that they were opened in
