@@ -45,13 +45,13 @@ type Request struct {
 // Requests is the table of all requests. The server dispatches by it, and the program makes its
 // command line and its help from it.
 var Requests = [...]Request{
-	{Name: "status", Ctl: true, Word: true, Help: "tell how a running loop stands", do: (*Server).status},
+	{Name: "status", Ctl: true, Word: true, Help: "show the status of a running loop", do: (*Server).status},
 	{Name: "coldplug", Word: true, Quiet: true, do: (*Server).coldplug, Help: "have a running loop ask the kernel for an add of every\n" +
 		"device, and wait for the end of all that follows"},
-	{Name: "settle", Args: "[SECONDS]", Word: true, Quiet: true, do: (*Server).settle, Help: "wait until every event is at its end (120)"},
+	{Name: "settle", Args: "[SECONDS]", Word: true, Quiet: true, do: (*Server).settle, Help: "wait until every event is done (120)"},
 	{Name: "wait", Args: "DEVICE... [SECONDS]", Word: true, do: (*Server).wait, Help: "wait until all of these are there (120): a path below\n" +
 		"/dev or /sys, or KEY=VALUE of a device's event"},
-	{Name: "ping", Ctl: true, Help: "only answer: there is one", do: func(*Server, *request) error { return nil }},
+	{Name: "ping", Ctl: true, Help: "only answer: a loop runs", do: func(*Server, *request) error { return nil }},
 	{Name: "stop", Ctl: true, Help: "begin no further event or command", do: func(c *Server, _ *request) error { c.Scheduler.Pause(); return nil }},
 	{Name: "start", Ctl: true, Help: "go on after stop", do: func(c *Server, _ *request) error { c.Scheduler.Resume(); return nil }},
 	{Name: "reload", Ctl: true, Help: "read the config anew", do: func(c *Server, _ *request) error { return c.Config.Reload() }},
@@ -98,7 +98,7 @@ func (c *Server) exit(q *request) error {
 func (c *Server) logLevel(q *request) error {
 	level, ok := log.ParseLevel(arg(q, 0))
 	if !ok {
-		return errors.New("no level of the log: " + strconv.Quote(arg(q, 0)) + "; use error, warning, notice or info")
+		return errors.New("not a log level: " + strconv.Quote(arg(q, 0)) + "; use error, warning, notice or info")
 	}
 	c.Log.SetLevel(level)
 	return nil

@@ -67,7 +67,7 @@ func (run *syntheticRun) refusal() error {
 		return nil
 	}
 	if !run.accepted {
-		return errors.New("no device could be asked for its event: write " + run.refused[0] +
+		return errors.New("no device accepts the request for its event: write " + run.refused[0] +
 			"; have /sys mounted for writing (mount -o remount,rw " + string(run.sys) +
 			"), or use devspool -s, which only reads it and makes the nodes, but sends no events to other listeners")
 	}
@@ -75,7 +75,7 @@ func (run *syntheticRun) refusal() error {
 	if n := len(run.refused) - shownRefusals; n > 0 {
 		more = ", and " + strconv.Itoa(n) + " more"
 	}
-	return errors.New("could not be asked for its event: " +
+	return errors.New("refused the request for an event: " +
 		strings.Join(run.refused[:min(len(run.refused), shownRefusals)], ", ") + more)
 }
 

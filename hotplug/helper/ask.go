@@ -90,7 +90,7 @@ func (w *offlineWaiter) check(name string) (why string) {
 			w.seqnum, w.since = n, sys.Now()
 		}
 		if why = w.pending(); why == "" && w.since.Age() < w.quiet {
-			why = "events still come"
+			why = "events are still coming"
 		}
 		return why
 	}

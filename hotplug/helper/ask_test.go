@@ -117,7 +117,7 @@ func TestSettleBetweenLeaders(t *testing.T) {
 	refuses(b, control.ErrNoLoop.Error(), "ping")
 	lock := leaveState(b, "1 3\n5 7\n")
 	hotplugtest.Ends(t, "where all is done", asking(b, "settle", "0", "0"))
-	refuses(b, "timed out: events still come", "settle", "0.1", "20")
+	refuses(b, "timed out: events are still coming", "settle", "0.1", "20")
 
 	answers := asking(b, "settle", "20", "1")
 	start := time.Now()

@@ -73,7 +73,7 @@ func (l *leader) parse() {
 			return
 		}
 		if e, err := uevent.FromEnviron(strings.Split(block, "\x00")); err != nil {
-			l.Log.Print(log.Err, "handed over: "+err.Error())
+			l.Log.Print(log.Err, "dropped an event that a helper handed over: "+err.Error())
 		} else {
 			l.add(e, l.elapsed)
 		}
@@ -113,7 +113,7 @@ func (l *leader) withdraw() bool {
 		return true
 	}
 	if err := l.openFIFO(); err != nil {
-		l.Log.Print(log.Warning, "no more events are taken: "+err.Error())
+		l.Log.Print(log.Warning, "cannot take events of other helpers any more: "+err.Error())
 	}
 	return false
 }

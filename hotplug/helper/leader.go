@@ -62,7 +62,7 @@ func Serve(o Options, e *uevent.Event) (ok, stopped bool) {
 			return true, l.lead(e)
 		}
 		if !errors.Is(err, errServed) {
-			o.Log.Print(log.Info, "this helper does no event but its own: "+err.Error())
+			o.Log.Print(log.Info, "this helper does its own event only: "+err.Error())
 			break
 		}
 		if handoff.Give(o.Environ) {
@@ -82,13 +82,13 @@ func Serve(o Options, e *uevent.Event) (ok, stopped bool) {
 //	   │               │                │   or no new FIFO can be made
 //	   │               └────────────────┘
 //	   │              an event came meanwhile
-//	   └──> (not a leader) errServed: another helper leads;
-//	        control.ErrRunning: a loop does all events
+//	   └──> left, where it cannot lead: errServed (another helper leads, and takes the event),
+//	        control.ErrRunning (a loop does all events), or /dev has no room
 //
 //	phase      leaderLock  its text           FIFO                events of other helpers
 //	opening    taken       becomes "serving"  is made last        wait
 //	serving    held        "serving"          open, has its name  are read
-//	withdrawn  held        "serving"          closed, no name     wait, or do their own event
+//	withdrawn  held        "serving"          closed, no name     wait
 //	left       released    the SEQNUMs done   closed, no name     the next helper leads
 //
 // A leader that is killed leaves "serving" behind; the next one then rescans /sys. A mount over /dev
