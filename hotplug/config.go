@@ -14,12 +14,11 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// parser is conf.Parse, or conf.Check, which finds more to say.
+// parser is conf.Parse, or conf.Check, which finds more problems.
 type parser func(name, text string, ids conf.IDs) *conf.Config
 
-// readConf reads the config with parse, or takes the default one where the usual place has
-// no file. A file that was asked for by name must be there. The config is nil only where
-// there is an error.
+// readConf reads the config with parse, or the default config where there is no file at the usual path.
+// A file that was named must exist. The config is nil where there is an error.
 func (o *Options) readConf(parse parser) (*conf.Config, error) {
 	file := o.Conf
 	text, err := sys.ReadFile(o.Conf)
@@ -32,8 +31,8 @@ func (o *Options) readConf(parse parser) (*conf.Config, error) {
 	default:
 		return nil, err
 	}
-	// Few configs name a user, so each of the two files is read when a name is looked up.
-	var unread []conf.Problem
+	// Few configs name a user, so passwd and group are read when the first name is looked up.
+	var unread []conf.Problem // of these two files
 	names := func(path string) func() string {
 		var text string
 		read := false
@@ -62,15 +61,17 @@ func (o *Options) readConf(parse parser) (*conf.Config, error) {
 	return c, nil
 }
 
-// Check hands every problem of the config to say, a line each. BadConfig tells that there are
-// some, or that the config cannot be read.
+// Check calls say with each problem of the config, as a line, until say fails. The Result is BadConfig
+// where there are problems, or the config cannot be read.
 func Check(o *Options, say func(text string) error) Result {
 	c, err := o.readConf(conf.Check)
 	if err != nil {
 		return failed(BadConfig, err)
 	}
 	for _, p := range c.Problems {
-		say(p.String() + "\n")
+		if say(p.String()+"\n") != nil {
+			break
+		}
 	}
 	if len(c.Problems) > 0 {
 		return BadConfig
@@ -78,8 +79,8 @@ func Check(o *Options, say func(text string) error) Result {
 	return Done
 }
 
-// Plan hands to say what would be done for each device that the text device names, or for
-// all if it is empty. Events have the ACTION of the environment, else add.
+// Plan calls say with the plan of the device that device names (see sysfs.FS.Find), or of every device
+// where it is "". The events have the ACTION of the environment, or else add.
 func Plan(o *Options, device string, say func(text string) error) Result {
 	o.makeAbsolute()
 	c, err := o.readConf(conf.Parse)
@@ -102,23 +103,23 @@ func Plan(o *Options, device string, say func(text string) error) Result {
 	return Done
 }
 
-// failed writes err to standard error, and returns r.
+// failed writes an error to standard error, and returns r.
 func failed(r Result, err error) Result {
 	log.Stderr().Print(log.Err, err.Error())
 	return r
 }
 
-// makeAbsolute makes the paths hold wherever the process goes.
+// makeAbsolute makes the paths independent of the working directory.
 func (o *Options) makeAbsolute() {
 	var cwd [unix.PathMax]byte
 	n, err := unix.Getcwd(cwd[:])
-	for _, place := range []*string{&o.Dev, &o.Sys, &o.Conf, &o.Firmware, &o.Events, &o.Libudev} {
-		if *place == "" || place == &o.Events && *place == NoEvents {
+	for _, option := range []*string{&o.Dev, &o.Sys, &o.Conf, &o.Firmware, &o.Events, &o.Libudev} {
+		if *option == "" || option == &o.Events && *option == NoEvents {
 			continue
 		}
-		if !path.IsAbs(*place) && err == nil {
-			*place = string(cwd[:n-1]) + "/" + *place
+		if !path.IsAbs(*option) && err == nil {
+			*option = string(cwd[:n-1]) + "/" + *option
 		}
-		*place = path.Clean(*place)
+		*option = path.Clean(*option)
 	}
 }

@@ -13,16 +13,16 @@ import (
 	"devspool/nodes"
 )
 
-// HasSpool tells that clients can have events in queues of their own.
+// HasSpool reports whether clients can receive events in queues of their own.
 const HasSpool = true
 
-// spoolSink is what keeps the spool open.
+// spoolSink owns the sink to the spool.
 type spoolSink struct {
-	publisher *sink.Spool // or nil
+	publisher *sink.Spool // nil where no spool is wanted
 }
 
-// open adds the sink by which events go to every queue, as the options say. What stays for
-// events to come keeps the spool open.
+// open adds the sink to the spool, as the options say. A process that stays keeps the spool open and
+// makes its directories; another one only publishes where these exist.
 func (s *spoolSink) open(r *runner) {
 	switch {
 	case r.Events == NoEvents:
@@ -32,22 +32,21 @@ func (s *spoolSink) open(r *runner) {
 	}
 	libudev := r.Dev + strings.TrimPrefix(spool.DefaultLibudev, "/dev")
 	if r.Libudev == "" && (r.Compat || r.way != RunLoop && r.Events != "" && !absent(libudev)) {
-		r.Libudev = libudev // the kernel gives its helper no options, so that goes by what is there
+		r.Libudev = libudev // the kernel gives its helper no options, so the directory decides
 	}
 	resident := r.way == RunLoop || r.Kernel
 	if r.DryRun || r.Events == "" && r.Libudev == "" || !resident && absent(r.Events) && absent(r.Libudev) {
-		return // nobody has a queue; the loop or the kernel's first helper makes the roots
+		return // the loop or the first helper makes the directories, so there are no queues yet
 	}
 	s.publisher = sink.NewSpool(broker.Options{
 		Private: r.Dev + "/" + nodes.Private, Events: r.Events, Libudev: r.Libudev,
-		// Another directory than /dev is for a look; nothing is to be unmounted after it.
+		// A directory other than /dev is for a trial, after which nothing should have to be unmounted.
 		Mount: r.Dev == "/dev", Join: !resident, Resident: resident, Zero: r.Zero,
 	}, r.log)
 	r.sinks = append(r.sinks, s.publisher.Sink())
 }
 
-// close lets go of the spool. Of a process that was told to end, or is a loop, what is
-// mounted goes too.
+// close closes the spool. A loop, or a process that was told to end, also unmounts it.
 func (s *spoolSink) close(r *runner) {
 	if s.publisher == nil {
 		return
@@ -58,4 +57,5 @@ func (s *spoolSink) close(r *runner) {
 	s.publisher.Close()
 }
 
+// absent reports whether there is no file at path.
 func absent(path string) bool { return path == "" || unix.Access(path, unix.F_OK) != nil }

@@ -2,9 +2,9 @@
 
 package hotplug
 
-// A program without the spool, for boards where nobody listens: it is smaller.
+// A build without the spool is smaller, for boards without clients.
 
-// HasSpool tells that clients can have events in queues of their own.
+// HasSpool reports whether clients can receive events in queues of their own.
 const HasSpool = false
 
 type spoolSink struct{}

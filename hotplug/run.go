@@ -26,39 +26,38 @@ import (
 	"devspool/nodes"
 )
 
-// NoEvents in the place of a directory for queues says that there is to be none.
+// NoEvents, in place of a directory for queues, has the program make none.
 const NoEvents = "none"
 
-// Options are what the command line, and the environment, say of how to work. Paths may be
-// relative.
+// Options are what the command line and the environment say. Paths may be relative.
 type Options struct {
-	Dev, Sys  string
-	Conf      string
-	ConfNamed bool // the config's file was asked for by name, so it must be there
-	Firmware  string
-	Jobs      int      // commands at once
+	Dev, Sys  string   // directories: where to make nodes, and the sysfs
+	Conf      string   // the config's file
+	ConfNamed bool     // Conf was named on the command line, so it must exist
+	Firmware  string   // the directory of firmware files
+	Jobs      int      // how many commands may run at once
 	Environ   []string // of this process
 
 	DryRun  bool // change nothing and run nothing
 	Table   bool // show each event on standard output
-	Verbose bool
-	Syslog  bool
+	Verbose bool // log at level info
+	Syslog  bool // log to syslog
 
 	Events  string // the directory for clients' queues, NoEvents, or "" for the usual one
 	Compat  bool   // clients of libudev-compat have queues too
 	Libudev string // the directory for these, or "" for the usual one
-	Zero    bool   // clients of libudev-zero up to 0.5.2 are woken
+	Zero    bool   // wake clients of libudev-zero up to 0.5.2
 
-	// Of the loop alone.
-	Ready       int // the descriptor that is written to when the loop is ready, or -1
-	Output      int // the descriptor that events are written to, or -1
-	Groups      int // the mask of netlink groups that events are sent to
-	UdevControl bool
+	// For RunLoop.
+	Ready       int  // the descriptor to write to when the loop is ready, or -1
+	Output      int  // the descriptor to write events to, or -1
+	Groups      int  // the mask of netlink groups to send events to
+	UdevControl bool // obey udevcontrol
 	Detached    bool // the loop is in the background, started by StartLoop
 
-	// Of the helper alone.
-	Kernel bool          // the kernel started it
-	Linger time.Duration // how long the first one stays after the last event
+	// For RunHelper.
+	Kernel bool          // the kernel started this process
+	Linger time.Duration // how long the first helper stays after the last event
 
 	way Way
 }
@@ -66,26 +65,26 @@ type Options struct {
 // Way is one of the ways to run.
 type Way int
 
-// The ways to run. The zero Way does not run, but prints something.
+// The ways to run. The zero Way is for programs that only print something.
 const (
-	RunScan Way = 1 + iota
-	RunLoop
-	RunHelper
+	RunScan   Way = 1 + iota // scan /sys once
+	RunLoop                  // follow the kernel's events
+	RunHelper                // do the event in the environment
 )
 
-// Result is how work ended. The log has the details.
+// Result says how the work ended. The log has the details.
 type Result int
 
 // The results.
 const (
 	Done         Result = iota
-	Failed              // an event, or a part of one, could not be done
+	Failed              // a part of an event failed
 	BadConfig           // the config has problems, or cannot be read
 	BadEvent            // the environment has no usable event
 	SystemFailed        // a system call failed without which nothing works
 )
 
-// result is Done if all is well.
+// result returns Done if ok, else Failed.
 func result(ok bool) Result {
 	if ok {
 		return Done
@@ -93,15 +92,15 @@ func result(ok bool) Result {
 	return Failed
 }
 
-// How many descriptors a process must be allowed to have: with fewer Go's runtime
-// crashes where it opens its poller.
+// The least number of descriptors that a process must be allowed to have (RLIMIT_NOFILE): with fewer,
+// Go's runtime crashes when it opens its poller.
 const (
 	fewestFiles     = 16
 	fewestLoopFiles = 48
 )
 
-// CheckFileLimit returns SystemFailed where the limit on open files is so low that the program
-// could crash. It is called before any file is opened.
+// CheckFileLimit returns SystemFailed where the limit on open files is so low that the program could
+// crash. It must be called before any file is opened.
 func CheckFileLimit(way Way) Result {
 	fewest := uint64(fewestFiles)
 	if way == RunLoop {
@@ -115,30 +114,30 @@ func CheckFileLimit(way Way) Result {
 		", and "+strconv.FormatUint(fewest, 10)+" are needed: raise it with ulimit -n"))
 }
 
-// runner is what the three ways to run work with.
+// runner holds what the three ways to run work with.
 type runner struct {
 	*Options
 	dev       *nodes.Dir // nil for a dry run
 	sys       sysfs.FS
 	log       *log.Logger
-	event     *uevent.Event // the helper's, else nil
+	event     *uevent.Event // of a helper, or nil
 	sinks     []scheduler.Sink
 	spool     spoolSink
-	output    *sink.Pipe // or nil
+	output    *sink.Pipe // of Options.Output, or nil
 	scheduler *scheduler.Scheduler
 	config    *reload.Config
 	stopped   bool // the process was told to end
 }
 
-// Run makes /dev what /sys says (RunScan), follows events besides until the process is told to
-// end (RunLoop), or does the event of the environment (RunHelper).
+// Run makes /dev as /sys and the config say (RunScan), follows events besides until the process is told
+// to end (RunLoop), or does the event in the environment (RunHelper).
 func Run(o *Options, way Way) Result {
 	if failure := CheckFileLimit(way); failure != Done {
 		return failure
 	}
 	o.way = way
 	o.makeAbsolute()
-	unix.Umask(0) // modes are made as they are meant; commands expect it, as under mdev
+	unix.Umask(0) // nodes get exactly their modes; commands expect 0 too, as under mdev
 	r := &runner{Options: o, sys: sysfs.FS(o.Sys)}
 	if !r.findEvent() {
 		return BadEvent
@@ -169,7 +168,7 @@ func Run(o *Options, way Way) Result {
 	return r.help()
 }
 
-// close lets what was sent to sinks go out, and lets go of them.
+// close flushes and closes the sinks.
 func (r *runner) close() {
 	if r.output != nil {
 		r.output.Flush(time.Second)
@@ -177,10 +176,9 @@ func (r *runner) close() {
 	r.spool.close(r)
 }
 
-// findEvent takes a helper's event from the environment, and opens the log that suits it: a
-// helper's goes to mdev.log where the board has it, and to the kernel's log where the kernel
-// started the helper, since nobody reads its standard error. It is false where there is no
-// usable event.
+// findEvent reads a helper's event from the environment, and opens the log: mdev.log for a helper where
+// that file exists, else the kernel's log where the kernel started the helper, since its standard error
+// leads nowhere. It returns false where there is no usable event.
 func (r *runner) findEvent() bool {
 	var err error
 	if r.way == RunHelper {
@@ -209,7 +207,7 @@ func (r *runner) findEvent() bool {
 	return err == nil
 }
 
-// rules returns the config to begin with, or nil.
+// rules returns the config, or nil where a named file cannot be read.
 func (r *runner) rules() *conf.Config {
 	c, err := r.readConf(conf.Parse)
 	switch {
@@ -219,16 +217,16 @@ func (r *runner) rules() *conf.Config {
 		return nil
 	default:
 		r.log.Print(log.Err, err.Error()+"; the default config is used")
-		// A board without a config that can be read is still to have a /dev.
+		// A board with a config that cannot be read still needs a /dev.
 		c = conf.Parse("default.conf", conf.Default, conf.IDs{})
 	}
-	if r.way != RunHelper { // or each event would say it again
+	if r.way != RunHelper { // or every event would log it again
 		reload.LogProblems(r.log, log.Warning, c.Problems)
 	}
 	return c
 }
 
-// openDev opens the directory that the nodes are in, unless nothing is to be changed.
+// openDev opens the directory for the nodes, unless this is a dry run.
 func (r *runner) openDev() bool {
 	if r.DryRun {
 		return true
@@ -251,7 +249,7 @@ func isNodev(path string) bool {
 	return unix.Statfs(path, &st) == nil && st.Flags&nodev != 0
 }
 
-// openSinks sets up what is told of each event at its end.
+// openSinks opens the sinks that the options ask for.
 func (r *runner) openSinks() bool {
 	if r.Table {
 		r.sinks = append(r.sinks, scheduler.Sink{Done: sink.NewTable(1).Row})
@@ -260,11 +258,11 @@ func (r *runner) openSinks() bool {
 	if r.way != RunLoop {
 		return true
 	}
-	// Events are worked off one after the other. For the little that is done beside,
-	// to wake a second processor costs more than it gains.
+	// Events are done one after the other. To wake a second processor costs more than it gains for the
+	// little that runs beside.
 	runtime.GOMAXPROCS(1)
 	if r.Detached {
-		unix.Chdir("/") // or the file system that it was started in could not be unmounted
+		unix.Chdir("/") // else the file system of the working directory could not be unmounted
 	}
 	if r.Groups != 0 && !r.DryRun {
 		groups, err := sink.NewNetlink(uint32(r.Groups), r.log)
@@ -282,8 +280,7 @@ func (r *runner) openSinks() bool {
 	return true
 }
 
-// scan coldplugs, or has the loop do it, unless the loop waits for this process: a command
-// that a rule runs.
+// scan scans /sys, or has the loop do it. A command that a rule runs scans itself: the loop waits for it.
 func (r *runner) scan() Result {
 	if r.dev != nil && !r.Table && !command.InCommand(r.Environ) {
 		if served, err := control.Delegate(r.dev, r.Conf); err != nil {
@@ -296,8 +293,8 @@ func (r *runner) scan() Result {
 	return result(coldplug.Scan(r.scheduler, r.sys).Wait())
 }
 
-// help does the event of a helper. The first helper that the kernel starts stays for a while,
-// and does the events of those that come after it.
+// help does the event of a helper. The first helper that the kernel starts stays for a while, and does
+// the events of later ones too.
 func (r *runner) help() Result {
 	h := helper.Options{Scheduler: r.scheduler, Config: r.config, Dev: r.dev, Sys: r.sys, Log: r.log, Environ: r.Environ, Linger: r.Linger}
 	var ok bool
@@ -309,7 +306,7 @@ func (r *runner) help() Result {
 	return result(ok)
 }
 
-// loop makes /dev what /sys says, and follows events until the process is told to end.
+// loop scans /sys, and follows events until the process is told to end.
 func (r *runner) loop() Result {
 	l, err := loop.New(loop.Options{Scheduler: r.scheduler, Config: r.config, Dev: r.dev, Sys: r.sys, Log: r.log})
 	if err != nil {
@@ -323,12 +320,12 @@ func (r *runner) loop() Result {
 		if err := control.ServeUdevControl(r.scheduler, r.config, r.log); err != nil {
 			r.log.Print(log.Err, err.Error())
 			l.End()
-			l.Serve()
+			l.Serve() // closes everything; there is an error already
 			return Failed
 		}
 	}
 	go func() {
-		coldplug.Scan(r.scheduler, r.sys).Wait() // its commands may wait for what an event brings
+		coldplug.Scan(r.scheduler, r.sys).Wait() // in a goroutine: its commands may wait for an event
 		r.tellReady()
 	}()
 	if err := l.Serve(); err != nil {
@@ -338,7 +335,7 @@ func (r *runner) loop() Result {
 	return Done
 }
 
-// tellReady says that the loop listens and has coldplugged, and lets go of the terminal.
+// tellReady reports that the loop listens and has scanned /sys, and frees the terminal.
 func (r *runner) tellReady() {
 	ready := r.Ready
 	if r.Detached {
@@ -347,27 +344,33 @@ func (r *runner) tellReady() {
 			r.log.Become(log.Kmsg())
 		}
 		daemon.Detach()
-		r.scheduler.Stay(nil) // of whose commands nobody sees the standard error now
+		r.scheduler.Stay(nil) // standard error leads nowhere now, so it logs that of commands
 	}
 	if ready >= 0 {
-		daemon.Ready(ready)
+		tellReady(ready, r.log)
 	}
 }
 
-// StartLoop starts args, this program's own command line, anew as a loop in the background,
-// and returns when that loop is ready, or with its exit code when it has failed.
+func tellReady(fd int, logger *log.Logger) {
+	if err := daemon.Ready(fd); err != nil {
+		logger.Print(log.Warning, "cannot report at descriptor "+strconv.Itoa(fd)+" that the loop is ready: "+err.Error())
+	}
+}
+
+// StartLoop starts this program with the command line args as a loop in the background, and returns
+// when that loop is ready (code 0), or with its exit code when it has failed.
 func StartLoop(o *Options, args []string) (code int, failure Result) {
 	code, err := daemon.Background(append(slices.Clone(args), "-f", "--detached"), os.Environ())
 	if err != nil {
 		return 0, failed(SystemFailed, err)
 	}
 	if code == 0 && o.Ready >= 0 {
-		daemon.Ready(o.Ready)
+		tellReady(o.Ready, log.Stderr())
 	}
 	return code, Done
 }
 
-// AskLoop has the loop do what words say, and hands each line of its answer to say.
+// AskLoop makes a request of the loop (see control.Requests), and calls say with each line of the answer.
 func AskLoop(o *Options, words []string, say func(text string) error) Result {
 	o.makeAbsolute()
 	dev, err := nodes.Open(o.Dev)
@@ -380,11 +383,11 @@ func AskLoop(o *Options, words []string, say func(text string) error) Result {
 	return Done
 }
 
-// CheckDescriptors returns an error where a descriptor that the loop is to write to is not
-// open. It is called before anything is opened, since that could take the number.
+// CheckDescriptors returns an error where Options.Ready or Options.Output is not an open descriptor. It
+// must be called before any file is opened, which could get the number.
 func CheckDescriptors(o *Options) error {
 	if o.Detached {
-		return nil // the process that started this one has looked
+		return nil // the process that started this one checked them
 	}
 	option, fd := "-D ", o.Ready
 	if isOpen(fd) {
@@ -396,7 +399,7 @@ func CheckDescriptors(o *Options) error {
 	return errors.New(option + strconv.Itoa(fd) + ": no such descriptor is open")
 }
 
-// isOpen reports whether fd is open, if it is one, and keeps commands from inheriting it.
+// isOpen reports whether fd is open, or -1, and keeps commands from inheriting it.
 func isOpen(fd int) bool {
 	if fd < 0 {
 		return true

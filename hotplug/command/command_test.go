@@ -224,27 +224,6 @@ func TestResolve(t *testing.T) {
 	}
 }
 
-func TestLookPath(t *testing.T) {
-	bin := t.TempDir()
-	prog := hotplugtest.Script(t, filepath.Join(bin, "prog"), "#!/bin/sh\n")
-	for _, c := range []struct{ name, path, want string }{
-		{"prog", bin, prog},
-		{"prog", "/nowhere:" + bin, prog},
-		{"prog", "/nowhere", ""},
-		{"prog", "", ""},
-		{"./prog", "/nowhere", "./prog"},
-		{"a/b", "/nowhere", "a/b"},
-		{"", bin, ""},
-	} {
-		if got := sys.LookPath(c.name, []string{"PATH=" + c.path}); got != c.want {
-			t.Errorf("lookPath(%q) in %q is %q, want %q", c.name, c.path, got, c.want)
-		}
-	}
-	if got := sys.LookPath("sh", nil); !strings.HasSuffix(got, "/sh") {
-		t.Errorf("without PATH, sh is %q", got)
-	}
-}
-
 // TestKillGroupLeft is about a command that has left its process group before its
 // time was up: it must end all the same.
 func TestKillGroupLeft(t *testing.T) {

@@ -12,16 +12,16 @@ import (
 	"devspool/hotplug/hotplugtest/board"
 )
 
-// deafLoop is a socket at the place of a loop's, at which nobody accepts.
-func deafLoop(b *board.Board) (listener int) {
+// unaccepted returns a socket at the control socket's address of which nothing accepts connections.
+func unaccepted(b *board.Board) (listener int) {
 	b.T.Helper()
 	d := b.Other()
 	_, err := d.LockDev() // which makes the private directory
 	hotplugtest.Must(b.T, err)
 	hotplugtest.Must(b.T, d.UnlockDev())
-	addr, dir, err := controlAddress(d)
+	addr, private, err := controlAddress(d)
 	hotplugtest.Must(b.T, err)
-	defer unix.Close(dir)
+	defer unix.Close(private)
 	listener, err = controlSocket(0)
 	hotplugtest.Must(b.T, err)
 	hotplugtest.Must(b.T, unix.Bind(listener, addr))
@@ -29,18 +29,18 @@ func deafLoop(b *board.Board) (listener int) {
 	return listener
 }
 
-// TestBusyLoop is about a loop that is too busy to accept: whoever would be
-// another loop must find out without waiting for it, since it holds the lock that
-// the first one may need.
+// TestBusyLoop is about a loop that is too busy to accept. A second loop must notice it without
+// waiting, since the second holds the lock on /dev, which the first may need.
 func TestBusyLoop(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "")
-	listener := deafLoop(b)
+	listener := unaccepted(b)
 	defer unix.Close(listener)
-	addr, dir, err := controlAddress(b.Other())
+	addr, private, err := controlAddress(b.Other())
 	hotplugtest.Must(t, err)
-	defer unix.Close(dir)
-	for range 100 { // until no more go into its queue
+	defer unix.Close(private)
+	for range 100 { // until its queue is full
 		fd, err := controlSocket(unix.SOCK_NONBLOCK)
 		hotplugtest.Must(t, err)
 		defer unix.Close(fd)
@@ -53,20 +53,20 @@ func TestBusyLoop(t *testing.T) {
 		_, err := listen(b, nil)
 		result <- err
 	}()
-	hotplugtest.Within(t, "the answer of a busy loop", func() {
+	hotplugtest.Within(t, "the refusal", func() {
 		if err := <-result; !errors.Is(err, ErrRunning) {
 			t.Errorf("error %v", err)
 		}
 	})
 }
 
-// TestHandOverAtTheEnd is about a loop that ends before it has answered the
-// request: who asked does the work itself.
-func TestHandOverAtTheEnd(t *testing.T) {
+// TestDelegateAtTheEnd is about a loop that ends before it answers: the client does the work itself.
+func TestDelegateAtTheEnd(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	for _, c := range []struct {
 		name string
-		dies func(listener int) // what the loop still does before it ends
+		dies func(listener int) // what the loop does before it ends
 	}{
 		{"not accepted", func(int) {}},
 		{"accepted, not read", func(listener int) {
@@ -82,7 +82,7 @@ func TestHandOverAtTheEnd(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := board.New(t, "")
-			listener := deafLoop(b)
+			listener := unaccepted(b)
 			d := b.Other()
 			type answer struct {
 				served bool
@@ -98,7 +98,7 @@ func TestHandOverAtTheEnd(t *testing.T) {
 				n, _ := unix.Poll(fds, 0)
 				return n == 1
 			})
-			time.Sleep(20 * time.Millisecond) // for the request itself, which nothing shows before accept
+			time.Sleep(20 * time.Millisecond) // for the request itself, which no poll shows before accept
 			c.dies(listener)
 			unix.Close(listener)
 			hotplugtest.Within(t, "the answer", func() {
@@ -110,15 +110,16 @@ func TestHandOverAtTheEnd(t *testing.T) {
 	}
 }
 
-// TestStrangeRequests shows that the loop drops who asks for what it does not
-// know, says nothing, or hangs up, and serves the others.
+// TestStrangeRequests shows that the loop refuses unknown requests, survives clients that send nothing
+// or hang up, and serves the others.
 func TestStrangeRequests(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "")
 	controlled(b)
-	addr, dir, err := controlAddress(b.Other())
+	addr, private, err := controlAddress(b.Other())
 	hotplugtest.Must(t, err)
-	defer unix.Close(dir)
+	defer unix.Close(private)
 	connect := func() int {
 		fd, err := controlSocket(0)
 		hotplugtest.Must(t, err)

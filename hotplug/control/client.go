@@ -11,26 +11,30 @@ import (
 	"devspool/nodes"
 )
 
-// ErrNoLoop is returned where no loop, nor a server of helpers, serves this /dev.
+// ErrNoLoop is returned where neither a loop nor a leader of helpers serves this /dev.
 var ErrNoLoop = errors.New("no loop serves this /dev; start one with: devspool -d")
 
-// errDeclined is the answer to a request that the asker has to do by itself.
+// ErrUnanswered is returned where the loop ended before it answered.
+var ErrUnanswered = errors.New("the loop ended before it answered")
+
+// errDeclined is the answer to a request that the client has to do itself.
 var errDeclined = errors.New("declined")
 
-// Ask has the loop that serves dev do what words say, and hands each line of its
-// answer to say. ErrNoLoop tells that there is none; another error is the loop's.
+// Ask makes a request, the words of which are its name and arguments, of the process that serves
+// dev, and calls say with each line of the answer. It returns when the request is done. The error is
+// ErrNoLoop, ErrUnanswered, or what the answer says.
 func Ask(dev *nodes.Dir, words []string, say func(line string)) error {
 	if unix.Access(dev.Path()+"/"+nodes.Private, unix.F_OK) == unix.ENOENT {
-		return ErrNoLoop // and whoever only asks makes nothing in /dev
+		return ErrNoLoop // controlAddress would make the private directory
 	}
-	addr, dir, err := controlAddress(dev)
+	addr, private, err := controlAddress(dev)
 	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
 		return errors.New("permission denied: only root may ask the loop")
 	}
 	if err != nil {
-		return ErrNoLoop // there is no private directory
+		return ErrNoLoop // no private directory can be had, so no loop has one
 	}
-	defer unix.Close(dir)
+	defer unix.Close(private)
 	fd, err := controlSocket(0)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
@@ -43,20 +47,16 @@ func Ask(dev *nodes.Dir, words []string, say func(line string)) error {
 		return ErrNoLoop // it has just ended
 	}
 	err = readAnswer(fd, say)
-	if err == ErrUnanswered && words[0] == "exit" {
+	if errors.Is(err, ErrUnanswered) && words[0] == "exit" {
 		return nil
 	}
 	return err
 }
 
-// ErrUnanswered tells that the loop ended before it answered.
-var ErrUnanswered = errors.New("the loop ended before it answered")
-
 func readAnswer(fd int, say func(line string)) error {
 	buf := make([]byte, 64<<10)
 	for {
-		n := 0
-		err := sys.RetryEINTR(func() (err error) { n, err = unix.Read(fd, buf); return err })
+		n, err := sys.ReadBlocking(fd, buf)
 		if err != nil || n == 0 {
 			return ErrUnanswered
 		}
@@ -74,14 +74,13 @@ func readAnswer(fd int, say func(line string)) error {
 	}
 }
 
-// Delegate asks the loop that serves dev to read its config anew and to scan /sys, and
-// waits for the end of it. Served is false where no loop serves it, or one with another
-// config than the file at conf.
+// Delegate asks the loop that serves dev to reload its config and to scan /sys, and waits until that
+// is done. served is false where the caller has to scan itself: no loop serves dev, or one with
+// another config than the file at conf, or the loop waits for a command that this process is.
 func Delegate(dev *nodes.Dir, conf string) (served bool, err error) {
-	switch err := Ask(dev, []string{"scan", conf}, func(string) {}); err {
-	case ErrNoLoop, errDeclined, ErrUnanswered:
-		return false, nil // do it ourselves
-	default:
-		return true, err
+	err = Ask(dev, []string{"scan", conf}, func(string) {})
+	if errors.Is(err, ErrNoLoop) || errors.Is(err, errDeclined) || errors.Is(err, ErrUnanswered) {
+		return false, nil
 	}
+	return true, err
 }

@@ -14,44 +14,44 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// request is one that another process made by the control socket.
+// request is a request that a client has made.
 type request struct {
 	args []string
-	pid  int // of the process that asks
-	file *os.File
-	gone chan struct{} // closed when the connection ends: no answer is wanted any more
+	pid  int           // of the client
+	file *os.File      // the connection
+	gone chan struct{} // closed when the connection ends: the client does not wait any more
 }
 
-// write sends one packet of the answer.
+// write sends one packet of the answer. It is lost where the client does not wait any more.
 func (q *request) write(kind byte, text string) {
 	q.file.Write(append([]byte{kind}, text...))
 }
 
-// say sends a line of the answer.
+// say sends one line of the answer.
 func (q *request) say(line string) { q.write(answerLine, line) }
 
-// Request is something that the loop can be asked for by the control socket.
+// Request is a kind of request that a Server answers.
 type Request struct {
 	Name  string
-	Args  string // how help calls what follows the name on a command line
-	Help  string // lines for help; "" where no person asks for it
-	Ctl   bool   // a word of "devspool ctl", with one argument where Args says so
-	Word  bool   // a word of the program's own, whose Args say how to read what follows
-	Quiet bool   // the option --quiet is about it: it waits for silence
+	Args  string // the arguments on a command line, as help shows them
+	Help  string // lines of help; "" for a request that only this program makes
+	Ctl   bool   // a word after "devspool ctl", with one argument where Args names one
+	Word  bool   // a word after "devspool", followed by Args
+	Quiet bool   // it takes the option --quiet: how long no event may have come
 
-	do func(c *Server, q *request) error // an error is the answer
+	do func(c *Server, q *request) error // its error is the answer
 }
 
-// Requests is the table of all requests. The program's command line and its help are made
-// from it, and so is what the loop answers.
+// Requests is the table of all requests. The server dispatches by it, and the program makes its
+// command line and its help from it.
 var Requests = [...]Request{
-	{Name: "status", Ctl: true, Word: true, Help: "tell how a running loop stands", do: (*Server).status},
+	{Name: "status", Ctl: true, Word: true, Help: "show the status of a running loop", do: (*Server).status},
 	{Name: "coldplug", Word: true, Quiet: true, do: (*Server).coldplug, Help: "have a running loop ask the kernel for an add of every\n" +
 		"device, and wait for the end of all that follows"},
-	{Name: "settle", Args: "[SECONDS]", Word: true, Quiet: true, do: (*Server).settle, Help: "wait until every event is at its end (120)"},
+	{Name: "settle", Args: "[SECONDS]", Word: true, Quiet: true, do: (*Server).settle, Help: "wait until every event is done (120)"},
 	{Name: "wait", Args: "DEVICE... [SECONDS]", Word: true, do: (*Server).wait, Help: "wait until all of these are there (120): a path below\n" +
 		"/dev or /sys, or KEY=VALUE of a device's event"},
-	{Name: "ping", Ctl: true, Help: "only answer: there is one", do: func(*Server, *request) error { return nil }},
+	{Name: "ping", Ctl: true, Help: "only answer: a loop runs", do: func(*Server, *request) error { return nil }},
 	{Name: "stop", Ctl: true, Help: "begin no further event or command", do: func(c *Server, _ *request) error { c.Scheduler.Pause(); return nil }},
 	{Name: "start", Ctl: true, Help: "go on after stop", do: func(c *Server, _ *request) error { c.Scheduler.Resume(); return nil }},
 	{Name: "reload", Ctl: true, Help: "read the config anew", do: func(c *Server, _ *request) error { return c.Config.Reload() }},
@@ -62,7 +62,7 @@ var Requests = [...]Request{
 	{Name: "scan", do: (*Server).scan},
 }
 
-// FindRequest returns the request of that name, or nil.
+// FindRequest returns the entry of Requests with a name, or nil.
 func FindRequest(name string) *Request {
 	for i := range Requests {
 		if Requests[i].Name == name {
@@ -72,11 +72,11 @@ func FindRequest(name string) *Request {
 	return nil
 }
 
-// dispatch does what a request says.
-func (c *Server) dispatch(what string, q *request) error {
-	r := FindRequest(what)
+// dispatch does the request with a name. The error is the answer.
+func (c *Server) dispatch(name string, q *request) error {
+	r := FindRequest(name)
 	if r == nil {
-		return errors.New("the loop does not know the request " + strconv.Quote(what) + "; is it of another version?")
+		return errors.New("the loop does not know the request " + strconv.Quote(name) + "; is it of another version?")
 	}
 	return r.do(c, q)
 }
@@ -89,8 +89,7 @@ func (c *Server) status(q *request) error {
 	return nil
 }
 
-// exit ends the process. Of the loop, the end of the connection is the answer, which comes
-// with that of the process.
+// exit ends the process. A loop does not answer: the connection ends together with its process.
 func (c *Server) exit(q *request) error {
 	c.Source.Stop(q.gone)
 	return nil
@@ -99,7 +98,7 @@ func (c *Server) exit(q *request) error {
 func (c *Server) logLevel(q *request) error {
 	level, ok := log.ParseLevel(arg(q, 0))
 	if !ok {
-		return errors.New("no level of the log: " + strconv.Quote(arg(q, 0)) + "; use error, warning, notice or info")
+		return errors.New("not a log level: " + strconv.Quote(arg(q, 0)) + "; use error, warning, notice or info")
 	}
 	c.Log.SetLevel(level)
 	return nil
@@ -123,6 +122,7 @@ func (c *Server) runningMax(q *request) error {
 	return nil
 }
 
+// arg returns argument i, or "" where there are fewer.
 func arg(q *request, i int) string {
 	if i >= len(q.args) {
 		return ""
@@ -130,10 +130,11 @@ func arg(q *request, i int) string {
 	return q.args[i]
 }
 
-// ErrLogged is the answer where there is more to say than fits into a line.
-var ErrLogged = errors.New("the loop could not do all; its log says what")
+// errLogged is the answer where the log says more than fits into a line.
+var errLogged = errors.New("the loop could not do all; its log says what")
 
-// scan reads the config anew and makes /dev what /sys says.
+// scan reloads the config and scans /sys: CONFIG. It declines for another config file, and for a
+// command that a rule runs, which would wait for itself.
 func (c *Server) scan(q *request) error {
 	if arg(q, 0) != c.Config.Path() || c.inCommand(q) {
 		return errDeclined
@@ -141,21 +142,21 @@ func (c *Server) scan(q *request) error {
 	if c.Scheduler.IsPaused() {
 		return errPaused
 	}
-	refused := c.Config.Reload()
+	refusal := c.Config.Reload()
 	if !coldplug.Scan(c.Scheduler, c.Sys).Wait() {
-		return ErrLogged
+		return errLogged
 	}
-	return refused
+	return refusal
 }
 
 // errInCommand is the answer to a command that would wait for itself.
 var errInCommand = errors.New("a command that a rule runs cannot wait for the end of commands")
 
-// errPaused is the answer where what is asked for would have no end.
+// errPaused is the answer to a request that would wait until the queue is open again.
 var errPaused = errors.New("the loop's queue is stopped; open it with: devspool ctl start")
 
-// coldplug has the kernel send an add for each device, and waits for the end of
-// all that follows from them.
+// coldplug has the kernel send an add for each device, and waits until nothing that follows from
+// them is under way: QUIET.
 func (c *Server) coldplug(q *request) error {
 	if c.inCommand(q) {
 		return errInCommand
@@ -169,12 +170,12 @@ func (c *Server) coldplug(q *request) error {
 	}
 	refusal := c.trigger(q.gone)
 	if !c.settled(quiet, nil, q.gone) {
-		return ErrLogged
+		return errLogged
 	}
 	return refusal
 }
 
-// settle waits until all events are at their end: TIMEOUT QUIET.
+// settle waits until no event is under way: TIMEOUT QUIET, in seconds.
 func (c *Server) settle(q *request) error {
 	if c.inCommand(q) {
 		return errInCommand
@@ -196,14 +197,15 @@ func (c *Server) settle(q *request) error {
 	return nil
 }
 
-// inCommand reports whether a command that a rule runs makes the request. It would wait for
-// itself.
+// inCommand reports whether the client is a command that a rule runs, or a child of one. It cannot
+// wait for the end of commands: that would be its own.
 func (c *Server) inCommand(q *request) bool {
 	_, is := c.Scheduler.Owner(q.pid)
 	return is
 }
 
-// ParseSeconds reads a time in seconds, such as "2" or "0.5".
+// ParseSeconds parses a time in seconds, such as "2" or "0.5". Digits after the ninth decimal do not
+// count.
 func ParseSeconds(text string) (time.Duration, error) {
 	whole, part, _ := strings.Cut(text, ".")
 	ns, err := strconv.ParseUint(whole+(part + "000000000")[:9], 10, 63)

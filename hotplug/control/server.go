@@ -1,3 +1,6 @@
+// Package control is the socket by which other processes ask the loop, or the leader of the
+// kernel's helpers, to work for them: the server, its requests (devspool ctl, settle, wait, status,
+// coldplug), and the client. It never changes /dev itself, and never orders events.
 package control
 
 import (
@@ -5,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,6 +16,7 @@ import (
 	"devspool/hotplug/log"
 	"devspool/hotplug/reload"
 	"devspool/hotplug/scheduler"
+	"devspool/hotplug/sys"
 	"devspool/hotplug/sysfs"
 	"devspool/nodes"
 )
@@ -19,27 +24,35 @@ import (
 // ErrRunning is returned where another loop already serves this /dev.
 var ErrRunning = errors.New("another loop already serves this /dev; stop it first")
 
-// An answer is one packet for each line of text, and a last one. The first byte
-// of a packet tells which it is.
+// A client makes one request a connection: a packet with words that are separated by NUL. The
+// answer is a packet for each line of text, and a last packet. A packet of the answer begins with
+// one of these bytes.
 const (
-	answerLine     = 'l'
+	answerLine     = 'l' // the line follows
 	answerDone     = 'd'
-	answerFailed   = 'f' // what follows says why
-	answerDeclined = 'n'
+	answerFailed   = 'f' // the error's text follows
+	answerDeclined = 'n' // the client is to do the work itself
 )
 
-// Source is where the events of a Scheduler come from.
-type Source interface {
-	Name() string  // for the status
-	Pending() bool // events have come that the Scheduler does not have yet
+// maxRequest is how long a request may be, in bytes.
+const maxRequest = 16 << 10
 
-	// Stop makes it end, as SIGTERM does. It returns when another process may take its
-	// place, or gone is closed.
+// Source is where the events of a Scheduler come from. Its methods may be called at any time.
+type Source interface {
+	// Name returns the name that the status shows.
+	Name() string
+
+	// Pending reports whether events have come that the Scheduler does not have yet.
+	Pending() bool
+
+	// Stop has the source end, as SIGTERM does. It returns when another process may take its
+	// place, or when gone is closed.
 	Stop(gone <-chan struct{})
 }
 
 // Options are what a Server works with.
 type Options struct {
+	_         sys.NotComparable
 	Scheduler *scheduler.Scheduler
 	Config    *reload.Config
 	Dev       *nodes.Dir
@@ -48,89 +61,88 @@ type Options struct {
 	Source    Source
 }
 
-// Server is the socket in the private directory by which other processes ask the loop, or
-// the helpers' leader, to work for them: one request a connection, one answer.
+// Server answers requests at the control socket, in the private directory of a /dev.
 type Server struct {
 	Options
-	file *os.File
-	dir  int // the private directory, to take the socket away at the end
+	file    *os.File // the socket
+	conn    syscall.RawConn
+	private int // the private directory, in which Close removes the socket
 }
 
-// controlAddress names the socket without regard to how long /dev's path is:
-// an address has room for 107 bytes.
-func controlAddress(dev *nodes.Dir) (addr *unix.SockaddrUnix, fd int, err error) {
-	fd, err = dev.OpenPrivate()
+// controlName is the socket's name in the private directory.
+const controlName = "control"
+
+// controlAddress returns the address of the socket, and the private directory, which must stay open
+// while the address is used. The address leads through the open directory, since it has room for
+// 107 bytes only and the path of a /dev may be longer.
+func controlAddress(dev *nodes.Dir) (addr *unix.SockaddrUnix, private int, err error) {
+	private, err = dev.OpenPrivate()
 	if err != nil {
-		return nil, -1, err
+		return nil, sys.None, err
 	}
-	path := "/proc/self/fd/" + strconv.Itoa(fd)
+	path := "/proc/self/fd/" + strconv.Itoa(private)
 	if unix.Access(path, unix.F_OK) != nil {
 		path = dev.Path() + "/" + nodes.Private // no /proc yet
 	}
-	return &unix.SockaddrUnix{Name: path + "/" + controlName}, fd, nil
+	return &unix.SockaddrUnix{Name: path + "/" + controlName}, private, nil
 }
-
-const controlName = "control"
 
 func controlSocket(flags int) (int, error) {
 	return unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|flags, 0)
 }
 
-// Listen makes the socket, and so claims this /dev for one process: ErrRunning tells that
-// another one has it. /dev must be locked, or two could claim it at once.
+// Listen makes the control socket and answers requests in goroutines of its own. The error is
+// ErrRunning where another process has the socket. The caller must hold the lock on /dev, so that
+// only one process at a time finds out and makes it.
 func Listen(o Options) (*Server, error) {
-	addr, dir, err := controlAddress(o.Dev)
+	addr, private, err := controlAddress(o.Dev)
 	if err != nil {
 		return nil, err
 	}
-	file, err := listenAt(addr)
-	if err != nil {
-		unix.Close(dir)
+	c := &Server{Options: o, private: private}
+	if c.file, c.conn, err = listenAt(addr); err != nil {
+		unix.Close(private)
 		return nil, err
 	}
-	c := &Server{Options: o, file: file, dir: dir}
 	go c.serve()
 	return c, nil
 }
 
 // listenAt listens at addr, unless another process does.
-func listenAt(addr *unix.SockaddrUnix) (*os.File, error) {
+func listenAt(addr *unix.SockaddrUnix) (*os.File, syscall.RawConn, error) {
 	fd, err := controlSocket(unix.SOCK_NONBLOCK)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := unix.Connect(fd, addr); err == nil || err == unix.EAGAIN {
+	err = unix.Connect(fd, addr)
+	if err == nil || err == unix.EAGAIN { // EAGAIN: there is a loop, and its queue is full
 		unix.Close(fd)
-		return nil, ErrRunning // EAGAIN: it lives, and has much to do
+		return nil, nil, ErrRunning
 	}
-	unix.Unlink(addr.Name) // a dead loop's
+	unix.Unlink(addr.Name) // the socket of a loop that was killed; else Bind reports what is wrong
 	if err = unix.Bind(fd, addr); err == nil {
 		err = unix.Listen(fd, 16)
 	}
 	if err != nil {
 		unix.Close(fd)
-		return nil, err
+		return nil, nil, err
 	}
-	return os.NewFile(uintptr(fd), "control"), nil
+	return sys.Polled(fd, "control")
 }
 
-// Close takes the socket away. Requests that are under way are still answered.
+// Close removes the socket. Requests that are under way are still answered.
 func (c *Server) Close() {
-	unix.Unlinkat(c.dir, controlName, 0)
-	unix.Close(c.dir)
+	unix.Unlinkat(c.private, controlName, 0) // on a /dev that was mounted over it may have gone
+	unix.Close(c.private)
 	c.file.Close()
 }
 
-// serve takes connections until the socket is closed.
+// serve accepts connections until the socket is closed.
 func (c *Server) serve() {
-	conn, err := c.file.SyscallConn()
-	if err != nil {
-		return
-	}
 	for {
 		var fd int
 		var failure error
-		err := conn.Read(func(listener uintptr) bool {
+		err := c.conn.Read(func(listener uintptr) bool {
 			fd, _, failure = unix.Accept4(int(listener), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 			return failure != unix.EAGAIN
 		})
@@ -138,18 +150,15 @@ func (c *Server) serve() {
 			return
 		}
 		if failure != nil {
-			time.Sleep(100 * time.Millisecond) // no descriptor to be had, perhaps
+			time.Sleep(100 * time.Millisecond) // too many open files, perhaps
 			continue
 		}
 		go c.answer(fd)
 	}
 }
 
-// maxRequest is how long a request may be, in bytes.
-const maxRequest = 16 << 10
-
-// answer reads the request of one connection and does what it asks for. Only
-// root, or the loop's own user, is answered.
+// answer reads the request of a connection, does it, and answers. It answers root and the server's
+// own user only.
 func (c *Server) answer(fd int) {
 	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	file := os.NewFile(uintptr(fd), "control")
@@ -162,20 +171,22 @@ func (c *Server) answer(fd int) {
 	if err != nil {
 		return
 	}
+	q := &request{pid: int(peer.Pid), file: file, gone: make(chan struct{})}
 	if n > maxRequest {
-		file.Write(append([]byte{answerFailed}, "the request is too long"...))
+		q.write(answerFailed, "the request is too long")
 		return
 	}
 	words := strings.Split(string(buf[:n]), "\x00")
-	q := &request{args: words[1:], pid: int(peer.Pid), file: file, gone: make(chan struct{})}
-	go func() { // the client says nothing more, so this ends with the connection
-		file.Read(buf[:1])
+	q.args = words[1:]
+	go func() {
+		file.Read(buf[:1]) // the client sends nothing more, so this returns when the connection ends
 		close(q.gone)
 	}()
-	switch err := c.dispatch(words[0], q); err {
-	case nil:
+	err = c.dispatch(words[0], q)
+	switch {
+	case err == nil:
 		q.write(answerDone, "")
-	case errDeclined:
+	case errors.Is(err, errDeclined):
 		q.write(answerDeclined, "")
 	default:
 		q.write(answerFailed, err.Error())

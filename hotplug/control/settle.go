@@ -6,11 +6,11 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// settled waits until nothing is under way and nothing came for quiet. It reports false
-// where that took until timeout, or gone was closed.
+// settled waits until no event is pending or under way and none has come for the time quiet. It
+// returns false where timeout or gone is closed first.
 func (c *Server) settled(quiet time.Duration, timeout, gone <-chan struct{}) bool {
 	for {
-		// What leaves the source is in the scheduler before, so this order misses nothing.
+		// The source first: an event is in the scheduler before the source has it no more.
 		if !c.Source.Pending() && c.Scheduler.IsIdle() && c.Scheduler.Quiet() >= quiet {
 			return true
 		}

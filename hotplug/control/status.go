@@ -8,8 +8,8 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// Status tells how things stand, in lines for a person: "name: value", then one for each
-// command that runs, and one for each device that something went wrong with.
+// Status returns the status in lines for a person: "name: value", one for each running command,
+// and one for each device of which an event failed. Control bytes are escaped.
 func Status(s *scheduler.Scheduler, config *reload.Config) []string {
 	st := s.Stats()
 	queue, deferred, runnable, detached := "open", "", "", ""

@@ -19,7 +19,7 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// line returns the rest of the one status line that begins with name.
+// line returns the text after name in the only status line that begins with it.
 func line(t *testing.T, lines []string, name string) string {
 	t.Helper()
 	var found []string
@@ -35,8 +35,9 @@ func line(t *testing.T, lines []string, name string) string {
 	return found[0]
 }
 
-// TestStatus follows the status through what happens on a road.
+// TestStatus follows the status of a scheduler through waiting, running and failed events.
 func TestStatus(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "sda 0:0 660 @"+hotplugtest.UntilGo+"\nsdb 0:0 660 @exit 3\nsd.* 0:0 660 @"+hotplugtest.UntilGo+"\n")
 	b.Scheduler.SetJobs(2)
@@ -67,11 +68,14 @@ func TestStatus(t *testing.T) {
 	b.Scheduler.Pause()
 	wants(map[string]string{
 		"queue": "stopped", "gaps": "1",
-		"events":     "6 received, 1 done, 0 of them too late",
-		"under way":  "5, 2 of them waiting for a command's turn, 0 for the queue to be open",
-		"commands":   "3 started, 2 running, 2 at most, 7 of them in state R",
-		"last error": "/devices/block/sdb: 0.0 s ago: add: command ended: mdev.conf:2: exit 3: exit status 3",
+		"events":    "6 received, 1 done, 0 of them too late",
+		"under way": "5, 2 of them waiting for a command's turn, 0 for the queue to be open",
+		"commands":  "3 started, 2 running, 2 at most, 7 of them in state R",
 	})
+	failure := line(t, Status(b.Scheduler, b.Config), "last error")
+	if !strings.HasPrefix(failure, "/devices/block/sdb: ") || !strings.HasSuffix(failure, " s ago: add: command ended: mdev.conf:2: exit 3: exit status 3") {
+		t.Errorf("the last error is %q", failure)
+	}
 	var running []string
 	for _, l := range Status(b.Scheduler, b.Config) {
 		if rest, ok := strings.CutPrefix(l, "running: "); ok {
@@ -102,8 +106,9 @@ func TestStatus(t *testing.T) {
 	})
 }
 
-// TestStatusPrintable shows that no device can say anything to a terminal.
+// TestStatusPrintable shows that no control byte of a device's name reaches a terminal.
 func TestStatusPrintable(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, ".* 0:0 660 @exit 3\n")
 	b.Run(hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/\x1b[31m\nforged: line", "MAJOR=240", "MINOR=1", "DEVNAME=\x00\x7fx"))
@@ -118,8 +123,9 @@ func TestStatusPrintable(t *testing.T) {
 	}
 }
 
-// TestKnobsByRequest turns the tunables that the road and the log have.
-func TestKnobsByRequest(t *testing.T) {
+// TestCtl changes the scheduler and the log by requests.
+func TestCtl(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "")
 	source := controlled(b)
@@ -148,61 +154,91 @@ func TestKnobsByRequest(t *testing.T) {
 			t.Errorf("%q: %q, %v", c.words, a.Lines, a.Err)
 		}
 	}
-	if st := b.Scheduler.Stats(); st.Jobs != 7 || st.Runnable != 3 || !st.Paused || !b.Log.Writes(log.Info) {
-		t.Errorf("children-max %d, running-max %d, paused %v, logs info %v", st.Jobs, st.Runnable, st.Paused, b.Log.Writes(log.Info))
+	if st := b.Scheduler.Stats(); st.Jobs != 7 || st.Runnable != 3 || !st.Paused {
+		t.Errorf("children-max %d, running-max %d, paused %v", st.Jobs, st.Runnable, st.Paused)
 	}
+	b.Log.Print(log.Info, "a line at level info")
+	b.Log.Want("info: a line at level info")
 	a := askFor(b, "status")
 	if a.Err != nil || line(t, a.Lines, "queue") != "stopped" || !strings.HasPrefix(line(t, a.Lines, "serving"), b.Dir+", as a test, pid ") {
 		t.Errorf("the status is %q, %v", a.Lines, a.Err)
 	}
 	fd := connect(b)
 	hotplugtest.Must(t, unix.Send(fd, []byte("exit"), unix.MSG_NOSIGNAL))
-	hotplugtest.Eventually(t, "the end", source.ended.Load) // of the process, which is the answer
+	hotplugtest.Eventually(t, "the end", source.ended.Load) // of the process is the answer
 }
 
-// TestRenew shows which configs are used.
-func TestRenew(t *testing.T) {
+// reloads is a board with a config that a test replaces.
+type reloads struct {
+	*board.Board
+	mu   sync.Mutex // the server reads the config in a goroutine of its own
+	next *conf.Config
+	err  error
+}
+
+// newReloads returns a board with one disk, sda, and the config in text.
+func newReloads(t *testing.T, text string) *reloads {
+	t.Helper()
+	r := &reloads{Board: board.New(t, "")}
+	r.Disks(1)
+	read := func() (*conf.Config, error) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.next, r.err
+	}
+	r.Scheduler.SetRules(parseConf(text))
+	r.Config = reload.New("/nonexistent", parseConf(text), read, r.Scheduler.SetRules, r.Log.Logger)
+	controlled(r.Board)
+	return r
+}
+
+func parseConf(text string) *conf.Config { return conf.Parse("mdev.conf", text, conf.ParseIDs("", "")) }
+
+// try has the server reload the config in text, or fail to read it with err. It fails the test where
+// the answer is not an error with the text refused, or none for "", or where sda has another mode
+// afterwards.
+func (r *reloads) try(name, text string, err error, refused, mode string) {
+	r.T.Helper()
+	r.mu.Lock()
+	r.next, r.err = parseConf(text), err
+	r.mu.Unlock()
+	a := askFor(r.Board, "reload")
+	if refused == "" != (a.Err == nil) || a.Err != nil && !strings.Contains(a.Err.Error(), refused) {
+		r.T.Errorf("%s: error %v, want %q", name, a.Err, refused)
+	}
+	r.Run(r.Sys.NewEvent("add", "/devices/block/sda"))
+	r.WantNode("sda", "b8:0 "+mode)
+}
+
+// broken is a config with a problem in its second line.
+const broken = "sdb 0:0 660 @true\nsdc nobody:0 6x0\n"
+
+// TestReload shows which configs are used.
+func TestReload(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
-	const broken = "sdb 0:0 660 @true\nsdc nobody:0 6x0\n"
-	parse := func(text string) *conf.Config { return conf.Parse("mdev.conf", text, conf.ParseIDs("", "")) }
-	if len(parse(broken).Problems) == 0 {
+	if len(parseConf(broken).Problems) == 0 {
 		t.Fatal("the broken config has no problem")
 	}
-	b := board.New(t, "sda 0:0 600\n")
-	b.Disks(1)
-	var mu sync.Mutex // the loop reads in a goroutine of its own
-	var renewed *conf.Config
-	var failure error
-	read := func() (*conf.Config, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		return renewed, failure
-	}
-	b.Config = reload.New("/nonexistent", b.Rules, read, b.Scheduler.SetRules, b.Log.Logger)
-	source := controlled(b)
-	try := func(name, text string, err error, refused, mode string) {
-		t.Helper()
-		mu.Lock()
-		renewed, failure = parse(text), err
-		mu.Unlock()
-		a := askFor(b, "reload")
-		if refused == "" != (a.Err == nil) || a.Err != nil && !strings.Contains(a.Err.Error(), refused) {
-			t.Errorf("%s: error %v, want %q", name, a.Err, refused)
-		}
-		b.Run(b.Sys.NewEvent("add", "/devices/block/sda"))
-		b.WantNode("sda", "b8:0 "+mode)
-	}
-	try("good", "sda 0:0 640\n", nil, "", "0640")
-	try("broken", broken, nil, "mdev.conf:2:", "0640")
-	b.Log.Want("error: mdev.conf:2:")
-	b.Log.Want("the old config stays")
-	try("unreadable", "", errUdevSize, errUdevSize.Error(), "0640")
-	b.Log.Want("error: " + errUdevSize.Error() + "; the old config stays")
-	b.Config = reload.New("/nonexistent", parse(broken+"sda 0:0 604\n"), read, b.Scheduler.SetRules, b.Log.Logger) // the start takes what it can get
-	source.server.Config = b.Config
-	try("with the problem that it had", "# one line more\n"+broken+"sda 0:0 622\n", nil, "", "0622")
-	try("with another problem", "sda 0:0 9\n"+broken, nil, "mdev.conf:1:", "0622")
-	try("mended", "sda 0:0 644\n", nil, "", "0644")
-	try("with a problem that was mended", broken, nil, "mdev.conf:2:", "0644")
-	b.Log.Want("notice: the config was read anew: mdev.conf")
+	r := newReloads(t, "sda 0:0 600\n")
+	r.try("good", "sda 0:0 640\n", nil, "", "0640")
+	r.try("broken", broken, nil, "mdev.conf:2:", "0640")
+	r.Log.Want("error: mdev.conf:2:")
+	r.Log.Want("the old config stays")
+	r.try("unreadable", "", errUdevSize, errUdevSize.Error(), "0640")
+	r.Log.Want("error: " + errUdevSize.Error() + "; the old config stays")
+	r.Log.Want("notice: the config was read anew: mdev.conf")
+}
+
+// TestReloadBroken begins with a config that has a problem, as a start uses what it can of it. A
+// problem that the config in use has is no reason to refuse another config.
+func TestReloadBroken(t *testing.T) {
+	t.Parallel()
+	hotplugtest.NeedRoot(t)
+	r := newReloads(t, broken+"sda 0:0 604\n")
+	r.try("with the same problem", "# one line more\n"+broken+"sda 0:0 622\n", nil, "", "0622")
+	r.try("with another problem", "sda 0:0 9\n"+broken, nil, "mdev.conf:1:", "0622")
+	r.try("mended", "sda 0:0 644\n", nil, "", "0644")
+	r.try("with a problem that was mended", broken, nil, "mdev.conf:2:", "0644")
+	r.Log.Want("notice: the config was read anew: mdev.conf")
 }

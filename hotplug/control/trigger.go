@@ -15,17 +15,17 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// afterLast is how long after the last of its events a coldplug waits for those
-// that did not come.
+// afterLast is how long after the last of its events a coldplug waits for missing ones.
 const afterLast = 200 * time.Millisecond
 
-// trigger has the kernel send an add for each device that it has, and waits until all of
-// these have come. Unlike the events of a scan, every other listener gets them too. It fails
-// where gone was closed before the end, or devices did not take the request.
+// trigger has the kernel send an add for each of its devices, and waits until these have come.
+// Unlike the events of a scan, they reach every listener on the machine. The error says which
+// devices refused the request, or is errLogged where gone is closed first.
 func (c *Server) trigger(gone <-chan struct{}) error {
 	if !c.Sys.IsKernels() {
-		if !coldplug.Scan(c.Scheduler, c.Sys).Wait() { // a tree that only looks like sysfs takes no requests
-			return ErrLogged
+		// A tree that only looks like sysfs has no kernel to ask.
+		if !coldplug.Scan(c.Scheduler, c.Sys).Wait() {
+			return errLogged
 		}
 		return nil
 	}
@@ -34,7 +34,7 @@ func (c *Server) trigger(gone <-chan struct{}) error {
 	return c.follow(&run, c.Sys.Walk(), gone)
 }
 
-// follow requests the event of each device and waits until they have come.
+// follow requests an event of each device and waits until they have come.
 func (c *Server) follow(run *syntheticRun, devpaths []string, gone <-chan struct{}) error {
 	observer := c.Scheduler.Observe(true)
 	defer observer.Stop()
@@ -46,55 +46,55 @@ func (c *Server) follow(run *syntheticRun, devpaths []string, gone <-chan struct
 		case <-observer.Wake:
 		case <-sys.After(sys.PollInterval):
 		case <-gone:
-			return ErrLogged
+			return errLogged
 		}
 		for _, e := range observer.Take() {
 			run.record(e)
 		}
 	}
 	for devpath := range run.open {
-		c.Log.Print(log.Info, "took the request for an event and sent none: "+devpath)
+		c.Log.Print(log.Info, "accepted the request for an event and sent none: "+devpath)
 	}
 	return run.refusal()
 }
 
-// shownRefusals is how many devices are named that did not take the request.
+// shownRefusals is how many of the devices that refused the request are named.
 const shownRefusals = 5
 
-// refusal returns what is to be said of the devices that did not take the request.
+// refusal returns an error that names the devices which refused the request, or nil.
 func (run *syntheticRun) refusal() error {
 	if len(run.refused) == 0 {
 		return nil
 	}
 	if !run.accepted {
-		return errors.New("no device could be asked for its event: write " + run.refused[0] +
+		return errors.New("no device accepts the request for its event: write " + run.refused[0] +
 			"; have /sys mounted for writing (mount -o remount,rw " + string(run.sys) +
-			"), or use devspool -s, which only reads it and makes the nodes, though only the loop hears of that")
+			"), or use devspool -s, which only reads it and makes the nodes, but sends no events to other listeners")
 	}
 	more := ""
 	if n := len(run.refused) - shownRefusals; n > 0 {
 		more = ", and " + strconv.Itoa(n) + " more"
 	}
-	return errors.New("could not be asked for its event: " +
+	return errors.New("refused the request for an event: " +
 		strings.Join(run.refused[:min(len(run.refused), shownRefusals)], ", ") + more)
 }
 
-// syntheticRun counts the events of one coldplug. Each carries an identifier (SYNTH_UUID,
-// since Linux 4.13). Some devices accept the request and send nothing. When only those
-// remain, one more request is made to a device that did answer; once its event has come, the
-// others are given up.
+// syntheticRun follows the events that one coldplug has the kernel send. Each carries the run's
+// identifier (SYNTH_UUID, Linux 4.13; see Documentation/ABI/testing/sysfs-uevent). Some devices
+// accept the request and send nothing. So once a device has answered, one more request goes to it:
+// the wait for the others lasts until afterLast past the last request or event.
 type syntheticRun struct {
 	sys       sysfs.FS
-	uuid      string          // "" on a kernel that knows none: any add counts
-	open      map[string]bool // the devices whose event has not come
-	responder string          // a device whose event has
-	probeSent bool            // the last request is made
-	accepted  bool            // a device took the request
+	uuid      string          // "" on an older kernel: any add counts
+	open      map[string]bool // devices that accepted the request and have not answered, by devpath
+	responder string          // the device that answered last
+	probeSent bool            // the extra request was made
+	accepted  bool            // a device accepted the request
 	refused   []string        // the files of those that did not, and why
 	last      sys.Time        // of the last request or event
 }
 
-// Request asks for the event of a device.
+// request requests an event of a device.
 func (run *syntheticRun) request(devpath string) {
 	err := run.sys.Write(devpath+"/uevent", run.text())
 	if err == unix.EINVAL && run.uuid != "" {
@@ -104,13 +104,14 @@ func (run *syntheticRun) request(devpath string) {
 	switch err {
 	case nil:
 		run.open[devpath], run.accepted = true, true
-	case unix.ENOENT, unix.ENODEV: // it has just left
+	case unix.ENOENT, unix.ENODEV: // it was just removed
 	default:
 		run.refused = append(run.refused, string(run.sys)+devpath+"/uevent: "+err.Error())
 	}
 	run.last = sys.Now()
 }
 
+// text returns what to write into a uevent file.
 func (run *syntheticRun) text() string {
 	if run.uuid == "" {
 		return "add"
@@ -118,7 +119,7 @@ func (run *syntheticRun) text() string {
 	return "add " + run.uuid
 }
 
-// record counts an event, if it is one of ours.
+// record takes note of an event, if it is one of this run.
 func (run *syntheticRun) record(e *uevent.Event) {
 	if uuid, _ := e.Get("SYNTH_UUID"); e.Action != uevent.Add || run.uuid != "" && uuid != run.uuid {
 		return
@@ -128,8 +129,8 @@ func (run *syntheticRun) record(e *uevent.Event) {
 	run.last = sys.Now()
 }
 
-// done reports whether all events have come that will. Pending tells that some are on
-// their way.
+// done reports whether every event of the run has come, or no more are expected. pending tells that
+// the source has events.
 func (run *syntheticRun) done(pending bool) bool {
 	if len(run.open) == 0 {
 		return true
@@ -137,12 +138,13 @@ func (run *syntheticRun) done(pending bool) bool {
 	if !run.probeSent && run.responder != "" {
 		run.probeSent = true
 		run.request(run.responder)
-		delete(run.open, run.responder) // it answers, as we know
+		delete(run.open, run.responder) // its first answer is enough
 	}
 	return !pending && run.last.Age() >= afterLast
 }
 
-// newUUID returns a random identifier in the form that the kernel takes.
+// newUUID returns a random identifier in the form that the kernel accepts: all zeros where the kernel
+// has no random numbers yet, which does too.
 func newUUID() string {
 	var b [16]byte
 	unix.Getrandom(b[:], 0)

@@ -14,8 +14,8 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// rolled makes three devices without numbers and returns a syntheticRun to call.
-func rolled(b *board.Board, uuid string) (run *syntheticRun, devpaths []string) {
+// newRun makes three devices without numbers, and returns a syntheticRun for them.
+func newRun(b *board.Board, uuid string) (run *syntheticRun, devpaths []string) {
 	b.T.Helper()
 	for _, name := range []string{"a", "b", "c"} {
 		b.Sys.Add("/devices/"+name, "x", "", "")
@@ -24,16 +24,17 @@ func rolled(b *board.Board, uuid string) (run *syntheticRun, devpaths []string) 
 	return &syntheticRun{sys: b.Sys.FS, uuid: uuid, open: map[string]bool{}}, devpaths
 }
 
-// answers makes the event by which a device answers a request.
+// answers returns the event by which a device answers a request.
 func answers(t *testing.T, devpath string, env ...string) *uevent.Event {
 	return hotplugtest.NewEvent(t, append([]string{"ACTION=add", "DEVPATH=" + devpath}, env...)...)
 }
 
-// TestRoll counts the events of requests: those with its own identifier, alone.
-func TestRoll(t *testing.T) {
+// TestRequests shows which events answer the requests of a run: adds with its identifier.
+func TestRequests(t *testing.T) {
+	t.Parallel()
 	b := board.New(t, "")
 	const uuid = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
-	run, devpaths := rolled(b, uuid)
+	run, devpaths := newRun(b, uuid)
 	for _, devpath := range devpaths {
 		run.request(devpath)
 		if got := b.Sys.Requested(devpath); !strings.HasPrefix(got, "add "+uuid) {
@@ -53,32 +54,33 @@ func TestRoll(t *testing.T) {
 	}
 	run.last -= sys.Time(afterLast)
 	if !run.done(false) || run.done(true) {
-		t.Error("with no answer at all, silence is its end")
+		t.Error("without any answer it does not end after afterLast")
 	}
 	for i, devpath := range devpaths {
 		run.last = sys.Now()
 		if run.done(false) {
-			t.Errorf("over after %d of 3", i)
+			t.Errorf("done after %d of 3", i)
 		}
 		run.record(answers(t, devpath, "SYNTH_UUID="+uuid))
 	}
 	if !run.done(true) {
-		t.Error("not over when all have answered")
+		t.Error("not done when all have answered")
 	}
 }
 
-// TestRollSilent is about devices that take the request and send nothing: a last
-// request to one that has answered, and silence after it, are the end.
-func TestRollSilent(t *testing.T) {
+// TestRequestsSilent is about devices that accept the request and send nothing: the run is done after
+// an extra request to a device that has answered, and the time afterLast.
+func TestRequestsSilent(t *testing.T) {
+	t.Parallel()
 	b := board.New(t, "")
-	run, devpaths := rolled(b, "u")
+	run, devpaths := newRun(b, "u")
 	for _, devpath := range devpaths {
 		run.request(devpath)
 	}
 	run.record(answers(t, "/devices/b", "SYNTH_UUID=u"))
 	hotplugtest.WriteFile(t, b.Sys.Path("/devices/b/uevent"), "")
 	if run.done(false) || b.Sys.Requested("/devices/b") != "add u" {
-		t.Errorf("the last request is %q", b.Sys.Requested("/devices/b"))
+		t.Errorf("the extra request is %q", b.Sys.Requested("/devices/b"))
 	}
 	if run.open["/devices/b"] || len(run.open) != 2 {
 		t.Errorf("open are %v", run.open)
@@ -86,17 +88,18 @@ func TestRollSilent(t *testing.T) {
 	hotplugtest.WriteFile(t, b.Sys.Path("/devices/b/uevent"), "")
 	run.last -= sys.Time(afterLast)
 	if run.done(true) {
-		t.Error("over while events are on their way")
+		t.Error("done while events are pending")
 	}
 	if !run.done(false) || b.Sys.Requested("/devices/b") != "" {
-		t.Error("not over after silence, or asked again")
+		t.Error("not done after afterLast, or asked again")
 	}
 }
 
-// TestRollOldKernel is about one before Linux 4.13, whose events carry no identifier.
-func TestRollOldKernel(t *testing.T) {
+// TestRequestsOldKernel is about a kernel before Linux 4.13, in which events carry no identifier.
+func TestRequestsOldKernel(t *testing.T) {
+	t.Parallel()
 	b := board.New(t, "")
-	run, devpaths := rolled(b, "")
+	run, devpaths := newRun(b, "")
 	run.request(devpaths[0])
 	if got := b.Sys.Requested(devpaths[0]); !strings.HasPrefix(got, "add\n") && got != "add" {
 		t.Errorf("the request is %q", got)
@@ -106,42 +109,42 @@ func TestRollOldKernel(t *testing.T) {
 	}
 }
 
-// TestCount counts as the loop does: until all have come, all that will, or
-// nobody waits for the end any more.
-func TestCount(t *testing.T) {
+// TestFollow follows a run until all events have come, no more are expected, or the client is gone.
+func TestFollow(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "")
-	run, devpaths := rolled(b, "u")
+	run, devpaths := newRun(b, "u")
 	source := &fakeSource{}
 	c := &Server{Options: Options{Scheduler: b.Scheduler, Sys: b.Sys.FS, Log: b.Log.Logger, Source: source}}
 	b.Log.SetLevel(log.Info)
 	stop := make(chan struct{})
-	counted := make(chan bool, 1)
-	count := func(run *syntheticRun) { go func() { counted <- c.follow(run, devpaths, stop) == nil }() }
-	source.coming.Store(true)
-	count(run)
+	followed := make(chan bool, 1)
+	follow := func(run *syntheticRun) { go func() { followed <- c.follow(run, devpaths, stop) == nil }() }
+	source.pending.Store(true)
+	follow(run)
 	hotplugtest.Eventually(t, "the requests", func() bool { return strings.HasPrefix(b.Sys.Requested(devpaths[2]), "add u") })
 	b.Scheduler.Run(scheduler.Events(answers(t, devpaths[0], "SYNTH_UUID=u"), answers(t, devpaths[2], "SYNTH_UUID=u")))
 	select {
-	case <-counted:
-		t.Error("it ended while events are on their way")
+	case <-followed:
+		t.Error("it ended while events are pending")
 	case <-time.After(afterLast + 20*sys.PollInterval):
 	}
-	source.coming.Store(false)
+	source.pending.Store(false)
 	hotplugtest.Within(t, "the end", func() {
-		if !<-counted {
+		if !<-followed {
 			t.Error("it was stopped")
 		}
 	})
-	b.Log.Want("info: took the request for an event and sent none: /devices/b")
+	b.Log.Want("info: accepted the request for an event and sent none: /devices/b")
 	if b.Log.Has("sent none: /devices/a") || b.Log.Has("sent none: /devices/c") {
 		t.Errorf("logged %q", b.Log.Lines())
 	}
-	source.coming.Store(true)
-	count(&syntheticRun{sys: b.Sys.FS, uuid: "v", open: map[string]bool{}})
+	source.pending.Store(true)
+	follow(&syntheticRun{sys: b.Sys.FS, uuid: "v", open: map[string]bool{}})
 	close(stop)
 	hotplugtest.Within(t, "the end", func() {
-		if <-counted {
+		if <-followed {
 			t.Error("it was not stopped")
 		}
 	})
@@ -150,16 +153,19 @@ func TestCount(t *testing.T) {
 	}
 }
 
+// TestNewUUID shows the form of identifiers.
 func TestNewUUID(t *testing.T) {
+	t.Parallel()
 	form := regexp.MustCompile("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 	if a, b := newUUID(), newUUID(); a == b || !form.MatchString(a) || !form.MatchString(b) {
 		t.Errorf("%s and %s", a, b)
 	}
 }
 
-// TestOldKernelRefuses is about a kernel that refuses a request with an identifier, as those
-// before Linux 4.13 do, and this one does where it is none.
+// TestOldKernelRefuses is about a kernel that refuses a request with an identifier, as one before Linux
+// 4.13 does; this one does so for an identifier of another form.
 func TestOldKernelRefuses(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	run := syntheticRun{sys: "/sys", uuid: "none", open: map[string]bool{}}
 	if !run.sys.IsKernels() {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,20 +13,21 @@ import (
 	"devspool/hotplug/log"
 	"devspool/hotplug/reload"
 	"devspool/hotplug/scheduler"
+	"devspool/hotplug/sys"
 )
 
-// udevControlAddress is the abstract socket at which udevcontrol reached the
-// udevd of 2006. It belongs to the network namespace.
+// udevControlAddress is the abstract socket at which udevcontrol reached the udevd of 2006. It belongs
+// to a network namespace.
 const udevControlAddress = "@/org/kernel/udev/udevd"
 
-// tunables is what of a Road can be steered.
+// tunables is what udevcontrol changes.
 type tunables interface {
 	Pause()
 	Resume()
 	SetJobs(n int)
 	SetRunnable(n int)
 	SetLevel(level log.Level) // of the log
-	Reload() error            // what is wrong was logged
+	Reload() error            // which logs its error
 }
 
 // schedulerTunables are those of a Scheduler, its log and its config.
@@ -35,9 +37,9 @@ type schedulerTunables struct {
 	*reload.Config
 }
 
-// A message of udevcontrol is a C struct in host order, without gaps: char
-// magic[32], which is "udevd_" and a version; int type; char buf[256], which
-// begins with an int where the type has one.
+// A message of udevcontrol (udevd.h of udev 085) is a C struct in host byte order, without gaps: char
+// magic[32], which is "udevd_" and a version; int type; char buf[256], which begins with an int
+// where the type has a number.
 const (
 	udevMagic     = "udevd_"
 	udevMagicSize = 32
@@ -54,7 +56,7 @@ const (
 	udevReload
 )
 
-// Why a message is refused.
+// The errors of messages that are refused.
 var (
 	errUdevSender = errors.New("its sender is not root")
 	errUdevSize   = errors.New("it has another size than udevcontrol's")
@@ -63,8 +65,8 @@ var (
 	errUdevNumber = errors.New("its number is out of range")
 )
 
-// parseUdevControl returns what a message asks for.
-func parseUdevControl(msg []byte) (steer func(tunables), err error) {
+// parseUdevControl returns the function that a message asks for.
+func parseUdevControl(msg []byte) (change func(tunables), err error) {
 	if len(msg) != udevSize {
 		return nil, errUdevSize
 	}
@@ -98,28 +100,29 @@ func parseUdevControl(msg []byte) (steer func(tunables), err error) {
 	return nil, errUdevType
 }
 
-// ServeUdevControl lets udevcontrol steer a loop, until the process ends. At the socket's
-// address there can be one only.
+// ServeUdevControl obeys messages of udevcontrol from root until the process ends, in a goroutine of
+// its own. The error says so where another process has the socket.
 func ServeUdevControl(s *scheduler.Scheduler, config *reload.Config, logger *log.Logger) error {
 	_, err := openUdevControl(schedulerTunables{s, logger, config}, logger)
 	return err
 }
 
-// udevControl lets udevcontrol turn tunables.
+// udevControl changes tunables by messages of udevcontrol.
 type udevControl struct {
 	tunables tunables
 	log      *log.Logger
-	file     *os.File
-	said     map[error]bool // why messages were refused: logged once each
+	file     *os.File // the socket
+	conn     syscall.RawConn
+	warned   map[error]bool // why messages were refused: logged once each
 }
 
-// openUdevControl binds the socket, and serves it until its file is closed.
+// openUdevControl binds the socket, and serves it until it is closed.
 func openUdevControl(k tunables, logger *log.Logger) (*udevControl, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	// First, so that no message comes without its sender's credentials.
+	// Before bind, so that no message comes without its sender's credentials.
 	if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err == nil {
 		err = unix.Bind(fd, &unix.SockaddrUnix{Name: udevControlAddress})
 	}
@@ -130,23 +133,22 @@ func openUdevControl(k tunables, logger *log.Logger) (*udevControl, error) {
 		}
 		return nil, errors.New("cannot listen at " + udevControlAddress + ": " + err.Error())
 	}
-	c := &udevControl{tunables: k, log: logger, file: os.NewFile(uintptr(fd), "udevcontrol"), said: map[error]bool{}}
+	c := &udevControl{tunables: k, log: logger, warned: map[error]bool{}}
+	if c.file, c.conn, err = sys.Polled(fd, "udevcontrol"); err != nil {
+		return nil, err
+	}
 	go c.serve()
 	return c, nil
 }
 
-// serve does what messages ask for until the socket is closed.
+// serve obeys messages until the socket is closed.
 func (c *udevControl) serve() {
-	conn, err := c.file.SyscallConn()
-	if err != nil {
-		return
-	}
-	var msg [udevSize + 1]byte // so that a longer one is seen to be longer
+	var msg [udevSize + 1]byte // one more, to notice a longer message
 	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred))
 	for {
 		var n, oobn int
 		var failure error
-		err := conn.Read(func(fd uintptr) bool {
+		err := c.conn.Read(func(fd uintptr) bool {
 			n, oobn, _, _, failure = unix.Recvmsg(int(fd), msg[:], oob, unix.MSG_DONTWAIT)
 			return failure != unix.EAGAIN
 		})
@@ -154,29 +156,29 @@ func (c *udevControl) serve() {
 			return
 		}
 		if failure != nil {
-			time.Sleep(100 * time.Millisecond) // short of memory, perhaps
+			time.Sleep(100 * time.Millisecond) // out of memory, perhaps
 			continue
 		}
-		if err := c.dispatch(msg[:n], oob[:oobn]); err != nil && !c.said[err] {
-			c.said[err] = true
+		if err := c.dispatch(msg[:n], oob[:oobn]); err != nil && !c.warned[err] {
+			c.warned[err] = true
 			c.log.Print(log.Warning, "refused a message at "+udevControlAddress+": "+err.Error())
 		}
 	}
 }
 
-// dispatch does what a message asks for.
-func (c *udevControl) dispatch(msg, oob []byte) (refused error) {
+// dispatch obeys a message from root. The error says why it is refused.
+func (c *udevControl) dispatch(msg, oob []byte) error {
 	if !fromRoot(oob) {
 		return errUdevSender
 	}
-	steer, err := parseUdevControl(msg)
+	change, err := parseUdevControl(msg)
 	if err == nil {
-		steer(c.tunables)
+		change(c.tunables)
 	}
 	return err
 }
 
-// fromRoot reports whether the credentials that came with a message are root's.
+// fromRoot reports whether the control messages of a message hold root's credentials.
 func fromRoot(oob []byte) bool {
 	messages, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {

@@ -15,17 +15,17 @@ import (
 	"devspool/hotplug/log"
 )
 
-// turned is what was done to the tunables.
-type turned struct{ hotplugtest.Collected[string] }
+// fakeTunables collects the changes of tunables.
+type fakeTunables struct{ hotplugtest.Collected[string] }
 
-func (k *turned) Pause()               { k.Add("stop") }
-func (k *turned) Resume()              { k.Add("start") }
-func (k *turned) SetLevel(l log.Level) { k.Add("log " + l.String()) }
-func (k *turned) SetJobs(n int)        { k.Add(fmt.Sprint("children ", n)) }
-func (k *turned) SetRunnable(n int)    { k.Add(fmt.Sprint("running ", n)) }
-func (k *turned) Reload() error        { k.Add("reload"); return errors.New("a broken config") }
+func (k *fakeTunables) Pause()               { k.Add("stop") }
+func (k *fakeTunables) Resume()              { k.Add("start") }
+func (k *fakeTunables) SetLevel(l log.Level) { k.Add("log " + l.String()) }
+func (k *fakeTunables) SetJobs(n int)        { k.Add(fmt.Sprint("children ", n)) }
+func (k *fakeTunables) SetRunnable(n int)    { k.Add(fmt.Sprint("running ", n)) }
+func (k *fakeTunables) Reload() error        { k.Add("reload"); return errors.New("a broken config") }
 
-// udevMessage is what udevcontrol sends.
+// udevMessage returns a message as udevcontrol sends it.
 func udevMessage(version string, kind uint32, n int32) []byte {
 	msg := make([]byte, udevSize)
 	copy(msg, "udevd_"+version)
@@ -34,11 +34,13 @@ func udevMessage(version string, kind uint32, n int32) []byte {
 	return msg
 }
 
+// TestParseUdevControl shows what each message changes, and which are refused.
 func TestParseUdevControl(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		msg  []byte
-		want string // what is done; "" for an error
+		want string // the change; "" for an error
 		err  error
 	}{
 		{"stop", udevMessage("085", 1, 0), "stop", nil},
@@ -69,10 +71,10 @@ func TestParseUdevControl(t *testing.T) {
 		{"negative children", udevMessage("085", 4, -1<<31), "", errUdevNumber},
 		{"none running", udevMessage("085", 5, 0), "", errUdevNumber},
 	} {
-		var k turned
-		steer, err := parseUdevControl(c.msg)
+		var k fakeTunables
+		change, err := parseUdevControl(c.msg)
 		if err == nil {
-			steer(&k)
+			change(&k)
 		}
 		if err != c.err || err == nil && !slices.Equal(k.List(), []string{c.want}) {
 			t.Errorf("%s: %q, error %v; want %q, %v", c.name, k.List(), err, c.want, c.err)
@@ -80,23 +82,23 @@ func TestParseUdevControl(t *testing.T) {
 	}
 }
 
-// FuzzParseUdevControl shows that a message turns one knob, with a number that it
-// can have, or is refused.
+// FuzzParseUdevControl shows that a message makes one change, with a number in its range, or is
+// refused.
 func FuzzParseUdevControl(f *testing.F) {
 	for kind := range uint32(8) {
 		f.Add(udevMessage("085", kind, 1))
 	}
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, msg []byte) {
-		steer, err := parseUdevControl(msg)
+		change, err := parseUdevControl(msg)
 		if err != nil {
-			if steer != nil {
-				t.Error("refused and taken")
+			if change != nil {
+				t.Error("a change and an error")
 			}
 			return
 		}
-		var k turned
-		steer(&k)
+		var k fakeTunables
+		change(&k)
 		did := k.List()
 		if len(did) != 1 || strings.Contains(did[0], "-") || strings.HasSuffix(did[0], "n 0") {
 			t.Errorf("%q did %q", msg, did)
@@ -104,8 +106,8 @@ func FuzzParseUdevControl(f *testing.F) {
 	})
 }
 
-// udevControlled opens the socket in a network namespace of the test's own, in
-// which nobody else listens, and returns how to send to it.
+// udevControlled opens the socket in a network namespace of the test's own, where no other process has
+// its address, and returns a function that sends to it.
 func udevControlled(t *testing.T, k tunables, logger *log.Logger) (*udevControl, func(msg []byte)) {
 	t.Helper()
 	kerneltest.OwnNetwork(t)
@@ -121,8 +123,9 @@ func udevControlled(t *testing.T, k tunables, logger *log.Logger) (*udevControl,
 	}
 }
 
+// TestUdevControl sends messages that are obeyed, and others that are refused and logged once.
 func TestUdevControl(t *testing.T) {
-	k, logger := &turned{}, hotplugtest.NewLog(t)
+	k, logger := &fakeTunables{}, hotplugtest.NewLog(t)
 	_, send := udevControlled(t, k, logger.Logger)
 	send(udevMessage("085", udevStop, 0))
 	send(udevMessage("085", udevLog, 7))
@@ -147,12 +150,12 @@ func TestUdevControl(t *testing.T) {
 	}
 }
 
-// TestUdevControlOfOthers sends as nobody.
+// TestUdevControlOfOthers sends as another user than root.
 func TestUdevControlOfOthers(t *testing.T) {
-	k, logger := &turned{}, hotplugtest.NewLog(t)
+	k, logger := &fakeTunables{}, hotplugtest.NewLog(t)
 	_, send := udevControlled(t, k, logger.Logger)
 	for _, uid := range []int{65534, 65534, 0} {
-		// Of the thread alone, which nobody else runs on and which is not used again.
+		// This changes the user of the thread alone: the test is locked to it, and it is not used again.
 		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), 0); errno != 0 {
 			t.Fatal(errno)
 		}
@@ -167,17 +170,17 @@ func TestUdevControlOfOthers(t *testing.T) {
 	}
 }
 
-// TestUdevControlTaken is about an address that somebody has, and gives back.
+// TestUdevControlTaken is about an address that another socket has, and then has no more.
 func TestUdevControlTaken(t *testing.T) {
 	logger := hotplugtest.NewLog(t).Logger
-	c, _ := udevControlled(t, &turned{}, logger)
-	_, err := openUdevControl(&turned{}, logger)
+	c, _ := udevControlled(t, &fakeTunables{}, logger)
+	_, err := openUdevControl(&fakeTunables{}, logger)
 	if err == nil || !strings.Contains(err.Error(), udevControlAddress) || !strings.Contains(err.Error(), "stop it first") {
 		t.Errorf("error %v", err)
 	}
 	c.file.Close()
 	hotplugtest.Eventually(t, "the address", func() bool {
-		c, err = openUdevControl(&turned{}, logger)
+		c, err = openUdevControl(&fakeTunables{}, logger)
 		return err == nil
 	})
 	c.file.Close()

@@ -15,12 +15,12 @@ import (
 	"devspool/nodes"
 )
 
-// maxSeen is how many of the last events are shown by a wait that times out.
+// maxSeen is how many events, the last ones, a wait shows that times out.
 const maxSeen = 100
 
-// wait waits for devices: TIMEOUT TARGET... While events are pending that are older than
-// what is there, they may be about it: the kernel's devtmpfs has a node before its event
-// comes.
+// wait waits for devices: TIMEOUT TARGET... When all targets are met first, it goes on until the
+// events that are pending then are done. They may be about the targets: the kernel's devtmpfs has a
+// node before its event comes.
 func (c *Server) wait(q *request) error {
 	observer := c.Scheduler.Observe(false)
 	defer observer.Stop()
@@ -28,11 +28,11 @@ func (c *Server) wait(q *request) error {
 	if err != nil {
 		return err
 	}
-	asker, _ := c.Scheduler.Owner(q.pid) // it waits for devices, and its event for it
-	targets.isPending = func(devpath string, dev uevent.Dev) bool { return c.Scheduler.IsPending(devpath, dev, asker) }
+	own, _ := c.Scheduler.Owner(q.pid) // the event of a command that waits cannot end before the wait
+	targets.isPending = func(devpath string, dev uevent.Dev) bool { return c.Scheduler.IsPending(devpath, dev, own) }
 	targets.isReady = c.Scheduler.IsReady
 	over := sys.After(timeout)
-	var mark uint64 // the last event's number when all was there first
+	var mark uint64 // SEQNUM of the last event when all targets were met first
 	var seen []string
 	targets.ScanProperties()
 	for {
@@ -40,7 +40,7 @@ func (c *Server) wait(q *request) error {
 			targets.update(e)
 			seen = append(seen[max(0, len(seen)-maxSeen):], strings.TrimSpace(e.Action+" "+e.Devpath+" "+e.Devname))
 		}
-		pending := c.Source.Pending() // first: what leaves the source is in the scheduler before
+		pending := c.Source.Pending() // first: an event is in the scheduler before the source has it no more
 		unmet := targets.Unmet()
 		if unmet == "" && (!pending || mark > 0 && c.Scheduler.HasSeen(mark)) {
 			return nil
@@ -51,7 +51,7 @@ func (c *Server) wait(q *request) error {
 		select {
 		case <-observer.Wake:
 			continue
-		case <-sys.After(10 * sys.PollInterval): // others make nodes too
+		case <-sys.After(10 * sys.PollInterval): // other processes make nodes too
 			continue
 		case <-over:
 			if unmet == "" {
@@ -62,33 +62,33 @@ func (c *Server) wait(q *request) error {
 		for _, line := range seen {
 			q.say("seen meanwhile: " + line)
 		}
-		return errors.New("timed out: not there:" + unmet)
+		return errors.New("timed out: still missing:" + unmet)
 	}
 }
 
-// Targets are the devices that somebody waits for.
+// Targets are the devices that a wait waits for. One goroutine may use them at a time.
 type Targets struct {
 	dev  *nodes.Dir
 	fs   sysfs.FS
 	list []*target
 
-	// What is known of events that are under way; nil where that is nothing.
-	isPending func(devpath string, dev uevent.Dev) bool
-	isReady   func(add *uevent.Event) bool
+	// The scheduler's functions, or nil where no process serves /dev.
+	isPending func(devpath string, dev uevent.Dev) bool // an event about the device is under way
+	isReady   func(add *uevent.Event) bool              // the device's nodes are made
 }
 
-// target says what is waited for: a path below /dev, a device's place in /sys, or a
-// property of an event.
+// target is one of node, devpath and key with value.
 type target struct {
-	text string
+	text string // as the user wrote it
 
-	node       string // a path, or ""
-	devpath    string // or a devpath
-	key, value string // or a property
-	devices    map[string]bool
+	node       string          // a path below /dev, or ""
+	devpath    string          // a path below /sys, or ""
+	key, value string          // a property of an event, or ""
+	devices    map[string]bool // the devpaths of devices that have the property
 }
 
-// ParseWait reads TIMEOUT TARGET...
+// ParseWait parses the arguments of a wait: TIMEOUT TARGET... A target is a path below /dev, a devpath
+// or path below /sys, or KEY=VALUE.
 func ParseWait(args []string, dev *nodes.Dir, fs sysfs.FS) (t *Targets, timeout time.Duration, err error) {
 	if len(args) == 0 {
 		return nil, 0, errors.New("nothing to wait for")
@@ -107,6 +107,7 @@ func ParseWait(args []string, dev *nodes.Dir, fs sysfs.FS) (t *Targets, timeout 
 	return t, timeout, nil
 }
 
+// parse returns the target that text names.
 func (t *Targets) parse(text string) (*target, error) {
 	f := &target{text: text}
 	key, value, property := strings.Cut(text, "=")
@@ -131,7 +132,7 @@ func (t *Targets) parse(text string) (*target, error) {
 	return f, nil
 }
 
-// Unmet names the targets that are not there.
+// Unmet returns the targets that are not met, each after a blank, or "".
 func (t *Targets) Unmet() (names string) {
 	for _, f := range t.list {
 		if !t.isMet(f) {
@@ -141,8 +142,8 @@ func (t *Targets) Unmet() (names string) {
 	return names
 }
 
-// ScanProperties looks which of the devices that are there have the properties that are
-// waited for.
+// ScanProperties finds the devices in /sys that have the properties of the targets. Devices that come
+// later are not found before the next call.
 func (t *Targets) ScanProperties() {
 	if !slices.ContainsFunc(t.list, func(f *target) bool { return f.key != "" }) {
 		return
@@ -156,13 +157,14 @@ func (t *Targets) ScanProperties() {
 	}
 }
 
-// update notes which properties the device of e has.
+// update takes note of the properties that the device of e has.
 func (t *Targets) update(e *uevent.Event) {
 	for _, f := range t.list {
 		f.update(e)
 	}
 }
 
+// update takes note whether the device of e has the property.
 func (f *target) update(e *uevent.Event) {
 	if f.key == "" {
 		return
@@ -172,7 +174,7 @@ func (f *target) update(e *uevent.Event) {
 		return
 	}
 	values := e.Values(f.key)
-	for value, said := values.Next(); said; value, said = values.Next() {
+	for value, ok := values.Next(); ok; value, ok = values.Next() {
 		if f.key == "DEVNAME" {
 			value = strings.TrimPrefix(value, "/dev/")
 		}
@@ -182,7 +184,7 @@ func (f *target) update(e *uevent.Event) {
 	}
 }
 
-// isMet reports whether what f says is there, and no event about it is under way.
+// isMet reports whether the device of f is present, and no event about it is under way.
 func (t *Targets) isMet(f *target) bool {
 	if f.key != "" {
 		for devpath := range f.devices {
@@ -198,7 +200,7 @@ func (t *Targets) isMet(f *target) bool {
 	}
 	devpath, err := t.fs.Find(f.node+f.devpath, t.dev.Path())
 	if err != nil {
-		return f.node != "" && !t.pending("", sysfs.NodeDev(&st)) // no node of a device
+		return f.node != "" && !t.pending("", sysfs.NodeDev(&st)) // a file that is no device's node will do
 	}
 	e, err := t.fs.Event(uevent.Add, devpath)
 	if err != nil || t.pending(devpath, e.Dev) {

@@ -20,21 +20,20 @@ import (
 	"devspool/nodes"
 )
 
-// fakeSource is a source of events that are on their way for as long as the test says.
+// fakeSource is a source that has pending events for as long as the test says.
 type fakeSource struct {
-	coming atomic.Bool
-	ended  atomic.Bool
-	server *Server
+	pending atomic.Bool
+	ended   atomic.Bool // Stop was called
 }
 
 func (s *fakeSource) Name() string  { return "a test" }
-func (s *fakeSource) Pending() bool { return s.coming.Load() }
+func (s *fakeSource) Pending() bool { return s.pending.Load() }
 func (s *fakeSource) Stop(gone <-chan struct{}) {
 	s.ended.Store(true)
 	<-gone
 }
 
-// controlled has the board's Road answer requests, as that of a loop does.
+// controlled has the board's scheduler answer requests, as that of a loop does.
 func controlled(b *board.Board) *fakeSource {
 	b.T.Helper()
 	_, err := b.Dev.LockDev() // which makes the private directory
@@ -43,7 +42,6 @@ func controlled(b *board.Board) *fakeSource {
 	s := &fakeSource{}
 	c, err := listen(b, s)
 	hotplugtest.Must(b.T, err)
-	s.server = c
 	b.T.Cleanup(c.Close)
 	return s
 }
@@ -51,9 +49,9 @@ func controlled(b *board.Board) *fakeSource {
 // connect opens a connection to the control socket.
 func connect(b *board.Board) (fd int) {
 	b.T.Helper()
-	addr, dir, err := controlAddress(b.Other())
+	addr, private, err := controlAddress(b.Other())
 	hotplugtest.Must(b.T, err)
-	defer unix.Close(dir)
+	defer unix.Close(private)
 	fd, err = controlSocket(0)
 	hotplugtest.Must(b.T, err)
 	b.T.Cleanup(func() { unix.Close(fd) })
@@ -61,7 +59,7 @@ func connect(b *board.Board) (fd int) {
 	return fd
 }
 
-// askFor makes a request as another process would, and returns its answer.
+// askFor makes a request as another process does, and returns its answer.
 func askFor(b *board.Board, words ...string) (a hotplugtest.Answer) {
 	b.T.Helper()
 	hotplugtest.Within(b.T, "the answer to "+strings.Join(words, " "), func() { a = <-asking(b, words...) })
@@ -81,22 +79,23 @@ func asking(b *board.Board, words ...string) <-chan hotplugtest.Answer {
 	return answers
 }
 
-// TestSettle shows what settle waits for: events that are to come, commands, and
-// the events that wait for the end of these.
+// TestSettle shows what settle waits for: pending events, commands, and the events that wait for the
+// end of these.
 func TestSettle(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "sda 0:0 660 @until test -e TMP/go; do sleep 0.01; done\nsda1 0:0 660 @until test -e TMP/go1; do sleep 0.01; done; touch TMP/ended\n")
 	source := controlled(b)
 	if a := askFor(b, "settle", "20", "0"); a.Err != nil {
-		t.Errorf("on a road at rest: %v", a.Err)
+		t.Errorf("of an idle scheduler: %v", a.Err)
 	}
-	source.coming.Store(true)
+	source.pending.Store(true)
 	answers := asking(b, "settle", "20", "0")
-	hotplugtest.Still(t, "while events come", answers)
+	hotplugtest.Still(t, "while events are pending", answers)
 	b.Disks(1)
 	b.Sys.Add("/devices/block/sda/sda1", "block", "8:1", "DEVNAME=sda1")
 	b.Scheduler.Run(scheduler.Events(b.Sys.NewEvent("add", "/devices/block/sda"), b.Sys.NewEvent("add", "/devices/block/sda/sda1")))
-	source.coming.Store(false)
+	source.pending.Store(false)
 	hotplugtest.Still(t, "while a command runs", answers)
 	hotplugtest.WriteFile(t, filepath.Join(b.Tmp, "go"), "")
 	hotplugtest.Eventually(t, "the other event", func() bool { return b.Node("sda1") != "" })
@@ -109,8 +108,9 @@ func TestSettle(t *testing.T) {
 	b.AtRest()
 }
 
-// TestSettleHalted shows that settle waits where the road is halted.
-func TestSettleHalted(t *testing.T) {
+// TestSettlePaused shows that settle waits while the scheduler is paused.
+func TestSettlePaused(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "")
 	controlled(b)
@@ -119,7 +119,7 @@ func TestSettleHalted(t *testing.T) {
 	}
 	b.Scheduler.Run(scheduler.Events(b.Disks(1)...))
 	answers := asking(b, "settle", "20", "0")
-	hotplugtest.Still(t, "on a road that is halted", answers)
+	hotplugtest.Still(t, "while the scheduler is paused", answers)
 	b.WantNode("sda", "")
 	if a := askFor(b, "start"); a.Err != nil {
 		t.Fatal(a.Err)
@@ -128,8 +128,9 @@ func TestSettleHalted(t *testing.T) {
 	b.WantNode("sda", "b8:0 0660")
 }
 
-// TestSettleQuiet shows that settle waits until no event has come for so long.
+// TestSettleQuiet shows that settle waits until no event has come for the time given.
 func TestSettleQuiet(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "")
 	controlled(b)
@@ -141,14 +142,15 @@ func TestSettleQuiet(t *testing.T) {
 	time.Sleep(quiet / 2)
 	b.Run(events...)
 	again := time.Now()
-	hotplugtest.Ends(t, "silence", answers)
+	hotplugtest.Ends(t, "the quiet time", answers)
 	if time.Since(again) < quiet || again.Sub(came) < quiet/2 {
 		t.Errorf("it ended %v after the last event", time.Since(again))
 	}
 }
 
-// TestSettleInVain shows that who waits in vain is told how things stand.
-func TestSettleInVain(t *testing.T) {
+// TestSettleTimeout shows that the answer to a settle that times out holds the status.
+func TestSettleTimeout(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "sda 0:0 660 @sleep 600\n")
 	source := controlled(b)
@@ -158,19 +160,20 @@ func TestSettleInVain(t *testing.T) {
 		t.Errorf("error %v", a.Err)
 	}
 	if i := slices.IndexFunc(a.Lines, func(s string) bool { return strings.HasPrefix(s, "running: ") && strings.Contains(s, "sleep 600") }); i < 0 {
-		t.Errorf("told %q", a.Lines)
+		t.Errorf("the answer is %q", a.Lines)
 	}
 	hotplugtest.Within(t, "the end", func() { b.Scheduler.Shutdown(0) })
 	b.NoCommands()
 	hotplugtest.Ends(t, "after that", asking(b, "settle", "20", "0"))
-	source.coming.Store(true)
+	source.pending.Store(true)
 	if a := askFor(b, "settle", "0", "0"); a.Err == nil {
 		t.Error("without any time: no error")
 	}
 }
 
-// TestSettleRefused shows which requests make no sense.
-func TestSettleRefused(t *testing.T) {
+// TestRefusedArguments shows which arguments are refused.
+func TestRefusedArguments(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "")
 	controlled(b)
@@ -185,7 +188,9 @@ func TestSettleRefused(t *testing.T) {
 	}
 }
 
+// TestParseSeconds shows what is a time in seconds.
 func TestParseSeconds(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]time.Duration{
 		"0": 0, "2": 2 * time.Second, "0.5": time.Second / 2, ".5": time.Second / 2, "120": 2 * time.Minute,
 		"": -1, ".": -1, "-1": -1, "+1": -1, "1s": -1, "5m": -1, "1h30": -1, "1 ": -1, "1e3": -1, "1.2.3": -1, "x": -1,
@@ -198,7 +203,8 @@ func TestParseSeconds(t *testing.T) {
 	}
 }
 
-// TestHangUp shows that nothing is left of those who ask and do not wait for the answer.
+// TestHangUp shows that nothing is left of clients that do not wait for the answer. It is not parallel:
+// it counts goroutines.
 func TestHangUp(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "sda 0:0 660 @"+hotplugtest.UntilGo+"\n")
@@ -226,8 +232,8 @@ func TestHangUp(t *testing.T) {
 	b.Wait(batch)
 }
 
-// Asks is a command of a rule that asks the loop for what ASKS says, and says
-// what the answer was.
+// asks is a command of a rule: it makes the request in the variable ASKS, and writes the answer into
+// the file ASKS_FILE.
 func asks() int {
 	dev, err := nodes.Open(os.Getenv("ASKS_DEV"))
 	if err == nil {
@@ -243,9 +249,10 @@ func asks() int {
 	return 0
 }
 
-// TestAskInCommand shows that a command which a rule runs cannot wait for its own
-// end, but may ask for all else.
+// TestAskInCommand shows that a command which a rule runs cannot wait for its own end, but may make
+// every other request.
 func TestAskInCommand(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	self, err := os.Executable()
 	hotplugtest.Must(t, err)
@@ -271,8 +278,9 @@ func TestAskInCommand(t *testing.T) {
 	}
 }
 
-// TestWait waits for a device, named in each way, that comes later.
+// TestWait waits for a device that comes later, named in each way.
 func TestWait(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	for _, refs := range [][]string{
 		{"/dev/sda"}, {"DEV/sda"}, {"/dev/disk/first"}, {"/devices/block/sda"}, {"SYS/class/block/sda"}, {"SYS/devices/block/sda"},
@@ -286,23 +294,23 @@ func TestWait(t *testing.T) {
 		}
 		answers := asking(b, words...)
 		hotplugtest.Still(t, "without the device", answers)
-		source.coming.Store(true)
+		source.pending.Store(true)
 		b.Sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda", "ID=a=b")
 		batch := b.Scheduler.Run(scheduler.Events(b.Sys.NewEvent("add", "/devices/block/sda")))
-		source.coming.Store(false)
+		source.pending.Store(false)
 		hotplugtest.Still(t, "while its command runs", answers)
 		hotplugtest.WriteFile(t, filepath.Join(b.Tmp, "go"), "")
 		hotplugtest.Ends(t, strings.Join(refs, " "), answers)
 		b.Wait(batch)
 		if a := askFor(b, append([]string{"wait", "0"}, words[2:]...)...); a.Err != nil {
-			t.Errorf("%q is there, but: %v", refs, a.Err)
+			t.Errorf("%q is present, but: %v", refs, a.Err)
 		}
 	}
 }
 
-// TestWaitMeanwhile shows that a device which is in /sys already is waited for
-// while its commands run.
+// TestWaitMeanwhile shows that a wait for a device which is in /sys already lasts until its commands end.
 func TestWaitMeanwhile(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	for _, ref := range []string{"/dev/sda", "/devices/block/sda", "DEVNAME=sda"} {
 		b := board.New(t, "sda 0:0 660 @"+hotplugtest.UntilGo+"\n")
@@ -316,9 +324,10 @@ func TestWaitMeanwhile(t *testing.T) {
 	}
 }
 
-// TestWaitEarly is about a device whose event is still to be sent: it is in /sys, and
-// its node in the kernel's devtmpfs, but its rule was not seen to.
+// TestWaitEarly is about a device of which the event is still to be sent: it is in /sys, and its node in
+// the kernel's devtmpfs, but its rule has not been applied.
 func TestWaitEarly(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	for _, ref := range []string{"/dev/sda", "/dev/other", "/devices/block/sda"} {
 		b := board.New(t, "sda 0:0 660 >other\n")
@@ -332,24 +341,26 @@ func TestWaitEarly(t *testing.T) {
 	}
 }
 
-// TestWaitUnsure is about a node that the kernel made and whose event is still to
-// come: its rule is to be seen to first.
-func TestWaitUnsure(t *testing.T) {
+// TestWaitPending shows that events which are pending when the device is present are waited for: one may
+// be about it. Later events are not.
+func TestWaitPending(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "")
 	source := controlled(b)
 	b.Run(b.Disks(1)...)
-	source.coming.Store(true)
+	source.pending.Store(true)
 	answers := asking(b, "wait", "20", "/dev/sda")
-	hotplugtest.Still(t, "while events come", answers)
-	source.coming.Store(false)
+	hotplugtest.Still(t, "while events are pending", answers)
+	source.pending.Store(false)
 	hotplugtest.Ends(t, "after them", answers)
-	source.coming.Store(true)
-	hotplugtest.Ends(t, "whatever else comes", asking(b, "wait", "0.05", "/dev/sda"))
+	source.pending.Store(true)
+	hotplugtest.Ends(t, "while later events are pending", asking(b, "wait", "0.05", "/dev/sda"))
 }
 
-// TestWaitTakenBack is about a property that a device had which has gone.
-func TestWaitTakenBack(t *testing.T) {
+// TestWaitPropertyLost is about a property of a device that is removed.
+func TestWaitPropertyLost(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "")
 	controlled(b)
@@ -367,8 +378,9 @@ func TestWaitTakenBack(t *testing.T) {
 	hotplugtest.Ends(t, "both", answers)
 }
 
-// TestWaitNoDevice shows that no directory of /sys is taken for a device.
+// TestWaitNoDevice shows that a directory of /sys which is no device's is not taken for one.
 func TestWaitNoDevice(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "")
 	controlled(b)
@@ -380,21 +392,22 @@ func TestWaitNoDevice(t *testing.T) {
 	}
 }
 
-// TestWaitInVain shows what is told to who waited in vain.
-func TestWaitInVain(t *testing.T) {
+// TestWaitTimeout shows the answer to a wait that times out.
+func TestWaitTimeout(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "")
 	controlled(b)
 	answers := asking(b, "wait", "0.3", "/dev/sda", "/dev/sdz", "X=Y")
-	hotplugtest.Eventually(t, "the watch", func() bool { return b.Scheduler.Stats().Observers == 1 })
+	hotplugtest.Eventually(t, "the observer", func() bool { return b.Scheduler.Stats().Observers == 1 })
 	b.Run(b.Disks(1)...)
 	hotplugtest.Within(t, "the answer", func() {
 		a := <-answers
-		if a.Err == nil || a.Err.Error() != "timed out: not there: /dev/sdz X=Y" {
+		if a.Err == nil || a.Err.Error() != "timed out: still missing: /dev/sdz X=Y" {
 			t.Errorf("error %v", a.Err)
 		}
 		if !slices.Equal(a.Lines, []string{"seen meanwhile: add /devices/block/sda sda"}) {
-			t.Errorf("told %q", a.Lines)
+			t.Errorf("the answer is %q", a.Lines)
 		}
 	})
 	if a := askFor(b, "wait", "0", "/dev/sdz"); a.Err == nil {

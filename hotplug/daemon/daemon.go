@@ -1,3 +1,6 @@
+// Package daemon is what a process needs to stay in the background: to start there, to leave the
+// terminal, to say that it is ready, to release memory, and to reap orphans. It knows nothing of
+// events.
 package daemon
 
 import (
@@ -9,19 +12,19 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// BackgroundFD is the descriptor by which a loop in the background tells the
-// process that started it that it is ready.
+// BackgroundFD is the descriptor to which a process in the background writes when it is ready, for the
+// process that started it by Background.
 const BackgroundFD = 3
 
-// Background starts args, this program's own command line, as a process in a
-// session of its own, and returns when that calls Ready (code 0), or with its exit
-// code when it ends before.
+// Background starts this program with the command line args, in a session of its own, and returns when
+// that process calls Ready (code 0), or with its exit code when it ends before: 128 and more for a
+// signal, as in a shell.
 func Background(args, environ []string) (code int, err error) {
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
 		return 0, os.NewSyscallError("pipe", err)
 	}
-	// The path that it was called by first, since killall goes by its name.
+	// If possible by the same path as this process, since killall goes by its last part.
 	self := sys.LookPath(args[0], environ)
 	if !sys.Executable(self) {
 		self = "/proc/self/exe"
@@ -49,7 +52,8 @@ func Background(args, environ []string) (code int, err error) {
 	return status.ExitStatus(), nil
 }
 
-// Detach lets go of the terminal.
+// Detach puts /dev/null in the place of standard input, output and error, so that the terminal is free.
+// Where there is no /dev/null they stay.
 func Detach() {
 	if null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
 		for fd := range 3 {
@@ -59,9 +63,10 @@ func Detach() {
 	}
 }
 
-// Ready writes a newline to the descriptor fd and closes it, which tells a
-// supervisor that the loop listens and has coldplugged.
-func Ready(fd int) {
-	unix.Write(fd, []byte("\n"))
+// Ready writes a newline to the descriptor fd and closes it: so a supervisor such as s6 learns that
+// the process is ready. The error is EPIPE where no process reads.
+func Ready(fd int) error {
+	_, err := unix.Write(fd, []byte("\n"))
 	unix.Close(fd)
+	return err
 }

@@ -7,7 +7,9 @@ import (
 	"devspool/hotplug/hotplugtest"
 )
 
+// TestBackground starts processes that become ready, fail, and are killed.
 func TestBackground(t *testing.T) {
+	t.Parallel()
 	self, err := os.Executable()
 	hotplugtest.Must(t, err)
 	for _, c := range []struct {

@@ -10,7 +10,12 @@ import (
 
 func TestMain(m *testing.M) {
 	hotplugtest.Main(m, map[string]func() int{
-		"ready":  func() int { Ready(BackgroundFD); return 0 },
+		"ready": func() int {
+			if Ready(BackgroundFD) != nil {
+				return 1
+			}
+			return 0
+		},
 		"fails":  func() int { return 3 },
 		"killed": func() int { unix.Kill(unix.Getpid(), unix.SIGKILL); return 0 },
 	})

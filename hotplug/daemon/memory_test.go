@@ -10,9 +10,10 @@ import (
 	"devspool/hotplug/hotplugtest"
 )
 
-// TestGiveBack shows that the program goes on without its pages, and that one which
-// was changed before the right to write it was taken away stays as it is.
-func TestGiveBack(t *testing.T) {
+// TestReleaseMemory shows that the program runs on without its pages, and that a page stays as it is
+// which was changed before its mapping became read-only.
+func TestReleaseMemory(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "file")
 	hotplugtest.WriteFile(t, path, "as in the file")
 	file, err := os.Open(path)

@@ -13,11 +13,11 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// TestReap shows which of the children that have ended lose their status: those that are
-// not a command.
+// TestReap shows that children are waited for which are not commands, and only these. It is not
+// parallel: it would reap the children of other tests.
 func TestReap(t *testing.T) {
 	if IsSubreaper() {
-		t.Error("orphans are said to fall to this process")
+		t.Error("this process is taken for a reaper of orphans")
 	}
 	command := endedChild(t)
 	var orphan atomic.Int64
@@ -27,7 +27,7 @@ func TestReap(t *testing.T) {
 		t.Error("a command is reaped")
 	}
 	orphan.Store(int64(endedChild(t)))
-	if _, err := unix.Wait4(command, nil, 0, nil); err != nil { // or it hides the other
+	if _, err := unix.Wait4(command, nil, 0, nil); err != nil { // or waitid shows no other
 		t.Error(err)
 	}
 	hotplugtest.Eventually(t, "the end of an orphan", func() bool {
@@ -36,7 +36,7 @@ func TestReap(t *testing.T) {
 	})
 }
 
-// endedChild returns a child that has ended, and was not waited for.
+// endedChild returns a child that has ended and was not waited for.
 func endedChild(t *testing.T) (pid int) {
 	t.Helper()
 	pid, err := syscall.ForkExec(command.Shell, []string{command.Shell, "-c", "exit 3"}, &syscall.ProcAttr{})

@@ -16,12 +16,12 @@ import (
 	"devspool/nodes"
 )
 
-// Ask asks as Ask does, but needs no process to answer where the kernel starts
-// helpers, of which none runs between storms: settle, wait and status are done here then,
-// until there is one to be asked. Where nothing serves at all, wait looks by itself too.
+// Ask makes a request as control.Ask does, but settle, wait and status need no process that answers
+// where the kernel starts helpers: none runs while no events come. Then Ask polls, until there is a
+// process to ask or the request is done. It polls for wait also where nothing serves /dev.
 func Ask(dev *nodes.Dir, fs sysfs.FS, words []string, say func(line string)) (err error) {
 	w := offlineWaiter{dev: dev, sys: fs, say: say}
-	begun, timeout := sys.Now(), time.Second // for status, where a server comes or leaves
+	begun, timeout := sys.Now(), time.Second // status tries so long while a leader comes or leaves
 	switch words[0] {
 	case "settle":
 		if timeout, err = control.ParseSeconds(words[1]); err == nil {
@@ -38,11 +38,11 @@ func Ask(dev *nodes.Dir, fs sysfs.FS, words []string, say func(line string)) (er
 	}
 	for words = slices.Clone(words); ; time.Sleep(10 * sys.PollInterval) {
 		err := control.Ask(dev, words, say)
-		if err != control.ErrNoLoop && err != control.ErrUnanswered {
+		if !errors.Is(err, control.ErrNoLoop) && !errors.Is(err, control.ErrUnanswered) {
 			return err
 		}
 		w.helper = fs.Helper()
-		if w.helper == "" && (words[0] != "wait" || err == control.ErrUnanswered) {
+		if w.helper == "" && (words[0] != "wait" || errors.Is(err, control.ErrUnanswered)) {
 			return err
 		}
 		left := timeout - begun.Age()
@@ -60,37 +60,37 @@ func Ask(dev *nodes.Dir, fs sysfs.FS, words []string, say func(line string)) (er
 	}
 }
 
-// offlineWaiter polls for settle, wait and status while no process serves.
+// offlineWaiter polls for settle, wait and status while no process serves /dev.
 type offlineWaiter struct {
 	dev    *nodes.Dir
 	sys    sysfs.FS
 	say    func(line string)
 	helper string // the program that the kernel starts, or ""
-	late   bool   // the time is over
+	late   bool   // the timeout is over
 
-	quiet   time.Duration
-	targets *control.Targets
-	scanned sys.Time // when /sys was last read for properties
+	quiet   time.Duration    // of settle: how long no event may have come
+	targets *control.Targets // of wait
+	scanned sys.Time         // when /sys was last read for the properties of targets
 
-	seqnum uint64   // of the last event
-	since  sys.Time // when that was seen first
+	seqnum uint64   // of the last event that is waited for
+	since  sys.Time // when that was seen first, or 0
 }
 
-// scanInterval is how often /sys is read where no events come.
+// scanInterval is how often /sys is read for properties, since no process here receives events.
 const scanInterval = 500 * time.Millisecond
 
-// check does what is asked for, or tells why that is not so yet.
-func (w *offlineWaiter) check(what string) (why string) {
+// check returns "" where the request with a name is done, or else why it is not done yet.
+func (w *offlineWaiter) check(name string) (why string) {
 	n := w.sys.Seqnum()
 	switch {
-	case what == "status":
+	case name == "status":
 		return w.status()
-	case what == "settle":
+	case name == "settle":
 		if w.since == 0 || n != w.seqnum {
 			w.seqnum, w.since = n, sys.Now()
 		}
 		if why = w.pending(); why == "" && w.since.Age() < w.quiet {
-			why = "events still come"
+			why = "events are still coming"
 		}
 		return why
 	}
@@ -100,19 +100,19 @@ func (w *offlineWaiter) check(what string) (why string) {
 	}
 	if unmet := w.targets.Unmet(); unmet != "" {
 		w.since = 0
-		return "not there:" + unmet
+		return "still missing:" + unmet
 	}
 	if w.helper == "" || w.late {
 		return ""
 	}
-	if w.since == 0 { // the events until now are to be done: devtmpfs has a node before its event comes
+	if w.since == 0 { // now wait for the events until now: devtmpfs has a node before its event comes
 		w.seqnum, w.since = n, sys.Now()
 	}
 	return w.pending()
 }
 
-// pending tells why the events up to w.seqnum may not be done. Numbers that no helper has
-// seen may be those of other namespaces, or on their way still.
+// pending returns why the events up to w.seqnum may not be done yet, or "". SEQNUMs that no helper has
+// seen may be those of other network namespaces, or of helpers that are still to come.
 func (w *offlineWaiter) pending() (why string) {
 	seen, known, why := leaderState(w.dev)
 	switch {
@@ -126,9 +126,10 @@ func (w *offlineWaiter) pending() (why string) {
 	return ""
 }
 
-const leaderDied = "the helper that served was killed; the next event has /sys scanned anew"
+// leaderDied says what follows where a leader left stateServing behind.
+const leaderDied = "the helper that served was killed; the next event will have /sys scanned anew"
 
-// status tells how things stand while no helper runs.
+// status prints the status of a /dev that no process serves.
 func (w *offlineWaiter) status() (why string) {
 	last, known, why := leaderState(w.dev)
 	if why != "" {
@@ -147,14 +148,14 @@ func (w *offlineWaiter) status() (why string) {
 	return ""
 }
 
-// leaderState returns the highest SEQNUM that the last leader of helpers has done, and
-// whether it left that behind; or why it is not to be read.
+// leaderState returns the highest SEQNUM that the last leader has done. known is false where it was
+// killed. why is not "" where a leader serves now.
 func leaderState(dev *nodes.Dir) (last uint64, known bool, why string) {
-	path, text := dev.Path()+"/"+nodes.Private+"/"+leaderLock, ""
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	text := ""
+	fd, err := unix.Open(dev.Path()+"/"+nodes.Private+"/"+leaderLock, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err == nil {
-		err = unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB)
-		text, _ = sys.ReadFile(path)
+		err = sys.Flock(fd, unix.LOCK_SH|unix.LOCK_NB)
+		text, _ = sys.ReadAll(fd, maxState)
 		unix.Close(fd)
 	}
 	if err == unix.EWOULDBLOCK || handoff.Waiting() {

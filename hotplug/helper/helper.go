@@ -1,3 +1,6 @@
+// Package helper does the events for which the kernel starts a process each: its own event, or, as
+// the leader, those of the helpers that come after it. It never listens to netlink, and never stays
+// for longer than events come.
 package helper
 
 import (
@@ -5,9 +8,9 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// Run does one event, that of this process: a script or another daemon started it, or
-// the kernel where no helper can lead. It returns when all is done, the commands too, and
-// reports whether everything could be.
+// Run does the one event of this process, which a script or another daemon started, or the kernel where
+// no helper can lead. It returns when everything is done, commands included, and reports whether all of
+// it succeeded.
 func Run(o Options, e *uevent.Event) (ok bool) {
 	o.Sys.Complete(e)
 	var turn seqTurn

@@ -15,8 +15,10 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// TestTurnstile shows what a helper makes of what mdev.seq holds.
-func TestTurnstile(t *testing.T) {
+// TestWaitSeq shows how long a helper waits, and what it writes, by what mdev.seq holds. It is not
+// parallel: it measures times.
+func TestWaitSeq(t *testing.T) {
+	const change = 200 * time.Millisecond // not so short that a busy machine takes it for no wait
 	const missing = "no such file"
 	for _, c := range []struct {
 		holds   string
@@ -24,7 +26,7 @@ func TestTurnstile(t *testing.T) {
 		waits   bool
 		during  string // what the file holds while the helper works
 		atLast  string
-		changes string // what someone writes into it while the helper waits
+		changes string // what another process writes into it while the helper waits
 	}{
 		{holds: missing, seqnum: 7, during: missing, atLast: missing},
 		{holds: "", seqnum: 7, during: "7", atLast: "8"},
@@ -35,7 +37,7 @@ func TestTurnstile(t *testing.T) {
 		{holds: "8", seqnum: 7, during: "8", atLast: "8"},
 		{holds: "6", seqnum: 7, waits: true, during: "7", atLast: "8", changes: "7"},
 		{holds: "6", seqnum: 7, waits: true, during: "8", atLast: "8", changes: "8"},
-		{holds: "6", seqnum: 7, waits: true, during: "6", atLast: "8"}, // in vain
+		{holds: "6", seqnum: 7, waits: true, during: "6", atLast: "8"}, // until turnWait
 		{holds: "7", seqnum: 0, during: "7", atLast: "7"},
 		{holds: "18446744073709551614", seqnum: 18446744073709551614, during: "18446744073709551614", atLast: "18446744073709551615"},
 	} {
@@ -44,15 +46,15 @@ func TestTurnstile(t *testing.T) {
 			hotplugtest.WriteFile(t, path, c.holds)
 		}
 		if c.changes != "" {
-			time.AfterFunc(20*time.Millisecond, func() { seqTurn{path: path}.write(c.changes) }) // the file is never empty
+			time.AfterFunc(change, func() { seqTurn{path: path}.write(c.changes) }) // which never leaves the file empty
 		}
 		start := time.Now()
 		turn := waitSeq(path, c.seqnum)
 		took := time.Since(start)
-		if waited := took >= 15*time.Millisecond; waited != c.waits && took < turnWait {
+		if waited := took >= change*3/4; waited != c.waits && took < turnWait {
 			t.Errorf("%+v: it waited %v", c, took)
 		}
-		if inVain := took >= turnWait; inVain != (c.waits && c.changes == "") {
+		if timedOut := took >= turnWait; timedOut != (c.waits && c.changes == "") {
 			t.Errorf("%+v: it waited %v", c, took)
 		}
 		holds := func() string {
@@ -73,8 +75,9 @@ func TestTurnstile(t *testing.T) {
 	}
 }
 
-// TestTurnstileLink shows that a link at its place is not followed for writing.
-func TestTurnstileLink(t *testing.T) {
+// TestSeqFileLink shows that no link is followed for writing.
+func TestSeqFileLink(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	hotplugtest.WriteFile(t, filepath.Join(dir, "victim"), "")
 	hotplugtest.Must(t, os.Symlink("victim", filepath.Join(dir, "mdev.seq")))
@@ -84,16 +87,17 @@ func TestTurnstileLink(t *testing.T) {
 	}
 }
 
-// TestTurnstileWhole watches the file while numbers are written: an empty one,
-// for which a helper would begin the count anew, is never there.
-func TestTurnstileWhole(t *testing.T) {
+// TestSeqFileNeverEmpty reads the file while numbers are written: it is never empty, which would have a
+// helper write its own number.
+func TestSeqFileNeverEmpty(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "mdev.seq")
 	hotplugtest.WriteFile(t, path, "1")
 	turn := seqTurn{path: path}
-	var watching sync.WaitGroup
+	var reading sync.WaitGroup
 	stop := make(chan struct{})
 	broken := 0
-	watching.Go(func() {
+	reading.Go(func() {
 		for {
 			select {
 			case <-stop:
@@ -110,14 +114,15 @@ func TestTurnstileWhole(t *testing.T) {
 		turn.write(strconv.Itoa(n + 1))
 	}
 	close(stop)
-	watching.Wait()
+	reading.Wait()
 	if broken > 0 {
 		t.Errorf("%d times the file held no number", broken)
 	}
 }
 
-// TestTurns starts helpers in the wrong order: they work in the right one.
+// TestTurns starts helpers in another order than that of their SEQNUMs, by which they work.
 func TestTurns(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "mdev.seq")
 	hotplugtest.WriteFile(t, path, "1")
 	var order hotplugtest.Collected[int]
@@ -136,15 +141,16 @@ func TestTurns(t *testing.T) {
 	}
 }
 
-// TestHelper does one event of a script that says no more than it must.
+// TestHelper does the event of a script that gives no variables but the required ones.
 func TestHelper(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "sda 0:0 640 >disk @cat TMP/../dev/mdev.seq >TMP/said; echo $MDEV >>TMP/said\n")
 	seq := filepath.Join(b.Dir, "mdev.seq")
 	b.Start("sda 0:0 640 >disk @cat " + seq + " >TMP/said; echo $MDEV >>TMP/said\n")
 	hotplugtest.WriteFile(t, seq, "41\n")
 	b.Sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	if !Run(helper(b), hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/block/sda", "SEQNUM=41")) {
+	if !Run(helperOptions(b), hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/block/sda", "SEQNUM=41")) {
 		t.Error("it failed")
 	}
 	b.WantNode("disk", "b8:0 0640")
@@ -158,13 +164,14 @@ func TestHelper(t *testing.T) {
 	b.AtRest()
 }
 
-// helper returns the options of a helper.
-func helper(b *board.Board) Options {
+// helperOptions returns the options of a helper on the board.
+func helperOptions(b *board.Board) Options {
 	return Options{Scheduler: b.Scheduler, Config: b.Config, Dev: b.Dev, Sys: b.Sys.FS, Log: b.Log.Logger, Environ: []string{"PATH=/bin"}}
 }
 
-// TestDryRunHelper is the same for a helper.
-func TestDryRunHelper(t *testing.T) {
+// TestDryRun does an event without a /dev.
+func TestDryRun(t *testing.T) {
+	t.Parallel()
 	b := board.New(t, "")
 	b.Start(b.Text, func(o *scheduler.Options) { o.Dev = nil })
 	defer func() {
@@ -172,7 +179,7 @@ func TestDryRunHelper(t *testing.T) {
 			t.Errorf("it panics: %v", fault)
 		}
 	}()
-	if !Run(helper(b), hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/x", "SEQNUM=7")) {
+	if !Run(helperOptions(b), hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/x", "SEQNUM=7")) {
 		t.Error("it failed")
 	}
 }

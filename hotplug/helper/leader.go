@@ -3,10 +3,8 @@ package helper
 import (
 	"errors"
 	"os"
-	"path"
 	"runtime/debug"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,22 +24,19 @@ import (
 	"devspool/nodes"
 )
 
-// leaderLock is the file in the private directory that the leader holds locked as long as
-// it serves. Between leaders it holds the numbers of the events that are done; while one
-// serves, and after one that died, serving.
+// leaderLock is the file in the private directory that a leader holds locked. Between leaders its
+// text is the SEQNUMs of the events that are done, as intervals.String writes them, of maxState bytes
+// at most. While a leader serves, and after one that was killed, its text is stateServing.
 const (
-	leaderLock = "server"
-	serving    = "serving\n"
+	leaderLock   = "server"
+	stateServing = "serving\n"
+	maxState     = 64 << 10
 )
 
-// pipeSize is what the FIFO shall hold: some thousand events. A helper that finds it full
-// waits.
-const pipeSize = 1 << 20
-
-// eventsAtOnce is how many events the leader submits until it looks for more.
+// eventsAtOnce is how many events the leader submits before it reads more.
 const eventsAtOnce = 32
 
-// errServed is returned where there is a leader already.
+// errServed is returned where another helper leads.
 var errServed = errors.New("another helper serves")
 
 // Options are what a helper works with.
@@ -51,13 +46,14 @@ type Options struct {
 	Dev       *nodes.Dir // nil for a dry run
 	Sys       sysfs.FS
 	Log       *log.Logger
-	Environ   []string // of this process
-	Linger    time.Duration
+	Environ   []string      // of this process
+	Linger    time.Duration // how long a leader stays after the last event; 0 for no leader
 }
 
-// Serve does the event of a helper that the kernel started: it hands it over to the leader,
-// or becomes that, and returns when no event came for the time Linger. Where nobody can lead
-// it does no more than its own event. Stopped tells that the leader was told to end.
+// Serve does the event of a helper that the kernel started. It hands the event over to the leader, or
+// leads itself, and returns when no event has come for the time Linger. Where no helper can lead it
+// does its own event, as Run does. ok is false where a part of the event failed, unless a leader did
+// it; stopped is true where this helper led and was told to end.
 func Serve(o Options, e *uevent.Event) (ok, stopped bool) {
 	for o.Linger > 0 && o.Dev != nil {
 		l, err := newLeader(o)
@@ -65,67 +61,90 @@ func Serve(o Options, e *uevent.Event) (ok, stopped bool) {
 			handoff.Pass()
 			return true, l.lead(e)
 		}
-		if err != errServed {
-			o.Log.Print(log.Info, "this helper does no event but its own: "+err.Error())
+		if !errors.Is(err, errServed) {
+			o.Log.Print(log.Info, "this helper does its own event only: "+err.Error())
 			break
 		}
 		if handoff.Give(o.Environ) {
 			return true, false
 		}
-		time.Sleep(time.Millisecond) // the leader comes, or leaves
+		time.Sleep(time.Millisecond) // the leader has not made its FIFO yet, or is leaving
 	}
 	handoff.Pass()
 	return Run(o, e), false
 }
 
-// leader is the helper that came first, and stays to do the events of those that come after
-// it. Its life:
+// leader is the first helper, which stays to do the events of the helpers after it. It is a
+// control.Source. Its life, by the field phase:
 //
-//	acquire ──> serve ──> (canExit) withdraw ──> saved: the process ends
-//	   │          ^              │
-//	   │          └── an event came meanwhile
-//	   └── errServed: another leads; this helper hands its event over
+//	opening ──────> serving ──────> withdrawn ──────> left
+//	   │               ^    canExit     │   no event came,
+//	   │               │                │   or no new FIFO can be made
+//	   │               └────────────────┘
+//	   │              an event came meanwhile
+//	   └──> left, where it cannot lead: errServed (another helper leads, and takes the event),
+//	        control.ErrRunning (a loop does all events), or /dev has no room
 //
-// It serves while lock and fifo are open. Withdraw takes the FIFO's name away first and then
-// looks once more, so that no event is lost between the two; fifo is sys.None after it.
+//	phase      leaderLock  its text           FIFO                events of other helpers
+//	opening    taken       becomes "serving"  is made last        wait
+//	serving    held        "serving"          open, has its name  are read
+//	withdrawn  held        "serving"          closed, no name     wait
+//	left       released    the SEQNUMs done   closed, no name     the next helper leads
+//
+// A leader that is killed leaves "serving" behind; the next one then rescans /sys. A mount over /dev
+// hides the FIFO: such a leader stays in its phase, with no time to linger.
 type leader struct {
 	Options
+	phase    phase
+	stopping atomic.Bool   // it was told to leave
+	done     chan struct{} // closed when the phase is left, for Stop
+
 	private int             // the private directory
 	lock    int             // leaderLock
-	fifo    int             // or sys.None
-	control *control.Server // or nil
-	dev     sys.FileID
-	auditor coldplug.Auditor
+	fifo    int             // see phase
+	control *control.Server // nil where /dev has no room for the socket
+	dev     sys.FileID      // of /dev, to notice a mount over it
+	buffer  []byte          // for reads of the FIFO
+	text    []byte          // what was read and is not a whole record yet
 
-	stopping    atomic.Bool   // it was told to leave
-	left        chan struct{} // closed when another may take its place
-	unsubmitted atomic.Bool   // events were read that the scheduler does not have yet
-
-	mu    sync.Mutex
-	sent  uint64   // the SEQNUM of the last event that the kernel sent
-	since sys.Time // when that was seen first
+	elapsed   time.Duration // how long this leader has waited in all: its clock
+	lastEvent time.Duration // when the last event came, by that clock
 
 	reorderBuffer
-	noWaitUntil uint64        // events up to this SEQNUM do not wait for the end of others
-	missed      bool          // a number did not come, and /dev was not compared with /sys since
-	asked       bool          // the kernel was asked which number was its last
-	comparing   atomic.Bool   // a comparison is under way
-	died        bool          // the leader before this one did not leave, but died
-	elapsed     time.Duration // how long this leader has waited in all: its clock
-	extensions  int           // how often the wait for a missing number began anew
-	lastEvent   time.Duration // when by that clock the last event came
-	text        []byte        // read, and not yet parsed
-	buffer      []byte
+	extensions  int    // how often the wait for a missing SEQNUM was extended
+	noWaitUntil uint64 // events up to this SEQNUM do not wait for the end of those before them
+
+	auditor  coldplug.Auditor
+	died     bool        // the leader before this one was killed
+	missed   bool        // a SEQNUM did not come, and no audit began since
+	asked    bool        // the kernel was asked for its last SEQNUM
+	auditing atomic.Bool // an audit is under way
+
+	unsubmitted atomic.Bool // events were read that the scheduler does not have yet
+
+	mu    sync.Mutex // guards the fields below, for Pending
+	sent  uint64     // the SEQNUM of the last event that the kernel sent
+	since sys.Time   // when that was seen first
 }
 
-// leaderGC makes the collector begin at 1 MiB of heap, not at 4: the leader is there on
-// boards that want nothing resident, and for a storm only.
+// phase is a step in the life of a leader; see there.
+type phase uint8
+
+const (
+	opening phase = iota
+	serving
+	withdrawn
+	left
+)
+
+// leaderGC is the GC percentage that has the collector begin at 1 MiB of heap, not at 4: leaders run
+// on boards that want nothing resident, and during a storm of events only.
 const leaderGC = 25
 
-// newLeader makes this process the leader, or returns errServed. ErrRunning tells that a
-// loop does all that is to be done.
+// newLeader makes this process the leader. The error is errServed where another helper leads, and
+// control.ErrRunning where a loop does all events.
 func newLeader(o Options) (*leader, error) {
-	l := &leader{Options: o, private: sys.None, lock: sys.None, fifo: sys.None, left: make(chan struct{}),
+	l := &leader{Options: o, private: sys.None, lock: sys.None, fifo: sys.None, done: make(chan struct{}),
 		dev: sys.FileIDOf(o.Dev.Path()), buffer: make([]byte, 16*handoff.MaxRecord)}
 	l.auditor = coldplug.Auditor{Scheduler: o.Scheduler, Sys: o.Sys, Pending: l.Pending}
 	if err := o.Scheduler.Exclusive(func(scheduler.View) error { return l.open() }); err != nil {
@@ -137,11 +156,11 @@ func newLeader(o Options) (*leader, error) {
 	return l, nil
 }
 
-// Name says what this is, for the status.
+// Name returns the name of this source for the status.
 func (l *leader) Name() string { return "first of the kernel's helpers" }
 
-// Pending reports whether there are events that the scheduler does not have yet: handed
-// over, or sent by the kernel so lately that their helpers may still come.
+// Pending reports whether there are events that the scheduler does not have yet: read from the FIFO,
+// or sent by the kernel so recently that their helpers may still be on the way.
 func (l *leader) Pending() bool {
 	n := l.Sys.Seqnum()
 	l.mu.Lock()
@@ -152,30 +171,33 @@ func (l *leader) Pending() bool {
 	return l.unsubmitted.Load() || !l.Scheduler.HasSeen(n) && !arrivedBy(l.since)
 }
 
-// handOverTime is how long a helper takes at most until others can see it.
+// handOverTime is how long it takes at most from an event to its helper, which handoff.Waiting then
+// reports, while processors are free.
 const handOverTime = 200 * time.Millisecond
 
-// arrivedBy reports whether the helpers of the events until then have come by now.
+// arrivedBy reports whether the helpers of events that were sent until then have arrived by now.
 func arrivedBy(sent sys.Time) bool {
 	return sent.Age() >= waitForCPU || sent.Age() >= handOverTime && !procfs.CPUSaturated()
 }
 
-// Stop has the leader leave as soon as no event is under way.
+// Stop has the leader leave as soon as no event is under way, and returns when it has left or gone is
+// closed.
 func (l *leader) Stop(gone <-chan struct{}) {
 	l.stopping.Store(true)
 	select {
-	case <-l.left:
+	case <-l.done:
 	case <-gone:
 	}
 }
 
-// trimEnviron returns what commands inherit of this process's environment: not what is said
-// of its own event, since each event comes with all that is said of it.
+// trimEnviron returns the part of this process's environment that commands inherit: not the variables
+// of its own event, since each event brings its own.
 func trimEnviron(environ []string) []string {
 	return []string{"HOME=" + sys.Getenv(environ, "HOME"), "PATH=" + sys.Getenv(environ, "PATH")}
 }
 
-// open acquires the lock first, and makes the FIFO last: a helper that finds that is served.
+// open takes the lock first, so that only one helper gets further, and makes the FIFO last, since
+// helpers write to it as soon as they find it.
 func (l *leader) open() (err error) {
 	if l.private, err = l.Dev.OpenPrivate(); err != nil {
 		return err
@@ -183,28 +205,27 @@ func (l *leader) open() (err error) {
 	if err := l.acquire(); err != nil {
 		return err
 	}
-	text := make([]byte, 64<<10)
-	n, err := unix.Pread(l.lock, text, 0)
+	text, err := sys.ReadAll(l.lock, maxState)
 	if err != nil {
 		return os.NewSyscallError("read", err)
 	}
-	l.loadState(string(text[:n]))
-	if err = l.saveState(serving); err == nil {
+	l.loadState(text)
+	if err = l.saveState(stateServing); err == nil {
 		err = l.listen()
 	}
 	if err != nil {
-		l.saveState(string(text[:n]))
+		l.saveState(text) // where this fails the next leader rescans
 	}
 	return err
 }
 
-// acquire takes the lock, unless it is held.
+// acquire takes the lock. The error is errServed where another helper holds it.
 func (l *leader) acquire() error {
 	fd, err := unix.Openat(l.private, leaderLock, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return os.NewSyscallError("open", err)
 	}
-	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := sys.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		unix.Close(fd)
 		if err == unix.EWOULDBLOCK {
 			return errServed
@@ -215,7 +236,7 @@ func (l *leader) acquire() error {
 	return nil
 }
 
-// loadState reads which events are done.
+// loadState takes over which events are done from the text that the leader before left.
 func (l *leader) loadState(text string) {
 	var ok bool
 	l.seen, ok = parseIntervals(text)
@@ -225,7 +246,7 @@ func (l *leader) loadState(text string) {
 	}
 }
 
-// saveState writes text into the lock, over what it holds.
+// saveState replaces the text of the lock.
 func (l *leader) saveState(text string) error {
 	if _, err := unix.Pwrite(l.lock, []byte(text), 0); err != nil {
 		return os.NewSyscallError("write", err)
@@ -233,7 +254,7 @@ func (l *leader) saveState(text string) error {
 	return os.NewSyscallError("truncate", unix.Ftruncate(l.lock, int64(len(text))))
 }
 
-// listen opens what others reach this process by.
+// listen opens the ways by which other processes reach this one: the control socket and the FIFO.
 func (l *leader) listen() (err error) {
 	l.control, err = control.Listen(control.Options{Scheduler: l.Scheduler, Config: l.Config, Dev: l.Dev, Sys: l.Sys, Log: l.Log, Source: l})
 	if errors.Is(err, control.ErrRunning) {
@@ -245,35 +266,14 @@ func (l *leader) listen() (err error) {
 	return l.openFIFO()
 }
 
-// fifoName is the FIFO's name in the private directory.
-var fifoName = path.Base(handoff.Path)
-
-// openFIFO makes the FIFO, in place of one that a dead leader left. This process is a writer
-// of it too, so that it has no end.
-func (l *leader) openFIFO() error {
-	unix.Unlinkat(l.private, fifoName, 0)
-	if err := unix.Mkfifoat(l.private, fifoName, 0o600); err != nil {
-		return os.NewSyscallError("mkfifo", err)
-	}
-	fd, err := unix.Openat(l.private, fifoName, unix.O_RDWR|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		unix.Unlinkat(l.private, fifoName, 0)
-		return os.NewSyscallError("open", err)
-	}
-	unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, pipeSize)
-	l.fifo = fd
-	return nil
-}
-
-// exitWait is how long commands may still run when the leader was told to end.
+// leaderExitWait is how long commands may still run when the leader was told to end.
 const leaderExitWait = 10 * time.Second
 
-// lead serves until no event has come for a while, and nothing is under way. Stopped tells
-// that it was told to end.
+// lead does events, first its own, until canExit. stopped is true where it was told to end.
 func (l *leader) lead(first *uevent.Event) (stopped bool) {
 	l.add(first, 0)
 	if l.died {
-		l.rescan("the helper that served died")
+		l.rescan("the helper that served was killed")
 	}
 	for {
 		l.submit()
@@ -288,12 +288,12 @@ func (l *leader) lead(first *uevent.Event) (stopped bool) {
 		l.Log.Print(log.Err, err.Error())
 	}
 	l.close()
-	close(l.left)
+	close(l.done)
 	l.Scheduler.Shutdown(leaderExitWait)
 	return l.stopping.Load()
 }
 
-// submit gives the scheduler the events whose turn it is.
+// submit gives the scheduler the events that reorderBuffer does not hold back.
 func (l *leader) submit() {
 	if len(l.waiting) > 0 {
 		l.submitWaiting()
@@ -303,10 +303,10 @@ func (l *leader) submit() {
 }
 
 func (l *leader) submitWaiting() {
-	t, isThere := openSeqFile(l.Dev.Path())
-	if l.inTurn = isThere; isThere {
-		defer t.close()
-		l.next = max(l.next, t.holds)
+	f, ok := openSeqFile(l.Dev.Path())
+	if l.inTurn = ok; ok {
+		defer f.close()
+		l.next = max(l.next, f.number)
 	}
 	l.extendGap()
 	events, waited := l.pop(l.elapsed, eventsAtOnce)
@@ -318,14 +318,15 @@ func (l *leader) submitWaiting() {
 		return
 	}
 	l.extensions = 0
-	if isThere {
-		l.submitInTurn(&t, events)
+	if ok {
+		l.submitInTurn(&f, events)
 	} else {
 		l.Scheduler.Run(scheduler.Events(events...))
 	}
 }
 
-// canExit reports whether nothing is left to do, and has not been for long enough.
+// canExit reports whether this leader has nothing to do any more: no event is under way, and none has
+// come for the time Linger, or it was told to leave.
 func (l *leader) canExit() bool {
 	if len(l.waiting) > 0 || !l.Scheduler.IsIdle() {
 		return false
@@ -334,23 +335,23 @@ func (l *leader) canExit() bool {
 		return true
 	}
 	quiet := l.elapsed - l.lastEvent
-	if l.Scheduler.CommandsRunning() > 0 || quiet < min(l.Linger, calm) || l.compares(quiet >= l.Linger) {
+	if l.Scheduler.CommandsRunning() > 0 || quiet < min(l.Linger, calm) || l.audits(quiet >= l.Linger) {
 		return false
 	}
 	return quiet >= l.Linger && (quiet >= backlogLimit || !l.Scheduler.HasBacklog())
 }
 
-// calm is how long no event has come when /dev is compared with /sys.
+// calm is how long no event must have come before an audit: a comparison of /dev with /sys.
 const calm = time.Second
 
-// compares reports whether /dev is being compared with /sys, and begins that where numbers
-// did not come: a helper may have been killed before it handed its event over. A leader that
-// is about to leave asks the kernel too, since nobody came after the last one.
-func (l *leader) compares(leaves bool) bool {
-	if l.comparing.Load() {
+// audits reports whether an audit is under way. It begins one where SEQNUMs did not come: a helper may
+// have been killed before it handed its event over. A leader that is about to leave asks the kernel
+// for its last SEQNUM too, since a missing event at the end leaves no gap.
+func (l *leader) audits(leaving bool) bool {
+	if l.auditing.Load() {
 		return true
 	}
-	if leaves && !l.asked {
+	if leaving && !l.asked {
 		l.asked = true
 		l.missed = l.missed || l.Sys.Seqnum() > l.seen.last()
 	}
@@ -358,29 +359,29 @@ func (l *leader) compares(leaves bool) bool {
 		return false
 	}
 	l.missed = false
-	l.comparing.Store(true)
+	l.auditing.Store(true)
 	go func() {
 		l.auditor.Audit()
-		l.comparing.Store(false)
+		l.auditing.Store(false)
 	}()
 	return true
 }
 
-// backlogLimit is how long after the last event the leader still feeds slow clients.
+// backlogLimit is how long after the last event the leader still waits for slow clients.
 const backlogLimit = time.Minute
 
-// How long in all a missing number is waited for that may be on its way: while helpers wait
-// to hand over, and while one may not have got a processor yet.
+// The limits of the wait for a missing SEQNUM, extensions included: while helpers wait to hand their
+// events over, and while processors are saturated, so that a helper may not have run yet.
 const (
 	waitForHelpers = 5 * time.Second
 	waitForCPU     = time.Second
 )
 
-// extendGap extends the wait for a missing number while helpers are still queued or the CPUs
-// are saturated: the missing event may be with one of them.
+// extendGap extends the wait for a missing SEQNUM while helpers are queued or the processors are
+// saturated: the missing event may be with one of these helpers.
 func (l *leader) extendGap() {
 	if l.inTurn || !l.wouldSkip(l.elapsed) {
-		return // by mdev.seq it has waited long enough
+		return // turnWait, by mdev.seq, is long enough
 	}
 	extended := time.Duration(l.extensions) * gapWait
 	if extended < waitForCPU && procfs.CPUSaturated() || extended < waitForHelpers && handoff.Waiting() {
@@ -389,24 +390,24 @@ func (l *leader) extendGap() {
 	}
 }
 
-// pause returns how long to wait for another event: bounded, so that a request to stop is
+// pause returns how long to wait for another event. It is bounded, so that a request to stop is
 // noticed promptly.
 func (l *leader) pause() time.Duration {
-	const look = 20 * time.Millisecond
+	const limit = 20 * time.Millisecond
 	if wait := l.wait(l.elapsed); wait >= 0 && l.inTurn {
-		return min(wait, look) // others write their number into mdev.seq
+		return min(wait, limit) // other helpers change mdev.seq
 	} else if wait >= 0 {
 		return wait
 	}
 	if left := l.lastEvent + l.Linger - l.elapsed; left > 0 && l.Scheduler.IsIdle() {
-		return min(left, look)
+		return min(left, limit)
 	}
-	return look
+	return limit
 }
 
-// checkRemount reports whether another file system was mounted on /dev since it was called
-// last. If so the leader rescans, and leaves as soon as it can: its FIFO is hidden, and the
-// next helper makes one that is not.
+// checkRemount reports whether another file system was mounted on /dev since the last call. If so, the
+// leader rescans and leaves as soon as it can: its FIFO is hidden, and the next helper makes one that
+// is not.
 func (l *leader) checkRemount() bool {
 	now := sys.FileIDOf(l.Dev.Path())
 	if now == l.dev {
@@ -418,7 +419,7 @@ func (l *leader) checkRemount() bool {
 	return true
 }
 
-// rescan scans /sys, where there is one already.
+// rescan scans /sys, if it is mounted yet.
 func (l *leader) rescan(why string) {
 	if l.Sys.Mounted() {
 		l.Scheduler.Gap(why + ": scanning /sys anew")
@@ -426,99 +427,17 @@ func (l *leader) rescan(why string) {
 	}
 }
 
-// read waits up to limit until there are events, takes all there are, and reports
-// whether there were any.
-func (l *leader) read(limit time.Duration) (any bool) {
-	if l.fifo == sys.None {
-		time.Sleep(limit)
-		l.elapsed += limit
-		return false
-	}
-	start := time.Now()
-	timeout := unix.NsecToTimespec(limit.Nanoseconds())
-	unix.Ppoll([]unix.PollFd{{Fd: int32(l.fifo), Events: unix.POLLIN}}, &timeout, nil)
-	l.elapsed += time.Since(start)
-	for {
-		n, err := unix.Read(l.fifo, l.buffer)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil || n <= 0 {
-			break
-		}
-		l.unsubmitted.Store(true)
-		l.text = append(l.text, l.buffer[:n]...)
-		l.parse()
-		any = true
-	}
-	if any {
-		l.lastEvent = l.elapsed
-	}
-	return any
-}
-
-// parse takes the whole records out of what was read.
-func (l *leader) parse() {
-	for {
-		block, size := record(l.text)
-		if size == 0 {
-			return
-		}
-		if e, err := uevent.FromEnviron(strings.Split(block, "\x00")); err != nil {
-			l.Log.Print(log.Err, "handed over: "+err.Error())
-		} else {
-			l.add(e, l.elapsed)
-		}
-		l.text = l.text[:copy(l.text, l.text[size:])]
-	}
-}
-
-// record returns the first record of text, and how many bytes of text it takes: 0
-// where it is not whole yet. What is no record is skipped.
-func record(text []byte) (block string, size int) {
-	if len(text) < handoff.HeaderSize {
-		return "", 0
-	}
-	length, ok := handoff.Length([handoff.HeaderSize]byte(text))
-	if !ok {
-		return "", len(text) // a stranger's
-	}
-	if size = handoff.HeaderSize + length; size > len(text) {
-		return "", 0
-	}
-	return string(text[handoff.HeaderSize:size]), size
-}
-
-// withdraw takes the FIFO's name away and reports whether nothing had come in the meantime;
-// otherwise this process goes on to serve. See handoff for why no event can be lost between
-// the two.
-func (l *leader) withdraw() bool {
-	if l.fifo == sys.None {
-		return true
-	}
-	unix.Unlinkat(l.private, fifoName, 0)
-	came := l.read(0)
-	sys.CloseAll(&l.fifo)
-	if !came {
-		return true
-	}
-	if err := l.openFIFO(); err != nil {
-		l.Log.Print(log.Warning, "no more events are taken: "+err.Error())
-	}
-	return false
-}
-
-// close lets go of all, of the lock last.
+// close removes and closes everything, and releases the lock last: then another helper may lead.
 func (l *leader) close() {
 	if l.control != nil {
 		l.control.Close()
 	}
-	if l.fifo != sys.None {
-		unix.Unlinkat(l.private, fifoName, 0)
+	if l.phase == serving {
+		sys.Unlinkat(l.private, fifoName)
 	}
-	sys.CloseAll(&l.fifo)
 	if l.lock != sys.None {
-		unix.Flock(l.lock, unix.LOCK_UN)
+		sys.Flock(l.lock, unix.LOCK_UN) // a process that is being started may have a copy of the descriptor
 	}
-	sys.CloseAll(&l.lock, &l.private)
+	sys.CloseAll(&l.fifo, &l.lock, &l.private)
+	l.phase = left
 }

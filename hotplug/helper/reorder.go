@@ -8,27 +8,26 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// gapWait is how long an event waits for those with smaller numbers. Numbers are
-// missing for good where the kernel used them for what no helper is started for,
-// such as the events of another network namespace.
+// gapWait is how long an event waits for events with smaller SEQNUMs. Some never come: the kernel starts
+// no helper for the events of other network namespaces, say, and they use numbers too.
 const gapWait = 50 * time.Millisecond
 
-// reorderBuffer puts events, which helpers bring in any order, into that of their numbers.
+// reorderBuffer puts events, which helpers bring in any order, into the order of their SEQNUMs. Times are
+// those of the leader's clock.
 type reorderBuffer struct {
-	next    uint64    // the number whose turn it is; 0 where nothing is known of those before
-	waiting []arrival // by number
-	seen    intervals // all that came
-	inTurn  bool      // others may do events in their turn, by mdev.seq
+	next    uint64    // the smallest SEQNUM that has not come or been given up; 0 where that is not known
+	waiting []arrival // by SEQNUM
+	seen    intervals // the SEQNUMs that came
+	inTurn  bool      // there is an mdev.seq, by which other helpers may do events in between
 }
 
-// arrival is an event that waits for its turn.
+// arrival is an event that waits for those before it.
 type arrival struct {
 	event *uevent.Event
-	since time.Duration
+	since time.Duration // when the wait began
 }
 
-// add takes an event that came at the time now, unless one with its number came
-// before.
+// add takes an event that came at the time now, unless one with its SEQNUM came before.
 func (s *reorderBuffer) add(e *uevent.Event, now time.Duration) {
 	if e.Seqnum != 0 && !s.seen.add(e.Seqnum) {
 		return
@@ -41,7 +40,7 @@ func (s *reorderBuffer) add(e *uevent.Event, now time.Duration) {
 	s.waiting[i] = arrival{e, now}
 }
 
-// patience is how long an event waits for those before it.
+// patience returns how long an event waits for those before it.
 func (s *reorderBuffer) patience() time.Duration {
 	if s.inTurn {
 		return turnWait
@@ -49,11 +48,11 @@ func (s *reorderBuffer) patience() time.Duration {
 	return gapWait
 }
 
-// comesEarly reports whether numbers are missing before n. The kernel's first is 1.
+// comesEarly reports whether SEQNUMs are missing before n. The kernel's first is 1.
 func comesEarly(n, next uint64) bool { return n > max(next, 1) }
 
-// pop takes out up to limit events whose turn it is at the time now. Waited is the
-// number of the first of them that came to its turn by waiting, or 0.
+// pop takes out the events that need not wait any more at the time now, up to limit. waited is the
+// SEQNUM of the first of them that comes after a gap, or 0.
 func (s *reorderBuffer) pop(now time.Duration, limit int) (events []*uevent.Event, waited uint64) {
 	expired := s.expired(now)
 	for i, a := range s.waiting[:min(limit, len(s.waiting))] {
@@ -73,7 +72,7 @@ func (s *reorderBuffer) pop(now time.Duration, limit int) (events []*uevent.Even
 	return events, waited
 }
 
-// expired returns how many events there are up to the last that has waited enough.
+// expired returns how many events there are up to the last one that has waited long enough.
 func (s *reorderBuffer) expired(now time.Duration) (n int) {
 	for i, a := range s.waiting {
 		if now-a.since >= s.patience() {
@@ -83,7 +82,7 @@ func (s *reorderBuffer) expired(now time.Duration) (n int) {
 	return n
 }
 
-// wouldSkip reports whether pop would pass over a missing number at the time now.
+// wouldSkip reports whether pop would give up a missing SEQNUM at the time now.
 func (s *reorderBuffer) wouldSkip(now time.Duration) bool {
 	next := s.next
 	for _, a := range s.waiting[:s.expired(now)] {
@@ -96,15 +95,15 @@ func (s *reorderBuffer) wouldSkip(now time.Duration) bool {
 	return false
 }
 
-// restartTimers begins the wait for a missing number anew.
+// restartTimers begins the wait for missing SEQNUMs anew.
 func (s *reorderBuffer) restartTimers(now time.Duration) {
 	for i := range s.waiting {
 		s.waiting[i].since = now
 	}
 }
 
-// wait returns how long from the time now no event is due, unless another comes.
-// It is negative where none waits.
+// wait returns how long from the time now pop will return nothing, unless another event comes. It is
+// negative where no event waits.
 func (s *reorderBuffer) wait(now time.Duration) time.Duration {
 	if len(s.waiting) == 0 {
 		return -1
@@ -125,11 +124,10 @@ type interval struct{ first, last uint64 }
 // intervals is a set of numbers: intervals in order, none of which touches another.
 type intervals []interval
 
-// maxIntervals bounds the set: of the smallest numbers, those of long ago, it knows
-// nothing then.
+// maxIntervals bounds the set: it forgets the smallest numbers, which came long ago.
 const maxIntervals = 256
 
-// add reports whether n was not in the set yet.
+// add adds n to the set, and reports whether it was not in it yet.
 func (s *intervals) add(n uint64) bool {
 	all := *s
 	i := len(all)
@@ -169,7 +167,7 @@ func (s intervals) last() uint64 {
 	return s[len(s)-1].last
 }
 
-// String returns a line for each interval: its first number and its last.
+// String returns a line for each interval: its first number, a blank, and its last.
 func (s intervals) String() string {
 	var b []byte
 	for _, x := range s {
@@ -179,7 +177,7 @@ func (s intervals) String() string {
 	return string(b)
 }
 
-// parseIntervals reads what String wrote. Ok is false for anything else.
+// parseIntervals parses the text of String. ok is false for other text.
 func parseIntervals(text string) (s intervals, ok bool) {
 	for line := range strings.Lines(text) {
 		first, last, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")

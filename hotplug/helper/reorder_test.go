@@ -14,10 +14,11 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// TestSequence gives events to a sequence as a script says, and looks at when each
-// is due. A script is a list of words: a number is an event that comes, +N lets N
-// milliseconds pass, and then what is due is taken.
-func TestSequence(t *testing.T) {
+// TestReorder adds events to a buffer as a script says, and checks when each is popped. A script is a
+// list of words: a number is the SEQNUM of an event that comes, +N lets N milliseconds pass; after each
+// word comes a pop.
+func TestReorder(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, script, want string
 		next               uint64
@@ -58,7 +59,7 @@ func TestSequence(t *testing.T) {
 			if wait := s.wait(now); len(s.waiting) == 0 && wait >= 0 {
 				t.Errorf("it waits %v for nothing", wait)
 			}
-			// Two numbers that come at once in the wrong order are a gap for no time.
+			// Two numbers that come at once in the wrong order are no gap.
 			if c.name == "the wrong way round" {
 				slices.Sort(got)
 			}
@@ -69,8 +70,9 @@ func TestSequence(t *testing.T) {
 	}
 }
 
-// TestSequenceLimit takes no more than it is asked to, and none twice.
-func TestSequenceLimit(t *testing.T) {
+// TestReorderLimit pops no more events than the limit, and none twice.
+func TestReorderLimit(t *testing.T) {
+	t.Parallel()
 	s := reorderBuffer{next: 1}
 	for n := 10; n > 0; n-- {
 		s.add(hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/x", "SEQNUM="+strconv.Itoa(n)), 0)
@@ -86,12 +88,13 @@ func TestSequenceLimit(t *testing.T) {
 		}
 	}
 	if !slices.Equal(got, []uint64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}) {
-		t.Errorf("due were %v", got)
+		t.Errorf("popped were %v", got)
 	}
 }
 
-// TestSpans compares the set with a map.
-func TestSpans(t *testing.T) {
+// TestIntervals compares the set with a map.
+func TestIntervals(t *testing.T) {
+	t.Parallel()
 	for range 50 {
 		var s intervals
 		has := map[uint64]bool{}
@@ -126,8 +129,9 @@ func TestSpans(t *testing.T) {
 	}
 }
 
-func FuzzParseSpans(f *testing.F) {
-	for _, text := range []string{"", "1 1\n", "1 2\n4 9\n", serving, "2 1\n", "1 2\n3 4\n", "0 4\n", "1 2", "+1 2\n"} {
+// FuzzParseIntervals shows that a text which is parsed is written again as the same set.
+func FuzzParseIntervals(f *testing.F) {
+	for _, text := range []string{"", "1 1\n", "1 2\n4 9\n", stateServing, "2 1\n", "1 2\n3 4\n", "0 4\n", "1 2", "+1 2\n"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -142,40 +146,42 @@ func FuzzParseSpans(f *testing.F) {
 	})
 }
 
-// TestRecord reads records at every cut.
+// TestRecord takes records out of a text that comes in two parts, cut at every byte.
 func TestRecord(t *testing.T) {
+	t.Parallel()
 	whole := "psvd\x06\x00\x00\x00A=1\x00B\x00psvd\x02\x00\x00\x00C\x00"
 	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
-		t.Skip("written for little-endian")
+		t.Skip("NOT TESTED: records: the test is for little-endian machines")
 	}
 	for cut := range len(whole) {
-		s := &leader{}
+		l := &leader{}
 		var blocks []string
 		for _, part := range []string{whole[:cut], whole[cut:]} {
-			s.text = append(s.text, part...)
+			l.text = append(l.text, part...)
 			for {
-				block, size := record(s.text)
+				block, size := record(l.text)
 				if size == 0 {
 					break
 				}
 				blocks = append(blocks, block)
-				s.text = s.text[size:]
+				l.text = l.text[size:]
 			}
 		}
 		if !slices.Equal(blocks, []string{"A=1\x00B\x00", "C\x00"}) {
 			t.Errorf("cut at %d: %q", cut, blocks)
 		}
 	}
-	for _, stranger := range []string{"garbage!", "psvd\xff\xff\x00\x00", "psvd\xf9\x0f\x00\x00...."} {
-		if block, size := record([]byte(stranger)); block != "" || size != len(stranger) {
-			t.Errorf("%q: %q, %d", stranger, block, size)
+	for _, text := range []string{"garbage!", "psvd\xff\xff\x00\x00", "psvd\xf9\x0f\x00\x00...."} {
+		if block, size := record([]byte(text)); block != "" || size != len(text) {
+			t.Errorf("%q: %q, %d", text, block, size)
 		}
 	}
 }
 
-// TestGives shows that a missing number is seen wherever it stands among the events
-// that have waited enough, also behind one whose turn it is.
-func TestGives(t *testing.T) {
+// TestWouldSkip shows that a missing SEQNUM is noticed wherever it is among the events that have waited
+// long enough, also behind one that need not wait.
+func TestWouldSkip(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		next    uint64
 		numbers []uint64

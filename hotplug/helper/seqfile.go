@@ -12,17 +12,16 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// seqFileName is mdev.seq below /dev, by which boards put their helpers in order: it
-// holds the sequence number whose turn it is. BusyBox's helpers take turns by it
-// too.
+// seqFileName is the file below /dev by which boards put their helpers in order: it holds the SEQNUM
+// of the event that may be done now. BusyBox's mdev obeys it too (docs/mdev.txt there).
 const seqFileName = "/mdev.seq"
 
-// turnWait is how long a helper waits for its turn. One that is killed, or an
-// event that no helper sees, makes each follower wait so long once.
+// turnWait is how long a helper waits for its turn. After a helper that was killed, or an event for
+// which the kernel starts no helper, each later helper waits so long once.
 const turnWait = 2 * time.Second
 
-// waitSeq waits until the file at path holds seqnum. Where there is no such file there is
-// nothing to wait for. What it returns is to be advanced at the event's end.
+// waitSeq waits until the file at path holds seqnum, turnWait at most. It does not wait where there is
+// no such file, or seqnum is 0. The caller advances the turn when its event is done.
 func waitSeq(path string, seqnum uint64) seqTurn {
 	if seqnum == 0 {
 		return seqTurn{}
@@ -36,7 +35,7 @@ func waitSeq(path string, seqnum uint64) seqTurn {
 		turn, err := strconv.ParseUint(strings.TrimSpace(text), 10, 64)
 		left := time.Until(end)
 		switch {
-		case err != nil: // empty: the first helper begins the count
+		case err != nil: // empty: the first helper writes its own number
 			t.write(strconv.FormatUint(seqnum, 10))
 			return t
 		case turn == seqnum || left <= 0:
@@ -48,27 +47,27 @@ func waitSeq(path string, seqnum uint64) seqTurn {
 	}
 }
 
-// seqTurn is the turn of a process that does one event.
+// seqTurn is the turn of a helper that does one event. The zero seqTurn changes no file.
 type seqTurn struct {
 	path string
-	next string // what to write at the end; "" for nothing
+	next string // the number to write when the event is done, or ""
 }
 
-// turnPause is how long a helper sleeps until it looks again, with so many before it. Of
-// hundreds that wait, only the next few look often.
+// turnPause is how long a helper sleeps before it reads the file again, with before events in front of
+// its own. Of hundreds of helpers that wait, only the next few read it often.
 func turnPause(before uint64) time.Duration {
 	return time.Duration(min(before, 50)) * 2 * time.Millisecond
 }
 
-// advance lets the next event have its turn.
+// advance gives the turn to the next event.
 func (t seqTurn) advance() {
 	if t.next != "" {
 		t.write(t.next)
 	}
 }
 
-// write puts number into the file. It is never empty meanwhile, which would tell another
-// helper that the count is to begin.
+// write replaces the number in the file. The file is never empty meanwhile, since a helper that finds
+// it empty writes its own number. What cannot be written makes the others wait for turnWait.
 func (t seqTurn) write(number string) {
 	fd, err := unix.Open(t.path, unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -80,14 +79,14 @@ func (t seqTurn) write(number string) {
 	}
 }
 
-// seqFile is the file as the leader keeps it open.
+// seqFile is the file as a leader has it open.
 type seqFile struct {
-	fd    int
-	holds uint64 // 0 for no number
-	size  int
+	fd     int
+	number uint64 // that the file holds; 0 for none
+	size   int    // of its text
 }
 
-// openSeqFile opens the file of a device directory, if there is one.
+// openSeqFile opens the file in the directory dev. ok is false where there is none.
 func openSeqFile(dev string) (f seqFile, ok bool) {
 	fd, err := unix.Open(dev+seqFileName, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -96,19 +95,20 @@ func openSeqFile(dev string) (f seqFile, ok bool) {
 	var text [64]byte
 	n, err := unix.Pread(fd, text[:], 0)
 	if err != nil {
-		unix.Close(fd) // no file
+		unix.Close(fd) // a FIFO, say
 		return f, false
 	}
 	f = seqFile{fd: fd, size: n}
-	f.holds, _ = strconv.ParseUint(strings.TrimSpace(string(text[:n])), 10, 64)
+	f.number, _ = strconv.ParseUint(strings.TrimSpace(string(text[:n])), 10, 64)
 	return f, true
 }
 
 func (f *seqFile) close() { unix.Close(f.fd) }
 
-// set lets the event with the number have its turn, unless a later one had it.
+// set gives the turn to the event with a number, unless a later one has it. Where it cannot be written,
+// other helpers wait for turnWait.
 func (f *seqFile) set(number uint64) {
-	if number <= f.holds {
+	if number <= f.number {
 		return
 	}
 	var room [20]byte
@@ -119,14 +119,15 @@ func (f *seqFile) set(number uint64) {
 	if f.size > len(text) {
 		unix.Ftruncate(f.fd, int64(len(text)))
 	}
-	f.holds, f.size = number, len(text)
+	f.number, f.size = number, len(text)
 }
 
-// submitInTurn submits events each of which waits for the end of the one before it,
-// commands too, as long as a helper would. Those that have waited so long go without.
+// submitInTurn submits events, each when the one before it is done, commands included, or after
+// turnWait, as a helper would. After one that takes so long, the events that have come by then do not
+// wait any more.
 func (l *leader) submitInTurn(f *seqFile, events []*uevent.Event) {
 	for _, e := range events {
-		if f.holds == 0 {
+		if f.number == 0 {
 			f.set(e.Seqnum)
 		}
 		b := l.Scheduler.Run(scheduler.Events(e))
@@ -140,7 +141,7 @@ func (l *leader) submitInTurn(f *seqFile, events []*uevent.Event) {
 	}
 }
 
-// last returns the greatest number of those that wait.
+// last returns the greatest SEQNUM of the events that wait, or 0.
 func (b *reorderBuffer) last() uint64 {
 	if len(b.waiting) == 0 {
 		return 0

@@ -12,27 +12,26 @@ import (
 	"devspool/hotplug/kerneltest/build"
 )
 
-// Build returns the path of the program, built once a run as it is released.
-// DEVSPOOL_BINARY names another one to be tested. The package's TestMain must call Main.
+// Build returns the path of the program, built once a run with the flags of a release. DEVSPOOL_BINARY
+// names another program to test. The package's TestMain must call Main.
 func Build(tb testing.TB) string {
 	tb.Helper()
 	path := buildOnce(tb, "devspool", ".", build.Options{})
 	if os.Getenv(program) == "" {
-		// Processes in namespaces of their own use the same one.
+		// The tests of InNamespaces, which are processes of their own, use the same one.
 		_ = os.Setenv(program, path)
 	}
 	return path
 }
 
-// BuildHelper returns the path of the program for a test that starts it in the
-// kernel's place: built as Build does, but for what it takes for the kernel.
+// BuildHelper returns the path of the program for a test that starts it in the kernel's place: it takes
+// any process that starts it for the kernel, and is otherwise as Build returns it.
 func BuildHelper(tb testing.TB) string {
 	tb.Helper()
 	return buildOnce(tb, "devspool-helper", ".", build.Options{Link: []string{handoff.AnyParent}})
 }
 
-// BuildPackage builds another program of the module, given by its directory below
-// the module's, once a run.
+// BuildPackage builds the program in a directory of the module, once a run, and returns its path.
 func BuildPackage(tb testing.TB, dir string, o build.Options) string {
 	tb.Helper()
 	return buildOnce(tb, filepath.Base(dir), "./"+dir, o)
@@ -66,9 +65,9 @@ func buildOnce(tb testing.TB, name, dir string, o build.Options) string {
 	return path
 }
 
-// statSources looks at every source file of the module. The go command watches
-// which files a test looks at and takes a result from its cache only while they
-// are the same; it cannot know that go build reads them.
+// statSources calls stat for every source file of the module. The go command records which files a test
+// looks at, and takes the result from its cache while these are the same. It cannot know of the files
+// that go build reads.
 func statSources(tb testing.TB) {
 	tb.Helper()
 	root, err := build.Root()

@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
 )
 
-// Injector sends uevents to the kernel, which gives each the next SEQNUM and
-// multicasts it in the caller's network namespace, and there only (Linux 4.18). A
-// listener can tell them from events of real devices by their sender's credentials only.
+// Injector sends uevents to the kernel, which gives each the next SEQNUM and multicasts it in the
+// network namespace of the Injector only (Linux 4.18). A listener can tell them from the kernel's own
+// events by the sender's credentials, and by nothing else.
 //
 // It needs CAP_SYS_ADMIN over the network namespace. One goroutine may use it at a time.
 type Injector struct {
@@ -28,7 +30,7 @@ func NewInjector() (*Injector, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	// Connected to port 0, the kernel, so that a plain write will do.
+	// Connected to port 0, which is the kernel, so that write(2) sends to it.
 	if err := unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("connect", err)
@@ -39,13 +41,13 @@ func NewInjector() (*Injector, error) {
 // Close closes the socket.
 func (in *Injector) Close() error { return unix.Close(in.fd) }
 
-// Send sends one event and waits for the kernel's word that it went out. When it
-// returns, the event is in the receive buffer of every listener that had room.
+// Send sends one event and waits until the kernel acknowledges it. Then the event is in the receive
+// buffer of every listener that had room.
 func (in *Injector) Send(action, devpath string, kv ...string) error {
 	return in.Inject(Event{Action: action, Devpath: devpath, Vars: kv})
 }
 
-// Inject is Send for an Event.
+// Inject sends an Event as Send does.
 func (in *Injector) Inject(e Event) error {
 	msg := Message(e)
 	flags := uint16(unix.NLM_F_REQUEST | unix.NLM_F_ACK)
@@ -53,14 +55,14 @@ func (in *Injector) Inject(e Event) error {
 	if err := in.Write(msg); err != nil {
 		return err
 	}
-	if err := in.acknowledged(); err != nil {
+	if err := in.awaitAnswer(); err != nil {
 		return fmt.Errorf("inject %s: %w", e, err)
 	}
 	return nil
 }
 
-// Write sends a message that Message made. It is the road for benchmarks: one
-// system call, and the kernel's answer is asked for only by Refused.
+// Write sends a message of Message by one system call, as benchmarks need it. The kernel does not
+// acknowledge it; Refused returns its error.
 func (in *Injector) Write(msg []byte) error {
 	for {
 		_, err := unix.Write(in.fd, msg)
@@ -69,15 +71,15 @@ func (in *Injector) Write(msg []byte) error {
 			return nil
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
-			time.Sleep(time.Millisecond) // the kernel is short of memory for the moment
+			time.Sleep(time.Millisecond) // the kernel is out of memory for the moment
 		default:
 			return os.NewSyscallError("write", err)
 		}
 	}
 }
 
-// Refused returns the error of a message since the last call that the kernel did
-// not take, or nil. It does not wait.
+// Refused returns the error of the first message of Write since the last call that the kernel refused,
+// or nil. It does not wait.
 func (in *Injector) Refused() error {
 	var refused error
 	for {
@@ -94,20 +96,21 @@ func (in *Injector) Refused() error {
 	}
 }
 
-// acknowledged waits for the answer to one message.
-func (in *Injector) acknowledged() error {
-	n, err := ignoringEINTR(func() (int, error) { return unix.Read(in.fd, in.reply[:]) })
+// awaitAnswer waits for the answer to one message.
+func (in *Injector) awaitAnswer() error {
+	n, err := sys.ReadBlocking(in.fd, in.reply[:])
 	if err != nil {
 		return os.NewSyscallError("read", err)
 	}
 	return answer(in.reply[:n])
 }
 
-// answer reads a netlink error message, in which 0 stands for success.
+// answer returns the error in a netlink error message, which is also the acknowledgement, with 0
+// (netlink(7)).
 func answer(msg []byte) error {
 	const header = unix.SizeofNlMsghdr
 	if len(msg) < header+4 || binary.NativeEndian.Uint16(msg[4:]) != unix.NLMSG_ERROR {
-		return errors.New("not an answer of the kernel")
+		return errors.New("not a netlink error message")
 	}
 	if code := int32(binary.NativeEndian.Uint32(msg[header:])); code != 0 {
 		return unix.Errno(-code)
@@ -115,7 +118,7 @@ func answer(msg []byte) error {
 	return nil
 }
 
-// Message returns the netlink message that injects e. It can be sent any number of times.
+// Message returns the netlink message that injects e. Write may send it more than once.
 func Message(e Event) []byte {
 	msg := make([]byte, unix.SizeofNlMsghdr, 512)
 	msg = append(msg, e.Action+"@"+e.Devpath+"\x00"...)
@@ -130,16 +133,16 @@ func Message(e Event) []byte {
 	return msg
 }
 
-// Listener receives what the kernel multicasts, as a device manager does.
+// Listener receives the messages that the kernel multicasts, as a device manager does.
 type Listener struct {
 	fd  int
 	buf []byte
 }
 
-// NewListener opens a Listener in the calling thread's network namespace.
+// NewListener opens a Listener of the kernel's group in the calling thread's network namespace.
 func NewListener() (*Listener, error) { return ListenTo(1) }
 
-// ListenTo opens a Listener of other groups than the kernel's.
+// ListenTo opens a Listener of a mask of groups.
 func ListenTo(groups uint32) (*Listener, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
 	if err != nil {
@@ -156,19 +159,19 @@ func ListenTo(groups uint32) (*Listener, error) {
 // Close closes the socket.
 func (l *Listener) Close() error { return unix.Close(l.fd) }
 
-// Next waits for the next message and returns it, valid until the next call. It
-// returns os.ErrDeadlineExceeded when none comes in time.
+// Next waits for the next message and returns it, valid until the next call. The error is
+// os.ErrDeadlineExceeded where none comes within timeout.
 func (l *Listener) Next(timeout time.Duration) ([]byte, error) {
 	poll := []unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}}
-	n, err := ignoringEINTR(func() (int, error) { return unix.Poll(poll, int(timeout.Milliseconds())) })
+	n := 0
+	err := sys.RetryEINTR(func() (err error) { n, err = unix.Poll(poll, int(timeout.Milliseconds())); return err })
 	if err != nil {
 		return nil, os.NewSyscallError("poll", err)
 	}
 	if n == 0 {
 		return nil, os.ErrDeadlineExceeded
 	}
-	n, err = ignoringEINTR(func() (int, error) { return unix.Read(l.fd, l.buf) })
-	if err != nil {
+	if n, err = sys.ReadBlocking(l.fd, l.buf); err != nil {
 		return nil, os.NewSyscallError("read", err)
 	}
 	return l.buf[:n], nil
@@ -183,13 +186,4 @@ func Seqnum(msg []byte) uint64 {
 		return 0
 	}
 	return n
-}
-
-func ignoringEINTR(call func() (int, error)) (int, error) {
-	for {
-		n, err := call()
-		if !errors.Is(err, unix.EINTR) {
-			return n, err
-		}
-	}
 }

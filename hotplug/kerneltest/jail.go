@@ -12,24 +12,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Jail is a mount namespace within that of InNamespaces, with an empty tmpfs on
-// /dev and directories bound over others. Programs started in it work on /dev,
-// /sys and /etc by these names, as they would on a board, and several jails can
-// be compared with each other.
+// Jail is a mount namespace within that of InNamespaces, with an empty tmpfs on /dev and other
+// directories bound over places such as /sys and /etc. A program that runs in it finds them there, as
+// on a board, and a test can compare several jails.
 type Jail struct {
-	// Dev is the jail's /dev as it is seen from outside.
-	Dev string
+	Dev string // the path of the jail's /dev from outside
 
 	work  chan func()
 	close sync.Once
 }
 
-// NewJail makes a Jail. binds says which directory or file lies over which place.
-// The jail is gone at the end of the test, or with Close.
+// NewJail makes a Jail. binds maps places to the directories or files to bind over them. The jail ends
+// with the test, or with Close.
 func NewJail(tb testing.TB, binds map[string]string) *Jail {
 	tb.Helper()
 	if os.Getenv(jailed) == "" {
-		tb.Fatal("a Jail is for tests in namespaces")
+		tb.Fatal("NewJail is for tests of InNamespaces")
 	}
 	dev, err := os.MkdirTemp(tb.TempDir(), "dev")
 	if err != nil {
@@ -55,8 +53,8 @@ func MountTmpfs(tb testing.TB, dir string) {
 	tb.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
 }
 
-// serve runs what Do hands it on a thread that has a mount namespace of its own.
-// The thread is never unlocked, so it ends, and the namespace with it, on return.
+// serve runs the functions of Do on a thread with a mount namespace of its own. It never unlocks the
+// thread, so that on return the thread ends, and the namespace with it.
 func (j *Jail) serve(binds map[string]string, ready chan<- error) {
 	runtime.LockOSThread()
 	err := enter(j.Dev, binds)
@@ -69,6 +67,7 @@ func (j *Jail) serve(binds map[string]string, ready chan<- error) {
 	}
 }
 
+// enter gives the calling thread its mount namespace.
 func enter(dev string, binds map[string]string) error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("unshare: %w", err)
@@ -91,7 +90,7 @@ func enter(dev string, binds map[string]string) error {
 	return nil
 }
 
-// Do runs f in the jail. What f starts is in it, and dies with it where f asks for that.
+// Do runs f in the jail. Processes that f starts are in it too; they die with it where f sets Pdeathsig.
 func (j *Jail) Do(f func()) {
 	done := make(chan struct{})
 	j.work <- func() { defer close(done); f() }
@@ -112,7 +111,7 @@ func (j *Jail) Run(cmd *exec.Cmd) error {
 	return cmd.Wait()
 }
 
-// Close gives the jail up; what runs in it keeps its namespace. It may be called twice.
+// Close ends the jail; processes in it keep its namespace. It may be called twice.
 func (j *Jail) Close() {
 	j.close.Do(func() { close(j.work) })
 }

@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(kerneltest.Main(m)) }
 
-// disk is a block device with all that one may have.
+// disk is a block device with every kind of file and variable.
 var disk = kerneltest.Device{
 	Devpath: "/devices/pci0/host0/block/sda", Subsystem: "block", Devname: "sda", Devtype: "disk",
 	Block: true, Major: 8, Minor: 0,
@@ -24,7 +24,9 @@ var disk = kerneltest.Device{
 	Attrs: map[string]string{"device/model": "x\n"},
 }
 
+// TestTreeLooksLikeSysfs reads the files of a device by every path that sysfs has.
 func TestTreeLooksLikeSysfs(t *testing.T) {
+	t.Parallel()
 	tree, err := kerneltest.NewTree(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +61,9 @@ func TestTreeLooksLikeSysfs(t *testing.T) {
 	}
 }
 
+// TestTreeRemoveLeavesNothing removes devices, children first.
 func TestTreeRemoveLeavesNothing(t *testing.T) {
+	t.Parallel()
 	tree, err := kerneltest.NewTree(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -97,6 +101,7 @@ func TestTreeRemoveLeavesNothing(t *testing.T) {
 	}
 }
 
+// TestInjectorReachesListeners shows the message that the kernel makes of an injected event.
 func TestInjectorReachesListeners(t *testing.T) {
 	if !kerneltest.InNamespaces(t, kerneltest.Net) {
 		return
@@ -138,6 +143,7 @@ func TestInjectorReachesListeners(t *testing.T) {
 	}
 }
 
+// TestInjectorReportsRefusal injects an event that is too long.
 func TestInjectorReportsRefusal(t *testing.T) {
 	if !kerneltest.InNamespaces(t, kerneltest.Net) {
 		return
@@ -159,6 +165,7 @@ func TestInjectorReportsRefusal(t *testing.T) {
 	}
 }
 
+// TestInNamespacesHasOwnDev shows what a test in namespaces finds in /dev and /sys.
 func TestInNamespacesHasOwnDev(t *testing.T) {
 	if !kerneltest.InNamespaces(t, kerneltest.Net|kerneltest.PID) {
 		return
@@ -180,6 +187,7 @@ func TestInNamespacesHasOwnDev(t *testing.T) {
 	t.Run("sub", func(*testing.T) {})
 }
 
+// TestJailsAreApart shows that a file which a program makes in a jail is in no other.
 func TestJailsAreApart(t *testing.T) {
 	if !kerneltest.InNamespaces(t, kerneltest.PID) {
 		return

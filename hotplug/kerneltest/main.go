@@ -10,27 +10,27 @@ import (
 	"time"
 )
 
-// The environment variables that steer the tests.
+// The environment variables that control the tests.
 const (
-	// testAll makes a failure of every test that cannot run here.
+	// testAll, set to 1, has every test fail that cannot run here.
 	testAll = "DEVSPOOL_TEST_ALL"
-	// program names the program to test, in place of one built for the run.
+	// program is the path of the program to test, in place of one built for the run.
 	program = "DEVSPOOL_BINARY"
-	// jailed names, in a process that InNamespaces started, the test it is for.
+	// jailed is the name of the test that a process of InNamespaces runs.
 	jailed = "DEVSPOOL_JAILED"
 )
 
-// scratch is the directory that Main makes for the run.
+// scratch is a directory for the run, which Main makes.
 var scratch string
 
-// untested gathers what Cannot said, for Main to repeat where it will be seen.
+// untested collects the reasons of Cannot, which Main repeats at the end, where they are seen.
 var untested struct {
 	sync.Mutex
 	why []string
 }
 
-// Main runs a package's tests; its TestMain should be no more than
-// os.Exit(kerneltest.Main(m)). At the end it lists what could not be tested.
+// Main runs a package's tests and returns the exit code: its TestMain should call
+// os.Exit(kerneltest.Main(m)). At the end it lists the tests that could not run.
 func Main(m *testing.M) int {
 	playRole()
 	dir, err := os.MkdirTemp("", "devspool-test-")
@@ -40,7 +40,7 @@ func Main(m *testing.M) int {
 	}
 	scratch = dir
 	defer os.RemoveAll(dir)
-	// Programs in it are run as other users too.
+	// Tests run programs in it as other users too.
 	if err := os.Chmod(dir, 0o755); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -52,8 +52,8 @@ func Main(m *testing.M) int {
 	return code
 }
 
-// Cannot ends a test that this machine cannot run: a loud skip, or a failure where
-// DEVSPOOL_TEST_ALL=1 says that everything must be tested.
+// Cannot ends a test that cannot run on this machine: it skips it, and Main reports that, or with
+// DEVSPOOL_TEST_ALL=1 it fails it.
 func Cannot(tb testing.TB, format string, args ...any) {
 	tb.Helper()
 	why := tb.Name() + ": " + fmt.Sprintf(format, args...)
@@ -72,8 +72,8 @@ func note(why string) {
 	}
 }
 
-// Need returns the path of a program that the test runs, and ends the test where
-// it is not installed.
+// Need returns the path of a program that the test runs, and ends the test by Cannot where it is not
+// installed.
 func Need(tb testing.TB, tool string) string {
 	tb.Helper()
 	path, err := exec.LookPath(tool)
@@ -83,7 +83,7 @@ func Need(tb testing.TB, tool string) string {
 	return path
 }
 
-// NeedRoot ends the test where it is not root's.
+// NeedRoot ends the test by Cannot where its user is not root.
 func NeedRoot(tb testing.TB) {
 	tb.Helper()
 	if os.Geteuid() != 0 {
@@ -91,7 +91,7 @@ func NeedRoot(tb testing.TB) {
 	}
 }
 
-// Sh runs a line of shell and returns what it printed; a failure ends the test.
+// Sh runs a line of shell and returns its output. Where it fails the test fails.
 func Sh(tb testing.TB, line string) string {
 	tb.Helper()
 	out, err := exec.Command("/bin/sh", "-c", line).CombinedOutput()
@@ -101,16 +101,16 @@ func Sh(tb testing.TB, line string) string {
 	return string(out)
 }
 
-// Until polls until ok returns true, and ends the test if that takes too long;
-// what tells what was waited for.
+// Until polls until ok returns true, and fails the test where that takes longer than limit. what names
+// the condition.
 func Until(tb testing.TB, limit time.Duration, what string, ok func() bool) {
 	tb.Helper()
 	if !Eventually(limit, ok) {
-		tb.Fatalf("waited %v in vain for: %s", limit, what)
+		tb.Fatalf("timed out after %v waiting for: %s", limit, what)
 	}
 }
 
-// Eventually polls until ok returns true or the limit is over, and returns ok's last word.
+// Eventually polls until ok returns true or limit is over, and returns the last result of ok.
 func Eventually(limit time.Duration, ok func() bool) bool {
 	deadline := time.Now().Add(limit)
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {

@@ -19,49 +19,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MainInNamespaces is Main for a package all of whose tests and benchmarks share
-// one set of namespaces, as InNamespaces would make. Where that cannot be had,
-// nothing is run.
-func MainInNamespaces(m *testing.M, flags Flags) int {
-	if os.Getenv(jailed) != "" {
-		if err := flags.furnish(); err != nil {
-			return refused(err)
-		}
-		return Main(m)
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), jailed+"="+os.Args[0])
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = flags.attr()
-	err := cmd.Run()
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &exit):
-		return max(1, exit.ExitCode())
-	}
-	return refused(err)
-}
-
-// refused tells why a package's tests cannot run, and returns the exit code for it.
-func refused(err error) int {
-	fmt.Fprintln(os.Stderr, "NOT TESTED: new namespaces:", err)
-	if !cannot(err) || os.Getenv(testAll) == "1" {
-		return 1
-	}
-	return 0
-}
-
-// Flags says which namespaces a test wants besides its own mounts.
+// Flags are the namespaces that a test needs besides one for mounts.
 type Flags uint
 
-// The namespaces of InNamespaces.
+// The flags of InNamespaces.
 const (
-	// Net gives a network namespace and a sysfs mounted for it: injected events
-	// reach nobody else, and network interfaces may be made.
+	// Net gives the test a network namespace and a sysfs mounted for it: injected events stay in it, and
+	// network interfaces may be made.
 	Net Flags = 1 << iota
-	// PID gives a process namespace: what the test leaves running ends with it.
+	// PID gives the test a process namespace: processes that it leaves behind end with it.
 	PID
 )
 
@@ -97,7 +63,7 @@ func (f Flags) furnish() error {
 	return MakeBaseNodes("/dev")
 }
 
-// baseNodes are the nodes that programs take for granted.
+// baseNodes are the nodes that most programs need.
 var baseNodes = []struct {
 	name         string
 	major, minor uint32
@@ -126,15 +92,14 @@ func MakeBaseNodes(dir string) error {
 	return nil
 }
 
-// InNamespaces runs the calling test in a process of its own, in new namespaces
-// with a tmpfs on /dev. It is to be used as
+// InNamespaces runs the calling test in a process of its own, in new namespaces and with a tmpfs on
+// /dev. A test uses it as
 //
 //	if !kerneltest.InNamespaces(t, kerneltest.Net|kerneltest.PID) {
 //		return
 //	}
 //
-// since it returns true in the new process only; in the old one it passes on what
-// the new one reports.
+// since it returns true in the new process only. In the old one it reports the result of the new one.
 func InNamespaces(tb testing.TB, flags Flags) bool {
 	tb.Helper()
 	if os.Getenv(jailed) == tb.Name() {
@@ -165,8 +130,8 @@ func InNamespaces(tb testing.TB, flags Flags) bool {
 	return false
 }
 
-// cannot reports whether err is one of those that mean that this machine, or this
-// user, cannot have namespaces, mounts or device nodes. Any other is a failure.
+// cannot reports whether err means that this machine, or this user, cannot make namespaces, mounts or
+// device nodes. Any other error is a failure.
 func cannot(err error) bool {
 	for _, errno := range []error{
 		unix.EPERM, unix.EACCES, unix.EROFS, // not root, or not root enough
@@ -189,7 +154,7 @@ func reexec(tb testing.TB, flags Flags) ([]byte, error) {
 	ctx, cancel := context.Background(), func() {}
 	if t, ok := tb.(*testing.T); ok {
 		if deadline, ok := t.Deadline(); ok {
-			// The new process reports its stacks first; this one has the last word.
+			// The new process times out first, and prints its stacks.
 			left := time.Until(deadline)
 			args = append(args, "-test.timeout="+(left*8/10).String())
 			ctx, cancel = context.WithTimeout(ctx, left*9/10)
@@ -209,8 +174,7 @@ func reexec(tb testing.TB, flags Flags) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// pattern returns what -test.run needs for the test, with what this process was
-// told of its subtests.
+// pattern returns the -test.run for the test, with the part about subtests that this process has.
 func pattern(name string) string {
 	one := "^" + regexp.QuoteMeta(name) + "$"
 	if f := flag.Lookup("test.run"); f != nil {
@@ -221,7 +185,7 @@ func pattern(name string) string {
 	return one
 }
 
-// gatherNotes takes over what a test in another process could not test.
+// gatherNotes takes over the notes of Cannot from the output of another process.
 func gatherNotes(out []byte) {
 	for line := range strings.Lines(string(out)) {
 		if _, why, ok := strings.Cut(line, "NOT TESTED: "); ok {
@@ -230,15 +194,12 @@ func gatherNotes(out []byte) {
 	}
 }
 
-// OwnNetwork gives the test, on its thread, a network namespace of its own.
+// OwnNetwork gives the calling test a network namespace of its own, on its thread. Goroutines that the
+// test starts run on other threads, in the old one.
 func OwnNetwork(t *testing.T) {
 	t.Helper()
 	runtime.LockOSThread() // for ever: the thread ends with the test
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		line := "NOT TESTED: " + t.Name() + ": a network namespace: " + err.Error()
-		if os.Getenv("DEVSPOOL_TEST_ALL") == "1" {
-			t.Fatal(line)
-		}
-		t.Skip(line)
+		Cannot(t, "a network namespace: %v", err)
 	}
 }

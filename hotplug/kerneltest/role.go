@@ -8,12 +8,12 @@ import (
 // EnvRole is the environment variable that names the role of a process.
 const EnvRole = "DEVSPOOL_TEST_ROLE"
 
-// Roles holds, by name, what tests have other processes do. A package fills it in an
-// init function; Main plays the role that EnvRole names in place of running tests.
+// Roles has functions, by name, that tests have other processes run. A package adds its own in an init
+// function. Main runs the function that EnvRole names, in place of the tests.
 var Roles = map[string]func(){}
 
-// Actor returns a command that runs the test binary in a role, with its standard error
-// and os.Args[1:] as args.
+// Actor returns a command that runs the function of a role, in the test binary and with args as
+// os.Args[1:]. It shares standard error with the test.
 func Actor(role string, args ...string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), EnvRole+"="+role)
@@ -21,7 +21,7 @@ func Actor(role string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// playRole plays the role of this process, if it has one.
+// playRole runs the function of this process's role, if it has one, and exits.
 func playRole() {
 	if role := Roles[os.Getenv(EnvRole)]; role != nil {
 		role()

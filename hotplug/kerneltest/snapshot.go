@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Snapshot returns what is below dir, a sorted line each: path, type, mode, owner,
-// and a node's numbers or a link's text. It leaves out the private directory
-// .devspool, the clients' events, what is mounted there (pts, shm), and the paths in omit.
+// Snapshot returns the entries below dir, a sorted line each: path, type, mode, owner, and a node's
+// numbers or a link's text. It leaves out the private directory .devspool, the clients' events,
+// mounted file systems (pts, shm), and the paths in omit.
 //
-// Entries that vanish meanwhile are left out too, since a tree may be watched while it changes.
+// It also leaves out entries that vanish meanwhile, since the tree may be changing.
 func Snapshot(dir string, omit ...string) ([]string, error) {
 	top, err := os.Stat(dir)
 	if err != nil {
@@ -57,14 +57,14 @@ func Snapshot(dir string, omit ...string) ([]string, error) {
 	return lines, nil
 }
 
-// oneWord keeps a path one word of a line.
+// oneWord escapes blanks, so that a path is one word of a line.
 var oneWord = strings.NewReplacer(" ", `\x20`, "\t", `\x09`, "\n", `\x0a`)
 
 func sameDevice(a, b fs.FileInfo) bool {
 	return a.Sys().(*syscall.Stat_t).Dev == b.Sys().(*syscall.Stat_t).Dev
 }
 
-// describe returns all of an entry that a device manager decides about.
+// describe returns everything about an entry that a device manager decides.
 func describe(name string, info fs.FileInfo) string {
 	st := info.Sys().(*syscall.Stat_t)
 	owner := fmt.Sprintf("%d:%d", st.Uid, st.Gid)
@@ -88,8 +88,8 @@ func describe(name string, info fs.FileInfo) string {
 	return fmt.Sprintf("other %o %s", st.Mode, owner)
 }
 
-// Diff returns the lines that only one of two snapshots has, marked - and +, or ""
-// where they are equal.
+// Diff returns the lines that only want has, marked -, and that only got has, marked +, or "" where the
+// two snapshots are equal.
 func Diff(want, got []string) string {
 	var b strings.Builder
 	for _, line := range want {

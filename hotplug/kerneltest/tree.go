@@ -12,7 +12,7 @@ import (
 	"sync"
 )
 
-// Device describes a device to put into a Tree.
+// Device is a device in a Tree.
 type Device struct {
 	Devpath   string // below /sys: /devices/…
 	Subsystem string
@@ -27,11 +27,11 @@ type Device struct {
 	Attrs map[string]string // further files: path below the device's directory, content
 }
 
-// HasNumbers reports whether the device has a node's numbers.
+// HasNumbers reports whether the device has device numbers.
 func (d Device) HasNumbers() bool { return d.Major != 0 || d.Minor != 0 }
 
-// uevent returns the lines of the device's uevent file in the kernel's order
-// (dev_uevent in drivers/base/core.c): those of the node come first.
+// uevent returns the lines of the device's uevent file in the kernel's order: those about the node
+// come first (dev_uevent in drivers/base/core.c).
 func (d Device) uevent() []string {
 	var lines []string
 	if d.HasNumbers() {
@@ -57,7 +57,7 @@ func (d Device) uevent() []string {
 	return append(lines, slices.DeleteFunc(slices.Clone(d.Extra), ofNode)...)
 }
 
-// Event returns what the kernel would say of d.
+// Event returns the event that the kernel would send about d.
 func (d Device) Event(action string) Event {
 	var vars []string
 	if d.Subsystem != "" {
@@ -66,9 +66,9 @@ func (d Device) Event(action string) Event {
 	return Event{Action: action, Devpath: d.Devpath, Vars: append(vars, d.uevent()...)}
 }
 
-// Tree is a sysfs of devices that do not exist, in a directory. Its files appear
-// and go in the kernel's order, each with its whole content at once, so it may be
-// changed while it is read. Its methods may be called at the same time.
+// Tree is a sysfs of devices that do not exist, in a directory. Its files appear and vanish in the
+// kernel's order, each with its whole content at once, so it may be changed while it is read. Its
+// methods may be called at the same time.
 type Tree struct {
 	Dir string
 
@@ -76,8 +76,8 @@ type Tree struct {
 	devices map[string]Device
 }
 
-// NewTree makes an empty Tree in dir, which should be on a tmpfs: removing and
-// adding devices at a fair speed is the point.
+// NewTree makes an empty Tree in dir, which should be on a tmpfs, so that devices can be added and
+// removed fast.
 func NewTree(dir string) (*Tree, error) {
 	t := &Tree{Dir: dir, devices: map[string]Device{}}
 	for _, sub := range []string{"devices", "class", "bus", "block", "dev/block", "dev/char", "kernel", ".new"} {
@@ -88,8 +88,8 @@ func NewTree(dir string) (*Tree, error) {
 	return t, nil
 }
 
-// Add puts d into the tree and returns its add event. Everything is in place by
-// then, as it is when the kernel sends it (device_add in drivers/base/core.c).
+// Add puts d into the tree and returns its add event. When the kernel sends that, all files exist, as
+// they do here (device_add in drivers/base/core.c).
 func (t *Tree) Add(d Device) (Event, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -108,8 +108,8 @@ func (t *Tree) Add(d Device) (Event, error) {
 	return d.Event("add"), nil
 }
 
-// Remove takes the device out of the tree and returns its remove event. Devices
-// below it must have gone before, as in the kernel.
+// Remove takes a device out of the tree and returns its remove event. As in the kernel, devices below it
+// must be removed first.
 func (t *Tree) Remove(devpath string) (Event, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -131,7 +131,7 @@ func (t *Tree) Remove(devpath string) (Event, error) {
 	return d.Event("remove"), nil
 }
 
-// Devices returns the devices that are in the tree, sorted by devpath.
+// Devices returns the devices in the tree, sorted by devpath.
 func (t *Tree) Devices() []Device {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -143,7 +143,7 @@ func (t *Tree) Devices() []Device {
 	return all
 }
 
-// path returns the place of a file of the device.
+// path returns the path of a file of the device.
 func (t *Tree) path(d Device, file string) string {
 	return filepath.Join(t.Dir, d.Devpath, file)
 }
@@ -223,8 +223,8 @@ func (t *Tree) removeLinks(d Device) error {
 	return os.Remove(t.path(d, "subsystem"))
 }
 
-// removeDir removes the device's directory and the directories above it that held
-// nothing else, which stand for the kernel's glue directories.
+// removeDir removes the device's directory and the directories above it that are empty then, in place of
+// the kernel's glue directories.
 func (t *Tree) removeDir(d Device) error {
 	if err := os.RemoveAll(t.path(d, "")); err != nil {
 		return err
@@ -263,13 +263,13 @@ func (t *Tree) eachLink(d Device, f func(link string) error) error {
 	return nil
 }
 
-// write makes a file that has its content from the first moment.
+// write makes a file that has its content as soon as it exists.
 func (t *Tree) write(name, content string) error {
-	fresh := filepath.Join(t.Dir, ".new", "file")
-	if err := os.WriteFile(fresh, []byte(content), 0o644); err != nil {
+	temp := filepath.Join(t.Dir, ".new", "file")
+	if err := os.WriteFile(temp, []byte(content), 0o644); err != nil {
 		return err
 	}
-	return os.Rename(fresh, name)
+	return os.Rename(temp, name)
 }
 
 func (d Device) numbers() string {

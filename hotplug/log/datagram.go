@@ -6,7 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SendDatagram never waits.
+// SendDatagram sends msg to the Unix socket at address, from a socket of its own. It never waits:
+// the error is EAGAIN where the receiver's queue is full.
 func SendDatagram(address string, msg []byte) error {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -1,6 +1,7 @@
-// Package log writes the program's messages: to standard error, the kernel's log,
-// syslog or a file, each message a line, with what could forge a line escaped. It
-// never blocks for long: a syslog that is full loses the message.
+// Package log writes the program's messages: to standard error, the kernel's log, syslog or a
+// file, a line for each. It escapes control bytes, by which a device's name could forge a line.
+// It never waits for a reader: a syslog whose queue is full loses the message. What cannot be
+// written is lost too, since there is no place to say so.
 package log
 
 import (
@@ -13,10 +14,11 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// Level says how much a line of the log matters. The numbers are syslog's.
+// Level is how much a message matters. The numbers are those of syslog(3): a smaller one matters
+// more.
 type Level int
 
-// The levels that are in use.
+// The levels in use.
 const (
 	Err     Level = 3
 	Warning Level = 4
@@ -24,6 +26,7 @@ const (
 	Info    Level = 6
 )
 
+// String returns the level's name.
 func (l Level) String() string {
 	switch l {
 	case Err:
@@ -36,7 +39,8 @@ func (l Level) String() string {
 	return "info"
 }
 
-// ParseLevel reads a level: its name, or syslog's number, 0 to 7.
+// ParseLevel parses a level: its name, syslog's names err and debug for the nearest one, or a number
+// as SyslogLevel takes it.
 func ParseLevel(text string) (Level, bool) {
 	for l := Err; l <= Info; l++ {
 		if text == l.String() {
@@ -56,8 +60,8 @@ func ParseLevel(text string) (Level, bool) {
 	return SyslogLevel(n)
 }
 
-// SyslogLevel returns the level in use that is nearest to syslog's n. Ok is false
-// for what is no number of syslog's.
+// SyslogLevel returns the level in use that is nearest to syslog's level n. ok is false where n is
+// not from 0 to 7.
 func SyslogLevel(n int) (l Level, ok bool) {
 	if n < 0 || n > 7 {
 		return 0, false
@@ -65,45 +69,45 @@ func SyslogLevel(n int) (l Level, ok bool) {
 	return min(max(Level(n), Err), Info), true
 }
 
-// Logger writes lines: level, what, which device, why. It is safe for use by
-// several goroutines at once.
+// Logger writes messages to one place. Several goroutines may use it at once.
 type Logger struct {
-	level atomic.Int32 // the least that is written, less Notice
+	level atomic.Int32 // what SetLevel set, minus Notice, so that the zero value is Notice
 
 	mu     sync.Mutex
 	write  func(level Level, line string)
-	seqnum uint64 // the event's that the lines are about; see File
+	seqnum uint64 // SEQNUM of the last event that a line was about; see File
 }
 
-// SetLevel makes the log write lines of that level and of those that matter more.
-// A new one is at Notice.
+// SetLevel has the log write lines of a level and of those that matter more. A new log is at
+// Notice.
 func (l *Logger) SetLevel(level Level) { l.level.Store(int32(level - Notice)) }
 
-// Writes reports whether lines of that level are written.
-func (l *Logger) Writes(level Level) bool { return level-Notice <= Level(l.level.Load()) }
+// writes reports whether lines of a level are written.
+func (l *Logger) writes(level Level) bool { return level-Notice <= Level(l.level.Load()) }
 
-// Become makes the log write where another does, from now on.
+// Become has the log write to the place of another log from now on.
 func (l *Logger) Become(other *Logger) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.write = other.write
 }
 
-// Stderr returns a log on descriptor 2.
+// Stderr returns a log on standard error.
 func Stderr() *Logger {
 	return &Logger{write: func(level Level, line string) {
 		unix.Write(2, []byte("devspool: "+level.String()+": "+line+"\n"))
 	}}
 }
 
-// facility is syslog's number for daemons, which the kernel's log knows too.
+// facility is LOG_DAEMON of syslog(3). The kernel's log takes it too.
 const facility = 3 << 3
 
-// kmsgLine is how much of a line /dev/kmsg takes at least; it refuses what is
-// over some 1,000 bytes in all.
+// kmsgLine is the longest line for /dev/kmsg, in bytes: it refuses records of more than some 1,000
+// bytes (devkmsg_write in kernel/printk/printk.c).
 const kmsgLine = 900
 
-// Kmsg returns a log in the kernel's ring buffer, or where that cannot be had on stderr.
+// Kmsg returns a log in the kernel's ring buffer, or on standard error where /dev/kmsg cannot be
+// opened. A line longer than 900 bytes is cut off.
 func Kmsg() *Logger {
 	fd, err := unix.Open("/dev/kmsg", unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -115,15 +119,16 @@ func Kmsg() *Logger {
 	}}
 }
 
-// Syslog returns a log at the syslog daemon, whenever one listens, or else in the
-// kernel's ring buffer, which it will read.
-func Syslog() *Logger { return SyslogAt("/dev/log", Kmsg) }
+// Syslog returns a log at the syslog daemon, or, for lines that come while none listens, in the
+// kernel's ring buffer, which syslog daemons read when they start.
+func Syslog() *Logger { return syslogAt("/dev/log", Kmsg) }
 
-// SyslogAt never waits: a daemon that does not read loses lines, and is told how many.
-// The socket is looked for anew for each line, so that a daemon may come late, or end
-// and start again. What nobody listens to is for another log.
-func SyslogAt(address string, open func() *Logger) *Logger {
-	var other *Logger
+// syslogAt returns a log at the socket of a syslog daemon. A daemon whose queue is full loses
+// lines; the next line that it takes says how many. Each line is sent to the address anew, so a
+// daemon may start later, or again. Lines that find no daemon go to the log that open returns,
+// which is opened for the first of them.
+func syslogAt(address string, open func() *Logger) *Logger {
+	var other *Logger // what open returned
 	lost := 0
 	tag := ">devspool[" + strconv.Itoa(unix.Getpid()) + "]: "
 	send := func(level Level, line string) error {
@@ -140,7 +145,7 @@ func SyslogAt(address string, open func() *Logger) *Logger {
 		}
 		switch err {
 		case nil:
-		case unix.EAGAIN, unix.ENOBUFS:
+		case unix.EAGAIN, unix.ENOBUFS: // the queue is full
 			lost++
 		default:
 			if other == nil {
@@ -151,9 +156,9 @@ func SyslogAt(address string, open func() *Logger) *Logger {
 	}}
 }
 
-// File returns a log that appends to the file at path, each line with the
-// event's sequence number, or nil where there is no such file: the board makes
-// it to ask for the log.
+// File returns a log at level Info that appends to the file at path, or nil where there is none:
+// whoever wants this log makes the file. Each line begins with the SEQNUM of the event that it, or
+// the last line about an event, is about; the first with seqnum.
 func File(path string, seqnum uint64) *Logger {
 	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -167,12 +172,12 @@ func File(path string, seqnum uint64) *Logger {
 	return l
 }
 
-// Print writes one line. Control bytes in it are escaped, since names come from devices.
+// Print writes one line. It escapes control bytes, since names come from devices.
 func (l *Logger) Print(level Level, line string) { l.print(level, line, 0) }
 
-// print writes a line about the event with a number, or 0 for that of the last.
+// print writes a line about the event with the SEQNUM seqnum, or with 0 about the last event.
 func (l *Logger) print(level Level, line string, seqnum uint64) {
-	if !l.Writes(level) {
+	if !l.writes(level) {
 		return
 	}
 	l.mu.Lock()
@@ -183,9 +188,9 @@ func (l *Logger) print(level Level, line string, seqnum uint64) {
 	l.write(level, uevent.Printable(line))
 }
 
-// Event writes one line about e: what happened, and why.
+// Event writes one line about e: what happened, the action and devpath, and why, unless that is "".
 func (l *Logger) Event(level Level, what string, e *uevent.Event, why string) {
-	if !l.Writes(level) {
+	if !l.writes(level) {
 		return
 	}
 	line := what + ": " + e.Action + " " + e.Devpath

@@ -15,8 +15,9 @@ import (
 	"devspool/hotplug/log"
 )
 
-// TestLog shows the lines of the log: whatever they are about, one for each call.
-func TestLog(t *testing.T) {
+// TestLines shows that each call writes one line, whatever the names in it hold.
+func TestLines(t *testing.T) {
+	t.Parallel()
 	logger := hotplugtest.NewLog(t)
 	hostile := hotplugtest.NewEvent(t, "ACTION=add\x1b[2J", "DEVPATH=/devices/a\n7 devspool: error: forged")
 	logger.Print(log.Err, "a")
@@ -39,12 +40,13 @@ func TestLog(t *testing.T) {
 	logger.Event(log.Info, "x", hostile, "")
 	logger.Event(log.Warning, "y", hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/a"), "")
 	if got := logger.Lines()[len(want):]; !slices.Equal(got, []string{"warning: y: add /devices/a"}) {
-		t.Errorf("not verbose, it adds %q", got)
+		t.Errorf("at level notice it adds %q", got)
 	}
 }
 
-// TestLogFile shows that the log goes to a file only where the board has made it.
-func TestLogFile(t *testing.T) {
+// TestFile shows that the log goes to a file only where there is one, and follows no link.
+func TestFile(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if log.File(filepath.Join(dir, "missing"), 7) != nil {
 		t.Error("a log without a file")
@@ -65,9 +67,10 @@ func TestLogFile(t *testing.T) {
 	}
 }
 
-// TestSyslog has a daemon that comes late, does not read, leaves, and comes again: the
-// log never waits for it, and says what it lost.
+// TestSyslog has a daemon that starts late, does not read, ends, and starts again: the log never
+// waits for it, and says how many lines it lost.
 func TestSyslog(t *testing.T) {
+	t.Parallel()
 	address := filepath.Join(t.TempDir(), "log")
 	other := hotplugtest.NewLog(t)
 	null, err := os.Open("/dev/null")
@@ -114,12 +117,13 @@ func TestSyslog(t *testing.T) {
 		said("<29>devspool[PID]: notice: again")
 	})
 	if got := other.Lines(); !slices.Equal(got, []string{"error: nobody", "notice: refused", "notice: removed"}) {
-		t.Errorf("elsewhere went %q", got)
+		t.Errorf("the other log holds %q", got)
 	}
 }
 
-// TestLogTogether shows that lines of several goroutines stay whole.
-func TestLogTogether(t *testing.T) {
+// TestConcurrentLines shows that lines of several goroutines stay whole.
+func TestConcurrentLines(t *testing.T) {
+	t.Parallel()
 	logger := hotplugtest.NewLog(t)
 	line := strings.Repeat("x", 300)
 	var writing sync.WaitGroup
@@ -142,10 +146,20 @@ func TestLogTogether(t *testing.T) {
 	}
 }
 
+// TestLevels shows the names of levels, and what is parsed as one.
 func TestLevels(t *testing.T) {
-	for level, want := range map[log.Level]string{log.Err: "error", log.Warning: "warning", log.Info: "info"} {
+	t.Parallel()
+	for level, want := range map[log.Level]string{log.Err: "error", log.Warning: "warning", log.Notice: "notice", log.Info: "info"} {
 		if level.String() != want {
 			t.Errorf("%d is %q", level, level)
+		}
+	}
+	for text, want := range map[string]log.Level{
+		"error": log.Err, "err": log.Err, "warning": log.Warning, "notice": log.Notice, "info": log.Info, "debug": log.Info,
+		"0": log.Err, "3": log.Err, "4": log.Warning, "7": log.Info, "8": 0, "-1": 0, "": 0, "loud": 0,
+	} {
+		if got, ok := log.ParseLevel(text); got != want || ok != (want != 0) {
+			t.Errorf("%q is %v, %v", text, got, ok)
 		}
 	}
 }

@@ -1,3 +1,6 @@
+// Package loop follows the kernel's uevents by a netlink socket until it is told to end. It hands
+// every event to the scheduler, rescans /sys where events were lost, and never decides what an
+// event means.
 package loop
 
 import (
@@ -19,6 +22,7 @@ import (
 	"devspool/hotplug/netlink"
 	"devspool/hotplug/reload"
 	"devspool/hotplug/scheduler"
+	"devspool/hotplug/sys"
 	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
@@ -29,15 +33,16 @@ import (
 // exitWait is how long commands may still run when the loop is told to end.
 const exitWait = 10 * time.Second
 
-// When no more than few events have come for quiet, memory is given back to the
-// system, unless so few came since the last time that they cannot have used much.
+// The loop releases memory when no more than fewEvents have come for quietTime, unless so few came
+// since it last did that they cannot have used much.
 const (
-	quiet = time.Second
-	few   = 256
+	quietTime = time.Second
+	fewEvents = 256
 )
 
 // Options are what a Loop works with.
 type Options struct {
+	_         sys.NotComparable
 	Scheduler *scheduler.Scheduler
 	Config    *reload.Config
 	Dev       *nodes.Dir // nil for a dry run
@@ -45,40 +50,39 @@ type Options struct {
 	Log       *log.Logger
 }
 
-// Loop follows the kernel's events.
+// Loop follows the kernel's events. It is a control.Source.
 type Loop struct {
 	Options
-	sock    *netlink.Socket
-	batch   *scheduler.Batch // of all events, for whose end nobody waits
-	ended   atomic.Bool
-	trim    func()      // begins anew to wait for a quiet time, to release memory
-	used    int         // events since that was called
-	seqnum  uint64      // the highest that came
-	real    atomic.Bool // /sys is the kernel's own: it has the devices that the kernel's events are about
-	auditor coldplug.Auditor
-	unwatch func() // ends the watch over the config
-
-	mu      sync.Mutex
-	control *control.Server // nil where /dev has no room for it
+	sock        *netlink.Socket
+	batch       *scheduler.Batch // of all events; nothing waits for its end
+	stopped     atomic.Bool      // Serve is to return
+	isKernels   atomic.Bool      // Sys is the kernel's own sysfs, so it has the devices of the kernel's events
+	auditor     coldplug.Auditor
+	closeWatch  func() // ends the watch of the config
+	delayTrim   func() // puts off the release of memory until quietTime from now
+	sinceTrim   int    // events since delayTrim was called
+	lastSeqnum  uint64 // the highest that came
+	controlLock sync.Mutex
+	control     *control.Server // guarded by controlLock; nil where /dev has no room for the socket
 }
 
-// New opens what a loop needs: first of all the socket, so that no event that comes from
-// now on is missed. ErrRunning tells that there is a loop already.
+// New opens what a loop needs, the netlink socket first, so that it misses no event from then on.
+// The error is control.ErrRunning where another loop serves the same /dev.
 func New(o Options) (*Loop, error) {
 	sock, err := netlink.Listen(o.Log)
 	if err != nil {
 		return nil, err
 	}
-	// Before anything tells others that there is a loop: they may signal it.
+	// Before the control socket: a process that sees it may send a signal.
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
 	l := &Loop{Options: o, sock: sock, batch: scheduler.NewBatch()}
 	l.auditor = coldplug.Auditor{Scheduler: o.Scheduler, Sys: o.Sys, Pending: l.Pending}
-	l.real.Store(o.Sys.IsKernels())
-	timer := time.AfterFunc(quiet, daemon.ReleaseMemory)
-	l.trim = func() { timer.Reset(quiet) }
+	l.isKernels.Store(o.Sys.IsKernels())
+	timer := time.AfterFunc(quietTime, daemon.ReleaseMemory)
+	l.delayTrim = func() { timer.Reset(quietTime) }
 	o.Scheduler.OnRemount(l.remounted)
-	o.Scheduler.OnRelease(l.trim)
+	o.Scheduler.OnRelease(l.delayTrim)
 	o.Scheduler.Stay(nil)
 	err = l.openControl()
 	for errors.Is(err, control.ErrRunning) && stopLeader(o.Dev) {
@@ -89,7 +93,7 @@ func New(o Options) (*Loop, error) {
 		return nil, err
 	}
 	o.Scheduler.TellStarted(o.Sys.Seqnum())
-	l.unwatch = o.Config.Watch()
+	l.closeWatch = o.Config.Watch()
 	if daemon.IsSubreaper() {
 		go daemon.Reap(o.Scheduler.IsCommand)
 	}
@@ -97,13 +101,13 @@ func New(o Options) (*Loop, error) {
 	return l, nil
 }
 
-// handleSignals does what signals say: TERM and INT end the loop, HUP has it read the config
-// anew, USR1 has it log its status.
+// handleSignals obeys signals: TERM and INT end the loop, HUP has it reload the config, USR1 has it
+// log its status.
 func (l *Loop) handleSignals(signals <-chan os.Signal) {
 	for {
 		switch <-signals {
 		case syscall.SIGHUP:
-			go l.Config.Reload() // which may have to wait for a file
+			go l.Config.Reload() // in a goroutine, since it may wait for a file; it logs its error
 		case syscall.SIGUSR1:
 			go func() {
 				for _, line := range control.Status(l.Scheduler, l.Config) {
@@ -111,37 +115,36 @@ func (l *Loop) handleSignals(signals <-chan os.Signal) {
 				}
 			}()
 		default:
-			signal.Reset(syscall.SIGTERM, syscall.SIGINT) // a second one kills us at once
+			signal.Reset(syscall.SIGTERM, syscall.SIGINT) // a second signal kills the process
 			time.AfterFunc(2*exitWait, func() { os.Exit(1) })
 			l.End()
 		}
 	}
 }
 
-// Name says what this is, for the status.
+// Name returns the name of this source for the status.
 func (l *Loop) Name() string { return "loop" }
 
-// Pending reports whether there are events that the kernel sent and that the scheduler does
-// not have yet. The reader is busy from before it takes them until it finds no more.
-func (l *Loop) Pending() bool { return l.sock.Pending() || l.sock.Busy.Load() }
+// Pending reports whether the kernel sent events that the scheduler does not have yet.
+func (l *Loop) Pending() bool { return l.sock.Pending() }
 
-// openControl opens the control socket, by which other processes know that there is a loop.
-// Where /dev has no room for it the loop does without.
+// openControl opens the control socket, by which other processes know that there is a loop. Where
+// /dev has no room for it, or no lock, the loop works without.
 func (l *Loop) openControl() error {
 	err := l.Scheduler.Exclusive(func(scheduler.View) error {
-		control, err := control.Listen(control.Options{Scheduler: l.Scheduler, Config: l.Config, Dev: l.Dev, Sys: l.Sys, Log: l.Log, Source: l})
+		server, err := control.Listen(control.Options{Scheduler: l.Scheduler, Config: l.Config, Dev: l.Dev, Sys: l.Sys, Log: l.Log, Source: l})
 		if err != nil {
 			return err
 		}
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.control = control
+		l.controlLock.Lock()
+		defer l.controlLock.Unlock()
+		l.control = server
 		return nil
 	})
-	if err == nil || err == scheduler.ErrNoLock || errors.Is(err, control.ErrRunning) {
-		if err == scheduler.ErrNoLock {
-			return nil // which is logged
-		}
+	switch {
+	case err == nil, errors.Is(err, scheduler.ErrNoLock): // the scheduler logged why
+		return nil
+	case errors.Is(err, control.ErrRunning):
 		return err
 	}
 	l.Log.Print(log.Warning, "no control socket: "+err.Error())
@@ -149,19 +152,20 @@ func (l *Loop) openControl() error {
 }
 
 func (l *Loop) closeControl() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.controlLock.Lock()
+	defer l.controlLock.Unlock()
 	if l.control != nil {
 		l.control.Close()
 		l.control = nil
 	}
 }
 
-// remounted makes all anew on another /dev.
+// remounted moves the loop to the file system that was mounted over /dev: the control socket, the
+// sinks, and by a scan the nodes.
 func (l *Loop) remounted() {
 	l.Log.Print(log.Warning, "another file system is mounted on "+l.Dev.Path()+": scanning /sys anew")
 	l.closeControl()
-	if err := l.openControl(); err != nil { // ErrRunning: another loop was faster there
+	if err := l.openControl(); err != nil { // another loop serves it already
 		l.Log.Print(log.Err, err.Error())
 		l.End()
 		return
@@ -170,32 +174,32 @@ func (l *Loop) remounted() {
 	coldplug.Scan(l.Scheduler, l.Sys)
 }
 
-// Serve follows events until it is told to end by SIGTERM or SIGINT. It lets commands that
-// run come to their end, for a while.
+// Serve follows events until the loop is told to end. It waits for running commands, up to exitWait,
+// and for a client's request that is under way.
 func (l *Loop) Serve() error {
 	defer l.closeControl()
 	defer l.Scheduler.Shutdown(exitWait)
-	defer l.unwatch()
+	defer l.closeWatch()
 	defer sysfs.WatchMounts(func() {
-		l.real.Store(l.Sys.IsKernels())
+		l.isKernels.Store(l.Sys.IsKernels())
 		l.Scheduler.CheckRemount()
 	})()
 	return l.sock.Follow(l.submit)
 }
 
-// submit gives the scheduler what was read, and reports whether more is wanted.
-func (l *Loop) submit(read *netlink.Batch) (more bool) {
-	if l.ended.Load() {
+// submit gives the scheduler a batch of events, and reports whether the loop goes on.
+func (l *Loop) submit(b *netlink.Batch) (more bool) {
+	if l.stopped.Load() {
 		return false
 	}
-	if len(read.Events) > 0 {
-		l.checkSequence(read.Events)
+	if len(b.Events) > 0 {
+		l.checkSequence(b.Events)
 		var current []bool
-		if l.real.Load() {
-			current = read.Current()
+		if l.isKernels.Load() {
+			current = b.Current()
 		}
 		l.Scheduler.RunIn(l.batch, func(_ scheduler.View, yield func(*uevent.Event, scheduler.Kind)) {
-			for i, e := range read.Events {
+			for i, e := range b.Events {
 				kind := scheduler.Reported
 				if current != nil && current[i] {
 					kind = scheduler.Current
@@ -204,51 +208,52 @@ func (l *Loop) submit(read *netlink.Batch) (more bool) {
 			}
 		})
 	}
-	if read.Lost {
+	if b.Lost {
 		l.Scheduler.Gap("the kernel dropped events: scanning /sys anew")
 		coldplug.Scan(l.Scheduler, l.Sys)
 	}
-	if l.used += len(read.Events); l.used > few {
-		l.used = 0 // or a trickle after many would put it off for ever
-		l.trim()
+	if l.sinceTrim += len(b.Events); l.sinceTrim > fewEvents {
+		l.sinceTrim = 0 // or single events after many would put off the release for ever
+		l.delayTrim()
 	}
 	return true
 }
 
-// checkSequence follows the sequence numbers. Some that do not come prove nothing: a new
-// network namespace alone uses up three. So /dev is compared with /sys, some time.
+// checkSequence requests a comparison of /dev with /sys where sequence numbers are missing. A gap
+// proves no loss: a new network namespace alone uses three numbers.
 func (l *Loop) checkSequence(events []*uevent.Event) {
 	for _, e := range events {
-		if l.seqnum != 0 && e.Seqnum > l.seqnum+1 {
-			l.Log.Print(log.Info, "sequence numbers "+strconv.FormatUint(l.seqnum+1, 10)+" to "+
+		if l.lastSeqnum != 0 && e.Seqnum > l.lastSeqnum+1 {
+			l.Log.Print(log.Info, "sequence numbers "+strconv.FormatUint(l.lastSeqnum+1, 10)+" to "+
 				strconv.FormatUint(e.Seqnum-1, 10)+" did not come: comparing with /sys")
 			l.auditor.Request()
 		}
-		l.seqnum = max(l.seqnum, e.Seqnum)
+		l.lastSeqnum = max(l.lastSeqnum, e.Seqnum)
 	}
 }
 
-// End makes Serve return, as SIGTERM does.
+// End has Serve return, as SIGTERM does.
 func (l *Loop) End() {
-	l.ended.Store(true)
+	l.stopped.Store(true)
 	l.sock.Wake()
 }
 
-// Stop ends the loop. Another may take its place when its process has ended.
+// Stop ends the loop, and returns when gone is closed: another loop can take its place only when
+// this process has ended, and then nothing waits for Stop any more.
 func (l *Loop) Stop(gone <-chan struct{}) {
 	l.End()
 	<-gone
 }
 
-// stopLeader has a leader of helpers leave, and reports whether there was one: a loop does
-// itself what a leader does.
+// stopLeader has the leader of the kernel's helpers leave, and reports whether there was one. The
+// loop does its work.
 func stopLeader(dev *nodes.Dir) bool {
 	if path.Dir(path.Dir(handoff.Path)) != dev.Path() {
 		return false
 	}
 	fd, err := unix.Open(handoff.Path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return false // there is none to read it
+		return false // ENXIO: no leader reads the FIFO
 	}
 	unix.Close(fd)
 	return control.Ask(dev, []string{"exit"}, func(string) {}) == nil

@@ -1,5 +1,5 @@
-// Package netlink receives the kernel's uevents from a netlink socket, many by one
-// system call. It tells that events were lost, and does not decide what that means.
+// Package netlink receives the kernel's uevents from a netlink socket, many by one system
+// call. It reports that events were lost, and never decides what that means.
 package netlink
 
 import (
@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -17,250 +18,270 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// KernelGroup is the multicast group that the kernel sends uevents to. (Group 2
-// is udev's.)
+// KernelGroup is the multicast group that the kernel sends uevents to, as a bit of a mask. (udev
+// sends to group 2.)
 const KernelGroup = 1
 
-// receiveBuffer is what udevd and mdev ask for too: some 300,000 events. It is
-// charged only when it is used.
+// receiveBuffer is the size of the socket's receive buffer in bytes, the same as udevd's and
+// mdev's: some 300,000 events. The kernel takes memory only for messages that are queued.
 const receiveBuffer = 128 << 20
 
-// RecvBatch is how many messages are received by one system call.
-const RecvBatch = 32
+// recvBatch is how many messages one system call receives at most.
+const recvBatch = 32
 
-// ReadTarget is how many events are read at least, if they are there, before they are
-// worked off.
-const ReadTarget = 1024
+// readTarget is how many queued events are read before they are handed on.
+const readTarget = 1024
 
-// Socket receives the kernel's uevents.
+// Socket receives the kernel's uevents. Follow reads; other goroutines may call Pending, Wake and
+// Close.
 type Socket struct {
-	Fd   int
-	file *os.File // fd as the runtime's poller knows it
+	fd   int
+	file *os.File // owns fd
 	conn syscall.RawConn
-	Log  *log.Logger
+	log  *log.Logger
 
-	// What recvmmsg(2) is given: for each message its sender and room for it.
-	Messages [RecvBatch]message
-	vectors  [RecvBatch]unix.Iovec
-	Senders  [RecvBatch]unix.RawSockaddrNetlink
-	origins  [RecvBatch]credentials
-	Room     []byte // batch times uevent.MaxMessage; what is not used takes no memory
+	// The arguments of recvmmsg(2): for each message its buffer, its sender's address, and its
+	// sender's credentials.
+	messages [recvBatch]message
+	vectors  [recvBatch]unix.Iovec
+	senders  [recvBatch]unix.RawSockaddrNetlink
+	control  [recvBatch]credentials
+	buffer   []byte // uevent.MaxMessage for each; pages that are never used take no memory
 
-	Reading Batch
-	Overrun bool        // events were lost, and what is in the socket may be older
-	Busy    atomic.Bool // messages were taken, and may not have been worked off
+	batch   Batch
+	overrun bool        // the kernel dropped events, and older ones may still be queued
+	busy    atomic.Bool // messages were taken, and their events may not have been handed on
 }
 
-// credentials is the control message that tells which process had a message sent
-// (SCM_CREDENTIALS in unix(7)): number 0 is the kernel itself.
+// credentials is the control message with a sender's credentials (SCM_CREDENTIALS in unix(7)).
+// Process 0 is the kernel itself. An event that a process injects by a netlink socket of its own
+// has the credentials of that process.
 type credentials struct {
+	_      sys.NotComparable
 	header unix.Cmsghdr
-	who    unix.Ucred
+	sender unix.Ucred
 }
 
 // message is C's struct mmsghdr.
 type message struct {
-	Header unix.Msghdr
-	Length uint32
+	_      sys.NotComparable
+	header unix.Msghdr
+	length uint32
 }
 
-// Listen opens the socket. From then on no event is missed.
+// Listen opens the socket. No event that the kernel sends from then on is missed.
 func Listen(logger *log.Logger) (*Socket, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_KOBJECT_UEVENT)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: KernelGroup}); err != nil {
+	// Before bind: without its sender's credentials no event counts as current.
+	err = os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1))
+	if err == nil {
+		err = os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: KernelGroup}))
+	}
+	if err != nil {
 		unix.Close(fd)
-		return nil, os.NewSyscallError("bind", err)
+		return nil, err
 	}
-	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1) // or no event counts as the kernel's own
-	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
-	}
-	// The kernel reports twice what was asked for (socket(7)).
-	if got, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF); err == nil && got/2 < receiveBuffer {
-		logger.Print(log.Warning, "the receive buffer is "+strconv.Itoa(got/2>>10)+" KiB, not "+
-			strconv.Itoa(receiveBuffer>>10)+": long bursts may lead to rescans")
-	}
+	enlargeBuffer(fd, logger)
 	file, conn, err := sys.Polled(fd, "netlink")
 	if err != nil {
 		return nil, err
 	}
-	s := &Socket{Fd: fd, file: file, conn: conn, Log: logger, Room: make([]byte, RecvBatch*uevent.MaxMessage)}
-	for i := range s.Messages {
-		s.vectors[i].Base = &s.Room[i*uevent.MaxMessage]
-		s.vectors[i].SetLen(uevent.MaxMessage)
-		h := &s.Messages[i].Header
-		h.Name = (*byte)(unsafe.Pointer(&s.Senders[i]))
-		h.Iov = &s.vectors[i]
-		h.SetIovlen(1)
-		h.Control = (*byte)(unsafe.Pointer(&s.origins[i]))
-	}
-	return s, nil
+	return newSocket(fd, file, conn, logger), nil
 }
 
+// enlargeBuffer sets the size of the receive buffer, as far as this process may: over
+// net.core.rmem_max only root can.
+func enlargeBuffer(fd int, logger *log.Logger) {
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) == nil {
+		return
+	}
+	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+	size, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
+	if size /= 2; err != nil || size < receiveBuffer { // the kernel doubles the size, for its own data
+		logger.Print(log.Warning, "the receive buffer is "+strconv.Itoa(size>>10)+" KiB, not "+
+			strconv.Itoa(receiveBuffer>>10)+": long bursts may lead to rescans")
+	}
+}
+
+func newSocket(fd int, file *os.File, conn syscall.RawConn, logger *log.Logger) *Socket {
+	s := &Socket{fd: fd, file: file, conn: conn, log: logger, buffer: make([]byte, recvBatch*uevent.MaxMessage)}
+	for i := range s.messages {
+		s.vectors[i].Base = &s.buffer[i*uevent.MaxMessage]
+		s.vectors[i].SetLen(uevent.MaxMessage)
+		h := &s.messages[i].header
+		h.Name = (*byte)(unsafe.Pointer(&s.senders[i]))
+		h.Iov = &s.vectors[i]
+		h.SetIovlen(1)
+		h.Control = (*byte)(unsafe.Pointer(&s.control[i]))
+	}
+	return s
+}
+
+// Close closes the socket, which has Follow return an error.
 func (s *Socket) Close() { s.file.Close() }
 
-// Wake makes follow return, now or as soon as it would wait.
-func (s *Socket) Wake() { s.file.SetReadDeadline(sys.Beginning) }
+// Wake has Follow return: at once where it waits, or else where it would wait next.
+func (s *Socket) Wake() { s.file.SetReadDeadline(time.Now()) }
 
-// Follow gives f the events as they come, until f returns false or wake is called.
-// They hold until f returns. It waits where all was read.
+// Follow waits for events and calls f with each batch, until f returns false or Wake is called. A
+// batch is valid until f returns. The error is that of a system call that failed.
 //
-// Were the loop to wait in a system call, the runtime's monitor would have to look
-// after it when it is over, at the cost of a hundred events. The runtime's poller
-// remembers that something came since it last woke the loop, but only within one
-// Read of its own. So all work is done in there: then the poller need not be asked
-// in the midst of many events, nor the socket once more after a lone one.
+// All work is done within one Read of the runtime's poller, for speed. Were the goroutine to wait
+// in a system call, the runtime's monitor would have to look after it when that ends, which costs
+// as much as a hundred events. And only within one Read does the poller remember that messages
+// came since it last woke the goroutine: so it need not be asked in the midst of many events, nor
+// the socket be read once more after a single one.
 func (s *Socket) Follow(f func(*Batch) (more bool)) error {
-	var failed error
+	var failure error
 	err := s.conn.Read(func(uintptr) (done bool) {
 		for {
-			s.Busy.Store(true)
-			r, err := s.read()
-			if failed = err; err != nil || !f(r) {
+			s.busy.Store(true)
+			b, err := s.read()
+			if failure = err; err != nil || !f(b) {
 				return true
 			}
-			if r.drained() && len(r.Events) <= 1 {
-				s.Busy.Store(false)
+			if b.drained() && len(b.Events) <= 1 {
+				s.busy.Store(false)
 				return false
 			}
 		}
 	})
-	if failed != nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		return failed
+	if failure != nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		return failure
 	}
 	return err
 }
 
-// read returns the events that are there. What it returns holds until the next call.
+// read returns the queued events, none where there are none. The batch is valid until the next
+// call.
 //
-// A socket that was full takes nothing more until all is read, and the error that
-// tells of it comes once, and first. So a loss is told of at the end of that.
+// After an overrun the kernel queues nothing until the socket is drained, and reports ENOBUFS
+// once, before the old messages. So a loss is reported only when the socket is drained.
 func (s *Socket) read() (*Batch, error) {
-	r := &s.Reading
-	r.clear()
+	b := &s.batch
+	b.clear()
 	n, errno := s.receive()
 	for ; errno == 0 || errno == unix.ENOBUFS; n, errno = s.receive() {
 		if errno == unix.ENOBUFS {
-			s.Overrun = true // but it has dropped nothing of what is there
+			s.overrun = true // the messages that are queued are whole
 			continue
 		}
-		for i := range s.Messages[:n] {
-			s.Parse(i)
+		for i := range s.messages[:n] {
+			s.parse(i)
 		}
-		if n < RecvBatch || len(r.Events) >= ReadTarget {
+		if n < recvBatch || len(b.Events) >= readTarget {
 			break
 		}
 	}
 	switch errno {
 	case 0, unix.EAGAIN, unix.EINTR:
 	default:
-		return r, os.NewSyscallError("recvmmsg", errno)
+		return b, os.NewSyscallError("recvmmsg", errno)
 	}
-	if errno == unix.EAGAIN || errno == 0 && n < RecvBatch {
-		r.Drained, r.Lost = !s.Overrun, s.Overrun
-		s.Overrun = false
+	if errno == unix.EAGAIN || errno == 0 && n < recvBatch {
+		b.Drained, b.Lost = !s.overrun, s.overrun
+		s.overrun = false
 	}
-	return r, nil
+	return b, nil
 }
 
-// Pending reports whether there are messages that were not taken yet, or were lost.
-// It takes no look at them: a look would use up the error that tells of the loss.
+// Pending reports whether events are queued, or were taken and may not have been handed on, or
+// were lost. It only polls the socket: to read it would use up the error that reports a loss.
 func (s *Socket) Pending() bool {
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(s.Fd), Events: unix.POLLIN}}, 0)
-	return n != 0 || err != nil
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}, 0)
+	return n != 0 || err != nil || s.busy.Load() // in this order: busy is set before the socket is read
 }
 
-// receive takes the messages that are there, batch at most.
+// receive takes the queued messages, recvBatch at most, and returns how many it took.
 func (s *Socket) receive() (n int, errno syscall.Errno) {
-	for i := range s.Messages {
-		h := &s.Messages[i].Header
+	for i := range s.messages {
+		h := &s.messages[i].header
 		h.Namelen = unix.SizeofSockaddrNetlink
 		h.SetControllen(int(unsafe.Sizeof(credentials{})))
 	}
-	r, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(s.Fd), uintptr(unsafe.Pointer(&s.Messages)), RecvBatch, unix.MSG_DONTWAIT, 0, 0)
+	r, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.messages)), recvBatch, unix.MSG_DONTWAIT, 0, 0)
 	return int(r), errno
 }
 
-// Parse parses a message, or drops what the kernel did not send: any process may
-// write to a netlink socket, but only the kernel's port is 0.
-func (s *Socket) Parse(i int) {
-	m := &s.Messages[i]
-	if m.Header.Namelen != unix.SizeofSockaddrNetlink || s.Senders[i].Pid != 0 || s.Senders[i].Groups != KernelGroup {
-		s.Log.Print(log.Warning, "dropped a message that the kernel did not send")
+// parse adds the event of message i to the batch. It drops a message that the kernel did not send:
+// any process may write to a netlink socket, but only the kernel's port is 0.
+func (s *Socket) parse(i int) {
+	m := &s.messages[i]
+	if m.header.Namelen != unix.SizeofSockaddrNetlink || s.senders[i].Pid != 0 || s.senders[i].Groups != KernelGroup {
+		s.log.Print(log.Warning, "dropped a message that the kernel did not send")
 		return
 	}
-	if m.Header.Flags&unix.MSG_TRUNC != 0 {
-		s.Log.Print(log.Err, "dropped a message longer than "+strconv.Itoa(uevent.MaxMessage)+" bytes, which no uevent is")
-		s.Overrun = true
+	if m.header.Flags&unix.MSG_TRUNC != 0 {
+		s.log.Print(log.Err, "dropped a message longer than "+strconv.Itoa(uevent.MaxMessage)+" bytes, which no uevent is")
+		s.overrun = true
 		return
 	}
 	from := i * uevent.MaxMessage
-	e, err := uevent.ParseMessage(s.Room[from : from+int(m.Length)])
+	e, err := uevent.ParseMessage(s.buffer[from : from+int(m.length)])
 	if err != nil {
-		s.Log.Print(log.Warning, "dropped a message: "+err.Error())
+		s.log.Print(log.Warning, "dropped a message: "+err.Error())
 		return
 	}
-	o := &s.origins[i]
-	kernel := m.Header.Controllen != 0 && o.header.Type == unix.SCM_CREDENTIALS && o.who.Pid == 0
-	s.Reading.add(e, kernel)
+	c := &s.control[i]
+	s.batch.add(e, m.header.Controllen != 0 && c.header.Type == unix.SCM_CREDENTIALS && c.sender.Pid == 0)
 }
 
-// Batch is what was read from the socket at one time.
+// Batch is a number of events in the order in which the kernel sent them. Drained and Lost are both
+// false where the socket may hold more.
 type Batch struct {
 	Events  []*uevent.Event
-	kernel  []bool // of each, whether the kernel sent it of its own accord
-	Drained bool   // nothing was left to be read, and nothing was lost before
-	Lost    bool   // nothing was left to be read, but the kernel had dropped some before
+	Drained bool // the socket was empty after these, and nothing was lost
+	Lost    bool // the socket was empty after these, but the kernel dropped events
 
-	later map[uevent.Dev]bool // kept for fresh, and empty but for that
+	byKernel []bool              // of each event: the kernel made it, and no process injected it
+	later    map[uevent.Dev]bool // for Current, and empty outside of it
 }
 
-func (r *Batch) clear() {
-	clear(r.Events) // or they would stay in memory
-	*r = Batch{Events: r.Events[:0], kernel: r.kernel[:0], later: r.later}
+func (b *Batch) clear() {
+	clear(b.Events) // or they would stay in memory
+	*b = Batch{Events: b.Events[:0], byKernel: b.byKernel[:0], later: b.later}
 }
 
-// drained reports whether nothing was left to be read.
-func (r *Batch) drained() bool { return r.Drained || r.Lost }
+// drained reports whether the socket was empty after these events.
+func (b *Batch) drained() bool { return b.Drained || b.Lost }
 
-func (r *Batch) add(e *uevent.Event, kernel bool) {
-	r.Events = append(r.Events, e)
-	r.kernel = append(r.kernel, kernel)
+func (b *Batch) add(e *uevent.Event, byKernel bool) {
+	b.Events = append(b.Events, e)
+	b.byKernel = append(b.byKernel, byKernel)
 }
 
-// fresh tells of each event whether it is the add of a device that is there, for all
-// that anybody can know: the kernel tells of everything in its order, so where all
-// was read and it says nothing later of the device, that lives, or its remove is
-// still to come. An event that another process had the kernel send is no such proof.
-func (r *Batch) Current() []bool {
-	fresh := make([]bool, len(r.Events))
-	if !r.Drained {
-		return fresh
+// Current reports of each event whether it is current: an add of the kernel itself, with nothing
+// later about the device in a fully drained socket. The device is present, or its remove is still
+// to be sent; /sys need not be asked. An injected event proves nothing.
+func (b *Batch) Current() []bool {
+	current := make([]bool, len(b.Events))
+	if !b.Drained {
+		return current
 	}
-	if r.later == nil {
-		r.later = map[uevent.Dev]bool{}
+	if b.later == nil {
+		b.later = map[uevent.Dev]bool{}
 	}
-	for i := len(r.Events) - 1; i >= 0; i-- {
-		e := r.Events[i]
-		fresh[i] = r.kernel[i] && e.Action == uevent.Add && !r.later[e.Dev] && !addIsDelayed(e)
-		if i > 0 { // for a lone one a map's first entry would be dear
-			r.later[e.Dev] = true
+	for i := len(b.Events) - 1; i >= 0; i-- {
+		e := b.Events[i]
+		current[i] = b.byKernel[i] && e.Action == uevent.Add && !b.later[e.Dev] && !addIsDelayed(e)
+		if i > 0 { // the first entry of a map is dear for a single event
+			b.later[e.Dev] = true
 		}
 	}
-	if len(r.Events) > RecvBatch {
-		r.later = nil // a map keeps the memory of the most that it ever held
+	if len(b.Events) > recvBatch {
+		b.later = nil // a map keeps the memory of the most entries that it ever had
 	}
-	clear(r.later)
-	return fresh
+	clear(b.later)
+	return current
 }
 
-// addIsDelayed reports whether the device of e may have left before the kernel told
-// of it: the partitions of a new disk are there some time before their adds are sent,
-// and nothing keeps another process from taking one away meanwhile (disk_uevent in
-// block/genhd.c, BLKPG_DEL_PARTITION). Its remove was sent before the add then.
+// addIsDelayed reports whether the device of an add may have been removed before the add was sent.
+// The partitions of a new disk exist some time before their adds are sent, and another process may
+// remove one meanwhile (disk_uevent in block/genhd.c, BLKPG_DEL_PARTITION): then its remove was
+// sent first.
 func addIsDelayed(e *uevent.Event) bool {
 	if !e.Dev.Block {
 		return false

@@ -11,11 +11,12 @@ import (
 
 	"devspool/hotplug/hotplugtest"
 	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 )
 
-// TestForged shows that only the kernel is believed: not a process that sends to
-// the loop's own port or to everybody who listens to the kernel.
+// TestForged shows that only messages of the kernel are taken: not those that a process sends to the
+// socket's own port or to the kernel's group.
 func TestForged(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	if !kerneltest.InNamespaces(t, kerneltest.Net) {
@@ -25,17 +26,17 @@ func TestForged(t *testing.T) {
 	s, err := Listen(logger.Logger)
 	hotplugtest.Must(t, err)
 	defer s.Close()
-	own, err := unix.Getsockname(s.Fd)
+	own, err := unix.Getsockname(s.fd)
 	hotplugtest.Must(t, err)
-	liar, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
+	forger, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
 	hotplugtest.Must(t, err)
-	defer unix.Close(liar)
+	defer unix.Close(forger)
 	forged := []byte("add@/devices/forged\x00ACTION=add\x00DEVPATH=/devices/forged\x00SEQNUM=7\x00")
 	for _, to := range []*unix.SockaddrNetlink{
 		{Family: unix.AF_NETLINK, Pid: own.(*unix.SockaddrNetlink).Pid},
 		{Family: unix.AF_NETLINK, Groups: KernelGroup},
 	} {
-		hotplugtest.Must(t, unix.Sendto(liar, forged, 0, to))
+		hotplugtest.Must(t, unix.Sendto(forger, forged, 0, to))
 	}
 	hotplugtest.Must(t, hotplugtest.NewInjector(t).Send("add", "/devices/true", "SUBSYSTEM=x"))
 	var got []string
@@ -47,7 +48,7 @@ func TestForged(t *testing.T) {
 				return
 			}
 			for _, e := range r.Events {
-				if !strings.HasPrefix(e.Devpath, "/devices/virtual/block/") { // whose events reach every namespace
+				if !strings.HasPrefix(e.Devpath, "/devices/virtual/block/") { // events of block devices reach every namespace
 					got = append(got, e.Devpath)
 				}
 			}
@@ -61,8 +62,61 @@ func TestForged(t *testing.T) {
 	}
 }
 
-// hearOnly has the kernel keep from a socket what does not begin with prefix.
-func hearOnly(t *testing.T, s *Socket, prefix string) {
+// TestParse shows which messages are taken for the kernel's.
+func TestParse(t *testing.T) {
+	t.Parallel()
+	const message = "add@/devices/x\x00ACTION=add\x00DEVPATH=/devices/x\x00SEQNUM=7\x00"
+	from := func(port, groups uint32) *unix.RawSockaddrNetlink {
+		return &unix.RawSockaddrNetlink{Family: unix.AF_NETLINK, Pid: port, Groups: groups}
+	}
+	kernel := from(0, KernelGroup)
+	for _, c := range []struct {
+		name string
+		text string
+		from *unix.RawSockaddrNetlink // nil for a message without a sender's address
+		long bool                     // the kernel cut it off
+		log  string
+	}{
+		{name: "the kernel's", text: message, from: kernel},
+		{name: "a process's", text: message, from: from(4711, KernelGroup), log: "the kernel did not send"},
+		{name: "of another group", text: message, from: from(0, 2), log: "the kernel did not send"},
+		{name: "to no group", text: message, from: from(0, 0), log: "the kernel did not send"},
+		{name: "without a sender", text: message, from: nil, log: "the kernel did not send"},
+		{name: "too long", text: message, from: kernel, long: true, log: "which no uevent is"},
+		{name: "udev's", text: "libudev\x00\xfe\xed\xca\xfe", from: kernel, log: uevent.ErrMalformed.Error()},
+		{name: "without a devpath", text: "add@/x\x00ACTION=add\x00", from: kernel, log: uevent.ErrIncomplete.Error()},
+		{name: "empty", text: "", from: kernel, log: uevent.ErrMalformed.Error()},
+	} {
+		logger := hotplugtest.NewLog(t)
+		s := newSocket(sys.None, nil, nil, logger.Logger)
+		const i = 3
+		m := &s.messages[i]
+		m.length = uint32(copy(s.buffer[i*uevent.MaxMessage:], c.text))
+		if c.from != nil {
+			m.header.Namelen, s.senders[i] = unix.SizeofSockaddrNetlink, *c.from
+		}
+		if c.long {
+			m.header.Flags = unix.MSG_TRUNC
+		}
+		s.parse(i)
+		got := s.batch.Events
+		if (len(got) == 0) != (c.log != "") || s.overrun != c.long {
+			t.Errorf("%s: %v, lost %v", c.name, got, s.overrun)
+		}
+		if c.log != "" {
+			logger.Want(c.log)
+		} else if len(logger.Lines()) > 0 {
+			t.Errorf("%s: logged %q", c.name, logger.Lines())
+		}
+		clear(s.buffer)
+		if len(got) > 0 && (got[0].Devpath != "/devices/x" || got[0].Seqnum != 7) {
+			t.Errorf("%s: the event keeps the buffer: %+v", c.name, got[0])
+		}
+	}
+}
+
+// filterPrefix has the kernel keep messages from a socket that do not begin with prefix.
+func filterPrefix(t *testing.T, s *Socket, prefix string) {
 	t.Helper()
 	var filter []unix.SockFilter
 	for i := range len(prefix) {
@@ -74,12 +128,12 @@ func hearOnly(t *testing.T, s *Socket, prefix string) {
 		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: uevent.MaxMessage},
 		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0})
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	hotplugtest.Must(t, unix.SetsockoptSockFprog(s.Fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program))
-	_, err := s.read() // what came before
+	hotplugtest.Must(t, unix.SetsockoptSockFprog(s.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program))
+	_, err := s.read() // events from before the filter
 	hotplugtest.Must(t, err)
 }
 
-// TestMany reads more events than one system call takes, in their order.
+// TestMany reads more events than one system call receives, in their order.
 func TestMany(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	if !kerneltest.InNamespaces(t, kerneltest.Net) {
@@ -90,8 +144,8 @@ func TestMany(t *testing.T) {
 	hotplugtest.Must(t, err)
 	defer s.Close()
 	kernel := hotplugtest.NewInjector(t)
-	const many = ReadTarget + 3*RecvBatch + 7
-	hearOnly(t, s, "add@/devices/virtual/x") // block devices' events reach every namespace
+	const many = readTarget + 3*recvBatch + 7
+	filterPrefix(t, s, "add@/devices/virtual/x") // not the events of block devices, which reach every namespace
 	for i := range many {
 		hotplugtest.Must(t, kernel.Send("add", fmt.Sprint("/devices/virtual/x", i)))
 	}
@@ -100,8 +154,8 @@ func TestMany(t *testing.T) {
 		for next < many {
 			r, err := s.read()
 			left := many - next
-			if err != nil || r.Lost || len(r.Events) != min(left, ReadTarget) || r.Drained != (left < ReadTarget) {
-				t.Errorf("%d events of %d, complete %v, lost %v, error %v", len(r.Events), left, r.Drained, r.Lost, err)
+			if err != nil || r.Lost || len(r.Events) != min(left, readTarget) || r.Drained != (left < readTarget) {
+				t.Errorf("%d events of %d, drained %v, lost %v, error %v", len(r.Events), left, r.Drained, r.Lost, err)
 				return
 			}
 			for _, e := range r.Events {
@@ -114,54 +168,56 @@ func TestMany(t *testing.T) {
 	})
 }
 
-// TestFresh is about what can be known of a device without asking /sys.
-func TestFresh(t *testing.T) {
+// TestCurrent shows which events are current, by the events beside them.
+func TestCurrent(t *testing.T) {
+	t.Parallel()
 	disk := func(action string, more ...string) *uevent.Event {
 		return hotplugtest.NewEvent(t, append(more, "ACTION="+action, "DEVPATH=/devices/sda", "SUBSYSTEM=block", "MAJOR=8", "MINOR=0")...)
 	}
-	type said struct {
-		event *uevent.Event
-		fresh bool
+	type sent struct {
+		event   *uevent.Event
+		current bool
 	}
 	other := hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/tty", "SUBSYSTEM=tty", "MAJOR=8", "MINOR=0")
 	elsewhere := hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/sdz", "SUBSYSTEM=block", "MAJOR=8", "MINOR=0")
 	partition := hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/sda/sda1", "SUBSYSTEM=block", "MAJOR=8", "MINOR=1", "DEVTYPE=partition")
 	for _, c := range []struct {
 		name string
-		said []said
+		sent []sent
 	}{
-		{"an add", []said{{disk("add"), true}}},
-		{"a disk and its partition", []said{{disk("add", "DEVTYPE=disk"), true}, {partition, false}}},
-		{"its remove", []said{{disk("remove"), false}}},
-		{"its change", []said{{disk("change"), false}}},
-		{"unplugged", []said{{disk("add"), false}, {other, true}, {disk("remove"), false}}},
-		{"replugged", []said{{disk("remove"), false}, {disk("add"), true}}},
-		{"unplugged, its number another's", []said{{disk("add"), false}, {disk("remove"), false}, {elsewhere, true}}},
-		{"added twice", []said{{disk("add"), false}, {disk("add"), true}}},
+		{"an add", []sent{{disk("add"), true}}},
+		{"a disk and its partition", []sent{{disk("add", "DEVTYPE=disk"), true}, {partition, false}}},
+		{"its remove", []sent{{disk("remove"), false}}},
+		{"its change", []sent{{disk("change"), false}}},
+		{"unplugged", []sent{{disk("add"), false}, {other, true}, {disk("remove"), false}}},
+		{"replugged", []sent{{disk("remove"), false}, {disk("add"), true}}},
+		{"unplugged, its number given to another device", []sent{{disk("add"), false}, {disk("remove"), false}, {elsewhere, true}}},
+		{"added twice", []sent{{disk("add"), false}, {disk("add"), true}}},
 	} {
-		for _, complete := range []bool{true, false} {
-			r := &Batch{Drained: complete}
+		for _, drained := range []bool{true, false} {
+			b := &Batch{Drained: drained}
 			var want []bool
-			for _, s := range c.said {
-				r.add(s.event, true)
-				want = append(want, s.fresh && complete)
+			for _, s := range c.sent {
+				b.add(s.event, true)
+				want = append(want, s.current && drained)
 			}
-			if got := r.Current(); !slices.Equal(got, want) {
-				t.Errorf("%s, complete %v: %v, want %v", c.name, complete, got, want)
+			if got := b.Current(); !slices.Equal(got, want) {
+				t.Errorf("%s, drained %v: %v, want %v", c.name, drained, got, want)
 			}
 		}
 		injected := &Batch{Drained: true}
-		for _, s := range c.said {
+		for _, s := range c.sent {
 			injected.add(s.event, false)
 		}
 		if slices.Contains(injected.Current(), true) {
-			t.Errorf("%s: believed of somebody who is not the kernel", c.name)
+			t.Errorf("%s: an injected event is current", c.name)
 		}
 	}
 }
 
-// TestFreshOfKernel shows whose word counts: the kernel's own, if nothing was lost.
-func TestFreshOfKernel(t *testing.T) {
+// TestCurrentOfKernel shows that events of the kernel are current, not injected ones, and none where
+// some were lost.
+func TestCurrentOfKernel(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	if !kerneltest.InNamespaces(t, kerneltest.Net) {
 		return
@@ -173,43 +229,43 @@ func TestFreshOfKernel(t *testing.T) {
 	injected := func() error {
 		return hotplugtest.NewInjector(t).Send("add", null, "SUBSYSTEM=mem", "MAJOR=1", "MINOR=3", "DEVNAME=null")
 	}
-	// Others may have events sent at the same time, which count for nothing here.
-	fresh := func() (fresh []bool) {
+	// Other processes may cause events at the same time, which do not count here.
+	current := func() (current []bool) {
 		t.Helper()
 		r, err := s.read()
 		hotplugtest.Must(t, err)
 		for i, is := range r.Current() {
 			if r.Events[i].Devpath == null {
-				fresh = append(fresh, is)
+				current = append(current, is)
 			}
 		}
-		return fresh
+		return current
 	}
 	synthetic := func() error { return os.WriteFile("/sys"+null+"/uevent", []byte("add"), 0) }
 	hotplugtest.Must(t, synthetic())
-	if got := fresh(); !slices.Equal(got, []bool{true}) {
-		t.Errorf("the kernel's: %v", got)
+	if got := current(); !slices.Equal(got, []bool{true}) {
+		t.Errorf("of the kernel: %v", got)
 	}
 	hotplugtest.Must(t, injected())
-	if got := fresh(); !slices.Equal(got, []bool{false}) {
-		t.Errorf("another's: %v", got)
+	if got := current(); !slices.Equal(got, []bool{false}) {
+		t.Errorf("injected: %v", got)
 	}
-	hotplugtest.Must(t, unix.SetsockoptInt(s.Fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4096))
+	hotplugtest.Must(t, unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4096))
 	for range 100 {
 		hotplugtest.Must(t, synthetic())
 	}
-	if got := fresh(); len(got) == 0 || slices.Contains(got, true) || !s.Reading.Lost {
-		t.Errorf("from before the loss: %v, lost %v", got, s.Reading.Lost)
+	if got := current(); len(got) == 0 || slices.Contains(got, true) || !s.batch.Lost {
+		t.Errorf("from before the loss: %v, lost %v", got, s.batch.Lost)
 	}
 	hotplugtest.Must(t, synthetic())
-	if got := fresh(); !slices.Equal(got, []bool{true}) {
+	if got := current(); !slices.Equal(got, []bool{true}) {
 		t.Errorf("after the loss: %v", got)
 	}
 }
 
-// TestLostSeen shows that whoever asks whether events are to come does not use up
-// the word of the kernel that some were lost.
-func TestLostSeen(t *testing.T) {
+// TestPendingKeepsLoss shows that Pending does not use up the error by which the kernel reports a
+// loss.
+func TestPendingKeepsLoss(t *testing.T) {
 	hotplugtest.NeedRoot(t)
 	if !kerneltest.InNamespaces(t, kerneltest.Net) {
 		return
@@ -218,16 +274,16 @@ func TestLostSeen(t *testing.T) {
 	hotplugtest.Must(t, err)
 	defer s.Close()
 	if s.Pending() {
-		t.Error("an empty socket is ready")
+		t.Error("an empty socket is pending")
 	}
-	hotplugtest.Must(t, unix.SetsockoptInt(s.Fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 1))
+	hotplugtest.Must(t, unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 1))
 	kernel := hotplugtest.NewInjector(t)
 	for i := range 500 {
 		hotplugtest.Must(t, kernel.Send("change", fmt.Sprint("/devices/virtual/x", i)))
 	}
 	for range 3 {
 		if !s.Pending() {
-			t.Error("a full socket is not ready")
+			t.Error("a full socket is not pending")
 		}
 	}
 	hotplugtest.Within(t, "the loss", func() {

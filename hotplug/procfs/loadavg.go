@@ -8,8 +8,9 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// CPUSaturated reports whether tasks wait for a processor. The fourth word of the file
-// is how many run or wait, of how many there are.
+// CPUSaturated reports whether more tasks are runnable than there are processors. The fourth
+// word of /proc/loadavg is how many are runnable, of how many there are (proc_loadavg(5)).
+// Without /proc it returns false.
 func CPUSaturated() bool {
 	text, err := sys.ReadAttribute("/proc/loadavg")
 	words := strings.Fields(text)

@@ -7,11 +7,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FlockHolder returns the process that holds a flock on a file, by what /proc/locks
-// says, or 0. The lock itself is not tried: others would see it held.
+// FlockHolder returns the pid of the process that holds a flock(2) lock on a file, or 0. locks is
+// the text of /proc/locks (proc_locks(5)); dev and ino identify the file, as in stat(2). To try
+// the lock instead would hold it for a moment, which other processes could see.
 func FlockHolder(locks string, dev, ino uint64) int {
 	for line := range strings.Lines(locks) {
-		// 1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE START END
+		// 1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE START END; MAJOR and MINOR are hexadecimal
 		f := strings.Fields(line)
 		if len(f) < 6 || f[1] != "FLOCK" {
 			continue

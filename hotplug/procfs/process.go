@@ -1,6 +1,6 @@
-// Package procfs reads what /proc tells of processes: parents, starts, users, locks,
-// mappings, and how busy the processors are. It never writes. Where /proc is not
-// mounted yet, functions answer as their comments say.
+// Package procfs reads what /proc says of processes: parents, starts, users, locks,
+// mappings, and how busy the processors are. It never writes. Early in a boot /proc is not
+// mounted; the functions' comments say what they answer then.
 package procfs
 
 import (
@@ -12,73 +12,80 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// Parent returns the process's parent, or 0.
-func Parent(pid int) int {
-	stat, _ := sys.ReadAttribute("/proc/" + strconv.Itoa(pid) + "/stat")
-	_, parent, _ := Fields(stat)
-	n, _ := strconv.Atoi(parent)
-	return n
-}
+// The fields of stat, in proc_pid_stat(5) the fields 3, 4, 5 and 22.
+const (
+	statState  = 0
+	statParent = 1
+	statGroup  = 2
+	statStart  = 19
+	statFields = statStart + 1
+)
 
-// Fields returns fields 3 to 5 of a /proc/PID/stat. The name before them may
-// hold anything.
-func Fields(stat string) (state, parent, group string) {
-	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 3 {
-		return "", "", ""
+// stat returns the fields of /proc/PID/stat from the third on, at least statFields of them, or
+// nil where there is no such process or no /proc. The second field is the program's name in
+// parentheses, which may hold any character.
+func stat(pid string) []string {
+	text, _ := sys.ReadAttribute("/proc/" + pid + "/stat")
+	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
+	if len(fields) < statFields {
+		return nil
 	}
-	return fields[0], fields[1], fields[2]
+	return fields
 }
 
-// Process is one process for good: its number may be another's in time, its start
-// too is not. The zero process stands for none.
+// mounted reports whether there is a /proc.
+func mounted() bool { return sys.Exists(unix.AT_FDCWD, "/proc/self") }
+
+// Parent returns the pid of a process's parent, or 0 where there is no such process or no /proc.
+func Parent(pid int) int {
+	fields := stat(strconv.Itoa(pid))
+	if fields == nil {
+		return 0
+	}
+	parent, _ := strconv.Atoi(fields[statParent])
+	return parent
+}
+
+// Process identifies one process: its number may be given to another process later, but not
+// together with its start. The zero Process stands for none. It is comparable.
 type Process struct {
 	Pid   int
-	Start uint64 // since the boot, in ticks
+	Start uint64 // clock ticks from the boot to the start of the process; 0 where there was no /proc
 }
 
-// Find returns the process that has the number pid now.
-func Find(pid int) (p Process, ok bool) {
-	state, start := Stat(pid)
-	return Process{pid, start}, !dead(state)
+// Find returns the process that has the number pid now, and whether it is alive.
+func Find(pid int) (p Process, alive bool) {
+	alive, p.Start = find(pid)
+	p.Pid = pid
+	return p, alive
 }
 
-// Alive reports whether p lives. One that only waits for its parent to hear of its
-// end does not.
+// Alive reports whether p lives. A zombie does not.
 func (p Process) Alive() bool {
 	if p.Pid == 0 {
 		return false
 	}
-	state, start := Stat(p.Pid)
-	return !dead(state) && (start == p.Start || start == 0 || p.Start == 0)
+	alive, start := find(p.Pid)
+	return alive && (start == p.Start || start == 0 || p.Start == 0)
 }
 
-func dead(state byte) bool { return state == 0 || state == 'Z' || state == 'X' }
-
-// Stat returns a process's state, or 0 where there is none, and when it started: 0
-// as long as there is no /proc to tell.
-func Stat(pid int) (state byte, start uint64) {
-	text, err := sys.ReadKernelFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		if unix.Kill(pid, 0) == nil && !sys.Exists(unix.AT_FDCWD, "/proc/self") {
-			return 'R', 0
-		}
-		return 0, 0
+// find reports whether a process is alive, and when it started. Without /proc the start is 0, and
+// a zombie passes for alive.
+func find(pid int) (alive bool, start uint64) {
+	fields := stat(strconv.Itoa(pid))
+	if fields == nil {
+		return unix.Kill(pid, 0) == nil && !mounted(), 0
 	}
-	// The second field is the program's name in parentheses, whatever that holds.
-	fields := strings.Fields(string(text[strings.LastIndexByte(text, ')')+1:]))
-	if len(fields) < 20 {
-		return 0, 0
-	}
-	start, _ = strconv.ParseUint(fields[19], 10, 64)
-	return fields[0][0], start
+	start, _ = strconv.ParseUint(fields[statStart], 10, 64)
+	return strings.IndexByte("ZX", fields[statState][0]) < 0, start
 }
 
-// RunsAs reports whether a process runs as a user, really or effectively.
+// RunsAs reports whether the real or the effective user of a process is uid. Without /proc it
+// returns true.
 func RunsAs(pid int, uid uint32) bool {
-	text, err := sys.ReadKernelFile("/proc/" + strconv.Itoa(pid) + "/status")
+	text, err := sys.ReadAttribute("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {
-		return !sys.Exists(unix.AT_FDCWD, "/proc/self") // nobody to ask yet
+		return !mounted()
 	}
 	_, rest, _ := strings.Cut(text, "\nUid:")
 	line, _, _ := strings.Cut(rest, "\n")
@@ -87,19 +94,18 @@ func RunsAs(pid int, uid uint32) bool {
 	return len(ids) >= 2 && (ids[0] == user || ids[1] == user)
 }
 
-// CountRunnable returns how many processes of some process groups are in state R: on a
-// processor, or waiting for one.
+// CountRunnable returns how many processes of some process groups are in state R: they run on a
+// processor, or wait for one. Without /proc it returns 0.
 func CountRunnable(groups map[int]bool) (n int) {
 	for _, pid := range sys.ReadDir("/proc") {
 		if pid[0] < '1' || pid[0] > '9' {
 			continue
 		}
-		stat, err := sys.ReadAttribute("/proc/" + pid + "/stat")
-		if err != nil {
+		fields := stat(pid)
+		if fields == nil {
 			continue
 		}
-		state, _, text := Fields(stat)
-		if group, err := strconv.Atoi(text); err == nil && state == "R" && groups[group] {
+		if group, err := strconv.Atoi(fields[statGroup]); err == nil && fields[statState] == "R" && groups[group] {
 			n++
 		}
 	}

@@ -5,18 +5,18 @@ import (
 	"strings"
 )
 
-// Mapping is a range of addresses.
+// Mapping is a range of addresses: the first, and the one after the last.
 type Mapping struct{ From, To uintptr }
 
-// FileMappings finds in the text of /proc/self/smaps (proc_pid_smaps(5)) what is
-// mapped from files, cannot be written, and has no page that differs from the
-// file: none that a linker changed before it took away the right to write.
+// FileMappings returns the private mappings of files that cannot be written and of which no page
+// differs from the file, by the text of /proc/self/smaps (proc_pid_smaps(5)). A page can differ
+// where a dynamic linker changed it before it made the mapping read-only.
 func FileMappings(smaps string) (parts []Mapping) {
-	candidate := false // whether the last of parts may still turn out to differ
+	candidate := false // the last of parts is still being read about, and may turn out to differ
 	for line := range strings.Lines(smaps) {
 		key, value, _ := strings.Cut(line, ":")
 		switch {
-		case strings.Contains(key, "-"): // the addresses begin the next mapping
+		case strings.Contains(key, "-"): // the line of addresses, which begins the next mapping
 			var p Mapping
 			if p, candidate = fileMapping(line); candidate {
 				parts = append(parts, p)
@@ -29,9 +29,8 @@ func FileMappings(smaps string) (parts []Mapping) {
 	return parts
 }
 
-// fileMapping reads the first line about a mapping, as in /proc/self/maps
-// (proc_pid_maps(5)). Ok is false for one of no file, or that is shared or can be
-// written.
+// fileMapping parses the first line about a mapping, as in /proc/self/maps (proc_pid_maps(5)). ok
+// is false for a mapping of no file, and for one that is shared or can be written.
 func fileMapping(line string) (p Mapping, ok bool) {
 	const (
 		addresses   = 0

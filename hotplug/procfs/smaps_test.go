@@ -7,7 +7,9 @@ import (
 	"devspool/hotplug/procfs"
 )
 
-func TestProgramParts(t *testing.T) {
+// TestFileMappings shows which mappings are as in their files.
+func TestFileMappings(t *testing.T) {
+	t.Parallel()
 	const clean = "Rss: 980 kB\nAnonymous:             0 kB\nSwap:                  0 kB\nVmFlags: rd ex\n"
 	for _, c := range []struct {
 		smaps string

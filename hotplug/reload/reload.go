@@ -1,3 +1,5 @@
+// Package reload is the config in use: it watches the config's file, reads it again when it changes,
+// and uses it if it has no new problem. It never parses a config, and knows no scheduler.
 package reload
 
 import (
@@ -12,22 +14,22 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// Config is the config in use, and the file that it is read from.
+// Config is the config in use, and the file that it is read from. Several goroutines may use it at once.
 type Config struct {
 	path string
 	read func() (*conf.Config, error)
 	use  func(*conf.Config)
 	log  *log.Logger
 
-	reloading sync.Mutex // held from the reading of a config until it is used
+	reloading sync.Mutex // held from the read of a config until it is used
 
-	mu      sync.Mutex // guards what follows
-	rules   *conf.Config
-	refused error // why the config was not used that was read last
+	mu      sync.Mutex   // guards the fields below
+	rules   *conf.Config // in use
+	refused error        // why the config that was read last is not in use, or nil
 }
 
-// New returns a Config that uses rules. Read reads the file at path, an absolute
-// path, and use is called with each config that is used after rules.
+// New returns a Config with rules in use. read is called to read the file at path, an absolute path, and
+// use with every config that is put to use later.
 func New(path string, rules *conf.Config, read func() (*conf.Config, error), use func(*conf.Config), logger *log.Logger) *Config {
 	return &Config{path: path, rules: rules, read: read, use: use, log: logger}
 }
@@ -35,7 +37,7 @@ func New(path string, rules *conf.Config, read func() (*conf.Config, error), use
 // Path returns the absolute path of the config's file.
 func (c *Config) Path() string { return c.path }
 
-// String names the file in use, and says why its content is not what is in use, if so.
+// String returns the name of the file in use, and why its present content is not in use, if so.
 func (c *Config) String() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -45,14 +47,14 @@ func (c *Config) String() string {
 	return c.rules.File()
 }
 
-// Reload reads the config anew and uses it from now on. A config that cannot be read, or
-// that has a problem which the one in use has not, is logged and not used.
+// Reload reads the config and puts it to use. The error, which it also logs, says why not: the file
+// cannot be read, is being written, or has a problem that the config in use does not have.
 func (c *Config) Reload() error {
 	c.reloading.Lock()
 	defer c.reloading.Unlock()
 	rules, err := c.readUnwritten()
 	if err == nil {
-		err = c.adopt(rules)
+		err = c.replace(rules)
 	}
 	if err != nil {
 		err = errors.New(err.Error() + "; the old config stays")
@@ -64,8 +66,8 @@ func (c *Config) Reload() error {
 	return err
 }
 
-// adopt uses another config, unless it has a problem which the one in use has not.
-func (c *Config) adopt(rules *conf.Config) error {
+// replace puts another config to use, unless it has a new problem.
+func (c *Config) replace(rules *conf.Config) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if added := newProblems(c.rules, rules); len(added) > 0 {
@@ -78,8 +80,7 @@ func (c *Config) adopt(rules *conf.Config) error {
 	return nil
 }
 
-// newProblems returns the problems of a new config that the old one has not, on whatever
-// line.
+// newProblems returns the problems of a config that the old one does not have on any line.
 func newProblems(old, reloaded *conf.Config) (added []conf.Problem) {
 	known := map[string]bool{}
 	for _, p := range old.Problems {
@@ -93,8 +94,8 @@ func newProblems(old, reloaded *conf.Config) (added []conf.Problem) {
 	return added
 }
 
-// readUnwritten reads the config, unless somebody writes it. A writer that opens it
-// meanwhile waits.
+// readUnwritten reads the config, unless a process has the file open for writing. A process that opens
+// it for writing during the read waits.
 func (c *Config) readUnwritten() (*conf.Config, error) {
 	release, written := lease(c.path)
 	defer release()
@@ -104,14 +105,15 @@ func (c *Config) readUnwritten() (*conf.Config, error) {
 	return c.read()
 }
 
-// Watch reloads the config whenever the file changes, until stop is called.
+// Watch reloads the config whenever the file changes, until stop is called. Where the file cannot be
+// watched it logs that.
 func (c *Config) Watch() (stop func()) {
-	w, err := newWatcher(c.path, c.log, func() { c.Reload() })
+	w, err := newWatcher(c.path, c.log, func() { c.Reload() }) // which logs its error
 	if err != nil {
-		c.log.Print(log.Warning, "changes of "+c.path+" will go unseen: "+err.Error())
+		c.log.Print(log.Warning, "changes of "+c.path+" will not be noticed: "+err.Error())
 		return func() {}
 	}
-	// It may have become another one since it was read, before the watch began.
+	// The file may have changed between the first read and the begin of the watch.
 	if rules, err := c.readUnwritten(); err == nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -121,9 +123,10 @@ func (c *Config) Watch() (stop func()) {
 	return w.close
 }
 
-// lease takes a read lease on the file at path: until release is called, whoever opens it
-// for writing is held up. Written tells that somebody has it open for writing already. On
-// file systems without leases (NFS, FUSE) neither is known, and only the pause protects.
+// lease takes a read lease on the file at path (F_SETLEASE in fcntl(2)): until release is called, a
+// process that opens it for writing waits. written is true where a process has it open for writing
+// already. On file systems without leases (NFS, FUSE) written is false, and only the debounce time
+// protects from half a file.
 func lease(path string) (release func(), written bool) {
 	fd, err := sys.OpenRegular(path)
 	if err != nil {
@@ -133,12 +136,11 @@ func lease(path string) (release func(), written bool) {
 	return func() { unix.Close(fd) }, err == unix.EAGAIN
 }
 
-// shownProblems is how many problems of a config the log gets: the first ones show
-// what is wrong with a file that is no config at all.
+// shownProblems is how many problems of a config are logged: the first ones are enough for a file that
+// is not a config at all.
 const shownProblems = 10
 
-// LogProblems writes what is wrong with a config: the first problems, a line each, and
-// how many more there are.
+// LogProblems logs the first problems of a config, a line each, and how many more there are.
 func LogProblems(logger *log.Logger, level log.Level, problems []conf.Problem) {
 	for _, p := range problems[:min(len(problems), shownProblems)] {
 		logger.Print(level, p.String())

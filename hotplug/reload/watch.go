@@ -14,57 +14,56 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// Debounce is how long nothing may happen until a change counts, so that an editor's
-// remove and rename are one.
-const Debounce = 100 * time.Millisecond
+// debounce is how long nothing must happen to the file before a change is reported, so that the remove
+// and the rename of an editor are one change.
+const debounce = 100 * time.Millisecond
 
-// watcher tells when the file at a path has become another one, or has other
-// content: edited in place, renamed over, removed, made again; also where this
-// happens to a directory or a link that the path leads through.
+// watcher reports when the file at a path changes: it is edited in place, replaced by a rename, removed
+// or made again, or one of these happens to a directory or a link that the path leads through. It
+// watches all of these by inotify.
 //
-// What another file system brings that is mounted over a part of the path it
-// cannot see.
+// It does not notice another file system that is mounted over a part of the path.
 type watcher struct {
 	path    string
 	log     *log.Logger
 	changed func()
-	file    *os.File // inotify's
+	file    *os.File // the inotify descriptor
 	conn    syscall.RawConn
 
-	names   map[int][]string // what matters in each that is watched
-	seen    fileState
-	refused bool // a watch was; said once
+	names  map[int][]string // by watch descriptor, the names in a directory that the path leads through
+	seen   fileState        // when changed was called last
+	warned bool             // that a watch could not be added
 }
 
-// fileState tells one state of a file from another. The zero value is that of
-// no file.
+// fileState is different after any change of a file. The zero value stands for no file.
 type fileState struct {
 	dev, ino     uint64
 	size         int64
 	mtime, ctime unix.Timespec
 }
 
-// newWatcher watches the file at an absolute path, which need not be there.
-// It calls changed in a goroutine of its own, one call at a time.
+// newWatcher watches the file at an absolute path, which need not exist. It calls changed in a goroutine
+// of its own, one call at a time.
 func newWatcher(path string, logger *log.Logger, changed func()) (*watcher, error) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	fd, err := sys.NewInotify()
 	if err != nil {
 		return nil, os.NewSyscallError("inotify_init1", err)
 	}
-	w := &watcher{path: path, log: logger, changed: changed, file: os.NewFile(uintptr(fd), "inotify")}
-	if w.conn, err = w.file.SyscallConn(); err != nil {
+	w := &watcher{path: path, log: logger, changed: changed}
+	if w.file, w.conn, err = sys.Polled(fd, "inotify"); err != nil {
 		return nil, err
 	}
-	w.conn.Control(w.addWatches)
+	w.addWatches(uintptr(fd))
 	w.seen = stateOf(path)
 	go w.serve()
 	return w, nil
 }
 
-// close ends the watch. A call of changed may still be under way.
+// close ends the watch. A call of changed may be under way.
 func (w *watcher) close() { w.file.Close() }
 
-// serve waits for what happens until the watch is closed.
+// serve waits for inotify events, and for the time without them that debounce is, until the watch is
+// closed.
 func (w *watcher) serve() {
 	buf := make([]byte, 4<<10)
 	for {
@@ -73,7 +72,7 @@ func (w *watcher) serve() {
 		case err == nil:
 			if w.isRelevant(buf[:n]) {
 				w.conn.Control(w.addWatches)
-				w.file.SetReadDeadline(time.Now().Add(Debounce))
+				w.file.SetReadDeadline(time.Now().Add(debounce))
 			}
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			w.file.SetReadDeadline(time.Time{})
@@ -84,8 +83,8 @@ func (w *watcher) serve() {
 	}
 }
 
-// notify calls changed, if the file is another one now. One that somebody writes
-// is left alone, since its close will be seen too.
+// notify calls changed if the file has changed. It does not while a process has the file open for
+// writing: the close is another event.
 func (w *watcher) notify() {
 	release, written := lease(w.path)
 	release()
@@ -98,23 +97,24 @@ func (w *watcher) notify() {
 	}
 }
 
-// isRelevant reports whether one of the events in buf is about the path.
+// isRelevant reports whether one of the inotify events in buf may be about the path.
 func (w *watcher) isRelevant(buf []byte) bool {
 	found := false
 	_, lost := sys.EachInotifyEvent(buf, func(e *unix.InotifyEvent, name []byte) {
-		// Without a name it is about the directory itself, or the file.
+		// An event without a name is about the directory, or the file, that is watched.
 		names, watched := w.names[int(e.Wd)]
 		found = found || watched && (len(name) == 0 || slices.Contains(names, string(name)))
 	})
 	return found || lost
 }
 
-// What is watched of a directory: names that come, go or are written, and its own end.
+// directoryEvents is what is watched of a directory: files that are made, removed, renamed or written,
+// and its own removal.
 const directoryEvents = unix.IN_CLOSE_WRITE | unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVE | unix.IN_DELETE_SELF | unix.IN_ONLYDIR
 
-// addWatches watches each directory that the path leads through, as far as it is there,
-// and the file, which may be written by another of its names. A directory is
-// watched before it is looked into, so what happens in between is an event.
+// addWatches watches each directory that the path leads through, as far as these exist, and the file,
+// since it may be written by another of its names. It watches a directory before it reads from it, so
+// that a change in between is an event.
 func (w *watcher) addWatches(fd uintptr) {
 	before := w.names
 	w.names = map[int][]string{}
@@ -126,7 +126,7 @@ func (w *watcher) addWatches(fd uintptr) {
 		if name == "" || name == "." {
 			continue
 		}
-		if name == ".." { // of a link; dir itself leads through none
+		if name == ".." { // in a link's text; dir itself holds no link
 			dir = dir[:max(0, strings.LastIndexByte(dir, '/'))]
 			continue
 		}
@@ -134,7 +134,7 @@ func (w *watcher) addWatches(fd uintptr) {
 			break
 		}
 		text, err := sys.ReadLink(dir + "/" + name)
-		if err != nil { // no link; it may be missing, which add finds out
+		if err != nil { // not a link; where it is missing the next add fails
 			dir += "/" + name
 			continue
 		}
@@ -156,8 +156,8 @@ func (w *watcher) addWatches(fd uintptr) {
 	}
 }
 
-// add watches what is at path, and reports whether it is there. Of a directory
-// name matters.
+// add watches the file at path, and reports whether it exists. name is the name that matters in a
+// directory.
 func (w *watcher) add(fd uintptr, path, name string, events uint32) bool {
 	wd, err := unix.InotifyAddWatch(int(fd), path, events)
 	switch err {
@@ -167,9 +167,9 @@ func (w *watcher) add(fd uintptr, path, name string, events uint32) bool {
 	case unix.ENOENT, unix.ENOTDIR, unix.ELOOP:
 		return false
 	}
-	if !w.refused {
-		w.refused = true
-		w.log.Print(log.Warning, "changes of "+w.path+" may go unseen: cannot watch "+path+": "+err.Error())
+	if !w.warned {
+		w.warned = true
+		w.log.Print(log.Warning, "changes of "+w.path+" may not be noticed: cannot watch "+path+": "+err.Error())
 	}
 	return false
 }

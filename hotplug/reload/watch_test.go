@@ -18,17 +18,17 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// watched is a config that is watched: what the loop would have read of it, and
-// a place for the test to play in.
+// watched is a config that is watched, in a directory of the test's own. It reads the config as the loop
+// does.
 type watched struct {
 	*watcher
 	t    *testing.T
 	dir  string
-	read hotplugtest.Collected[string] // "-" where there was no file
+	read hotplugtest.Collected[string] // the texts that were read; "-" for no file
 	log  *hotplugtest.Log
 }
 
-// watchConf watches dir/etc/mdev.conf, which holds "old".
+// watchConf watches dir/etc/mdev.conf, of which the text is "old".
 func watchConf(t *testing.T) *watched {
 	t.Helper()
 	w := &watched{t: t, dir: t.TempDir(), log: hotplugtest.NewLog(t)}
@@ -62,7 +62,7 @@ func (w *watched) link(text, name string) { hotplugtest.Must(w.t, os.Symlink(tex
 
 func (w *watched) remove(name string) { hotplugtest.Must(w.t, os.RemoveAll(w.at(name))) }
 
-// want waits until the loop would have read text last.
+// want waits until the last text that was read is text.
 func (w *watched) want(text string) {
 	w.t.Helper()
 	hotplugtest.Eventually(w.t, "the reading of "+text, func() bool {
@@ -71,8 +71,8 @@ func (w *watched) want(text string) {
 	})
 }
 
-// wantAll fails the test where other texts were read, or more often. What would
-// come late is waited for by a change of its own.
+// wantAll fails the test where other texts were read, or one more often. It ends with a change of its
+// own, behind which no late read can come.
 func (w *watched) wantAll(texts ...string) {
 	w.t.Helper()
 	w.want(texts[len(texts)-1])
@@ -83,7 +83,9 @@ func (w *watched) wantAll(texts ...string) {
 	}
 }
 
-func TestConfWatch(t *testing.T) {
+// TestWatch shows which changes of the file and its directories are noticed.
+func TestWatch(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		does func(w *watched)
@@ -178,15 +180,16 @@ func TestConfWatch(t *testing.T) {
 			c.does(w)
 			w.wantAll(c.want...)
 			if lines := w.log.Lines(); len(lines) > 0 {
-				t.Errorf("it says %q", lines)
+				t.Errorf("logged %q", lines)
 			}
 		})
 	}
 }
 
-// TestConfWatchLinks is about a config that lies behind links: all ends of them
-// are watched.
-func TestConfWatchLinks(t *testing.T) {
+// TestWatchLinks is about a config behind links: every link and every directory that they lead through is
+// watched.
+func TestWatchLinks(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		does func(w *watched)
@@ -231,10 +234,10 @@ func TestConfWatchLinks(t *testing.T) {
 	}
 }
 
-// TestConfWatchHalfWritten shows that nothing is read as long as somebody has the
-// file open for writing, whatever else happens meanwhile and however it came
-// to its place.
-func TestConfWatchHalfWritten(t *testing.T) {
+// TestWatchHalfWritten shows that the file is not read while a process has it open for writing, whatever
+// else happens meanwhile, and however the file came to its place.
+func TestWatchHalfWritten(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		begin func(w *watched) *os.File
@@ -268,7 +271,7 @@ func TestConfWatchHalfWritten(t *testing.T) {
 			w := watchConf(t)
 			file := c.begin(w)
 			file.WriteString("ne")
-			// Another writer comes and goes, which is a reason to look.
+			// Another process opens and closes it, which is an event.
 			second := w.open("etc/mdev.conf", os.O_WRONLY)
 			second.Close()
 			pause()
@@ -279,8 +282,8 @@ func TestConfWatchHalfWritten(t *testing.T) {
 	}
 }
 
-// pause outlasts the watch's own.
-func pause() { time.Sleep(3 * Debounce) }
+// pause lasts longer than the watcher's debounce time.
+func pause() { time.Sleep(3 * debounce) }
 
 func (w *watched) open(name string, flags int) *os.File {
 	w.t.Helper()
@@ -289,8 +292,9 @@ func (w *watched) open(name string, flags int) *os.File {
 	return file
 }
 
-// TestRenewHalfWritten asks for the config while somebody writes it.
-func TestRenewHalfWritten(t *testing.T) {
+// TestReloadHalfWritten reloads the config while a process has it open for writing.
+func TestReloadHalfWritten(t *testing.T) {
+	t.Parallel()
 	c := fileConfig(t)
 	file, err := os.OpenFile(c.path, os.O_WRONLY|os.O_TRUNC, 0)
 	hotplugtest.Must(t, err)
@@ -301,8 +305,9 @@ func TestRenewHalfWritten(t *testing.T) {
 	hotplugtest.Must(t, c.Reload())
 }
 
-// TestRenewHolds shows that who would write the config while it is read waits.
-func TestRenewHolds(t *testing.T) {
+// TestReloadDelaysWriters shows that a process which opens the config for writing while it is read waits.
+func TestReloadDelaysWriters(t *testing.T) {
+	t.Parallel()
 	c := fileConfig(t)
 	var writer sync.WaitGroup
 	read := ""
@@ -315,7 +320,7 @@ func TestRenewHolds(t *testing.T) {
 			}
 		})
 		<-begun
-		time.Sleep(20 * time.Millisecond) // for the write, were it not to wait
+		time.Sleep(20 * time.Millisecond) // in which the write would happen
 		read = hotplugtest.Contents(t, c.path)
 		return c.rules, nil
 	}
@@ -329,7 +334,7 @@ func TestRenewHolds(t *testing.T) {
 	}
 }
 
-// fileConfig is a Config with a file, which holds "old".
+// fileConfig returns a Config with a file, of which the text is "old".
 func fileConfig(t *testing.T) *Config {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "mdev.conf")
@@ -338,32 +343,35 @@ func fileConfig(t *testing.T) *Config {
 	return New(path, rules, func() (*conf.Config, error) { return rules, nil }, func(*conf.Config) {}, hotplugtest.NewLog(t).Logger)
 }
 
-// TestConfWatchMissing begins where nothing of the path is there yet.
-func TestConfWatchMissing(t *testing.T) {
+// TestWatchMissing begins where not even the directory exists.
+func TestWatchMissing(t *testing.T) {
+	t.Parallel()
 	w := &watched{t: t, dir: filepath.Join(t.TempDir(), "a/b/c"), log: hotplugtest.NewLog(t)}
 	w.watch()
 	w.write("etc/mdev.conf", "new")
 	w.wantAll("new")
 }
 
-// TestConfWatchOverflow shows that events which inotify dropped are no changes lost.
-func TestConfWatchOverflow(t *testing.T) {
+// TestWatchOverflow shows that a change is noticed where inotify dropped events.
+func TestWatchOverflow(t *testing.T) {
+	t.Parallel()
 	w := watchConf(t)
 	overflow := unix.InotifyEvent{Wd: -1, Mask: unix.IN_Q_OVERFLOW}
 	if !w.isRelevant(inotifyBytes(overflow)) {
-		t.Error("an overflow says nothing")
+		t.Error("an overflow is not relevant")
 	}
 	if w.isRelevant(inotifyBytes(unix.InotifyEvent{Wd: 1 << 20, Mask: unix.IN_DELETE_SELF})) {
-		t.Error("an event of a watch that is no more")
+		t.Error("an event of a watch that was removed is relevant")
 	}
 	if w.isRelevant(nil) {
-		t.Error("no event")
+		t.Error("no event is relevant")
 	}
 }
 
-// TestConfWatchLeavesNothing shows that the watches of former directories go, and
-// that nothing is told after the end.
-func TestConfWatchLeavesNothing(t *testing.T) {
+// TestWatchLeavesNothing shows that the watches of former directories are removed, and that changed is not
+// called after close.
+func TestWatchLeavesNothing(t *testing.T) {
+	t.Parallel()
 	w := watchConf(t)
 	before := len(w.inotifyWatches())
 	for range 3 {
@@ -386,8 +394,9 @@ func TestConfWatchLeavesNothing(t *testing.T) {
 	w.want("again")
 }
 
-// TestConfWatchRefused shows that a watch which cannot be had is told of once.
-func TestConfWatchRefused(t *testing.T) {
+// TestWatchRefused shows that a watch which cannot be added is logged once.
+func TestWatchRefused(t *testing.T) {
+	t.Parallel()
 	w := watchConf(t)
 	w.close()
 	hotplugtest.Eventually(t, "the end", func() bool { return w.conn.Control(func(uintptr) {}) != nil })
@@ -399,8 +408,8 @@ func TestConfWatchRefused(t *testing.T) {
 			t.Error("it was not refused")
 		}
 	}
-	if lines := w.log.Lines(); len(lines) != 1 || !strings.Contains(lines[0], "may go unseen") {
-		t.Errorf("it says %q", lines)
+	if lines := w.log.Lines(); len(lines) != 1 || !strings.Contains(lines[0], "may not be noticed") {
+		t.Errorf("logged %q", lines)
 	}
 }
 
@@ -408,7 +417,7 @@ func inotifyBytes(e unix.InotifyEvent) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(&e)), unix.SizeofInotifyEvent)
 }
 
-// inotifyWatches returns the kernel's list of what is watched.
+// inotifyWatches returns the kernel's list of watches.
 func (w *watched) inotifyWatches() (lines []string) {
 	w.t.Helper()
 	hotplugtest.Must(w.t, w.conn.Control(func(fd uintptr) {

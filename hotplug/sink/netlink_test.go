@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,7 +17,6 @@ import (
 	"devspool/hotplug/hotplugtest/board"
 	"devspool/hotplug/kerneltest"
 	"devspool/hotplug/log"
-	"devspool/hotplug/reload"
 	"devspool/hotplug/scheduler"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
@@ -259,7 +259,7 @@ func TestOutputBlocked(t *testing.T) {
 	for range outputQueue {
 		o.Sink().Done(e, &nodes.Plan{})
 	}
-	hotplugtest.Within(t, "the end", func() { o.Flush(reload.Debounce) })
+	hotplugtest.Within(t, "the end", func() { o.Flush(100 * time.Millisecond) })
 	if len(o.queue) == 0 {
 		t.Error("the pipe took everything")
 	}

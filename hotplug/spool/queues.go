@@ -28,7 +28,7 @@ func Queues(root string) ([]Queue, error) {
 	defer unix.Close(fd)
 	names := sys.List(fd)
 	slices.Sort(names)
-	locks, _ := sys.ReadKernelFile("/proc/locks")
+	locks, _ := sys.ReadFile("/proc/locks")
 	var queues []Queue
 	for _, name := range names {
 		var st unix.Stat_t

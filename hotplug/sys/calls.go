@@ -8,16 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The calls that every event makes. They work on memory and never block, so the
-// Go scheduler is not told of them: that would cost a good part of what they do,
-// and a first such call after a time of rest as much as a hundred events.
-
-// rawName is a name for the kernel: a part of a path, and its NUL.
+// rawName holds a file name for a system call: one part of a path, and its NUL.
 type rawName [unix.NAME_MAX + 1]byte
 
-// set reports whether name fits.
+// set stores name, and reports whether it fits.
 func (r *rawName) set(name string) bool { return copy(r[:unix.NAME_MAX], name) == len(name) }
 
+// Mknodat makes the node, FIFO or regular file name in the directory at. mode holds its
+// type, as in mknod(2); dev is as unix.Mkdev makes it.
 func Mknodat(at int, name string, mode uint32, dev uint64) error {
 	var raw rawName
 	if !raw.set(name) {
@@ -27,6 +25,7 @@ func Mknodat(at int, name string, mode uint32, dev uint64) error {
 	return Failure(errno)
 }
 
+// Unlinkat removes the file name, which is not a directory, from the directory at.
 func Unlinkat(at int, name string) error {
 	var raw rawName
 	if !raw.set(name) {
@@ -36,7 +35,8 @@ func Unlinkat(at int, name string) error {
 	return Failure(errno)
 }
 
-// OpenUnnamed opens a new file without a name in a directory, for writing.
+// OpenUnnamed opens a new file without a name in a directory, for writing. The error is
+// EOPNOTSUPP on a file system without such files, and EISDIR on a kernel before 3.11.
 func OpenUnnamed(dir int, mode uint32) (int, error) {
 	dot := [2]byte{'.'}
 	fd, _, errno := unix.RawSyscall6(unix.SYS_OPENAT, uintptr(dir), uintptr(unsafe.Pointer(&dot)),
@@ -48,7 +48,7 @@ func OpenUnnamed(dir int, mode uint32) (int, error) {
 }
 
 // LinkFD gives an open file a name in a directory. It needs CAP_DAC_READ_SEARCH, or a
-// kernel (6.10) that lets the opener link its own file.
+// kernel (6.10) that lets the opener link its own file; without either the error is ENOENT.
 func LinkFD(fd, dir int, name string) error {
 	var raw rawName
 	if !raw.set(name) {
@@ -60,10 +60,11 @@ func LinkFD(fd, dir int, name string) error {
 	return Failure(errno)
 }
 
-// Fstat looks at an open file.
+// Fstat fills st with what the kernel says of an open file.
 func Fstat(fd int, st *unix.Statx_t) error { return Stat(fd, "", unix.AT_EMPTY_PATH, st) }
 
-// Stat looks at the file name in the directory at.
+// Stat fills st with what the kernel says of the file name in the directory at. flags are
+// those of statx(2), such as unix.AT_SYMLINK_NOFOLLOW.
 func Stat(at int, name string, flags int, st *unix.Statx_t) error {
 	var raw rawName
 	if !raw.set(name) {
@@ -72,16 +73,18 @@ func Stat(at int, name string, flags int, st *unix.Statx_t) error {
 	return statx(at, &raw[0], flags, st)
 }
 
-// NoStatx is set on kernels before 4.11, and in sandboxes that say EPERM for what
-// they do not know.
+// NoStatx is set where the kernel has no statx(2): before Linux 4.11, and in sandboxes that
+// answer EPERM to system calls which they do not know. Tests set it to force the fallback.
 var NoStatx atomic.Bool
 
+// statx calls statx(2), or fstatat(2) where that is missing. Without statx there is no mount
+// number: STATX_MNT_ID is not in st.Mask then.
 func statx(at int, name *byte, flags int, st *unix.Statx_t) error {
 	if !NoStatx.Load() {
 		_, _, errno := unix.RawSyscall6(unix.SYS_STATX, uintptr(at), uintptr(unsafe.Pointer(name)), uintptr(flags),
 			unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, uintptr(unsafe.Pointer(st)), 0)
 		if st.Mnt_id == 0 {
-			st.Mask &^= unix.STATX_MNT_ID // an emulator's kernel says it, and the emulator does not pass it on
+			st.Mask &^= unix.STATX_MNT_ID // QEMU's user mode passes the mask on, and not the number
 		}
 		if errno != unix.ENOSYS && errno != unix.EPERM {
 			return Failure(errno)
@@ -98,13 +101,14 @@ func statx(at int, name *byte, flags int, st *unix.Statx_t) error {
 	return err
 }
 
-// FileID tells a directory from another one that is mounted over it. It is comparable.
+// FileID identifies a file by its file system's number and its inode. It is comparable: a
+// directory that another file system is mounted over gets another FileID.
 type FileID struct {
-	Major, Minor uint32
+	Major, Minor uint32 // of the file system
 	ino          uint64
 }
 
-// FileIDOf returns the Place at path, or the zero Place where nothing is.
+// FileIDOf returns the FileID of the file at path, or the zero FileID where there is none.
 func FileIDOf(path string) FileID {
 	var st unix.Statx_t
 	if statx(unix.AT_FDCWD, &append([]byte(path), 0)[0], 0, &st) != nil {
@@ -113,21 +117,22 @@ func FileIDOf(path string) FileID {
 	return FileIDOfStat(&st)
 }
 
+// FileIDOfStat returns the FileID of the file that st is about.
 func FileIDOfStat(st *unix.Statx_t) FileID { return FileID{st.Dev_major, st.Dev_minor, st.Ino} }
 
-// Flock takes or leaves a lock of flock(2).
+// Flock takes or releases a lock, as flock(2) does with the operation how. Without
+// unix.LOCK_NB it waits; with it the error is EWOULDBLOCK where another process holds the lock.
 func Flock(fd int, how int) error {
+	// Nearly always the lock is free, so the first attempt need not involve Go's scheduler.
 	_, _, errno := unix.RawSyscall(unix.SYS_FLOCK, uintptr(fd), uintptr(how|unix.LOCK_NB), 0)
-	err := Failure(errno)
 	if errno == unix.EWOULDBLOCK && how&unix.LOCK_NB == 0 {
-		for err = unix.EINTR; err == unix.EINTR; {
-			err = unix.Flock(fd, how)
-		}
+		return RetryEINTR(func() error { return unix.Flock(fd, how) })
 	}
-	return err
+	return Failure(errno)
 }
 
-// OpenBeneath opens the directory at path below another one, following no link.
+// OpenBeneath opens the directory at path below another one for unix.O_PATH. It follows no
+// link, and enters no other file system. The error is ENOSYS before Linux 5.6.
 func OpenBeneath(at int, path string) (int, error) {
 	how := unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
@@ -139,13 +144,17 @@ func OpenBeneath(at int, path string) (int, error) {
 	return int(fd), Failure(errno)
 }
 
+// Close closes a descriptor of a file in memory, whose closing never waits.
 func Close(fd int) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
+// Write writes text to a file in memory, by one call of write(2), and returns how many bytes
+// it wrote.
 func Write(fd int, text []byte) (int, error) {
 	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(text))), uintptr(len(text)))
 	return int(n), Failure(errno)
 }
 
+// Failure returns the error number of a raw system call as an error: nil for 0.
 func Failure(errno syscall.Errno) error {
 	if errno == 0 {
 		return nil

@@ -5,30 +5,31 @@ import (
 	"time"
 )
 
-// Time is a point in time, counted from the start of the program. A time.Time
-// in a struct would bring the calendar into the binary, 40 kB.
+// Time is a point in time: nanoseconds since the program began, by the monotonic clock. A
+// time.Time in a struct would bring the calendar into the binary, 40 kB.
 type Time time.Duration
 
-var Beginning = time.Now()
+var beginning = time.Now()
 
-func Now() Time { return Time(time.Since(Beginning)) }
+// Now returns the present.
+func Now() Time { return Time(time.Since(beginning)) }
 
-// Age returns how long ago m was.
-func (m Time) Age() time.Duration { return time.Duration(Now() - m) }
+// Age returns how long ago t was.
+func (t Time) Age() time.Duration { return time.Duration(Now() - t) }
 
-// Ago returns the age of m in seconds, for a person.
-func (m Time) Ago() string {
-	tenths := m.Age().Milliseconds() / 100
+// Ago returns the age of t as text: seconds, and tenths of them.
+func (t Time) Ago() string {
+	tenths := t.Age().Milliseconds() / 100
 	return strconv.FormatInt(tenths/10, 10) + "." + strconv.FormatInt(tenths%10, 10) + " s"
 }
 
-// After returns a channel that is closed when d is over. (One of the package time
-// carries a time.Time.)
+// After returns a channel that is closed after d. The channel of time.After carries a
+// time.Time; see Time.
 func After(d time.Duration) <-chan struct{} {
 	over := make(chan struct{})
 	time.AfterFunc(d, func() { close(over) })
 	return over
 }
 
-// PollInterval is how often is looked for what nothing tells of.
+// PollInterval is how often to look for conditions that send no notification.
 const PollInterval = 5 * time.Millisecond

@@ -17,8 +17,8 @@ func NewInotify() (int, error) {
 	return fd, nil
 }
 
-// WatchDirectory watches the directory that fd is open on. Without /proc, as early in a
-// boot, it watches what lies at path instead.
+// WatchDirectory adds a watch of the directory that fd is open on, and returns its watch
+// descriptor. Without /proc, as early in a boot, it watches the directory at path instead.
 func WatchDirectory(inotify, fd int, path string, mask uint32) (int32, error) {
 	mask |= unix.IN_ONLYDIR
 	watch, err := unix.InotifyAddWatch(inotify, "/proc/self/fd/"+strconv.Itoa(fd), mask)
@@ -28,14 +28,14 @@ func WatchDirectory(inotify, fd int, path string, mask uint32) (int32, error) {
 	return int32(watch), err
 }
 
-// maxInotifyEvents is how many events ReadInotify takes at once: as many as the kernel
-// keeps for one descriptor. A process that causes events all the time cannot hold up
-// its caller for longer.
+// maxInotifyEvents is how many events one call of ReadInotify takes: as many as the kernel
+// keeps for one descriptor (/proc/sys/fs/inotify/max_queued_events). So a process that causes
+// events all the time cannot hold up the caller.
 const maxInotifyEvents = 16384
 
-// ReadInotify calls seen for each event that waits in an inotify descriptor that does
-// not block. The event and its name are valid during the call only. overflow reports
-// that the kernel dropped events, more that some may still wait.
+// ReadInotify calls seen for each event that is queued in a descriptor of NewInotify. The event
+// and its name are valid during the call only. overflow reports that the kernel dropped events,
+// more that further events may be queued.
 func ReadInotify(fd int, buf []byte, seen func(e *unix.InotifyEvent, name []byte)) (overflow, more bool) {
 	for count := 0; count < maxInotifyEvents; {
 		size, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&buf[0])), uintptr(len(buf)))
@@ -52,10 +52,9 @@ func ReadInotify(fd int, buf []byte, seen func(e *unix.InotifyEvent, name []byte
 	return overflow, true
 }
 
-// EachInotifyEvent calls seen for each event in buf, which holds what a read of an
-// inotify descriptor returned. name is empty where the event is about the watched file or
-// directory itself. It returns how many events there were, and whether the kernel dropped
-// others.
+// EachInotifyEvent calls seen for each event in buf, as a read of an inotify descriptor returned
+// them (inotify(7)). name is empty where the event is about the watched file or directory itself.
+// It returns how many events there were, and whether the kernel dropped others.
 func EachInotifyEvent(buf []byte, seen func(e *unix.InotifyEvent, name []byte)) (count int, overflow bool) {
 	for len(buf) >= unix.SizeofInotifyEvent {
 		e := (*unix.InotifyEvent)(unsafe.Pointer(&buf[0]))

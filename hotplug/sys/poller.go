@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Poller is a set of descriptors to wait for, an epoll set, on which the runtime's own
-// poller waits: a goroutine that waits for it takes no thread.
+// Poller is a set of descriptors to wait for: an epoll set in the set of the runtime's own poller.
+// A goroutine that waits for it takes no thread.
 type Poller struct {
-	_    [0]func() // not comparable, which spares the program a function
+	_    NotComparable
 	fd   int
 	file *os.File // owns fd
 	conn syscall.RawConn
@@ -42,7 +42,7 @@ func (p *Poller) Add(fd int, events uint32, tag uint64) error {
 }
 
 // Wait waits until a descriptor is ready or the deadline is over, and appends the tags
-// of those that are ready, at most 64. After Close it returns os.ErrClosed.
+// of those that are ready, at most 64. After Close it returns an error.
 func (p *Poller) Wait(tags []uint64) ([]uint64, error) {
 	var events [64]unix.EpollEvent
 	err := p.Until(func(uintptr) bool {
@@ -61,13 +61,13 @@ func (p *Poller) Wait(tags []uint64) ([]uint64, error) {
 	return tags, err
 }
 
-// Until calls done with the set's descriptor, at once and each time that a descriptor in
-// it becomes ready, until done returns true. It returns os.ErrDeadlineExceeded where the deadline is over first, and
-// after Close os.ErrClosed.
+// Until calls done with the set's descriptor, at once and each time that a descriptor in it
+// becomes ready, until done returns true. The error is os.ErrDeadlineExceeded where the deadline
+// is over first; after Close it is another one.
 func (p *Poller) Until(done func(fd uintptr) bool) error { return p.conn.Read(done) }
 
-// SetDeadline ends Wait and Until at a time; the zero time ends them never.
+// SetDeadline has Wait and Until return at a time, or never with the zero time.
 func (p *Poller) SetDeadline(t time.Time) { p.file.SetReadDeadline(t) }
 
-// Close closes the set, and ends Wait and Until. The descriptors in it stay open.
+// Close closes the set, which has Wait and Until return. The descriptors in it stay open.
 func (p *Poller) Close() error { return p.file.Close() }

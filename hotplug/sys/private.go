@@ -2,7 +2,8 @@ package sys
 
 import "golang.org/x/sys/unix"
 
-// OwnFile opens a file in the private directory, and makes it where it is missing.
+// OwnFile opens the file name in a directory of OwnDirectory, and makes it, with mode 0600, where
+// it is missing. It follows no link.
 func OwnFile(at int, name string, flags int) (int, error) {
 	flags |= unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Openat(at, name, flags, 0)
@@ -15,8 +16,9 @@ func OwnFile(at int, name string, flags int) (int, error) {
 	return fd, nil
 }
 
-// OwnDirectory opens a directory of ours that nobody else may enter, and makes
-// it where it is missing. A stranger's is refused: what it says would be obeyed.
+// OwnDirectory opens the directory name in the directory at, and makes it, with mode 0700, where
+// it is missing. The error is EACCES where the directory belongs to another user, or others may
+// enter it: its files could not be trusted.
 func OwnDirectory(at int, name string) (int, error) {
 	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Openat(at, name, flags, 0)

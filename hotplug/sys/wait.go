@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// childInfo is a siginfo_t about a child. The pid is aligned as a pointer.
+// childInfo is C's siginfo_t for SIGCHLD (waitid(2)). The pid is aligned as a pointer.
 type childInfo struct {
 	_   [3]int32
 	_   [0]uintptr
@@ -14,8 +14,9 @@ type childInfo struct {
 	_   [112]byte
 }
 
-// EndedChild returns a child that has ended, of those that waitid(2) is to look at, or
-// 0. It leaves the status where it is.
+// EndedChild returns the pid of a child that has ended, or 0. kind and id choose among the
+// children, as in waitid(2): unix.P_ALL with 0, unix.P_PID with a pid. The child stays to be
+// waited for.
 func EndedChild(kind, id int) (pid int) {
 	var info childInfo
 	err := unix.Waitid(kind, id, (*unix.Siginfo)(unsafe.Pointer(&info)), unix.WEXITED|unix.WNOWAIT|unix.WNOHANG, nil)

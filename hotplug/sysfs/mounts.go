@@ -6,8 +6,8 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// WatchMounts calls f whenever something was mounted or unmounted, until stop is
-// called. Without /proc it never does.
+// WatchMounts calls f, in a goroutine of its own, at once and whenever a file system was mounted or
+// unmounted, until stop is called. Without /proc it never calls f.
 func WatchMounts(f func()) (stop func()) {
 	fd, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -18,7 +18,7 @@ func WatchMounts(f func()) (stop func()) {
 		return func() {}
 	}
 	go mounts.Read(func(fd uintptr) (done bool) {
-		f() // and once at the start, for what was mounted before the watch began
+		f() // the call at once covers mounts from before the watch
 		return false
 	})
 	return func() { file.Close() }

@@ -9,83 +9,83 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// Presence answers whether a device lives, by the links that sysfs keeps from
-// numbers to devpaths (dev/block/8:0), with one short system call. A link is
-// there just as long as the device's dev attribute, which may not be said of its
-// directory.
+// Presence answers whether a device is present, by the links that sysfs keeps from numbers
+// to devpaths (dev/block/8:0), with one short system call. The kernel makes and removes a
+// link together with the device's dev attribute; the device's directory may exist longer.
+// One goroutine may use a Presence at a time.
 type Presence struct {
-	sys         FS
-	block, char int        // the directories of the links, or -1
-	place       sys.FileID // of /sys when they were opened
+	_           sys.NotComparable
+	fs          FS
+	block, char int        // the directories of the links, or sys.None
+	id          sys.FileID // of the sysfs that they were opened in
 	link        [unix.PathMax]byte
 }
 
-func NewPresence(sys FS) Presence { return Presence{sys: sys, block: -1, char: -1} }
+// NewPresence returns a Presence for a sysfs, which may be mounted later. Refresh opens it.
+func NewPresence(fs FS) Presence { return Presence{fs: fs, block: sys.None, char: sys.None} }
 
-// Refresh notices that a sysfs was mounted, or another one over it.
-func (c *Presence) Refresh() {
-	place := sys.FileIDOf(string(c.sys))
-	if place == c.place && c.block >= 0 && c.char >= 0 {
+// Refresh opens the directories of links anew where a sysfs was mounted, or another one over it.
+func (p *Presence) Refresh() {
+	id := sys.FileIDOf(string(p.fs))
+	if id == p.id && p.block != sys.None && p.char != sys.None {
 		return
 	}
-	c.place = place
-	c.block = reopen(c.block, string(c.sys)+"/dev/block")
-	c.char = reopen(c.char, string(c.sys)+"/dev/char")
+	p.id = id
+	p.reopen(&p.block, true)
+	p.reopen(&p.char, false)
 }
 
-func reopen(old int, path string) int {
-	if old >= 0 {
-		unix.Close(old)
+func (p *Presence) reopen(dir *int, block bool) {
+	sys.CloseAll(dir)
+	path := string(p.fs) + "/dev/" + KindDir(block)
+	if fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
+		*dir = fd
 	}
-	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1
-	}
-	return fd
 }
 
 // Has reports whether the device at devpath has the numbers dev now.
-func (c *Presence) Has(devpath string, dev uevent.Dev) bool {
-	fd := c.char
+func (p *Presence) Has(devpath string, dev uevent.Dev) bool {
+	dir := p.char
 	if dev.Block {
-		fd = c.block
+		dir = p.block
 	}
-	if fd < 0 {
-		is, ok := c.sys.Numbers(devpath)
-		return ok && is == dev.Numbers()
+	if dir == sys.None {
+		numbers, ok := p.fs.Numbers(devpath)
+		return ok && numbers == dev.Numbers()
 	}
-	n, ok := c.read(fd, dev)
-	return ok && IsLinkTo(c.link[:n], devpath)
+	n, ok := p.readLink(dir, dev)
+	return ok && isLinkTo(p.link[:n], devpath)
 }
 
-// read reads the link of a device. It is asked for most events, and never blocks,
-// so it does without the Go scheduler's knowledge.
-func (c *Presence) read(dir int, dev uevent.Dev) (length int, ok bool) {
+// readLink reads the link of a device into p.link. Nearly every event needs it, and it never
+// waits, so it is a raw system call; see package sys.
+func (p *Presence) readLink(dir int, dev uevent.Dev) (length int, ok bool) {
 	name := append([]byte(dev.Numbers()), 0)
 	n, _, errno := unix.RawSyscall6(unix.SYS_READLINKAT, uintptr(dir), uintptr(unsafe.Pointer(&name[0])),
-		uintptr(unsafe.Pointer(&c.link)), uintptr(len(c.link)), 0, 0)
+		uintptr(unsafe.Pointer(&p.link)), uintptr(len(p.link)), 0, 0)
 	return int(n), errno == 0
 }
 
-// Stale reports whether /sys says that an event comes too late to be acted on: an
-// add of a device that left, or a remove of one that came back. Where there is
-// no sysfs, the event itself is all there is to know.
-func (c *Presence) Stale(e *uevent.Event) bool {
+// Stale reports whether /sys shows that an event comes too late to be acted on: an add of a
+// device that is not present any more, or a remove of one that is present again. Where there
+// is no sysfs no event is stale.
+func (p *Presence) Stale(e *uevent.Event) bool {
 	switch e.Action {
 	case uevent.Add, uevent.Move:
-		return !e.Dev.IsZero() && !c.Has(e.Devpath, e.Dev) && c.sys.Mounted()
+		return !e.Dev.IsZero() && !p.Has(e.Devpath, e.Dev) && p.fs.Mounted()
 	case uevent.Remove:
 		if e.Dev.IsZero() {
-			_, lives := c.sys.Numbers(e.Devpath)
-			return lives
+			_, present := p.fs.Numbers(e.Devpath)
+			return present
 		}
-		return c.Has(e.Devpath, e.Dev)
+		return p.Has(e.Devpath, e.Dev)
 	}
 	return false
 }
 
-// IsLinkTo reports whether the text of a link in sysfs leads to devpath.
-func IsLinkTo(link []byte, devpath string) bool {
+// isLinkTo reports whether the text of a link in sysfs leads to devpath: "../" any number of
+// times, then the devpath.
+func isLinkTo(link []byte, devpath string) bool {
 	tail := len(link) - len(devpath)
 	if tail < 0 || string(link[tail:]) != devpath {
 		return false

@@ -9,21 +9,22 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// Device is one that a scan found.
+// Device is a device that a scan found.
 type Device struct {
 	Devpath   string
-	Subsystem string // "" where it is still to be read
-	Dev       uevent.Dev
+	Subsystem string     // "" where the scan did not read it
+	Dev       uevent.Dev // zero for a device without numbers
 }
 
-// head returns what the kernel writes first into the uevent file of a device
-// that has numbers.
+// head returns the first lines of the uevent file of a device that has numbers (dev_uevent in
+// drivers/base/core.c).
 func (d Device) head() string {
 	return "MAJOR=" + strconv.Itoa(int(d.Dev.Major)) + "\nMINOR=" + strconv.Itoa(int(d.Dev.Minor)) + "\n"
 }
 
-// Scan lists the devices in /sys, parents before children: all that have
-// numbers, and those of the others whose sysnames wanted approves of.
+// Scan lists the devices in /sys, parents before children: all that have numbers, and those of
+// the others for whose sysname, the last part of the devpath, wanted returns true. It reads the
+// classes and buses only where wanted returns true for "".
 func (s FS) Scan(wanted func(sysname string) bool) []Device {
 	found := map[string]Device{}
 	for _, block := range []bool{true, false} {
@@ -42,7 +43,7 @@ func (s FS) Scan(wanted func(sysname string) bool) []Device {
 	if wanted("") {
 		s.scanUnnumbered(found, wanted)
 	}
-	// A request for firmware that came before us still waits.
+	// A request for firmware from before this process began still waits for its answer.
 	s.eachLink("/class/firmware", Everything, func(_, devpath string) {
 		found[devpath] = Device{Devpath: devpath, Subsystem: "firmware"}
 	})
@@ -58,8 +59,7 @@ func (s FS) Scan(wanted func(sysname string) bool) []Device {
 	return devices
 }
 
-// scanUnnumbered adds the devices of every class and bus, whose links also tell
-// the subsystem.
+// scanUnnumbered adds the devices of every class and bus. Their links also tell the subsystem.
 func (s FS) scanUnnumbered(found map[string]Device, wanted func(sysname string) bool) {
 	add := func(dir, subsystem string) {
 		s.eachLink(dir, wanted, func(_, devpath string) {
@@ -76,11 +76,14 @@ func (s FS) scanUnnumbered(found map[string]Device, wanted func(sysname string) 
 	}
 }
 
+// Everything has Scan list every device of a class or a bus.
 func Everything(string) bool { return true }
-func Nothing(string) bool    { return false }
 
-// Walk lists every devpath there is, with or without a class or a bus, parents
-// before children.
+// Nothing has Scan list only the devices that have numbers.
+func Nothing(string) bool { return false }
+
+// Walk lists the devpaths of all devices, also of those without a class or a bus, parents before
+// children.
 func (s FS) Walk() (devpaths []string) {
 	dirs := []string{"/devices"}
 	for len(dirs) > 0 {
@@ -96,8 +99,8 @@ func (s FS) Walk() (devpaths []string) {
 	return devpaths
 }
 
-// eachLink calls f for every link to a device in a directory of sysfs whose name
-// is wanted.
+// eachLink calls f for every link to a device in a directory of sysfs for whose name wanted returns
+// true.
 func (s FS) eachLink(dir string, wanted func(name string) bool, f func(name, devpath string)) {
 	dir = string(s) + dir
 	for _, name := range sys.ReadDir(dir) {
@@ -106,16 +109,16 @@ func (s FS) eachLink(dir string, wanted func(name string) bool, f func(name, dev
 		}
 		text, err := sys.ReadLink(dir + "/" + name)
 		if err != nil {
-			continue // an attribute, or a device that has just left
+			continue // an attribute, or the link of a device that has just been removed
 		}
-		if devpath := DevpathOf(text); devpath != "" {
+		if devpath := devpathOf(text); devpath != "" {
 			f(name, devpath)
 		}
 	}
 }
 
-// DevpathOf turns the text of a link in sysfs into the devpath it leads to, or "".
-func DevpathOf(link string) string {
+// devpathOf returns the devpath that the text of a link in sysfs leads to, or "".
+func devpathOf(link string) string {
 	for strings.HasPrefix(link, "../") {
 		link = link[len("../"):]
 	}

@@ -1,6 +1,6 @@
-// Package sysfs reads devices as /sys has them: which are there, what their uevents
-// say, and where links lead. It writes nothing but what Write is asked to: an action
-// into a device's uevent file.
+// Package sysfs reads devices as /sys has them: which are present, what their uevent files
+// say, and where links lead. It writes only by Write, and never looks at /dev but to read the
+// numbers of a node.
 package sysfs
 
 import (
@@ -15,27 +15,33 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// Helper returns the program that the kernel starts for each event, or "".
-func (s FS) Helper() string {
-	text, _ := sys.ReadAttribute(string(s) + "/kernel/uevent_helper")
-	return strings.TrimSuffix(text, "\n")
-}
-
-// FS is the path that sysfs is mounted at. Reading is all that is done there,
-// but for firmware.
+// FS is the absolute path that sysfs is mounted at, or of a tree that looks like it. A devpath is a
+// device's path below it, as in a uevent: /devices/…. Errors are bare errnos where a method does
+// not say otherwise.
 type FS string
 
-// Mounted reports whether there is a sysfs. In an early boot there may be none.
+// attribute returns the text of an attribute without its newline.
+func (s FS) attribute(path string) (string, error) {
+	text, err := sys.ReadAttribute(string(s) + path)
+	return strings.TrimSuffix(text, "\n"), err
+}
+
+// Helper returns the program that the kernel starts for each event, or "".
+func (s FS) Helper() string {
+	text, _ := s.attribute("/kernel/uevent_helper")
+	return text
+}
+
+// Mounted reports whether there is a sysfs. Early in a boot there may be none.
 func (s FS) Mounted() bool {
 	var st unix.Stat_t
 	return unix.Stat(string(s)+"/devices", &st) == nil
 }
 
-// Seqnum returns the number of the last event that the kernel sent, or 0 where it
-// does not say.
+// Seqnum returns the SEQNUM of the last event that the kernel sent, or 0 where that is not known.
 func (s FS) Seqnum() uint64 {
-	text, _ := sys.ReadAttribute(string(s) + "/kernel/uevent_seqnum")
-	n, _ := strconv.ParseUint(strings.TrimSuffix(text, "\n"), 10, 64)
+	text, _ := s.attribute("/kernel/uevent_seqnum")
+	n, _ := strconv.ParseUint(text, 10, 64)
 	return n
 }
 
@@ -45,33 +51,35 @@ func (s FS) Exists(devpath string) bool {
 	return unix.Stat(string(s)+devpath+"/uevent", &st) == nil
 }
 
-// Numbers reads the dev attribute of devpath.
-func (s FS) Numbers(devpath string) (string, bool) {
-	text, err := sys.ReadAttribute(string(s) + devpath + "/dev")
-	return strings.TrimSuffix(text, "\n"), err == nil
+// Numbers returns the device numbers of the device at devpath, as in "8:0". ok is false where it
+// has none.
+func (s FS) Numbers(devpath string) (numbers string, ok bool) {
+	numbers, err := s.attribute(devpath + "/dev")
+	return numbers, err == nil
 }
 
-// Complete gives an event that came without numbers or DEVNAME what sysfs says of
-// its device. Scripts call the helper with no more than ACTION and DEVPATH, and
-// that may be a link such as /class/mem/null.
+// Complete adds to an event without numbers or DEVNAME the variables that sysfs has for its
+// device. Scripts call the helper with ACTION and DEVPATH alone, and the DEVPATH may be a link
+// such as /class/mem/null, in place of which Complete puts the device's own.
 func (s FS) Complete(e *uevent.Event) {
 	if !e.Dev.IsZero() && e.Devname != "" {
 		return
 	}
-	if text, err := sys.ReadLink(string(s) + e.Devpath); err == nil && DevpathOf(text) != "" {
-		e.Relocate(DevpathOf(text))
+	text, _ := sys.ReadLink(string(s) + e.Devpath)
+	if devpath := devpathOf(text); devpath != "" {
+		e.Relocate(devpath)
 	}
 	full, err := s.Event(e.Action, e.Devpath)
 	if err != nil {
-		s.number(e)
-		return // else the event is all there is to know
+		s.completeNumbers(e)
+		return
 	}
 	e.SetDefaults(full)
 }
 
-// number gives an event the numbers of a device which has a dev attribute and no
-// uevent file. Who made that tree may have put it below the subsystem's name alone.
-func (s FS) number(e *uevent.Event) {
+// completeNumbers adds the numbers of a device that has a dev attribute and no uevent file: a tree
+// made by hand, in which a directory's name may be all that tells the subsystem.
+func (s FS) completeNumbers(e *uevent.Event) {
 	text, _ := s.Numbers(e.Devpath)
 	if !e.Dev.IsZero() || text == "" {
 		return
@@ -84,7 +92,8 @@ func (s FS) number(e *uevent.Event) {
 	e.SetDefault("MINOR", minor)
 }
 
-// Event makes the event that stands for the device at devpath.
+// Event makes the event that the kernel would send about the device at devpath. The error is ENOENT
+// where there is no device, or says what is wrong with its uevent file.
 func (s FS) Event(action, devpath string) (*uevent.Event, error) {
 	d := Device{Devpath: devpath}
 	if text, ok := s.Numbers(devpath); ok {
@@ -95,9 +104,8 @@ func (s FS) Event(action, devpath string) (*uevent.Event, error) {
 	return s.EventOf(action, d)
 }
 
-// Events makes the events that stand for one device, or where its name is "" for
-// all. A device is named by its devpath, by a path below /sys, or by its node,
-// which lies below dev or /dev.
+// Events makes the events of one device, or with the name "" of all devices. Find says how a
+// device is named.
 func (s FS) Events(action, name, dev string) ([]*uevent.Event, error) {
 	if name != "" {
 		devpath, err := s.Find(name, dev)
@@ -106,7 +114,7 @@ func (s FS) Events(action, name, dev string) ([]*uevent.Event, error) {
 		}
 		e, err := s.Event(action, devpath)
 		if err != nil {
-			return nil, &os.PathError{Op: "no device at", Path: string(s) + devpath, Err: err}
+			return nil, errors.New("no device at " + string(s) + devpath + ": " + err.Error())
 		}
 		return []*uevent.Event{e}, nil
 	}
@@ -119,7 +127,8 @@ func (s FS) Events(action, name, dev string) ([]*uevent.Event, error) {
 	return events, nil
 }
 
-// Find returns the devpath of the device of that name.
+// Find returns the devpath of a device, which name gives as a devpath, as a path below the sysfs,
+// also one through links, or as a node: a path below /dev or dev, or a name in dev.
 func (s FS) Find(name, dev string) (string, error) {
 	path := name
 	if !strings.Contains(name, "/") {
@@ -133,7 +142,7 @@ func (s FS) Find(name, dev string) (string, error) {
 			return "", &os.PathError{Op: "stat", Path: name, Err: err}
 		}
 		if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFBLK && kind != unix.S_IFCHR {
-			return "", errors.New(name + " is no device node")
+			return "", errors.New(name + " is not a device node")
 		}
 		d := NodeDev(&st)
 		path = string(s) + "/dev/" + KindDir(d.Block) + "/" + d.Numbers()
@@ -150,18 +159,20 @@ func (s FS) Find(name, dev string) (string, error) {
 	}
 	devpath, below := strings.CutPrefix(path, root)
 	if !below || devpath == "" {
-		return "", &os.PathError{Op: "find", Path: name, Err: os.ErrNotExist}
+		return "", errors.New(name + " is not a path below " + string(s))
 	}
 	return devpath, nil
 }
 
+// EventOf makes the event of a device that Scan found. The error is ESTALE where another device has
+// its devpath now.
 func (s FS) EventOf(action string, d Device) (*uevent.Event, error) {
 	text, err := sys.ReadAttribute(string(s) + d.Devpath + "/uevent")
 	if err != nil {
 		return nil, err
 	}
 	if strings.HasPrefix(text, "MAJOR=") && !strings.HasPrefix(text, d.head()) {
-		return nil, unix.ESTALE // another device took the place since its numbers were read
+		return nil, unix.ESTALE
 	}
 	if d.Subsystem == "" {
 		d.Subsystem = s.Subsystem(d.Devpath)
@@ -169,18 +180,19 @@ func (s FS) EventOf(action string, d Device) (*uevent.Event, error) {
 	return uevent.FromSysfs(action, d.Devpath, d.Subsystem, text, d.Dev)
 }
 
+// Subsystem returns the name of the class or bus of the device at devpath, or "".
 func (s FS) Subsystem(devpath string) string {
 	text, _ := sys.ReadLink(string(s) + devpath + "/subsystem")
 	return text[strings.LastIndexByte(text, '/')+1:]
 }
 
-// IsKernels reports whether this is the kernel's sysfs, and no tree that looks like it.
+// IsKernels reports whether this is the kernel's sysfs, not a tree that looks like it.
 func (s FS) IsKernels() bool {
 	var st unix.Statfs_t
 	return unix.Statfs(string(s)+"/devices", &st) == nil && uint32(st.Type) == unix.SYSFS_MAGIC
 }
 
-// Write writes an attribute.
+// Write writes text to the attribute at path, by one call of write(2).
 func (s FS) Write(path, text string) error {
 	fd, err := unix.Open(string(s)+path, unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -191,12 +203,13 @@ func (s FS) Write(path, text string) error {
 	return err
 }
 
-// NodeDev returns the numbers that a node has.
+// NodeDev returns the device numbers of a node.
 func NodeDev(st *unix.Stat_t) uevent.Dev {
 	return uevent.Dev{Block: st.Mode&unix.S_IFMT == unix.S_IFBLK,
 		Major: unix.Major(uint64(st.Rdev)), Minor: unix.Minor(uint64(st.Rdev))}
 }
 
+// KindDir returns the directory below /sys/dev that has links to block or to character devices.
 func KindDir(block bool) string {
 	if block {
 		return "block"
@@ -204,17 +217,17 @@ func KindDir(block bool) string {
 	return "char"
 }
 
-// Plugged tells whether the device at devpath, or one above it, can be pulled out, and
-// the number that the kernel gave to its disk when it came (Linux 5.15; 0 where none is).
+// Plugged reports whether the device at devpath, or one above it, is removable, and the number that
+// the kernel gave its disk when that appeared (diskseq, Linux 5.15), or 0.
 func (s FS) Plugged(devpath string) (removable bool, diskseq uint64) {
 	for path := devpath; len(path) > len("/devices"); path = path[:max(0, strings.LastIndexByte(path, '/'))] {
-		if text, err := sys.ReadAttribute(string(s) + path + "/removable"); err == nil {
-			text = strings.TrimSpace(text) // of a disk 0 or 1, of others fixed, removable or unknown
+		if text, err := s.attribute(path + "/removable"); err == nil {
+			// A disk has 0 or 1, another device fixed, removable or unknown.
 			removable = removable || text != "0" && text != "fixed"
 		}
 		if diskseq == 0 {
-			text, _ := sys.ReadAttribute(string(s) + path + "/diskseq")
-			diskseq, _ = strconv.ParseUint(strings.TrimSpace(text), 10, 64)
+			text, _ := s.attribute(path + "/diskseq")
+			diskseq, _ = strconv.ParseUint(text, 10, 64)
 		}
 	}
 	return removable, diskseq

@@ -11,19 +11,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/hotplugtest"
-	"devspool/hotplug/sys"
 	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 )
 
+// TestScan shows which devices a scan lists, by what is wanted of those without numbers.
 func TestScan(t *testing.T) {
+	t.Parallel()
 	s := hotplugtest.NewMachine(t)
 	for _, c := range []struct {
 		name   string
 		wanted func(string) bool
 		want   []string
 	}{
-		{"numbers alone", func(string) bool { return false }, []string{"/devices/pci0/block/sda block b8:0", "/devices/pci0/block/sda/sda1 block b8:1", "/devices/virtual/tty/tty0  c4:0"}},
+		{"numbers alone", sysfs.Nothing, []string{"/devices/pci0/block/sda block b8:0", "/devices/pci0/block/sda/sda1 block b8:1", "/devices/virtual/tty/tty0  c4:0"}},
 		{"one", func(name string) bool { return name == "" || name == "eth0" }, []string{"/devices/pci0/block/sda block b8:0",
 			"/devices/pci0/block/sda/sda1 block b8:1", "/devices/pci0/net/eth0 net c0:0", "/devices/virtual/tty/tty0  c4:0"}},
 		{"everything", sysfs.Everything, []string{"/devices/pci0/block/sda block b8:0", "/devices/pci0/block/sda/sda1 block b8:1", "/devices/pci0/net/eth0 net c0:0",
@@ -42,7 +43,9 @@ func TestScan(t *testing.T) {
 	}
 }
 
-func TestSysfsEvent(t *testing.T) {
+// TestEvent makes the events of devices from their uevent files.
+func TestEvent(t *testing.T) {
+	t.Parallel()
 	s := hotplugtest.NewMachine(t)
 	for _, c := range []struct{ devpath, want string }{
 		{"/devices/pci0/block/sda1", ""},
@@ -64,8 +67,9 @@ func TestSysfsEvent(t *testing.T) {
 	}
 }
 
-// TestFind names one device in all the ways that a person may.
+// TestFind names a device in every way that Find knows.
 func TestFind(t *testing.T) {
+	t.Parallel()
 	s := hotplugtest.NewMachine(t)
 	hotplugtest.Must(t, os.Symlink("../../../pci0", s.Path("/devices/pci0/net/eth0/device")))
 	hotplugtest.Must(t, os.Symlink("../devices/pci0/block/sda", s.Path("/block")))
@@ -100,6 +104,7 @@ func TestFind(t *testing.T) {
 
 // TestFindNode names a device by its node.
 func TestFindNode(t *testing.T) {
+	t.Parallel()
 	var st unix.Stat_t
 	if err := unix.Stat("/dev/null", &st); err != nil || st.Rdev != unix.Mkdev(1, 3) {
 		t.Skip("NOT TESTED: a device named by its node: needs /dev/null")
@@ -112,11 +117,12 @@ func TestFindNode(t *testing.T) {
 	}
 }
 
-// TestGone shows which events come too late, by what /sys holds.
-func TestGone(t *testing.T) {
+// TestStale shows which events come too late, by what /sys holds.
+func TestStale(t *testing.T) {
+	t.Parallel()
 	s := hotplugtest.NewMachine(t)
-	// A device whose directory has outlived it, and one whose link has gone before
-	// its attribute, as the link of a device that leaves does.
+	// sdx is a device whose directory has outlived it; sdy has lost its link and still has its
+	// attribute, as a device has for a moment that is being removed.
 	s.Add("/devices/pci0/block/sdx", "block", "8:240")
 	hotplugtest.Must(t, os.Remove(s.Path("/devices/pci0/block/sdx/dev")))
 	hotplugtest.Must(t, os.Remove(s.Path("/dev/block/8:240")))
@@ -127,7 +133,7 @@ func TestGone(t *testing.T) {
 	without.Refresh()
 	for _, c := range []struct {
 		action, devpath, numbers string
-		gone, goneWithout        bool // with this /sys, and with none
+		stale, staleWithout      bool // with this /sys, and with none
 	}{
 		{"add", "/devices/pci0/block/sda", "8:0", false, false},
 		{"move", "/devices/pci0/block/sda", "8:0", false, false},
@@ -151,46 +157,47 @@ func TestGone(t *testing.T) {
 			env = append(env, "MAJOR="+major, "MINOR="+minor)
 		}
 		e := hotplugtest.NewEvent(t, env...)
-		if got := with.Stale(e); got != c.gone {
-			t.Errorf("%v: gone is %v", env, got)
+		if got := with.Stale(e); got != c.stale {
+			t.Errorf("%v: stale is %v", env, got)
 		}
-		if got := without.Stale(e); got != c.goneWithout {
-			t.Errorf("%v: without sysfs gone is %v", env, got)
+		if got := without.Stale(e); got != c.staleWithout {
+			t.Errorf("%v: without sysfs stale is %v", env, got)
 		}
 	}
 }
 
-// TestCensusWithoutLinks is about a sysfs that has no links from numbers: the dev
-// attribute tells.
-func TestCensusWithoutLinks(t *testing.T) {
+// TestPresenceWithoutLinks is about a sysfs without links from numbers: the dev attribute decides
+// there.
+func TestPresenceWithoutLinks(t *testing.T) {
+	t.Parallel()
 	s := hotplugtest.NewMachine(t)
 	hotplugtest.Must(t, os.RemoveAll(s.Path("/dev")))
-	c := sysfs.NewPresence(s.FS)
-	c.Refresh()
+	p := sysfs.NewPresence(s.FS)
+	p.Refresh()
 	disk := uevent.Dev{Block: true, Major: 8}
-	if !c.Has("/devices/pci0/block/sda", disk) || c.Has("/devices/pci0/block/sdb", disk) || c.Has("/devices/pci0/block/sda/sda1", disk) {
+	if !p.Has("/devices/pci0/block/sda", disk) || p.Has("/devices/pci0/block/sdb", disk) || p.Has("/devices/pci0/block/sda/sda1", disk) {
 		t.Error("it does not go by the attribute")
 	}
 }
 
-// TestCensusRefresh mounts, so to say, a sysfs where there was none, and another
-// one over it.
-func TestCensusRefresh(t *testing.T) {
+// TestPresenceRefresh has a sysfs appear where there was none, and then another one in its place.
+// It is not parallel: it counts the descriptors of the process.
+func TestPresenceRefresh(t *testing.T) {
 	first, second := hotplugtest.NewMachine(t), hotplugtest.NewSysfs(t)
 	place := filepath.Join(t.TempDir(), "sys")
-	c := sysfs.NewPresence(sysfs.FS(place))
-	lives := func() bool {
-		c.Refresh()
-		return c.Has("/devices/pci0/block/sda", uevent.Dev{Block: true, Major: 8})
+	p := sysfs.NewPresence(sysfs.FS(place))
+	isPresent := func() bool {
+		p.Refresh()
+		return p.Has("/devices/pci0/block/sda", uevent.Dev{Block: true, Major: 8})
 	}
-	if lives() {
-		t.Error("a device lives where there is no sysfs")
+	if isPresent() {
+		t.Error("a device is present where there is no sysfs")
 	}
 	hotplugtest.Must(t, os.Symlink(first.Path(""), place))
 	before := 0
 	for i := range 20 {
-		if !lives() {
-			t.Error("the first sysfs is not seen")
+		if !isPresent() {
+			t.Error("a device of the first sysfs is not present")
 		}
 		if fds := openDescriptors(t); i == 0 {
 			before = fds
@@ -200,8 +207,8 @@ func TestCensusRefresh(t *testing.T) {
 	}
 	hotplugtest.Must(t, os.Remove(place))
 	hotplugtest.Must(t, os.Symlink(second.Path(""), place))
-	if lives() {
-		t.Error("the first sysfs is still asked")
+	if isPresent() {
+		t.Error("a device of the first sysfs is still present")
 	}
 }
 
@@ -214,7 +221,9 @@ func openDescriptors(t *testing.T) int {
 	return len(entries)
 }
 
+// TestIsLinkTo shows which links lead to a devpath.
 func TestIsLinkTo(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		link, devpath string
 		want          bool
@@ -227,13 +236,14 @@ func TestIsLinkTo(t *testing.T) {
 		{"", "/devices/block/sda", false},
 	} {
 		if got := sysfs.IsLinkTo([]byte(c.link), c.devpath); got != c.want {
-			t.Errorf("isLinkTo(%q, %q) is %v", c.link, c.devpath, got)
+			t.Errorf("%q leads to %q: %v", c.link, c.devpath, got)
 		}
 	}
 }
 
-// TestComplete gives a script's event what sysfs says of the device.
+// TestComplete adds to events what sysfs says of their devices.
 func TestComplete(t *testing.T) {
+	t.Parallel()
 	s := hotplugtest.NewMachine(t)
 	for _, c := range []struct{ env, want string }{
 		{"ACTION=add DEVPATH=/devices/pci0/block/sda", "ACTION=add DEVPATH=/devices/pci0/block/sda SUBSYSTEM=block MAJOR=8 MINOR=0 DEVNAME=sda DEVTYPE=disk"},
@@ -253,7 +263,9 @@ func TestComplete(t *testing.T) {
 	}
 }
 
+// TestDevpathOf shows which devpath a link leads to.
 func TestDevpathOf(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ link, want string }{
 		{"../../devices/pci0/block/sda", "/devices/pci0/block/sda"},
 		{"../../../devices/x", "/devices/x"},
@@ -265,19 +277,7 @@ func TestDevpathOf(t *testing.T) {
 		{"", ""},
 	} {
 		if got := sysfs.DevpathOf(c.link); got != c.want {
-			t.Errorf("devpathOf(%q) is %q, want %q", c.link, got, c.want)
+			t.Errorf("the link %q leads to %q, want %q", c.link, got, c.want)
 		}
-	}
-}
-
-// TestReadDir shows that a directory longer than one read comes back whole.
-func TestReadDir(t *testing.T) {
-	dir := t.TempDir()
-	const many = 1500
-	for i := range many {
-		hotplugtest.Must(t, os.Mkdir(fmt.Sprintf("%s/a-name-that-is-long-enough-%d", dir, i), 0o755))
-	}
-	if got := sys.ReadDir(dir); len(got) != many {
-		t.Errorf("%d names, want %d", len(got), many)
 	}
 }

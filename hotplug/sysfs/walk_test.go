@@ -11,9 +11,9 @@ import (
 	"devspool/hotplug/sysfs"
 )
 
-// TestWalk compares the list of this machine's devices with what a search for
-// uevent files finds.
+// TestWalk compares the list of this machine's devices with a search for uevent files.
 func TestWalk(t *testing.T) {
+	t.Parallel()
 	const sys = sysfs.FS("/sys")
 	if !sys.IsKernels() {
 		t.Skip("NOT TESTED: TestWalk: needs a sysfs")
@@ -45,6 +45,6 @@ func TestWalk(t *testing.T) {
 		t.Errorf("it lists %d devices, the search %d", len(got), len(want))
 	}
 	if b := hotplugtest.NewSysfs(t); b.IsKernels() {
-		t.Error("a tree of files passes for a sysfs")
+		t.Error("a tree of files is taken for the kernel's sysfs")
 	}
 }

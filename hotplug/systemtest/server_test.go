@@ -223,7 +223,7 @@ func TestBetweenServers(t *testing.T) {
 		t.Errorf("status says %q, %q", r.stdout, r.stderr)
 	}
 	b.must(b.run("settle", "20"))
-	if r := b.run("wait", "/dev/sdb", "0.1"); r.code != exitEvent || !strings.Contains(r.stderr, "timed out: not there: /dev/sdb") {
+	if r := b.run("wait", "/dev/sdb", "0.1"); r.code != exitEvent || !strings.Contains(r.stderr, "timed out: still missing: /dev/sdb") {
 		t.Errorf("exit code %d, %q", r.code, r.stderr)
 	}
 	wait := b.command("wait", "/dev/sdb", "20")

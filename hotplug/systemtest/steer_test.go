@@ -336,7 +336,7 @@ func TestWaitAndSettle(t *testing.T) {
 		t.Error("it did not wait for the command")
 	}
 	b.ask("wait", "/dev/disk/first", "/dev/sdb", disk(1).Devpath, "0")
-	if r := b.run("wait", "/dev/sdz", "0.1"); r.code != exitEvent || !strings.Contains(r.stderr, "not there: /dev/sdz") {
+	if r := b.run("wait", "/dev/sdz", "0.1"); r.code != exitEvent || !strings.Contains(r.stderr, "still missing: /dev/sdz") {
 		t.Errorf("exit code %d, %s", r.code, r.stderr)
 	}
 	for range 4 {

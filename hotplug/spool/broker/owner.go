@@ -97,7 +97,7 @@ func isLocked(fd int) bool {
 // lockHolder returns the process that took the lock on q, by its number in this
 // process's /proc, whatever namespace it is in.
 func (l *lifecycle) lockHolder(q *queue) processRef {
-	locks, _ := sys.ReadKernelFile("/proc/locks")
+	locks, _ := sys.ReadFile("/proc/locks")
 	if pid := procfs.FlockHolder(locks, l.space.dev, q.ino); pid > 0 {
 		if p, ok := procfs.Find(pid); ok {
 			return processRef{p, sys.None}

@@ -200,8 +200,8 @@ func TestPidReuse(t *testing.T) {
 					cmd := exec.Command("sleep", "1000")
 					h.must(cmd.Start())
 					defer func() { cmd.Process.Kill(); cmd.Wait() }()
-					_, start := procfs.Stat(cmd.Process.Pid)
-					return start > begin.Start
+					p, _ := procfs.Find(cmd.Process.Pid)
+					return p.Start > begin.Start
 				})
 				s.mu.Lock() // so that nobody looks in between
 				c.kill()

@@ -1,0 +1,4 @@
+package log
+
+// SyslogAt lets tests play the syslog daemon.
+var SyslogAt = syslogAt
