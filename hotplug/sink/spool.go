@@ -92,7 +92,7 @@ func (p *Spool) warnOnce(text string) {
 // Publishing once a slice checks for queues once; a queue that is made before the slice gets
 // all of its events.
 func (p *Spool) Sink() scheduler.Sink {
-	return scheduler.Sink{Done: p.done, TurnEnd: p.publish, Gap: p.gap, HasBacklog: p.hasBacklog, Remounted: p.reopen, Status: p.status, Started: p.started}
+	return scheduler.Sink{Done: p.done, SliceEnd: p.publish, Gap: p.gap, HasBacklog: p.hasBacklog, Remounted: p.reopen, Status: p.status, Started: p.started}
 }
 
 // status tells how many listen.
