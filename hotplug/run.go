@@ -254,7 +254,7 @@ func isNodev(path string) bool {
 // openSinks sets up what is told of each event at its end.
 func (r *runner) openSinks() bool {
 	if r.Table {
-		r.sinks = append(r.sinks, scheduler.Sink{Done: sink.NewTable(1).Row})
+		r.sinks = append(r.sinks, sink.NewTable(1).Sink())
 	}
 	r.spool.open(r)
 	if r.way != RunLoop {
