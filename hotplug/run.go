@@ -252,7 +252,7 @@ func isNodev(path string) bool {
 // openSinks opens the sinks that the options ask for.
 func (r *runner) openSinks() bool {
 	if r.Table {
-		r.sinks = append(r.sinks, scheduler.Sink{Done: sink.NewTable(1).Row})
+		r.sinks = append(r.sinks, sink.NewTable(1).Sink())
 	}
 	r.spool.open(r)
 	if r.way != RunLoop {

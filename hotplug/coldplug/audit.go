@@ -11,45 +11,47 @@ import (
 	"devspool/nodes"
 )
 
-// auditEvery is how much time lies between two comparisons with /sys at least.
-// A comparison looks twice, auditPause apart, so that events which are on their
-// way are not taken for lost: a disk is in /sys before its partitions are read, and
-// its event is sent after that, which can take seconds. The commands of one that was
-// taken for lost would run twice.
 const (
-	auditEvery = time.Minute
+	// auditInterval is the least time between two audits.
+	auditInterval = time.Minute
+
+	// auditPause is the time from a request to the first look at /sys, and from that to the
+	// second. It has to be longer than an event can be on its way: a disk is in /sys before
+	// its partitions are read, which can take seconds, and its event is sent after that. An
+	// event that is taken for lost too early runs its commands twice.
 	auditPause = 10 * time.Second
 )
 
-// Auditor compares /dev with /sys on request, but not too often, and not in the midst of
-// the burst that it was asked in.
+// Auditor compares /dev with /sys when asked, but at most once in auditInterval, and not in
+// the midst of the burst in which it is asked.
 type Auditor struct {
 	Scheduler *scheduler.Scheduler
 	Sys       sysfs.FS
-	Pending   func() bool   // events have come that the Scheduler does not have yet
-	Delay     time.Duration // from the request to the first look; 0 for the usual one
-	Pause     time.Duration // between the two looks; 0 for the usual one
+	Pending   func() bool   // whether events have come that the Scheduler does not have yet
+	Delay     time.Duration // from a request to the first look; 0 for auditPause
+	Pause     time.Duration // from the first look to the second; 0 for auditPause
 
-	requested atomic.Bool
-	last      sys.Time // of the last comparison
+	requested atomic.Bool // an audit is to begin; the timer reads and writes last
+	last      sys.Time    // when the last audit began
 }
 
-// Request asks for a comparison, and does not wait for it.
+// Request asks for an audit, and does not wait for it. One that is due already is enough.
 func (a *Auditor) Request() {
 	if a.requested.Swap(true) {
-		return // one is to come
+		return
 	}
 	delay := orElse(a.Delay, auditPause)
 	if a.last != 0 {
-		delay = max(delay, auditEvery-a.last.Age())
+		delay = max(delay, auditInterval-a.last.Age())
 	}
 	time.AfterFunc(delay, func() {
 		a.last = sys.Now()
-		a.requested.Store(false) // a request from now on means another comparison
+		a.requested.Store(false) // a request from now on needs another audit
 		a.Audit()
 	})
 }
 
+// orElse returns d, or usual where d is 0.
 func orElse(d, usual time.Duration) time.Duration {
 	if d == 0 {
 		return usual
@@ -57,23 +59,22 @@ func orElse(d, usual time.Duration) time.Duration {
 	return d
 }
 
-// Audit makes up for events that were lost: it does what two looks at /sys, with a pause
-// between them, agree on.
+// Audit compares /dev with /sys twice, and submits the events that both comparisons miss.
 func (a *Auditor) Audit() {
 	first := map[string]bool{}
 	for _, e := range a.diff() {
-		first[e.Action+e.Devpath+e.ID()] = true
+		first[key(e)] = true
 	}
 	if len(first) == 0 {
 		return
 	}
 	time.Sleep(orElse(a.Pause, auditPause))
 	for a.Pending() {
-		time.Sleep(sys.PollInterval) // what was missed may be among these
+		time.Sleep(sys.PollInterval) // the missed event may be among these
 	}
 	var lost []*uevent.Event
 	for _, e := range a.diff() {
-		if first[e.Action+e.Devpath+e.ID()] {
+		if first[key(e)] {
 			lost = append(lost, e)
 		}
 	}
@@ -88,22 +89,27 @@ func (a *Auditor) Audit() {
 	})
 }
 
+// key names an event that an audit misses.
+func key(e *uevent.Event) string { return e.Action + e.Devpath + e.ID() }
+
 // diff returns the events that would make /dev what /sys says: a remove for each device on
-// record that has gone, an add for each that should have a node and is not on record.
-// Devices with events under way are left alone.
+// record that has gone, an add for each device that should have a node and is not on record.
+// Devices with events under way are left out.
 func (a *Auditor) diff() (events []*uevent.Event) {
 	if !a.Sys.Mounted() {
 		return nil
 	}
 	devices := a.Sys.Scan(sysfs.Nothing)
-	a.Scheduler.Exclusive(func(v scheduler.View) error { // without a lock there is no record to compare with
+	_ = a.Scheduler.Exclusive(func(v scheduler.View) error { // without a lock there is no record to compare with
 		all := removed(v, a.Sys, devices)
-		known := map[sysfs.Device]bool{}
+		live := map[string]bool{} // by devpath and numbers
 		for _, rec := range v.Records() {
-			known[sysfs.Device{Devpath: rec.Devpath, Dev: rec.Dev()}] = rec.State == nodes.Live
+			if rec.State == nodes.Live {
+				live[rec.Devpath+rec.Dev().String()] = true
+			}
 		}
 		for _, d := range devices {
-			if d.Dev.IsZero() || known[sysfs.Device{Devpath: d.Devpath, Dev: d.Dev}] {
+			if d.Dev.IsZero() || live[d.Devpath+d.Dev.String()] {
 				continue
 			}
 			if e, err := a.Sys.EventOf(uevent.Add, d); err == nil && v.Plan(e).Work == nodes.Create {

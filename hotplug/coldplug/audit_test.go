@@ -13,13 +13,15 @@ import (
 	"devspool/hotplug/sysfs"
 )
 
-// auditor returns one for the board's Scheduler.
-func auditor(b *board.Board) *Auditor {
+// newAuditor returns an Auditor for the Scheduler of a board.
+func newAuditor(b *board.Board) *Auditor {
 	return &Auditor{Scheduler: b.Scheduler, Sys: b.Sys.FS, Pending: func() bool { return false }, Pause: time.Nanosecond}
 }
 
-// TestAudit makes up for an add and a remove of which nobody told, once.
+// TestAudit shows that an audit makes up for an add and a remove whose events were lost, and
+// a second one for nothing more.
 func TestAudit(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "null 0:0 666 !\nsd.* 0:0 660 *echo $MDEV $ACTION >>TMP/said\n")
 	gaps := 0
@@ -27,10 +29,10 @@ func TestAudit(t *testing.T) {
 	b.Run(b.Disks(2)...)
 	b.Sys.Remove("/devices/block/sda")
 	b.Sys.Add("/devices/block/sdz", "block", "8:99", "DEVNAME=sdz")
-	b.Sys.Add("/devices/virtual/mem/null", "mem", "1:3", "DEVNAME=null") // which has no node
+	b.Sys.Add("/devices/virtual/mem/null", "mem", "1:3", "DEVNAME=null") // a rule wants no node
 	for range 3 {
-		auditor(b).Audit()
-		hotplugtest.Eventually(t, "the end of it", b.Scheduler.IsIdle)
+		newAuditor(b).Audit()
+		hotplugtest.Eventually(t, "the end of the events", b.Scheduler.IsIdle)
 	}
 	b.AtRest()
 	b.WantNode("sda", "")
@@ -43,50 +45,51 @@ func TestAudit(t *testing.T) {
 		t.Errorf("the commands say %q", got)
 	}
 	if counted := b.Scheduler.Stats().Gaps; gaps != 1 || counted != 1 {
-		t.Errorf("listeners heard of %d gaps, counted are %d", gaps, counted)
+		t.Errorf("sinks got %d gaps, counted are %d", gaps, counted)
 	}
 }
 
-// TestAuditSwap is about a device that left unheard, and another that got its
-// numbers or its place.
-func TestAuditSwap(t *testing.T) {
+// TestAuditReplaced shows an audit after a device left and another one got its numbers or
+// its devpath, both without events.
+func TestAuditReplaced(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "")
 	b.Run(b.Disks(2)...)
 	b.Sys.Remove("/devices/block/sda")
 	b.Sys.Remove("/devices/block/sdb")
-	b.Sys.Add("/devices/other/block/sdx", "block", "8:0", "DEVNAME=sdx") // sda's numbers
-	b.Sys.Add("/devices/block/sdb", "block", "8:80", "DEVNAME=sdb")      // sdb's place
-	auditor(b).Audit()
+	b.Sys.Add("/devices/other/block/sdx", "block", "8:0", "DEVNAME=sdx") // the numbers of sda
+	b.Sys.Add("/devices/block/sdb", "block", "8:80", "DEVNAME=sdb")      // the devpath of sdb
+	newAuditor(b).Audit()
 	b.AtRest()
 	b.WantNode("sda", "")
 	b.WantNode("sdx", "b8:0 0660")
 	b.WantNode("sdb", "b8:80 0660")
 }
 
-// TestAuditUnderWay leaves devices alone of which events are under way, and what
-// came right by itself between the two looks.
-func TestAuditUnderWay(t *testing.T) {
+// TestAuditPending shows that an audit leaves out devices with events under way, and those
+// whose event comes between the two looks.
+func TestAuditPending(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "sd.* 0:0 660 *"+hotplugtest.UntilGo+"; echo $MDEV $ACTION >>TMP/said\n")
 	events := b.Disks(3)
-	hotplugtest.WriteFile(t, filepath.Join(b.Tmp, "go"), "")
+	b.Go()
 	b.Run(events[:2]...)
-	b.Sys.Remove("/devices/block/sda")
+	remove := b.Unplug("/devices/block/sda")
 	b.Scheduler.Pause()
-	remove := hotplugtest.NewEvent(t, "ACTION=remove", "DEVPATH=/devices/block/sda", "SUBSYSTEM=block", "MAJOR=8", "MINOR=0", "DEVNAME=sda")
 	b.Scheduler.Run(scheduler.Events(remove, events[2]))
-	if got := auditor(b).diff(); len(got) > 0 {
+	if got := newAuditor(b).diff(); len(got) > 0 {
 		t.Errorf("differences: %d", len(got))
 	}
-	auditor(b).Audit()
+	newAuditor(b).Audit()
 	b.Scheduler.Resume()
-	hotplugtest.Eventually(t, "the end", b.Scheduler.IsIdle)
+	hotplugtest.Eventually(t, "the end of the events", b.Scheduler.IsIdle)
 	b.AtRest()
-	// What is merely late: it comes while the Auditor waits for what is pending.
+	// This event is not lost: it comes while the Auditor waits for pending ones.
 	b.Sys.Add("/devices/block/sdz", "block", "8:99", "DEVNAME=sdz")
 	asked := 0
-	a := auditor(b)
+	a := newAuditor(b)
 	a.Pending = func() bool {
 		if asked++; asked == 3 {
 			b.Run(b.Sys.NewEvent("add", "/devices/block/sdz"))
@@ -94,7 +97,7 @@ func TestAuditUnderWay(t *testing.T) {
 		return asked < 3
 	}
 	a.Audit()
-	hotplugtest.Eventually(t, "the end", b.Scheduler.IsIdle)
+	hotplugtest.Eventually(t, "the end of the events", b.Scheduler.IsIdle)
 	b.AtRest()
 	got := b.Said("said")
 	slices.Sort(got)
@@ -103,35 +106,38 @@ func TestAuditUnderWay(t *testing.T) {
 	}
 }
 
-// TestAuditWithoutSysfs shows that where there is no sysfs nothing is said to be lost.
+// TestAuditWithoutSysfs shows that an audit does nothing without a sysfs, and nothing in a
+// dry run.
 func TestAuditWithoutSysfs(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "")
 	b.Run(b.Disks(1)...)
 	b.Use(sysfs.FS(filepath.Join(b.Tmp, "nothing")))
-	auditor(b).Audit()
+	newAuditor(b).Audit()
 	b.WantNode("sda", "b8:0 0660")
 	b.Start("", func(o *scheduler.Options) { o.Dev = nil })
-	auditor(b).Audit()
+	newAuditor(b).Audit()
 }
 
-// TestRequest shows that a request leads to a comparison, and those that follow within a
-// minute to one more, at its end.
+// TestRequest shows that requests lead to one audit, and those that follow to one more, which
+// waits for the end of auditInterval.
 func TestRequest(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "")
-	a := auditor(b)
+	a := newAuditor(b)
 	a.Delay = 50 * time.Millisecond
-	a.last = -sys.Time(2 * auditEvery) // long ago
+	a.last = -sys.Time(2 * auditInterval) // long ago
 	for range 2 {
 		a.Request()
 	}
-	hotplugtest.Eventually(t, "the comparison", func() bool { return !a.requested.Load() })
+	hotplugtest.Eventually(t, "the audit", func() bool { return !a.requested.Load() })
 	for range 2 {
 		a.Request()
 	}
 	time.Sleep(20 * sys.PollInterval)
 	if !a.requested.Load() {
-		t.Error("the next comparison came within a minute")
+		t.Error("the next audit came too early")
 	}
 }

@@ -1,7 +1,10 @@
+// Package coldplug makes /dev what /sys says, by events that stand for those of the kernel:
+// for all devices at once (Scan), and for those whose events were lost (Auditor).
+//
+// It never changes /dev itself, and holds no lock but by what the scheduler calls.
 package coldplug
 
 import (
-	"maps"
 	"slices"
 	"strings"
 
@@ -11,11 +14,11 @@ import (
 	"devspool/nodes"
 )
 
-// Scan makes /dev what /sys says: it takes away what was made for devices that have gone,
-// then sends an add for each device there is, parents before children. Devices without
-// numbers are left out where no rule can care for them.
+// Scan submits a remove for each device on record that has gone, and an add for each device
+// in /sys, parents before children. Devices without numbers are left out where no rule can
+// match them. The batch fails where no sysfs is mounted.
 //
-// It returns when the events were submitted; the Batch tells of their end.
+// Scan returns when the events are submitted; the end of all is that of the Batch.
 func Scan(s *scheduler.Scheduler, fs sysfs.FS) *scheduler.Batch {
 	b := s.Run(func(v scheduler.View, yield func(*uevent.Event, scheduler.Kind)) {
 		if !fs.Mounted() {
@@ -31,13 +34,13 @@ func Scan(s *scheduler.Scheduler, fs sysfs.FS) *scheduler.Batch {
 			v.Lock()
 			e, err := fs.EventOf(uevent.Add, d)
 			if err != nil {
-				continue // it has just left; its remove event says the rest
+				continue // the device has just left, and its remove event will come
 			}
-			gone := replacedBy(v, e)
-			for _, old := range gone {
+			replaced := replacedBy(v, e)
+			for _, old := range replaced {
 				yield(old, scheduler.Missed)
 			}
-			if len(gone) > 0 { // the lock may have been given to others
+			if len(replaced) > 0 { // each yield may unlock /dev, so /sys is read again
 				v.Lock()
 				if e, err = fs.EventOf(uevent.Add, d); err != nil {
 					continue
@@ -51,7 +54,7 @@ func Scan(s *scheduler.Scheduler, fs sysfs.FS) *scheduler.Batch {
 	return b
 }
 
-// Prune takes away what was made for devices that have gone.
+// Prune submits a remove for each device on record that has gone.
 func Prune(s *scheduler.Scheduler, fs sysfs.FS) {
 	s.Run(func(v scheduler.View, yield func(*uevent.Event, scheduler.Kind)) {
 		devices := fs.Scan(sysfs.Nothing)
@@ -62,8 +65,9 @@ func Prune(s *scheduler.Scheduler, fs sysfs.FS) {
 	})
 }
 
-// removed returns a remove event for each device on record that /sys does not have any
-// more, given what a scan found. /dev is locked.
+// removed returns a remove event for each device on record that /sys does not have any more:
+// it is not among those that a scan found, or another disk is in its place. /dev must be
+// locked.
 func removed(v scheduler.View, fs sysfs.FS, found []sysfs.Device) []*uevent.Event {
 	events := departed(v, fs, found)
 	for _, d := range found {
@@ -88,13 +92,13 @@ func departed(v scheduler.View, fs sysfs.FS, found []sysfs.Device) []*uevent.Eve
 		if dev, is := present[rec.Devpath]; is && dev == rec.Dev() {
 			return rec.State == nodes.Left
 		}
-		// No scan looks for those that no rule cares for.
+		// A scan leaves out devices without numbers which no rule matches.
 		return !rec.Dev().IsZero() || !fs.Exists(rec.Devpath)
 	})
 }
 
-// replacedBy returns remove events for the disk on record in whose place the one of e is by
-// now, as its DISKSEQ shows, and for what lay below it.
+// replacedBy returns remove events for the disk on record whose place the disk of e has
+// taken, by DISKSEQ, and for the devices below it.
 func replacedBy(v scheduler.View, e *uevent.Event) []*uevent.Event {
 	if !v.IsOtherDisk(e) {
 		return nil
@@ -107,15 +111,19 @@ func replacedBy(v scheduler.View, e *uevent.Event) []*uevent.Event {
 
 // removes returns a remove event for each device on record that has gone, children before
 // parents.
-func removes(v scheduler.View, gone func(*nodes.Record) bool) (events []*uevent.Event) {
-	left := map[string]*nodes.Record{}
+func removes(v scheduler.View, hasGone func(*nodes.Record) bool) (events []*uevent.Event) {
+	gone := map[string]*nodes.Record{}
+	var keys []string
 	for _, rec := range v.Records() {
-		if gone(rec) {
-			left[rec.Devpath+" "+rec.ID] = rec
+		if hasGone(rec) {
+			key := rec.Devpath + " " + rec.ID
+			gone[key] = rec
+			keys = append(keys, key)
 		}
 	}
-	for _, key := range slices.Backward(slices.Sorted(maps.Keys(left))) {
-		if e, err := scheduler.EventOf(uevent.Remove, left[key]); err == nil {
+	slices.Sort(keys)
+	for i := len(keys) - 1; i >= 0; i-- {
+		if e, err := scheduler.EventOf(uevent.Remove, gone[keys[i]]); err == nil {
 			events = append(events, e)
 		}
 	}

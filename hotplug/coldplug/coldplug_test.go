@@ -16,25 +16,28 @@ import (
 	"devspool/nodes"
 )
 
-// Coldplug scans, returns when all is done, and reports whether it could be.
-func Coldplug(b *board.Board) (ok bool) {
+// scan scans /sys, waits for the end of all events, and reports whether everything succeeded.
+func scan(b *board.Board) (ok bool) {
 	b.T.Helper()
 	ok = b.Wait(Scan(b.Scheduler, b.Sys.FS))
 	b.AtRest()
 	return ok
 }
 
-func TestColdplug(t *testing.T) {
+// TestScan shows what a scan of a new /dev makes, and a second one after devices have come
+// and gone.
+func TestScan(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "sd.* 0:0 640 >disk/\nSUBSYSTEM=net;eth0 0:0 660 @echo $MDEV $INTERFACE $ACTION >>TMP/said\n")
 	b.Sys = hotplugtest.NewMachine(t)
 	b.Use(b.Sys.FS)
-	Coldplug(b)
+	scan(b)
 	b.WantNode("disk/sda", "b8:0 0640")
 	b.WantNode("disk/sda1", "b8:1 0640")
 	b.WantNode("sda1", "-> disk/sda1")
 	b.WantNode("tty0", "c4:0 0620")
-	b.WantNode("null", "") // an input device forged it
+	b.WantNode("null", "") // a device has forged the line
 	if got := b.Said("said"); !slices.Equal(got, []string{"eth0 eth0 add"}) {
 		t.Errorf("the command says %q", got)
 	}
@@ -42,7 +45,7 @@ func TestColdplug(t *testing.T) {
 	b.Sys.Remove("/devices/pci0/block/sda/sda1")
 	b.Sys.Remove("/devices/virtual/tty/tty0")
 	b.Sys.Add("/devices/virtual/tty/tty1", "tty", "4:1", "DEVNAME=tty1")
-	ok := Coldplug(b)
+	ok := scan(b)
 	b.WantNode("disk/sda", "b8:0 0640")
 	b.WantNode("disk/sda1", "")
 	b.WantNode("sda1", "")
@@ -53,9 +56,10 @@ func TestColdplug(t *testing.T) {
 	}
 }
 
-// TestColdplugUnnumbered shows that devices without numbers are looked at only
-// where a rule could care for them.
-func TestColdplugUnnumbered(t *testing.T) {
+// TestScanUnnumbered shows that a scan leaves out devices without numbers where no rule can
+// match them.
+func TestScanUnnumbered(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		config string
 		want   []string
@@ -68,14 +72,14 @@ func TestColdplugUnnumbered(t *testing.T) {
 		b.Start(b.Text, func(o *scheduler.Options) { o.Dev = nil })
 		var got []string
 		b.Done(func(e *uevent.Event, _ *nodes.Plan) { got = append(got, e.Sysname()) })
-		Coldplug(b)
+		scan(b)
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%q: events for %q, want %q", c.config, got, c.want)
 		}
 	}
 }
 
-// departedOf returns what departed does, given the devices that a scan finds.
+// departedOf returns the events of departed, given the devices that a scan finds.
 func departedOf(b *board.Board, wanted func(string) bool) (events []*uevent.Event) {
 	b.T.Helper()
 	found := b.Sys.Scan(wanted)
@@ -86,22 +90,22 @@ func departedOf(b *board.Board, wanted func(string) bool) (events []*uevent.Even
 	return events
 }
 
-// TestDeparted shows for which devices on record a coldplug makes a remove event,
-// and in which order.
+// TestDeparted shows for which devices on record a scan makes a remove event, and in which
+// order.
 func TestDeparted(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "-if_exists=mask;SUBSYSTEM=.*;.* 0:0 660 @true\n")
 	b.Sys = hotplugtest.NewMachine(t)
 	b.Use(b.Sys.FS)
-	Coldplug(b)
+	scan(b)
 	b.Sys.Remove("/devices/pci0/block/sda/sda1")
 	b.Sys.Remove("/devices/pci0/block/sda")
 	b.Sys.Remove("/devices/pci0/net/eth0")
-	// The same place, another device.
+	// Another device with the same devpath.
 	b.Sys.Remove("/devices/virtual/tty/tty0")
 	b.Sys.Add("/devices/virtual/tty/tty0", "tty", "4:64", "DEVNAME=tty0")
-	nothing := func(string) bool { return false }
-	for name, wanted := range map[string]func(string) bool{"everything": sysfs.Everything, "numbers alone": nothing} {
+	for name, wanted := range map[string]func(string) bool{"everything": sysfs.Everything, "numbers alone": sysfs.Nothing} {
 		var got []string
 		for _, e := range departedOf(b, wanted) {
 			got = append(got, fmt.Sprint(e.Action, " ", e.Devpath, " ", e.ID(), " ", e.Devname))
@@ -116,29 +120,30 @@ func TestDeparted(t *testing.T) {
 			t.Errorf("%s: departed are\n\t%s\nwant\n\t%s", name, strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
 		}
 	}
-	Coldplug(b)
+	scan(b)
 	b.WantNode("sda", "")
 	b.WantNode("tty0", "c4:64 0660")
 	if events := departedOf(b, sysfs.Everything); len(events) > 0 {
-		t.Errorf("after a coldplug departed are %v", events)
+		t.Errorf("after a scan departed are %v", events)
 	}
 }
 
-// TestColdplugAtRest shows that a coldplug of a /dev that is right writes nothing.
-func TestColdplugAtRest(t *testing.T) {
+// TestScanWritesNothing shows that a scan does not write to a /dev that is right.
+func TestScanWritesNothing(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "sda 0:0 640 >disk/\nsda1 7:6 640\n")
 	b.Sys = hotplugtest.NewMachine(t)
 	b.Use(b.Sys.FS)
-	Coldplug(b)
+	scan(b)
 	before := times(t, b.Dir)
-	Coldplug(b)
+	scan(b)
 	if after := times(t, b.Dir); !slices.Equal(after, before) {
 		t.Errorf("/dev was written:\n\t%s\nbecame\n\t%s", strings.Join(before, "\n\t"), strings.Join(after, "\n\t"))
 	}
 }
 
-// times lists all that is in a directory with what changes where it is written.
+// times returns the path, mode and modification time of each file in a directory.
 func times(t *testing.T, dir string) []string {
 	t.Helper()
 	var all []string
@@ -151,22 +156,24 @@ func times(t *testing.T, dir string) []string {
 	return all
 }
 
-// TestColdplugNoSysfs shows that without sysfs nothing is taken for gone.
-func TestColdplugNoSysfs(t *testing.T) {
+// TestScanWithoutSysfs shows that a scan fails without a sysfs, and takes no device for gone.
+func TestScanWithoutSysfs(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "")
-	b.Sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	Coldplug(b)
+	b.Disks(1)
+	scan(b)
 	hotplugtest.Must(t, os.Rename(b.Sys.Path("/devices"), b.Sys.Path("/away")))
-	if Coldplug(b) {
+	if scan(b) {
 		t.Error("it did not fail")
 	}
 	b.WantNode("sda", "b8:0 0660")
 	b.Log.Want("error: no sysfs at", "mount -t sysfs")
 }
 
-// TestColdplugMany takes more devices than one turn is for, each with a command.
-func TestColdplugMany(t *testing.T) {
+// TestScanMany scans more devices than one slice takes, each with a command.
+func TestScanMany(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	const many = 3*64 + 7
 	b := board.New(t, "tty.* 0:0 660 @true\n")
@@ -175,8 +182,8 @@ func TestColdplugMany(t *testing.T) {
 	}
 	done := 0
 	b.Done(func(*uevent.Event, *nodes.Plan) { done++ })
-	Coldplug(b)
+	scan(b)
 	if done != many {
-		t.Errorf("%d events came to their end, want %d", done, many)
+		t.Errorf("%d events are done, want %d", done, many)
 	}
 }

@@ -1,3 +1,8 @@
+// Package command runs the command of a rule as a process: it finds the program, makes the
+// environment and the descriptors, waits for the end, and kills what runs for too long.
+//
+// It never decides which command runs, or when, and never gives a shell a line into which a
+// device could have put code: values reach a command as variables, or as one word.
 package command
 
 import (
@@ -16,36 +21,37 @@ import (
 	"devspool/nodes"
 )
 
-// DefaultTimeout is how long a command may run where its rule says nothing.
-const DefaultTimeout nodes.Seconds = 180
+// defaultTimeout is how long a command may run where neither its rule nor the config says.
+const defaultTimeout nodes.Seconds = 180
 
-// marker is a variable in the environment of each command. A helper that finds
-// it was not started by the kernel, whatever else its environment says.
+// marker is a variable in the environment of each command. A helper that finds it was not
+// started by the kernel, whatever else its environment says.
 const marker = handoff.Marker
 
-// InCommand reports whether environ is that of a command which a rule runs.
+// InCommand reports whether environ is the environment of a command of a rule.
 func InCommand(environ []string) bool { return slices.Contains(environ, marker) }
 
-const Shell = "/bin/sh"
+// shell is the program that gets command lines which are not plain words.
+const shell = "/bin/sh"
 
 var (
-	errNoShell    = errors.New("it needs " + Shell + ", which is missing; use plain words, or add a shell to the system")
-	ErrNotFound   = errors.New("no such program")
-	errNoExecline = errors.New("it needs execlineb, which is not here: install execline, or begin the command with @, $ or * and write it for " + Shell)
+	errNotFound   = errors.New("no such program")
+	errNoShell    = errors.New("it needs " + shell + ", which is missing; use plain words, or add a shell to the system")
+	errNoExecline = errors.New("it needs execlineb, which is not here: install execline, or begin the command with @, $ or * and write it for " + shell)
 )
 
-// Missing reports whether err says that a command names no program that can be run,
-// for which a shell would have given the status 127 or 126.
+// Missing reports whether err is that of a command whose program is missing or may not be
+// run, for which a shell would end with status 127 or 126.
 func Missing(err error) bool {
-	return err == ErrNotFound || err == syscall.ENOENT || err == syscall.ENOTDIR || err == syscall.EACCES
+	return err == errNotFound || err == syscall.ENOENT || err == syscall.ENOTDIR || err == syscall.EACCES
 }
 
 // Spec says which command to start, and how.
 type Spec struct {
-	Command nodes.Command
-	Plan    *nodes.Plan // of the event that it runs for
-	Dir     string      // its working directory
-	Environ []string    // what it inherits, besides the event's variables
+	Command *nodes.Command
+	Plan    *nodes.Plan // of the event that the command runs for
+	Dir     string      // the working directory
+	Environ []string    // variables to inherit, besides those of the event
 
 	// KeepErrors keeps the end of what the command writes to its standard error, for
 	// Outcome.Errors. It needs /proc.
@@ -56,24 +62,24 @@ type Spec struct {
 type Running struct {
 	PID     int
 	Since   sys.Time // when it started
-	Command nodes.Command
+	Command *nodes.Command
 
-	errors int // the pipe that its standard error goes to, or sys.None
+	errors int // our end of the pipe to its standard error, or sys.None
 
-	mu     sync.Mutex
-	ended  bool
-	killed string // why it was killed, or ""
+	mu     sync.Mutex // guards the fields below
+	ended  bool       // its end was seen; its number may soon belong to another process
+	killed string     // the reason given to Kill, or ""
 }
 
-// Outcome is what came of a command.
+// Outcome is how a command ended.
 type Outcome struct {
 	Status unix.WaitStatus
-	Killed string // why Kill ended it, or ""
-	Errors string // the last line of its standard error, where that was kept
+	Killed string // the reason given to Kill, or ""
+	Errors string // the last line of its standard error, where Spec.KeepErrors was set
 }
 
 // String returns how the command ended, and the last line of its standard error.
-func (o Outcome) String() string {
+func (o *Outcome) String() string {
 	text := "exit status " + strconv.Itoa(o.Status.ExitStatus())
 	switch {
 	case o.Killed != "":
@@ -87,40 +93,40 @@ func (o Outcome) String() string {
 	return text
 }
 
-// Start starts a command, in a process group of its own, so that all of it can be
-// killed. Missing tells of an error whether the program is not there.
-func Start(spec Spec) (*Running, error) {
+// Start starts a command, in a process group of its own, so that Kill can end all that it
+// starts. See Missing about the error; it is a bare errno or a text without a path.
+func Start(spec *Spec) (*Running, error) {
 	env := commandEnviron(spec.Environ, spec.Plan, spec.Command)
 	program, argv, err := resolve(spec.Command, env)
 	if err != nil {
 		return nil, err
 	}
-	files, opened, err := standardFiles(spec.KeepErrors)
+	s, err := openStreams(spec.KeepErrors)
 	if err != nil {
 		return nil, err
 	}
-	defer sys.CloseAll(&opened.input, &opened.output, &opened.errors)
-	attr := &syscall.ProcAttr{Dir: spec.Dir, Env: env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true}}
+	defer sys.CloseAll(&s.input, &s.output, &s.errors)
+	attr := &syscall.ProcAttr{Dir: spec.Dir, Env: env, Files: s.files(), Sys: &syscall.SysProcAttr{Setpgid: true}}
 	pid, err := syscall.ForkExec(program, argv, attr)
-	if program == Shell && Missing(err) {
+	if program == shell && Missing(err) {
 		err = errNoShell
 	} else if err == syscall.ENOEXEC {
-		// A script that names no interpreter is the shell's.
-		pid, err = syscall.ForkExec(Shell, append([]string{Shell, program}, argv[1:]...), attr)
+		// A script that names no interpreter is for the shell.
+		pid, err = syscall.ForkExec(shell, append([]string{shell, program}, argv[1:]...), attr)
 	}
 	if err != nil {
-		sys.CloseAll(&opened.kept)
+		sys.CloseAll(&s.kept)
 		return nil, err
 	}
-	return &Running{PID: pid, Since: sys.Now(), Command: spec.Command, errors: opened.kept}, nil
+	return &Running{PID: pid, Since: sys.Now(), Command: spec.Command, errors: s.kept}, nil
 }
 
-// Wait returns when the command has ended, or was killed at its time limit. It is to be
-// called once.
+// Wait returns when the command has ended. It kills a command that runs for longer than its
+// time limit. It must be called once.
 func (r *Running) Wait() (o Outcome) {
 	limit := r.Command.Timeout
 	if limit == 0 {
-		limit = DefaultTimeout
+		limit = defaultTimeout
 	}
 	if limit != nodes.Unlimited {
 		timer := time.AfterFunc(time.Duration(limit)*time.Second, func() {
@@ -128,24 +134,25 @@ func (r *Running) Wait() (o Outcome) {
 		})
 		defer timer.Stop()
 	}
-	// First wait without reaping: until the flag is set the process's number
-	// cannot belong to another, so that kill cannot hit a stranger.
+	// First wait without reaping, then set ended, then reap: so Kill, which looks at ended,
+	// never hits another process that has got the number. Neither call can fail, but for a
+	// parent that ignores SIGCHLD: the kernel reaps then, and the status is lost.
 	if !r.await() {
-		sys.RetryEINTR(func() error { return unix.Waitid(unix.P_PID, r.PID, nil, unix.WEXITED|unix.WNOWAIT, nil) })
+		_ = sys.RetryEINTR(func() error { return unix.Waitid(unix.P_PID, r.PID, nil, unix.WEXITED|unix.WNOWAIT, nil) })
 	}
 	r.mu.Lock()
 	r.ended = true
 	o.Killed = r.killed
 	r.mu.Unlock()
-	sys.RetryEINTR(func() error { _, err := unix.Wait4(r.PID, &o.Status, 0, nil); return err })
+	_ = sys.RetryEINTR(func() error { _, err := unix.Wait4(r.PID, &o.Status, 0, nil); return err })
 	o.Errors = lastLine(r.errors)
 	sys.CloseAll(&r.errors)
 	return o
 }
 
-// await returns true when the command has ended, and false at once where the kernel has
-// no descriptors of processes (before Linux 5.3). By these no thread has to stay in a
-// system call, from which the runtime would have to take back the right to run Go code.
+// await returns true when the command has ended, and false at once where the kernel has no
+// pidfd_open (before Linux 5.3). The runtime's poller waits for the descriptor of a process,
+// so that no thread is blocked in a system call, which is dearer.
 func (r *Running) await() (ended bool) {
 	fd, err := unix.PidfdOpen(r.PID, 0)
 	if err != nil {
@@ -159,33 +166,47 @@ func (r *Running) await() (ended bool) {
 	return process.Read(func(uintptr) bool { return sys.EndedChild(unix.P_PID, r.PID) != 0 }) == nil
 }
 
-// Kill ends the command and what it started. Why is for the log.
+// Kill kills the process group of the command, unless that has ended. Why goes to
+// Outcome.Killed.
 func (r *Running) Kill(why string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.ended {
 		r.killed = why
-		unix.Kill(-r.PID, unix.SIGKILL)
-		unix.Kill(r.PID, unix.SIGKILL) // it may have left its group
+		_ = unix.Kill(-r.PID, unix.SIGKILL)
+		_ = unix.Kill(r.PID, unix.SIGKILL) // it may have left its group, which fails the first call
 	}
 }
 
-// commandEnviron returns MDEV and TAGS, the event's variables, and what is inherited
-// besides, each key once. Of a variable that the event says several times it is the
-// value that the rule matched, else the first: what getenv(3) would find if all were
-// there, while most shells would find the last.
-func commandEnviron(inherited []string, p *nodes.Plan, c nodes.Command) []string {
+// commandEnviron returns the environment of a command: MDEV and TAGS, the variables of the
+// event, and the inherited ones, each key once and the first value of each. Of a variable
+// that the event says several times, that is the value that the rule matched, else the
+// first: the one that getenv(3) would find, while most shells would find the last.
+func commandEnviron(inherited []string, p *nodes.Plan, c *nodes.Command) []string {
 	env := []string{"MDEV=" + c.Node, marker}
-	if tags := p.TagList(); tags != "" {
-		env = append(env, "TAGS="+tags)
-	}
-	for _, more := range [][]string{strings.Split(c.Said, "\x00"), slices.Collect(p.Event.Env()), inherited} {
-		for _, kv := range more {
-			key := kv[:strings.IndexByte(kv, '=')+1]
-			if key != "" && !slices.ContainsFunc(env, func(o string) bool { return strings.HasPrefix(o, key) }) {
-				env = append(env, kv)
+	add := func(kv string) {
+		key := kv[:strings.IndexByte(kv, '=')+1]
+		if key == "" {
+			return
+		}
+		for _, other := range env {
+			if strings.HasPrefix(other, key) {
+				return
 			}
 		}
+		env = append(env, kv)
+	}
+	if tags := p.TagList(); tags != "" {
+		add("TAGS=" + tags)
+	}
+	for _, kv := range strings.Split(c.Said, "\x00") {
+		add(kv)
+	}
+	for kv := range p.Event.Env() {
+		add(kv)
+	}
+	for _, kv := range inherited {
+		add(kv)
 	}
 	return env
 }

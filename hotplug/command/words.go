@@ -7,36 +7,37 @@ import (
 	"devspool/nodes"
 )
 
-// resolve finds the program of c and its arguments. A line of plain words needs
-// no shell; all else, and a program that only the shell may know, is for /bin/sh.
-func resolve(c nodes.Command, env []string) (program string, argv []string, err error) {
+// resolve finds the program of c and its arguments. A line of plain words needs no shell.
+// Every other line is for /bin/sh, and so is a program that only the shell may know: one of
+// its builtins, or one that is not in PATH.
+func resolve(c *nodes.Command, env []string) (program string, argv []string, err error) {
 	if c.Execline {
 		return resolveExecline(c.Text, env)
 	}
 	argv, plain := words(c.Text, env)
-	if !plain {
-		return Shell, []string{"sh", "-c", c.Text}, nil
+	if plain {
+		if len(argv) == 0 {
+			return "", nil, errNotFound
+		}
+		program = sys.LookPath(argv[0], env)
+		if program != "" && !isOneOf(builtins, argv[0]) {
+			return program, argv, nil
+		}
+		if !sys.Executable(shell) { // then the program of a builtin's name has to do
+			if program == "" {
+				return "", nil, errNotFound
+			}
+			return program, argv, nil
+		}
 	}
-	if len(argv) == 0 {
-		return "", nil, ErrNotFound
-	}
-	if builtins[argv[0]] && sys.Executable(Shell) {
-		return Shell, []string{"sh", "-c", c.Text}, nil
-	}
-	if program := sys.LookPath(argv[0], env); program != "" {
-		return program, argv, nil
-	}
-	if sys.Executable(Shell) {
-		return Shell, []string{"sh", "-c", c.Text}, nil
-	}
-	return "", nil, ErrNotFound
+	return shell, []string{"sh", "-c", c.Text}, nil
 }
 
-// resolveExecline is resolve for a line that execlineb is to run. To that plain words
-// mean no more than they are, so they need none; it knows quotes, backslashes, blocks and
-// comments, while a $ is a character.
+// resolveExecline is resolve for a line in the language of execlineb. Plain words mean the
+// same without it, so they need no execlineb. It knows quotes, backslashes, blocks and
+// comments; a $ is an ordinary character.
 func resolveExecline(line string, env []string) (program string, argv []string, err error) {
-	argv, err = strings.Fields(line), ErrNotFound
+	argv, err = strings.Fields(line), errNotFound
 	if strings.ContainsAny(line, `"\{}#`) {
 		argv, err = []string{"execlineb", "-Pc", line}, errNoExecline
 	}
@@ -49,33 +50,26 @@ func resolveExecline(line string, env []string) (program string, argv []string, 
 	return program, argv, nil
 }
 
-// builtins are the commands that a shell does itself, or does in its own way.
-var builtins = map[string]bool{
-	".": true, ":": true, "[": true, "[[": true, "alias": true, "bg": true, "break": true,
-	"case": true, "cd": true, "command": true, "continue": true, "do": true, "done": true,
-	"echo": true, "elif": true, "else": true, "esac": true, "eval": true, "exec": true,
-	"exit": true, "export": true, "false": true, "fg": true, "fi": true, "for": true,
-	"function": true, "getopts": true, "hash": true, "if": true, "in": true, "jobs": true,
-	"kill": true, "let": true, "local": true, "printf": true, "pwd": true, "read": true,
-	"readonly": true, "return": true, "set": true, "shift": true, "source": true, "test": true,
-	"then": true, "time": true, "times": true, "trap": true, "true": true, "type": true,
-	"ulimit": true, "umask": true, "unalias": true, "unset": true, "until": true,
-	"wait": true, "while": true, "!": true,
+// builtins are the words that a shell runs itself, or runs otherwise than the program of that
+// name. They are in one string, each between two blanks, since maps are large in the binary.
+const builtins = " . : [ [[ alias bg break case cd command continue do done echo elif else esac eval exec exit" +
+	" export false fg fi for function getopts hash if in jobs kill let local printf pwd read readonly return set" +
+	" shift source test then time times trap true type ulimit umask unalias unset until wait while ! "
+
+// shellVariables are the variables that a shell gives values of its own, in the form of
+// builtins.
+const shellVariables = " IFS LINENO OLDPWD OPTARG OPTIND PPID PS1 PS2 PS4 PWD RANDOM SECONDS SHLVL UID EUID _ "
+
+// isOneOf reports whether word is one of a list in the form of builtins.
+func isOneOf(list, word string) bool {
+	return word != "" && strings.IndexByte(word, ' ') < 0 && strings.Contains(list, " "+word+" ")
 }
 
-// shells are the variables that a shell gives values of its own.
-var shells = map[string]bool{
-	"IFS": true, "LINENO": true, "OLDPWD": true, "OPTARG": true, "OPTIND": true, "PPID": true,
-	"PS1": true, "PS2": true, "PS4": true, "PWD": true, "RANDOM": true, "SECONDS": true,
-	"SHLVL": true, "UID": true, "EUID": true, "_": true,
-}
-
-// words splits a command line that needs no shell: words, quoted or not, with
-// $NAME or ${NAME} in them. Plain is false where there is anything else.
+// words splits a command line that needs no shell: words, quoted or not, with $NAME or
+// ${NAME} in them. Plain is false where the line has anything else.
 //
-// A value is never split or expanded further, so what a device says can change
-// no word but its own. A word of nothing but empty unquoted values is left out,
-// as a shell does.
+// A value is never split or expanded further, so what a device says can change only its own
+// word. A word that consists of empty unquoted values is left out, as a shell does.
 func words(line string, env []string) (argv []string, plain bool) {
 	var word strings.Builder
 	begun, quoted := false, false
@@ -130,7 +124,7 @@ func words(line string, env []string) (argv []string, plain bool) {
 	return argv, true
 }
 
-// doubleQuoted reads a "…" at the head of s, n bytes of it.
+// doubleQuoted reads the "…" that s begins with. It is n bytes long.
 func doubleQuoted(s string, env []string) (text string, n int, ok bool) {
 	var b strings.Builder
 	for i := 1; i < len(s); {
@@ -154,7 +148,8 @@ func doubleQuoted(s string, env []string) (text string, n int, ok bool) {
 	return "", 0, false
 }
 
-// variable reads a $NAME or ${NAME} at the head of s, n bytes of it.
+// variable reads the $NAME or ${NAME} that s begins with, and returns the value of NAME in
+// env. It is n bytes long.
 func variable(s string, env []string) (value string, n int, ok bool) {
 	start := 1
 	if strings.HasPrefix(s, "${") {
@@ -169,7 +164,7 @@ func variable(s string, env []string) (value string, n int, ok bool) {
 		return "", 0, false
 	}
 	name := s[start:end]
-	if shells[name] {
+	if isOneOf(shellVariables, name) {
 		return "", 0, false
 	}
 	if start == 2 {

@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"devspool/hotplug/command"
 	"devspool/hotplug/hotplugtest"
 	"devspool/hotplug/sys"
 )
@@ -39,7 +38,7 @@ func TestReap(t *testing.T) {
 // endedChild returns a child that has ended and was not waited for.
 func endedChild(t *testing.T) (pid int) {
 	t.Helper()
-	pid, err := syscall.ForkExec(command.Shell, []string{command.Shell, "-c", "exit 3"}, &syscall.ProcAttr{})
+	pid, err := syscall.ForkExec("/bin/sh", []string{"/bin/sh", "-c", "exit 3"}, &syscall.ProcAttr{})
 	hotplugtest.Must(t, err)
 	hotplugtest.Eventually(t, "the end of a child", func() bool { return sys.EndedChild(unix.P_PID, pid) == pid })
 	return pid

@@ -1,3 +1,8 @@
+// Package firmware answers the kernel's requests for firmware, for kernels that load it with
+// the help of user space (Documentation/driver-api/firmware/fallback-mechanisms.rst).
+//
+// It never looks outside the firmware directory, provided that names are clean (see Load),
+// and never decides which events are requests.
 package firmware
 
 import (
@@ -13,18 +18,21 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// Loader answers the kernel's requests for firmware.
+// Loader answers requests for firmware.
 type Loader struct {
-	Dir string // the directory that firmware lies in
+	Dir string // the directory that holds firmware, such as /lib/firmware
 	Sys sysfs.FS
 	Log *log.Logger
 }
 
-// Load answers a request of the kernel's user helper for firmware
-// (Documentation/driver-api/firmware/fallback-mechanisms.rst): 1 to loading, the
-// file to data, 0 to loading; or -1 to loading, where there is no such file. It
-// reports whether the device has its firmware now.
-func (l Loader) Load(e *uevent.Event, name string) bool {
+// loadingLimit is how long Load waits until the driver is ready for an answer.
+const loadingLimit = 30 * time.Second
+
+// Load answers a request: it writes 1 to the attribute loading of the device of e, the file
+// name to its data, and 0 to loading; or -1 to loading where there is no such file. The name
+// must be clean, without "..". Load reports whether the device has its firmware now, and
+// logs the reason where it has not. It may block for loadingLimit.
+func (l *Loader) Load(e *uevent.Event, name string) bool {
 	path, err := l.answer(string(l.Sys)+e.Devpath, name)
 	if err != nil {
 		l.Log.Event(log.Err, "firmware", e, err.Error())
@@ -34,44 +42,55 @@ func (l Loader) Load(e *uevent.Event, name string) bool {
 	return true
 }
 
-// answer gives the device at dir its firmware, or tells it that there is none. It returns
-// the file's path.
-func (l Loader) answer(dir, name string) (path string, err error) {
-	loading, err := openSoon(dir+"/loading", 30*time.Second)
+// answer answers the request of the device at dir. It returns the path of the file that the
+// device got.
+func (l *Loader) answer(dir, name string) (path string, err error) {
+	loading, err := openSoon(dir+"/loading", loadingLimit)
 	if err != nil {
 		return "", errors.New(name + ": " + dir + "/loading: " + err.Error())
 	}
 	defer unix.Close(loading)
 	file, path := l.open(name)
-	if file < 0 {
-		unix.Write(loading, []byte("-1"))
-		return "", errors.New(name + ": not in " + strings.Join(l.dirs(), ", "))
-	}
-	defer unix.Close(file)
-	if _, err = unix.Write(loading, []byte("1")); err == nil {
-		if err = copyTo(dir+"/data", file); err == nil {
-			_, err = unix.Write(loading, []byte("0"))
+	if file == sys.None {
+		err = errors.New(name + ": not in " + strings.Join(l.dirs(), ", "))
+	} else {
+		defer unix.Close(file)
+		if err = write(loading, "1"); err == nil {
+			err = copyTo(dir+"/data", file)
+		}
+		if err == nil {
+			err = write(loading, "0")
+		}
+		if err != nil {
+			err = errors.New(path + ": " + err.Error())
 		}
 	}
-	if err != nil {
-		unix.Write(loading, []byte("-1")) // which fails where the device has gone
-		return "", errors.New(path + ": " + err.Error())
+	if err == nil {
+		return path, nil
 	}
-	return path, nil
+	_ = write(loading, "-1") // fails where the device has gone; any other driver waits for its timeout
+	return "", err
 }
 
-// openSoon opens a file of sysfs that may not be there yet.
+// write writes text to an attribute, which takes it in one write.
+func write(fd int, text string) error {
+	_, err := unix.Write(fd, []byte(text))
+	return err
+}
+
+// openSoon opens a file of sysfs for writing, which may appear only after the event that
+// asks for it. It returns ENOENT where that takes longer than limit.
 func openSoon(path string, limit time.Duration) (int, error) {
-	for end := time.Now().Add(limit); ; time.Sleep(50 * time.Millisecond) {
+	for start := sys.Now(); ; time.Sleep(50 * time.Millisecond) {
 		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
-		if err != unix.ENOENT || time.Now().After(end) {
+		if err != unix.ENOENT || start.Age() > limit {
 			return fd, err
 		}
 	}
 }
 
-// dirs are the directories that the kernel itself would search.
-func (l Loader) dirs() []string {
+// dirs returns the directories that the kernel itself searches, in its order.
+func (l *Loader) dirs() []string {
 	release := ""
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
@@ -80,19 +99,19 @@ func (l Loader) dirs() []string {
 	return []string{l.Dir + "/updates" + release, l.Dir + "/updates", l.Dir + release, l.Dir}
 }
 
-// open opens the first regular file of that name. The name is clean: it
-// has no "..".
-func (l Loader) open(name string) (int, string) {
+// open opens the first regular file of that name in dirs. It returns sys.None where there is
+// none.
+func (l *Loader) open(name string) (fd int, path string) {
 	for _, dir := range l.dirs() {
-		path := dir + "/" + name
+		path = dir + "/" + name
 		if fd, err := sys.OpenRegular(path); err == nil {
 			return fd, path
 		}
 	}
-	return -1, ""
+	return sys.None, ""
 }
 
-// copyTo writes what is left of from into the file at path.
+// copyTo writes the rest of the file from into the file at path.
 func copyTo(path string, from int) error {
 	to, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -105,12 +124,12 @@ func copyTo(path string, from int) error {
 		if n <= 0 || err != nil {
 			return err
 		}
-		for chunk := buf[:n]; len(chunk) > 0; {
-			n, err := unix.Write(to, chunk)
+		for rest := buf[:n]; len(rest) > 0; {
+			n, err := unix.Write(to, rest)
 			if err != nil {
 				return err
 			}
-			chunk = chunk[n:]
+			rest = rest[n:]
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package firmware_test
 
 import (
-	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,9 +15,10 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// firmwareBoard has a device that asks for a.bin, with stand-ins for the files in
-// which its driver takes it.
-func firmwareBoard(t *testing.T) (b *board.Board, device string) {
+// newBoard returns a board with a device that asks for sub/a.bin, and the directory of the
+// device. Ordinary files are in the place of its attributes, so they hold all that was
+// written.
+func newBoard(t *testing.T) (b *board.Board, device string) {
 	t.Helper()
 	b = board.New(t, "")
 	b.Sys.Add("/devices/wifi/firmware/a", "firmware", "", "FIRMWARE=sub/a.bin", "ASYNC=1")
@@ -28,13 +28,15 @@ func firmwareBoard(t *testing.T) (b *board.Board, device string) {
 	return b, device
 }
 
-func TestFirmware(t *testing.T) {
+// TestLoad shows which file a device gets, and what is written to its attributes.
+func TestLoad(t *testing.T) {
+	t.Parallel()
 	big := strings.Repeat("0123456789abcdef", 20_000)
 	release := kernelRelease(t)
 	for _, c := range []struct {
 		name    string
-		files   map[string]string // below the directory of firmware
-		loading string            // all that was written, one after the other
+		files   map[string]string // below the firmware directory
+		loading string            // all that was written to it
 		data    string
 		log     []string
 	}{
@@ -44,12 +46,12 @@ func TestFirmware(t *testing.T) {
 		{"none", nil, "-1", "", []string{"error: firmware", "sub/a.bin: not in"}},
 		{"another", map[string]string{"a.bin": "x"}, "-1", "", []string{"error: firmware"}},
 		{"a directory", map[string]string{"sub/a.bin/x": ""}, "-1", "", []string{"error: firmware"}},
-		{"that of the kernel's release first", map[string]string{"sub/a.bin": "all", release + "/sub/a.bin": "release"}, "10", "release", []string{release}},
-		{"updates before all", map[string]string{"sub/a.bin": "all", release + "/sub/a.bin": "release", "updates/sub/a.bin": "update"}, "10", "update", []string{"updates"}},
-		{"updates of the release before those", map[string]string{"updates/sub/a.bin": "update", "updates/" + release + "/sub/a.bin": "both"}, "10", "both", []string{"updates/" + release}},
+		{"the directory of the release first", map[string]string{"sub/a.bin": "all", release + "/sub/a.bin": "release"}, "10", "release", []string{release}},
+		{"updates before that", map[string]string{"sub/a.bin": "all", release + "/sub/a.bin": "release", "updates/sub/a.bin": "update"}, "10", "update", []string{"updates"}},
+		{"updates of the release before these", map[string]string{"updates/sub/a.bin": "update", "updates/" + release + "/sub/a.bin": "both"}, "10", "both", []string{"updates/" + release}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b, device := firmwareBoard(t)
+			b, device := newBoard(t)
 			for name, text := range c.files {
 				hotplugtest.WriteFile(t, filepath.Join(b.Tmp, "firmware", name), text)
 			}
@@ -59,7 +61,7 @@ func TestFirmware(t *testing.T) {
 			if got := hotplugtest.Contents(t, device+"/loading"); got != c.loading {
 				t.Errorf("loading got %q, want %q", got, c.loading)
 			}
-			if got := hotplugtest.Contents(t, device+"/data"); !bytes.Equal([]byte(got), []byte(c.data)) {
+			if got := hotplugtest.Contents(t, device+"/data"); got != c.data {
 				t.Errorf("data got %d bytes, want %d", len(got), len(c.data))
 			}
 			b.Log.Want(c.log...)
@@ -67,18 +69,19 @@ func TestFirmware(t *testing.T) {
 	}
 }
 
-// TestFirmwareMissing shows that a firmware that nobody has fails the event, as
-// anything else that could not be done.
-func TestFirmwareMissing(t *testing.T) {
-	b, _ := firmwareBoard(t)
+// TestMissing shows that missing firmware fails the event.
+func TestMissing(t *testing.T) {
+	t.Parallel()
+	b, _ := newBoard(t)
 	if b.Run(b.Sys.NewEvent("add", "/devices/wifi/firmware/a")) {
 		t.Error("it did not fail")
 	}
 }
 
-// TestFirmwareActions shows that only an add asks for firmware.
-func TestFirmwareActions(t *testing.T) {
-	b, device := firmwareBoard(t)
+// TestActions shows that only an add asks for firmware.
+func TestActions(t *testing.T) {
+	t.Parallel()
+	b, device := newBoard(t)
 	for _, action := range []string{uevent.Change, uevent.Bind, uevent.Remove} {
 		b.Run(b.Sys.NewEvent(action, "/devices/wifi/firmware/a"))
 	}
@@ -87,8 +90,9 @@ func TestFirmwareActions(t *testing.T) {
 	}
 }
 
-// TestFirmwareNames shows that a name cannot lead out of the directory.
-func TestFirmwareNames(t *testing.T) {
+// TestNames shows that no name leads out of the firmware directory.
+func TestNames(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"../secret", "/etc/passwd", "a/../../secret", "a//b", "", "."} {
 		b := board.New(t, "")
 		hotplugtest.WriteFile(t, filepath.Join(b.Tmp, "secret"), "x")
@@ -105,14 +109,15 @@ func TestFirmwareNames(t *testing.T) {
 	}
 }
 
-// TestFirmwareLate is about a driver whose files appear after its event.
-func TestFirmwareLate(t *testing.T) {
-	b, device := firmwareBoard(t)
+// TestLate shows that Load waits for attributes which appear after the event.
+func TestLate(t *testing.T) {
+	t.Parallel()
+	b, device := newBoard(t)
 	hotplugtest.WriteFile(t, filepath.Join(b.Tmp, "firmware", "sub/a.bin"), "image")
 	hotplugtest.Must(t, os.Rename(device+"/loading", device+"/hidden"))
 	batch := b.Scheduler.Run(scheduler.Events(b.Sys.NewEvent("add", "/devices/wifi/firmware/a")))
 	if b.Scheduler.IsIdle() {
-		t.Error("the event is at its end")
+		t.Error("the event is done")
 	}
 	time.AfterFunc(60*time.Millisecond, func() { os.Rename(device+"/hidden", device+"/loading") })
 	if !b.Wait(batch) {
@@ -124,10 +129,11 @@ func TestFirmwareLate(t *testing.T) {
 	b.AtRest()
 }
 
-// TestFirmwareBeside shows that who waits for firmware keeps nobody else waiting.
-func TestFirmwareBeside(t *testing.T) {
+// TestBeside shows that a device which waits for its firmware does not keep others waiting.
+func TestBeside(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
-	b, device := firmwareBoard(t)
+	b, device := newBoard(t)
 	hotplugtest.WriteFile(t, filepath.Join(b.Tmp, "firmware", "sub/a.bin"), "image")
 	hotplugtest.Must(t, os.Rename(device+"/loading", device+"/hidden"))
 	b.Sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
@@ -138,7 +144,7 @@ func TestFirmwareBeside(t *testing.T) {
 	b.AtRest()
 }
 
-// kernelRelease returns what uname -r says.
+// kernelRelease returns the release of the kernel, as uname -r does.
 func kernelRelease(t *testing.T) string {
 	t.Helper()
 	var u unix.Utsname

@@ -7,13 +7,14 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// Answer is what a request led to.
+// Answer is the answer to a request to the control socket.
 type Answer struct {
 	Lines []string
 	Err   error
 }
 
-// Still fails the test where a request has an answer.
+// Still fails the test where a request has got its answer, or gets it soon. What names the
+// request.
 func Still(t *testing.T, what string, answers <-chan Answer) {
 	t.Helper()
 	select {
@@ -23,7 +24,7 @@ func Still(t *testing.T, what string, answers <-chan Answer) {
 	}
 }
 
-// Ends fails the test where a request does not end well.
+// Ends waits for the answer to a request, and fails the test where it is an error.
 func Ends(t *testing.T, what string, answers <-chan Answer) {
 	t.Helper()
 	Within(t, what, func() {

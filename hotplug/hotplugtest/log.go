@@ -8,13 +8,14 @@ import (
 	"devspool/hotplug/log"
 )
 
-// Log is a Log whose lines a test can read. It is safe for several goroutines.
+// Log is a log.Logger whose lines the test can read. Several goroutines may use it.
 type Log struct {
 	*log.Logger
 	t    *testing.T
 	path string
 }
 
+// NewLog returns an empty Log.
 func NewLog(t *testing.T) *Log {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "log")
@@ -26,21 +27,22 @@ func NewLog(t *testing.T) *Log {
 	return &Log{logger, t, path}
 }
 
-// lines returns what was logged, without what each line begins with.
+// Lines returns the lines of the log: the level and the message, without the time and the
+// name of the program.
 func (l *Log) Lines() []string {
 	l.t.Helper()
 	var lines []string
 	for line := range strings.Lines(Contents(l.t, l.path)) {
 		_, line, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " devspool: ")
 		if !ok {
-			l.t.Errorf("a line that is none of the log's: %q", line)
+			l.t.Errorf("not a line of the log: %q", line)
 		}
 		lines = append(lines, line)
 	}
 	return lines
 }
 
-// Has reports whether a line holds all the words.
+// Has reports whether one line contains all of the words.
 func (l *Log) Has(words ...string) bool {
 	l.t.Helper()
 	for _, line := range l.Lines() {
@@ -55,10 +57,10 @@ func (l *Log) Has(words ...string) bool {
 	return false
 }
 
-// Want fails the test where no line holds all the words.
+// Want fails the test where no line contains all of the words.
 func (l *Log) Want(words ...string) {
 	l.t.Helper()
 	if !l.Has(words...) {
-		l.t.Errorf("no line of the log holds %q:\n%s", words, strings.Join(l.Lines(), "\n"))
+		l.t.Errorf("no line of the log contains %q:\n%s", words, strings.Join(l.Lines(), "\n"))
 	}
 }

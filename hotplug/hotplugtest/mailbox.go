@@ -6,12 +6,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Mailbox is a datagram socket that somebody else listens at.
+// Mailbox is a datagram socket, in the place of another program that listens.
 type Mailbox struct {
 	t  *testing.T
-	Fd int
+	Fd int // non-blocking
 }
 
+// NewMailbox returns a Mailbox at an address: a path, or @ and an abstract name.
 func NewMailbox(t *testing.T, address string) *Mailbox {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -21,7 +22,7 @@ func NewMailbox(t *testing.T, address string) *Mailbox {
 	return &Mailbox{t, fd}
 }
 
-// Next returns what came next, or "".
+// Next returns the next datagram, or "" where none has come.
 func (m *Mailbox) Next() string {
 	m.t.Helper()
 	buf := make([]byte, 64<<10)

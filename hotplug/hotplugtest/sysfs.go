@@ -10,12 +10,13 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// Sysfs is a tree that stands for /sys.
+// Sysfs is a directory in the place of /sys.
 type Sysfs struct {
 	*testing.T
 	sysfs.FS
 }
 
+// NewSysfs returns a Sysfs without devices.
 func NewSysfs(t *testing.T) *Sysfs {
 	t.Helper()
 	s := &Sysfs{t, sysfs.FS(filepath.Join(t.TempDir(), "sys"))}
@@ -25,10 +26,11 @@ func NewSysfs(t *testing.T) *Sysfs {
 	return s
 }
 
+// Path returns the path of a file, given its path below /sys with a leading slash.
 func (s *Sysfs) Path(name string) string { return string(s.FS) + name }
 
-// Add makes a device below /devices: its subsystem, its numbers ("8:0") or "",
-// and the lines of its uevent file beside those of the numbers.
+// Add adds a device. Numbers are major and minor, such as "8:0", or "" for none; uevent are
+// the lines of its uevent file besides those of the numbers.
 func (s *Sysfs) Add(devpath, subsystem, numbers string, uevent ...string) {
 	s.Helper()
 	text := ""
@@ -48,13 +50,13 @@ func (s *Sysfs) Add(devpath, subsystem, numbers string, uevent ...string) {
 	}
 }
 
-// link makes a link at a place in sysfs to a device, as the kernel does: relative.
+// link makes a relative link at a place in sysfs to a device, as the kernel does.
 func (s *Sysfs) link(at, devpath string) {
 	s.Helper()
 	Must(s.T, os.Symlink(strings.Repeat("../", strings.Count(at, "/")-1)+devpath[1:], s.Path(at)))
 }
 
-// Remove takes a device away.
+// Remove removes a device.
 func (s *Sysfs) Remove(devpath string) {
 	s.Helper()
 	numbers, _ := s.Numbers(devpath)
@@ -64,11 +66,12 @@ func (s *Sysfs) Remove(devpath string) {
 	os.Remove(s.Path("/class/" + subsystem + "/" + filepath.Base(devpath)))
 }
 
+// kindDevpath returns the place of the link from the numbers of a device to it.
 func kindDevpath(subsystem, numbers string) string {
 	return "/dev/" + sysfs.KindDir(subsystem == "block") + "/" + numbers
 }
 
-// NewEvent makes the event that the kernel would send.
+// NewEvent returns the event that the kernel would send about a device.
 func (s *Sysfs) NewEvent(action, devpath string) *uevent.Event {
 	s.Helper()
 	e, err := s.Event(action, devpath)
@@ -76,8 +79,8 @@ func (s *Sysfs) NewEvent(action, devpath string) *uevent.Event {
 	return e
 }
 
-// NewMachine makes a small /sys: a disk with a partition, a tty, a network
-// interface, an input device that forges lines, a USB interface on a bus.
+// NewMachine returns a Sysfs with a disk and its partition, a tty, a network interface, an
+// input device whose name forges lines of its uevent file, and a USB interface on a bus.
 func NewMachine(t *testing.T) *Sysfs {
 	t.Helper()
 	s := NewSysfs(t)
@@ -91,14 +94,15 @@ func NewMachine(t *testing.T) *Sysfs {
 	Must(t, os.MkdirAll(s.Path("/bus/usb/drivers"), 0o755))
 	s.link("/bus/usb/devices/1-1:1.0", "/devices/usb1/1-1/1-1:1.0")
 	Must(t, os.Symlink("../../../bus/usb", s.Path("/devices/usb1/1-1/1-1:1.0/subsystem")))
-	// What is no device.
+	// These are no devices.
 	WriteFile(t, s.Path("/class/net/bonding_masters"), "")
 	Must(t, os.Symlink("../../module/x", s.Path("/class/net/odd")))
 	Must(t, os.Symlink("../../devices/pci0/block/sda", s.Path("/dev/block/odd")))
 	return s
 }
 
-// Requested returns what was written into a device's uevent file.
+// Requested returns the contents of a device's uevent file, which is where a test reads
+// what the program wrote to it.
 func (s *Sysfs) Requested(devpath string) string {
 	s.Helper()
 	return Contents(s.T, s.Path(devpath+"/uevent"))

@@ -8,31 +8,32 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// arena keeps the text of events that wait, outside of Go's heap: the runtime keeps span
-// metadata of a heap that was once large, while these pages are unmapped when they are
-// empty.
+// arena keeps the text of packed tasks, in memory outside of Go's heap: the runtime never
+// frees the metadata of a heap that was once large, while these pages are unmapped when
+// they are empty.
 type arena struct {
-	current *chunk // where the next text goes, or nil; it is never empty
+	current *chunk // the one that the next text goes to, or nil; it holds at least one text
 }
 
-// chunk is a piece of memory for the text of several events.
+// chunk is memory for the text of several tasks.
 type chunk struct {
 	text []byte
-	used int  // of its bytes
-	live int  // texts that are to be taken out yet
-	heap bool // the system gave no memory of its own
+	used int  // bytes of text that were given out
+	live int  // texts that have not been taken yet
+	heap bool // mmap failed, so this is memory of Go's heap
 }
 
-// chunkSize is small, since one text that has to wait for long keeps all of its chunk.
+// chunkSize is the size of a chunk in bytes, but for one with a longer text. It is small,
+// since one text that stays for long keeps its whole chunk.
 const chunkSize = 16 << 10
 
-// ref is where a text lies.
+// ref is the place of a text: bytes from to to of a chunk.
 type ref struct {
 	chunk    *chunk
 	from, to uint32
 }
 
-// put keeps a text until it is taken out.
+// put copies a text into the arena, until take.
 func (a *arena) put(text uevent.Packed) ref {
 	c := a.current
 	if c == nil || len(c.text)-c.used < len(text) {
@@ -45,7 +46,8 @@ func (a *arena) put(text uevent.Packed) ref {
 	return ref{c, uint32(from), uint32(c.used)}
 }
 
-// take returns the text at a ref, which is free then.
+// take returns a copy of the text at a ref, and frees its place. It is called once for each
+// ref.
 func (a *arena) take(at ref) uevent.Packed {
 	c := at.chunk
 	text := uevent.Packed(c.text[at.from:at.to])
@@ -58,6 +60,7 @@ func (a *arena) take(at ref) uevent.Packed {
 	return text
 }
 
+// newChunk returns an empty chunk of size bytes.
 func newChunk(size int) *chunk {
 	memory, err := unix.MmapPtr(-1, 0, nil, uintptr(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
@@ -66,9 +69,10 @@ func newChunk(size int) *chunk {
 	return &chunk{text: unsafe.Slice((*byte)(memory), size)}
 }
 
+// free unmaps a chunk without live texts.
 func (c *chunk) free() {
 	if !c.heap {
-		unix.MunmapPtr(unsafe.Pointer(&c.text[0]), uintptr(len(c.text)))
+		_ = unix.MunmapPtr(unsafe.Pointer(&c.text[0]), uintptr(len(c.text))) // cannot fail for what mmap returned
 	}
 	c.text = nil
 }

@@ -10,9 +10,10 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// TestShelf puts texts of all sizes on the arena and takes them out in an order of no
-// rule. Each is as it was, and at the end no chunk is left.
-func TestShelf(t *testing.T) {
+// TestArena puts texts of all sizes into the arena and takes them out in random order. Each
+// is unchanged, and at the end no chunk is left.
+func TestArena(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		length func(r *rand.Rand) int
@@ -23,9 +24,9 @@ func TestShelf(t *testing.T) {
 		{"mixed", func(r *rand.Rand) int { return 1 + r.IntN(40)*r.IntN(chunkSize/16) }},
 	} {
 		r := rand.New(rand.NewPCG(1, uint64(len(c.name))))
-		var s arena
+		var a arena
 		type entry struct {
-			slot ref
+			at   ref
 			text uevent.Packed
 		}
 		var there []entry
@@ -36,55 +37,55 @@ func TestShelf(t *testing.T) {
 				e := there[i]
 				there[i] = there[len(there)-1]
 				there = there[:len(there)-1]
-				if got := s.take(e.slot); got != e.text {
+				if got := a.take(e.at); got != e.text {
 					t.Fatalf("%s: %d bytes came back as %d others", c.name, len(e.text), len(got))
 				}
 				continue
 			}
 			n := c.length(r)
 			text := uevent.Packed(strings.Repeat(string(rune('a'+r.IntN(26))), n-1) + "\x00")
-			e := entry{s.put(text), text}
-			if e.slot.chunk.heap {
-				t.Fatalf("%s: no memory of its own", c.name)
+			e := entry{a.put(text), text}
+			if e.at.chunk.heap {
+				t.Fatalf("%s: the chunk lies in the heap", c.name)
 			}
-			chunks[e.slot.chunk] = true
+			chunks[e.at.chunk] = true
 			there = append(there, e)
 		}
 		for _, e := range there {
-			if got := s.take(e.slot); got != e.text {
+			if got := a.take(e.at); got != e.text {
 				t.Fatalf("%s: at the end %d bytes came back as %d others", c.name, len(e.text), len(got))
 			}
 		}
-		if s.current != nil {
-			t.Errorf("%s: a chunk is left on an empty arena: %+v", c.name, *s.current)
+		if a.current != nil {
+			t.Errorf("%s: a chunk is left in an empty arena: %+v", c.name, *a.current)
 		}
 		if len(chunks) < 2 {
 			t.Errorf("%s: %d chunks", c.name, len(chunks))
 		}
-		for b := range chunks {
-			if b.live != 0 || b.text != nil {
-				t.Errorf("%s: a chunk was not given back: %d texts open", c.name, b.live)
+		for chunk := range chunks {
+			if chunk.live != 0 || chunk.text != nil {
+				t.Errorf("%s: a chunk was not freed: %d texts are live", c.name, chunk.live)
 			}
 		}
 	}
 }
 
-// TestShelfGivesBack shows that the system has the memory of a full arena back when
-// all is taken out.
-func TestShelfGivesBack(t *testing.T) {
+// TestArenaFreesMemory shows that the memory of a full arena is unmapped when all texts are
+// taken out. It measures the whole process, so it does not run in parallel.
+func TestArenaFreesMemory(t *testing.T) {
 	const many, slack = 1000, 16 << 20
 	text := uevent.Packed(strings.Repeat("x", chunkSize-1) + "\x00")
 	before := writable(t)
-	var s arena
-	var slots []ref
+	var a arena
+	var refs []ref
 	for range many {
-		slots = append(slots, s.put(text))
+		refs = append(refs, a.put(text))
 	}
 	if grown := writable(t) - before; grown < many*chunkSize {
 		t.Errorf("the arena takes %d bytes outside of the heap", grown)
 	}
-	for _, at := range slots {
-		if s.take(at) != text {
+	for _, at := range refs {
+		if a.take(at) != text {
 			t.Fatal("another text")
 		}
 	}
@@ -93,7 +94,7 @@ func TestShelfGivesBack(t *testing.T) {
 	}
 }
 
-// writable returns how many bytes of the process may be written to.
+// writable returns how many bytes of memory the process has mapped for writing.
 func writable(t *testing.T) (bytes int64) {
 	t.Helper()
 	for line := range strings.Lines(hotplugtest.Contents(t, "/proc/self/maps")) {
@@ -108,39 +109,40 @@ func writable(t *testing.T) (bytes int64) {
 	return bytes
 }
 
-// TestShelfOutlivesOne shows that a chunk with one text left is kept, the others are
-// not, and that a text taken out is nobody else's.
-func TestShelfOutlivesOne(t *testing.T) {
-	var s arena
+// TestArenaKeepsChunk shows that of several chunks only the one that holds a text is kept,
+// and that a text which is put meanwhile lies elsewhere.
+func TestArenaKeepsChunk(t *testing.T) {
+	t.Parallel()
+	var a arena
 	text := func(i int) uevent.Packed {
 		return uevent.Packed(strings.Repeat(strconv.Itoa(i%10), 1000) + "\x00")
 	}
 	const many = 300 // on five chunks
-	var slots []ref
+	var refs []ref
 	for i := range many {
-		slots = append(slots, s.put(text(i)))
+		refs = append(refs, a.put(text(i)))
 	}
 	const kept = 70
-	for i, at := range slots {
+	for i, at := range refs {
 		if i != kept {
-			if got := s.take(at); got != text(i) {
+			if got := a.take(at); got != text(i) {
 				t.Fatalf("text %d is another", i)
 			}
 		}
 	}
-	if last := slots[kept].chunk; last.text == nil || last.live != 1 {
-		t.Fatalf("the chunk of the last text: %d open", last.live)
+	if last := refs[kept].chunk; last.text == nil || last.live != 1 {
+		t.Fatalf("the chunk of the last text: %d texts are live", last.live)
 	}
 	for i := range many {
-		if b := slots[i].chunk; b != slots[kept].chunk && b.text != nil {
+		if b := refs[i].chunk; b != refs[kept].chunk && b.text != nil {
 			t.Fatalf("the chunk of text %d is still there", i)
 		}
 	}
-	next := s.put(text(1)) // on another chunk
-	if got := s.take(slots[kept]); got != text(kept) {
+	next := a.put(text(1)) // on another chunk
+	if got := a.take(refs[kept]); got != text(kept) {
 		t.Error("the last text is another")
 	}
-	if got := s.take(next); got != text(1) || s.current != nil {
+	if got := a.take(next); got != text(1) || a.current != nil {
 		t.Error("the next text is another, or its chunk is left")
 	}
 }

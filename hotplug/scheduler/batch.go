@@ -6,42 +6,48 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// Batch is a set of events whose end somebody waits for.
+// Batch is a set of events whose end can be waited for. Scheduler.mu guards its fields until
+// end is closed.
 type Batch struct {
-	open   int // events under way, and one for as long as more may come
-	failed bool
-	End    chan struct{}
+	open   int           // events under way, and one while more may be added
+	failed bool          // a part of an event failed
+	end    chan struct{} // closed when all events are done
 }
 
-// NewBatch returns a Batch whose end never comes by itself: events may be added to it for
-// ever.
-func NewBatch() *Batch { return &Batch{open: 1, End: make(chan struct{})} }
+func newBatch() *Batch { return &Batch{end: make(chan struct{})} }
 
-// Wait returns when all of the events are done, commands included, and reports whether
-// everything could be done.
+// NewBatch returns a Batch that never ends: RunIn can always add events to it.
+func NewBatch() *Batch {
+	b := newBatch()
+	b.open++
+	return b
+}
+
+// Wait returns when all events of the batch are done, commands included, and reports
+// whether everything succeeded.
 func (b *Batch) Wait() (ok bool) {
-	<-b.End
+	<-b.end
 	return !b.failed
 }
 
-// EndsWithin reports whether the batch comes to its end within the limit.
+// EndsWithin reports whether all events of the batch are done within limit.
 func (b *Batch) EndsWithin(limit time.Duration) bool {
 	select {
-	case <-b.End: // without a timer where it is over
+	case <-b.end: // no timer is needed
 		return true
 	default:
 	}
 	select {
-	case <-b.End:
+	case <-b.end:
 		return true
 	case <-sys.After(limit):
 		return false
 	}
 }
 
-// partDone counts one part of the batch as done.
+// partDone counts one event of the batch as done, or that no more will be added.
 func (b *Batch) partDone() {
 	if b.open--; b.open == 0 {
-		close(b.End)
+		close(b.end)
 	}
 }

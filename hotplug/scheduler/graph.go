@@ -6,38 +6,39 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// graph says which tasks may run side by side: those that do not conflict. Two
-// conflict if they are about the same device or node, or if one's device lies
-// below the other's in /sys. Of two that conflict, the later waits.
+// graph is the conflict graph of the tasks under way: its edges say which task waits for
+// which. Two tasks conflict if they have the same device or the same node name, or if the
+// device of one is, or was before a move, at or below that of the other in /sys. Of two
+// that conflict, the later one waits.
 //
-// Each task waits only for the last of each kind before it, since those have
-// waited themselves. So a task costs as much as its devpath is deep, however
-// many are queued.
+// A task waits only for the last earlier one of each kind, since that has waited for those
+// before it. So the cost of a task grows with the depth of its devpath, not with the number
+// of tasks.
 type graph struct {
 	path        map[string]*task            // the last task at a devpath
-	descendants map[string]map[string]*task // the same below a devpath, since the last task at it
-	dev         map[uevent.Dev]*task        // the last task of a device
-	name        map[string]*task            // the last task of a node's name
-	count       int
-	peak        int // the most that were in it at once since it was empty
+	descendants map[string]map[string]*task // by devpath: path, of the devpaths below it that came after the last task at it
+	dev         map[uevent.Dev]*task        // the last task of a device with numbers
+	name        map[string]*task            // the last task with a DEVNAME
+	count       int                         // tasks in the graph
+	peak        int                         // the largest count since init
 }
 
-func newGraph() *graph {
-	return &graph{
-		path:        map[string]*task{},
-		descendants: map[string]map[string]*task{},
-		dev:         map[uevent.Dev]*task{},
-		name:        map[string]*task{},
-	}
+// init makes the maps of a graph without tasks.
+func (g *graph) init() {
+	g.path = map[string]*task{}
+	g.descendants = map[string]map[string]*task{}
+	g.dev = map[uevent.Dev]*task{}
+	g.name = map[string]*task{}
+	g.peak = 0
 }
 
-// isFree reports whether t conflicts with nothing that is under way.
+// isFree reports whether t conflicts with no task in the graph.
 func (g *graph) isFree(t *task) bool {
 	if g.count == 0 {
 		return true
 	}
 	if g.dev[t.event.Dev] != nil || g.name[t.event.Devname] != nil {
-		return false // neither holds the zero value
+		return false // no task has a zero key
 	}
 	for _, path := range t.paths() {
 		if g.path[path] != nil || len(g.descendants[path]) > 0 {
@@ -52,7 +53,7 @@ func (g *graph) isFree(t *task) bool {
 	return true
 }
 
-// add queues t. It may be started at once if t.blockers is 0 then.
+// add adds t as the last task. It waits for none if t.blockers is 0 then.
 func (g *graph) add(t *task) {
 	g.count++
 	g.peak = max(g.peak, g.count)
@@ -69,7 +70,7 @@ func (g *graph) add(t *task) {
 		for _, child := range g.descendants[path] {
 			t.dependOn(child)
 		}
-		delete(g.descendants, path) // a later task waits for t, and so for these
+		delete(g.descendants, path) // a later task that waits for t waits for these by that
 	}
 	for _, path := range t.paths() {
 		g.path[path] = t
@@ -83,7 +84,7 @@ func (g *graph) add(t *task) {
 	}
 }
 
-// remove takes out a task that is done, and returns those that may be started now.
+// remove removes a task that is done, and returns those that have no blocker left.
 func (g *graph) remove(t *task) (ready []*task) {
 	g.count--
 	forgetLast(g.dev, t.event.Dev, t)
@@ -97,27 +98,28 @@ func (g *graph) remove(t *task) (ready []*task) {
 			}
 		}
 	}
-	for _, n := range t.dependents {
-		if n.blockers--; n.blockers == 0 {
-			ready = append(ready, n)
+	for _, later := range t.dependents {
+		if later.blockers--; later.blockers == 0 {
+			ready = append(ready, later)
 		}
 	}
 	return ready
 }
 
-// manyTasks is how many tasks make maps that are worth giving back.
+// manyTasks is from which peak on the memory of the maps is worth freeing.
 const manyTasks = 1024
 
-// ReleaseMemory frees the memory of a long queue that has come to its end, and
-// reports whether there was one. A map keeps its own, whatever is taken out of it.
+// releaseMemory frees the memory that a long queue has left, and reports whether there was
+// one. A Go map does not shrink when keys are deleted, so the maps are made anew.
 func (g *graph) releaseMemory() bool {
 	if g.count > 0 || g.peak <= manyTasks {
 		return false
 	}
-	*g = *newGraph()
+	g.init()
 	return true
 }
 
+// forgetLast deletes key, unless a later task than t has it.
 func forgetLast[K comparable](last map[K]*task, key K, t *task) {
 	if last[key] == t {
 		delete(last, key)
@@ -130,13 +132,13 @@ func (t *task) dependOn(earlier *task) {
 		return
 	}
 	if n := len(earlier.dependents); n > 0 && earlier.dependents[n-1] == t {
-		return // it waits for it already, for another reason
+		return // the edge is there already
 	}
 	earlier.dependents = append(earlier.dependents, t)
 	t.blockers++
 }
 
-// paths returns the devpaths that t is about: after a move there are two.
+// paths returns the devpaths of t: for a move, the new one and the old one.
 func (t *task) paths() []string {
 	old, moved := t.event.Get("DEVPATH_OLD")
 	if !moved || old == t.event.Devpath {
@@ -145,8 +147,8 @@ func (t *task) paths() []string {
 	return []string{t.event.Devpath, old}
 }
 
-// parents yields the devpaths above path, but for /devices itself, which no event
-// is about.
+// parents yields the devpaths above path, the nearest first, but not /devices itself, which
+// is no device.
 func parents(path string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		for {

@@ -11,8 +11,8 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// conflict is the rule in its plainest form: the same device, the same node's
-// name, or one's devpath at or below the other's, before or after a move.
+// conflict is the rule of the graph in its plainest form: the same device, the same name of
+// a node, or one devpath at or below the other, before or after a move.
 func conflict(a, b *task) bool {
 	if !a.event.Dev.IsZero() && a.event.Dev == b.event.Dev {
 		return true
@@ -30,6 +30,13 @@ func conflict(a, b *task) bool {
 	return false
 }
 
+func newGraph() *graph {
+	g := &graph{}
+	g.init()
+	return g
+}
+
+// someTask returns a task for an event with these variables.
 func someTask(t testing.TB, env ...string) *task {
 	t.Helper()
 	return newTask(hotplugtest.NewEvent(t, env...))
@@ -37,7 +44,7 @@ func someTask(t testing.TB, env ...string) *task {
 
 func newTask(e *uevent.Event) *task { return &task{work: &work{event: e}} }
 
-// randomTask makes an event of few devices, so that many conflict.
+// randomTask returns a task for one of few devices, so that many conflict.
 func randomTask(t testing.TB, random *rand.Rand) *task {
 	t.Helper()
 	path := func() string {
@@ -63,52 +70,52 @@ func randomTask(t testing.TB, random *rand.Rand) *task {
 	return someTask(t, env...)
 }
 
-// TestOrder compares the order with the plain rule: tasks come and end at random,
-// and at every moment those may run, and only those, that conflict with none that
-// came before them and is not done.
-func TestOrder(t *testing.T) {
+// TestGraph compares the graph with the plain rule. Tasks come and end at random; at every
+// moment exactly those may run that conflict with no earlier task which is not done.
+func TestGraph(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(400) {
 		random := rand.New(rand.NewPCG(seed, 1))
-		o := newGraph()
-		var waiting []*task // in the order in which they came, those that run too
+		g := newGraph()
+		var underWay []*task // in the order in which they came
 		running := map[*task]bool{}
-		coming := 60
-		for coming > 0 || len(waiting) > 0 {
+		coming := 60 // tasks
+		for coming > 0 || len(underWay) > 0 {
 			if coming > 0 && (len(running) == 0 || random.IntN(3) > 0) {
 				coming--
 				n := randomTask(t, random)
-				o.add(n)
-				waiting = append(waiting, n)
+				g.add(n)
+				underWay = append(underWay, n)
 				if n.blockers == 0 {
 					running[n] = true
 				}
 			} else {
-				ending := pick(random, waiting, running)
+				ending := pick(random, underWay, running)
 				delete(running, ending)
-				waiting = slices.DeleteFunc(waiting, func(x *task) bool { return x == ending })
-				for _, ready := range o.remove(ending) {
+				underWay = slices.DeleteFunc(underWay, func(x *task) bool { return x == ending })
+				for _, ready := range g.remove(ending) {
 					if running[ready] {
 						t.Fatalf("seed %d: %v is ready twice", seed, ready.event)
 					}
 					running[ready] = true
 				}
 			}
-			checkRunning(t, seed, waiting, running)
-			if len(waiting) > 0 && len(running) == 0 {
-				t.Fatalf("seed %d: %d tasks wait for each other", seed, len(waiting))
+			checkRunning(t, seed, underWay, running)
+			if len(underWay) > 0 && len(running) == 0 {
+				t.Fatalf("seed %d: %d tasks wait for each other", seed, len(underWay))
 			}
-			if o.count != len(waiting) {
-				t.Fatalf("seed %d: the count is %d, want %d", seed, o.count, len(waiting))
+			if g.count != len(underWay) {
+				t.Fatalf("seed %d: the count is %d, want %d", seed, g.count, len(underWay))
 			}
 		}
-		checkEmpty(t, o)
+		checkEmpty(t, g)
 	}
 }
 
-// pick returns one of the tasks that run, at random.
-func pick(random *rand.Rand, waiting []*task, running map[*task]bool) *task {
+// pick returns a random one of the tasks that run.
+func pick(random *rand.Rand, underWay []*task, running map[*task]bool) *task {
 	var all []*task
-	for _, x := range waiting {
+	for _, x := range underWay {
 		if running[x] {
 			all = append(all, x)
 		}
@@ -116,11 +123,12 @@ func pick(random *rand.Rand, waiting []*task, running map[*task]bool) *task {
 	return all[random.IntN(len(all))]
 }
 
-func checkRunning(t *testing.T, seed uint64, waiting []*task, running map[*task]bool) {
+// checkRunning fails the test where a task runs that must not, or one waits for nothing.
+func checkRunning(t *testing.T, seed uint64, underWay []*task, running map[*task]bool) {
 	t.Helper()
-	for i, later := range waiting {
+	for i, later := range underWay {
 		blocked := false
-		for _, earlier := range waiting[:i] {
+		for _, earlier := range underWay[:i] {
 			if conflict(earlier, later) {
 				blocked = true
 				if running[later] {
@@ -134,16 +142,17 @@ func checkRunning(t *testing.T, seed uint64, waiting []*task, running map[*task]
 	}
 }
 
-// checkEmpty fails the test where an order without tasks remembers any.
-func checkEmpty(t *testing.T, o *graph) {
+// checkEmpty fails the test where a graph without tasks remembers any.
+func checkEmpty(t *testing.T, g *graph) {
 	t.Helper()
-	if o.count != 0 || len(o.path)+len(o.descendants)+len(o.dev)+len(o.name) > 0 {
-		t.Errorf("left: count %d, path %v, below %v, dev %v, name %v", o.count, o.path, o.descendants, o.dev, o.name)
+	if g.count != 0 || len(g.path)+len(g.descendants)+len(g.dev)+len(g.name) > 0 {
+		t.Errorf("left: count %d, path %v, descendants %v, dev %v, name %v", g.count, g.path, g.descendants, g.dev, g.name)
 	}
 }
 
-// TestOrderPairs shows which pairs wait for each other.
-func TestOrderPairs(t *testing.T) {
+// TestGraphPairs shows which pairs of events conflict.
+func TestGraphPairs(t *testing.T) {
+	t.Parallel()
 	disk := []string{"ACTION=add", "DEVPATH=/devices/pci/block/sda", "MAJOR=8", "MINOR=0", "SUBSYSTEM=block", "DEVNAME=sda"}
 	for _, c := range []struct {
 		name          string
@@ -170,27 +179,28 @@ func TestOrderPairs(t *testing.T) {
 		if conflict(first, second) != c.waits {
 			t.Errorf("%s: the rule of this test says otherwise", c.name)
 		}
-		o := newGraph()
-		o.add(first)
-		o.add(second)
+		g := newGraph()
+		g.add(first)
+		g.add(second)
 		if got := second.blockers > 0; got != c.waits {
 			t.Errorf("%s: waits is %v, want %v", c.name, got, c.waits)
 		}
 		if first.blockers != 0 {
 			t.Errorf("%s: the first one waits", c.name)
 		}
-		ready := o.remove(first)
+		ready := g.remove(first)
 		if c.waits && !slices.Equal(ready, []*task{second}) {
 			t.Errorf("%s: after the first, ready are %v", c.name, ready)
 		}
-		o.remove(second)
-		checkEmpty(t, o)
+		g.remove(second)
+		checkEmpty(t, g)
 	}
 }
 
-// TestOrderCost counts what waits for what, for many tasks of one device, of its
-// children, and of both in turn: it grows as the tasks do, not as their square.
-func TestOrderCost(t *testing.T) {
+// TestGraphCost counts edges and map entries for many tasks of one device, of its children,
+// and of both in turn: they grow as the tasks do, not as their square.
+func TestGraphCost(t *testing.T) {
+	t.Parallel()
 	const many = 10_000
 	const disk = "/devices/pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/block/sda"
 	depth := strings.Count(disk, "/")
@@ -208,34 +218,35 @@ func TestOrderCost(t *testing.T) {
 			return fmt.Sprintf("%s/sda%d", disk, i)
 		}},
 	} {
-		o := newGraph()
+		g := newGraph()
 		var tasks []*task
 		for i := range many {
 			n := someTask(t, "ACTION=change", "DEVPATH="+c.path(i), "MAJOR=8", "MINOR="+fmt.Sprint(i%2), "SUBSYSTEM=block")
-			o.add(n)
+			g.add(n)
 			tasks = append(tasks, n)
 		}
-		edges, entries := 0, len(o.path)+len(o.dev)+len(o.name)
+		edges, entries := 0, len(g.path)+len(g.dev)+len(g.name)
 		for _, n := range tasks {
 			edges += len(n.dependents)
 		}
-		for _, below := range o.descendants {
+		for _, below := range g.descendants {
 			entries += len(below)
 		}
 		if limit := many * (depth + 3); edges > limit || entries > limit {
-			t.Errorf("%s: %d waits and %d entries for %d tasks", c.name, edges, entries, many)
+			t.Errorf("%s: %d edges and %d entries for %d tasks", c.name, edges, entries, many)
 		}
 		for _, n := range tasks {
 			if n.blockers != 0 {
 				t.Fatalf("%s: a task waits for one that came later", c.name)
 			}
-			o.remove(n)
+			g.remove(n)
 		}
-		checkEmpty(t, o)
+		checkEmpty(t, g)
 	}
 }
 
 func TestParents(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		path string
 		want []string
@@ -252,34 +263,35 @@ func TestParents(t *testing.T) {
 			t.Errorf("parents(%q) are %q, want %q", c.path, got, c.want)
 		}
 		for range parents(c.path) {
-			break // whoever needs no more may stop
+			break // the iterator must stop then
 		}
 	}
 }
 
-// TestOrderGivesBack shows that an order which held many tasks takes no memory for
-// them when they are done, and one that held few does not begin anew each time.
-func TestOrderGivesBack(t *testing.T) {
+// TestGraphFreesMemory shows that a graph which held many tasks frees its maps when they are
+// done, and that one which held few does not make them anew each time.
+func TestGraphFreesMemory(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		tasks int
 		anew  bool
 	}{{manyTasks, false}, {manyTasks + 1, true}} {
-		o := newGraph()
-		o.path["/devices/mark"] = nil // of the maps as they are now
+		g := newGraph()
+		g.path["/devices/mark"] = nil // of the maps as they are now
 		var tasks []*task
 		for i := range c.tasks {
 			n := someTask(t, "ACTION=add", fmt.Sprint("DEVPATH=/devices/d", i))
-			o.add(n)
+			g.add(n)
 			tasks = append(tasks, n)
 		}
 		for _, n := range tasks {
-			o.remove(n)
+			g.remove(n)
 		}
-		if o.releaseMemory() != c.anew {
-			t.Errorf("after %d tasks: shed is %v", c.tasks, !c.anew)
+		if g.releaseMemory() != c.anew {
+			t.Errorf("after %d tasks: releaseMemory returns %v", c.tasks, !c.anew)
 		}
-		if _, marked := o.path["/devices/mark"]; marked == c.anew || c.anew && o.peak != 0 {
-			t.Errorf("after %d tasks: anew %v, peak %d", c.tasks, !marked, o.peak)
+		if _, marked := g.path["/devices/mark"]; marked == c.anew || c.anew && g.peak != 0 {
+			t.Errorf("after %d tasks: anew %v, peak %d", c.tasks, !marked, g.peak)
 		}
 	}
 }

@@ -6,71 +6,31 @@ import (
 	"devspool/hotplug/procfs"
 )
 
-// Pause stops the queue: events are taken, but none is started, nor a command. What runs
-// goes on.
-func (s *Scheduler) Pause() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.paused = true
-}
-
-// Resume starts what was deferred since Pause.
-func (s *Scheduler) Resume() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	deferred := s.deferred
-	s.paused, s.deferred = false, nil
-	for i, t := range deferred {
-		if i%sliceSize == 0 {
-			s.yield()
-		}
-		switch {
-		case s.paused: // again, meanwhile
-			s.deferLocked(t)
-		case s.startLocked(t):
-			s.releaseYield(t)
-		}
-	}
-	s.endSlice()
-}
-
-// deferLocked keeps a task that could be started until Resume.
-func (s *Scheduler) deferLocked(t *task) {
-	t.kind = t.kind.stale()
-	s.deferred = append(s.deferred, t)
-}
-
-// IsPaused reports whether Pause was called, and Resume not since.
-func (s *Scheduler) IsPaused() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.paused
-}
-
-// SetJobs sets how many commands may run at once, from 1. After Shutdown it does nothing.
+// SetJobs sets how many commands may run at once, from 1. It has no effect after Shutdown.
 func (s *Scheduler) SetJobs(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pool.jobs > 0 {
-		s.pool.jobs, s.pool.jobsSet = n, true
-		s.endSlice()
+		s.pool.setJobs(n)
+		s.endSliceYield()
 	}
 }
 
-// SetRunnable sets how many of the commands may be in state R at once; 0 is for no limit.
+// SetRunnable sets how many commands may be in state R at once: while there are more, no
+// further one starts. 0 is for no limit.
 func (s *Scheduler) SetRunnable(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pool.runnable = n
-	s.endSlice()
+	s.endSliceYield()
 }
 
-// loadInterval is how often the states of commands are looked at where their number is
-// limited.
+// loadInterval is how often the states of commands are read while the limit of SetRunnable
+// keeps others from starting.
 const loadInterval = 50 * time.Millisecond
 
-// overLimitLocked reports whether so many commands are in state R that no other may start
-// now. If so, there will be another look.
+// overLimitLocked reports whether as many commands are in state R as may be. If so, it is
+// asked again after loadInterval.
 func (s *Scheduler) overLimitLocked() bool {
 	p := s.pool
 	if p.runnable == 0 || len(p.running) < p.runnable {
@@ -80,8 +40,8 @@ func (s *Scheduler) overLimitLocked() bool {
 		return true
 	}
 	groups := make(map[int]bool, len(p.running))
-	for run := range p.running {
-		groups[run.PID] = true
+	for _, j := range p.running {
+		groups[j.PID] = true
 	}
 	if procfs.CountRunnable(groups) < p.runnable {
 		return false
@@ -91,7 +51,7 @@ func (s *Scheduler) overLimitLocked() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.pool.loadCheckDue = false
-		s.endSlice()
+		s.endSliceYield()
 	})
 	return true
 }

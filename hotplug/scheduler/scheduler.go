@@ -1,24 +1,43 @@
-// Package scheduler decides when an event may run, runs it, and says when it is done.
-// It does not ask where an event came from, and makes no text but for the log.
+// Package scheduler decides when an event may run, runs it, and reports its end. It does not
+// ask where an event comes from, and writes no text but log lines.
 //
 // # The life of an event
 //
-//	submit ──> waiting ──> deferred ──> started ──> done
-//	   │          │ blockers  │ Pause       │ commands,    │ sinks and batch are told,
-//	   │          │ > 0       │             │ firmware     │ dependents are released
-//	   └──────────┴───────────┴────────────>┘
+// Each event is a task, and its field state says how far it is:
 //
-// A task that waits or is deferred is packed: its text lies in the arena, and its work is
-// nil. One that is started is in the graph until it is done, unless it had nothing to wait
-// for and no command, as most events: those are done when submit returns.
+//	submitted ──────────┬───────────────────────> started ──> done ──> (detached)
+//	    │               │                         ^     ^
+//	    │ conflicts     │ Pause was called        │     │
+//	    v               v                  Resume │     │
+//	 waiting ───────> deferred ───────────────────┘     │
+//	    │   released,                                   │
+//	    │   but paused            released              │
+//	    └───────────────────────────────────────────────┘
+//
+// Run submits events, 64 at a time (a slice). A task that conflicts with an earlier one
+// waits until that is done and releases it. While the scheduler is paused, a task that
+// could start is deferred. Waiting and deferred tasks are packed: their text lies in the
+// arena.
+//
+// A task starts with its node work. It is done when its commands and its firmware are, or
+// at once where it has none, as most events: these are done when Run returns. Sinks and
+// observers get the event then, and the batch at the end of the slice. In a process that
+// stays, a command that runs for too long is detached: its event is done, and another task,
+// which is not in the graph, keeps the command and those after it.
 //
 // # Locks
 //
-// Scheduler.mu guards everything here. Functions whose name ends with Locked need it
-// held. Those that end with Yield may let it go and take it again: what was read before
-// may be stale after. The lock on /dev (devLock) is a file lock that orders processes; it
-// is taken when it is needed first, and let go of at the end of a slice. Whoever needs
-// both takes mu first.
+// Scheduler.mu guards the fields below it, and the types that these consist of: all methods
+// of applier, arena, devLock, failures, graph, observers, pool, queue, slice and warned
+// need it held, and never release it. Of the methods of Scheduler
+//
+//   - those with a name that ends with Locked need it held;
+//   - yield, and those with a name that ends with Yield, need it held, and may release it and
+//     take it again: what the caller read before may be stale afterwards;
+//   - all others take it themselves, if they need it.
+//
+// The lock on /dev (devLock) is a file lock, which excludes other processes. It is taken
+// while mu is held, never the other way round.
 package scheduler
 
 import (
@@ -34,8 +53,8 @@ import (
 	"devspool/nodes"
 )
 
-// DefaultJobs is how many commands run at once where nothing else is said.
-const DefaultJobs = 4
+// defaultJobs is how many commands run at once where neither Options nor the config says.
+const defaultJobs = 4
 
 // Options are what a Scheduler works with.
 type Options struct {
@@ -43,110 +62,96 @@ type Options struct {
 	Dev   *nodes.Dir // nil for a dry run: nothing is changed, no command runs
 	Sys   sysfs.FS
 	Log   *log.Logger
-	Sinks []Sink // are told of each event at its end, in this order
+	Sinks []Sink // each gets every event at its end, in this order
 
-	FirmwareDir string   // the directory that firmware lies in
-	Environ     []string // what commands inherit
-	Jobs        int      // commands at once; 0 for what the config says, else DefaultJobs
+	FirmwareDir string   // the directory that holds firmware
+	Environ     []string // the environment that commands inherit
+	Jobs        int      // commands at once; 0 for what the config says, else defaultJobs
 
-	// ByHand says that somebody, and not the kernel, sends the event of this process: a
-	// remove is an order then, and is obeyed whatever /sys says.
+	// ByHand says that the event of this process was sent by a person or a script, not by
+	// the kernel: a remove is obeyed then, whatever /sys says.
 	ByHand bool
 }
 
-// Scheduler takes events to their end. Events that conflict run one after the other, in
-// the order in which they came; others need not wait for each other. Node work is done
-// at once, commands run beside it. Its methods may be called by several goroutines.
+// Scheduler runs events. Those that conflict run one after the other, in the order in which
+// they came; others do not wait for each other. Node work is done at once, commands run
+// beside it.
+//
+// Its methods may be called by several goroutines. They are many, since all that the package
+// does is reached through them: 31 are exported, most of which lock mu and ask one of the
+// parts, and the others are the steps in the life of an event.
 type Scheduler struct {
 	log      *log.Logger
-	sys      sysfs.FS
 	sinks    []Sink
 	firmware firmware.Loader
-	byHand   bool
 
-	mu        sync.Mutex // guards what follows
-	rules     *conf.Config
-	slice     slice
-	dev       devLock
-	graph     *graph
-	arena     arena // the text of tasks that wait
+	mu sync.Mutex // guards the fields below
+
+	// The parts.
+	applier   applier
+	graph     graph
+	arena     arena
 	pool      *pool
-	paused    bool
-	deferred  []*task  // could be started, but for the pause
-	finished  []*Batch // of the events that are done in this slice, one for each
-	producers int      // calls of Run that may still bring events
-	stats     stats
-	observers map[*Observer]bool
-	released  func() // memory may be free: a long queue has ended, or a request
+	failures  failures
+	observers observers
+
+	slice    slice
+	paused   bool    // see Pause
+	deferred []*task // what Resume is to start
+	arrivals arrivals
+	counts   Counts
+	released func() // see OnRelease
 }
 
-// New returns a Scheduler. It starts nothing by itself.
+// arrivals are what is known about events that come.
+type arrivals struct {
+	producers int      // calls of Run that may still submit events
+	last      sys.Time // when Run was last called
+	seqnum    uint64   // the highest SEQNUM submitted
+}
+
+// New returns a Scheduler. It starts no goroutine.
 func New(o Options) *Scheduler {
 	s := &Scheduler{
-		log: o.Log, sys: o.Sys, sinks: o.Sinks, byHand: o.ByHand, rules: o.Rules,
-		firmware:  firmware.Loader{Dir: o.FirmwareDir, Sys: o.Sys, Log: o.Log},
-		dev:       devLock{Dir: o.Dev, presence: sysfs.NewPresence(o.Sys), log: o.Log},
-		graph:     newGraph(),
-		pool:      newPool(o),
-		stats:     newStats(),
-		observers: map[*Observer]bool{},
-		released:  func() {},
+		log: o.Log, sinks: o.Sinks,
+		firmware: firmware.Loader{Dir: o.FirmwareDir, Sys: o.Sys, Log: o.Log},
+		pool:     newPool(&o),
+		released: func() {},
 	}
-	if o.Dev != nil {
-		o.Dev.Rank = s.rankLocked
-	}
+	s.counts.Since = sys.Now()
+	s.graph.init()
+	s.failures.log = o.Log
+	s.applier.init(&o, &s.failures)
 	return s
 }
 
-// Stay says that this process stays to do the events of others. A command that runs for
-// long does not keep its event from its end then, nor what waits for that. Commands
-// inherit environ from now on, where it is not nil. Where our standard error leads nowhere,
-// the last line that a failing command writes there goes to the log; so call it again when
-// that changes.
+// Stay makes the scheduler that of a process which stays, to run events that come later. From
+// now on, an event is done before a command of it that runs for too long; and the last line
+// of the standard error of a failing command goes to the log, where our own standard error
+// leads nowhere. Stay is to be called again when that changes. Where environ is not nil,
+// commands inherit it.
 func (s *Scheduler) Stay(environ []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pool.stay(environ)
 }
 
-// OnRemount has f called, in a goroutine of its own, when another file system was mounted
-// over /dev, so that all has to be made anew.
-func (s *Scheduler) OnRemount(f func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.dev.remounted = f
-}
-
-// OnRelease has f called when much memory may be free.
+// OnRelease makes the scheduler call f when much memory may be free: after a long queue, a
+// scan or a request. f may not call the Scheduler.
 func (s *Scheduler) OnRelease(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.released = f
 }
 
-// Released says that memory may be free.
+// Released calls the function that OnRelease was given.
 func (s *Scheduler) Released() { s.released() }
 
-// Kind is what is known of an event besides what it says.
-type Kind byte
-
-const (
-	// Reported: somebody told of it. /sys says whether it still holds.
-	Reported Kind = iota
-	// Current: the kernel has just sent it, and nothing about the device after it.
-	Current
-	// Scanned: it was made of what /sys says at this moment, with /dev locked.
-	Scanned
-	// Missed: a comparison with /sys misses it. It is dropped silently if it has come by
-	// itself meanwhile.
-	Missed
-)
-
-// A Generator brings events, in their order, and what is known of each. It must not call
-// the Scheduler; v answers what it may ask.
+// A Generator calls yield for each of some events, in their order, with the Kind of each.
+// It must not call the Scheduler; v answers what it may ask.
 type Generator func(v View, yield func(*uevent.Event, Kind))
 
-// Events returns the Generator of events that somebody told of.
+// Events returns the Generator of events that are Reported.
 func Events(events ...*uevent.Event) Generator {
 	return func(_ View, yield func(*uevent.Event, Kind)) {
 		for _, e := range events {
@@ -155,95 +160,80 @@ func Events(events ...*uevent.Event) Generator {
 	}
 }
 
-// Run starts the events of a generator, in their order. Those that wait for nothing and
-// have no command are done when it returns; the Batch tells of the end of all.
+// Run submits the events of a generator. Those that neither wait nor have a command are
+// done when it returns; the end of all is that of the Batch.
 func (s *Scheduler) Run(generate Generator) *Batch {
-	b := &Batch{End: make(chan struct{})}
+	b := newBatch()
 	s.RunIn(b, generate)
 	return b
 }
 
-// RunIn is Run for events that become part of a batch.
+// RunIn is Run for events that become part of a batch made by NewBatch.
 func (s *Scheduler) RunIn(b *Batch, generate Generator) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b.open++
-	s.producers++ // whoever asks between two slices must not find the scheduler idle
-	s.stats.lastEvent = sys.Now()
+	s.arrivals.producers++ // between two slices, others must not find the scheduler idle
+	s.arrivals.last = sys.Now()
 	generate(View{s, b}, func(e *uevent.Event, kind Kind) {
-		s.slice.add(e, kind)
-		if s.slice.full() {
+		if s.slice.add(e, kind) {
 			s.submitSliceLocked(b)
 			s.yield()
 		}
 	})
 	s.submitSliceLocked(b)
-	s.endSlice()
-	s.producers--
+	s.endSliceYield()
+	s.arrivals.producers--
 	b.partDone()
 }
 
-// sliceSize is how many events of many are started until others may go on.
+// sliceSize is how many events are submitted together, and how many tasks are started in a
+// row before other goroutines may have mu, and other processes /dev.
 const sliceSize = 64
 
-// slice collects events that are submitted together.
+// slice is what belongs together in time: events that are submitted at once, and later the
+// batches of the events that are done by that.
 type slice struct {
-	events [sliceSize]*uevent.Event
-	kinds  [sliceSize]Kind
-	n      int
+	events   [sliceSize]*uevent.Event
+	kinds    [sliceSize]Kind
+	count    int      // of events
+	finished []*Batch // one for each event that is done
 }
 
-func (sl *slice) full() bool { return sl.n == sliceSize }
-
-func (sl *slice) add(e *uevent.Event, kind Kind) {
-	sl.events[sl.n], sl.kinds[sl.n] = e, kind
-	sl.n++
+// add adds an event, and reports whether the slice is full now.
+func (sl *slice) add(e *uevent.Event, kind Kind) (full bool) {
+	sl.events[sl.count], sl.kinds[sl.count] = e, kind
+	sl.count++
+	return sl.count == sliceSize
 }
 
-// submitSliceLocked submits what was collected.
+// submitSliceLocked submits the events that the slice has collected.
 func (s *Scheduler) submitSliceLocked(b *Batch) {
-	n := s.slice.n
+	n := s.slice.count
 	tasks, works := make([]task, n), make([]work, n)
 	for i := range n {
 		works[i].event = s.slice.events[i]
 		tasks[i] = task{work: &works[i], batch: b, kind: s.slice.kinds[i]}
 		s.slice.events[i] = nil
 	}
-	s.slice.n = 0
-	s.prepareRecordsLocked(tasks)
+	s.slice.count = 0
+	if !s.paused {
+		s.applier.prepare(tasks)
+	}
 	for i := range tasks {
 		s.submitLocked(&tasks[i])
 	}
 }
 
-// prepareRecordsLocked puts on record what tasks are going to make, in one write. It only
-// saves time.
-func (s *Scheduler) prepareRecordsLocked(tasks []task) {
-	if s.dev.Dir == nil || s.paused || len(tasks) < 2 {
-		return
-	}
-	var plans []*nodes.Plan
-	for i := range tasks {
-		t := &tasks[i]
-		if t.event.Action == uevent.Add && !t.event.Dev.IsZero() {
-			t.plan = s.rules.Plan(t.event)
-			plans = append(plans, t.plan)
-		}
-	}
-	if len(plans) > 0 {
-		s.dev.lock()
-		s.dev.Prepare(plans)
-	}
-}
-
-// submitLocked takes one event, and starts it if nothing keeps it from that.
+// submitLocked accepts one event, and starts it if nothing keeps it from that.
 func (s *Scheduler) submitLocked(t *task) {
 	t.batch.open++
-	s.stats.received++
-	s.stats.seqnum = max(s.stats.seqnum, t.event.Seqnum)
-	s.notifyLocked(t.event, true)
+	s.counts.Received++
+	s.arrivals.seqnum = max(s.arrivals.seqnum, t.event.Seqnum)
+	s.observers.notify(t.event, true)
 	if !s.paused && s.graph.isFree(t) {
-		// Most events are done at once, and nobody ever waits for them.
+		// Most events are done at once. No other task ever waits for them, so they spare
+		// the way through the graph.
 		if s.startLocked(t) {
 			t.clear()
 		} else {
@@ -252,75 +242,85 @@ func (s *Scheduler) submitLocked(t *task) {
 		return
 	}
 	s.graph.add(t)
+	t.state = waiting
 	t.pack(&s.arena)
 	if t.blockers == 0 {
 		s.deferLocked(t)
 	}
 }
 
-// endSlice lets others change /dev, tells sinks and batches of what is done, and starts
-// commands in free slots.
-func (s *Scheduler) endSlice() {
-	for {
-		s.dev.unlock()
-		s.tellFinishedLocked()
-		if s.paused || !s.pool.hasSlot() || s.overLimitLocked() {
-			return
-		}
-		s.startCommandLocked(s.pool.queue.pop())
+// startLocked does the node work of t and sets its commands and its firmware going. It
+// reports whether t is done by that.
+func (s *Scheduler) startLocked(t *task) (isDone bool) {
+	t.unpack(&s.arena)
+	t.state = started
+	s.applier.plan(t)
+	if s.applier.isDryRun() {
+		s.completeLocked(t)
+		return true
 	}
+	e, p := t.event, t.plan
+	endsLater := s.applier.removesAfterCommands(t)
+	existed := s.applier.begin(t)
+	t.commands = s.applier.runnable(t, existed)
+	if s.queueNextLocked(t) {
+		t.open++
+	}
+	if p.Firmware != "" {
+		t.open++
+		ok := false
+		s.runAsync(func() { ok = s.firmware.Load(e, p.Firmware) }, func() {
+			t.batch.failed = t.batch.failed || !ok
+			s.partDoneYield(t)
+		})
+	}
+	if t.open > 0 {
+		return false
+	}
+	if endsLater { // its commands were events to send, which are sent by now
+		s.applier.end(t)
+	}
+	s.completeLocked(t)
+	return true
 }
 
-// yield ends a slice in the midst of many events, and begins another. It lets mu go for
-// a moment.
-func (s *Scheduler) yield() {
-	s.endSlice()
-	s.mu.Unlock()
-	s.mu.Lock()
-}
-
-// tellFinishedLocked tells the sinks, and after them the batches, what is done.
-func (s *Scheduler) tellFinishedLocked() {
-	if len(s.finished) == 0 {
+// partDoneYield counts one part of t as done: its commands or its firmware. After the last
+// one, t is done.
+func (s *Scheduler) partDoneYield(t *task) {
+	if t.open--; t.open > 0 {
 		return
 	}
-	for _, sink := range s.sinks {
-		if sink.TurnEnd != nil {
-			sink.TurnEnd()
-		}
-	}
-	for _, b := range s.finished {
-		b.partDone()
-	}
-	clear(s.finished)
-	s.finished = s.finished[:0]
+	s.applier.end(t)
+	s.completeLocked(t)
+	s.releaseYield(t)
 }
 
-// completeLocked ends a task's life: sinks, observers and its batch are told.
+// completeLocked makes t done: sinks and observers get the event, its batch will.
 func (s *Scheduler) completeLocked(t *task) {
-	s.stats.done++
+	t.state = done
+	s.counts.Done++
 	if t.plan.Late {
-		s.stats.late++
+		s.counts.Late++
 	}
 	if !t.muted {
 		s.log.Event(log.Info, "done", t.event, "")
-		for _, sink := range s.sinks {
-			if sink.Done != nil {
-				sink.Done(t.event, t.plan)
+		for i := range s.sinks {
+			if f := s.sinks[i].Done; f != nil {
+				f(t.event, t.plan)
 			}
 		}
 	}
-	s.notifyLocked(t.event, false)
-	s.finished = append(s.finished, t.batch)
+	s.observers.notify(t.event, false)
+	s.slice.finished = append(s.slice.finished, t.batch)
 }
 
-// releaseYield takes a task that is done out of the graph and starts those that waited
-// for it, and in turn those that waited for them.
+// releaseYield takes a task that is done out of the graph and starts those that waited for
+// it, then those that waited for these if they are done at once, and so on.
 func (s *Scheduler) releaseYield(t *task) {
-	for done, started := []*task{t}, 0; len(done) > 0; {
-		t, done = done[0], done[1:]
+	for ended, count := []*task{t}, 0; len(ended) > 0; {
+		t, ended = ended[0], ended[1:]
 		for _, next := range s.graph.remove(t) {
-			if started++; started%sliceSize == 0 {
+			if count++; count%sliceSize == 0 {
 				s.yield()
 			}
 			next.kind = next.kind.stale()
@@ -328,7 +328,7 @@ func (s *Scheduler) releaseYield(t *task) {
 			case s.paused:
 				s.deferLocked(next)
 			case s.startLocked(next):
-				done = append(done, next)
+				ended = append(ended, next)
 			}
 		}
 		t.clear()
@@ -338,48 +338,67 @@ func (s *Scheduler) releaseYield(t *task) {
 	}
 }
 
-// SetRules has events that start from now on go by other rules.
+// endSliceYield unlocks /dev, reports what is done to sinks and batches, and starts
+// commands in free slots.
+func (s *Scheduler) endSliceYield() {
+	for {
+		s.applier.dev.unlock()
+		s.reportFinishedLocked()
+		if s.paused || !s.pool.hasSlot() || s.overLimitLocked() {
+			return
+		}
+		s.startCommandYield(s.pool.queue.pop())
+	}
+}
+
+// yield ends a slice in the midst of many events, lets waiting goroutines have mu, and
+// begins another slice.
+func (s *Scheduler) yield() {
+	s.endSliceYield()
+	s.mu.Unlock()
+	s.mu.Lock()
+}
+
+// reportFinishedLocked reports the end of a slice in which events are done: to the sinks,
+// and after them to the batches.
+func (s *Scheduler) reportFinishedLocked() {
+	finished := s.slice.finished
+	if len(finished) == 0 {
+		return
+	}
+	for i := range s.sinks {
+		if f := s.sinks[i].SliceEnd; f != nil {
+			f()
+		}
+	}
+	for _, b := range finished {
+		b.partDone()
+	}
+	clear(finished)
+	s.slice.finished = finished[:0]
+}
+
+// SetRules makes events that start from now on go by other rules.
 func (s *Scheduler) SetRules(rules *conf.Config) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rules = rules
+	s.applier.rules = rules
 	s.pool.useRules(rules)
-	s.endSlice()
+	s.endSliceYield()
 }
 
-// Plan returns what is to be done for an event.
+// Plan returns what the rules want done for an event.
 func (s *Scheduler) Plan(e *uevent.Event) *nodes.Plan {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.rules.Plan(e)
+	return s.applier.rules.Plan(e)
 }
 
-// Exclusive calls f with /dev locked. It returns ErrNoLock where there is no lock to be
-// had.
-func (s *Scheduler) Exclusive(f func(View) error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.dev.lock()
-	defer s.dev.unlock()
-	if s.dev.lockless || s.dev.Dir == nil {
-		return ErrNoLock
-	}
-	return f(View{s, nil})
-}
-
-// CheckRemount looks whether another file system was mounted over /dev.
-func (s *Scheduler) CheckRemount() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.dev.lock()
-	s.dev.unlock()
-}
-
-// Shutdown lets the commands that run come to their end, or kills them when limit is
-// over. What has not been started is left to the next scan.
+// Shutdown starts no further command, waits until those that run have ended, and kills them
+// when that takes longer than limit. What has not started is left to the next scan.
 func (s *Scheduler) Shutdown(limit time.Duration) {
 	s.mu.Lock()
-	s.pool.jobs, s.pool.jobsSet = 0, true
+	s.pool.setJobs(0)
 	s.mu.Unlock()
 	drained := make(chan struct{})
 	go func() {
@@ -391,46 +410,8 @@ func (s *Scheduler) Shutdown(limit time.Duration) {
 	case <-sys.After(limit):
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		for run := range s.pool.running {
-			run.Kill("the loop ends")
+		for _, j := range s.pool.running {
+			j.Kill("the loop ends")
 		}
 	}
 }
-
-// View is what a Generator may ask of the Scheduler while it brings events.
-type View struct {
-	s     *Scheduler
-	batch *Batch
-}
-
-// Lock locks /dev, if it is not locked. An event is Scanned only if /sys was read since:
-// each time that a Generator brings an event the lock may be given to others.
-func (v View) Lock() { v.s.dev.lock() }
-
-// Fail says that the generator could not bring all, and why.
-func (v View) Fail(why string) {
-	v.batch.failed = true
-	v.s.log.Print(log.Err, why)
-}
-
-// Records returns the record of every device that has nodes or links here.
-func (v View) Records() []*nodes.Record {
-	if v.s.dev.Dir == nil {
-		return nil
-	}
-	return v.s.dev.Records()
-}
-
-// IsOtherDisk reports whether e is about another disk than the one on record at its
-// devpath, as its DISKSEQ shows.
-func (v View) IsOtherDisk(e *uevent.Event) bool { return v.s.dev.Dir != nil && v.s.dev.OtherDisk(e) }
-
-// Plan returns what is to be done for an event.
-func (v View) Plan(e *uevent.Event) *nodes.Plan { return v.s.rules.Plan(e) }
-
-// WantsUnnumbered reports whether a rule may care for a device of that name, which has
-// no numbers; see conf.Config.
-func (v View) WantsUnnumbered(sysname string) bool { return v.s.rules.WantsUnnumbered(sysname) }
-
-// IsPending reports whether an event of the device at devpath is under way.
-func (v View) IsPending(devpath string) bool { return v.s.graph.path[devpath] != nil }

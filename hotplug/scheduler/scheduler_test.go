@@ -22,30 +22,28 @@ import (
 	"devspool/nodes"
 )
 
-// TestRunNodes takes events without commands to their end.
+// TestRunNodes runs events without commands, some of which come too late.
 func TestRunNodes(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "sda 0:0 640 >disk/\n")
 	var ended []string
 	b.Done(func(e *uevent.Event, p *nodes.Plan) {
 		ended = append(ended, fmt.Sprint(e.Action, " ", e.Sysname(), " ", !p.Late))
 	})
-	b.Sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+	add := b.Disk("sda", 0)
 	b.Sys.Add("/devices/block/sda/sda1", "block", "8:1", "DEVNAME=sda1")
-	ok := b.Run(b.Sys.NewEvent("add", "/devices/block/sda"), b.Sys.NewEvent("add", "/devices/block/sda/sda1"), b.Sys.NewEvent("change", "/devices/block/sda"))
+	ok := b.Run(add, b.Sys.NewEvent("add", "/devices/block/sda/sda1"), b.Sys.NewEvent("change", "/devices/block/sda"))
 	b.WantNode("disk/sda", "b8:0 0640")
 	b.WantNode("sda", "-> disk/sda")
 	b.WantNode("sda1", "b8:1 0660")
 	remove := b.Sys.NewEvent("remove", "/devices/block/sda/sda1")
-	ok = b.Run(remove) && ok // the device is still there
+	ok = b.Run(remove) && ok // the device exists
 	b.WantNode("sda1", "b8:1 0660")
 	b.Sys.Remove("/devices/block/sda/sda1")
 	ok = b.Run(remove) && ok
 	b.WantNode("sda1", "")
-	add := b.Sys.NewEvent("add", "/devices/block/sda")
-	remove = b.Sys.NewEvent("remove", "/devices/block/sda")
-	b.Sys.Remove("/devices/block/sda")
-	ok = b.Run(remove) && ok
+	ok = b.Run(b.Unplug("/devices/block/sda")) && ok
 	b.WantNode("sda", "")
 	b.WantNode("disk", "")
 	ok = b.Run(add) && ok // the device has gone
@@ -59,38 +57,40 @@ func TestRunNodes(t *testing.T) {
 	}
 }
 
-// TestRunFresh shows that what is known to be fresh is believed, though /sys does not
-// show it, and nothing else: also where one turn is not enough.
-func TestRunFresh(t *testing.T) {
+// TestRunCurrent shows that events which are Current get their nodes though /sys has no such
+// device, and no others, in more events than one slice takes.
+func TestRunCurrent(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "")
 	var events []*uevent.Event
-	var fresh []bool
+	var current []bool
 	for i := range 2*scheduler.SliceSize + 3 {
 		events = append(events, hotplugtest.NewEvent(t, "ACTION=add", fmt.Sprint("DEVPATH=/devices/d", i),
 			"MAJOR=240", fmt.Sprint("MINOR=", i), fmt.Sprint("DEVNAME=d", i)))
-		fresh = append(fresh, i%3 == 0)
+		current = append(current, i%3 == 0)
 	}
 	b.Wait(b.Scheduler.Run(func(_ scheduler.View, yield func(*uevent.Event, scheduler.Kind)) {
 		for i, e := range events {
-			yield(e, map[bool]scheduler.Kind{true: scheduler.Current, false: scheduler.Reported}[fresh[i]])
+			yield(e, map[bool]scheduler.Kind{true: scheduler.Current, false: scheduler.Reported}[current[i]])
 		}
 	}))
-	for i, is := range fresh {
+	for i, is := range current {
 		if got := b.Node(fmt.Sprint("d", i)); (got != "") != is {
-			t.Errorf("d%d is %q, fresh %v", i, got, is)
+			t.Errorf("d%d is %q, current %v", i, got, is)
 		}
 	}
 }
 
-// TestRunIsNotIdle shows that a road to which events are still to come is not idle
-// between two turns, when others may ask.
+// TestRunIsNotIdle shows that a scheduler is not idle between two slices of one Run, when
+// other goroutines may ask.
 func TestRunIsNotIdle(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "")
-	turns, idle := 0, 0
-	b.Sinks = append(b.Sinks, scheduler.Sink{TurnEnd: func() { // the mutex is held
-		if turns++; scheduler.IsIdleLocked(b.Scheduler) {
+	slices, idle := 0, 0
+	b.Sinks = append(b.Sinks, scheduler.Sink{SliceEnd: func() { // the mutex is held
+		if slices++; scheduler.IsIdleLocked(b.Scheduler) {
 			idle++
 		}
 	}})
@@ -99,16 +99,17 @@ func TestRunIsNotIdle(t *testing.T) {
 		events = append(events, hotplugtest.NewEvent(t, "ACTION=change", fmt.Sprint("DEVPATH=/devices/d", i)))
 	}
 	b.Run(events...)
-	if turns != 3 || idle > 0 {
-		t.Errorf("idle at the end of %d turns of %d", idle, turns)
+	if slices != 3 || idle > 0 {
+		t.Errorf("idle at the end of %d slices of %d", idle, slices)
 	}
 	if !b.Scheduler.IsIdle() {
 		t.Error("not idle at the end")
 	}
 }
 
-// TestRunWithoutSysfs shows that in an early boot the event alone decides.
+// TestRunWithoutSysfs shows that before sysfs is mounted the event alone decides.
 func TestRunWithoutSysfs(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "")
 	b.Use(sysfs.FS(filepath.Join(b.Tmp, "nothing")))
@@ -120,18 +121,16 @@ func TestRunWithoutSysfs(t *testing.T) {
 	b.WantNode("null", "")
 }
 
-// TestCommandOrder shows when commands run: after the node of an add is there,
-// before that of a remove goes, and those of one event one after the other.
+// TestCommandOrder shows when commands run: after an add has made its node, before a remove
+// removes it, and one after the other.
 func TestCommandOrder(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	look := `test -b sda && echo %s yes >>TMP/said || echo %s no >>TMP/said`
 	rule := func(when, what string) string { return "-sda 0:0 660 " + when + fmt.Sprintf(look, what, what) + "\n" }
 	b := board.New(t, rule("@", "add")+rule("*", "always")+rule("$", "remove"))
-	b.Sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	add, remove := b.Sys.NewEvent("add", "/devices/block/sda"), b.Sys.NewEvent("remove", "/devices/block/sda")
-	b.Run(add)
-	b.Sys.Remove("/devices/block/sda")
-	b.Run(remove)
+	b.Run(b.Disk("sda", 0))
+	b.Run(b.Unplug("/devices/block/sda"))
 	want := []string{"add yes", "always yes", "always yes", "remove yes"}
 	if got := b.Said("said"); !slices.Equal(got, want) {
 		t.Errorf("the commands say %q, want %q", got, want)
@@ -139,11 +138,12 @@ func TestCommandOrder(t *testing.T) {
 	b.WantNode("sda", "")
 }
 
-// TestConflictsWait shows that the event of a partition waits for the commands of
-// its disk, while another disk's does not.
+// TestConflictsWait shows that the event of a partition waits for the command of its disk,
+// while that of another disk does not.
 func TestConflictsWait(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
-	b := board.New(t, "sda 0:0 660 @until test -e TMP/go; do sleep 0.01; done; echo sda >>TMP/said\nsd.* 0:0 660 @echo $MDEV >>TMP/said\n")
+	b := board.New(t, "sda 0:0 660 @"+hotplugtest.UntilGo+"; echo sda >>TMP/said\nsd.* 0:0 660 @echo $MDEV >>TMP/said\n")
 	for i, name := range []string{"sda", "sda/sda1", "sdb"} {
 		b.Sys.Add("/devices/block/"+name, "block", fmt.Sprint("8:", i), "DEVNAME="+filepath.Base(name))
 	}
@@ -152,10 +152,10 @@ func TestConflictsWait(t *testing.T) {
 	b.WantNode("sda1", "")
 	b.WantNode("sdb", "b8:2 0660")
 	if !b.Free() {
-		t.Error("the lock is held while commands run")
+		t.Error("/dev is locked while commands run")
 	}
 	hotplugtest.Eventually(t, "the command of sdb", func() bool { return slices.Equal(b.Said("said"), []string{"sdb"}) })
-	hotplugtest.WriteFile(t, filepath.Join(b.Tmp, "go"), "")
+	b.Go()
 	b.Wait(batch)
 	b.WantNode("sda1", "b8:1 0660")
 	if got := b.Said("said"); !slices.Equal(got, []string{"sdb", "sda", "sda1"}) {
@@ -164,22 +164,16 @@ func TestConflictsWait(t *testing.T) {
 	b.AtRest()
 }
 
-// TestJobs shows that no more commands run at once than are allowed, and that all
-// of them do run.
+// TestJobs shows that as many commands run at once as there are slots, and no more.
 func TestJobs(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	for _, jobs := range []int{1, 3} {
 		b := board.New(t, "-sd.* 0:0 660 @TMP/job\n-sd.* 0:0 660 @TMP/job\n")
 		b.Scheduler.SetJobs(jobs)
 		hotplugtest.Script(t, filepath.Join(b.Tmp, "job"), "#!/bin/sh\necho + >>"+b.Tmp+"/said; sleep 0.02; echo - >>"+b.Tmp+"/said\n")
 		const disks = 8
-		var events []*uevent.Event
-		for i := range disks {
-			devpath := fmt.Sprintf("/devices/block/sd%c", 'a'+i)
-			b.Sys.Add(devpath, "block", fmt.Sprint("8:", 16*i))
-			events = append(events, b.Sys.NewEvent("add", devpath))
-		}
-		b.Run(events...)
+		b.Run(b.Disks(disks)...)
 		running, most, said := 0, 0, b.Said("said")
 		for _, line := range said {
 			if line == "+" {
@@ -195,36 +189,37 @@ func TestJobs(t *testing.T) {
 	}
 }
 
-// TestLockAfterFailedStart is about commands that cannot be started. Whatever is
-// done then, on a remove above all, the lock is not kept.
+// TestLockAfterFailedStart shows that /dev is unlocked after commands that cannot start,
+// whatever follows them; a remove removes its nodes then.
 func TestLockAfterFailedStart(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	for _, c := range []struct {
 		name, config string
-		runs         bool // a command runs on while the test looks
+		runs         bool // a command still runs when the test checks
 	}{
 		{"on remove", "sda 0:0 660 &missing\n", false},
 		{"with another that waits for it", "sda 0:0 660 +missing\n", false},
-		{"before one that runs", "sda 0:0 660 &missing\nsda1 0:0 660 $until test -e TMP/go; do sleep 0.01; done\n", true},
+		{"before one that runs", "sda 0:0 660 &missing\nsda1 0:0 660 $" + hotplugtest.UntilGo + "\n", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := board.New(t, c.config)
-			b.Sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+			add := b.Disk("sda", 0)
 			b.Sys.Add("/devices/block/sda/sda1", "block", "8:1", "DEVNAME=sda1")
-			ok := b.Run(b.Sys.NewEvent("add", "/devices/block/sda"), b.Sys.NewEvent("add", "/devices/block/sda/sda1"))
+			ok := b.Run(add, b.Sys.NewEvent("add", "/devices/block/sda/sda1"))
 			disk, part := b.Sys.NewEvent("remove", "/devices/block/sda"), b.Sys.NewEvent("remove", "/devices/block/sda/sda1")
 			b.Sys.Remove("/devices/block/sda/sda1")
 			b.Sys.Remove("/devices/block/sda")
 			batch := b.Scheduler.Run(scheduler.Events(disk, part))
 			if !b.Free() {
-				t.Error("nobody else can have the lock")
+				t.Error("/dev is locked")
 			}
 			if idle := b.Scheduler.IsIdle(); idle == c.runs {
 				t.Errorf("idle is %v", idle)
 			}
-			hotplugtest.WriteFile(t, filepath.Join(b.Tmp, "go"), "")
+			b.Go()
 			if !b.Wait(batch) && ok {
-				t.Error("a program that is missing is no failure")
+				t.Error("a missing program counts as a failure")
 			}
 			b.AtRest()
 			b.WantNode("sda", "")
@@ -234,19 +229,16 @@ func TestLockAfterFailedStart(t *testing.T) {
 	}
 }
 
-// TestReturned is about a device that comes back while the commands of its remove
-// run: its node stays.
+// TestReturned shows that a device which comes back while the command of its remove runs
+// keeps its node.
 func TestReturned(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
-	b := board.New(t, "sda 0:0 660 $until test -e TMP/go; do sleep 0.01; done\n")
-	b.Sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	add, remove := b.Sys.NewEvent("add", "/devices/block/sda"), b.Sys.NewEvent("remove", "/devices/block/sda")
-	b.Run(add)
-	b.Sys.Remove("/devices/block/sda")
-	leaving := b.Scheduler.Run(scheduler.Events(remove))
-	b.Sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	returning := b.Scheduler.Run(scheduler.Events(b.Sys.NewEvent("add", "/devices/block/sda")))
-	hotplugtest.WriteFile(t, filepath.Join(b.Tmp, "go"), "")
+	b := board.New(t, "sda 0:0 660 $"+hotplugtest.UntilGo+"\n")
+	b.Run(b.Disks(1)...)
+	leaving := b.Scheduler.Run(scheduler.Events(b.Unplug("/devices/block/sda")))
+	returning := b.Scheduler.Run(scheduler.Events(b.Disks(1)...))
+	b.Go()
 	b.Wait(leaving)
 	b.Wait(returning)
 	b.WantNode("sda", "b8:0 0660")
@@ -254,8 +246,10 @@ func TestReturned(t *testing.T) {
 	b.AtRest()
 }
 
-// TestIfExists shows which commands run on an add, the first time and again.
+// TestIfExists shows which commands run on the first add of a device, on a second one, and
+// on one after a remove.
 func TestIfExists(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	for _, c := range []struct {
 		exists string
@@ -268,8 +262,7 @@ func TestIfExists(t *testing.T) {
 		{"error", nil, true},
 	} {
 		b := board.New(t, "-if_exists="+c.exists+";sda 0:0 660 @echo 1 >>TMP/said\n-sda 0:0 660 @echo 2 >>TMP/said\n")
-		b.Sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-		add := b.Sys.NewEvent("add", "/devices/block/sda")
+		add := b.Disk("sda", 0)
 		ok := b.Run(add)
 		if got := b.Said("said"); !slices.Equal(got, []string{"1", "2"}) || !ok {
 			t.Errorf("%s: the first time ran %q", c.exists, got)
@@ -278,21 +271,19 @@ func TestIfExists(t *testing.T) {
 		if got := b.Said("said")[2:]; !slices.Equal(got, c.again) || ok == c.failed {
 			t.Errorf("%s: the second time ran %q", c.exists, got)
 		}
-		remove := b.Sys.NewEvent("remove", "/devices/block/sda")
-		b.Sys.Remove("/devices/block/sda")
-		b.Run(remove)
-		b.Sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
+		b.Run(b.Unplug("/devices/block/sda"))
 		before := len(b.Said("said"))
-		b.Run(add)
+		b.Run(b.Disk("sda", 0))
 		if got := b.Said("said")[before:]; !slices.Equal(got, []string{"1", "2"}) {
 			t.Errorf("%s: after a remove ran %q", c.exists, got)
 		}
 	}
 }
 
-// TestIfExistsRenamed is about a network interface that gets another name: the
-// next one that has the old name is a new device.
+// TestIfExistsRenamed shows that after a network interface was renamed, the next one with
+// the old name counts as a new device.
 func TestIfExistsRenamed(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "if_exists=mask;eth0|lan0 0:0 660 @echo $INTERFACE >>TMP/said\n")
 	add := func(name string) *uevent.Event {
@@ -300,7 +291,7 @@ func TestIfExistsRenamed(t *testing.T) {
 	}
 	b.Run(add("eth0"))
 	b.Run(hotplugtest.NewEvent(t, "ACTION=move", "DEVPATH=/devices/net/lan0", "DEVPATH_OLD=/devices/net/eth0", "SUBSYSTEM=net", "INTERFACE=lan0"))
-	b.Run(add("lan0")) // a coldplug: it was set up before
+	b.Run(add("lan0")) // as a scan does; it is set up already
 	b.Run(add("eth0")) // another one
 	if got := b.Said("said"); !slices.Equal(got, []string{"eth0", "eth0"}) {
 		t.Errorf("the commands ran for %q", got)
@@ -309,6 +300,7 @@ func TestIfExistsRenamed(t *testing.T) {
 
 // TestDryRun shows that without a /dev nothing is made and nothing runs.
 func TestDryRun(t *testing.T) {
+	t.Parallel()
 	b := board.New(t, "sda 0:0 660 @touch TMP/said\n")
 	b.Start(b.Text, func(o *scheduler.Options) { o.Dev = nil })
 	var plans []string
@@ -326,26 +318,24 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
-// TestHeir is about a path that two devices want: when one leaves it is the other's.
-func TestHeir(t *testing.T) {
+// TestReassign shows that a path which two devices want goes to the other one when the first
+// leaves, and that its commands do not run again.
+func TestReassign(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "sd[ab] 0:0 660 =disk @echo $DEVNAME >>TMP/said\n")
-	b.Sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	b.Sys.Add("/devices/block/sdb", "block", "8:16", "DEVNAME=sdb")
-	add := func(name string) *uevent.Event { return b.Sys.NewEvent("add", "/devices/block/"+name) }
-	b.Run(add("sdb"), add("sda"))
+	b.Run(b.Disk("sdb", 16), b.Disk("sda", 0))
 	b.WantNode("disk", "b8:16 0660")
-	remove := b.Sys.NewEvent("remove", "/devices/block/sdb")
-	b.Sys.Remove("/devices/block/sdb")
-	b.Run(remove)
+	b.Run(b.Unplug("/devices/block/sdb"))
 	b.WantNode("disk", "b8:0 0660")
 	if got := b.Said("said"); len(got) != 2 {
-		t.Errorf("the commands of an heir ran again: %q", got)
+		t.Errorf("the commands ran again: %q", got)
 	}
 }
 
-// TestHeirWithoutSysfs is the same before there is a sysfs.
-func TestHeirWithoutSysfs(t *testing.T) {
+// TestReassignWithoutSysfs shows the same before sysfs is mounted.
+func TestReassignWithoutSysfs(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "sd[ab] 0:0 660 =disk\n")
 	b.Use(sysfs.FS(filepath.Join(b.Tmp, "nothing")))
@@ -357,9 +347,10 @@ func TestHeirWithoutSysfs(t *testing.T) {
 	b.WantNode("disk", "b8:0 0660")
 }
 
-// TestLockless is about a private directory that cannot be had: nodes are made,
-// the log says why there is no lock, once; and when there is one, it is used.
+// TestLockless shows what happens without a private directory, and so without a lock: nodes
+// are made, and the log has one warning. When another /dev has room for a lock, it is used.
 func TestLockless(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "")
 	hotplugtest.Must(t, os.Mkdir(filepath.Join(b.Dir, nodes.Private), 0o755))
@@ -379,22 +370,22 @@ func TestLockless(t *testing.T) {
 	if count != 1 {
 		t.Errorf("%d warnings in\n%s", count, strings.Join(b.Log.Lines(), "\n"))
 	}
-	renewed := make(chan bool, 9)
-	b.Scheduler.OnRemount(func() { renewed <- true })
+	remounted := make(chan bool, 9)
+	b.Scheduler.OnRemount(func() { remounted <- true })
 	hotplugtest.Must(t, os.Rename(b.Dir, b.Dir+".away"))
 	hotplugtest.Must(t, os.Mkdir(b.Dir, 0o755))
 	for range 2 {
 		b.Run(b.Sys.NewEvent("add", "/devices/block/sda"))
 	}
-	hotplugtest.Within(t, "the call of Renewed", func() { <-renewed })
-	if len(renewed) > 0 || scheduler.IsLockless(b.Scheduler) {
-		t.Errorf("on a new /dev: renewed %d times more, lockless %v", len(renewed), scheduler.IsLockless(b.Scheduler))
+	hotplugtest.Within(t, "the call of OnRemount", func() { <-remounted })
+	if len(remounted) > 0 || scheduler.IsLockless(b.Scheduler) {
+		t.Errorf("on a new /dev: remounted %d times more, lockless %v", len(remounted), scheduler.IsLockless(b.Scheduler))
 	}
 }
 
-// TestFaults shows that what a rule asks for and is refused fails the event, and
-// costs nothing else.
+// TestFaults shows that a refused wish of a rule fails the event, and prevents nothing else.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "(sda) 0:0 660 =a/%1/%1\n")
 	env := []string{"ACTION=add", "DEVPATH=/devices/block/sda", "SUBSYSTEM=block", "MAJOR=8", "MINOR=0", "DEVNAME=sda", "FIRMWARE=../../etc/shadow"}
@@ -404,13 +395,14 @@ func TestFaults(t *testing.T) {
 	}
 	b.Log.Want("error: refused", "/devices/block/sda", "firmware")
 	if !b.Run(hotplugtest.NewEvent(t, env[:len(env)-1]...)) {
-		t.Error("another batch fails for what the first one could not do")
+		t.Error("a batch fails for what another one could not do")
 	}
 	b.WantNode("a/sda/sda", "b8:0 0660")
 }
 
-// TestFailedNode shows that what cannot be made is logged, a line for each.
+// TestFailedNode shows that each node which cannot be made has a line of the log.
 func TestFailedNode(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "-sda 0:0 660 =a\n-sda 0:0 660 =b\n")
 	for _, name := range []string{"a", "b"} {
@@ -424,33 +416,34 @@ func TestFailedNode(t *testing.T) {
 	b.Log.Want("error: failed: add /devices/block/sda: replace b: is a directory")
 }
 
-// TestStorm runs many events of few devices, with commands that end in any order.
-// At the end /dev is what a coldplug of a new /dev makes.
+// TestStorm runs many events of few devices, with commands that end in random order. In the
+// end /dev is the same as one that a scan makes.
 func TestStorm(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	config := "sd[a-c] 0:0 640 >disk/ @sleep 0.00$SEQNUM\nsd.* 0:0 660 *true\n"
 	b := board.New(t, config)
 	b.Scheduler.SetJobs(8)
 	paths := []string{"/devices/block/sda", "/devices/block/sda/sda1", "/devices/block/sda/sda2", "/devices/block/sdb", "/devices/block/sdc"}
-	there := map[string]bool{}
+	exists := map[string]bool{}
 	var events []*uevent.Event
 	var batches []*scheduler.Batch
 	for i := range 150 {
 		n := i * 7 % len(paths)
 		path := paths[n]
-		if !there[path] {
+		if !exists[path] {
 			b.Sys.Add(path, "block", fmt.Sprint("8:", n), "DEVNAME="+filepath.Base(path), fmt.Sprint("SEQNUM=", i%10))
 		}
-		action := map[bool]string{true: "remove", false: "add"}[there[path]]
+		action := map[bool]string{true: "remove", false: "add"}[exists[path]]
 		events = append(events, b.Sys.NewEvent(action, path))
-		if there[path] && i < 140 {
+		if exists[path] && i < 140 {
 			hotplugtest.Must(t, os.RemoveAll(b.Sys.Path(path+"/dev")))
 			os.Remove(b.Sys.Path(fmt.Sprint("/dev/block/8:", n)))
 			os.Remove(b.Sys.Path("/class/block/" + filepath.Base(path)))
 			os.Remove(b.Sys.Path(path + "/subsystem"))
-			there[path] = false
+			exists[path] = false
 		} else {
-			there[path] = true
+			exists[path] = true
 		}
 		if i%20 == 19 {
 			batches = append(batches, b.Scheduler.Run(scheduler.Events(events...)))
@@ -463,27 +456,26 @@ func TestStorm(t *testing.T) {
 		}
 	}
 	b.AtRest()
-	fresh := board.New(t, config)
-	fresh.Sys = b.Sys
-	fresh.Use(b.Sys.FS)
-	fresh.Wait(coldplug.Scan(fresh.Scheduler, fresh.Sys.FS))
+	scanned := board.New(t, config)
+	scanned.Sys = b.Sys
+	scanned.Use(b.Sys.FS)
+	scanned.Wait(coldplug.Scan(scanned.Scheduler, scanned.Sys.FS))
 	for _, path := range paths {
 		name := filepath.Base(path)
-		b.WantNode(name, fresh.Node(name))
-		b.WantNode("disk/"+name, fresh.Node("disk/"+name))
+		b.WantNode(name, scanned.Node(name))
+		b.WantNode("disk/"+name, scanned.Node("disk/"+name))
 	}
 }
 
-// TestBatches shows that of two batches each ends when its own events have, and
-// knows of its own failures alone.
+// TestBatches shows that a batch ends when its own events are done, and fails only for
+// these.
 func TestBatches(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
-	b := board.New(t, "sda 0:0 660 @until test -e TMP/go; do sleep 0.01; done\nsdb 0:0 660\n")
-	hotplugtest.Must(t, os.MkdirAll(filepath.Join(b.Dir, "sdb/full"), 0o755)) // which no node can replace
-	b.Sys.Add("/devices/block/sda", "block", "8:0", "DEVNAME=sda")
-	b.Sys.Add("/devices/block/sdb", "block", "8:16", "DEVNAME=sdb")
-	slow := b.Scheduler.Run(scheduler.Events(b.Sys.NewEvent("add", "/devices/block/sda")))
-	quick := b.Scheduler.Run(scheduler.Events(b.Sys.NewEvent("add", "/devices/block/sdb")))
+	b := board.New(t, "sda 0:0 660 @"+hotplugtest.UntilGo+"\nsdb 0:0 660\n")
+	hotplugtest.Must(t, os.MkdirAll(filepath.Join(b.Dir, "sdb/full"), 0o755)) // a directory that no node can replace
+	slow := b.Scheduler.Run(scheduler.Events(b.Disk("sda", 0)))
+	quick := b.Scheduler.Run(scheduler.Events(b.Disk("sdb", 16)))
 	behind := b.Scheduler.Run(scheduler.Events(b.Sys.NewEvent("change", "/devices/block/sda")))
 	none := b.Scheduler.Run(scheduler.Events())
 	if b.Wait(quick) {
@@ -493,15 +485,13 @@ func TestBatches(t *testing.T) {
 		t.Error("a batch of nothing fails")
 	}
 	for name, batch := range map[string]*scheduler.Batch{"slow": slow, "behind": behind} {
-		select {
-		case <-batch.End:
+		if batch.EndsWithin(0) {
 			t.Errorf("the %s one is at its end", name)
-		default:
 		}
 	}
-	hotplugtest.WriteFile(t, filepath.Join(b.Tmp, "go"), "")
+	b.Go()
 	for name, batch := range map[string]*scheduler.Batch{"slow": slow, "behind": behind} {
-		for range 2 { // who waits once more gets the same answer
+		for range 2 { // a second Wait gets the same answer
 			if !b.Wait(batch) {
 				t.Errorf("the %s one fails for what another could not do", name)
 			}
@@ -510,12 +500,13 @@ func TestBatches(t *testing.T) {
 	b.AtRest()
 }
 
-// TestBatchesAtOnce lets several goroutines use a Road at once.
+// TestBatchesAtOnce uses a Scheduler from several goroutines at once.
 func TestBatchesAtOnce(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	b := board.New(t, "tty.* 0:0 660 @echo $MDEV >>TMP/said\n")
 	const many, each = 8, 12
-	ended := 0 // Done is not called twice at once
+	ended := 0 // Done is never called by two goroutines at once
 	b.Done(func(*uevent.Event, *nodes.Plan) { ended++ })
 	var users sync.WaitGroup
 	for u := range many {
@@ -546,9 +537,10 @@ func TestBatchesAtOnce(t *testing.T) {
 	}
 }
 
-// TestStop shows that a Road which is stopped lets commands end that are quick
-// enough, kills the others with all that they started, and begins nothing new.
-func TestStop(t *testing.T) {
+// TestShutdown shows that Shutdown lets commands end that are quick enough, kills the others
+// with all that they have started, and that no further command starts.
+func TestShutdown(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	for _, c := range []struct {
 		name    string
@@ -563,12 +555,7 @@ func TestStop(t *testing.T) {
 			b := board.New(t, "-sd.* 0:0 660 @TMP/job\nsd.* 0:0 660 @touch TMP/next\n")
 			b.Scheduler.SetJobs(2)
 			hotplugtest.Script(t, filepath.Join(b.Tmp, "job"), strings.ReplaceAll("#!/bin/sh\necho $$ >>TMP/pids\n"+c.command+" &\necho $! >>TMP/pids\nwait\n", "TMP", b.Tmp))
-			var events []*uevent.Event
-			for i, name := range []string{"sda", "sdb", "sdc"} {
-				b.Sys.Add("/devices/block/"+name, "block", fmt.Sprint("8:", 16*i), "DEVNAME="+name)
-				events = append(events, b.Sys.NewEvent("add", "/devices/block/"+name))
-			}
-			b.Scheduler.Run(scheduler.Events(events...))
+			b.Scheduler.Run(scheduler.Events(b.Disks(3)...))
 			hotplugtest.Eventually(t, "the commands", func() bool { return len(b.Said("pids")) == 4 })
 			start := time.Now()
 			go func() {
@@ -593,24 +580,23 @@ func TestStop(t *testing.T) {
 			if b.Log.Has("killed") != c.killed {
 				t.Errorf("logged %q", b.Log.Lines())
 			}
-			b.Sys.Add("/devices/block/sdd", "block", "8:48", "DEVNAME=sdd")
-			b.Scheduler.Run(scheduler.Events(b.Sys.NewEvent("add", "/devices/block/sdd")))
+			b.Scheduler.Run(scheduler.Events(b.Disk("sdd", 48)))
 			if len(b.Said("pids")) != 4 {
 				t.Error("another command was started")
 			}
 			if !b.Free() {
-				t.Error("the lock is held")
+				t.Error("/dev is locked")
 			}
 		})
 	}
 }
 
-// randomEvents returns events of few devices that come, change, are moved below
-// each other and go. Each says by SLEEP how many milliseconds its command takes.
+// randomEvents returns n events of few devices that come, change, are moved below each other
+// and go. The variable SLEEP is how many milliseconds the command of the event takes.
 func randomEvents(t *testing.T, random *rand.Rand, n int) (events []*uevent.Event) {
 	homes := []string{"/devices/a", "/devices/a/b", "/devices/a/b/c", "/devices/a/d", "/devices/e", "/devices/e/f"}
 	place := slices.Clone(homes)
-	there := make([]bool, len(homes))
+	exists := make([]bool, len(homes))
 	for seqnum := range n {
 		d := random.IntN(len(homes))
 		env := []string{
@@ -618,8 +604,8 @@ func randomEvents(t *testing.T, random *rand.Rand, n int) (events []*uevent.Even
 			fmt.Sprint("SEQNUM=", seqnum+1), fmt.Sprint("SLEEP=", random.IntN(8)),
 		}
 		switch {
-		case !there[d]:
-			there[d], place[d] = true, homes[d]
+		case !exists[d]:
+			exists[d], place[d] = true, homes[d]
 			env = append(env, "ACTION=add", "DEVPATH="+place[d])
 		case random.IntN(3) == 0:
 			env = append(env, "ACTION=change", "DEVPATH="+place[d])
@@ -628,7 +614,7 @@ func randomEvents(t *testing.T, random *rand.Rand, n int) (events []*uevent.Even
 			place[d] = fmt.Sprintf("%s/m%d", homes[random.IntN(len(homes))], d)
 			env = append(env, "ACTION=move", "DEVPATH="+place[d], "DEVPATH_OLD="+old)
 		default:
-			there[d] = false
+			exists[d] = false
 			env = append(env, "ACTION=remove", "DEVPATH="+place[d])
 		}
 		events = append(events, hotplugtest.NewEvent(t, env...))
@@ -636,11 +622,11 @@ func randomEvents(t *testing.T, random *rand.Rand, n int) (events []*uevent.Even
 	return events
 }
 
-// TestOrderModel compares a road on which as much as may be runs side by side with
-// one that takes the same events one after the other: /dev is the same in the end,
-// and of two events that conflict the command of the later begins when that of
-// the earlier has ended.
-func TestOrderModel(t *testing.T) {
+// TestModel compares a scheduler that runs as much as possible side by side with one that
+// runs the same events one after the other. In the end /dev is the same, and of two events
+// that conflict the command of the later one begins when that of the earlier one has ended.
+func TestModel(t *testing.T) {
+	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	const rule = "n([0-5]).* 0:0 640 >by/%1"
 	for range 6 {
@@ -649,7 +635,7 @@ func TestOrderModel(t *testing.T) {
 		events := randomEvents(t, random, 80)
 
 		serial := board.New(t, rule+"\n")
-		serial.Use(sysfs.FS(serial.Tmp + "/nothing")) // so the events alone decide
+		serial.Use(sysfs.FS(serial.Tmp + "/nothing")) // the events alone decide then
 		for _, e := range events {
 			serial.Run(e)
 		}

@@ -6,71 +6,71 @@ import (
 	"devspool/nodes"
 )
 
-// Sink is told what happens to events. Each function may be nil. None may block, nor
-// call the Scheduler.
+// Sink gets what happens to events. Each function may be nil. None may block, nor call the
+// Scheduler, which is locked in most of them.
 type Sink struct {
-	// Done is told of an event at its end. The Plan says whether it came too late to be
-	// acted on; so does the event, by uevent.LateKey.
+	// Done gets an event when it is done, and its Plan. The Plan says whether the event
+	// was late; so does the event itself, by uevent.LateKey.
 	Done func(e *uevent.Event, p *nodes.Plan)
 
-	// TurnEnd is called after each slice, with /dev unlocked.
-	TurnEnd func()
+	// SliceEnd is called after each slice in which events were done, with /dev unlocked.
+	SliceEnd func()
 
-	// Gap is told that events were lost, and why.
+	// Gap is called when events were lost, with the reason.
 	Gap func(why string)
 
-	// Started is told, when a loop begins to listen, which SEQNUM the kernel's last event
-	// has.
+	// Started is called when a loop begins to listen, with the SEQNUM of the kernel's last
+	// event.
 	Started func(seqnum uint64)
 
-	// HasBacklog reports whether events are queued for slow clients, and would be lost if
-	// this process exits.
+	// HasBacklog reports whether events are queued for slow clients, which would be lost
+	// if this process exited.
 	HasBacklog func() bool
 
-	// Remounted is told that another file system was mounted over /dev.
+	// Remounted is called when another file system is mounted over /dev.
 	Remounted func()
 
-	// Status returns a line for a person.
+	// Status returns a line of text for the status.
 	Status func() string
 }
 
-// HasBacklog reports whether a sink would lose events if this process exits.
+// HasBacklog reports whether a sink would lose events if this process exited.
 func (s *Scheduler) HasBacklog() bool {
-	for _, sink := range s.sinks {
-		if sink.HasBacklog != nil && sink.HasBacklog() {
+	for i := range s.sinks {
+		if f := s.sinks[i].HasBacklog; f != nil && f() {
 			return true
 		}
 	}
 	return false
 }
 
-// TellRemounted tells the sinks that another file system was mounted over /dev.
+// TellRemounted tells the sinks that another file system is mounted over /dev.
 func (s *Scheduler) TellRemounted() {
-	for _, sink := range s.sinks {
-		if sink.Remounted != nil {
-			sink.Remounted()
+	for i := range s.sinks {
+		if f := s.sinks[i].Remounted; f != nil {
+			f()
 		}
 	}
 }
 
-// TellStarted tells the sinks that events after seqnum come to this process.
+// TellStarted tells the sinks that events after seqnum will come to this process.
 func (s *Scheduler) TellStarted(seqnum uint64) {
-	for _, sink := range s.sinks {
-		if sink.Started != nil {
-			sink.Started(seqnum)
+	for i := range s.sinks {
+		if f := s.sinks[i].Started; f != nil {
+			f(seqnum)
 		}
 	}
 }
 
-// Gap says that events were lost before this moment, and why.
+// Gap reports that events were lost before this moment, and why, to the log and the sinks.
 func (s *Scheduler) Gap(why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stats.gaps++
+	s.counts.Gaps++
 	s.log.Print(log.Warning, why)
-	for _, sink := range s.sinks {
-		if sink.Gap != nil {
-			sink.Gap(why)
+	for i := range s.sinks {
+		if f := s.sinks[i].Gap; f != nil {
+			f(why)
 		}
 	}
 }

@@ -5,29 +5,99 @@ import (
 	"devspool/nodes"
 )
 
-// task is an event from its arrival until its commands have ended. Very many may have
-// to wait, so this is small.
+// task is an event from its arrival until its commands have ended. A long queue holds very
+// many tasks, so this is small, and most of it is in work.
 type task struct {
-	*work      // nil while it is packed
-	packed ref // then the event's text
+	*work      // nil while the task is packed
+	packed ref // the event's text while the task is packed
 	batch  *Batch
 
 	dependents []*task // later tasks that wait for this one
-	blockers   int32   // earlier tasks that it conflicts with and that are not done
+	blockers   int32   // how many earlier tasks this one waits for
+	state      state
 	kind       Kind
-	muted      bool // nobody hears of it: it came by itself meanwhile
-	detached   bool // the event is done, and its commands go on
+	muted      bool // the event has come by itself meanwhile: no sink gets it, no command runs
 }
 
-// work is what a task holds once it is not packed.
+// work is the part of a task that a packed task does without.
 type work struct {
 	event    *uevent.Event
 	plan     *nodes.Plan
-	commands []nodes.Command // that have not ended yet, the running one first
-	open     int             // parts that are under way: the commands, the firmware
+	commands []nodes.Command // those that have not ended yet, the running one first
+	open     int             // parts under way: one for the commands, one for the firmware
 }
 
-// stale returns what is known of an event that had to wait.
+// state is how far a task is in its life. The package comment shows which state follows
+// which.
+type state uint8
+
+const (
+	// submitted tasks have just arrived. No task keeps this state when Run returns.
+	submitted state = iota
+
+	// waiting tasks conflict with earlier ones: blockers > 0. They are packed.
+	waiting
+
+	// deferred tasks could start, but the scheduler is paused. They are packed.
+	deferred
+
+	// started tasks have done their node work, but for a remove that has commands: its
+	// nodes go when the commands have ended.
+	started
+
+	// done tasks have gone to sinks, observers and their batch.
+	done
+
+	// detached tasks stand in for tasks that are done, but whose commands still run.
+	detached
+)
+
+// pack moves the event of a task into the arena, where it needs little memory. What the
+// rules say of it is forgotten: others may hold when it starts.
+func (t *task) pack(a *arena) {
+	t.packed = a.put(t.event.Pack())
+	*t.work = work{}
+	t.work = nil
+}
+
+// unpack takes the event of a packed task out of the arena.
+func (t *task) unpack(a *arena) {
+	if t.work == nil {
+		t.work = &work{event: a.take(t.packed).Unpack()}
+		t.packed = ref{}
+	}
+}
+
+// clear zeroes a task that is done. It is an element of a slice that longer-lived tasks
+// keep in memory.
+func (t *task) clear() {
+	*t.work = work{}
+	*t = task{state: done}
+}
+
+// Kind says where an event comes from, and so how far /sys has to be asked about it.
+type Kind uint8
+
+const (
+	// Reported events may be old: /sys says whether they still hold.
+	Reported Kind = iota
+
+	// Current events are the newest that the kernel has sent about their device. It
+	// exists, or its remove is still to be sent.
+	Current
+
+	// Scanned events were made from /sys just now, with /dev locked.
+	Scanned
+
+	// Missed events result from a comparison of /dev with /sys. One whose event has come
+	// by itself meanwhile is dropped silently.
+	Missed
+
+	// scannedBefore events were made from /sys some time ago.
+	scannedBefore
+)
+
+// stale returns the Kind of an event that has had to wait.
 func (k Kind) stale() Kind {
 	switch k {
 	case Current:
@@ -38,32 +108,8 @@ func (k Kind) stale() Kind {
 	return k
 }
 
-// scannedBefore is what a scan said some time ago.
-const scannedBefore Kind = Missed + 1
-
-// isCurrent reports whether the device is there, so that /sys need not be asked.
+// isCurrent reports whether the device exists for certain, so that /sys need not be asked.
 func (k Kind) isCurrent() bool { return k == Current || k == Scanned }
 
-// isScan reports whether a scan of /sys made the event.
+// isScan reports whether the event was made from /sys.
 func (k Kind) isScan() bool { return k == Scanned || k == scannedBefore }
-
-// pack keeps t in little memory until unpack is called. Other rules may hold then.
-func (t *task) pack(a *arena) {
-	t.packed = a.put(t.event.Pack())
-	*t.work = work{}
-	t.work = nil
-}
-
-func (t *task) unpack(a *arena) {
-	if t.work == nil {
-		t.work = &work{event: a.take(t.packed).Unpack()}
-		t.packed = ref{}
-	}
-}
-
-// clear zeroes a task that is done: it is an element of a slice that other tasks, which
-// live long, keep in memory.
-func (t *task) clear() {
-	*t.work = work{}
-	*t = task{}
-}

@@ -13,9 +13,9 @@ import (
 	"devspool/nodes"
 )
 
-// Netlink sends each event at its end to netlink groups, in the form of the
-// kernel's messages: to programs that are to hear of a device when its node is
-// there and its commands are done.
+// Netlink sends each event at its end to netlink groups, in the form of the kernel's
+// messages: for programs that want an event when the node of its device is there and its
+// commands have ended.
 type Netlink struct {
 	log    *log.Logger
 	fd     int
@@ -23,14 +23,14 @@ type Netlink struct {
 	buf    []byte
 	said   map[error]bool
 
-	// Sys, where set, tells the number of the kernel's last event, which those of a scan
-	// are sent with: libudev-zero refuses an event that has none.
+	// Sys, where set, gives the SEQNUM of the kernel's last event. Events without one, as
+	// those of a scan, are sent with it: libudev-zero refuses an event that has none.
 	Sys sysfs.FS
 }
 
-// NewNetlink opens a socket to send to the groups in mask, of which the
-// kernel's own (1) must not be one, or each event would come back to us. Sending
-// needs CAP_NET_ADMIN.
+// NewNetlink opens a socket to send to the groups of mask, a bit each. The kernel's own group
+// (1) must not be among them, or each event would come back to us. Sending needs
+// CAP_NET_ADMIN.
 func NewNetlink(mask uint32, logger *log.Logger) (*Netlink, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
 	if err != nil {
@@ -45,11 +45,11 @@ func NewNetlink(mask uint32, logger *log.Logger) (*Netlink, error) {
 	return b, nil
 }
 
-// Sink returns what sends each event, late or not, and gaps too, as events with
-// UEVENT_GAP=1. It does not block.
+// Sink returns a Sink that sends each event, late ones too, and each gap as an event with
+// UEVENT_GAP=1. It does not block: a listener whose buffer is full loses the event.
 func (b *Netlink) Sink() scheduler.Sink { return sinkOf(b.send) }
 
-// sinkOf returns a Sink that sends events, and gaps as events.
+// sinkOf returns a Sink that hands each event to send, and each gap as an event.
 func sinkOf(send func(*uevent.Event)) scheduler.Sink {
 	return scheduler.Sink{
 		Done: func(e *uevent.Event, _ *nodes.Plan) { send(e) },
@@ -57,6 +57,7 @@ func sinkOf(send func(*uevent.Event)) scheduler.Sink {
 	}
 }
 
+// send sends an event to each group. It logs a failure once for each error.
 func (b *Netlink) send(e *uevent.Event) {
 	b.buf = e.AppendMessage(b.buf[:0])
 	if e.Seqnum == 0 && b.Sys != "" {

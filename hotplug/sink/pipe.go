@@ -11,67 +11,69 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// outputQueue is how many events wait for the reader of an Output.
-const outputQueue = 4096
+// pipeQueue is how many events may wait for the reader of a Pipe.
+const pipeQueue = 4096
 
-// Pipe writes each event at its end to a descriptor: the kernel's message and a
-// further NUL. A reader that is too slow loses events, which the log tells.
+// Pipe writes each event at its end to a descriptor: the kernel's message and one more NUL.
+// A reader that is too slow loses events, which the log and a gap report.
 type Pipe struct {
 	log     *log.Logger
-	name    string
+	name    string // of the descriptor, for the log
 	file    *os.File
-	queue   chan []byte
-	flush   chan chan struct{}
-	dropped int // events since the queue was full
+	queue   chan []byte        // messages that are not written yet
+	flush   chan chan struct{} // closed by serve when the queue is written; see Flush
+	dropped int                // events dropped since the queue was full
 }
 
-// NewPipe returns an Output to fd, which it uses alone from then on.
+// NewPipe returns a Pipe that writes to fd, which nothing else may use from now on. It starts
+// a goroutine that never ends.
 func NewPipe(fd int, logger *log.Logger) *Pipe {
-	o := newPipe(fd, logger)
-	go o.serve()
-	return o
+	p := newPipe(fd, logger)
+	go p.serve()
+	return p
 }
 
+// newPipe is NewPipe without the goroutine.
 func newPipe(fd int, logger *log.Logger) *Pipe {
 	name := "descriptor " + strconv.Itoa(fd)
 	return &Pipe{
 		log: logger, name: name, file: os.NewFile(uintptr(fd), name),
-		queue: make(chan []byte, outputQueue), flush: make(chan chan struct{}),
+		queue: make(chan []byte, pipeQueue), flush: make(chan chan struct{}),
 	}
 }
 
-// Sink returns what queues each event, late or not, and gaps too, as events with
+// Sink returns a Sink that queues each event, late ones too, and each gap as an event with
 // UEVENT_GAP=1. It does not block.
-func (o *Pipe) Sink() scheduler.Sink { return sinkOf(o.send) }
+func (p *Pipe) Sink() scheduler.Sink { return sinkOf(p.send) }
 
-func (o *Pipe) send(e *uevent.Event) {
-	// Once it was full, the queue has to be half empty, so that there is one gap
-	// and not many.
-	if waiting := len(o.queue); waiting == outputQueue || o.dropped > 0 && waiting > outputQueue/2 {
-		if o.dropped == 0 {
-			o.log.Print(log.Warning, "the reader of "+o.name+" is too slow: it loses events from SEQNUM "+strconv.FormatUint(e.Seqnum, 10))
+// send queues an event, unless the queue is full. Once it was full, it has to be half empty
+// before it takes events again, so that a slow reader gets one gap and not many.
+func (p *Pipe) send(e *uevent.Event) {
+	if waiting := len(p.queue); waiting == pipeQueue || p.dropped > 0 && waiting > pipeQueue/2 {
+		if p.dropped == 0 {
+			p.log.Print(log.Warning, "the reader of "+p.name+" is too slow: it loses events from SEQNUM "+strconv.FormatUint(e.Seqnum, 10))
 		}
-		o.dropped++
+		p.dropped++
 		return
 	}
-	if o.dropped > 0 {
-		o.log.Print(log.Warning, "the reader of "+o.name+" has lost "+strconv.Itoa(o.dropped)+" events, up to SEQNUM "+strconv.FormatUint(e.Seqnum, 10))
-		o.put(uevent.Gap("REASON=" + strconv.Itoa(o.dropped) + " events were lost, since the reader is too slow"))
-		o.dropped = 0
+	if p.dropped > 0 {
+		p.log.Print(log.Warning, "the reader of "+p.name+" has lost "+strconv.Itoa(p.dropped)+" events, up to SEQNUM "+strconv.FormatUint(e.Seqnum, 10))
+		p.put(uevent.Gap("REASON=" + strconv.Itoa(p.dropped) + " events were lost, since the reader is too slow"))
+		p.dropped = 0
 	}
-	o.put(e)
+	p.put(e)
 }
 
-// put queues an event. There is room for it.
-func (o *Pipe) put(e *uevent.Event) {
-	o.queue <- append(e.AppendMessage(make([]byte, 0, 512)), 0)
+// put queues an event. The queue must have room for it.
+func (p *Pipe) put(e *uevent.Event) {
+	p.queue <- append(e.AppendMessage(make([]byte, 0, 512)), 0)
 }
 
-// Flush waits until the reader has taken what is queued, for limit at most.
-func (o *Pipe) Flush(limit time.Duration) {
+// Flush returns when all that is queued has been written, or after limit.
+func (p *Pipe) Flush(limit time.Duration) {
 	over, done := sys.After(limit), make(chan struct{})
 	select {
-	case o.flush <- done:
+	case p.flush <- done:
 	case <-over:
 		return
 	}
@@ -81,25 +83,25 @@ func (o *Pipe) Flush(limit time.Duration) {
 	}
 }
 
-// serve writes what is queued, and waits for the reader where it must.
-func (o *Pipe) serve() {
+// serve writes what is queued. After a failure it writes nothing more, and the log says so.
+func (p *Pipe) serve() {
 	broken := false
 	write := func(msg []byte) {
 		if broken {
 			return
 		}
-		if _, err := o.file.Write(msg); err != nil {
+		if _, err := p.file.Write(msg); err != nil {
 			broken = true
-			o.log.Print(log.Warning, "no further event is written to "+o.name+": "+err.Error())
+			p.log.Print(log.Warning, "no further event is written to "+p.name+": "+err.Error())
 		}
 	}
 	for {
 		select {
-		case msg := <-o.queue:
+		case msg := <-p.queue:
 			write(msg)
-		case done := <-o.flush:
-			for len(o.queue) > 0 {
-				write(<-o.queue)
+		case done := <-p.flush:
+			for len(p.queue) > 0 {
+				write(<-p.queue)
 			}
 			close(done)
 		}

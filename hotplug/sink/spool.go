@@ -16,219 +16,230 @@ import (
 	"devspool/nodes"
 )
 
-// Spool puts each event at its end into the spool.
+// Spool publishes each event at its end in the spool, from which clients read it.
 type Spool struct {
 	log     *log.Logger
 	options broker.Options
 
-	mu     sync.Mutex
-	spool  *broker.Broker // nil where there is none, or none is needed yet
-	ended  []ended        // events of this slice
-	last   uint64         // the highest SEQNUM among the events that are at their end
-	logged map[string]bool
+	// The scheduler calls done, publish and gap one at a time, so these need no mutex.
+	finished []finished // events of this slice
+	last     uint64     // the highest SEQNUM of the events that are at their end
+
+	mu     sync.Mutex      // guards the fields below
+	spool  *broker.Broker  // nil where there is none, or none is needed yet
+	warned map[string]bool // texts that were logged; see warnOnce
 }
 
-// ended is an event at its end.
-type ended struct {
+// finished is an event at its end.
+type finished struct {
 	event *uevent.Event
 	plan  *nodes.Plan
 }
 
-// NewSpool returns a Publisher for a spool with these options. Where no spool
-// can be had, the log says so, and events are handled all the same.
+// NewSpool returns a Spool with these options. Where no spool can be opened, the log says
+// so, and events are not published.
 func NewSpool(o broker.Options, logger *log.Logger) *Spool {
-	p := &Spool{log: logger, options: o, logged: map[string]bool{}}
-	p.options.Log = func(text string) { logger.Print(log.Notice, text) }
+	s := &Spool{log: logger, options: o, warned: map[string]bool{}}
+	s.options.Log = func(text string) { logger.Print(log.Notice, text) }
 	if o.Resident {
-		p.open()
+		s.open()
 	}
-	return p
+	return s
 }
 
-// Close lets go of the spool.
-func (p *Spool) Close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.close()
+// Close closes the spool. Clients can still read what was published.
+func (s *Spool) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.close()
 }
 
-// Leave is Close for a process that ends since it was told to: what is mounted goes
-// too, where no client needs it.
-func (p *Spool) Leave() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.spool != nil {
-		p.spool.Leave()
-		p.spool = nil
-	}
-}
-
-func (p *Spool) close() {
-	if p.spool != nil {
-		p.spool.Close()
-		p.spool = nil
+// Leave is Close for a process that was told to end: it also unmounts what is mounted for
+// the spool, where no client needs it.
+func (s *Spool) Leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.spool != nil {
+		s.spool.Leave()
+		s.spool = nil
 	}
 }
 
-func (p *Spool) open() {
-	s, err := broker.Open(p.options)
+func (s *Spool) close() {
+	if s.spool != nil {
+		s.spool.Close()
+		s.spool = nil
+	}
+}
+
+func (s *Spool) open() {
+	b, err := broker.Open(s.options)
 	if err != nil {
-		p.warnOnce("no spool: " + err.Error())
+		s.warnOnce("no spool: " + err.Error())
 		return
 	}
-	p.spool = s
+	s.spool = b
 }
 
-// warnOnce logs something once: what is wrong with the spool is so for each event.
-func (p *Spool) warnOnce(text string) {
-	if !p.logged[text] {
-		p.logged[text] = true
-		p.log.Print(log.Warning, text)
+// warnOnce logs a text once, since what is wrong with the spool is wrong for each event.
+func (s *Spool) warnOnce(text string) {
+	if !s.warned[text] {
+		s.warned[text] = true
+		s.log.Print(log.Warning, text)
 	}
 }
 
-// Sink returns what publishes each event, late or not, and gaps.
+// Sink returns a Sink that publishes each event, late ones too, and each gap.
 //
-// Publishing once a slice checks for queues once; a queue that is made before the slice gets
-// all of its events.
-func (p *Spool) Sink() scheduler.Sink {
-	return scheduler.Sink{Done: p.done, TurnEnd: p.publish, Gap: p.gap, HasBacklog: p.hasBacklog, Remounted: p.reopen, Status: p.status, Started: p.started}
+// Publishing once a slice checks for queues once; a queue that is made before a slice gets
+// all events of it.
+func (s *Spool) Sink() scheduler.Sink {
+	return scheduler.Sink{
+		Done: s.done, SliceEnd: s.publish, Gap: s.gap, Started: s.started,
+		HasBacklog: s.hasBacklog, Remounted: s.reopen, Status: s.status,
+	}
 }
 
-// status tells how many listen.
-func (p *Spool) status() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.spool == nil {
+// status returns how many queues there are.
+func (s *Spool) status() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.spool == nil {
 		return "queues: no spool"
 	}
-	queues, behind, refused := p.spool.Counts()
+	queues, behind, refused := s.spool.Counts()
 	return "queues: " + strconv.Itoa(queues) + ", " + strconv.Itoa(behind) + " of them behind, " + strconv.Itoa(refused) + " refused"
 }
 
-func (p *Spool) hasBacklog() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.spool != nil && p.spool.Held()
+func (s *Spool) hasBacklog() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.spool != nil && s.spool.Held()
 }
 
-func (p *Spool) done(e *uevent.Event, plan *nodes.Plan) {
-	p.last = max(p.last, e.Seqnum)
-	p.ended = append(p.ended, ended{e, plan})
+// done keeps an event until publish.
+func (s *Spool) done(e *uevent.Event, plan *nodes.Plan) {
+	s.last = max(s.last, e.Seqnum)
+	s.finished = append(s.finished, finished{e, plan})
 }
 
-// publish publishes the events that have ended since the last slice.
-func (p *Spool) publish() {
-	p.withSpool(func(s *broker.Broker) error {
-		return s.PublishAll(len(p.ended), func(i int) (*uevent.Event, []string) {
-			x := p.ended[i]
-			return p.redact(x.event), variables(x.event, x.plan)
+// publish publishes the events that are at their end since the last slice.
+func (s *Spool) publish() {
+	s.withSpool(func(b *broker.Broker) error {
+		return b.PublishAll(len(s.finished), func(i int) (*uevent.Event, []string) {
+			f := &s.finished[i]
+			return s.redact(f.event), variables(f.event, f.plan)
 		})
 	})
-	clear(p.ended) // or they would stay in memory
-	p.ended = p.ended[:0]
-	p.recordLast()
+	clear(s.finished) // or they would stay in memory
+	s.finished = s.finished[:0]
+	s.recordLast()
 }
 
-// recordLast keeps the number of the last event beyond the end of this process.
-func (p *Spool) recordLast() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.spool != nil && p.options.Resident {
-		p.spool.Ended(p.last)
+// recordLast records the SEQNUM of the last event, for the process that comes after this
+// one.
+func (s *Spool) recordLast() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.spool != nil && s.options.Resident {
+		s.spool.Ended(s.last)
 	}
 }
 
-// started tells the queues of the events that the kernel sent since the process before
-// this one was at the end of its last. Seqnum is the kernel's last number; events with
-// a higher one come to this process.
-func (p *Spool) started(seqnum uint64) {
-	p.mu.Lock()
+// started publishes a gap for the events that the kernel sent after the last one of the
+// process before this one. Seqnum is the number of the kernel's last event; later ones come
+// to this process.
+func (s *Spool) started(seqnum uint64) {
+	s.mu.Lock()
 	var last uint64
-	if p.spool != nil {
-		last = p.spool.LastEnded()
-		p.spool.Ended(seqnum)
+	if s.spool != nil {
+		last = s.spool.LastEnded()
+		s.spool.Ended(seqnum)
 	}
-	p.mu.Unlock()
+	s.mu.Unlock()
 	if last != 0 && seqnum > last {
-		p.gap("nobody listened to the events from " + strconv.FormatUint(last+1, 10) + " to " + strconv.FormatUint(seqnum, 10))
+		s.gap("nobody listened to the events from " + strconv.FormatUint(last+1, 10) + " to " + strconv.FormatUint(seqnum, 10))
 	}
 }
 
-// redact returns e without what is private. A helper that a script
-// started, and so without a SEQNUM, has all of the script's environment in its event,
-// while anybody may read what is published.
-func (p *Spool) redact(e *uevent.Event) *uevent.Event {
-	if p.options.Resident || e.Seqnum != 0 {
+// publicKeys are the variables that redact keeps, each between two blanks.
+const publicKeys = " ACTION DEVPATH SUBSYSTEM MAJOR MINOR DEVNAME DEVTYPE DEVMODE DEVUID DEVGID" +
+	" DEVPATH_OLD DRIVER MODALIAS INTERFACE IFINDEX DISKSEQ " + uevent.LateKey + " "
+
+// redact returns e without what may be private. Everybody can read what is published, but
+// the event of a helper that a script started, which has no SEQNUM, has the whole
+// environment of the script.
+func (s *Spool) redact(e *uevent.Event) *uevent.Event {
+	if s.options.Resident || e.Seqnum != 0 {
 		return e
 	}
 	var public []string
 	for kv := range e.Env() {
-		switch key, _, _ := strings.Cut(kv, "="); key {
-		case "ACTION", "DEVPATH", "SUBSYSTEM", "MAJOR", "MINOR", "DEVNAME", "DEVTYPE", "DEVMODE", "DEVUID", "DEVGID",
-			"DEVPATH_OLD", "DRIVER", "MODALIAS", "INTERFACE", "IFINDEX", "DISKSEQ", uevent.LateKey:
+		if key, _, _ := strings.Cut(kv, "="); strings.IndexByte(key, ' ') < 0 && strings.Contains(publicKeys, " "+key+" ") {
 			public = append(public, kv)
 		}
 	}
-	e, _ = uevent.FromEnviron(public) // no error, since it has e's ACTION and DEVPATH
+	e, _ = uevent.FromEnviron(public) // no error, since it has the ACTION and DEVPATH of e
 	return e
 }
 
-// gap tells of lost events after those that have ended.
-func (p *Spool) gap(why string) {
-	p.publish()
-	p.withSpool(func(s *broker.Broker) error { s.Gap(0, why); return nil })
+// gap publishes that events were lost, after the events that are at their end.
+func (s *Spool) gap(why string) {
+	s.publish()
+	s.withSpool(func(b *broker.Broker) error { b.Gap(0, why); return nil })
 }
 
-// withSpool has the spool do something, where there is anybody to do it for.
-func (p *Spool) withSpool(do func(*broker.Broker) error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.spool == nil {
-		if p.options.Resident || broker.Empty(p.options) {
+// withSpool calls f with the spool, if there may be a queue in it. A process that does not
+// stay opens the spool only then.
+func (s *Spool) withSpool(f func(*broker.Broker) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.spool == nil {
+		if s.options.Resident || broker.Empty(s.options) {
 			return
 		}
-		if p.open(); p.spool == nil {
+		if s.open(); s.spool == nil {
 			return
 		}
 	}
-	if err := do(p.spool); err != nil {
-		p.warnOnce("an event is not published: " + err.Error())
+	if err := f(s.spool); err != nil {
+		s.warnOnce("an event is not published: " + err.Error())
 	}
 }
 
 // reopen opens the spool of another /dev.
-func (p *Spool) reopen() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.close()
-	if p.options.Resident {
-		p.open()
+func (s *Spool) reopen() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.close()
+	if s.options.Resident {
+		s.open()
 	}
 }
 
-// variables returns what clients are told of an event besides its own: names as
-// absolute paths, as udev says them.
+// variables returns the variables that clients get besides those of the event. Names are
+// absolute paths, as udev has them.
 func variables(e *uevent.Event, p *nodes.Plan) []string {
 	const dev = "/dev/"
 	var more []string
-	switch {
-	case len(p.Nodes) > 0:
-		more = append(more, "DEVNAME="+dev+p.Nodes[0].Path)
-	case e.Devname != "":
-		more = append(more, "DEVNAME="+dev+e.Devname)
+	name := e.Devname
+	if len(p.Nodes) > 0 {
+		name = p.Nodes[0].Path
 	}
-	var links []string
-	for _, link := range p.Links {
-		if !strings.Contains(link.Path, " ") { // which ends a name in DEVLINKS
-			links = append(links, dev+link.Path)
+	if name != "" {
+		more = append(more, "DEVNAME="+dev+name)
+	}
+	links := ""
+	for i := range p.Links {
+		if path := p.Links[i].Path; !strings.Contains(path, " ") { // a blank ends a name in DEVLINKS
+			links += " " + dev + path
 		}
 	}
-	if len(links) > 0 {
-		more = append(more, "DEVLINKS="+strings.Join(links, " "))
+	if links != "" {
+		more = append(more, "DEVLINKS="+links[1:])
 	}
 	tags := p.TagList()
-	if _, forged := e.Get("TAGS"); tags != "" || forged { // no kernel gives any
+	if _, forged := e.Get("TAGS"); tags != "" || forged { // no kernel sets TAGS
 		more = append(more, "TAGS="+tags)
 	}
 	if e.Action == uevent.Add {

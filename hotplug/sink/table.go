@@ -6,19 +6,24 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/scheduler"
 	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
 
-// Table shows each event at its end as a row that a person can read.
+// Table writes each event at its end as a row of a table for a person.
 type Table struct {
 	fd    int
 	start sys.Time
-	rows  int
+	rows  int // written so far
 }
 
-// columns are the heads of the table and their widths; the last has what is left.
+// headInterval is after how many rows the heads are written again.
+const headInterval = 50
+
+// columns are the heads of the table and their widths in bytes. The last one takes the rest
+// of the line.
 var columns = []struct {
 	head  string
 	width int
@@ -27,31 +32,35 @@ var columns = []struct {
 // NewTable returns a Table that writes to the descriptor fd.
 func NewTable(fd int) *Table { return &Table{fd: fd, start: sys.Now()} }
 
-// Row writes the row of one event. It has the form of Sink.Done.
-func (t *Table) Row(e *uevent.Event, p *nodes.Plan) {
+// Sink returns a Sink that writes the rows.
+func (t *Table) Sink() scheduler.Sink { return scheduler.Sink{Done: t.row} }
+
+// row writes the row of an event.
+func (t *Table) row(e *uevent.Event, p *nodes.Plan) {
 	cells := []string{t.clock(), e.Action, deviceName(e), "-", "", "", rest(e, p)}
 	if len(p.Nodes) > 0 {
-		n := p.Nodes[0]
+		n := &p.Nodes[0]
 		cells[3] = n.Path
 		if p.Work == nodes.Create {
 			cells[4] = nodes.Octal(n.Mode)
 			cells[5] = n.Owner()
 		}
 	}
-	if t.rows%50 == 0 {
+	if t.rows%headInterval == 0 {
 		t.write(heads())
 	}
 	t.rows++
 	t.write(cells)
 }
 
-// clock returns the seconds since the start, to the millisecond.
+// clock returns the time since the start in seconds, with three decimals.
 func (t *Table) clock() string {
 	ms := t.start.Age().Milliseconds()
 	frac := strconv.FormatInt(ms%1000, 10)
 	return strconv.FormatInt(ms/1000, 10) + "." + strings.Repeat("0", 3-len(frac)) + frac
 }
 
+// heads returns the cells of the head row.
 func heads() []string {
 	cells := make([]string, len(columns))
 	for i, c := range columns {
@@ -60,7 +69,7 @@ func heads() []string {
 	return cells
 }
 
-// deviceName names the device by its numbers, or by its subsystem where it has none.
+// deviceName returns the numbers of the device, or its subsystem where it has none.
 func deviceName(e *uevent.Event) string {
 	if e.Dev.IsZero() {
 		return e.Subsystem
@@ -68,17 +77,18 @@ func deviceName(e *uevent.Event) string {
 	return e.Dev.String()
 }
 
-// rest tells what has no column of its own.
+// rest returns the text of the last column: the devpath, and what has no column.
 func rest(e *uevent.Event, p *nodes.Plan) string {
 	text := e.Devpath
 	if p.Late {
 		text += "  (too late: /sys says otherwise)"
 	}
-	for _, l := range p.Links {
+	for i := range p.Links {
+		l := &p.Links[i]
 		text += "  " + l.Path + " -> " + nodes.Relative(l.Path, l.Target)
 	}
-	for _, c := range p.Commands {
-		text += "  run: " + c.Text
+	for i := range p.Commands {
+		text += "  run: " + p.Commands[i].Text
 	}
 	if p.Firmware != "" {
 		text += "  firmware: " + p.Firmware
@@ -86,6 +96,7 @@ func rest(e *uevent.Event, p *nodes.Plan) string {
 	return text
 }
 
+// write writes one row. A failure is ignored: there is no other place to show the table.
 func (t *Table) write(cells []string) {
 	var b strings.Builder
 	for i, cell := range cells {
@@ -95,5 +106,5 @@ func (t *Table) write(cells []string) {
 			b.WriteString(strings.Repeat(" ", max(1, columns[i].width-len(cell))+1))
 		}
 	}
-	unix.Write(t.fd, []byte(strings.TrimRight(b.String(), " ")+"\n"))
+	_, _ = unix.Write(t.fd, []byte(strings.TrimRight(b.String(), " ")+"\n"))
 }

@@ -11,8 +11,9 @@ import (
 	"devspool/nodes"
 )
 
-// TestTable compares the table with what it should show, but for the time.
+// TestTable shows rows of the table, but for their time.
 func TestTable(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "table")
 	file, err := os.Create(path)
 	hotplugtest.Must(t, err)
@@ -27,10 +28,10 @@ func TestTable(t *testing.T) {
 		Commands: []nodes.Command{{Text: "logger $MDEV"}},
 		Firmware: "a.bin",
 	}
-	table.Row(disk, made)
-	table.Row(net, &nodes.Plan{Event: net})
-	table.Row(disk, &nodes.Plan{Event: disk, Work: nodes.Remove, Nodes: []nodes.Node{{Path: strings.Repeat("long/", 6) + "sr0"}}})
-	table.Row(disk, &nodes.Plan{Event: disk, Late: true, Commands: []nodes.Command{{Text: "true"}}})
+	table.row(disk, made)
+	table.row(net, &nodes.Plan{Event: net})
+	table.row(disk, &nodes.Plan{Event: disk, Work: nodes.Remove, Nodes: []nodes.Node{{Path: strings.Repeat("long/", 6) + "sr0"}}})
+	table.row(disk, &nodes.Plan{Event: disk, Late: true, Commands: []nodes.Command{{Text: "true"}}})
 	want := []string{
 		"ACTION  DEVICE   NODE                   MODE  OWNER   DEVPATH, AND WHAT ELSE WAS DONE",
 		"add     b11:0    disk/sr0               0640  7:24    /devices/block/sr0  sr0 -> disk/sr0  run: logger $MDEV  firmware: a.bin",
@@ -47,15 +48,16 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestTableHeads shows that the heads come back where many rows have gone by.
+// TestTableHeads shows that the heads are written again after headInterval rows.
 func TestTableHeads(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "table")
 	file, err := os.Create(path)
 	hotplugtest.Must(t, err)
 	defer file.Close()
 	table := NewTable(int(file.Fd()))
 	for range 101 {
-		table.Row(hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/x"), &nodes.Plan{})
+		table.row(hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/x"), &nodes.Plan{})
 	}
 	if got := strings.Count(hotplugtest.Contents(t, path), "ACTION"); got != 3 {
 		t.Errorf("%d heads", got)

@@ -79,7 +79,7 @@ func TestBurst(t *testing.T) {
 	if testing.Short() {
 		many = 30_000
 	}
-	b := newBoard(t, "$HANG=1 0:0 660 *until test -e ../go; do sleep 0.05; done\n")
+	b := newBoard(t, "patience=0;$HANG=1 0:0 660 *until test -e ../go; do sleep 0.05; done\n")
 	rows, err := os.Create(filepath.Join(b.dir, "rows"))
 	if err != nil {
 		t.Fatal(err)

@@ -1,5 +1,5 @@
-// Package board is a Scheduler with a /dev, a /sys and a log of its own, for tests of what
-// stands on it.
+// Package board provides a Scheduler with a /dev, a /sys and a log of its own, for tests of
+// the packages above it.
 package board
 
 import (
@@ -22,23 +22,24 @@ import (
 	"devspool/nodes"
 )
 
-// Board is a Scheduler with a /dev, a /sys and a log of its own.
+// Board is a Scheduler and what it works with. Its fields are for the test to read, but for
+// Rules and Sinks.
 type Board struct {
 	Scheduler *scheduler.Scheduler
 	Config    *reload.Config
-	Rules     *conf.Config
-	Dev       *nodes.Dir
-	Sinks     []scheduler.Sink // that the Scheduler tells, also those that are added later
+	Rules     *conf.Config     // what Config reads when it is reloaded
+	Dev       *nodes.Dir       // nil for a dry run
+	Sinks     []scheduler.Sink // those of the Scheduler; the test may append some at any time
 	T         *testing.T
 	Sys       *hotplugtest.Sysfs
 	Log       *hotplugtest.Log
 	Text      string // of the config
-	Dir       string // what stands for /dev
-	Tmp       string // for whatever the test and its commands keep
+	Dir       string // the directory in place of /dev
+	Tmp       string // a directory for files of the test and its commands
 }
 
-// New makes a board with a config, in which TMP stands for board.tmp. Options, where
-// given, changes how its Scheduler is made.
+// New returns a Board with a config, in which TMP stands for the path of Board.Tmp. Options
+// change the options of its Scheduler.
 func New(t *testing.T, config string, options ...func(*scheduler.Options)) *Board {
 	t.Helper()
 	b := &Board{T: t, Sys: hotplugtest.NewSysfs(t), Log: hotplugtest.NewLog(t), Tmp: t.TempDir()}
@@ -48,7 +49,8 @@ func New(t *testing.T, config string, options ...func(*scheduler.Options)) *Boar
 	return b
 }
 
-// Another returns a board on the same /dev and /sys.
+// Another returns a Board with another config on the same /dev and /sys, as another process
+// would be.
 func (b *Board) Another(config string) *Board {
 	b.T.Helper()
 	other := *b
@@ -57,7 +59,7 @@ func (b *Board) Another(config string) *Board {
 	return &other
 }
 
-// Start makes the Scheduler of a board, in place of the one that it has.
+// Start makes a Scheduler, in place of the one that the board has.
 func (b *Board) Start(config string, options ...func(*scheduler.Options)) {
 	b.T.Helper()
 	b.Text = config
@@ -74,14 +76,14 @@ func (b *Board) Start(config string, options ...func(*scheduler.Options)) {
 	}
 	s := scheduler.New(o)
 	b.T.Cleanup(func() {
-		s.Exclusive(func(scheduler.View) error { return nil }) // a loop's goroutines may still use it
+		s.Exclusive(func(scheduler.View) error { return nil }) // waits for goroutines that still use Dev
 		dev.Close()
 	})
 	b.Scheduler, b.Dev, b.Rules = s, o.Dev, rules
 	b.Config = reload.New("/nonexistent", rules, func() (*conf.Config, error) { return b.Rules, nil }, s.SetRules, b.Log.Logger)
 }
 
-// forward returns a Sink that tells those of the board.
+// forward returns a Sink that passes everything on to those of the board.
 func (b *Board) forward() scheduler.Sink {
 	return scheduler.Sink{
 		Done: func(e *uevent.Event, p *nodes.Plan) {
@@ -91,10 +93,10 @@ func (b *Board) forward() scheduler.Sink {
 				}
 			}
 		},
-		TurnEnd: func() {
+		SliceEnd: func() {
 			for _, s := range b.Sinks {
-				if s.TurnEnd != nil {
-					s.TurnEnd()
+				if s.SliceEnd != nil {
+					s.SliceEnd()
 				}
 			}
 		},
@@ -116,13 +118,14 @@ func (b *Board) forward() scheduler.Sink {
 	}
 }
 
-// Use gives the board another /sys. It is to be called before anything else.
+// Use gives the board another /sys. It is to be called before any event is run.
 func (b *Board) Use(s sysfs.FS) {
 	b.Sys.FS = s
 	b.Start(b.Text)
 }
 
-// Run takes events to their end, and reports whether everything could be done.
+// Run runs events, waits for their end, checks AtRest, and reports whether everything
+// succeeded.
 func (b *Board) Run(events ...*uevent.Event) (ok bool) {
 	b.T.Helper()
 	ok = b.Wait(b.Scheduler.Run(scheduler.Events(events...)))
@@ -130,19 +133,20 @@ func (b *Board) Run(events ...*uevent.Event) (ok bool) {
 	return ok
 }
 
-// Wait returns when a batch is at its end.
+// Wait waits for the end of a batch, and reports whether everything succeeded.
 func (b *Board) Wait(batch *scheduler.Batch) (ok bool) {
 	b.T.Helper()
 	hotplugtest.Within(b.T, "the events", func() { ok = batch.Wait() })
 	return ok
 }
 
-// Done has f told of each event at its end.
+// Done adds a Sink that calls f for each event at its end.
 func (b *Board) Done(f func(*uevent.Event, *nodes.Plan)) {
 	b.Sinks = append(b.Sinks, scheduler.Sink{Done: f})
 }
 
-// AtRest fails the test where a Scheduler that has nothing to do holds on to anything.
+// AtRest waits until no command runs, and fails the test where events are left or /dev is
+// locked.
 func (b *Board) AtRest() {
 	b.T.Helper()
 	b.NoCommands()
@@ -160,7 +164,7 @@ func (b *Board) NoCommands() {
 	hotplugtest.Eventually(b.T, "the end of commands", func() bool { return b.Running() == 0 })
 }
 
-// Free reports whether another process could take the lock on /dev.
+// Free reports whether another process could lock /dev.
 func (b *Board) Free() bool {
 	b.T.Helper()
 	fd, err := unix.Open(b.Dir+"/"+nodes.Private+"/lock", unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -172,7 +176,8 @@ func (b *Board) Free() bool {
 	return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil
 }
 
-// Node describes what stands at a path below /dev: "c1:3 0666", "-> x", or "".
+// Node describes the file at a path below /dev: "c1:3 0666", "-> target", "directory", or ""
+// for none.
 func (b *Board) Node(name string) string {
 	b.T.Helper()
 	var st unix.Stat_t
@@ -193,6 +198,7 @@ func (b *Board) Node(name string) string {
 	return fmt.Sprintf("%s%d:%d %s", kind, unix.Major(uint64(st.Rdev)), unix.Minor(uint64(st.Rdev)), nodes.Octal(st.Mode&0o7777))
 }
 
+// WantNode fails the test where Node returns something else than want.
 func (b *Board) WantNode(name, want string) {
 	b.T.Helper()
 	if got := b.Node(name); got != want {
@@ -200,7 +206,8 @@ func (b *Board) WantNode(name, want string) {
 	}
 }
 
-// Said returns the lines that commands wrote into a file of board.tmp.
+// Said returns the lines of a file in Board.Tmp, which commands write, or nil where there is
+// no such file.
 func (b *Board) Said(name string) []string {
 	b.T.Helper()
 	text, err := os.ReadFile(filepath.Join(b.Tmp, name))
@@ -211,13 +218,33 @@ func (b *Board) Said(name string) []string {
 	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
 }
 
-// Disks makes n disks and returns the events that add them.
+// Go ends the commands that hotplugtest.UntilGo is.
+func (b *Board) Go() {
+	b.T.Helper()
+	hotplugtest.WriteFile(b.T, filepath.Join(b.Tmp, "go"), "")
+}
+
+// Disk adds a disk to /sys, with the numbers 8 and minor, and returns its add event.
+func (b *Board) Disk(name string, minor int) *uevent.Event {
+	b.T.Helper()
+	devpath := "/devices/block/" + name
+	b.Sys.Add(devpath, "block", fmt.Sprint("8:", minor), "DEVNAME="+name)
+	return b.Sys.NewEvent("add", devpath)
+}
+
+// Unplug removes a device from /sys and returns its remove event.
+func (b *Board) Unplug(devpath string) *uevent.Event {
+	b.T.Helper()
+	remove := b.Sys.NewEvent("remove", devpath)
+	b.Sys.Remove(devpath)
+	return remove
+}
+
+// Disks adds n disks to /sys, sda and so on, and returns their add events.
 func (b *Board) Disks(n int) (events []*uevent.Event) {
 	b.T.Helper()
 	for i := range n {
-		name := fmt.Sprintf("sd%c", 'a'+i)
-		b.Sys.Add("/devices/block/"+name, "block", fmt.Sprint("8:", 16*i), "DEVNAME="+name)
-		events = append(events, b.Sys.NewEvent("add", "/devices/block/"+name))
+		events = append(events, b.Disk(fmt.Sprintf("sd%c", 'a'+i), 16*i))
 	}
 	return events
 }
@@ -236,7 +263,7 @@ func (b *Board) Computing() int {
 	return procfs.CountRunnable(groups)
 }
 
-// Has reports whether there is a file of that name in board.tmp.
+// Has reports whether there is a file of that name in Board.Tmp.
 func (b *Board) Has(name string) bool {
 	_, err := os.Stat(filepath.Join(b.Tmp, name))
 	return err == nil

@@ -1,0 +1,240 @@
+package scheduler
+
+import (
+	"devspool/conf"
+	"devspool/hotplug/log"
+	"devspool/hotplug/sysfs"
+	"devspool/hotplug/uevent"
+	"devspool/nodes"
+)
+
+// applier does the node work of tasks: it asks the rules what to do, asks /sys whether the
+// event still holds, and changes /dev under its lock. Scheduler.mu guards it.
+type applier struct {
+	dev      devLock
+	sys      sysfs.FS
+	rules    *conf.Config
+	byHand   bool // see Options.ByHand
+	log      *log.Logger
+	failures *failures
+}
+
+// init sets up an applier. (To copy one would be slow, since a Presence has a large buffer.)
+func (a *applier) init(o *Options, f *failures) {
+	a.dev.Dir, a.dev.log, a.dev.presence = o.Dev, o.Log, sysfs.NewPresence(o.Sys)
+	a.sys, a.rules, a.byHand, a.log, a.failures = o.Sys, o.Rules, o.ByHand, o.Log, f
+	if o.Dev != nil {
+		o.Dev.Rank = a.rank
+	}
+}
+
+// isDryRun reports whether there is no /dev to change.
+func (a *applier) isDryRun() bool { return a.dev.Dir == nil }
+
+// prepare records what tasks are going to make, in one write. It only saves time: without
+// it, each would write its own record.
+func (a *applier) prepare(tasks []task) {
+	if a.isDryRun() || len(tasks) < 2 {
+		return
+	}
+	var plans []*nodes.Plan
+	for i := range tasks {
+		t := &tasks[i]
+		if t.event.Action == uevent.Add && !t.event.Dev.IsZero() {
+			t.plan = a.rules.Plan(t.event)
+			plans = append(plans, t.plan)
+		}
+	}
+	if len(plans) > 0 {
+		a.dev.lock()
+		a.dev.Prepare(plans)
+	}
+}
+
+// plan sets the plan of a task that starts, by the rules and by what /sys says now.
+func (a *applier) plan(t *task) {
+	t.muted = t.kind == Missed && a.cameMeanwhile(t.event)
+	late := !t.kind.isCurrent() && a.isLate(t.event)
+	if late {
+		t.event, t.plan = t.event.Late(), nil // rules may ask whether it is late
+	}
+	switch {
+	case t.plan != nil: // by prepare
+	case t.kind.isScan() && t.event.Dev.IsZero():
+		t.plan = a.rules.PlanScan(t.event)
+	default:
+		t.plan = a.rules.Plan(t.event)
+	}
+	if late {
+		dropNodeWork(t.plan)
+	}
+	if t.muted {
+		t.plan.Commands, t.plan.Firmware = nil, ""
+	}
+	for _, fault := range t.plan.Faults {
+		a.failures.add(t.batch, t.event, "refused", fault)
+	}
+}
+
+// isLate reports whether /sys contradicts e: its device has gone, or has come back. Such
+// an event must not change any node.
+func (a *applier) isLate(e *uevent.Event) bool {
+	switch e.Action {
+	case uevent.Add, uevent.Move:
+		if e.Dev.IsZero() {
+			return false
+		}
+	case uevent.Remove:
+		if a.isByHand(e) {
+			return false
+		}
+	default:
+		return false
+	}
+	a.dev.lock()
+	if !a.dev.presence.Stale(e) {
+		return false
+	}
+	a.log.Event(log.Info, "too late", e, "/sys says otherwise by now")
+	return true
+}
+
+// dropNodeWork takes the node work out of the plan of a late event. Its commands stay: the
+// event did happen.
+func dropNodeWork(p *nodes.Plan) { p.Late, p.Work = true, nodes.None }
+
+// cameMeanwhile reports whether a Missed event has come by itself since it was missed. A
+// remove may be on record though not all of it could be done.
+func (a *applier) cameMeanwhile(e *uevent.Event) bool {
+	a.dev.lock()
+	if e.Action == uevent.Add {
+		return a.dev.IsSetUp(e)
+	}
+	rec := a.dev.Recorded(e)
+	return rec == nil || rec.State == nodes.Ended
+}
+
+// isByHand reports whether e is a remove that a person or a script sent: it is obeyed
+// though the device is there.
+func (a *applier) isByHand(e *uevent.Event) bool {
+	return a.byHand && e.Action == uevent.Remove && e.Seqnum == 0
+}
+
+// begin does the node work that comes before the commands of a task. Existed reports
+// whether an add found its device set up.
+func (a *applier) begin(t *task) (existed bool) {
+	if !a.removesAfterCommands(t) {
+		return a.apply(t)
+	}
+	a.dev.lock()
+	a.dev.Locate(t.plan)
+	t.plan = t.plan.Actual() // the nodes that the commands get by MDEV
+	return false
+}
+
+// removesAfterCommands reports whether t removes nodes that its commands may still use.
+func (a *applier) removesAfterCommands(t *task) bool {
+	return t.plan.Work == nodes.Remove && len(t.plan.Commands) > 0
+}
+
+// end does the node work that comes after the commands of a task.
+func (a *applier) end(t *task) {
+	if t.plan.Work != nodes.Remove {
+		return
+	}
+	a.dev.lock()
+	if !a.isByHand(t.event) && a.dev.presence.Stale(t.event) {
+		a.log.Event(log.Info, "node kept", t.event, "the device came back")
+		t.event = t.event.Late()
+		t.plan.Event = t.event
+		dropNodeWork(t.plan)
+	}
+	a.apply(t)
+}
+
+// maxReassigned is how often the plan of one device is applied again for one event. Four
+// times are enough where no call fails.
+const maxReassigned = 8
+
+// apply does the node work of t, and then that of the devices which get a path back by it.
+func (a *applier) apply(t *task) (existed bool) {
+	p := t.plan
+	switch p.Event.Action {
+	case uevent.Add, uevent.Remove, uevent.Move:
+		a.dev.lock()
+		a.evict(t)
+	case uevent.Change:
+		if a.dev.OtherDisk(p.Event) {
+			a.dev.lock()
+		}
+	}
+	existed, err := a.dev.Apply(p)
+	a.failures.addError(t.batch, t.event, err)
+	a.warnConflicts()
+	var applied map[string]int // how often, by device ID
+	for claimants := a.dev.Released(); len(claimants) > 0; claimants = a.dev.Released() {
+		for _, claimant := range claimants {
+			if applied[claimant.ID] == maxReassigned {
+				continue // something fails each time
+			}
+			if applied == nil {
+				applied = map[string]int{}
+			}
+			applied[claimant.ID]++
+			again := a.reassign(t.batch, claimant)
+			if again != nil && claimant.ID == p.Event.ID() {
+				p.Lost = again.Lost
+			}
+			a.warnConflicts()
+		}
+	}
+	t.plan = p.Actual()
+	return existed
+}
+
+// evict does the node work for a device that had the devpath of t with other numbers, and
+// whose remove event has not come.
+func (a *applier) evict(t *task) {
+	old := a.dev.Displaced(t.event)
+	if old == nil || t.event.Action == uevent.Remove && !a.sys.Mounted() || a.dev.presence.Has(old.Devpath, old.Dev()) {
+		return
+	}
+	a.failures.addError(t.batch, t.event, a.dev.Evict(old))
+}
+
+// reassign does the node work of a device that gets other paths now. Its failures count for
+// the batch of the event that causes this. It returns the plan of the device, or nil where
+// the device has gone.
+func (a *applier) reassign(b *Batch, claimant *nodes.Record) *nodes.Plan {
+	e, err := a.addOf(claimant)
+	if err != nil || a.dev.presence.Stale(e) {
+		return nil
+	}
+	p := a.rules.Plan(e)
+	p.Again = true
+	_, err = a.dev.Apply(p)
+	a.failures.addError(b, e, err)
+	return p
+}
+
+// runnable returns the commands of t that are to run, by their if_exists.
+func (a *applier) runnable(t *task, existed bool) []nodes.Command {
+	p := t.plan
+	if !existed || p.Event.Action != uevent.Add {
+		return p.Commands
+	}
+	var commands []nodes.Command
+	for i := range p.Commands {
+		c := &p.Commands[i]
+		switch c.Exists {
+		case nodes.ExistsRun:
+			commands = append(commands, *c)
+		case nodes.ExistsReport, nodes.ExistsError:
+			a.failures.add(t.batch, t.event, "exists already", c.Rule.String()+": not run: "+c.Text)
+		}
+		if c.Exists == nodes.ExistsError {
+			break
+		}
+	}
+	return commands
+}

@@ -1,0 +1,98 @@
+package scheduler
+
+import (
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/log"
+	"devspool/hotplug/sys"
+	"devspool/hotplug/uevent"
+	"devspool/nodes"
+)
+
+// failures logs what could not be done, counts it, and keeps the last error of each device.
+// Scheduler.mu guards it.
+type failures struct {
+	log    *log.Logger
+	count  uint64       // parts of events that could not be done
+	denied uint64       // of count: nodes that the kernel refused to make
+	last   []*LastError // by devpath, at most maxErrors; none is changed once it is here
+}
+
+// LastError is the most recent error of a device.
+type LastError struct {
+	Devpath string
+	When    sys.Time
+	Text    string
+}
+
+// maxErrors is for how many devices the last error is kept: the most recent ones.
+const maxErrors = 64
+
+// add notes that a part of an event could not be done: what part, and why.
+func (f *failures) add(b *Batch, e *uevent.Event, what, why string) {
+	b.failed = true
+	f.count++
+	f.keep(e, what+": "+why)
+	f.log.Event(log.Err, what, e, why)
+}
+
+// addError notes each of the errors that are joined in err, which may be nil.
+func (f *failures) addError(b *Batch, e *uevent.Event, err error) {
+	if err == nil {
+		return
+	}
+	if joined, is := err.(interface{ Unwrap() []error }); is {
+		for _, err := range joined.Unwrap() {
+			f.addError(b, e, err)
+		}
+		return
+	}
+	text := err.Error()
+	if failed, is := err.(*nodes.Error); is && failed.Op == "mknod" && failed.Err == unix.EPERM { // errors.As would cost 10 kB
+		// Without the rights of the real root every node is denied: one line is enough.
+		if f.denied++; f.denied > 1 {
+			b.failed = true
+			f.count++
+			return
+		}
+		text += "; in a user namespace (unshare -U, a rootless container) nobody may make them:" +
+			" have the host's nodes mounted there. Further ones are counted"
+	}
+	f.add(b, e, "failed", text)
+}
+
+// keep makes text the last error of the device of e.
+func (f *failures) keep(e *uevent.Event, text string) {
+	at := 0
+	for at < len(f.last) && f.last[at].Devpath < e.Devpath {
+		at++
+	}
+	if at == len(f.last) || f.last[at].Devpath != e.Devpath {
+		f.last = append(f.last, nil)
+		copy(f.last[at+1:], f.last[at:])
+	}
+	f.last[at] = &LastError{e.Devpath, sys.Now(), e.Action + ": " + text}
+	if len(f.last) <= maxErrors {
+		return
+	}
+	oldest := at
+	for i, other := range f.last {
+		if other.When < f.last[oldest].When {
+			oldest = i
+		}
+	}
+	copy(f.last[oldest:], f.last[oldest+1:])
+	f.last = f.last[:maxErrors]
+}
+
+// LogDenied logs how many nodes the kernel refused to make, if there were more than the
+// one that the log has a line of.
+func (s *Scheduler) LogDenied() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.failures.denied; n > 1 {
+		s.log.Print(log.Err, strconv.FormatUint(n, 10)+" nodes could not be made: "+unix.EPERM.Error())
+	}
+}
