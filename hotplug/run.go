@@ -262,7 +262,7 @@ func (r *runner) openSinks() bool {
 	// little that runs beside.
 	runtime.GOMAXPROCS(1)
 	if r.Detached {
-		unix.Chdir("/") // else the file system of the working directory could not be unmounted
+		_ = unix.Chdir("/") // else the file system of the working directory could not be unmounted
 	}
 	if r.Groups != 0 && !r.DryRun {
 		groups, err := sink.NewNetlink(uint32(r.Groups), r.log)
@@ -320,7 +320,7 @@ func (r *runner) loop() Result {
 		if err := control.ServeUdevControl(r.scheduler, r.config, r.log); err != nil {
 			r.log.Print(log.Err, err.Error())
 			l.End()
-			l.Serve() // closes everything; there is an error already
+			_ = l.Serve() // closes everything; there is an error already
 			return Failed
 		}
 	}
@@ -377,7 +377,7 @@ func AskLoop(o *Options, words []string, say func(text string) error) Result {
 	if err != nil {
 		return failed(SystemFailed, err)
 	}
-	if err := helper.Ask(dev, sysfs.FS(o.Sys), words, func(line string) { say(line + "\n") }); err != nil {
+	if err := helper.Ask(dev, sysfs.FS(o.Sys), words, func(line string) { _ = say(line + "\n") }); err != nil {
 		return failed(Failed, err)
 	}
 	return Done

@@ -24,7 +24,7 @@ type request struct {
 
 // write sends one packet of the answer. It is lost where the client does not wait any more.
 func (q *request) write(kind byte, text string) {
-	q.file.Write(append([]byte{kind}, text...))
+	_, _ = q.file.Write(append([]byte{kind}, text...))
 }
 
 // say sends one line of the answer.

@@ -179,7 +179,7 @@ func (c *Server) answer(fd int) {
 	words := strings.Split(string(buf[:n]), "\x00")
 	q.args = words[1:]
 	go func() {
-		file.Read(buf[:1]) // the client sends nothing more, so this returns when the connection ends
+		_, _ = file.Read(buf[:1]) // the client sends nothing more, so this returns when the connection ends
 		close(q.gone)
 	}()
 	err = c.dispatch(words[0], q)

@@ -147,7 +147,7 @@ func (run *syntheticRun) done(pending bool) bool {
 // has no random numbers yet, which does too.
 func newUUID() string {
 	var b [16]byte
-	unix.Getrandom(b[:], 0)
+	_, _ = unix.Getrandom(b[:], 0)
 	const digits = "0123456789abcdef"
 	text := make([]byte, 0, 36)
 	for i, c := range b {

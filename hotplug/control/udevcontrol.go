@@ -81,7 +81,7 @@ func parseUdevControl(msg []byte) (change func(tunables), err error) {
 	case udevStart:
 		return tunables.Resume, nil
 	case udevReload:
-		return func(k tunables) { k.Reload() }, nil
+		return func(k tunables) { _ = k.Reload() }, nil // it logs its error
 	case udevLog:
 		level, ok := log.SyslogLevel(n)
 		if !ok {

@@ -57,7 +57,7 @@ func Background(args, environ []string) (code int, err error) {
 func Detach() {
 	if null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
 		for fd := range 3 {
-			unix.Dup3(null, fd, 0)
+			_ = unix.Dup3(null, fd, 0)
 		}
 		unix.Close(null)
 	}

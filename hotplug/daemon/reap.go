@@ -31,7 +31,7 @@ func Reap(isCommand func(pid int) bool) {
 			if isCommand(pid) {
 				time.Sleep(sys.PollInterval) // until it is waited for, waitid shows no other
 			} else {
-				unix.Wait4(pid, nil, unix.WNOHANG, nil)
+				_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
 			}
 		}
 	}

@@ -33,7 +33,7 @@ func (l *leader) openFIFO() error {
 		sys.Unlinkat(l.private, fifoName)
 		return os.NewSyscallError("open", err)
 	}
-	unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, pipeSize) // a smaller FIFO works too
+	_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, pipeSize) // a smaller FIFO works too
 	l.fifo, l.phase = fd, serving
 	return nil
 }
@@ -47,7 +47,7 @@ func (l *leader) read(limit time.Duration) (any bool) {
 	}
 	start := time.Now()
 	timeout := unix.NsecToTimespec(limit.Nanoseconds())
-	unix.Ppoll([]unix.PollFd{{Fd: int32(l.fifo), Events: unix.POLLIN}}, &timeout, nil) // the read tells
+	_, _ = unix.Ppoll([]unix.PollFd{{Fd: int32(l.fifo), Events: unix.POLLIN}}, &timeout, nil) // the read tells
 	l.elapsed += time.Since(start)
 	for {
 		n, err := sys.ReadBlocking(l.fifo, l.buffer)

@@ -214,7 +214,7 @@ func (l *leader) open() (err error) {
 		err = l.listen()
 	}
 	if err != nil {
-		l.saveState(text) // where this fails the next leader rescans
+		_ = l.saveState(text) // where this fails the next leader rescans
 	}
 	return err
 }
@@ -436,7 +436,7 @@ func (l *leader) close() {
 		sys.Unlinkat(l.private, fifoName)
 	}
 	if l.lock != sys.None {
-		sys.Flock(l.lock, unix.LOCK_UN) // a process that is being started may have a copy of the descriptor
+		_ = sys.Flock(l.lock, unix.LOCK_UN) // a process that is being started may have a copy of the descriptor
 	}
 	sys.CloseAll(&l.fifo, &l.lock, &l.private)
 	l.phase = left

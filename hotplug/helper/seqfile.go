@@ -75,7 +75,7 @@ func (t seqTurn) write(number string) {
 	}
 	defer unix.Close(fd)
 	if n, err := unix.Write(fd, []byte(number)); err == nil {
-		unix.Ftruncate(fd, int64(n))
+		_ = unix.Ftruncate(fd, int64(n))
 	}
 }
 
@@ -117,7 +117,7 @@ func (f *seqFile) set(number uint64) {
 		return
 	}
 	if f.size > len(text) {
-		unix.Ftruncate(f.fd, int64(len(text)))
+		_ = unix.Ftruncate(f.fd, int64(len(text)))
 	}
 	f.number, f.size = number, len(text)
 }

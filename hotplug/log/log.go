@@ -95,7 +95,7 @@ func (l *Logger) Become(other *Logger) {
 // Stderr returns a log on standard error.
 func Stderr() *Logger {
 	return &Logger{write: func(level Level, line string) {
-		unix.Write(2, []byte("devspool: "+level.String()+": "+line+"\n"))
+		_, _ = unix.Write(2, []byte("devspool: "+level.String()+": "+line+"\n"))
 	}}
 }
 
@@ -114,7 +114,7 @@ func Kmsg() *Logger {
 		return Stderr()
 	}
 	return &Logger{write: func(level Level, line string) {
-		unix.Write(fd, []byte("<"+strconv.Itoa(facility+int(level))+">devspool: "+level.String()+": "+
+		_, _ = unix.Write(fd, []byte("<"+strconv.Itoa(facility+int(level))+">devspool: "+level.String()+": "+
 			line[:min(len(line), kmsgLine)]+"\n"))
 	}}
 }
@@ -166,7 +166,7 @@ func File(path string, seqnum uint64) *Logger {
 	}
 	l := &Logger{seqnum: seqnum}
 	l.write = func(level Level, line string) {
-		unix.Write(fd, []byte(strconv.FormatUint(l.seqnum, 10)+" devspool: "+level.String()+": "+line+"\n"))
+		_, _ = unix.Write(fd, []byte(strconv.FormatUint(l.seqnum, 10)+" devspool: "+level.String()+": "+line+"\n"))
 	}
 	l.SetLevel(Info)
 	return l

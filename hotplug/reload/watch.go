@@ -71,7 +71,7 @@ func (w *watcher) serve() {
 		switch {
 		case err == nil:
 			if w.isRelevant(buf[:n]) {
-				w.conn.Control(w.addWatches)
+				_ = w.conn.Control(w.addWatches)
 				w.file.SetReadDeadline(time.Now().Add(debounce))
 			}
 		case errors.Is(err, os.ErrDeadlineExceeded):

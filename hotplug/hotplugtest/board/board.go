@@ -76,7 +76,7 @@ func (b *Board) Start(config string, options ...func(*scheduler.Options)) {
 	}
 	s := scheduler.New(o)
 	b.T.Cleanup(func() {
-		s.Exclusive(func(scheduler.View) error { return nil }) // waits for goroutines that still use Dev
+		_ = s.Exclusive(func(scheduler.View) error { return nil }) // waits for goroutines that still use Dev
 		dev.Close()
 	})
 	b.Scheduler, b.Dev, b.Rules = s, o.Dev, rules

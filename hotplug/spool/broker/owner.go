@@ -90,7 +90,7 @@ func isLocked(fd int) bool {
 		var st unix.Stat_t
 		return unix.Fstat(fd, &st) == nil && st.Mode&0o044 == 0
 	}
-	sys.Flock(fd, unix.LOCK_UN)
+	_ = sys.Flock(fd, unix.LOCK_UN)
 	return false
 }
 
