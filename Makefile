@@ -37,7 +37,7 @@ ARCHES := amd64 arm64 arm-6 386 riscv64 mipsle mips s390x
 goarch  = $(word 1,$(subst -, ,$(arch)))
 goarm   = $(word 2,$(subst -, ,$(arch)))
 
-.PHONY: all build flags size core mkinitramfs run test check cross bench bench-helper fuzz clean
+.PHONY: all build flags budgets size core mkinitramfs run test check cross bench bench-helper fuzz clean
 
 all: build
 
@@ -52,6 +52,10 @@ FORCE:
 # them, so that what is tested and measured is what is shipped.
 flags:
 	@printf '%s\n' $(call flags,$(HOST))
+
+# The budgets, for the benchmark.
+budgets:
+	@echo $(SIZE_MAX) $(SIZE_XZ_MAX) $(CORE_MAX) $(CORE_XZ_MAX)
 
 # Prints the size of the binary and fails past the budget.
 size: devspool
@@ -80,8 +84,7 @@ test:
 
 # What must hold before any test: format, vet, the linters, every architecture, and
 # imports that run downward. Errcheck leaves tests alone: what they do not look at shows in
-# what they do. The packer is a module of its own, which ./... does not
-# enter.
+# what they do. The packer is a module of its own, which ./... does not enter.
 check: cross core
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
 	go vet ./...

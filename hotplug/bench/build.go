@@ -21,6 +21,8 @@ const (
 	envBinary = "DEVSPOOL_BINARY"
 	// envJail names the run's directory, for the process in the namespaces.
 	envJail = "DEVSPOOL_BENCH_JAIL"
+	// envBudgets holds the Makefile's budgets for it.
+	envBudgets = "DEVSPOOL_BENCH_BUDGETS"
 )
 
 // The programs below the run's directory.
@@ -56,6 +58,12 @@ func prepare(args []string) int {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		return exitFailed
 	}
+	budgets, err := build.Budgets()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return exitFailed
+	}
+	_ = os.Setenv(envBudgets, budgets)
 	return enterJail(dir, args)
 }
 

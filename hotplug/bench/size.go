@@ -12,13 +12,17 @@ import (
 func (b *bench) size() error {
 	b.report.section("Size", "the program's file in bytes, the rival's with all its applets")
 	core := contestant{name: ours, path: b.jail.program(coreFile)}
-	if err := b.sizes("", b.contestants, 2_600_000, 890_000); err != nil {
+	var allowed [4]int
+	if _, err := fmt.Sscan(os.Getenv(envBudgets), &allowed[0], &allowed[1], &allowed[2], &allowed[3]); err != nil {
+		return fmt.Errorf("the budgets: %w", err)
+	}
+	if err := b.sizes("", b.contestants, allowed[0], allowed[1]); err != nil {
 		return err
 	}
-	return b.sizes(", without the queues for listeners", []contestant{core}, 2_300_000, 820_000)
+	return b.sizes(", without the queues for listeners", []contestant{core}, allowed[2], allowed[3])
 }
 
-func (b *bench) sizes(what string, of []contestant, plain, packed float64) error {
+func (b *bench) sizes(what string, of []contestant, plain, packed int) error {
 	bytes, small := figures{}, figures{}
 	for _, c := range of {
 		info, err := os.Stat(c.path)
@@ -35,8 +39,8 @@ func (b *bench) sizes(what string, of []contestant, plain, packed float64) error
 		}
 		small[c.name] = float64(packed)
 	}
-	b.report.limit("plain"+what, bytes, count, plain)
-	b.report.limit("xz -9e"+what, small, count, packed)
+	b.report.limit("plain"+what, bytes, count, float64(plain))
+	b.report.limit("xz -9e"+what, small, count, float64(packed))
 	return nil
 }
 

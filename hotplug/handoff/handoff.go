@@ -1,4 +1,4 @@
-// Package handoff gives a kernel helper's event to the server, a helper that came
+// Package handoff gives a kernel helper's event to the leader, a helper that came
 // before and stays for the storm: the side of the process that hands over.
 //
 // A Go program takes longer to start than an empty C program to start and end.
@@ -17,12 +17,12 @@ import (
 	"unsafe"
 )
 
-// Path is where the server's FIFO is. A helper that the kernel starts has no
+// Path is where the leader's FIFO is. A helper that the kernel starts has no
 // options, so that its /dev is this one.
 const Path = private + "/helper"
 
 // private is the program's own directory. The file in it is locked by the helper
-// that starts its runtime to become the server, until there is the FIFO. Those
+// that starts its runtime to become the leader, until there is the FIFO. Those
 // that wait for it take next to no memory, where hundreds of runtimes could take all.
 const (
 	private  = "/dev/.devspool"
@@ -82,7 +82,7 @@ func begin() {
 // the one more that QEMU writes on mips.
 type sigaction [8]uintptr
 
-// ignoreBrokenPipe keeps a write to a server that died from ending the process.
+// ignoreBrokenPipe keeps a write to a leader that died from ending the process.
 //
 //go:nosplit
 //go:norace
@@ -203,7 +203,7 @@ func same(a, b unsafe.Pointer) bool {
 	return false
 }
 
-// takeTurn waits until no other helper is about to become the server, and reports
+// takeTurn waits until no other helper is about to become the leader, and reports
 // whether that can be known here. By then one of them may be it.
 //
 //go:nosplit
@@ -237,7 +237,7 @@ func takeTurn() bool {
 	}
 }
 
-// give hands a block to the server, and reports whether that is sure to take it.
+// give hands a block to the leader, and reports whether that is sure to take it.
 //
 //go:nosplit
 //go:norace
@@ -272,13 +272,13 @@ func write(fd uintptr, block unsafe.Pointer, size uintptr) bool {
 		case syscall.EAGAIN:
 			syscall.RawSyscall(syscall.SYS_FCNTL, fd, syscall.F_SETFL, 0)
 		case syscall.EINTR:
-		default: // EPIPE: the server died
+		default: // EPIPE: the leader died
 			return false
 		}
 	}
 }
 
-// stays reports whether the FIFO has a name still. A server that leaves takes the
+// stays reports whether the FIFO has a name still. A leader that leaves takes the
 // name away first and reads to the end then, so that it reads what was written
 // before. What is written after that it may not read.
 //
@@ -328,8 +328,8 @@ func likeKernels(args, environ []string) bool {
 }
 
 // Offer hands over the event that the environment of this process holds, and
-// reports whether there is a server that is sure to take it. If not it is this
-// process's turn to become the server; others wait until it calls Pass.
+// reports whether there is a leader that is sure to take it. If not it is this
+// process's turn to become the leader; others wait until it calls Pass.
 func Offer(environ []string) bool {
 	return Give(environ) || turn == 0 && takeTurn() && Give(environ)
 }

@@ -70,6 +70,16 @@ func (o Options) run(root, name string, args ...string) (string, error) {
 	return string(text), nil
 }
 
+// Budgets returns the sizes in bytes that the Makefile allows the program, plain and as
+// xz -9e, and those that it allows the program without the spool, with blanks between.
+func Budgets() (string, error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	return Options{}.run(root, "make", "-s", "budgets")
+}
+
 // Root returns the directory of the module around the working directory.
 func Root() (string, error) {
 	dir, err := os.Getwd()

@@ -30,6 +30,13 @@ func TestFlags(t *testing.T) {
 	}
 }
 
+func TestBudgets(t *testing.T) {
+	text, err := Budgets()
+	if fields := strings.Fields(text); err != nil || len(fields) != 4 {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
 // TestProgram builds a program that differs from the released one in all that it may.
 func TestProgram(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "program")
