@@ -384,6 +384,7 @@ func AskLoop(o *Options, words []string, say func(text string) error) Result {
 // open. It is called before anything is opened, since that could take the number.
 func CheckDescriptors(o *Options) error {
 	if o.Detached {
+		isOpen(daemon.BackgroundFD)
 		return nil // the process that started this one has looked
 	}
 	option, fd := "-D ", o.Ready

@@ -40,6 +40,10 @@ func Missing(err error) bool {
 	return err == ErrNotFound || err == syscall.ENOENT || err == syscall.ENOTDIR || err == syscall.EACCES
 }
 
+// Outlives reports whether a command may run longer than the process that starts it, as one
+// that ends with an &: nothing waits for it, and it has no time limit.
+func Outlives(c nodes.Command) bool { return c.Detach && c.Timeout <= 0 }
+
 // Spec says which command to start, and how.
 type Spec struct {
 	Command nodes.Command
@@ -58,7 +62,7 @@ type Running struct {
 	Since   sys.Time // when it started
 	Command nodes.Command
 
-	errors int // the pipe that its standard error goes to, or sys.None
+	errors *errorTail // or nil
 
 	mu     sync.Mutex
 	ended  bool
@@ -99,7 +103,7 @@ func Start(spec Spec) (*Running, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer sys.CloseAll(&opened.input, &opened.output, &opened.errors)
+	defer sys.CloseAll(&opened.input, &opened.output)
 	attr := &syscall.ProcAttr{Dir: spec.Dir, Env: env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true}}
 	pid, err := syscall.ForkExec(program, argv, attr)
 	if program == Shell && Missing(err) {
@@ -109,10 +113,17 @@ func Start(spec Spec) (*Running, error) {
 		pid, err = syscall.ForkExec(Shell, append([]string{Shell, program}, argv[1:]...), attr)
 	}
 	if err != nil {
-		sys.CloseAll(&opened.kept)
+		sys.CloseAll(&opened.errors, &opened.kept)
 		return nil, err
 	}
-	return &Running{PID: pid, Since: sys.Now(), Command: spec.Command, errors: opened.kept}, nil
+	r := &Running{PID: pid, Since: sys.Now(), Command: spec.Command}
+	if opened.kept != sys.None {
+		r.errors = newErrorTail(opened.errors, opened.kept)
+	}
+	if r.errors != nil && Outlives(spec.Command) {
+		r.errors.unblock()
+	}
+	return r, nil
 }
 
 // Wait returns when the command has ended, or was killed at its time limit. It is to be
@@ -122,7 +133,7 @@ func (r *Running) Wait() (o Outcome) {
 	if limit == 0 {
 		limit = DefaultTimeout
 	}
-	if limit != nodes.Unlimited {
+	if limit != nodes.Unlimited && !Outlives(r.Command) {
 		timer := time.AfterFunc(time.Duration(limit)*time.Second, func() {
 			r.Kill("ran longer than " + strconv.Itoa(int(limit)) + " s")
 		})
@@ -138,8 +149,7 @@ func (r *Running) Wait() (o Outcome) {
 	o.Killed = r.killed
 	r.mu.Unlock()
 	sys.RetryEINTR(func() error { _, err := unix.Wait4(r.PID, &o.Status, 0, nil); return err })
-	o.Errors = lastLine(r.errors)
-	sys.CloseAll(&r.errors)
+	o.Errors = r.errors.lastLine()
 	return o
 }
 

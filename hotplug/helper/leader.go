@@ -97,7 +97,7 @@ type leader struct {
 	dev     sys.FileID
 	auditor coldplug.Auditor
 
-	stopping    atomic.Bool   // it was told to leave
+	stopping    atomic.Int64  // when it was told to leave, a sys.Time, or 0
 	left        chan struct{} // closed when another may take its place
 	unsubmitted atomic.Bool   // events were read that the scheduler does not have yet
 
@@ -160,9 +160,10 @@ func arrivedBy(sent sys.Time) bool {
 	return sent.Age() >= waitForCPU || sent.Age() >= handOverTime && !procfs.CPUSaturated()
 }
 
-// Stop has the leader leave as soon as no event is under way.
+// Stop has the leader leave as soon as no event is under way, or it has waited for that
+// long enough.
 func (l *leader) Stop(gone <-chan struct{}) {
-	l.stopping.Store(true)
+	l.stopping.CompareAndSwap(0, int64(sys.Now()))
 	select {
 	case <-l.left:
 	case <-gone:
@@ -265,7 +266,8 @@ func (l *leader) openFIFO() error {
 	return nil
 }
 
-// exitWait is how long commands may still run when the leader was told to end.
+// leaderExitWait is how long events may still be under way when the leader was told to end,
+// and commands after that.
 const leaderExitWait = 10 * time.Second
 
 // lead serves until no event has come for a while, and nothing is under way. Stopped tells
@@ -284,13 +286,15 @@ func (l *leader) lead(first *uevent.Event) (stopped bool) {
 			break
 		}
 	}
-	if err := l.saveState(l.seen.String()); err != nil {
+	if !l.isIdle() {
+		l.Log.Print(log.Warning, "told to end while events are under way: the next helper scans /sys anew")
+	} else if err := l.saveState(l.seen.String()); err != nil {
 		l.Log.Print(log.Err, err.Error())
 	}
 	l.close()
 	close(l.left)
 	l.Scheduler.Shutdown(leaderExitWait)
-	return l.stopping.Load()
+	return l.stopping.Load() != 0
 }
 
 // submit gives the scheduler the events whose turn it is.
@@ -325,13 +329,18 @@ func (l *leader) submitWaiting() {
 	}
 }
 
-// canExit reports whether nothing is left to do, and has not been for long enough.
+// isIdle reports whether no event is under way.
+func (l *leader) isIdle() bool { return len(l.waiting) == 0 && l.Scheduler.IsIdle() }
+
+// canExit reports whether nothing is left to do, and has not been for long enough. Told to
+// end, the leader does not wait for a stopped queue, nor for ever.
 func (l *leader) canExit() bool {
-	if len(l.waiting) > 0 || !l.Scheduler.IsIdle() {
+	idle, told := l.isIdle(), sys.Time(l.stopping.Load())
+	switch {
+	case told != 0:
+		return idle || l.Scheduler.IsPaused() || told.Age() >= leaderExitWait
+	case !idle:
 		return false
-	}
-	if l.stopping.Load() {
-		return true
 	}
 	quiet := l.elapsed - l.lastEvent
 	if l.Scheduler.CommandsRunning() > 0 || quiet < min(l.Linger, calm) || l.compares(quiet >= l.Linger) {

@@ -50,7 +50,7 @@ func (s *Scheduler) startLocked(t *task) (done bool) {
 	if p.Firmware != "" {
 		t.open++
 		ok := false
-		s.runAsync(func() { ok = s.firmware.Load(e, p.Firmware) }, func() {
+		s.runAsync(s.pool.inFlight.Go, func() { ok = s.firmware.Load(e, p.Firmware) }, func() {
 			t.batch.failed = t.batch.failed || !ok
 			s.partDoneYield(t)
 		})

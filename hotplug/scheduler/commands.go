@@ -25,11 +25,11 @@ type pool struct {
 	queue    queue                     // tasks whose next command waits for a slot
 	running  map[*command.Running]*job // commands that run
 	detached int                       // of these, how many keep no slot
-	inFlight sync.WaitGroup            // commands and firmware requests
+	inFlight sync.WaitGroup            // firmware requests, and commands that do not outlive us
 
 	jobs     int  // slots; 0 after Shutdown
 	jobsSet  bool // by an option or a request, so that the config does not
-	runnable int // how many commands may be in state R at once; 0 for no limit
+	runnable int  // how many commands may be in state R at once; 0 for no limit
 	resident bool
 	environ  []string // what commands inherit
 
@@ -43,7 +43,7 @@ type job struct {
 	task      *task
 	patience  time.Duration // how long others wait for it; forever for as long as it runs
 	stopTimer func() bool   // of that. (A time.Timer here would cost the program 40 kB.)
-	detached  bool        // it keeps no slot; in a process that stays its event is done too
+	detached  bool          // it keeps no slot; in a process that stays its event is done too
 }
 
 func newPool(o Options) *pool {
@@ -110,8 +110,12 @@ func (s *Scheduler) startCommandLocked(t *task) {
 	if j.patience > 0 {
 		j.stopTimer = time.AfterFunc(j.patience, s.detachOverdue).Stop
 	}
+	start := s.pool.inFlight.Go
+	if command.Outlives(c) {
+		start = func(f func()) { go f() }
+	}
 	var o command.Outcome
-	s.runAsync(func() { o = run.Wait() }, func() {
+	s.runAsync(start, func() { o = run.Wait() }, func() {
 		j.stopTimer()
 		s.logOutcomeLocked(run, j.task, o)
 		delete(s.pool.running, run)
@@ -126,10 +130,10 @@ func (s *Scheduler) startCommandLocked(t *task) {
 	}
 }
 
-// runAsync runs a part of a task beside the scheduler, and then the rest of it with mu
-// held.
-func (s *Scheduler) runAsync(part, rest func()) {
-	s.pool.inFlight.Go(func() {
+// runAsync has start run a part of a task beside the scheduler, and then the rest of it
+// with mu held.
+func (s *Scheduler) runAsync(start func(func()), part, rest func()) {
+	start(func() {
 		part()
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -148,10 +152,10 @@ func (s *Scheduler) logOutcomeLocked(run *command.Running, t *task, o command.Ou
 	case o.Killed != "":
 		s.failLocked(t, "killed", why)
 		return
-	case o.Status.Signaled():
-		s.log.Event(log.Warning, "command ended", t.event, why)
 	case o.Status != 0 && s.pool.resident:
 		s.log.Event(s.pool.warned.level(run.Command, t.event.Devpath), "command ended", t.event, why)
+	case o.Status.Signaled():
+		s.log.Event(log.Warning, "command ended", t.event, why)
 	default:
 		s.log.Event(log.Info, "command ended", t.event, why)
 	}
@@ -237,24 +241,30 @@ func (s *Scheduler) detachOverdueYield() {
 // detachYield gives the slot of a command to others. In a process that stays its event is
 // done then, so that clients get it and the later events of its device are started, such
 // as the remove whose command is to end this one. The command itself runs on until its time
-// limit, and those of its event that come after it follow it.
+// limit, and those of its event that come after it follow it; where nothing is to wait for
+// it, they do not wait either.
 func (s *Scheduler) detachYield(run *command.Running, j *job) {
 	j.detached = true
 	s.pool.detached++
 	s.warnDetachedLocked(run, j)
-	t := j.task
-	if !s.pool.resident && !run.Command.Detach || t.detached {
+	t, alone := j.task, run.Command.Detach
+	if !alone && (!s.pool.resident || t.detached) {
 		return
 	}
 	rest := *t.work
 	j.task = &task{work: &rest, batch: NewBatch(), detached: true}
+	if alone {
+		rest.commands = rest.commands[:1]
+		s.commandDoneYield(t)
+		return
+	}
 	s.partDoneYield(t)
 }
 
 // warnDetachedLocked logs a command that runs for long, once, unless its rule lets it.
 func (s *Scheduler) warnDetachedLocked(run *command.Running, j *job) {
 	c := run.Command
-	if c.Detach || c.Patience != 0 || c.Timeout == nodes.Unlimited || !s.pool.warned.first(c, "") {
+	if c.Detach || c.Patience != 0 || c.Timeout == nodes.Unlimited || !s.pool.warned.first("still runs: "+describe(c), "") {
 		return // the config says that it may
 	}
 	what := "nothing waits for it any more"
@@ -265,11 +275,17 @@ func (s *Scheduler) warnDetachedLocked(run *command.Running, j *job) {
 		strconv.Itoa(int(DefaultPatience/time.Second))+" s "+what+"; before its rule, detach=yes; says that it is to run on, patience=0; that others are to wait")
 }
 
-// CommandsRunning returns how many commands run, also those that nothing waits for.
-func (s *Scheduler) CommandsRunning() int {
+// CommandsRunning returns how many commands run that this process has to wait for or to
+// kill, though no event may.
+func (s *Scheduler) CommandsRunning() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.pool.running)
+	for run := range s.pool.running {
+		if !command.Outlives(run.Command) {
+			n++
+		}
+	}
+	return n
 }
 
 // IsCommand reports whether a process is a command that was started here, and is to be
@@ -287,32 +303,31 @@ func (s *Scheduler) IsCommand(pid int) bool {
 
 // warned is of which commands the log has a warning: of each rule for some devices.
 type warned struct {
-	devices map[string]bool // by rule, command and devpath
-	rules   map[string]int  // how many devices
+	devices map[string]bool // by what is said and devpath
+	rules   map[string]int  // by what is said: of how many devices
 }
 
 // maxWarned is for how many devices a rule's command is warned of.
 const maxWarned = 10
 
-// first reports whether no warning was given of c for the device at devpath, and notes
-// one. Of a rule that has had many it is always false.
-func (w *warned) first(c nodes.Command, devpath string) bool {
-	rule := describe(c)
-	key := rule + "\x00" + devpath
-	if w.devices[key] || w.rules[rule] >= maxWarned {
+// first reports whether what was not said yet of the device at devpath, and notes that it
+// is. Of a rule of which it was said for many devices it is always false.
+func (w *warned) first(what, devpath string) bool {
+	key := what + "\x00" + devpath
+	if w.devices[key] || w.rules[what] >= maxWarned {
 		return false
 	}
 	if w.devices == nil {
 		w.devices, w.rules = map[string]bool{}, map[string]int{}
 	}
 	w.devices[key] = true
-	w.rules[rule]++
+	w.rules[what]++
 	return true
 }
 
 // level returns the level at which a failure of c is logged: a warning the first time.
 func (w *warned) level(c nodes.Command, devpath string) log.Level {
-	if w.first(c, devpath) {
+	if w.first(describe(c), devpath) {
 		return log.Warning
 	}
 	return log.Info

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"devspool/conf"
+	"devspool/hotplug/command"
 	"devspool/hotplug/firmware"
 	"devspool/hotplug/log"
 	"devspool/hotplug/sys"
@@ -392,7 +393,9 @@ func (s *Scheduler) Shutdown(limit time.Duration) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for run := range s.pool.running {
-			run.Kill("the loop ends")
+			if !command.Outlives(run.Command) {
+				run.Kill("the loop ends")
+			}
 		}
 	}
 }
