@@ -50,6 +50,10 @@ func standardFiles(keepErrors bool) (files []uintptr, o openedFiles, err error) 
 	return files, o, nil
 }
 
+// errorPipeSize is how much can be written to a command's standard error at once, in bytes,
+// before we read it. What a command leaves behind would be told to try again.
+const errorPipeSize = 1 << 20
+
 // errorPipe returns both ends of a pipe for a command's standard error, or sys.None.
 //
 // The command's end is opened anew, for reading too, so that what the command leaves
@@ -65,6 +69,7 @@ func errorPipe() (command, ours int) {
 		unix.Close(p[0])
 		return sys.None, sys.None
 	}
+	unix.FcntlInt(uintptr(command), unix.F_SETPIPE_SZ, errorPipeSize)
 	return command, p[0]
 }
 
