@@ -124,7 +124,8 @@ type runner struct {
 	event     *uevent.Event // the helper's, else nil
 	sinks     []scheduler.Sink
 	spool     spoolSink
-	output    *sink.Pipe // or nil
+	groups    *sink.Netlink // or nil
+	output    *sink.Pipe    // or nil
 	scheduler *scheduler.Scheduler
 	config    *reload.Config
 	stopped   bool // the process was told to end
@@ -173,6 +174,9 @@ func Run(o *Options, way Way) Result {
 func (r *runner) close() {
 	if r.output != nil {
 		r.output.Flush(time.Second)
+	}
+	if r.groups != nil {
+		r.groups.Flush(time.Second)
 	}
 	r.spool.close(r)
 }
@@ -273,6 +277,7 @@ func (r *runner) openSinks() bool {
 			return false
 		}
 		groups.Sys = r.sys
+		r.groups = groups
 		r.sinks = append(r.sinks, groups.Sink())
 	}
 	if r.Output >= 0 {

@@ -82,7 +82,9 @@ func TestRebroadcast(t *testing.T) {
 	} {
 		var got []string
 		for m := c.next(); m != ""; m = c.next() {
-			got = append(got, m)
+			if strings.Contains(m, e.Devpath) { // the kernel tells every namespace of the machine's devices
+				got = append(got, m)
+			}
 		}
 		if !slices.Equal(got, c.want) {
 			t.Errorf("to group %s came %q, want %q", c.name, got, c.want)

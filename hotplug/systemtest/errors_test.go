@@ -169,4 +169,3 @@ func TestErrorsInForeground(t *testing.T) {
 		t.Errorf("it says\n%s", text)
 	}
 }
-
