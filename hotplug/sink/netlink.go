@@ -81,6 +81,6 @@ func (b *Netlink) multicast(msg []byte) {
 		}
 		b.said[err] = true
 		head, _, _ := strings.Cut(string(msg), "\x00") // action@devpath
-		b.log.Print(log.Warning, "not sent to group "+strconv.Itoa(int(group.Groups))+": "+strings.Replace(head, "@", " ", 1)+": "+err.Error())
+		b.log.Print(log.Warning, "not sent to group "+strconv.Itoa(int(group.Groups))+": "+head+": "+err.Error())
 	}
 }

@@ -136,7 +136,7 @@ func TestRebroadcastForbidden(t *testing.T) {
 		b.Sink().Done(e, &nodes.Plan{})
 	}
 	as(0)
-	if lines := logger.Lines(); len(lines) != 1 || !strings.Contains(lines[0], "warning: not sent to group 2: add /devices/block/sda: operation not permitted") {
+	if lines := logger.Lines(); len(lines) != 1 || !strings.Contains(lines[0], "warning: not sent to group 2: add@/devices/block/sda: operation not permitted") {
 		t.Errorf("it says %q", lines)
 	}
 }

@@ -1,14 +1,11 @@
 package sink
 
 import (
-	"bytes"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/sys"
 )
@@ -59,7 +56,7 @@ func (p *pacer) put(msg []byte) {
 		p.since = sys.Now()
 		time.AfterFunc(paceTick, p.tick)
 	}
-	p.queue = append(p.queue, bytes.Clone(msg))
+	p.queue = append(p.queue, append([]byte(nil), msg...))
 	if p.size += len(msg); p.size > paceQueue {
 		p.sendBatch()
 	}
@@ -99,33 +96,30 @@ func (p *pacer) sendBatch() {
 
 // flush waits until everything is sent, for limit at most, and then sends the rest.
 func (p *pacer) flush(limit time.Duration) {
-	waits := func() bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return p.queue != nil
-	}
-	for begun := sys.Now(); waits() && begun.Age() < limit; {
-		time.Sleep(paceTick)
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.queue != nil {
-		p.sendBatch()
+	for begun := sys.Now(); p.queue != nil; {
+		if begun.Age() >= limit {
+			p.sendBatch()
+			continue
+		}
+		p.mu.Unlock()
+		time.Sleep(paceTick)
+		p.mu.Lock()
 	}
 }
+
+const kobjectUevent = "15" // NETLINK_KOBJECT_UEVENT
 
 // fullSockets returns which listeners have little room, by their sockets' inodes. Without
 // /proc there are none.
 func (p *pacer) fullSockets() (ids []string) {
 	text, _ := sys.ReadFile("/proc/net/netlink")
-	for line := range strings.Lines(text) {
-		f := strings.Fields(line) // sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode
-		if len(f) < 10 || f[1] != strconv.Itoa(unix.NETLINK_KOBJECT_UEVENT) {
-			continue
-		}
+	const columns = 10 // sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode, in the first line too
+	for f := strings.Fields(text); len(f) >= columns; f = f[columns:] {
 		groups, _ := strconv.ParseUint(f[3], 16, 32)
 		waiting, _ := strconv.Atoi(f[4])
-		if uint32(groups)&p.groups != 0 && waiting > paceRoom {
+		if f[1] == kobjectUevent && uint32(groups)&p.groups != 0 && waiting > paceRoom {
 			ids = append(ids, f[9])
 		}
 	}
