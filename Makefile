@@ -19,6 +19,10 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unre
 flags = -trimpath "-gcflags=devspool/...=-l" "-tags=$(TAGS)" "-ldflags=$(strip -s -w -buildid= \
 	-X main.version=$(VERSION) -X main.stay=$(STAY) $(call align,$(1)) $(call entry,$(1)) $(LINK))"
 GOBUILD := CGO_ENABLED=0 go build
+
+# The collector of Go 1.25 is 45 kB smaller than that of 1.26, and as good for so small a
+# heap. A go command that does not know the choice any more builds without it.
+export GOEXPERIMENT := $(shell GOEXPERIMENT=nogreenteagc go env GOVERSION >/dev/null 2>&1 && echo nogreenteagc)
 HOST    := $(shell go env GOARCH)
 
 # align: the linker begins each function at a multiple of 32 bytes on amd64, and of 16

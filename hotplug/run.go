@@ -123,7 +123,8 @@ type runner struct {
 	event     *uevent.Event // of a helper, or nil
 	sinks     []scheduler.Sink
 	spool     spoolSink
-	output    *sink.Pipe // of Options.Output, or nil
+	groups    *sink.Netlink // of Options.Groups, or nil
+	output    *sink.Pipe    // of Options.Output, or nil
 	scheduler *scheduler.Scheduler
 	config    *reload.Config
 	stopped   bool // the process was told to end
@@ -172,6 +173,9 @@ func Run(o *Options, way Way) Result {
 func (r *runner) close() {
 	if r.output != nil {
 		r.output.Flush(time.Second)
+	}
+	if r.groups != nil {
+		r.groups.Flush(time.Second)
 	}
 	r.spool.close(r)
 }
@@ -271,6 +275,7 @@ func (r *runner) openSinks() bool {
 			return false
 		}
 		groups.Sys = r.sys
+		r.groups = groups
 		r.sinks = append(r.sinks, groups.Sink())
 	}
 	if r.Output >= 0 {
@@ -387,7 +392,8 @@ func AskLoop(o *Options, words []string, say func(text string) error) Result {
 // must be called before any file is opened, which could get the number.
 func CheckDescriptors(o *Options) error {
 	if o.Detached {
-		return nil // the process that started this one checked them
+		isOpen(daemon.BackgroundFD) // so that commands do not inherit it
+		return nil                  // the process that started this one checked the others
 	}
 	option, fd := "-D ", o.Ready
 	if isOpen(fd) {

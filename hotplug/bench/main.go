@@ -45,6 +45,7 @@ var parts = []struct {
 	{"storm", (*bench).storm},
 	{"queue", (*bench).queue},
 	{"spool", (*bench).spool},
+	{"listeners", (*bench).listeners},
 	{"size", (*bench).size},
 	{"helper", (*bench).helper},
 }

@@ -46,6 +46,10 @@ func Missing(err error) bool {
 	return err == errNotFound || err == syscall.ENOENT || err == syscall.ENOTDIR || err == syscall.EACCES
 }
 
+// Outlives reports whether a command may run longer than the process that starts it, as one
+// that ends with an &: nothing waits for it, and it has no time limit.
+func Outlives(c *nodes.Command) bool { return c.Detach && c.Timeout <= 0 }
+
 // Spec says which command to start, and how.
 type Spec struct {
 	Command *nodes.Command
@@ -64,7 +68,7 @@ type Running struct {
 	Since   sys.Time // when it started
 	Command *nodes.Command
 
-	errors int // our end of the pipe to its standard error, or sys.None
+	errors *errorTail // or nil
 
 	mu     sync.Mutex // guards the fields below
 	ended  bool       // its end was seen; its number may soon belong to another process
@@ -105,7 +109,7 @@ func Start(spec *Spec) (*Running, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer sys.CloseAll(&s.input, &s.output, &s.errors)
+	defer sys.CloseAll(&s.input, &s.output)
 	attr := &syscall.ProcAttr{Dir: spec.Dir, Env: env, Files: s.files(), Sys: &syscall.SysProcAttr{Setpgid: true}}
 	pid, err := syscall.ForkExec(program, argv, attr)
 	if program == shell && Missing(err) {
@@ -115,10 +119,17 @@ func Start(spec *Spec) (*Running, error) {
 		pid, err = syscall.ForkExec(shell, append([]string{shell, program}, argv[1:]...), attr)
 	}
 	if err != nil {
-		sys.CloseAll(&s.kept)
+		sys.CloseAll(&s.errors, &s.kept)
 		return nil, err
 	}
-	return &Running{PID: pid, Since: sys.Now(), Command: spec.Command, errors: s.kept}, nil
+	r := &Running{PID: pid, Since: sys.Now(), Command: spec.Command}
+	if s.kept != sys.None {
+		r.errors = newErrorTail(s.errors, s.kept)
+	}
+	if r.errors != nil && Outlives(spec.Command) {
+		r.errors.unblock()
+	}
+	return r, nil
 }
 
 // Wait returns when the command has ended. It kills a command that runs for longer than its
@@ -128,7 +139,7 @@ func (r *Running) Wait() (o Outcome) {
 	if limit == 0 {
 		limit = defaultTimeout
 	}
-	if limit != nodes.Unlimited {
+	if limit != nodes.Unlimited && !Outlives(r.Command) {
 		timer := time.AfterFunc(time.Duration(limit)*time.Second, func() {
 			r.Kill("ran longer than " + strconv.Itoa(int(limit)) + " s")
 		})
@@ -145,8 +156,7 @@ func (r *Running) Wait() (o Outcome) {
 	o.Killed = r.killed
 	r.mu.Unlock()
 	_ = sys.RetryEINTR(func() error { _, err := unix.Wait4(r.PID, &o.Status, 0, nil); return err })
-	o.Errors = lastLine(r.errors)
-	sys.CloseAll(&r.errors)
+	o.Errors = r.errors.lastLine()
 	return o
 }
 

@@ -3,6 +3,8 @@ package command
 import (
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -50,46 +52,99 @@ func (s *streams) files() []uintptr {
 	return files
 }
 
-// errorPipe returns both ends of a pipe for the standard error of a command, or sys.None for
-// both.
+// errorPipeSize is how much can be written to a command's standard error at once, in bytes,
+// before we read it. What a command leaves behind would be told to try again.
+const errorPipeSize = 1 << 20
+
+// errorPipe returns both ends of a pipe for a command's standard error, or sys.None.
 //
-// The end of the command is opened anew, for reading too: so processes that it leaves behind
-// get no SIGPIPE after we have closed ours. It does not block when the pipe is full, since
-// the pipe is read only when the command has ended.
+// The command's end is opened anew, for reading too, so that what the command leaves
+// behind is never told that the reader has gone.
 func errorPipe() (command, ours int) {
 	var p [2]int
 	if unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
 		return sys.None, sys.None
 	}
 	unix.Close(p[1])
-	command, err := unix.Open("/proc/self/fd/"+strconv.Itoa(p[0]), unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	command, err := unix.Open("/proc/self/fd/"+strconv.Itoa(p[0]), unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		unix.Close(p[0])
 		return sys.None, sys.None
 	}
+	unix.FcntlInt(uintptr(command), unix.F_SETPIPE_SZ, errorPipeSize)
 	return command, p[0]
 }
 
-// keptErrors is how many bytes at the end of a command's standard error are searched for its
-// last line.
-const keptErrors = 1024
+// errorTail reads a command's standard error, and keeps the end of it until the command
+// ends. What is left behind then may write on: it is read until nobody has the pipe open.
+type errorTail struct {
+	command int // the command's end of the pipe
 
-// lastLine returns the last line that a pipe holds, or "" for sys.None.
-func lastLine(fd int) string {
-	if fd == sys.None {
+	mu    sync.Mutex
+	conn  syscall.RawConn // our end
+	tail  []byte
+	ended bool // nothing more is kept
+}
+
+// maxTail is how much of a command's standard error is looked at, in bytes.
+const maxTail = 1024
+
+// newErrorTail reads the pipe from now on. The descriptors are its own.
+func newErrorTail(command, ours int) *errorTail {
+	file, conn, err := sys.Polled(ours, "stderr")
+	if err != nil {
+		sys.CloseAll(&command)
+		return nil
+	}
+	t := &errorTail{command: command, conn: conn}
+	go func() {
+		conn.Read(func(fd uintptr) bool {
+			for {
+				if n, err := t.read(fd); n <= 0 {
+					return err != unix.EAGAIN
+				}
+			}
+		})
+		file.Close()
+	}()
+	return t
+}
+
+// read reads once.
+func (t *errorTail) read(fd uintptr) (n int, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var buf [4096]byte
+	if n, err = unix.Read(int(fd), buf[:]); n > 0 && !t.ended {
+		t.tail = append(t.tail, buf[:n]...)
+		t.tail = append(t.tail[:0], t.tail[max(0, len(t.tail)-maxTail):]...)
+	}
+	return n, err
+}
+
+// unblock has no write to the pipe wait for us any more: we may end before the writer.
+func (t *errorTail) unblock() { unix.SetNonblock(t.command, true) }
+
+// lastLine returns the last line that the command has written, which has ended.
+func (t *errorTail) lastLine() string {
+	if t == nil {
 		return ""
 	}
-	var buf [4096]byte
-	var tail []byte
-	for {
-		n, err := unix.Read(fd, buf[:])
-		if n <= 0 || err != nil {
-			break
+	t.unblock()
+	sys.CloseAll(&t.command)
+	t.conn.Control(func(fd uintptr) {
+		const fullPipe = 32 // reads; what was left behind may write without end
+		for range fullPipe {
+			if n, _ := t.read(fd); n <= 0 {
+				break
+			}
 		}
-		tail = append(tail, buf[:n]...)
-		tail = tail[max(0, len(tail)-keptErrors):]
-	}
-	text := strings.TrimRight(string(tail), "\n\r\t ")
+	})
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ended = true
+	text := strings.TrimRight(string(t.tail), "\n\r\t ")
+	t.tail = nil
 	return text[strings.LastIndexByte(text, '\n')+1:]
 }
 

@@ -96,7 +96,7 @@ func Serve(o Options, e *uevent.Event) (ok, stopped bool) {
 type leader struct {
 	Options
 	phase    phase
-	stopping atomic.Bool   // it was told to leave
+	stopping atomic.Int64  // when it was told to leave, a sys.Time, or 0
 	done     chan struct{} // closed when the phase is left, for Stop
 
 	private int             // the private directory
@@ -180,10 +180,10 @@ func arrivedBy(sent sys.Time) bool {
 	return sent.Age() >= waitForCPU || sent.Age() >= handOverTime && !procfs.CPUSaturated()
 }
 
-// Stop has the leader leave as soon as no event is under way, and returns when it has left or gone is
-// closed.
+// Stop has the leader leave as soon as no event is under way, or it has waited for that long
+// enough. It returns when the leader has left or gone is closed.
 func (l *leader) Stop(gone <-chan struct{}) {
-	l.stopping.Store(true)
+	l.stopping.CompareAndSwap(0, int64(sys.Now()))
 	select {
 	case <-l.done:
 	case <-gone:
@@ -266,7 +266,8 @@ func (l *leader) listen() (err error) {
 	return l.openFIFO()
 }
 
-// leaderExitWait is how long commands may still run when the leader was told to end.
+// leaderExitWait is how long events may still be under way when the leader was told to end,
+// and commands after that.
 const leaderExitWait = 10 * time.Second
 
 // lead does events, first its own, until canExit. stopped is true where it was told to end.
@@ -284,13 +285,15 @@ func (l *leader) lead(first *uevent.Event) (stopped bool) {
 			break
 		}
 	}
-	if err := l.saveState(l.seen.String()); err != nil {
+	if !l.isIdle() {
+		l.Log.Print(log.Warning, "told to end while events are under way: the next helper scans /sys anew")
+	} else if err := l.saveState(l.seen.String()); err != nil {
 		l.Log.Print(log.Err, err.Error())
 	}
 	l.close()
 	close(l.done)
 	l.Scheduler.Shutdown(leaderExitWait)
-	return l.stopping.Load()
+	return l.stopping.Load() != 0
 }
 
 // submit gives the scheduler the events that reorderBuffer does not hold back.
@@ -325,14 +328,19 @@ func (l *leader) submitWaiting() {
 	}
 }
 
-// canExit reports whether this leader has nothing to do any more: no event is under way, and none has
-// come for the time Linger, or it was told to leave.
+// isIdle reports whether no event is under way.
+func (l *leader) isIdle() bool { return len(l.waiting) == 0 && l.Scheduler.IsIdle() }
+
+// canExit reports whether this leader has nothing to do any more: no event is under way, and
+// none has come for the time Linger. Told to end, it does not wait for a stopped queue, nor
+// for ever.
 func (l *leader) canExit() bool {
-	if len(l.waiting) > 0 || !l.Scheduler.IsIdle() {
+	idle, told := l.isIdle(), sys.Time(l.stopping.Load())
+	switch {
+	case told != 0:
+		return idle || l.Scheduler.IsPaused() || told.Age() >= leaderExitWait
+	case !idle:
 		return false
-	}
-	if l.stopping.Load() {
-		return true
 	}
 	quiet := l.elapsed - l.lastEvent
 	if l.Scheduler.CommandsRunning() > 0 || quiet < min(l.Linger, calm) || l.audits(quiet >= l.Linger) {

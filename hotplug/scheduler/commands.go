@@ -54,8 +54,12 @@ func (s *Scheduler) startCommandYield(t *task) {
 	if j.patience > 0 {
 		j.stopTimer = time.AfterFunc(j.patience, s.detachOverdue).Stop
 	}
+	start := s.pool.inFlight.Go
+	if command.Outlives(c) {
+		start = func(f func()) { go f() }
+	}
 	var o command.Outcome
-	s.runAsync(func() { o = run.Wait() }, func() {
+	s.runAsync(start, func() { o = run.Wait() }, func() {
 		if j.stopTimer != nil {
 			j.stopTimer()
 		}
@@ -71,9 +75,9 @@ func (s *Scheduler) startCommandYield(t *task) {
 	}
 }
 
-// runAsync runs a part of a task in a goroutine, and then after with mu held.
-func (s *Scheduler) runAsync(part, after func()) {
-	s.pool.inFlight.Go(func() {
+// runAsync has start run a part of a task in a goroutine, and then after with mu held.
+func (s *Scheduler) runAsync(start func(func()), part, after func()) {
+	start(func() {
 		part()
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -93,10 +97,10 @@ func (s *Scheduler) logOutcomeLocked(j *job, o *command.Outcome) {
 	case o.Killed != "":
 		s.failures.add(t.batch, t.event, "killed", why)
 		return
-	case o.Status.Signaled():
-		level = log.Warning
 	case o.Status != 0 && s.pool.resident:
 		level = s.pool.warned.level(j.Command, t.event.Devpath)
+	case o.Status.Signaled():
+		level = log.Warning
 	}
 	s.log.Event(level, "command ended", t.event, why)
 	if o.Status != 0 {
@@ -138,17 +142,23 @@ func (s *Scheduler) detachOverdueYield() {
 // detachYield takes the slot of a command, which runs on until its time limit. In a process
 // that stays, or where its rule says detach=yes, its event is done by that: clients get it,
 // and the later events of its device start, such as the remove whose command is to end this
-// one. The rest of the commands is left to a task of its own.
+// one. The rest of the commands is left to a task of its own; where nothing is to wait for the
+// command, they do not wait either.
 func (s *Scheduler) detachYield(j *job) {
 	j.detached = true
 	s.pool.detached++
 	s.warnDetachedLocked(j)
-	t := j.task
-	if !s.pool.resident && !j.Command.Detach || t.state == detached {
+	t, alone := j.task, j.Command.Detach
+	if !alone && (!s.pool.resident || t.state == detached) {
 		return
 	}
 	rest := *t.work
 	j.task = &task{work: &rest, batch: NewBatch(), state: detached}
+	if alone {
+		rest.commands = rest.commands[:1]
+		s.commandDoneYield(t)
+		return
+	}
 	s.partDoneYield(t)
 }
 
@@ -156,7 +166,7 @@ func (s *Scheduler) detachYield(j *job) {
 // to run for long.
 func (s *Scheduler) warnDetachedLocked(j *job) {
 	c := j.Command
-	if c.Detach || c.Patience != 0 || c.Timeout == nodes.Unlimited || !s.pool.warned.first(c, "") {
+	if c.Detach || c.Patience != 0 || c.Timeout == nodes.Unlimited || !s.pool.warned.first("still runs: "+describe(c), "") {
 		return
 	}
 	what := "nothing waits for it any more"

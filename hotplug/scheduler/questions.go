@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/command"
 	"devspool/hotplug/procfs"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
@@ -94,9 +95,15 @@ func (s *Scheduler) IsCommand(pid int) bool {
 	return s.pool.job(pid) != nil
 }
 
-// CommandsRunning returns how many commands run, detached ones too.
-func (s *Scheduler) CommandsRunning() int {
+// CommandsRunning returns how many commands run that this process has to wait for or to
+// kill, detached ones too.
+func (s *Scheduler) CommandsRunning() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.pool.running)
+	for _, j := range s.pool.running {
+		if !command.Outlives(j.Command) {
+			n++
+		}
+	}
+	return n
 }

@@ -45,6 +45,7 @@ import (
 	"time"
 
 	"devspool/conf"
+	"devspool/hotplug/command"
 	"devspool/hotplug/firmware"
 	"devspool/hotplug/log"
 	"devspool/hotplug/sys"
@@ -269,7 +270,7 @@ func (s *Scheduler) startLocked(t *task) (isDone bool) {
 	if p.Firmware != "" {
 		t.open++
 		ok := false
-		s.runAsync(func() { ok = s.firmware.Load(e, p.Firmware) }, func() {
+		s.runAsync(s.pool.inFlight.Go, func() { ok = s.firmware.Load(e, p.Firmware) }, func() {
 			t.batch.failed = t.batch.failed || !ok
 			s.partDoneYield(t)
 		})
@@ -411,7 +412,9 @@ func (s *Scheduler) Shutdown(limit time.Duration) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for _, j := range s.pool.running {
-			j.Kill("the loop ends")
+			if !command.Outlives(j.Command) {
+				j.Kill("the loop ends")
+			}
 		}
 	}
 }

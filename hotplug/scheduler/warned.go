@@ -12,25 +12,24 @@ type warned map[string]int
 // maxWarned is for how many devices the log warns of one command.
 const maxWarned = 10
 
-// first reports whether to warn of c for the device at devpath, and notes the warning. It
-// is true once for each device, and for no more than maxWarned of them.
-func (w *warned) first(c *nodes.Command, devpath string) bool {
-	rule := describe(c)
-	device := rule + "\x00" + devpath
-	if (*w)[device] > 0 || (*w)[rule] >= maxWarned {
+// first reports whether to say what for the device at devpath, and notes that it is said.
+// It is true once for each device, and for no more than maxWarned of them.
+func (w *warned) first(what, devpath string) bool {
+	device := what + "\x00" + devpath
+	if (*w)[device] > 0 || (*w)[what] >= maxWarned {
 		return false
 	}
 	if *w == nil {
 		*w = warned{}
 	}
 	(*w)[device]++
-	(*w)[rule]++
+	(*w)[what]++
 	return true
 }
 
 // level returns the level at which to log a failure of c: Warning where it is new.
 func (w *warned) level(c *nodes.Command, devpath string) log.Level {
-	if w.first(c, devpath) {
+	if w.first(describe(c), devpath) {
 		return log.Warning
 	}
 	return log.Info

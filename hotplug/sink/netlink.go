@@ -3,6 +3,8 @@ package sink
 import (
 	"os"
 	"strconv"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +24,7 @@ type Netlink struct {
 	groups []*unix.SockaddrNetlink // one each: of a mask with two, the kernel serves the lower alone
 	buf    []byte
 	said   map[error]bool
+	pacer  pacer
 
 	// Sys, where set, gives the SEQNUM of the kernel's last event. Events without one, as
 	// those of a scan, are sent with it: libudev-zero refuses an event that has none.
@@ -37,6 +40,7 @@ func NewNetlink(mask uint32, logger *log.Logger) (*Netlink, error) {
 		return nil, os.NewSyscallError("socket", err)
 	}
 	b := &Netlink{log: logger, fd: fd, said: map[error]bool{}}
+	b.pacer = pacer{groups: mask, send: b.multicast}
 	for bit := uint32(1); bit != 0; bit <<= 1 {
 		if mask&bit != 0 {
 			b.groups = append(b.groups, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: bit})
@@ -46,7 +50,7 @@ func NewNetlink(mask uint32, logger *log.Logger) (*Netlink, error) {
 }
 
 // Sink returns a Sink that sends each event, late ones too, and each gap as an event with
-// UEVENT_GAP=1. It does not block: a listener whose buffer is full loses the event.
+// UEVENT_GAP=1. It does not block: of a burst some wait, see pacer.
 func (b *Netlink) Sink() scheduler.Sink { return sinkOf(b.send) }
 
 // sinkOf returns a Sink that hands each event to send, and each gap as an event.
@@ -63,12 +67,21 @@ func (b *Netlink) send(e *uevent.Event) {
 	if e.Seqnum == 0 && b.Sys != "" {
 		b.buf = append(b.buf, "SEQNUM="+strconv.FormatUint(max(1, b.Sys.Seqnum()), 10)+"\x00"...)
 	}
+	b.pacer.put(b.buf)
+}
+
+// Flush sends what waits for its turn, within limit.
+func (b *Netlink) Flush(limit time.Duration) { b.pacer.flush(limit) }
+
+// multicast sends one message to each group.
+func (b *Netlink) multicast(msg []byte) {
 	for _, group := range b.groups {
-		err := unix.Sendto(b.fd, b.buf, unix.MSG_DONTWAIT, group)
+		err := unix.Sendto(b.fd, msg, unix.MSG_DONTWAIT, group)
 		if err == nil || err == unix.ECONNREFUSED || b.said[err] { // refused: nobody listens
 			continue
 		}
 		b.said[err] = true
-		b.log.Event(log.Warning, "not sent to group "+strconv.Itoa(int(group.Groups)), e, err.Error())
+		head, _, _ := strings.Cut(string(msg), "\x00") // action@devpath
+		b.log.Print(log.Warning, "not sent to group "+strconv.Itoa(int(group.Groups))+": "+head+": "+err.Error())
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"devspool/hotplug/kerneltest"
 )
@@ -202,13 +203,15 @@ func TestAllHang(t *testing.T) {
 	l.kill()
 }
 
-// TestNothingLeft ends a loop whose commands run, and looks for what it leaves.
+// TestNothingLeft ends a loop whose commands run, also one that nothing waits for any more,
+// and looks for what it leaves after ten seconds.
 func TestNothingLeft(t *testing.T) {
 	t.Parallel()
 	if !jailed(t) {
 		return
 	}
-	b := newBoard(t, "sd[ab] 0:0 600 @sleep 600 & echo $! >../child.$MDEV; echo $$ >../shell.$MDEV; wait\n")
+	command := "@sleep 600 & echo $! >../child.$MDEV; echo $$ >../shell.$MDEV; wait\n"
+	b := newBoard(t, "patience=1;sda 0:0 600 "+command+"patience=0;sdb 0:0 600 "+command)
 	l := b.startLoop()
 	l.send(b.plug(disk(0)))
 	l.send(b.plug(disk(1)))
@@ -216,12 +219,16 @@ func TestNothingLeft(t *testing.T) {
 	for _, file := range files {
 		kerneltest.Until(t, patience, file, func() bool { return alive(t, filepath.Join(b.dir, file)) })
 	}
+	kerneltest.Until(t, patience, "the end of the patience with one", func() bool {
+		return strings.Contains(b.status("commands"), "2 running, 1 of them for long")
+	})
 	control := b.dev + "/.devspool/control"
 	if _, err := os.Stat(control); err != nil {
 		t.Error(err)
 	}
-	if code := l.stop(); code != exitDone {
-		t.Errorf("the loop ended with %d\n%s", code, l.stderr)
+	since := time.Now()
+	if code := l.stop(); code != exitDone || time.Since(since) < 9*time.Second {
+		t.Errorf("the loop ended with %d after %v\n%s", code, time.Since(since), l.stderr)
 	}
 	for _, file := range files {
 		kerneltest.Until(t, patience, "the end of "+file, func() bool { return !alive(t, filepath.Join(b.dir, file)) })

@@ -1,0 +1,127 @@
+package sink
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"devspool/hotplug/sys"
+)
+
+// How messages are paced. A listener has a buffer of some 200 KiB where it has not asked for
+// another, in which a message takes about 1 KiB, and what finds no room there is lost.
+const (
+	paceBatch = 32                   // messages sent at once
+	paceTick  = 2 * time.Millisecond // and again not before this
+	paceRoom  = 64 << 10             // bytes in the buffer of a listener that is waited for
+	paceWait  = 250 * time.Millisecond
+	// How long such a listener is waited for; one that takes nothing in that time is deaf.
+	paceQueue = 2 << 20          // bytes that wait here at most
+	paceLimit = 10 * time.Second // and how long
+)
+
+// pacer sends messages to netlink groups. The kernel tells no sender whether there was room
+// for a message, but shows how much waits in each listener's buffer: so of a burst no more is
+// sent at once than fits, and then what listeners have taken. The rest waits, but neither
+// much nor long: beyond that it is sent at once, as if nobody were slow.
+type pacer struct {
+	groups uint32 // a mask
+	send   func(msg []byte)
+
+	mu     sync.Mutex
+	queue  [][]byte // that wait
+	size   int      // bytes in these
+	since  sys.Time // when the first of them came
+	last   sys.Time // when a batch was begun
+	batch  int      // messages of it that were sent
+	waited time.Duration
+	deaf   []string // sockets that are not waited for
+}
+
+// put sends a message, at once or later. It does not block.
+func (p *pacer) put(msg []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.queue == nil {
+		if p.last.Age() >= paceTick {
+			p.last, p.batch = sys.Now(), 0
+		}
+		if p.batch < paceBatch {
+			p.batch++
+			p.send(msg)
+			return
+		}
+		p.since = sys.Now()
+		time.AfterFunc(paceTick, p.tick)
+	}
+	p.queue = append(p.queue, append([]byte(nil), msg...))
+	if p.size += len(msg); p.size > paceQueue {
+		p.sendBatch()
+	}
+}
+
+// tick sends some of what waits, if listeners have room for it.
+func (p *pacer) tick() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if full := p.fullSockets(); p.since.Age() < paceLimit {
+		slow := slices.ContainsFunc(full, func(id string) bool { return !slices.Contains(p.deaf, id) })
+		if slow && p.waited < paceWait {
+			p.waited += paceTick
+			time.AfterFunc(paceTick, p.tick)
+			return
+		}
+		p.deaf, p.waited = full, 0 // those that took nothing, and that are so still
+	}
+	if p.sendBatch(); p.queue != nil {
+		time.AfterFunc(paceTick, p.tick)
+	}
+}
+
+// sendBatch sends some of what waits.
+func (p *pacer) sendBatch() {
+	n := min(paceBatch, len(p.queue))
+	for _, msg := range p.queue[:n] {
+		p.size -= len(msg)
+		p.send(msg)
+	}
+	clear(p.queue[:n])
+	if p.queue = p.queue[n:]; len(p.queue) == 0 {
+		p.queue = nil
+		p.last, p.batch = sys.Now(), n
+	}
+}
+
+// flush waits until everything is sent, for limit at most, and then sends the rest.
+func (p *pacer) flush(limit time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for begun := sys.Now(); p.queue != nil; {
+		if begun.Age() >= limit {
+			p.sendBatch()
+			continue
+		}
+		p.mu.Unlock()
+		time.Sleep(paceTick)
+		p.mu.Lock()
+	}
+}
+
+const kobjectUevent = "15" // NETLINK_KOBJECT_UEVENT
+
+// fullSockets returns which listeners have little room, by their sockets' inodes. Without
+// /proc there are none.
+func (p *pacer) fullSockets() (ids []string) {
+	text, _ := sys.ReadFile("/proc/net/netlink")
+	const columns = 10 // sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode, in the first line too
+	for f := strings.Fields(text); len(f) >= columns; f = f[columns:] {
+		groups, _ := strconv.ParseUint(f[3], 16, 32)
+		waiting, _ := strconv.Atoi(f[4])
+		if f[1] == kobjectUevent && uint32(groups)&p.groups != 0 && waiting > paceRoom {
+			ids = append(ids, f[9])
+		}
+	}
+	return ids
+}
