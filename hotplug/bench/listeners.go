@@ -72,7 +72,7 @@ func (b *bench) withUdevd(f func() ([]int, error)) (lost []int, err error) {
 	}
 	defer func() {
 		cmd.Process.Kill()
-		cmd.Wait()
+		_ = cmd.Wait()
 	}()
 	for begun := time.Now(); !exists(udevdControl); time.Sleep(10 * time.Millisecond) {
 		if time.Since(begun) > 10*time.Second {

@@ -71,7 +71,7 @@ func errorPipe() (command, ours int) {
 		unix.Close(p[0])
 		return sys.None, sys.None
 	}
-	unix.FcntlInt(uintptr(command), unix.F_SETPIPE_SZ, errorPipeSize)
+	_, _ = unix.FcntlInt(uintptr(command), unix.F_SETPIPE_SZ, errorPipeSize)
 	return command, p[0]
 }
 
@@ -123,7 +123,7 @@ func (t *errorTail) read(fd uintptr) (n int, err error) {
 }
 
 // unblock has no write to the pipe wait for us any more: we may end before the writer.
-func (t *errorTail) unblock() { unix.SetNonblock(t.command, true) }
+func (t *errorTail) unblock() { _ = unix.SetNonblock(t.command, true) }
 
 // lastLine returns the last line that the command has written, which has ended.
 func (t *errorTail) lastLine() string {
@@ -132,7 +132,7 @@ func (t *errorTail) lastLine() string {
 	}
 	t.unblock()
 	sys.CloseAll(&t.command)
-	t.conn.Control(func(fd uintptr) {
+	_ = t.conn.Control(func(fd uintptr) {
 		const fullPipe = 32 // reads; what was left behind may write without end
 		for range fullPipe {
 			if n, _ := t.read(fd); n <= 0 {
