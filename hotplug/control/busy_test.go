@@ -143,8 +143,12 @@ func TestStrangeRequests(t *testing.T) {
 	defer unix.Close(silent)
 	impatient := connect()
 	unix.SendmsgN(impatient, []byte("scan\x00"+b.Config.Path()), nil, nil, unix.MSG_NOSIGNAL)
-	unix.Close(impatient)
+	hotplugtest.Must(t, unix.Shutdown(impatient, unix.SHUT_WR)) // as where it is closed, but the end of its request can be seen
 	if served, err := Delegate(b.Other(), b.Config.Path()); !served || err != nil {
 		t.Errorf("served %v, error %v", served, err)
 	}
+	hotplugtest.Within(t, "the end of the request that is not waited for", func() {
+		_ = readAnswer(impatient, func(string) {})
+	})
+	unix.Close(impatient)
 }
