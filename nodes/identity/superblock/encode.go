@@ -52,7 +52,7 @@ func validRune(s string) int {
 
 // isPlain reports whether a character of ASCII stands as it is.
 func isPlain(c byte, encode bool) bool {
-	const safe = 1<<'#' | 1<<'+' | 1<<'-' | 1<<'.' | 1<<':' | 1<<'=' | 0x3ff<<'0' // up to '?'
+	const safe uint64 = 1<<'#' | 1<<'+' | 1<<'-' | 1<<'.' | 1<<':' | 1<<'=' | 0x3ff<<'0'
 	if !encode {
 		return c > ' ' && c <= '~'
 	}

@@ -315,3 +315,32 @@ func fromRecords(size int64, b []byte) sparse {
 	}
 	return s
 }
+
+// TestOptical shows what is looked for on discs.
+func TestOptical(t *testing.T) {
+	for image, want := range map[string]string{
+		"iso": "iso9660", "udf optical": "udf", "iso udf bridge": "udf", "ext4": "ext4", "luks2": "crypto_LUKS",
+		"swap": "", "lvm2": "", "md 1.2": "", "bcache": "", "ext journal": "",
+	} {
+		d, c := find(t, image).disk(t, 512)
+		d.Optical = true
+		r, err := Probe(d)
+		must(t, err)
+		if c.check(); r.Type != want {
+			t.Errorf("%s in an optical drive: the type is %q, not %q", image, r.Type, want)
+		}
+	}
+}
+
+func BenchmarkProbe(b *testing.B) {
+	for _, g := range readGolden(b) {
+		if g.Name == "ext4" || g.Name == "gpt" || g.Name == "fat32" {
+			b.Run(g.Name, func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					Probe(&Disk{Contents: g.sparse, Size: g.Size})
+				}
+			})
+		}
+	}
+}
