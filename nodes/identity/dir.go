@@ -19,6 +19,9 @@ type dir struct {
 	attrs     []attr
 }
 
+// nodes is where sysfs.FS.Find looks for the nodes of devices: it is given none.
+const nodes = "/dev"
+
 type attr struct {
 	name, value string
 	there       bool

@@ -79,7 +79,7 @@ func (s *subject) mapper() *mapperState {
 func (s *subject) deviceMapper() {
 	m := s.mapper()
 	for i := range mapperFlags {
-		if s.flag(mapperFlags[i]) {
+		if said, _ := s.e.Get(mapperFlags[i]); said != "1" && s.flag(mapperFlags[i]) {
 			s.set(mapperFlags[i], "1")
 		}
 	}
@@ -93,7 +93,7 @@ func (s *subject) deviceMapper() {
 	s.set("DM_ACTIVATION", "1")
 	name := substituted(m.name)
 	s.set("DM_NAME", name)
-	s.setUnlessEmpty("DM_UUID", substituted(m.uuid))
+	s.set("DM_UUID", substituted(m.uuid))
 	if m.suspended {
 		s.set("DM_SUSPENDED", "1")
 	} else {

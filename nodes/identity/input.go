@@ -264,14 +264,10 @@ var inputClasses = [...]struct{ property, class string }{
 }
 
 func (s *subject) inputNames(device *dir) {
-	if s.isVirtual() {
-		// A device of a program's own (uinput), or Bluetooth's.
-		if device != nil && device.value("id/bustype") == "0005" {
-			s.set("ID_BUS", "bluetooth")
-		}
-		return
+	var on ancestors
+	if !s.isVirtual() { // else it is a program's own, or comes by Bluetooth
+		on = s.inputAncestors(device)
 	}
-	on := s.inputAncestors(device)
 	if on.has("bluetooth") || device != nil && device.value("id/bustype") == "0005" {
 		s.set("ID_BUS", "bluetooth")
 		return
@@ -324,10 +320,14 @@ func (s *subject) linkInput(class, suffix string, needsNoClass bool) {
 	if s.id.Get("ID_BUS") == "" {
 		return
 	}
-	number := ""
-	if iface := s.usbAbove(s.dev, true); iface != nil && s.onBus("usb") {
-		number = iface.value("bInterfaceNumber")
+	var iface *dir
+	if s.onBus("usb") {
+		iface = s.usbAbove(s.dev, true)
 	}
+	if iface == nil {
+		return
+	}
+	number := iface.value("bInterfaceNumber")
 	id := s.id.Get("ID_BUS") + "-" + s.id.Get("ID_SERIAL")
 	switch {
 	case class == "" && needsNoClass && number != "":

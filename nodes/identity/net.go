@@ -120,7 +120,7 @@ func (s *subject) nameByDevicetree(prefix string) {
 		return
 	}
 	s.reads++
-	node, err := s.p.Sys.Find(parent.path+"/of_node", "")
+	node, err := s.p.Sys.Find(parent.path+"/of_node", nodes)
 	const base = "/firmware/devicetree/base"
 	path, below := strings.CutPrefix(node, base)
 	if err != nil || !below {
@@ -240,7 +240,7 @@ func (s *subject) physicalFunction(pci *dir) (physical *dir, n string) {
 		return nil, ""
 	}
 	s.reads++
-	path, err := s.p.Sys.Find(pci.path+"/physfn", "")
+	path, err := s.p.Sys.Find(pci.path+"/physfn", nodes)
 	if err != nil {
 		return nil, ""
 	}
@@ -262,23 +262,16 @@ func (s *subject) nameOnboard(prefix string, pci *dir, suffix string) {
 		n, ok = pci.unsigned("index")
 	}
 	if ok && n <= maxOnboard {
-		s.setName("ID_NET_NAME_ONBOARD", prefix+"o"+decimal(n)+s.portSpecifier(false)+suffix)
+		s.setName("ID_NET_NAME_ONBOARD", prefix+"o"+decimal(n)+s.portSpecifier()+suffix)
 	}
 }
 
 // portSpecifier tells the ports of one device apart.
-func (s *subject) portSpecifier(infiniband bool) string {
+func (s *subject) portSpecifier() string {
 	if port := s.dev.value("phys_port_name"); port != "" {
-		if pf, vf, is := strings.Cut(port, "vf"); is && isNumbered(pf, "pf") && vf != "" && trailingNumber(vf) == vf {
-			n, _ := number(vf, 10)
-			return "r" + decimal(n)
-		}
 		return "n" + port
 	}
 	n, _ := s.dev.unsigned("dev_port")
-	if kind, _ := s.dev.unsigned("type"); n == 0 && infiniband && kind == arpInfiniband {
-		n, _ = s.dev.unsigned("dev_id")
-	}
 	return specifier("d", decimal(n), "0")
 }
 
@@ -311,7 +304,7 @@ func (s *subject) nameByPCI(prefix string, pci *dir, suffix string) {
 		of = "f0"
 	}
 	in := specifier("P", decimal(domain), "0")
-	tail := of + s.portSpecifier(true) + suffix
+	tail := of + s.portSpecifier() + suffix
 	s.setName("ID_NET_NAME_PATH", prefix+in+"p"+decimal(bus)+"s"+decimal(slot)+tail)
 	hotplug, anyDomain := s.hotplugSlot(pci)
 	if hotplug == "" {

@@ -205,7 +205,7 @@ func (w *pathWalk) nvme(dev, d *dir, subsystem string) *dir {
 // where it is virtual.
 func (s *subject) realDirs(class, name string) *dir {
 	s.reads++
-	devpath, err := s.p.Sys.Find("/class/"+class+"/"+name, "")
+	devpath, err := s.p.Sys.Find("/class/"+class+"/"+name, nodes)
 	if err != nil || !strings.HasPrefix(devpath, "/devices/") || strings.HasPrefix(devpath, "/devices/virtual/") {
 		return nil
 	}

@@ -164,7 +164,7 @@ func (s *subject) describe(prefix string, u *usbDescription) {
 	s.set(prefix+"VENDOR", u.vendor)
 	s.set(prefix+"VENDOR_ENC", encode(u.vendorText))
 	s.set(prefix+"VENDOR_ID", u.vendorID)
-	s.setUnlessEmpty(prefix+"REVISION", u.revision)
+	s.set(prefix+"REVISION", u.revision)
 	s.setUnlessEmpty(prefix+"TYPE", u.kind)
 	s.setUnlessEmpty(prefix+"INSTANCE", u.instance)
 }
