@@ -351,7 +351,7 @@ func (s *subject) inside() {
 		d.Whole = s.disk.whole
 		n, _ := number(trailingNumber(s.e.Sysname()), 10)
 		d.Partition = int(n)
-		d.Start = parseUint64(s.dev.value("start"))
+		d.Start, d.Size = parseUint64(s.dev.value("start")), parseUint64(s.dev.value("size"))
 	}
 	for _, kv := range s.p.Contents(d) {
 		key, value, _ := strings.Cut(kv, "=")

@@ -49,10 +49,11 @@ type Disk struct {
 	Optical bool // a disc: no RAID signatures are looked for
 
 	// Partition is its number, or 0 for a whole disk. Whole is then the disk that it lies
-	// on, open for reading, or -1; Start is where on it, in sectors of 512 bytes.
-	Partition int
-	Whole     int
-	Start     uint64
+	// on, open for reading, or -1; Start and Size tell which part of it, in sectors of
+	// 512 bytes.
+	Partition   int
+	Whole       int
+	Start, Size uint64
 }
 
 // Prober answers for the devices of one sysfs. The fields are set before its first use;
