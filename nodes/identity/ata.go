@@ -8,112 +8,88 @@ const (
 	identifySize      = 512
 	wordConfiguration = 0
 	wordSerial        = 10
-	wordSerialEnd     = 20
 	wordRevision      = 23
-	wordRevisionEnd   = 27
 	wordModel         = 27
 	wordModelEnd      = 47
-	wordSATA          = 76
-	wordCommands1     = 82
-	wordCommands2     = 83
-	wordEnabled1      = 85
-	wordEnabled2      = 86
-	wordEraseTime     = 89
-	wordEnhancedErase = 90
-	wordPowerLevel    = 91
-	wordAcoustic      = 94
 	wordWWN           = 108
-	wordSecurity      = 128
 	wordRotation      = 217
 )
 
 // identifyAt is where in page 0x89 (SAT-3, 12.4.2) the answer lies.
 const identifyAt = 60
 
-// pageIdentify returns the answer that the kernel keeps since Linux 5.5, or "".
-func pageIdentify(scsi *dir) string {
-	page := scsi.bytes("vpd_pg89", identifyAt+identifySize)
-	if len(page) < identifyAt+identifySize || page[1] != 0x89 {
-		return ""
+// ata describes a disk by what it answers to IDENTIFY, if it is one that does. For one
+// that was not asked yet, but could be, .WAIT says so.
+func (s *subject) ata() {
+	scsi := s.scsiDevice()
+	if scsi == nil {
+		return
 	}
-	return identifyOf(page[identifyAt:])
-}
-
-// identifyOf returns an answer, or "" for one that says nothing.
-func identifyOf(answer string) string {
-	if len(answer) < identifySize || strings.Trim(answer[:identifySize], "\x00") == "" {
-		return ""
+	q := readInquiry(scsi)
+	level := scsi.value("scsi_level")
+	// Of optical drives those that follow SPC-3 or later; of USB disks those that stay.
+	if strings.TrimRight(q.vendor, " ") != "ATA" && !(q.kind == "cd" && level >= "6" && level <= "9") &&
+		!(strings.Contains(s.e.Devpath, "/usb") && s.base.value("removable") == "0") {
+		return
 	}
-	return answer[:identifySize]
-}
-
-func identifyWord(answer string, i int) uint64 {
-	return uint64(answer[2*i]) | uint64(answer[2*i+1])<<8
+	answer := ""
+	if page := scsi.bytes("vpd_pg89", identifyAt+identifySize); len(page) > identifyAt && page[1] == 0x89 {
+		answer = page[identifyAt:] // the kernel keeps it since Linux 5.5
+	} else if fd := s.wholeFd(); fd >= 0 {
+		answer = askIdentify(fd)
+	} else if s.p.Open != nil {
+		s.set(".WAIT", "1")
+	}
+	if len(answer) == identifySize && strings.Trim(answer, "\x00") != "" {
+		s.ataID(answer)
+		if scsi.value("type") == "20" { // zoned
+			s.set(".ZONED", word(pageNames(scsi, &q).serial, 255))
+		}
+	}
 }
 
 // identifyText reads a string, the bytes of whose words are swapped.
 func identifyText(answer string, from, to int) string {
-	out := make([]byte, 0, 2*(to-from))
-	for i := from; i < to; i++ {
-		out = append(out, answer[2*i+1], answer[2*i])
+	out := []byte(answer[2*from : 2*to])
+	for i := 0; i < len(out); i += 2 {
+		out[i], out[i+1] = out[i+1], out[i]
 	}
 	return cutNUL(string(out))
 }
 
-// ataFeatures are the command sets of words 82 and 83 with a switch in 85 and 86.
-var ataFeatures = [...]struct {
-	supported, enabled int
-	bit                uint
-	name               string
-}{
-	{wordCommands1, wordEnabled1, 5, "WRITE_CACHE"},
-	{wordCommands1, wordEnabled1, 10, "FEATURE_SET_HPA"},
-	{wordCommands1, wordEnabled1, 3, "FEATURE_SET_PM"},
-	{wordCommands1, wordEnabled1, 1, "FEATURE_SET_SECURITY"},
-	{wordCommands1, wordEnabled1, 0, "FEATURE_SET_SMART"},
-	{wordCommands2, wordEnabled2, 9, "FEATURE_SET_AAM"},
-	{wordCommands2, wordEnabled2, 5, "FEATURE_SET_PUIS"},
-	{wordCommands2, wordEnabled2, 3, "FEATURE_SET_APM"},
-}
+// ataFeatures are the command sets that a device can have, and where it says so: a word
+// and a bit of it in hexadecimal. What is on says the word three after it.
+const ataFeatures = "525WRITE_CACHE 52aFEATURE_SET_HPA 523FEATURE_SET_PM 521FEATURE_SET_SECURITY " +
+	"520FEATURE_SET_SMART 539FEATURE_SET_AAM 535FEATURE_SET_PUIS 533FEATURE_SET_APM "
 
-// ataID describes a disk by what it answers to IDENTIFY.
 func (s *subject) ataID(answer string) {
-	at := func(word int) uint64 { return identifyWord(answer, word) }
+	at := func(i uint64) uint64 { return uint64(answer[2*i]) | uint64(answer[2*i+1])<<8 }
 	modelText := identifyText(answer, wordModel, wordModelEnd)
-	model := word(modelText, 40)
-	serial := word(identifyText(answer, wordSerial, wordSerialEnd), 20)
-	s.set("ID_ATA", "1")
-	s.set("ID_TYPE", ataType(at(wordConfiguration)))
-	s.set("ID_BUS", "ata")
-	s.set("ID_MODEL", model)
-	s.set("ID_MODEL_ENC", encode(modelText))
-	s.set("ID_REVISION", word(identifyText(answer, wordRevision, wordRevisionEnd), 8))
+	model, serial := word(modelText, 40), word(identifyText(answer, wordSerial, wordSerial+10), 20)
+	id := model
 	if serial != "" {
-		s.set("ID_SERIAL", model+"_"+serial)
-		s.set("ID_SERIAL_SHORT", serial)
-	} else {
-		s.set("ID_SERIAL", model)
+		id += "_" + serial
 	}
-	for i := range ataFeatures {
-		f := &ataFeatures[i]
-		if at(f.supported)>>f.bit&1 == 0 {
-			continue
+	kind := "disk"
+	if c := at(wordConfiguration); c>>15 == 1 { // it takes packets
+		switch kind = "generic"; c >> 8 & 0x1f {
+		case 0, 5:
+			kind = "cd"
+		case 1:
+			kind = "tape"
+		case 7:
+			kind = "optical"
 		}
-		enabled := at(f.enabled) >> f.bit & 1
-		s.set("ID_ATA_"+f.name, "1")
-		s.set("ID_ATA_"+f.name+"_ENABLED", decimal(enabled))
-		s.ataLevels(f.name, enabled == 1, at)
 	}
-	if at(wordCommands2)&1 == 1 {
-		s.set("ID_ATA_DOWNLOAD_MICROCODE", "1")
-	}
-	if sata := at(wordSATA); sata != 0 && sata != 0xffff {
-		s.set("ID_ATA_SATA", "1")
-		if sata>>2&1 == 1 {
-			s.set("ID_ATA_SATA_SIGNAL_RATE_GEN2", "1")
-		}
-		if sata>>1&1 == 1 {
-			s.set("ID_ATA_SATA_SIGNAL_RATE_GEN1", "1")
+	s.setAll("ID_", "ATA TYPE BUS MODEL MODEL_ENC REVISION SERIAL SERIAL_SHORT", []string{
+		"1", kind, "ata", model, encode(modelText), word(identifyText(answer, wordRevision, wordModel), 8), id, serial})
+	for rest := ataFeatures; rest != ""; {
+		var feature string
+		feature, rest, _ = strings.Cut(rest, " ")
+		i, _ := number(feature[:2], 16)
+		bit, _ := number(feature[2:3], 16)
+		if at(i)>>bit&1 == 1 {
+			s.setAll("ID_ATA_"+feature[3:], " _ENABLED", []string{"1", decimal(at(i+3) >> bit & 1)})
 		}
 	}
 	switch speed := at(wordRotation); {
@@ -122,60 +98,8 @@ func (s *subject) ataID(answer string) {
 	case speed >= 0x401 && speed <= 0xfffe:
 		s.set("ID_ATA_ROTATION_RATE_RPM", decimal(speed))
 	}
-	if at(wordWWN)&0xf000 == 0x5000 {
+	if at(wordWWN)>>12 == 5 {
 		wwn := "0x" + hex4(at(wordWWN)) + hex4(at(wordWWN+1)) + hex4(at(wordWWN+2)) + hex4(at(wordWWN+3))
-		s.set("ID_WWN", wwn)
-		s.set("ID_WWN_WITH_EXTENSION", wwn)
+		s.setAll("ID_WWN", " _WITH_EXTENSION", []string{wwn, wwn})
 	}
-	if c := at(wordConfiguration); c == 0x848a || c == 0x844a || at(wordCommands2)&0xc004 == 0x4004 {
-		s.set("ID_ATA_CFA", "1")
-	}
-}
-
-// ataLevels sets what some feature sets are set to.
-func (s *subject) ataLevels(feature string, enabled bool, at func(int) uint64) {
-	prefix := "ID_ATA_" + feature
-	switch feature {
-	case "FEATURE_SET_SECURITY":
-		state := at(wordSecurity)
-		s.set(prefix+"_ERASE_UNIT_MIN", decimal(at(wordEraseTime)*2))
-		if enabled {
-			level := "high"
-			if state>>8&1 == 1 {
-				level = "maximum"
-			}
-			s.set(prefix+"_LEVEL", level)
-		}
-		if state>>5&1 == 1 {
-			s.set(prefix+"_ENHANCED_ERASE_UNIT_MIN", decimal(at(wordEnhancedErase)*2))
-		}
-		for i, name := range [...]string{"_LOCKED", "_FROZEN", "_EXPIRE"} {
-			if state>>(2+uint(i))&1 == 1 {
-				s.set(prefix+name, "1")
-			}
-		}
-	case "FEATURE_SET_AAM":
-		s.set(prefix+"_VENDOR_RECOMMENDED_VALUE", decimal(at(wordAcoustic)>>8))
-		s.set(prefix+"_CURRENT_VALUE", decimal(at(wordAcoustic)&0xff))
-	case "FEATURE_SET_APM":
-		if enabled {
-			s.set(prefix+"_CURRENT_VALUE", decimal(at(wordPowerLevel)&0xff))
-		}
-	}
-}
-
-// ataType: a device that takes packets says what it is as SCSI does.
-func ataType(configuration uint64) string {
-	if configuration>>15&1 == 0 {
-		return "disk"
-	}
-	switch configuration >> 8 & 0x1f {
-	case 0, 5:
-		return "cd"
-	case 1:
-		return "tape"
-	case 7:
-		return "optical"
-	}
-	return "generic"
 }

@@ -111,6 +111,16 @@ func (d *dir) list() []string {
 	return sys.ReadDir(string(d.s.p.Sys) + d.path)
 }
 
+// near returns the next directory from d up whose name is prefix and a number.
+func (d *dir) near(prefix string) *dir {
+	for ; d != nil; d = d.up {
+		if name := d.name(); len(name) > len(prefix) && name[:len(prefix)] == prefix && isDigit(name[len(prefix)]) {
+			return d
+		}
+	}
+	return nil
+}
+
 // isDevice reports whether the directory is a device's, and not only one in which the
 // kernel gathers those of a class.
 func (d *dir) isDevice() bool { return d.readSubsystem() != "" || d.has("uevent") }
@@ -146,13 +156,4 @@ func (d *dir) top() *dir {
 	return d
 }
 
-// onBus reports whether the device hangs somewhere below a bus of which every device's
-// path tells (usb, pci): mostly it does not, and that costs no read.
-func (s *subject) onBus(bus string) bool { return strings.Contains(s.e.Devpath, "/"+bus) }
-
 func (s *subject) isVirtual() bool { return strings.Contains(s.e.Devpath, "/virtual/") }
-
-// class returns the directory of a device of a class, which lies anywhere, by its name.
-func (s *subject) class(class, name string) *dir {
-	return &dir{s: s, path: "/class/" + class + "/" + name}
-}

@@ -11,6 +11,7 @@
 package identity
 
 import (
+	"strconv"
 	"strings"
 
 	"devspool/hotplug/sysfs"
@@ -71,47 +72,14 @@ type Prober struct {
 	Contents func(Disk) (properties []string)
 }
 
-// A subsystem's devices that have names, and what finds these. A device of any other
-// subsystem costs no look into /sys.
-var subsystems = [...]struct {
-	name     string
-	identify func(*subject)
-}{
-	{"backlight", (*subject).pathOnly},
-	{"block", (*subject).block},
-	{"drm", (*subject).drm},
-	{"gpio", (*subject).gpio},
-	{"hidraw", (*subject).hidraw},
-	{"infiniband_verbs", (*subject).infiniband},
-	{"input", (*subject).input},
-	{"media", (*subject).media},
-	{"mtd", (*subject).mtd},
-	{"net", (*subject).net},
-	{"pci", (*subject).pathOnly},
-	{"platform", (*subject).pathOnly},
-	{"ptp", (*subject).ptp},
-	{"rfkill", (*subject).pathOnly},
-	{"rtc", (*subject).rtc},
-	{"scsi_generic", (*subject).changer},
-	{"scsi_tape", (*subject).tape},
-	{"sound", (*subject).sound},
-	{"tty", (*subject).serial},
-	{"usb", (*subject).usb},
-	{"video4linux", (*subject).video},
-	{"virtio-ports", (*subject).virtioPort},
-}
-
 // Identify answers by the event and sysfs alone. It opens no device and does not wait.
 // A remove deserves nothing: what the device had, its record tells.
 func (p *Prober) Identify(e *uevent.Event) Identity { return p.identify(e, false).id }
 
 // NeedsContents reports whether Probe would find more than Identify. It costs at most
-// two reads of sysfs, and none for what is no disk.
+// three reads of sysfs, and none for what is no disk.
 func (p *Prober) NeedsContents(e *uevent.Event) bool {
-	if p.Open == nil || e.Subsystem != "block" || e.Action == uevent.Remove || e.Dev.IsZero() || !isStorage(e.Sysname()) {
-		return false
-	}
-	return newSubject(p, e).readable()
+	return p.Open != nil && e.Action != uevent.Remove && newSubject(p, e).readable()
 }
 
 // Probe answers by the contents of the disk as well. It may take as long as the disk
@@ -133,42 +101,36 @@ func (p *Prober) identify(e *uevent.Event, probe bool) *subject {
 		s.openDisk()
 		defer s.closeDisk()
 	}
-	for i := range subsystems {
-		if subsystems[i].name == e.Subsystem {
-			subsystems[i].identify(s)
-			break
-		}
-	}
-	if s.priority != 0 {
-		for i := range s.id.Links {
-			s.id.Links[i].Priority = s.priority
-		}
-	}
+	s.apply()
+	s.finish()
 	return s
 }
 
 // subject is the device that a call is about, and what it deserves so far.
 type subject struct {
-	p        *Prober
-	e        *uevent.Event
-	dev      *dir // the device's own directory
-	devtype  string
-	id       Identity
-	priority int // of all links: udev knows one for each device
-	reads    int // of sysfs, for tests
-
-	path      string // ID_PATH, once pathID was called
-	revised   string // ID_PATH_WITH_USB_REVISION
-	ataCompat string // ID_PATH_ATA_COMPAT
-	usbDone   bool   // usbID was called
-	disk      openDisk
+	p         *Prober
+	e         *uevent.Event
+	dev, base *dir // the device's own directory; that of what is named: of a partition the disk
+	at        *dir // what a rule's attributes are those of
+	id        Identity
+	reads     int // of sysfs, for tests
+	usbDone   bool
+	sets      [len(capabilityFiles)]capabilities
+	fd, whole int // the open disk, and for a partition the disk that it is of; or -1
 }
 
 func newSubject(p *Prober, e *uevent.Event) *subject {
-	s := &subject{p: p, e: e, disk: openDisk{fd: -1, whole: -1}}
-	s.devtype, _ = e.Get("DEVTYPE")
+	s := &subject{p: p, e: e, fd: -1, whole: -1}
 	s.dev = s.dirs(e.Devpath)
 	s.dev.subsystem, s.dev.known = e.Subsystem, true
+	s.base, s.at = s.dev, s.dev
+	if e.Subsystem == "block" || e.Subsystem == "sound" {
+		s.set(".N", trailingNumber(e.Sysname()))
+	}
+	if devtype, _ := e.Get("DEVTYPE"); devtype == "partition" && s.dev.up != nil {
+		s.base = s.dev.up
+		s.set(".P", "-part"+trailingNumber(e.Sysname()))
+	}
 	return s
 }
 
@@ -184,26 +146,33 @@ func (s *subject) set(key, value string) {
 	s.id.Properties = append(s.id.Properties, kv)
 }
 
-// setUnlessEmpty is set for what may not be there.
-func (s *subject) setUnlessEmpty(key, value string) {
-	if value != "" {
-		s.set(key, value)
+// setAll sets properties: of each of the keys, which are parted by blanks, that has a value.
+func (s *subject) setAll(prefix, keys string, values []string) {
+	for _, value := range values {
+		var key string
+		key, keys, _ = strings.Cut(keys, " ")
+		if value != "" {
+			s.set(prefix+key, value)
+		}
 	}
 }
 
 // maxName is how long in bytes a file's name may be.
 const maxName = 255
 
-// link gives the device a link in a directory, under a name that may have come from a
-// device. A name that can be none of a file's is left out.
-func (s *subject) link(directory, name string) {
-	name = cleanName(name)
-	if name == "" || name == "." || name == ".." || len(name) > maxName {
+// link gives the device a link where the template's values are there and none of the
+// names in its path is one that no file can have.
+func (s *subject) link(template string) {
+	path, ok := s.expand(template, true)
+	if !ok {
 		return
 	}
-	path := name
-	if directory != "" {
-		path = directory + "/" + name
+	for rest, more := path, true; more; {
+		var name string
+		name, rest, more = strings.Cut(rest, "/")
+		if name == "" || name == "." || name == ".." || len(name) > maxName {
+			return
+		}
 	}
 	for _, l := range s.id.Links {
 		if l.Path == path {
@@ -211,4 +180,19 @@ func (s *subject) link(directory, name string) {
 		}
 	}
 	s.id.Links = append(s.id.Links, Link{Path: path})
+}
+
+// finish takes away what was for the rules alone.
+func (s *subject) finish() {
+	priority, _ := strconv.Atoi(s.id.Get(".PRIORITY"))
+	for i := range s.id.Links {
+		s.id.Links[i].Priority = priority // udev knows one for all links of a device
+	}
+	kept := s.id.Properties[:0]
+	for _, kv := range s.id.Properties {
+		if kv[0] != '.' {
+			kept = append(kept, kv)
+		}
+	}
+	s.id.Properties = kept
 }

@@ -2,96 +2,69 @@ package identity
 
 import "strings"
 
+// pathParts tells what devices of a subsystem add to ID_PATH: their own name or, with "#",
+// the number at its end, behind what follows the subsystem; "T" for what tells devices
+// behind one controller apart, "P" for a controller, "-" for nothing.
+var pathParts = [...][3]string{
+	{"acpi", "acpi-", "P"},
+	{"amba", "amba-", "TP"},
+	{"ccw", "ccw-", "TP"},
+	{"ccwgroup", "ccwgroup-", "TP"},
+	{"iucv", "iucv-", "TP"},
+	{"pci", "pci-", "P"},
+	{"platform", "platform-", "TP"},
+	{"scm", "scm-", "TP"},
+	{"serio", "serio-", "#"},
+	{"spi", "cs-", "#"},
+	{"virtio", "", "T-"},
+	{"xen", "xen-", "P"},
+}
+
 // pathWalk makes ID_PATH: what lies between a device and the root of the machine, as far
 // as it stays the same from boot to boot.
 type pathWalk struct {
 	path, compat string // compat: with the name that ATA disks had once
-	transport    bool   // a part was seen that tells of devices behind one controller apart
-	parent       bool   // a part was seen that names the controller itself
+	transport    bool   // a T was seen
+	parent       bool   // a P was seen
 }
 
 func (w *pathWalk) prepend(part string) {
-	w.path = join(part, w.path)
+	if w.path != "" {
+		part += "-"
+	}
+	w.path = part + w.path
 	if w.compat != "" {
-		w.compat = join(part, w.compat)
+		w.compat = part + w.compat
 	}
 }
 
-func join(part, path string) string {
-	if path == "" {
-		return part
-	}
-	return part + "-" + path
-}
-
-// pathParts tells what devices of a subsystem add to a path where it is their own name.
-// One that has no name here adds nothing.
-var pathParts = [...]struct {
-	subsystem, prefix string
-	transport, parent bool
-}{
-	{"acpi", "acpi-", false, true},
-	{"amba", "amba-", true, true},
-	{"ccw", "ccw-", true, true},
-	{"ccwgroup", "ccwgroup-", true, true},
-	{"iucv", "iucv-", true, true},
-	{"pci", "pci-", false, true},
-	{"platform", "platform-", true, true},
-	{"scm", "scm-", true, true},
-	{"virtio", "", true, false},
-	{"xen", "xen-", false, true},
-}
-
-// pathID finds ID_PATH of the device whose directory is given: the subject's own, or for
-// a partition its disk's.
-func (s *subject) pathID(dev *dir) {
-	if s.path != "" || s.isVirtual() && !strings.Contains(s.e.Devpath, "/nvme-subsystem/") {
+// pathID finds ID_PATH.
+func (s *subject) pathID() {
+	if s.isVirtual() && !strings.Contains(s.e.Devpath, "/nvme-subsystem/") {
 		return
 	}
 	w := &pathWalk{}
-	for d := dev; d != nil; d = d.up {
-		if d = w.step(dev, d); d == nil {
+	for d := s.base; d != nil; d = d.up {
+		if d = w.step(s.base, d); d == nil {
 			break
 		}
 	}
 	// Without a known parent two devices could have one path.
-	if w.path == "" || !w.parent || dev.readSubsystem() == "block" && !w.transport {
+	if w.path == "" || !w.parent || s.base.readSubsystem() == "block" && !w.transport {
 		return
 	}
-	s.path = w.path
-	if before, after, found := strings.Cut(w.path, "usbv"); found && len(after) > 1 && after[1] == '-' {
-		s.revised = w.path
-		s.path = before + "usb" + after[1:]
-		s.set("ID_PATH_WITH_USB_REVISION", s.revised)
+	if before, after, found := strings.Cut(w.path, "usbv"); found {
+		s.set("ID_PATH_WITH_USB_REVISION", w.path)
+		w.path = before + "usb" + after[1:]
 	}
-	s.set("ID_PATH", s.path)
-	s.set("ID_PATH_TAG", pathTag(s.path))
-	s.ataCompat = w.compat
-	s.setUnlessEmpty("ID_PATH_ATA_COMPAT", w.compat)
+	s.setAll("ID_PATH", " _TAG _ATA_COMPAT", []string{w.path, pathTag(w.path), w.compat})
 }
-
-// linkPaths links a device by its path.
-func (s *subject) linkPaths(directory, suffix string) {
-	if s.path != "" {
-		s.link(directory, s.path+suffix)
-	}
-	if s.revised != "" {
-		s.link(directory, s.revised+suffix)
-	}
-}
-
-func (s *subject) pathOnly() { s.pathID(s.dev) }
 
 // step adds what one device contributes, and returns where to go on above; nil for
 // nowhere.
 func (w *pathWalk) step(dev, d *dir) *dir {
 	subsystem := d.readSubsystem()
 	switch subsystem {
-	case "":
-		return d
-	case "scsi_tape":
-		w.tape(d)
-		return d
 	case "scsi":
 		w.transport = true
 		return w.scsi(d)
@@ -100,51 +73,21 @@ func (w *pathWalk) step(dev, d *dir) *dir {
 		return w.usb(d)
 	case "nvme", "nvme-subsystem":
 		return w.nvme(dev, d, subsystem)
-	case "cciss":
-		w.transport = true
-		if _, disk, found := strings.Cut(d.name(), "d"); found {
-			w.prepend("cciss-disk" + disk[:len(disk)-len(strings.TrimLeft(disk, "0123456789"))])
-		}
-		return d.top()
-	case "bcma":
-		w.transport = true
-		if _, core, found := strings.Cut(d.name(), ":"); found {
-			w.prepend("bcma-" + core)
-		}
-		return d
-	case "serio":
-		if n := trailingNumber(d.name()); n != "" {
-			w.prepend("serio-" + n)
-			return d.top()
-		}
-		return d
-	case "spi":
-		if n := trailingNumber(d.name()); n != "" {
-			w.prepend("cs-" + n)
-			return d.top()
-		}
-		return d
-	case "ap":
-		w.transport, w.parent = true, true
-		kind, hasKind := d.attr("type")
-		functions, hasFunctions := d.attr("ap_functions")
-		if hasKind && hasFunctions {
-			w.prepend("ap-" + kind + "-" + functions)
-		} else {
-			w.prepend("ap-" + d.name())
-		}
-		return d.top()
 	}
 	for i := range pathParts {
 		p := &pathParts[i]
-		if p.subsystem != subsystem {
+		if p[0] != subsystem {
 			continue
 		}
-		if p.prefix != "" {
-			w.prepend(p.prefix + d.name())
+		part, kind := d.name(), p[2]
+		if kind == "#" {
+			part = trailingNumber(part)
 		}
-		w.transport = w.transport || p.transport
-		w.parent = w.parent || p.parent
+		if kind[len(kind)-1] != '-' {
+			w.prepend(p[1] + part)
+		}
+		w.transport = w.transport || kind[0] == 'T'
+		w.parent = w.parent || kind[len(kind)-1] == 'P'
 		return d.top()
 	}
 	return d
@@ -164,21 +107,23 @@ func (w *pathWalk) usb(d *dir) *dir {
 }
 
 func usbRevision(root *dir) string {
-	protocol, ok := number(root.value("bDeviceProtocol"), 16)
-	switch {
-	case !ok || protocol > 3:
-		return ""
-	case protocol == 3:
+	switch root.value("bDeviceProtocol") {
+	case "00":
+		if root.value("speed") != "480" {
+			return "v1"
+		}
+		return "v2"
+	case "01", "02":
+		return "v2"
+	case "03":
 		return "v3"
-	case protocol == 0 && root.value("speed") != "480":
-		return "v1"
 	}
-	return "v2"
+	return ""
 }
 
 func (w *pathWalk) nvme(dev, d *dir, subsystem string) *dir {
-	nsid, ok := dev.attr("nsid")
-	if !ok {
+	nsid := dev.value("nsid")
+	if nsid == "" {
 		return d
 	}
 	w.prepend("nvme-" + nsid)
@@ -187,42 +132,140 @@ func (w *pathWalk) nvme(dev, d *dir, subsystem string) *dir {
 		return d.top()
 	}
 	// With multipath the namespace lies below the subsystem, which is virtual; the
-	// controller that it was named after is not.
+	// controller that it was named after (nvme0n1: nvme0) is not.
 	name := dev.name()
-	end := len("nvme")
-	for end < len(name) && name[end] != 'n' {
-		end++
-	}
-	target := d.s.realDirs("nvme", name[:min(end, len(name))])
-	if target == nil {
-		w.path = ""
+	controller := name[:max(0, strings.LastIndexByte(name, 'n'))]
+	d.s.reads++
+	path, err := d.s.p.Sys.Find("/class/nvme/"+controller, nodes)
+	if err != nil || strings.Contains(path, "/virtual/") {
 		return nil
 	}
-	return target
+	return d.s.dirs(path)
 }
 
-// realDirs returns the directories of a device of a class where it really lies, or nil
-// where it is virtual.
-func (s *subject) realDirs(class, name string) *dir {
-	s.reads++
-	devpath, err := s.p.Sys.Find("/class/"+class+"/"+name, nodes)
-	if err != nil || !strings.HasPrefix(devpath, "/devices/") || strings.HasPrefix(devpath, "/devices/virtual/") {
+// scsiParts are the parts of a SCSI device by its transport, which is known by what its
+// path in sysfs holds: the first whose template is filled, of those after the mark. "P"
+// as in pathParts. {.LUN}, {.BUS} and {.TARGET} are of its address.
+var scsiParts = [...][3]string{
+	{"", "ieee1394-0x{ieee1394_id}", "P"},
+	{"/rport-", "fc-{target>fc_transport/*/port_name}-{.LUN}", "P"},
+	{"/expander-", "sas-exp{expander->sas_device/*/sas_address}-phy{.PHY}-{.LUN}", "P"},
+	{"/end_device-", "sas-phy{.PHY}-{.LUN}", "P"},
+	{"/end_device-", "sas-{end_device->sas_device/*/sas_address}-{.LUN}", "P"},
+	{"/session", "ip-{session>connection#:0/iscsi_connection/connection#:0/persistent_address}:" +
+		"{session>connection#:0/iscsi_connection/connection#:0/persistent_port}" +
+		"-iscsi-{session>iscsi_session/*/targetname}-{.LUN}", "P"},
+	{"/ata", "ata-{ata>ata_port/*/port_no}.{.PLACE}", "A"},
+	{"/vmbus_", "vmbus-{.GUID}-{.LUN}", ""},
+	{"/VMBUS", "vmbus-{.GUID}-{.LUN}", ""},
+}
+
+func (w *pathWalk) scsi(d *dir) *dir {
+	s := d.s
+	a := parseSCSI(d.name())
+	if a == nil {
+		return d
+	}
+	s.at = d
+	s.set(".LUN", lunPart(a[3]))
+	s.set(".PLACE", a[2])
+	if a[1] != "0" { // behind a port multiplier
+		s.set(".PLACE", a[1]+".0")
+	}
+	known := false
+	for i := range scsiParts {
+		t := &scsiParts[i]
+		if !strings.Contains(d.path, t[0]) {
+			continue
+		}
+		known = known || t[0] != ""
+		template := t[1]
+		switch {
+		case strings.Contains(template, "{.PHY}"):
+			// A device at a port of one line is named by the line; at a port of several by
+			// its own address.
+			if s.value("port->sas_port/*/num_phys") != "1" {
+				continue
+			}
+			s.set(".PHY", s.value("end_device->sas_device/*/phy_identifier"))
+		case strings.Contains(template, "{.GUID}"):
+			if guid := s.guidAbove(d); guid == "" {
+				continue
+			} else {
+				s.set(".GUID", guid)
+			}
+		}
+		part, ok := s.expand(template, false)
+		if !ok {
+			continue
+		}
+		if t[2] == "A" {
+			w.compat = w.path
+			w.prepend(part)
+			w.compat = part[:strings.IndexByte(part, '.')]
+		} else {
+			w.prepend(part)
+		}
+		w.parent = w.parent || t[2] == "P"
+		return d
+	}
+	if known {
 		return nil
 	}
-	return s.dirs(devpath)
+	return w.scsiHost(d, a)
 }
 
-// tape is one of the nodes of one drive: with or without rewinding, and of a mode.
-func (w *pathWalk) tape(d *dir) {
-	rest, _ := strings.CutPrefix(d.name(), "n")
-	mode, isTape := strings.CutPrefix(rest, "st")
-	if w.path != "" || !isTape || mode == "" {
-		return
+// guidAbove returns the GUID of a virtual controller of Hyper-V.
+func (s *subject) guidAbove(d *dir) string {
+	if d = d.near("host"); d == nil || d.up == nil {
+		return ""
 	}
-	// The digits of the drive may change, the letter of the mode may not.
-	if c := mode[0]; c == 'l' || c == 'm' || c == 'a' {
-		w.prepend(d.name()[:len(d.name())-len(mode)] + mode[:1])
+	guid := d.up.value("device_id")
+	return strings.ReplaceAll(strings.Trim(guid, "{}"), "-", "")
+}
+
+// scsiHost: the numbers of hosts run through the machine; what counts is the place among
+// those of one controller.
+func (w *pathWalk) scsiHost(d *dir, a []string) *dir {
+	host := d.near("host")
+	if host == nil || host.up == nil {
+		return nil
 	}
+	own, _ := number(a[0], 10)
+	lowest := own
+	for _, name := range host.up.list() {
+		if digits, is := strings.CutPrefix(name, "host"); is {
+			if n, ok := number(digits, 10); ok && n < lowest {
+				lowest = n
+			}
+		}
+	}
+	w.prepend("scsi-" + decimal(own-lowest) + ":" + a[1] + ":" + a[2] + ":" + a[3])
+	return host
+}
+
+// parseSCSI takes the kernel's name for a SCSI device apart: host:bus:target:lun. It
+// returns nil for the name of anything else.
+func parseSCSI(name string) []string {
+	parts := strings.Split(name, ":")
+	if len(parts) != 4 {
+		return nil
+	}
+	for _, part := range parts {
+		if part == "" || trailingNumber(part) != part {
+			return nil
+		}
+	}
+	return parts
+}
+
+// lunPart names a logical unit as the T10 standards write it.
+func lunPart(lun string) string {
+	n, _ := number(lun, 10)
+	if n < 256 {
+		return "lun-" + decimal(n)
+	}
+	return "lun-0x" + hex4(n) + hex4(n>>16) + "00000000"
 }
 
 // pathTag makes a tag of a path: what is neither letter nor digit nor '-' becomes '_',
@@ -232,7 +275,7 @@ func pathTag(path string) string {
 	for i := range len(path) {
 		c := path[i]
 		switch {
-		case c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c == '-':
+		case isAlphanumeric(c) || c == '-':
 			out = append(out, c)
 		case len(out) > 0 && out[len(out)-1] != '_':
 			out = append(out, '_')

@@ -2,66 +2,52 @@ package identity
 
 import "strings"
 
-// scsiDevice returns the SCSI device that d is or hangs at, or nil.
-func (s *subject) scsiDevice(d *dir) *dir {
-	for ; d != nil; d = d.up {
-		if isSCSIDevice(d) && d.readSubsystem() == "scsi" {
+// scsiDevice returns the SCSI device that the device is or hangs at, or nil.
+func (s *subject) scsiDevice() *dir {
+	for d := s.base; d != nil; d = d.up {
+		if parseSCSI(d.name()) != nil && d.readSubsystem() == "scsi" {
 			return d
 		}
 	}
 	return nil
 }
 
-// inquiry is what every SCSI device answers.
-type inquiry struct {
-	vendor, vendorText string // for names, and as the device says it
-	model, modelText   string
-	revision, kind     string
-}
+// inquiry is what every SCSI device answers, as the device says it.
+type inquiry struct{ vendor, model, revision, kind string }
+
+// scsiTypes names the peripheral device types of SPC.
+const scsiTypes = " 0disk 1tape 4optical 5cd 7optical 14disk 15optical "
 
 // readInquiry takes it from sysfs, where the kernel keeps it from the scan of the bus.
 func readInquiry(scsi *dir) inquiry {
-	q := inquiry{vendorText: scsi.value("vendor"), modelText: scsi.value("model"), kind: scsiType(scsi.value("type"))}
-	q.vendor, q.model = word(q.vendorText, 63), word(q.modelText, 63)
-	q.revision = word(scsi.value("rev"), 63)
-	return q
-}
-
-// scsiType names a peripheral device type of SPC.
-func scsiType(text string) string {
-	switch n, ok := number(text, 0); {
-	case !ok:
-		return "generic"
-	case n == 0 || n == 0xe:
-		return "disk"
-	case n == 1:
-		return "tape"
-	case n == 4 || n == 7 || n == 0xf:
-		return "optical"
-	case n == 5:
-		return "cd"
+	kind := "generic"
+	if code := scsi.value("type"); code != "" {
+		if _, rest, found := strings.Cut(scsiTypes, " "+code); found && !isDigit(rest[0]) {
+			kind, _, _ = strings.Cut(rest, " ")
+		}
 	}
-	return "generic"
+	return inquiry{scsi.value("vendor"), scsi.value("model"), scsi.value("rev"), kind}
 }
 
 // maxPage is how much of a page of vital product data counts.
 const maxPage = 4 + 254
 
+// pageNames reads what names a SCSI device.
+func pageNames(scsi *dir, q *inquiry) scsiNames {
+	return parsePages(scsi.bytes("vpd_pg83", maxPage), scsi.bytes("vpd_pg80", maxPage), q.vendor, q.model)
+}
+
 // scsiID describes a disk by SCSI's own means.
-func (s *subject) scsiID(scsi *dir, bus string) {
-	q := readInquiry(scsi)
-	s.set("ID_SCSI", "1")
-	s.set("ID_VENDOR", q.vendor)
-	s.set("ID_VENDOR_ENC", encode(q.vendorText))
-	s.set("ID_MODEL", q.model)
-	s.set("ID_MODEL_ENC", encode(q.modelText))
-	s.set("ID_REVISION", q.revision)
-	s.set("ID_TYPE", q.kind)
-	n := scsiNames(scsi.bytes("vpd_pg83", maxPage), scsi.bytes("vpd_pg80", maxPage), q.vendorText, q.modelText)
-	if n.serial != "" {
-		s.set("ID_SERIAL", word(n.serial, 255))
-		s.set("ID_SERIAL_SHORT", word(n.short, 255))
+func (s *subject) scsiID() {
+	scsi := s.scsiDevice()
+	if scsi == nil {
+		return
 	}
+	q := readInquiry(scsi)
+	n := pageNames(scsi, &q)
+	s.setAll("ID_", "SCSI VENDOR VENDOR_ENC MODEL MODEL_ENC REVISION TYPE SERIAL SERIAL_SHORT", []string{
+		"1", word(q.vendor, 63), encode(q.vendor), word(q.model, 63), encode(q.model), word(q.revision, 63), q.kind,
+		word(n.serial, 255), word(n.short, 255)})
 	if n.wwn != "" {
 		s.set("ID_WWN", "0x"+n.wwn)
 		if n.extension != "" {
@@ -69,51 +55,22 @@ func (s *subject) scsiID(scsi *dir, bus string) {
 		}
 		s.set("ID_WWN_WITH_EXTENSION", "0x"+n.wwn+n.extension)
 	}
-	s.setUnlessEmpty("ID_TARGET_PORT", n.targetPort)
-	s.setUnlessEmpty("ID_SCSI_SERIAL", word(n.unitSerial, 255))
-	s.set("ID_BUS", bus)
+	s.setAll("ID_", "TARGET_PORT SCSI_SERIAL BUS", []string{n.targetPort, word(n.unitSerial, 255), "scsi"})
 }
 
-// scsiSerial is what the pages of vital product data give.
-type scsiSerial struct {
-	serial, short  string
-	wwn, extension string
-	targetPort     string
-	unitSerial     string
-}
+// scsiNames is what the pages of vital product data give.
+type scsiNames struct{ serial, short, wwn, extension, targetPort, unitSerial string }
 
-// Kinds of designators in page 0x83 (SPC-4, 7.8.6), and what they are written in.
+// Kinds of designators in page 0x83 (SPC-4, 7.8.6).
 const (
-	designatorVendorSpecific = 0
-	designatorT10            = 1
-	designatorEUI64          = 2
-	designatorNAA            = 3
-	designatorPortGroup      = 5
-
-	codeBinary = 1
-	codeASCII  = 2
-
-	anyNAA      = 0
-	naaExtended = 6
-	naaIEEE     = 5
+	designatorVendorSpecific = '0'
+	designatorNAA            = '3'
+	designatorPortGroup      = '5'
 )
 
-// designators are those that may name a disk, the best first.
-var designators = [...]struct{ kind, naa, code byte }{
-	{designatorPortGroup, anyNAA, codeBinary},
-	{designatorNAA, naaExtended, codeBinary},
-	{designatorNAA, naaExtended, codeASCII},
-	{designatorNAA, naaIEEE, codeBinary},
-	{designatorNAA, naaIEEE, codeASCII},
-	{designatorNAA, anyNAA, codeBinary},
-	{designatorNAA, anyNAA, codeASCII},
-	{designatorEUI64, anyNAA, codeBinary},
-	{designatorEUI64, anyNAA, codeASCII},
-	{designatorT10, anyNAA, codeBinary},
-	{designatorT10, anyNAA, codeASCII},
-	{designatorVendorSpecific, anyNAA, codeBinary},
-	{designatorVendorSpecific, anyNAA, codeASCII},
-}
+// designators are those that may name a disk, the best first: the kind, the type of NAA
+// or 0 for any, and 1 for binary or 2 for ASCII.
+const designators = "501 361 362 351 352 301 302 201 202 101 102 001 002"
 
 // The lengths of fields in the answer to INQUIRY.
 const (
@@ -121,86 +78,71 @@ const (
 	modelLength  = 16
 )
 
-// scsiNames reads the pages 0x83 and 0x80, "" where the device has none.
-func scsiNames(page83, page80, vendor, model string) scsiSerial {
-	n := scsiSerial{}
-	if len(page80) > 4 && page80[1] == 0x80 {
-		data := page80[4:]
-		n.unitSerial = cutNUL(data[:min(len(data), int(page80[3]))])
+// parsePages reads the pages 0x83 and 0x80, "" where the device has none.
+func parsePages(page83, page80, vendor, model string) (n scsiNames) {
+	maker := ""
+	if len(vendor) >= vendorLength && len(model) >= modelLength {
+		maker = vendor[:vendorLength] + model[:modelLength]
+	}
+	has80 := len(page80) > 4 && page80[1] == 0x80
+	if has80 {
+		n.unitSerial = cutNUL(page80[4:min(len(page80), 4+int(page80[3]))])
 	}
 	if len(page83) > 6 && page83[1] == 0x83 {
 		if page83[6] != 0 {
 			// The page as SCSI-2 has it: a name without a designator around it.
-			data := page83[4:]
-			n.serial = "3" + string(appendHex(nil, data[:min(len(data), int(page83[3]), 126)]))
+			n.serial = "3" + hexText(page83[4:min(len(page83), 4+int(page83[3]), 4+126)])
 			n.short = n.serial
 			return n
 		}
-		for i := range designators {
-			d := &designators[i]
-			if n.search(page83, d.kind, d.naa, d.code, vendor, model) {
+		for i := 0; i < len(designators); i += 4 {
+			if n.search(page83, designators[i:i+3], maker) {
 				return n
 			}
 		}
 	}
-	if len(page80) > 4 && page80[1] == 0x80 && len(vendor) >= vendorLength && len(model) >= modelLength {
-		n.serial = "S" + vendor[:vendorLength] + model[:modelLength] + n.unitSerial
-		n.short = n.unitSerial
+	if has80 && maker != "" {
+		n.serial, n.short = "S"+maker+n.unitSerial, n.unitSerial
 	}
 	return n
 }
 
 // search looks for one kind of designator in page 0x83.
-func (n *scsiSerial) search(page string, kind, naa, code byte, vendor, model string) bool {
+func (n *scsiNames) search(page, which, maker string) bool {
+	kind, naa := which[0], which[1]-'0'
 	length := int(page[2])<<8 | int(page[3])
 	for rest := page[4:min(len(page), 4+length)]; len(rest) > 4; {
 		end := min(len(rest), 4+int(rest[3]))
-		head, data := rest[:4], rest[4:end]
+		code, about, data := rest[0]&0xf, rest[1], rest[4:end]
 		rest = rest[end:]
-		association := head[1] & 0x30
-		switch {
-		case association != 0 && !(association == 0x10 && kind == designatorPortGroup),
-			head[1]&0xf != kind, head[0]&0xf != code, len(data) == 0,
-			naa != anyNAA && data[0]>>4 != naa:
+		association := about & 0x30
+		if about&0xf+'0' != kind || code+'0' != which[2] || data == "" || naa != 0 && data[0]>>4 != naa ||
+			association != 0 && !(association == 0x10 && kind == designatorPortGroup) {
 			continue
-		case kind == designatorPortGroup:
-			if len(data) >= 4 {
-				n.targetPort = shortHex(uint64(data[2])<<8 | uint64(data[3]))
+		}
+		if code == 1 {
+			data = hexText(data[:min(len(data), 126)])
+		}
+		n.short = cutNUL(data)
+		switch kind {
+		case designatorPortGroup:
+			if len(data) >= 8 {
+				n.targetPort = strings.TrimLeft(data[4:7], "0") + data[7:8]
 			}
 			continue
-		}
-		n.short = data
-		if code == codeBinary {
-			n.short = string(appendHex(nil, data[:min(len(data), 126)]))
-		}
-		n.short = cutNUL(n.short)
-		n.serial = string(lowerHex[kind])
-		if kind == designatorVendorSpecific {
-			if len(vendor) < vendorLength || len(model) < modelLength {
+		case designatorVendorSpecific:
+			if maker == "" {
 				continue
 			}
-			n.serial += vendor[:vendorLength] + model[:modelLength]
-		}
-		n.serial += n.short
-		if kind == designatorNAA {
+			n.serial = "0" + maker + n.short
+			return true
+		case designatorNAA:
 			n.wwn = n.short[:min(len(n.short), 16)]
 			n.extension = n.short[len(n.wwn):min(len(n.short), 32)]
 		}
+		n.serial = string(kind) + n.short
 		return true
 	}
+	n.short = ""
 	return false
-}
-
-func cutNUL(text string) string {
-	text, _, _ = strings.Cut(text, "\x00")
-	return text
-}
-
-// shortHex writes a number without leading zeros.
-func shortHex(n uint64) string {
-	text := strings.TrimLeft(hex4(n>>48)+hex4(n>>32)+hex4(n>>16)+hex4(n), "0")
-	if text == "" {
-		return "0"
-	}
-	return text
 }

@@ -86,7 +86,7 @@ func askIdentify(fd int) string {
 	if _, ok := sendCommand(fd, command, answer, sense); !ok || !isATAReturn(sense) {
 		return ""
 	}
-	return identifyOf(string(answer))
+	return string(answer)
 }
 
 // isATAReturn reports whether the sense data says that an ATA device answered.

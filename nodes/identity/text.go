@@ -8,11 +8,17 @@ import (
 
 const lowerHex = "0123456789abcdef"
 
+func isAlphanumeric(c byte) bool {
+	return isDigit(c) || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
+}
+
 // isPlain reports whether udev leaves a byte in a name as it is.
 func isPlain(c byte) bool {
-	return c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' ||
+	return isAlphanumeric(c) ||
 		strings.IndexByte("#+-.:=@_", c) >= 0
 }
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
 
@@ -110,9 +116,6 @@ func substituted(value string) string {
 	return replaceChars(strings.TrimRight(value, " \t\n\v\f\r"), "/ $%?,")
 }
 
-// cleanName makes a name of a file: unlike udev's rules it leaves no slash.
-func cleanName(name string) string { return replaceChars(replaceSpace(name), "") }
-
 // printable makes '_' of control bytes.
 func printable(text string) string {
 	for i := range len(text) {
@@ -141,26 +144,25 @@ func decimal(n uint64) string { return strconv.FormatUint(n, 10) }
 // trailingNumber returns the digits that a kernel's name ends in: udev's %n.
 func trailingNumber(name string) string {
 	i := len(name)
-	for i > 0 && name[i-1] >= '0' && name[i-1] <= '9' {
+	for i > 0 && isDigit(name[i-1]) {
 		i--
 	}
 	return name[i:]
 }
 
-// isNumbered reports whether a name is prefix and digits.
-func isNumbered(name, prefix string) bool {
-	rest, ok := strings.CutPrefix(name, prefix)
-	return ok && rest != "" && trailingNumber(rest) == rest
-}
-
-func hasDigitAfter(name, prefix string) bool {
-	return len(name) > len(prefix) && name[:len(prefix)] == prefix && name[len(prefix)] >= '0' && name[len(prefix)] <= '9'
-}
-
-// appendHex appends two digits for each byte.
-func appendHex(to []byte, data string) []byte {
+// hexText writes two digits for each byte.
+func hexText(data string) string {
+	out := make([]byte, 0, 2*len(data))
 	for i := range len(data) {
-		to = append(to, lowerHex[data[i]>>4], lowerHex[data[i]&15])
+		out = append(out, lowerHex[data[i]>>4], lowerHex[data[i]&15])
 	}
-	return to
+	return string(out)
+}
+
+// hex4 writes the low 16 bits as four digits.
+func hex4(n uint64) string { return hexText(string([]byte{byte(n >> 8), byte(n)})) }
+
+func cutNUL(text string) string {
+	text, _, _ = strings.Cut(text, "\x00")
+	return text
 }

@@ -2,101 +2,107 @@ package identity
 
 import "strings"
 
-// usb is for the devices and interfaces on the bus themselves.
-func (s *subject) usb() {
-	if s.devtype == "usb_device" {
-		s.usbID()
-	}
-	s.pathID(s.dev)
-}
+// usbTypes are the values of ID_TYPE by an interface's class, and for storage (08) by its
+// subclass.
+const usbTypes = " 01audio 03hid 06media 07printer 09hub 0evideo 0801rbc 0802atapi 0803tape 0804floppy 0806scsi "
 
-// usbTypes are the values of ID_TYPE by an interface's class.
-var usbTypes = [...]struct{ class, name string }{
-	{"01", "audio"}, {"03", "hid"}, {"06", "media"}, {"07", "printer"}, {"09", "hub"}, {"0e", "video"},
-}
-
-// The values of ID_TYPE by an interface's subclass, for class 08 (storage): what set of
-// commands the disk takes.
-var usbStorageTypes = [...]struct{ subclass, name string }{
-	{"01", "rbc"}, {"02", "atapi"}, {"03", "tape"}, {"04", "floppy"}, {"06", "scsi"},
-}
-
-// usbDescription is what usbID finds, for ID_* and for ID_USB_*.
-type usbDescription struct {
-	model, modelText, modelID    string
-	vendor, vendorText, vendorID string
-	serial, revision, kind       string
-	instance                     string // which of several disks that one device is
-}
+// usbKeys are the properties that exist with ID_ and with ID_USB_ in front.
+const usbKeys = "MODEL MODEL_ENC MODEL_ID SERIAL SERIAL_SHORT VENDOR VENDOR_ENC VENDOR_ID REVISION TYPE INSTANCE"
 
 // usbID describes a device by the USB device that it is, or is an interface of. Where
 // other properties than USB's tell of it already (ID_BUS), only ID_USB_* are added.
 func (s *subject) usbID() {
-	if s.usbDone || !s.onBus("usb") {
+	if s.usbDone || !strings.Contains(s.e.Devpath, "/usb") {
 		return
 	}
 	s.usbDone = true
 	device, iface := s.dev, (*dir)(nil)
-	u := usbDescription{}
-	if s.devtype != "usb_device" {
-		if iface = s.usbAbove(s.dev, true); iface == nil {
+	var kind, instance string
+	var q inquiry
+	if devtype, _ := s.e.Get("DEVTYPE"); devtype != "usb_device" {
+		if iface = s.dev.usbAbove(true); iface == nil {
 			return
 		}
-		if device = s.usbAbove(iface, false); device == nil {
+		if device = iface.usbAbove(false); device == nil {
 			return
 		}
-		if !s.describeInterface(&u, iface) {
-			return
+		class := iface.value("bInterfaceClass")
+		if class == "08" {
+			class += iface.value("bInterfaceSubClass")
+		}
+		kind = usbType(class)
+		// A disk tells more of itself by SCSI.
+		if class == "0806" || class == "0802" {
+			if scsi := s.scsiDevice(); scsi != nil {
+				q = readInquiry(scsi)
+				kind = q.kind
+				a := parseSCSI(scsi.name())
+				instance = a[2] + ":" + a[3]
+			}
 		}
 	}
-	var hasVendor, hasModel bool
-	u.vendorID, hasVendor = device.attr("idVendor")
-	u.modelID, hasModel = device.attr("idProduct")
-	if !hasVendor || !hasModel {
+	vendorID, modelID := device.value("idVendor"), device.value("idProduct")
+	if vendorID == "" || modelID == "" {
 		return
 	}
-	if u.vendor == "" {
-		u.vendorText = valueOr(device, "manufacturer", u.vendorID)
-		u.vendor = word(u.vendorText, 63)
+	vendor, vendorText := describe(q.vendor, device, "manufacturer", vendorID)
+	model, modelText := describe(q.model, device, "product", modelID)
+	revision, _ := describe(q.revision, device, "bcdDevice", "")
+	serial := ""
+	if text := device.value("serial"); isUSBSerial(text) {
+		serial = word(text, 511)
 	}
-	if u.model == "" {
-		u.modelText = valueOr(device, "product", u.modelID)
-		u.model = word(u.modelText, 63)
+	id := vendor + "_" + model
+	if serial != "" {
+		id += "_" + serial
 	}
-	if u.revision == "" {
-		u.revision = word(device.value("bcdDevice"), 63)
+	if instance != "" {
+		id += "-" + instance
 	}
-	if serial := device.value("serial"); isUSBSerial(serial) {
-		u.serial = word(serial, 511)
-	}
+	values := []string{model, encode(modelText), modelID, id[:min(len(id), 255)], serial,
+		vendor, encode(vendorText), vendorID, revision, kind, instance}
 	if s.id.Get("ID_BUS") == "" {
 		s.set("ID_BUS", "usb")
-		s.describe("ID_", &u)
+		s.setAll("ID_", usbKeys, values)
 	}
-	s.describe("ID_USB_", &u)
-	s.setUnlessEmpty("ID_USB_INTERFACES", usbInterfaces(device.bytes("descriptors", 18+4096)))
+	s.setAll("ID_USB_", usbKeys, values)
+	s.setAll("ID_USB_", "INTERFACES", []string{usbInterfaces(device.bytes("descriptors", 18+4096))})
 	if iface != nil {
-		s.setUnlessEmpty("ID_USB_INTERFACE_NUM", iface.value("bInterfaceNumber"))
-		s.setUnlessEmpty("ID_USB_DRIVER", iface.linked("driver"))
+		s.setAll("ID_USB_", "INTERFACE_NUM DRIVER", []string{iface.value("bInterfaceNumber"), iface.linked("driver")})
 	}
 }
 
 // usbAbove returns the next USB interface or device above. Only an interface's name has a
 // colon: 1-2:1.0.
-func (s *subject) usbAbove(d *dir, isInterface bool) *dir {
+func (d *dir) usbAbove(isInterface bool) *dir {
 	for d = d.up; d != nil; d = d.up {
-		if strings.Contains(d.name(), ":") == isInterface && d.readSubsystem() == "usb" {
+		if (strings.IndexByte(d.name(), ':') >= 0) == isInterface && d.readSubsystem() == "usb" {
 			return d
 		}
 	}
 	return nil
 }
 
-func valueOr(d *dir, name, other string) string {
-	if value, there := d.attr(name); there {
-		return value
+func usbType(class string) string {
+	if _, rest, found := strings.Cut(usbTypes, " "+class); found && len(class) >= 2 {
+		rest, _, _ = strings.Cut(rest, " ")
+		if !isDigit(rest[0]) {
+			return rest
+		}
 	}
-	return other
+	return "generic"
+}
+
+// describe returns what SCSI says of a device or, where it says nothing, an attribute of
+// the USB device, or else what is given: as a word, and as it is.
+func describe(bySCSI string, device *dir, name, other string) (asWord, text string) {
+	if text = bySCSI; text == "" {
+		var there bool
+		if text, there = device.attr(name); !there {
+			text = other
+		}
+	}
+	return word(text, 63), text
 }
 
 // isUSBSerial reports whether a serial number holds no more than it may. A wrong one is
@@ -108,65 +114,6 @@ func isUSBSerial(serial string) bool {
 		}
 	}
 	return true
-}
-
-// describeInterface finds what kind of thing it is. A disk tells more of itself by SCSI.
-func (s *subject) describeInterface(u *usbDescription, iface *dir) bool {
-	class, there := iface.attr("bInterfaceClass")
-	if !there {
-		return false
-	}
-	u.kind = "generic"
-	if class != "08" {
-		for i := range usbTypes {
-			if usbTypes[i].class == class {
-				u.kind = usbTypes[i].name
-			}
-		}
-		return true
-	}
-	subclass := iface.value("bInterfaceSubClass")
-	for i := range usbStorageTypes {
-		if usbStorageTypes[i].subclass == subclass {
-			u.kind = usbStorageTypes[i].name
-		}
-	}
-	if subclass != "06" && subclass != "02" {
-		return true
-	}
-	scsi := s.scsiDevice(s.dev)
-	if scsi == nil {
-		return true
-	}
-	q := readInquiry(scsi)
-	u.vendorText, u.vendor = q.vendorText, q.vendor
-	u.modelText, u.model = q.modelText, q.model
-	u.revision, u.kind = q.revision, q.kind
-	a, _ := parseSCSI(scsi.name())
-	u.instance = a.target + ":" + a.lun
-	return true
-}
-
-// describe sets the properties that exist with both prefixes.
-func (s *subject) describe(prefix string, u *usbDescription) {
-	id := u.vendor + "_" + u.model
-	if u.serial != "" {
-		id += "_" + u.serial
-	}
-	if u.instance != "" {
-		id += "-" + u.instance
-	}
-	s.set(prefix+"MODEL", u.model)
-	s.set(prefix+"MODEL_ENC", encode(u.modelText))
-	s.set(prefix+"MODEL_ID", u.modelID)
-	s.set(prefix+"SERIAL", id[:min(len(id), 255)])
-	s.setUnlessEmpty(prefix+"SERIAL_SHORT", u.serial)
-	s.set(prefix+"VENDOR", u.vendor)
-	s.set(prefix+"VENDOR_ENC", encode(u.vendorText))
-	s.set(prefix+"VENDOR_ID", u.vendorID)
-	s.set(prefix+"REVISION", u.revision)
-	s.setUnlessEmpty(prefix+"TYPE", u.kind)
-	s.setUnlessEmpty(prefix+"INSTANCE", u.instance)
 }
 
 // Offsets in a descriptor of USB (USB 2.0, 9.6), and the type of an interface's.
@@ -185,25 +132,21 @@ const maxInterfaces = 72
 // usbInterfaces lists the classes of all interfaces in the descriptors of a device, each
 // once: ":080650:".
 func usbInterfaces(descriptors string) string {
-	if len(descriptors) < 18 {
-		return ""
-	}
-	var list []byte
-	for rest := descriptors; len(rest) > interfaceEnd && len(list) < 7*maxInterfaces; {
+	list := ""
+	for rest := descriptors; len(descriptors) >= 18 && len(rest) > interfaceEnd && len(list) < 7*maxInterfaces; {
 		length := int(rest[descriptorLength])
 		if length < shortestDescriptor || length > len(rest) {
 			break
 		}
 		if rest[descriptorType] == interfaceType {
-			kind := appendHex([]byte{':'}, rest[interfaceClass:interfaceClass+3])
-			if !strings.Contains(string(list), string(kind)) {
-				list = append(list, kind...)
+			if kind := ":" + hexText(rest[interfaceClass:interfaceClass+3]); !strings.Contains(list, kind) {
+				list += kind
 			}
 		}
 		rest = rest[length:]
 	}
-	if len(list) == 0 {
-		return ""
+	if list != "" {
+		list += ":"
 	}
-	return string(list) + ":"
+	return list
 }
