@@ -49,7 +49,7 @@ func loadMachines(t *testing.T) (all []*machine) {
 
 func (m *machine) build(t *testing.T) {
 	t.Helper()
-	m.fs = hotplugtest.NewSysfs(t)
+	m.fs, m.devpaths = hotplugtest.NewSysfs(t), nil
 	hotplugtest.Must(t, os.MkdirAll(m.fs.Path("/bus/pci"), 0o755))
 	devpath := ""
 	for i, line := range strings.Split(m.sys, "\n") {
