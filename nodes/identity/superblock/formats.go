@@ -1,0 +1,65 @@
+package superblock
+
+// The values of ID_FS_USAGE.
+const (
+	filesystem = "filesystem"
+	raid       = "raid"
+	crypto     = "crypto"
+	other      = "other"
+)
+
+// format is a kind of contents.
+type format struct {
+	name  string
+	usage string
+
+	// minSize is the size in bytes of the smallest disk that holds one.
+	minSize int64
+
+	// magics are tried in turn, and probe gets the first that is there. With
+	// none at all probe looks for itself.
+	magics []magic
+
+	// probe checks what the magic promises and adds properties. It may change
+	// p.Type and p.Usage.
+	probe func(p *probe, m magic) bool
+
+	// tolerant formats may lie beside others, and the first counts.
+	tolerant bool
+
+	// wiped is the number of bytes at the begin of the disk that is zeroed when
+	// one is made.
+	wiped int
+}
+
+// magic is a mark of a format.
+type magic struct {
+	offset int64
+	bytes  string
+}
+
+// formats holds all formats in the order of libblkid: those that hold others
+// first, and where several may lie on one disk, the one that counts first.
+var formats = [...]*format{
+	&mdFormat,
+	&bcacheFormat,
+	&lvmFormat,
+	&luksFormat,
+	&ubiFormat,
+	&vfatFormat,
+	&swapFormat,
+	&xfsFormat,
+	&extFormat,
+	&jbdFormat,
+	&udfFormat,
+	&isoFormat,
+	&zfsFormat,
+	&ntfsFormat,
+	&squashfsFormat,
+	&btrfsFormat,
+	&ubifsFormat,
+	&exfatFormat,
+	&f2fsFormat,
+	&erofsFormat,
+	&jffs2Format,
+}
