@@ -57,6 +57,7 @@ func (d difference) covers(image, key, oracle string) bool {
 type counter struct {
 	t     testing.TB
 	r     Reader
+	size  int64
 	block int64
 	reads int
 	bytes int64
@@ -65,6 +66,9 @@ type counter struct {
 func (c *counter) ReadAt(p []byte, off int64) (int, error) {
 	c.reads++
 	c.bytes += int64(len(p))
+	if off < 0 || off+int64(len(p)) > c.size {
+		c.t.Errorf("a read of %d bytes at %d is outside of the disk", len(p), off)
+	}
 	if off%c.block != 0 || int64(len(p))%c.block != 0 || len(p) == 0 {
 		c.t.Errorf("a read of %d bytes at %d is not aligned to %d", len(p), off, c.block)
 	}
@@ -89,7 +93,7 @@ func open(t testing.TB, path string, block int) Disk {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &counter{t: t, r: f, block: int64(block)}
+	c := &counter{t: t, r: f, size: size, block: int64(block)}
 	t.Cleanup(func() {
 		f.Close()
 		c.check()

@@ -10,10 +10,11 @@ const (
 	// headSize is read at once: nearly all formats have their marks in it, the
 	// last one is btrfs at 64 KiB.
 	headSize = 68 << 10
-
-	// maxTries is how often the head is read when there are errors in it.
-	maxTries = 4
 )
+
+// steps are the sizes of the areas that are skipped when reading the head fails.
+// An error costs a page as a rule, and a large one is most likely at the begin.
+var steps = [...]int64{4 << 10, 16 << 10, 32 << 10, headSize}
 
 var errOutOfReads = errors.New("the limit of reads is reached")
 
@@ -51,15 +52,13 @@ func newProbe(disk Disk) *probe {
 // read.
 func (p *probe) readHead() {
 	end := min((headSize+p.block-1)&^(p.block-1), p.size)
-	for range maxTries {
+	for _, step := range steps {
+		p.read += int64(len(p.readWindow(p.read, end-p.read)))
 		if p.read >= end {
-			return
+			break
 		}
-		n := int64(len(p.readWindow(p.read, end-p.read)))
-		if p.read += n; p.read < end {
-			step := max(p.block, 4<<10)
-			p.read = (p.read + step) &^ (step - 1)
-		}
+		step = max(p.block, step)
+		p.read = min(p.read/step*step+step, end)
 	}
 	p.read = end
 }
