@@ -53,12 +53,14 @@ func newProbe(disk Disk) *probe {
 func (p *probe) readHead() {
 	end := min((headSize+p.block-1)&^(p.block-1), p.size)
 	for _, step := range steps {
-		p.read += int64(len(p.readWindow(p.read, end-p.read)))
 		if p.read >= end {
-			break
+			return
 		}
-		step = max(p.block, step)
-		p.read = min(p.read/step*step+step, end)
+		p.read += int64(len(p.readWindow(p.read, end-p.read)))
+		if p.read < end {
+			step = max(step, p.block)
+			p.read = min(p.read/step*step+step, end)
+		}
 	}
 	p.read = end
 }
