@@ -8,22 +8,20 @@ const btrfsOffset = 64 << 10
 var btrfsFormat = format{
 	name: "btrfs", usage: filesystem, minSize: 1 << 20,
 	magics: []magic{{btrfsOffset + 64, "_BHRfS_M"}},
-	probe: func(p *probe, _ magic) bool {
-		b := p.at(btrfsOffset, 0x22b)
-		if b == nil {
-			return false
-		}
-		sector := uint64(le.Uint32(b[0x90:]))
-		if sector == 0 {
-			return false
-		}
-		size := le.Uint64(b[0x70:])
-		p.setLabel(b[0x12b:])
-		p.setUUID(b[0x20:])
-		p.setSubUUID(b[0x10b:0x11b])
-		p.setBlockSize(sector)
-		p.setLastBlock(size / sector)
-		p.setSize(size)
-		return true
-	},
+	probe:  probeBtrfs,
+}
+
+func probeBtrfs(p *probe) bool {
+	if !p.load(btrfsOffset, 0x22b) {
+		return false
+	}
+	size, sector := p.u(0x70, 8), p.u(0x90, 4)
+	if sector == 0 {
+		return false
+	}
+	p.label(0x12b, 256)
+	p.uuid(0x20)
+	p.subUUID(0x10b)
+	p.sizes(sector, size/sector, size)
+	return true
 }

@@ -6,59 +6,38 @@ import "unicode/utf8"
 // more.
 const maxValue = 255
 
-const hexDigits = "0123456789abcdef"
-
 // Encode returns s as it stands in the name of a link and in properties with
 // _ENC: letters, digits, "#+-.:=@_" and valid UTF-8 as they are, and \xNN for
 // each other byte. What does not fit into 255 bytes is left off.
-func Encode(s string) string {
-	out := make([]byte, 0, min(2*len(s), maxValue))
-	for len(s) > 0 {
-		n := validRune(s)
-		switch {
-		case n > 1 || n == 1 && isPlain(s[0]):
-			if len(out)+n > maxValue {
-				return string(out)
-			}
-			out = append(out, s[:n]...)
-		default:
-			if len(out)+4 > maxValue {
-				return string(out)
-			}
-			n = 1
-			out = append(out, '\\', 'x', hexDigits[s[0]>>4], hexDigits[s[0]&15])
-		}
-		s = s[n:]
-	}
-	return string(out)
-}
+func Encode(s string) string { return clean(s, true) }
 
 // Safe returns s as it stands in properties for people: without blanks at its
 // ends, with _ for each run of blanks inside and for each byte that is neither
 // printable ASCII nor of valid UTF-8. What does not fit into 255 bytes is left
 // off.
 func Safe(s string) string {
-	s = trimLeft(trimRight(s[:min(len(s), maxValue+1)]))
-	out := make([]byte, 0, len(s))
-	blank := false
-	for len(s) > 0 {
-		n := max(validRune(s), 1)
-		switch c := s[0]; {
-		case isBlank(c):
-			if !blank {
-				out = append(out, '_')
-			}
-		case n == 1 && (c < ' ' || c > '~'):
-			out = append(out, '_')
-		case len(out)+n > maxValue:
-			return string(out)
-		default:
-			out = append(out, s[:n]...)
+	return clean(trim(s[:min(len(s), maxValue+1)]), false)
+}
+
+func clean(s string, encode bool) (out string) {
+	for i := 0; i < len(s); {
+		n := validRune(s[i:])
+		next := "_"
+		switch c := s[i]; {
+		case n > 1 || n == 1 && isPlain(c, encode):
+			next = s[i:][:n]
+		case encode:
+			next = `\x` + hex(uint64(c), 2)
+		case isBlank(c) && isBlank(s[i-1]): // a blank is never the first
+			next = ""
 		}
-		blank = isBlank(s[0])
-		s = s[n:]
+		if len(out)+len(next) > maxValue {
+			break
+		}
+		out += next
+		i += max(n, 1)
 	}
-	return string(out[:min(len(out), maxValue)])
+	return out
 }
 
 // validRune returns the length of the rune that s begins with, or 0 if it is
@@ -71,28 +50,38 @@ func validRune(s string) int {
 	return n
 }
 
-func isPlain(c byte) bool {
-	switch c {
-	case '#', '+', '-', '.', ':', '=', '@', '_':
-		return true
+// isPlain reports whether a character of ASCII stands as it is.
+func isPlain(c byte, encode bool) bool {
+	const safe = 1<<'#' | 1<<'+' | 1<<'-' | 1<<'.' | 1<<':' | 1<<'=' | 0x3ff<<'0' // up to '?'
+	if !encode {
+		return c > ' ' && c <= '~'
 	}
-	return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z'
+	return c < 64 && safe>>c&1 != 0 || c == '@' || c == '_' || c|0x20 >= 'a' && c|0x20 <= 'z'
 }
 
 func isBlank(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
 
 func trimRight(s string) string {
-	for len(s) > 0 && isBlank(s[len(s)-1]) {
+	for s != "" && isBlank(s[len(s)-1]) {
 		s = s[:len(s)-1]
 	}
 	return s
 }
 
-func trimLeft(s string) string {
-	for len(s) > 0 && isBlank(s[0]) {
+// trim returns s without blanks at its ends.
+func trim(s string) string {
+	for s != "" && isBlank(s[0]) {
 		s = s[1:]
 	}
-	return s
+	return trimRight(s)
+}
+
+// capital returns a letter of ASCII as a capital.
+func capital(c byte) byte {
+	if c >= 'a' && c <= 'z' {
+		c -= 'a' - 'A'
+	}
+	return c
 }
 
 // cString returns the bytes up to the first NUL.
@@ -105,52 +94,32 @@ func cString(b []byte) string {
 	return string(b)
 }
 
-// The encodings of text on disks.
-type charset byte
-
-const (
-	utf16LE charset = iota
-	utf16BE
-	latin1
-)
-
-// decode returns UTF-8 for text on the disk up to its first NUL. A surrogate
-// without its partner becomes three bytes that are not valid UTF-8, as in
-// libblkid, so that two labels which differ stay different.
-func decode(b []byte, from charset) string {
-	out := make([]byte, 0, len(b))
-	for len(b) > 0 {
-		c := rune(b[0])
-		if from == latin1 {
-			b = b[1:]
-		} else {
-			if len(b) < 2 {
-				break
-			}
-			c = unit(b, from)
-			b = b[2:]
-			if c >= 0xd800 && c < 0xdc00 && len(b) >= 2 {
-				if low := unit(b, from); low >= 0xdc00 && low < 0xe000 {
-					c = 0x10000 + (c-0xd800)<<10 + (low - 0xdc00)
-					b = b[2:]
-				}
-			}
+// utf16 returns UTF-8 for text in UTF-16 up to its first NUL. Big says that it is
+// big endian. A surrogate without its partner becomes three bytes that are not
+// valid UTF-8, as in libblkid, so that two labels which differ stay different.
+func utf16(b []byte, big bool) (out string) {
+	high := rune(0) // a surrogate that waits for its partner
+	for ; len(b) >= 2; b = b[2:] {
+		c := rune(b[0]) | rune(b[1])<<8
+		if big {
+			c = c>>8 | c&0xff<<8
 		}
 		if c == 0 {
 			break
 		}
-		if c >= 0xd800 && c < 0xe000 {
-			out = append(out, byte(0xe0|c>>12), byte(0x80|c>>6&0x3f), byte(0x80|c&0x3f))
-		} else {
-			out = utf8.AppendRune(out, c)
+		next := string(c)
+		if c>>11 == 0xd800>>11 {
+			next = string([]byte{0xed, byte(0x80 | c>>6&0x3f), byte(0x80 | c&0x3f)})
+			if high != 0 && c >= 0xdc00 {
+				out, next = out[:len(out)-3], string(0x10000+high&0x3ff<<10+c&0x3ff)
+				c = 0
+			}
+		}
+		out += next
+		high = 0
+		if c>>10 == 0xd800>>10 {
+			high = c
 		}
 	}
-	return string(out)
-}
-
-func unit(b []byte, from charset) rune {
-	if from == utf16BE {
-		return rune(b[0])<<8 | rune(b[1])
-	}
-	return rune(b[1])<<8 | rune(b[0])
+	return out
 }

@@ -24,52 +24,38 @@ const (
 	ext2Features = 2 | 0x10
 )
 
-func probeExt(p *probe, _ magic) bool {
-	b := p.at(extOffset, 512)
-	if b == nil {
+func probeExt(p *probe) bool {
+	if !p.load(extOffset, 512) {
 		return false
 	}
-	features, readOnly := le.Uint32(b[96:]), le.Uint32(b[100:])
-	if features&extJournalDev != 0 {
-		return false
-	}
-	if features&^(ext2Features|extRecover) == 0 && readOnly&^ext2ReadOnly == 0 {
-		switch {
-		case le.Uint32(b[92:])&extHasJournal != 0:
-			p.Type = "ext3"
-		case features&extRecover == 0:
+	features := p.u(96, 4)
+	if features&^(ext2Features|extRecover) == 0 && p.u(100, 4)&^ext2ReadOnly == 0 {
+		p.Type = "ext3"
+		if p.u(92, 4)&extHasJournal == 0 {
 			p.Type = "ext2"
-		default:
-			return false
+			if features&extRecover != 0 {
+				return false
+			}
 		}
 	}
-	setExt(p, b)
-	return true
+	return features&extJournalDev == 0 && ext(p)
 }
 
-func probeJBD(p *probe, _ magic) bool {
-	b := p.at(extOffset, 512)
-	if b == nil || le.Uint32(b[96:])&extJournalDev == 0 {
-		return false
-	}
-	setExt(p, b)
-	return true
+func probeJBD(p *probe) bool {
+	return p.load(extOffset, 512) && p.u(96, 4)&extJournalDev != 0 && ext(p)
 }
 
-func setExt(p *probe, b []byte) {
-	p.setLabel(b[120:136])
-	p.setUUID(b[104:])
-	p.setVersions(uint64(le.Uint32(b[76:])), uint64(le.Uint16(b[62:])))
-	log := le.Uint32(b[24:])
-	if log > 21 {
-		return
+// ext sets what all have. It returns true.
+func ext(p *probe) bool {
+	p.label(120, 16)
+	p.uuid(104)
+	p.versions(p.u(76, 4), p.u(62, 2))
+	if log := p.u(24, 4); log < 22 {
+		blocks := p.u(4, 4)
+		if p.u(96, 4)&ext64Bit != 0 {
+			blocks |= p.u(336, 4) << 32
+		}
+		p.sizes(1024<<log, blocks, blocks<<(10+log))
 	}
-	block, blocks := uint64(1024)<<log, uint64(le.Uint32(b[4:]))
-	p.setBlockSize(block)
-	last := blocks
-	if le.Uint32(b[96:])&ext64Bit != 0 {
-		last |= uint64(le.Uint32(b[336:])) << 32
-	}
-	p.setLastBlock(last)
-	p.setSize(block * last)
+	return true
 }

@@ -7,7 +7,7 @@ var vfatFormat = format{
 	name: "vfat", usage: filesystem,
 	magics: []magic{
 		{0x52, "MSWIN"}, {0x52, "FAT32   "}, {0x36, "MSDOS"}, {0x36, "FAT16   "}, {0x36, "FAT12   "},
-		{0x36, "FAT     "}, {0, "\xeb"}, {0, "\xe9"}, {0x1fe, "\x55\xaa"},
+		{0x36, "FAT     "}, {0, "\xeb"}, {0, "\xe9"}, {510, mbrMark},
 	},
 	probe: probeFAT,
 }
@@ -25,156 +25,136 @@ const (
 	dirEntry = 32
 )
 
-// fat is the geometry of a FAT file system. Sizes are in sectors unless they say
-// otherwise.
-type fat struct {
-	sector     int64 // bytes
-	cluster    int64
-	reserved   int64
-	fats       int64 // all of them together
-	oneFat     int64
-	dirEntries int64
-	sectors    int64
-	clusters   int64
-	is32       bool
-}
-
-// fatGeometry returns what a boot sector says, and whether it is one of FAT. The
-// magic is that which was found.
-func fatGeometry(b []byte, m magic) (f fat, ok bool) {
-	if len(m.bytes) <= 2 {
-		// Other file systems fake a boot sector.
-		name := string(b[0x36:0x3e])
-		if b[0x1fe] != 0x55 || b[0x1ff] != 0xaa || name == "JFS     " || name == "HPFS    " {
-			return f, false
-		}
+// isFAT reports whether the structure is a boot sector of FAT, and how many
+// clusters there are. The mark is that which was found.
+func isFAT(p *probe) (clusters uint64, ok bool) {
+	// Other file systems fake a boot sector.
+	if len(p.mark) <= 2 && (!p.is(510, mbrMark) || p.is(0x36, "JFS     ") || p.is(0x36, "HPFS    ")) {
+		return 0, false
 	}
-	f.sector = int64(le.Uint16(b[11:]))
-	f.cluster = int64(b[13])
-	f.reserved = int64(le.Uint16(b[14:]))
-	f.dirEntries = int64(le.Uint16(b[17:]))
-	media := b[21]
-	if b[16] == 0 || f.reserved == 0 || media < 0xf8 && media != 0xf0 ||
-		f.cluster == 0 || f.cluster&(f.cluster-1) != 0 ||
-		f.sector < 512 || f.sector > 4096 || f.sector&(f.sector-1) != 0 {
-		return f, false
+	sector, cluster, reserved, fats, media := p.u(11, 2), p.u(13, 1), p.u(14, 2), p.u(16, 1), p.u(21, 1)
+	if fats == 0 || reserved == 0 || media < 0xf8 && media != 0xf0 || !isPower(cluster) ||
+		sector < 512 || sector > 4096 || !isPower(sector) {
+		return 0, false
 	}
-	if f.sectors = int64(le.Uint16(b[19:])); f.sectors == 0 {
-		f.sectors = int64(le.Uint32(b[32:]))
-	}
-	if f.oneFat = int64(le.Uint16(b[22:])); f.oneFat == 0 {
-		f.oneFat = int64(le.Uint32(b[36:]))
-		f.is32 = f.oneFat != 0
-	}
-	f.fats = f.oneFat * int64(b[16])
-	dir := (f.dirEntries*dirEntry + f.sector - 1) / f.sector
+	dir := (p.u(17, 2)*dirEntry + sector - 1) / sector
 	// libblkid counts in 32 bits, and what is negative is too much.
-	f.clusters = int64(uint32(f.sectors-f.reserved-f.fats-dir)) / f.cluster
-	most := int64(fat12Max)
-	switch {
-	case f.is32:
+	clusters = uint64(uint32(fatSectors(p)-reserved-fats*fatLength(p)-dir)) / cluster
+	most := uint64(fat12Max)
+	if p.zero(22, 2) && !p.zero(36, 4) {
 		most = fat32Max
-	case f.clusters > fat12Max:
+	} else if clusters > fat12Max {
 		most = fat16Max
 	}
-	return f, f.clusters <= most
+	return clusters, clusters <= most
 }
 
-func probeFAT(p *probe, m magic) bool {
-	b := p.at(0, 512)
-	if b == nil {
+// either returns the number of two bytes at an offset, or if it is 0, that of
+// four bytes at another.
+func either(p *probe, offset2, offset4 int) uint64 {
+	if n := p.u(offset2, 2); n != 0 {
+		return n
+	}
+	return p.u(offset4, 4)
+}
+
+// fatSectors returns the number of sectors, and fatLength that of one table.
+func fatSectors(p *probe) uint64 { return either(p, 19, 32) }
+func fatLength(p *probe) uint64  { return either(p, 22, 36) }
+
+func probeFAT(p *probe) bool {
+	if !p.load(0, 512) {
 		return false
 	}
-	f, ok := fatGeometry(b, m)
+	clusters, ok := isFAT(p)
 	if !ok {
 		return false
 	}
-	version, serial, signature := "FAT12", b[0x27:0x2b], b[0x26]
-	label := ""
-	switch {
-	case f.is32:
-		if info := int64(le.Uint16(b[48:])); info != 0 && !fatInfo(p.at(info*f.sector, 512)) {
-			return false
-		}
-		version, serial, signature = "FAT32", b[0x43:0x47], b[0x42]
-		label = fat32Label(p, f, int64(le.Uint32(b[44:])))
-	case le.Uint16(b[22:]) == 0:
-		version, serial = "", nil
-	default:
-		if f.clusters >= fat12Max {
+	sector := p.u(11, 2)
+	reserved := int64(p.u(14, 2) * sector)
+	d := directory{
+		fat:     reserved,
+		heap:    reserved + int64(p.u(16, 1)*fatLength(p)*sector),
+		cluster: int64(p.u(13, 1) * sector),
+		count:   fatLength(p) * sector / 4,
+		mask:    fat32Max | 0xf,
+		look:    fatLook,
+	}
+	version, signature, info, root := "FAT32", 0x42, int64(p.u(48, 2)*sector), p.u(44, 4)
+	if !p.zero(22, 2) {
+		version, signature, info, root = "FAT12", 0x26, 0, 2
+		if clusters >= fat12Max {
 			version = "FAT16"
 		}
-		dir := p.upTo((f.reserved+f.fats)*f.sector, int(min(f.dirEntries*dirEntry, maxDir)))
-		label, _ = fatLabel(dir)
+		// The root directory lies before the clusters.
+		d.cluster, d.count = int64(p.u(17, 2)*dirEntry), 0
+	} else if p.zero(36, 4) {
+		version, signature = "", 0
 	}
-	p.setLabelText(label)
-	if serial != nil && (signature == 0x28 || signature == 0x29) && !allZero(serial) {
-		p.setUUIDText(serialText(serial))
+	if p.u(signature, 1)&^1 == 0x28 {
+		p.setUUID(p.serial(signature + 1))
+	}
+	p.version(version)
+	p.sizes(sector*p.u(13, 1), 0, sector*fatSectors(p))
+	// The information sector of FAT32 has marks. Some tools leave it empty.
+	if version == "FAT32" && info != 0 && (!p.load(info, 512) ||
+		!p.is(0, "RRaA") && !p.is(0, "RRdA") && !p.zero(0, 4) || !p.is(484, "rrAa") && !p.zero(484, 4)) {
+		return false
 	}
 	if version != "" {
-		p.setVersion(version)
+		p.chain(d, root)
 	}
-	p.setBlockSize(uint64(f.sector * f.cluster))
-	p.setSize(uint64(f.sector * f.sectors))
 	return true
 }
 
-// fatInfo checks the marks of the information sector of FAT32. Some tools leave
-// it empty.
-func fatInfo(b []byte) bool {
-	if b == nil {
-		return false
-	}
-	first, second := string(b[:4]), string(b[484:488])
-	return (first == "RRaA" || first == "RRdA" || first == "\x00\x00\x00\x00") &&
-		(second == "rrAa" || second == "\x00\x00\x00\x00")
-}
-
-// fat32Label looks for the label in the root directory, which is a chain of
-// clusters.
-func fat32Label(p *probe, f fat, cluster int64) string {
-	for range maxClusters {
-		if cluster < 2 || cluster >= f.oneFat*f.sector/4 {
-			break
-		}
-		at := (f.reserved + f.fats + (cluster-2)*f.cluster) * f.sector
-		label, more := fatLabel(p.upTo(at, int(min(f.cluster*f.sector, maxDir))))
-		if !more {
-			return label
-		}
-		next := p.at(f.reserved*f.sector+4*cluster, 4)
-		if next == nil {
-			break
-		}
-		cluster = int64(le.Uint32(next) & 0x0fffffff)
-	}
-	return ""
-}
-
-// fatLabel returns the label in a part of a directory. It says too whether what
-// follows may have it.
-func fatLabel(dir []byte) (label string, more bool) {
-	for ; len(dir) >= dirEntry; dir = dir[dirEntry:] {
-		switch attributes := dir[11]; {
-		case dir[0] == 0:
-			return "", false
-		case dir[0] == 0xe5, !allZero(dir[20:22]), !allZero(dir[26:28]), attributes&0x3f == 0x0f:
+// fatLook looks for the label in a part of a directory.
+func fatLook(p *probe) (more bool) {
+	for at := 0; at < len(p.b); at += dirEntry {
+		switch attributes := p.u(at+11, 1); {
+		case p.b[at] == 0:
+			return false
+		case p.b[at] == 0xe5, !p.zero(at+20, 2), !p.zero(at+26, 2), attributes&0x3f == 0x0f:
 			// Deleted, with contents, or a part of a long name.
 		case attributes&0x18 == 0x08:
-			name := []byte(string(dir[:11]))
-			if name[0] == 0x05 {
-				name[0] = 0xe5 // which means deleted where it stands
+			label := cString(p.cut(at, 11))
+			if label[0] == 0x05 {
+				label = "\xe5" + label[1:] // which means deleted where it stands
 			}
-			if label = cString(name); label == "NO NAME    " {
-				label = ""
+			if label != "NO NAME    " {
+				p.setLabel(label)
 			}
-			return label, false
+			return false
 		}
 	}
-	return "", true
+	return true
 }
 
-// serialText returns the four bytes of a serial number as FAT and exFAT show it.
-func serialText(b []byte) string {
-	return upper(hex(uint64(le.Uint16(b[2:])), 4) + "-" + hex(uint64(le.Uint16(b)), 4))
+// directory says where a directory lies: in clusters which a table chains, both
+// at offsets in bytes. Look looks at a part of it, and says whether to go on.
+type directory struct {
+	fat, heap, cluster int64
+	count, mask        uint64
+	look               func(p *probe) (more bool)
+}
+
+// chain looks at the first clusters of a directory.
+func (p *probe) chain(d directory, cluster uint64) {
+	for range maxClusters {
+		if cluster < 2 || cluster >= max(d.count, 3) ||
+			!p.loadUpTo(d.heap+int64(cluster-2)*d.cluster, min(d.cluster, maxDir)) || !d.look(p) ||
+			d.count == 0 || !p.load(d.fat+4*int64(cluster), 4) {
+			return
+		}
+		cluster = p.u(0, 4) & d.mask
+	}
+}
+
+// serial returns the four bytes of a serial number as FAT and exFAT show it, or
+// "" if it is 0.
+func (p *probe) serial(offset int) string {
+	s := hex(p.u(offset, 4), 8)
+	if s == "00000000" {
+		return ""
+	}
+	return capitals(s[:4] + "-" + s[4:])
 }

@@ -13,23 +13,26 @@ type format struct {
 	name  string
 	usage string
 
-	// minSize is the size in bytes of the smallest disk that holds one.
-	minSize int64
-
-	// magics are tried in turn, and probe gets the first that is there. With
-	// none at all probe looks for itself.
+	// magics are tried in turn, and p.mark is the one that is there. With none
+	// at all probe looks for itself.
 	magics []magic
 
-	// probe checks what the magic promises and adds properties. It may change
+	// probe checks what the mark promises and adds properties. It may change
 	// p.Type and p.Usage.
-	probe func(p *probe, m magic) bool
+	probe func(p *probe) bool
 
-	// tolerant formats may lie beside others, and the first counts.
-	tolerant bool
+	// minSize is the size in bytes of the smallest disk that holds one.
+	minSize int64
 
 	// wiped is the number of bytes at the begin of the disk that is zeroed when
 	// one is made.
 	wiped int
+
+	// tolerant formats may lie beside others, and the first counts.
+	tolerant bool
+
+	// big says that numbers are big endian.
+	big bool
 }
 
 // magic is a mark of a format.

@@ -7,90 +7,67 @@ const (
 	gptMinHeader = 92
 	gptEntry     = 128
 
-	// maxGPT is how many bytes of entries are read: 1024 of them. There are 128
-	// as a rule.
-	maxGPT = 128 << 10
+	// maxGPT is how many entries are read. There are 128 as a rule.
+	maxGPT = 1024
 )
 
-// gpt returns a header and its entries, the first that are sound, or nil.
-func (p *probe) gpt() (header, entries []byte) {
-	if !p.hasProtectiveMBR() {
-		return nil, nil
-	}
-	last := p.size/p.block - 1
-	for _, block := range [...]int64{1, last} {
-		if header, entries = p.gptAt(block, uint64(last)); header != nil {
-			return header, entries
-		}
-	}
-	return nil, nil
-}
-
-// hasProtectiveMBR reports whether the first sector has a partition that keeps
-// programs which do not know of GPT from taking the disk for empty.
-func (p *probe) hasProtectiveMBR() bool {
-	b := p.at(0, 512)
-	if b == nil || b[510] != 0x55 || b[511] != 0xaa {
+// hasGPT loads the first header that is sound and reports whether there is one.
+func (p *probe) hasGPT() bool {
+	if !p.loadMBR(0) {
 		return false
 	}
-	for at := mbrEntries + 4; at < 510; at += mbrEntry {
-		if b[at] == mbrGPT {
-			return true
+	for at := mbrEntries + 4; at < mbrEnd; at += mbrEntry {
+		// This partition keeps programs which do not know of GPT from taking the
+		// disk for empty.
+		if p.u(at, 1) == mbrGPT {
+			return p.loadGPT(1) || p.loadGPT(p.size/p.block-1)
 		}
 	}
 	return false
 }
 
-func (p *probe) gptAt(block int64, last uint64) (header, entries []byte) {
-	b := p.at(block*p.block, int(p.block))
-	if b == nil || string(b[:8]) != "EFI PART" {
-		return nil, nil
+// loadGPT loads the header in a block and reports whether it and its entries are
+// sound.
+func (p *probe) loadGPT(block int64) bool {
+	last := uint64(p.size/p.block - 1)
+	if !p.load(block*p.block, int(p.block)) || !p.is(0, "EFI PART") {
+		return false
 	}
-	size := int64(le.Uint32(b[12:]))
-	if size < gptMinHeader || size > p.block {
-		return nil, nil
-	}
-	crc := crc32(^uint32(0), b[:16])
-	crc = crc32(crc, []byte{0, 0, 0, 0}) // stands for the CRC itself
-	crc = crc32(crc, b[20:size])
-	low, high := le.Uint64(b[40:]), le.Uint64(b[48:]) // usable blocks
-	if ^crc != le.Uint32(b[16:]) || le.Uint64(b[24:]) != uint64(block) ||
+	size := p.u(12, 4)
+	low, high := p.u(40, 8), p.u(48, 8) // usable blocks
+	start, count, crc := p.u(72, 8), p.u(80, 4), p.u(88, 4)
+	if size < gptMinHeader || size > uint64(p.block) || p.u(24, 8) != uint64(block) ||
 		high < low || high > last || low < uint64(block) && uint64(block) < high ||
-		le.Uint32(b[84:]) != gptEntry {
-		return nil, nil
+		p.u(84, 4) != gptEntry || start > last || count == 0 || count > maxGPT {
+		return false
 	}
-	start, count := le.Uint64(b[72:]), int64(le.Uint32(b[80:]))
-	if start > last || count == 0 || count > maxGPT/gptEntry {
-		return nil, nil
+	sum := p.crc32(0xffffffff, 0, 16)
+	for range 32 {
+		sum = sum>>1 ^ -(sum&1)&0xedb88320 // zeroes stand for the CRC itself
 	}
-	entries = p.at(int64(start)*p.block, int(count*gptEntry))
-	if entries == nil || ^crc32(^uint32(0), entries) != le.Uint32(b[88:]) {
-		return nil, nil
+	if p.crc32(sum, 20, int(size)-20)^0xffffffff != p.u(16, 4) {
+		return false
 	}
-	return b, entries
+	header := p.b
+	sound := p.load(int64(start)*p.block, int(count)*gptEntry) &&
+		p.crc32(0xffffffff, 0, len(p.b))^0xffffffff == crc
+	p.b = header
+	return sound
 }
 
-func (p *probe) gptSlots(header, entries []byte, f func(s slot) bool) {
-	low, high := le.Uint64(header[40:]), le.Uint64(header[48:])
-	unit := p.block / 512
-	for i := 0; len(entries) >= gptEntry; i, entries = i+1, entries[gptEntry:] {
-		start, end := le.Uint64(entries[32:]), le.Uint64(entries[40:])
-		if allZero(entries[:16]) || start < low || end > high || end < start {
-			continue
+// gptSlots adds the partitions of a header that is loaded.
+func (p *probe) gptSlots() {
+	low, high, count, unit := p.u(40, 8), p.u(48, 8), int(p.u(80, 4)), p.block/512
+	offset := int64(p.u(72, 8)) * p.block
+	for i := range count {
+		p.load(offset, gptEntry)
+		start, end := p.u(32, 8), p.u(40, 8)
+		if !p.zero(0, 16) && start >= low && end <= high && start <= end {
+			p.slots = append(p.slots, slot{
+				number: i + 1, entry: offset, flags: p.u(48, 8),
+				start: int64(start) * unit, size: int64(end-start+1) * unit,
+			})
 		}
-		s := slot{
-			number: i + 1,
-			start:  int64(start) * unit,
-			size:   int64(end-start+1) * unit,
-			kind:   formatGUID(entries),
-			flags:  le.Uint64(entries[48:]),
-			name:   trimRight(decode(entries[56:128], utf16LE)),
-		}
-		if uuid := entries[16:32]; !allZero(uuid) {
-			s.uuid = formatGUID(uuid)
-		}
-		if !f(s) {
-			return
-		}
+		offset += gptEntry
 	}
 }

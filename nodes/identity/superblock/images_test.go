@@ -9,6 +9,11 @@ import (
 	"testing"
 )
 
+var (
+	le = binary.LittleEndian
+	be = binary.BigEndian
+)
+
 // image is a disk that a shell makes with the tools of each format. $I is the
 // image, a sparse file of the size, and $D a directory with a few files.
 type image struct {
@@ -165,7 +170,7 @@ func makeLVM(sector uint64) []byte {
 	copy(b[24:], "LVM2 001")
 	copy(b[32:], "ABCDEF0123456789abcdefghijklmnop")
 	le.PutUint64(b[64:], 40<<20)
-	le.PutUint32(b[16:], crc32(0xf597a6cf, b[20:]))
+	le.PutUint32(b[16:], uint32((&probe{Result: &Result{}, b: b}).crc32(0xf597a6cf, 20, 492)))
 	return b
 }
 
@@ -200,7 +205,7 @@ func makeMD1(offset uint64) []byte {
 	copy(b[168:], "fedcba9876543210")
 	le.PutUint32(b[220:], 3)
 	le.PutUint16(b[258:], 1)
-	le.PutUint32(b[216:], mdSum(b[:256+6]))
+	le.PutUint32(b[216:], uint32(mdSum(&probe{b: b[:256+6]})))
 	return b
 }
 

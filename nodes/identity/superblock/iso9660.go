@@ -16,146 +16,117 @@ const (
 	isoEnd           = 255
 )
 
-// isoNames lists the fields with names. Those of people are left out where they
-// are empty or name a file, which begins with _.
+// isoNames lists the fields with names. The last three may name a file instead,
+// which begins with _.
 var isoNames = [...]struct {
-	name       string
-	start, end int
-	people     bool
+	name         string
+	offset, size int
 }{
-	{"SYSTEM", 8, 40, false},
-	{"VOLUME_SET", 190, 318, false},
-	{"PUBLISHER", 318, 446, true},
-	{"DATA_PREPARER", 446, 574, true},
-	{"APPLICATION", 574, 702, true},
+	{"SYSTEM", 8, 32},
+	{"VOLUME_SET", 190, 128},
+	{"PUBLISHER", 318, 128},
+	{"DATA_PREPARER", 446, 128},
+	{"APPLICATION", 574, 128},
 }
 
-func probeISO(p *probe, _ magic) bool {
-	var boot, primary, joliet []byte
+func probeISO(p *probe) bool {
+	var boot string
+	var primary, joliet []byte
 	for i := range int64(maxVSDs) {
-		b := p.at(vsdOffset+i*vsdSize, vsdSize)
-		if b == nil || b[0] == isoEnd {
+		if !p.load(vsdOffset+i*vsdSize, vsdSize) {
 			break
 		}
-		switch {
-		case b[0] == isoBoot && boot == nil:
-			boot = b
-		case b[0] == isoPrimary && primary == nil:
-			primary = b
-		case b[0] == isoSupplementary && joliet == nil:
-			switch string(b[88:91]) {
-			case "%/@", "%/C", "%/E":
-				joliet = b
-			}
+		switch kind := p.b[0]; {
+		case kind == isoEnd:
+			i = maxVSDs
+		case kind == isoBoot && boot == "":
+			boot = cString(p.cut(7, 32))
+		case kind == isoPrimary && primary == nil:
+			primary = p.b
+		case kind == isoSupplementary && joliet == nil && (p.is(88, "%/@") || p.is(88, "%/C") || p.is(88, "%/E")):
+			joliet = p.b
 		}
 	}
 	if primary == nil {
 		return false
 	}
-	block := uint64(le.Uint16(primary[128:]))
-	p.setBlockSize(block)
-	p.setSize(uint64(le.Uint32(primary[80:])) * block)
-	for _, f := range isoNames {
-		plain, wide := primary[f.start:f.end], []byte(nil)
-		if joliet != nil {
-			wide = joliet[f.start:f.end]
-		}
-		if f.people {
-			if wide != nil && (trimRight(decode(wide, utf16BE)) == "" && wide[1] != 0 || wide[0] == 0 && wide[1] == '_') {
-				wide = nil
-			}
-			if plain[0] == '_' || trimRight(cString(plain)) == "" {
-				plain = nil
-			}
-		}
-		p.setID(f.name, isoText(plain, wide))
+	p.b = primary
+	block := p.u(128, 2)
+	p.sizes(block, 0, p.u(80, 4)*block)
+	for i, f := range isoNames {
+		p.id(f.name, isoText(primary, joliet, f.offset, f.size, i >= 2))
 	}
-	if date := isoDate(primary[830:847]); date != "" {
-		p.setUUIDText(date)
+	if date := p.isoDate(830); date != "" {
+		p.setUUID(date)
 	} else {
-		p.setUUIDText(isoDate(primary[813:830]))
+		p.setUUID(p.isoDate(813))
 	}
-	if boot != nil {
-		p.setID("BOOT_SYSTEM", cString(boot[7:39]))
-	}
-	wide := []byte(nil)
+	p.id("BOOT_SYSTEM", boot)
 	if joliet != nil {
-		p.setVersion("Joliet Extension")
-		wide = joliet[40:72]
+		p.version("Joliet Extension")
 	}
-	p.setLabelText(isoText(primary[40:72], wide))
+	p.setLabel(isoText(primary, joliet, 40, 32, false))
 	return true
 }
 
 // isoDate returns a date as a UUID, or "" if it is not set. Its 16 digits may be
 // anything: it is encoded like every UUID.
-func isoDate(b []byte) string {
-	unset := b[16] == 0
-	for _, c := range b[:16] {
-		unset = unset && c == '0'
-	}
-	if unset || allZero(b[:16]) {
+func (p *probe) isoDate(offset int) string {
+	if p.is(offset, "0000000000000000\x00") {
 		return ""
 	}
-	out := make([]byte, 0, 22)
-	for i, c := range b[:16] {
-		if i >= 4 && i%2 == 0 {
-			out = append(out, '-')
-		}
-		out = append(out, c)
+	date := cString(p.cut(offset, 16))
+	for i := 4; i < len(date); i += 3 {
+		date = date[:i] + "-" + date[i:]
 	}
-	return cString(out)
+	return date
 }
 
-// isoText returns the text of a field of the primary descriptor, plain, and that
-// of Joliet. Either may be nil.
-func isoText(plain, wide []byte) string {
-	switch {
-	case wide == nil:
-		return cString(plain)
-	case plain != nil:
-		if merged := isoMerge(plain, wide); merged != nil {
-			wide = merged
+// isoText returns the text of a field of the primary descriptor and that of
+// Joliet, which may be nil. Where a file can be named, that counts as empty.
+func isoText(primary, joliet []byte, offset, size int, file bool) string {
+	field := primary[offset:][:size]
+	plain := cString(field)
+	empty := trim(plain) == "" || plain[0] == '_'
+	if joliet != nil {
+		wide := joliet[offset:][:size]
+		text := utf16(wide, true)
+		if !file || trim(text) != "" && text[0] != '_' {
+			if file && empty {
+				return text
+			}
+			return isoMerge(field, wide)
 		}
 	}
-	return decode(wide, utf16BE)
+	if file && empty {
+		return ""
+	}
+	return plain
 }
 
 // isoMerge joins both forms of a text. That of Joliet has half as many characters
 // of any kind, the plain one has _ for what is not ASCII, and may have capitals
-// only. It returns nil unless the one of Joliet is the begin of the other.
-func isoMerge(plain, wide []byte) []byte {
-	out := make([]byte, 0, 320)
-	for len(wide) >= 2 && len(plain) > 0 {
-		if len(wide) >= 4 && wide[0]&0xfc == 0xd8 && wide[2]&0xfc == 0xdc {
-			out = append(out, wide[0], wide[1])
-			wide = wide[2:]
-		}
-		c := plain[0]
-		switch {
-		case c == '_':
-			out = append(out, wide[0], wide[1])
-		case wide[0] == 0 && wide[1] == '_':
-			out = append(out, 0, c)
-		case wide[0] == 0 && capital(c) == capital(wide[1]):
-			if c >= 'A' && c <= 'Z' {
-				c = wide[1]
-			}
-			out = append(out, 0, c)
-		default:
-			return nil
-		}
-		plain, wide = plain[1:], wide[2:]
-	}
+// only. It returns the one of Joliet unless that is the begin of the other.
+func isoMerge(plain, joliet []byte) string {
+	out := ""
+	wide := joliet
 	for _, c := range plain {
-		out = append(out, 0, c)
+		next := string([]byte{0, c})
+		if len(wide) >= 2 {
+			pair := 2
+			if len(wide) >= 4 && wide[0]&0xfc == 0xd8 && wide[2]&0xfc == 0xdc {
+				pair = 4
+			}
+			high, low := wide[pair-2], wide[pair-1]
+			same := high == 0 && capital(c) == capital(low)
+			if c == '_' || same && c <= 'Z' {
+				next = string(wide[:pair])
+			} else if !same && (high != 0 || low != '_') {
+				return utf16(joliet, true)
+			}
+			wide = wide[pair:]
+		}
+		out += next
 	}
-	return out
-}
-
-func capital(c byte) byte {
-	if c >= 'a' && c <= 'z' {
-		c -= 'a' - 'A'
-	}
-	return c
+	return utf16([]byte(out), true)
 }

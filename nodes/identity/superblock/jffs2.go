@@ -6,18 +6,15 @@ package superblock
 
 var jffs2Format = format{
 	name: "jffs2", usage: filesystem,
-	magics: []magic{{0, "\x85\x19"}, {0, "\x19\x85"}},
-	probe: func(p *probe, m magic) bool {
-		b := p.at(0, 12)
-		if b == nil {
-			return false
-		}
-		word, half := le.Uint32, le.Uint16
-		if m.bytes[0] == 0x19 {
-			word, half = be.Uint32, be.Uint16
-		}
-		// The type of a node has the bits of two feature classes, and the
-		// header is covered by a CRC that begins with 0.
-		return half(b[2:])&0x2000 != 0 && word(b[4:]) >= 12 && word(b[8:]) == crc32(0, b[:8])
-	},
+	magics: []magic{{0, "\x85\x19"}, {0, jffs2Big}},
+	probe:  probeJFFS2,
+}
+
+const jffs2Big = "\x19\x85"
+
+func probeJFFS2(p *probe) bool {
+	p.big = p.mark == jffs2Big
+	// Each type of a node has a bit of its own and one of the class of features.
+	// The header is covered by a CRC that begins with 0.
+	return p.load(0, 12) && p.u(2, 2)&0x2000 != 0 && p.u(4, 4) >= 12 && p.u(8, 4) == p.crc32(0, 0, 8)
 }

@@ -4,32 +4,28 @@ package superblock
 // header, behind the first and its area of 16 KiB or more. It is looked for in
 // the head only: that is where it lies unless a larger area was asked for.
 
-var luksFormat = format{name: "crypto_LUKS", usage: crypto, probe: probeLUKS}
+var luksFormat = format{
+	name: "crypto_LUKS", usage: crypto, big: true,
+	magics: []magic{{0, "LUKS\xba\xbe"}, {0x4000, luksSecond}, {0x8000, luksSecond}, {0x10000, luksSecond}},
+	probe:  probeLUKS,
+}
 
-const luksSize = 512
+const luksSecond = "SKUL\xba\xbe"
 
-func probeLUKS(p *probe, _ magic) bool {
-	for _, offset := range [...]int64{0, 0x4000, 0x8000, 0x10000} {
-		b := p.at(offset, luksSize)
-		if b == nil {
-			continue
-		}
-		mark := "SKUL\xba\xbe"
-		if offset == 0 {
-			mark = "LUKS\xba\xbe"
-		}
-		version := uint64(be.Uint16(b[6:]))
-		if string(b[:6]) != mark || version == 2 && be.Uint64(b[256:]) != uint64(offset) {
-			continue
-		}
-		p.setVersion(decimal(version))
-		if version == 1 || version == 2 {
-			p.setUUIDText(cString(b[168:208]))
-		}
-		if version == 2 {
-			p.setLabel(b[24:72])
-		}
-		return true
+func probeLUKS(p *probe) bool {
+	if !p.load(p.markAt, 512) {
+		return false
 	}
-	return false
+	version := p.u(6, 2)
+	if version == 2 && p.u(256, 8) != uint64(p.markAt) {
+		return false
+	}
+	p.version(decimal(version))
+	if version == 1 || version == 2 {
+		p.setUUID(cString(p.cut(168, 40)))
+	}
+	if version == 2 {
+		p.label(24, 48)
+	}
+	return true
 }

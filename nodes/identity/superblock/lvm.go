@@ -11,22 +11,17 @@ var lvmFormat = format{
 
 const lvmType = "LVM2 001"
 
-func probeLVM(p *probe, m magic) bool {
-	offset := m.offset - 0x18
-	b := p.at(offset, 512)
-	if b == nil || string(b[:8]) != "LABELONE" || le.Uint64(b[8:]) != uint64(offset>>9) ||
-		le.Uint32(b[16:]) != crc32(0xf597a6cf, b[20:]) {
+func probeLVM(p *probe) bool {
+	offset := p.markAt - 0x18
+	if !p.load(offset, 512) || !p.is(0, "LABELONE") || p.u(8, 8) != uint64(offset>>9) ||
+		p.u(16, 4) != p.crc32(0xf597a6cf, 20, 492) {
 		return false
 	}
-	// 32 characters, in groups of 6, 4, 4, 4, 4, 4 and 6.
-	uuid := make([]byte, 0, 38)
-	for i, c := range b[32:64] {
-		if i >= 6 && i <= 26 && i%4 == 2 {
-			uuid = append(uuid, '-')
-		}
-		uuid = append(uuid, c)
+	uuid := cString(p.cut(32, 32))
+	for i := 6; i < 32 && i < len(uuid); i += 5 {
+		uuid = uuid[:i] + "-" + uuid[i:] // groups of 6, 4, 4, 4, 4, 4 and 6
 	}
-	p.setUUIDText(cString(uuid))
-	p.setVersion(lvmType)
+	p.setUUID(uuid)
+	p.version(lvmType)
 	return true
 }

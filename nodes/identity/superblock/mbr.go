@@ -7,6 +7,8 @@ const (
 	mbrID      = 440 // identifies the disk
 	mbrEntries = 446
 	mbrEntry   = 16
+	mbrEnd     = 510
+	mbrMark    = "\x55\xaa"
 
 	firstLogical = 5 // its number
 
@@ -16,99 +18,70 @@ const (
 	mbrGPT = 0xee // type of the partition that stands for a GPT
 )
 
-// mbrSlot returns one of the four entries of a sector, with numbers from it. The
-// unit is the number of 512 bytes in a logical block.
-func mbrSlot(b []byte, i int, unit int64) slot {
-	e := b[mbrEntries+i*mbrEntry:]
+// hasMBR loads the first sector and reports whether it has such a table. The boot
+// sectors of some file systems look alike.
+func (p *probe) hasMBR() bool {
+	fat := p.find(vfatFormat.magics)
+	if !p.loadMBR(0) || p.is(0, "\xc9\xc2\xd4\xc1") { // the mark of AIX
+		return false
+	}
+	if fat {
+		if _, ok := isFAT(p); ok {
+			return false
+		}
+	}
+	for at := mbrEntries; at < mbrEnd; at += mbrEntry {
+		if p.u(at, 1)&0x7f != 0 || p.u(at+4, 1) == mbrGPT {
+			return false
+		}
+	}
+	return !isNTFS(p) && !isExFAT(p)
+}
+
+// loadMBR loads a sector and reports whether it has the mark of one with a table.
+func (p *probe) loadMBR(offset int64) bool { return p.load(offset, 512) && p.is(mbrEnd, mbrMark) }
+
+// mbrSlot returns one of the four entries of the loaded sector. Its size may be 0.
+func (p *probe) mbrSlot(i int) slot {
+	unit := p.block / 512
+	at := mbrEntries + mbrEntry*i
 	return slot{
-		flags:    uint64(e[0]),
-		kind:     "0x" + hex(uint64(e[4]), 1),
-		start:    int64(le.Uint32(e[8:])) * unit,
-		size:     int64(le.Uint32(e[12:])) * unit,
-		extended: e[4] == 0x05 || e[4] == 0x0f || e[4] == 0x85,
+		number: i + 1,
+		start:  int64(p.u(at+8, 4)) * unit,
+		size:   int64(p.u(at+12, 4)) * unit,
+		flags:  p.u(at, 1),
+		kind:   p.u(at+4, 1),
 	}
 }
 
-// mbr returns the first sector, if it has such a table. The boot sectors of some
-// file systems look alike.
-func (p *probe) mbr() []byte {
-	b := p.at(0, 512)
-	if b == nil || b[510] != 0x55 || b[511] != 0xaa || string(b[:4]) == "\xc9\xc2\xd4\xc1" {
-		return nil // the last is the mark of AIX
-	}
-	if m, ok := p.find(&vfatFormat); ok {
-		if _, ok := fatGeometry(b, m); ok {
-			return nil
-		}
-	}
-	if _, _, _, ok := ntfsGeometry(b); ok && string(b[3:11]) == ntfsName || exfatIsSane(b) {
-		return nil
-	}
-	for at := mbrEntries; at < 510; at += mbrEntry {
-		if b[at]&0x7f != 0 || b[at+4] == mbrGPT {
-			return nil
-		}
-	}
-	return b
-}
+// isExtended reports whether partitions of a type hold logical ones.
+func isExtended(kind uint64) bool { return kind == 0x05 || kind == 0x0f || kind == 0x85 }
 
-func (p *probe) mbrSlots(b []byte, f func(s slot) bool) {
-	unit := p.block / 512
-	for i := range 4 {
-		s := mbrSlot(b, i, unit)
-		s.number = i + 1
-		if s.size != 0 && !f(s) {
-			return
-		}
-	}
-	number := firstLogical
-	for i := range 4 {
-		if s := mbrSlot(b, i, unit); s.size != 0 && s.extended {
-			number = p.logicalSlots(s, number, f)
-			if number == 0 {
-				return
-			}
-		}
-	}
-}
-
-// logicalSlots follows the chain in an extended partition. It returns the number
-// of the next partition, or 0 if no other is wanted.
-func (p *probe) logicalSlots(extended slot, number int, f func(s slot) bool) int {
-	unit := p.block / 512
+// logical adds the logical partitions of an extended one.
+func (p *probe) logical(extended slot) {
 	at := extended
 	for range maxLogical {
-		b := p.at(at.start<<9, 512)
-		if b == nil || b[510] != 0x55 || b[511] != 0xaa {
-			break
+		if at.size == 0 || !p.loadMBR(at.start<<9) {
+			return
 		}
 		next := slot{}
 		for i := range 4 {
-			s := mbrSlot(b, i, unit)
-			if s.size == 0 {
-				continue
-			}
-			if s.extended {
+			s := p.mbrSlot(i)
+			if isExtended(s.kind) {
 				if next.size == 0 {
 					next = slot{start: extended.start + s.start, size: s.size}
 				}
 				continue
 			}
+			end := s.start + s.size
+			s.start += at.start
 			// Only the first two entries are always in use.
-			inside := s.start+s.size <= at.size && at.start+s.start+s.size <= extended.start+extended.size
-			if s.start += at.start; i >= 2 && !inside {
+			if s.size == 0 || i >= 2 && (end > at.size || s.start+s.size > extended.start+extended.size) {
 				continue
 			}
-			s.number, s.logical = number, true
-			if !f(s) {
-				return 0
-			}
-			number++
-		}
-		if next.size == 0 {
-			break
+			s.number = max(p.slots[len(p.slots)-1].number+1, firstLogical)
+			p.slots = append(p.slots, s)
 		}
 		at = next
 	}
-	return number
 }

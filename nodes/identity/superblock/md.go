@@ -14,76 +14,51 @@ const (
 	mdRoles    = 256  // offset of the array of roles in version 1
 )
 
-func probeMD(p *probe, _ magic) bool {
-	if p.size > mdReserved {
-		if probeMD0(p, p.size&^(mdReserved-1)-mdReserved) {
-			return true
-		}
-		if probeMD1(p, p.size&^0xfff-0x2000, "1.0") {
-			return true
-		}
-	}
-	return probeMD1(p, 0, "1.1") || probeMD1(p, 0x1000, "1.2")
+func probeMD(p *probe) bool {
+	return p.size > mdReserved && (probeMD0(p, p.size&^(mdReserved-1)-mdReserved) ||
+		probeMD1(p, p.size&^0xfff-0x2000, "1.0")) ||
+		probeMD1(p, 0, "1.1") || probeMD1(p, 0x1000, "1.2")
 }
 
 func probeMD0(p *probe, offset int64) bool {
-	b := p.at(offset, mdSize)
-	if b == nil {
+	if !p.load(offset, mdSize) {
 		return false
 	}
-	word := le.Uint32
-	if word(b) != mdMagic {
-		if word = be.Uint32; word(b) != mdMagic {
-			return false
-		}
-	}
-	size := int64(word(b[32:])) << 10
-	if p.size < size+mdReserved || offset < size ||
+	p.big = p.u(0, 4) != mdMagic
+	size := int64(p.u(32, 4)) << 10
+	version := decimal(p.u(4, 4)) + "." + decimal(p.u(8, 4)) + "." + decimal(p.u(12, 4))
+	uuid := hex(p.u(20, 4), 8) + hex(p.u(52, 4), 8) + hex(p.u(56, 4), 8) + hex(p.u(60, 4), 8)
+	if p.u(0, 4) != mdMagic || p.size < size+mdReserved || offset < size ||
 		!p.disk.Partition && p.inPartition(offset-size, offset+mdReserved) {
+		p.big = false
 		return false
 	}
-	var uuid [16]byte
-	for i, at := range [...]int{20, 52, 56, 60} {
-		be.PutUint32(uuid[4*i:], word(b[at:]))
-		if word(b[8:]) < 90 {
-			break
-		}
-	}
-	p.setVersion(decimal(uint64(word(b[4:]))) + "." + decimal(uint64(word(b[8:]))) + "." + decimal(uint64(word(b[12:]))))
-	p.setUUID(uuid[:])
+	p.version(version)
+	p.setUUID(uuid[:8] + "-" + uuid[8:12] + "-" + uuid[12:16] + "-" + uuid[16:20] + "-" + uuid[20:])
 	return true
 }
 
 func probeMD1(p *probe, offset int64, version string) bool {
-	b := p.at(offset, mdRoles)
-	if b == nil || le.Uint32(b) != mdMagic || le.Uint32(b[4:]) != 1 ||
-		le.Uint64(b[144:]) != uint64(offset)>>9 {
+	if !p.load(offset, mdRoles) || p.u(0, 4) != mdMagic || p.u(4, 4) != 1 || p.u(144, 8) != uint64(offset)>>9 {
 		return false
 	}
-	roles := le.Uint32(b[220:])
-	if roles > (mdSize-mdRoles)/2 {
+	roles := p.u(220, 4)
+	if roles > (mdSize-mdRoles)/2 || !p.load(offset, mdRoles+2*int(roles)) || mdSum(p) != p.u(216, 4) {
 		return false
 	}
-	all := p.at(offset, mdRoles+2*int(roles))
-	if all == nil || mdSum(all) != le.Uint32(b[216:]) {
-		return false
-	}
-	p.setUUID(b[16:])
-	p.setSubUUID(b[168:184])
-	p.setLabel(b[32:64])
-	p.setVersion(version)
+	p.uuid(16)
+	p.subUUID(168)
+	p.label(32, 32)
+	p.version(version)
 	return true
 }
 
 // mdSum returns the sum of a superblock's words without the sum itself, folded
 // to 32 bits.
-func mdSum(b []byte) uint32 {
-	sum := -uint64(le.Uint32(b[216:]))
-	for ; len(b) >= 4; b = b[4:] {
-		sum += uint64(le.Uint32(b))
+func mdSum(p *probe) uint64 {
+	sum := -p.u(216, 4)
+	for i := 0; i < len(p.b); i += 4 {
+		sum += p.u(i, min(4, len(p.b)-i))
 	}
-	if len(b) == 2 {
-		sum += uint64(le.Uint16(b))
-	}
-	return uint32(sum) + uint32(sum>>32)
+	return uint64(uint32(sum) + uint32(sum>>32))
 }

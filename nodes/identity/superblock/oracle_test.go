@@ -83,7 +83,7 @@ func (c *counter) check() {
 }
 
 // open opens an image or a block device as a disk that checks how much is read.
-func open(t testing.TB, path string, block int) Disk {
+func open(t testing.TB, path string, block int) *Disk {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
@@ -98,17 +98,17 @@ func open(t testing.TB, path string, block int) Disk {
 		f.Close()
 		c.check()
 	})
-	return Disk{Contents: c, Size: size, BlockSize: block}
+	return &Disk{Contents: c, Size: size, BlockSize: block}
 }
 
-func probed(t testing.TB, d Disk) []string {
+func probed(t testing.TB, d *Disk) []string {
 	t.Helper()
 	r, err := Probe(d)
 	if err != nil {
 		t.Errorf("Probe: %v", err)
 	}
 	if (r.Ambivalent || r.Properties == nil) && (r.Type != "" || r.Properties != nil) {
-		t.Errorf("a result that contradicts itself: %+v", r)
+		t.Errorf("a result that contradicts itself: %+v", *r)
 	}
 	return r.Properties
 }

@@ -98,7 +98,7 @@ func TestPartitions(t *testing.T) {
 			for _, dev := range parts {
 				contents := open(t, dev, table.block)
 				contents.Partition = true
-				entry, err := Entry(open(t, disk, table.block), Partition{
+				entry, err := Entry(open(t, disk, table.block), &Partition{
 					Number: int(sysfs(t, dev, "partition")),
 					Start:  sysfs(t, dev, "start"),
 					Size:   sysfs(t, dev, "size"),

@@ -44,9 +44,9 @@ func (s sparse) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // disk returns a disk that checks how it is read.
-func (s sparse) disk(t testing.TB, block int) (Disk, *counter) {
+func (s sparse) disk(t testing.TB, block int) (*Disk, *counter) {
 	c := &counter{t: t, r: s, size: s.Size, block: int64(block)}
-	return Disk{Contents: c, Size: s.Size, BlockSize: block}, c
+	return &Disk{Contents: c, Size: s.Size, BlockSize: block}, c
 }
 
 // recorder keeps the pieces that are read and are not zero.
@@ -58,7 +58,7 @@ type recorder struct {
 func (r recorder) ReadAt(p []byte, off int64) (int, error) {
 	n, err := r.Reader.ReadAt(p, off)
 	for i := 0; i+pieceSize <= n; i += pieceSize {
-		if !allZero(p[i : i+pieceSize]) {
+		if !bytes.Equal(p[i:i+pieceSize], make([]byte, pieceSize)) {
 			r.Pieces[(off+int64(i))/pieceSize] = slices.Clone(p[i : i+pieceSize])
 		}
 	}
@@ -217,7 +217,7 @@ func TestTruncated(t *testing.T) {
 			d.Size = size
 			c.size = max(size, 0)
 			Probe(d)
-			Entry(d, Partition{Number: 1, Start: 2048, Size: 2048})
+			Entry(d, &Partition{Number: 1, Start: 2048, Size: 2048})
 			if c.reads > 2*maxReads || c.bytes > 2*maxBytes {
 				t.Errorf("%s: %d reads, %d bytes", g.Name, c.reads, c.bytes)
 			}
@@ -250,7 +250,7 @@ func TestBlockSizes(t *testing.T) {
 }
 
 func typeOf(properties []string) string {
-	return Result{Properties: properties}.Get("ID_FS_TYPE")
+	return (&Result{Properties: properties}).Get("ID_FS_TYPE")
 }
 
 // FuzzProbe probes disks that are made of records: a number of pieces to skip, and
@@ -269,7 +269,7 @@ func FuzzProbe(f *testing.F) {
 			checkResult(t, r)
 			d, c = s.disk(t, block)
 			d.Size &^= int64(block - 1)
-			r, _ = Entry(d, Partition{Number: 20, Start: 2048, Size: 2048, Disk: "8:0"})
+			r, _ = Entry(d, &Partition{Number: 20, Start: 2048, Size: 2048, Disk: "8:0"})
 			c.check()
 			checkResult(t, r)
 		}
@@ -277,7 +277,7 @@ func FuzzProbe(f *testing.F) {
 }
 
 // checkResult checks that properties can stand in an event.
-func checkResult(t *testing.T, r Result) {
+func checkResult(t *testing.T, r *Result) {
 	for _, property := range r.Properties {
 		key, value, ok := strings.Cut(property, "=")
 		if !ok || !strings.HasPrefix(key, "ID_") || len(value) > maxValue || strings.ContainsAny(value, "\x00\n\x1b") {
@@ -285,7 +285,7 @@ func checkResult(t *testing.T, r Result) {
 		}
 	}
 	if (r.Type == "") != (r.Usage == "") || r.Ambivalent && r.Properties != nil {
-		t.Errorf("a result that contradicts itself: %+v", r)
+		t.Errorf("a result that contradicts itself: %+v", *r)
 	}
 }
 

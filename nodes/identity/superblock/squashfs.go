@@ -5,28 +5,24 @@ package superblock
 
 var squashfsFormat = format{
 	name: "squashfs", usage: filesystem,
-	magics: []magic{{0, "hsqs"}, {0, "sqsh"}},
-	probe: func(p *probe, m magic) bool {
-		b := p.at(0, 48)
-		if b == nil {
-			return false
-		}
-		half := le.Uint16
-		if m.bytes[0] == 's' {
-			half = be.Uint16
-		}
-		major := uint64(half(b[28:]))
-		p.setVersions(major, uint64(half(b[30:])))
-		switch {
-		case major < 4:
-			p.Type = "squashfs3"
-			p.setBlockSize(1024)
-		case m.bytes[0] == 's':
-			return false // version 4 is little endian only
-		default:
-			p.setBlockSize(uint64(le.Uint32(b[12:])))
-			p.setSize(le.Uint64(b[40:]))
-		}
+	magics: []magic{{0, "hsqs"}, {0, squashfsBig}},
+	probe:  probeSquashfs,
+}
+
+const squashfsBig = "sqsh"
+
+func probeSquashfs(p *probe) bool {
+	if !p.load(0, 48) {
+		return false
+	}
+	p.big = p.mark == squashfsBig
+	major := p.u(28, 2)
+	p.versions(major, p.u(30, 2))
+	if major < 4 {
+		p.Type = "squashfs3"
+		p.sizes(1024, 0, 0)
 		return true
-	},
+	}
+	p.sizes(p.u(12, 4), 0, p.u(40, 8))
+	return !p.big
 }

@@ -10,8 +10,6 @@
 // A format is a file with its row of the table in formats.go.
 package superblock
 
-import "strings"
-
 // tinySize is the size in bytes of a floppy: up to it the first signature
 // counts, and no RAID is looked for.
 const tinySize = 1440 << 10
@@ -39,8 +37,8 @@ type Disk struct {
 
 // Result is what a probe found.
 type Result struct {
-	// Properties holds KEY=VALUE in the order of libblkid, without newlines
-	// and NUL bytes. It is empty if nothing was found.
+	// Properties holds KEY=VALUE in the order of libblkid, without newlines and
+	// other control characters. It is nil if nothing was found.
 	Properties []string
 
 	// Type and Usage are the values of ID_FS_TYPE and ID_FS_USAGE: filesystem,
@@ -57,47 +55,41 @@ type Result struct {
 }
 
 // Get returns the value of a property, or "".
-func (r Result) Get(key string) string {
+func (r *Result) Get(key string) string {
 	for _, property := range r.Properties {
-		if name, value, _ := strings.Cut(property, "="); name == key {
-			return value
+		if n := len(key); len(property) > n && property[:n] == key && property[n] == '=' {
+			return property[n+1:]
 		}
 	}
 	return ""
 }
 
-// add appends a property.
-func (r *Result) add(key, value string) {
-	r.Properties = append(r.Properties, key+"="+value)
+// Probe says what lies on a disk or partition. The error is the first of those
+// that reading met. A block that cannot be read costs only what lies in it: the
+// result is valid in any case.
+func Probe(disk *Disk) (*Result, error) {
+	p := newProbe(disk)
+	p.probe()
+	return p.Result, p.err
 }
 
-// Probe says what lies on a disk or partition. The error is the first of those
-// that reading met, a block that cannot be read costs only what lies in it: the
-// result is valid in any case.
-func Probe(disk Disk) (Result, error) {
-	p := newProbe(disk)
-	if p.size <= tinySize && !disk.Partition {
-		// A small disk with a partition table holds no file system beside it.
-		if p.table(); p.Properties != nil {
-			return p.Result, p.err
-		}
+func (p *probe) probe() {
+	if p.size <= tinySize && !p.disk.Partition && p.table(true) != "" {
+		return // a small disk with a table has no file system beside it
 	}
-	found := p.superblock()
-	if p.Ambivalent {
-		return p.Result, p.err
+	f := p.superblock()
+	if p.Ambivalent || f != nil && f.usage == raid && f.wiped == 0 {
+		return
 	}
-	if found == nil || found.usage != raid || found.wiped > 0 {
-		contents := p.Result
-		p.Result = Result{}
-		scheme := p.table()
-		// What makes LVM and bcache members wipes the begin of the disk, so
-		// that a table which lies there is younger.
-		if found == nil || scheme != "dos" || found.wiped == 0 {
-			contents.Properties = append(contents.Properties, p.Properties...)
-			p.Result = contents
-		}
+	contents := p.Properties
+	p.Properties = nil
+	// What makes LVM and bcache members wipes the begin of the disk, so that a
+	// table which lies there is younger.
+	if p.table(true) == "dos" && f != nil && f.wiped > 0 {
+		p.Result = &Result{Properties: p.Properties}
+		return
 	}
-	return p.Result, p.err
+	p.Properties = append(contents, p.Properties...)
 }
 
 // superblock looks for every format and leaves in p.Result what is there. It
@@ -106,7 +98,7 @@ func (p *probe) superblock() (found *format) {
 	if p.size <= 1024 {
 		return nil // an extended partition, say
 	}
-	var first Result
+	first := &Result{}
 	tiny := p.size <= tinySize
 	count, exclusive := 0, false
 	for _, f := range formats {
@@ -125,21 +117,16 @@ func (p *probe) superblock() (found *format) {
 	}
 	p.Result = first
 	if count > 1 && exclusive {
-		p.Result = Result{Ambivalent: true}
-		return nil
+		p.Result = &Result{Ambivalent: true}
 	}
 	return found
 }
 
 // try looks for one format. If it is there, p.Result holds it.
 func (p *probe) try(f *format) bool {
-	magic, ok := p.find(f)
-	if !ok {
-		return false
-	}
-	p.Result = Result{Type: f.name, Usage: f.usage}
-	if !f.probe(p, magic) {
-		p.Result = Result{}
+	p.Result = &Result{Type: f.name, Usage: f.usage}
+	p.big = f.big
+	if !p.find(f.magics) || !f.probe(p) {
 		return false
 	}
 	p.add("ID_FS_TYPE", p.Type)
@@ -147,12 +134,14 @@ func (p *probe) try(f *format) bool {
 	return true
 }
 
-// find returns the first magic of a format that is on the disk.
-func (p *probe) find(f *format) (magic, bool) {
-	for _, m := range f.magics {
-		if string(p.at(m.offset, len(m.bytes))) == m.bytes {
-			return m, true
+// find looks for the first of some marks that is on the disk. It finds one too
+// where there are none to look for.
+func (p *probe) find(magics []magic) bool {
+	for _, m := range magics {
+		if p.load(m.offset, len(m.bytes)) && p.is(0, m.bytes) {
+			p.mark, p.markAt = m.bytes, m.offset
+			return true
 		}
 	}
-	return magic{}, f.magics == nil
+	return magics == nil
 }

@@ -8,7 +8,7 @@ var swapFormat = format{name: "swap", usage: other, minSize: 10 * 4096, probe: p
 
 // swapMarks lists the marks with the version that each stands for. The first two
 // are swap space, the others are images of a suspended system.
-var swapMarks = [...]struct{ mark, version string }{
+var swapMarks = [...][2]string{
 	{"SWAP-SPACE", "0"},
 	{"SWAPSPACE2", "1"},
 	{"S1SUSPEND", "s1suspend"},
@@ -17,51 +17,35 @@ var swapMarks = [...]struct{ mark, version string }{
 	{"LINHIB0001", "linhib0001"},
 }
 
-func probeSwap(p *probe, _ magic) bool {
+func probeSwap(p *probe) bool {
 	for page := 4 << 10; page <= 64<<10; page *= 2 {
-		mark := p.at(int64(page)-10, 10)
-		if mark == nil {
-			return false
-		}
 		for i, m := range swapMarks {
-			if string(mark[:len(m.mark)]) == m.mark {
-				return swap(p, page, i, m.version)
+			if p.load(int64(page)-10, 10) && p.is(0, m[0]) {
+				return swap(p, uint64(page), i, m[1])
 			}
 		}
 	}
 	return false
 }
 
-func swap(p *probe, page, kind int, version string) bool {
-	if kind == 0 {
-		p.setVersion(version)
-		return true // the old version has nothing else
+func swap(p *probe, page uint64, kind int, version string) bool {
+	if p.load(1024, 512); kind > 0 { // the old version has nothing else
+		p.big = p.u(0, 4) != 1
+		pages := p.u(4, 4)
+		if kind > 1 {
+			p.Type = "swsuspend"
+		} else if p.u(0, 4) != 1 || pages == 0 {
+			return false
+		}
+		// Zeroes behind the label say that it is one.
+		if p.zero(172, 8) {
+			p.label(28, 16)
+			p.uuid(12)
+		}
+		if kind == 1 {
+			p.sizes(page, pages+1, page*pages)
+		}
 	}
-	b := p.at(1024, 512)
-	if b == nil {
-		return false
-	}
-	word := le.Uint32
-	if word(b) != 1 {
-		word = be.Uint32
-	}
-	pages := word(b[4:])
-	switch {
-	case kind > 1:
-		p.Type = "swsuspend"
-	case word(b) != 1 || pages == 0:
-		return false
-	}
-	// Zeroes behind the label say that it is one.
-	if allZero(b[44+4*32 : 44+4*34]) {
-		p.setLabel(b[28:44])
-		p.setUUID(b[12:28])
-	}
-	p.setVersion(version)
-	if kind == 1 {
-		p.setBlockSize(uint64(page))
-		p.setLastBlock(uint64(pages) + 1)
-		p.setSize(uint64(page) * uint64(pages))
-	}
+	p.version(version)
 	return true
 }

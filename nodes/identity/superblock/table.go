@@ -11,59 +11,57 @@ type Partition struct {
 // slot is a partition as its table describes it. Start and size are in units of
 // 512 bytes.
 type slot struct {
-	number            int
-	start, size       int64
-	kind, uuid, name  string
-	flags             uint64
-	extended, logical bool
+	number      int
+	start, size int64
+	flags       uint64
+	kind        uint64 // in a table of MS-DOS
+	entry       int64  // in a GPT: the offset of its entry on the disk
 }
 
-// table adds the partition table of the disk and returns its scheme, dos or gpt,
-// or "".
-func (p *probe) table() string {
-	if b := p.mbr(); b != nil {
-		if id := le.Uint32(b[mbrID:]); id != 0 {
-			p.add("ID_PART_TABLE_UUID", hex(uint64(id), 8))
+// table finds the partition table of the disk, sets p.slots to its partitions and
+// returns its scheme, dos or gpt, or "". With describe it adds the properties of
+// the table and leaves out logical partitions, which cost reads.
+func (p *probe) table(describe bool) (scheme string) {
+	p.slots, p.big = nil, false
+	uuid := ""
+	switch {
+	case p.hasMBR():
+		scheme = "dos"
+		if id := p.u(mbrID, 4); id != 0 {
+			uuid = hex(id, 8)
 		}
-		p.add("ID_PART_TABLE_TYPE", "dos")
-		return "dos"
+		for i := range 4 {
+			if s := p.mbrSlot(i); s.size != 0 {
+				p.slots = append(p.slots, s)
+			}
+		}
+		for _, s := range p.slots {
+			if isExtended(s.kind) && !describe {
+				p.logical(s)
+			}
+		}
+	case p.hasGPT():
+		scheme = "gpt"
+		uuid = p.formatGUID(56)
+		p.gptSlots()
 	}
-	if header, _ := p.gpt(); header != nil {
-		p.add("ID_PART_TABLE_UUID", formatGUID(header[56:]))
-		p.add("ID_PART_TABLE_TYPE", "gpt")
-		return "gpt"
+	if describe {
+		p.add("ID_PART_TABLE_UUID", uuid)
+		p.add("ID_PART_TABLE_TYPE", scheme)
 	}
-	return ""
-}
-
-// slots calls f for each partition of the disk until it returns false.
-func (p *probe) slots(f func(s slot) bool) (scheme string) {
-	if b := p.mbr(); b != nil {
-		p.mbrSlots(b, f)
-		return "dos"
-	}
-	if header, entries := p.gpt(); header != nil {
-		p.gptSlots(header, entries, f)
-		return "gpt"
-	}
-	return ""
+	return scheme
 }
 
 // inPartition reports whether a partition covers what lies from start to end, in
-// bytes. Logical partitions need not be asked: the extended one covers them.
-func (p *probe) inPartition(start, end int64) bool {
-	inside := false
-	p.slots(func(s slot) bool {
-		if s.logical {
-			return false
-		}
+// bytes.
+func (p *probe) inPartition(start, end int64) (inside bool) {
+	p.table(false)
+	for _, s := range p.slots {
 		if s.start+s.size > p.size>>9 {
-			inside = false // a table that is not of this disk
-			return false
+			return false // a table that is not of this disk
 		}
 		inside = inside || start>>9 >= s.start && end>>9 <= s.start+s.size
-		return true
-	})
+	}
 	return inside
 }
 
@@ -72,44 +70,48 @@ func (p *probe) inPartition(start, end int64) bool {
 // Label are those for the links by-partuuid and by-partlabel. A logical partition
 // so far down the chain that reading it would cost too much is described by what
 // the kernel says; its type and flags are missing.
-func Entry(disk Disk, part Partition) (Result, error) {
+func Entry(disk *Disk, part *Partition) (*Result, error) {
 	p := newProbe(disk)
-	var found slot
-	scheme := p.slots(func(s slot) bool {
-		if s.start == part.Start && (s.size == part.Size || s.extended && part.Size <= 1024) {
-			found = s
+	p.entry(part)
+	return p.Result, p.err
+}
+
+func (p *probe) entry(part *Partition) {
+	scheme := p.table(false)
+	found := slot{number: part.Number, start: part.Start, size: part.Size}
+	known := scheme == "dos" && part.Number >= firstLogical+maxLogical
+	for _, s := range p.slots {
+		if s.start == part.Start && (s.size == part.Size || isExtended(s.kind) && part.Size <= 1024) {
+			found, known = s, true
+			break
 		}
-		return found.number == 0
-	})
-	if found.number == 0 {
-		if scheme != "dos" || part.Number < firstLogical+maxLogical {
-			return Result{}, p.err
-		}
-		found = slot{number: part.Number, start: part.Start, size: part.Size}
 	}
-	p.Result = Result{Label: found.name, UUID: found.uuid}
-	if scheme == "dos" {
-		p.UUID = ""
-		if id := le.Uint32(p.at(0, 512)[mbrID:]); id != 0 {
-			p.UUID = hex(uint64(id), 8) + "-" + hex(uint64(found.number), 2)
+	if !known {
+		return
+	}
+	kind := ""
+	if p.load(found.entry, gptEntry); scheme == "gpt" {
+		kind = p.formatGUID(0)
+		p.UUID = p.formatGUID(16)
+		p.Label = trimRight(utf16(p.cut(56, 72), false))
+	} else {
+		p.load(0, 512)
+		if id := p.u(mbrID, 4); id != 0 {
+			p.UUID = hex(id, 8) + "-" + hex(uint64(found.number), 2)
+		}
+		if found.kind != 0 {
+			kind = "0x" + hex(found.kind, 1)
 		}
 	}
 	p.add("ID_PART_ENTRY_SCHEME", scheme)
-	p.addUnlessEmpty("ID_PART_ENTRY_NAME", Encode(p.Label))
-	p.addUnlessEmpty("ID_PART_ENTRY_UUID", p.UUID)
-	p.addUnlessEmpty("ID_PART_ENTRY_TYPE", found.kind)
+	p.add("ID_PART_ENTRY_NAME", Encode(p.Label))
+	p.add("ID_PART_ENTRY_UUID", p.UUID)
+	p.add("ID_PART_ENTRY_TYPE", kind)
 	if found.flags != 0 {
 		p.add("ID_PART_ENTRY_FLAGS", "0x"+hex(found.flags, 1))
 	}
 	p.add("ID_PART_ENTRY_NUMBER", decimal(uint64(found.number)))
 	p.add("ID_PART_ENTRY_OFFSET", decimal(uint64(found.start)))
 	p.add("ID_PART_ENTRY_SIZE", decimal(uint64(found.size)))
-	p.addUnlessEmpty("ID_PART_ENTRY_DISK", part.Disk)
-	return p.Result, p.err
-}
-
-func (p *probe) addUnlessEmpty(key, value string) {
-	if value != "" {
-		p.add(key, value)
-	}
+	p.add("ID_PART_ENTRY_DISK", part.Disk)
 }

@@ -2,33 +2,29 @@ package superblock
 
 // UBI and UBIFS: ubi-media.h and ubifs-media.h of Linux.
 
-var ubiFormat = format{
-	name: "ubi", usage: raid,
-	magics: []magic{{0, "UBI#"}},
-	probe: func(p *probe, _ magic) bool {
-		b := p.at(0, 64)
-		if b == nil {
-			return false
-		}
-		p.setVersion(decimal(uint64(b[4])))
-		if sequence := be.Uint32(b[24:]); sequence != 0 {
-			p.setUUIDText(decimal(uint64(sequence)))
-		}
-		return true
-	},
+var (
+	ubiFormat   = format{name: "ubi", usage: raid, big: true, magics: []magic{{0, "UBI#"}}, probe: probeUBI}
+	ubifsFormat = format{name: "ubifs", usage: filesystem, magics: []magic{{0, "\x31\x18\x10\x06"}}, probe: probeUBIFS}
+)
+
+func probeUBI(p *probe) bool {
+	if !p.load(0, 64) {
+		return false
+	}
+	p.version(decimal(p.u(4, 1)))
+	if sequence := p.u(24, 4); sequence != 0 {
+		p.setUUID(decimal(sequence))
+	}
+	return true
 }
 
-var ubifsFormat = format{
-	name: "ubifs", usage: filesystem,
-	magics: []magic{{0, "\x31\x18\x10\x06"}},
-	probe: func(p *probe, _ magic) bool {
-		b := p.at(0, 4096)
-		if b == nil || b[20] != 6 {
-			return false // no superblock node
-		}
-		p.setUUID(b[108:])
-		p.setSize(uint64(le.Uint32(b[36:])) * uint64(le.Uint32(b[40:])))
-		p.setVersion("w" + decimal(uint64(le.Uint32(b[80:]))) + "r" + decimal(uint64(le.Uint32(b[124:]))))
-		return true
-	},
+func probeUBIFS(p *probe) bool {
+	const superblockNode = 6
+	if !p.load(0, 4096) || p.u(20, 1) != superblockNode {
+		return false
+	}
+	p.uuid(108)
+	p.sizes(0, 0, p.u(36, 4)*p.u(40, 4))
+	p.version("w" + decimal(p.u(80, 4)) + "r" + decimal(p.u(124, 4)))
+	return true
 }

@@ -4,13 +4,11 @@ package superblock
 // descriptors from 32 KiB on says that it is one, the anchor at block 256 points
 // to the volume descriptors. The size of a block is found by trying.
 
-var udfFormat = format{
-	name: "udf", usage: filesystem, tolerant: true,
-	magics: []magic{
-		{vsdOffset + 1, "BEA01"}, {vsdOffset + 1, "BOOT2"}, {vsdOffset + 1, "CD001"}, {vsdOffset + 1, "CDW02"},
-		{vsdOffset + 1, "NSR02"}, {vsdOffset + 1, "NSR03"}, {vsdOffset + 1, "TEA01"},
-	},
-	probe: probeUDF,
+var udfFormat = format{name: "udf", usage: filesystem, tolerant: true, magics: udfMagics, probe: probeUDF}
+
+var udfMagics = []magic{
+	{vsdOffset + 1, "BEA01"}, {vsdOffset + 1, "BOOT2"}, {vsdOffset + 1, "CD001"}, {vsdOffset + 1, "CDW02"},
+	{vsdOffset + 1, "NSR02"}, {vsdOffset + 1, "NSR03"}, {vsdOffset + 1, "TEA01"},
 }
 
 const (
@@ -22,6 +20,9 @@ const (
 	// all: there are 16 blocks of them.
 	maxUDF = 32 << 10
 
+	// udfSize is the size of a descriptor.
+	udfSize = 512
+
 	// Tags of descriptors.
 	udfPrimary    = 1
 	udfAnchor     = 2
@@ -31,15 +32,13 @@ const (
 	udfIntegrity  = 9
 )
 
-func probeUDF(p *probe, _ magic) bool {
-	sizes := [...]int64{p.block, 512, 1024, 2048, 4096}
-	for i, block := range sizes {
+func probeUDF(p *probe) bool {
+	for i, block := range [...]int64{p.block, 512, 1024, 2048, 4096} {
 		if i > 0 && block == p.block || !hasNSR(p, max(block, vsdSize)) {
 			continue
 		}
-		anchor := p.at(256*block, 512)
-		if anchor != nil && le.Uint16(anchor) == udfAnchor && le.Uint32(anchor[12:]) == 256 {
-			udfVolume(p, block, anchor)
+		if loadUDF(p, block, 256) == udfAnchor {
+			udfVolume(p, block)
 			return true
 		}
 	}
@@ -49,159 +48,136 @@ func probeUDF(p *probe, _ magic) bool {
 // hasNSR looks for the volume structure descriptor that stands for UDF.
 func hasNSR(p *probe, size int64) bool {
 	for i := range int64(maxVSDs) {
-		b := p.at(vsdOffset+i*size, 8)
-		if b == nil || b[1] == 0 {
-			break
-		}
-		switch string(b[1:6]) {
-		case "NSR02", "NSR03":
+		p.load(vsdOffset+1+i*size, 5)
+		if p.is(0, "NSR02") || p.is(0, "NSR03") {
 			return true
-		case "BEA01", "BOOT2", "CD001", "CDW02", "TEA01":
-		default:
-			return false
+		}
+		known := false // other descriptors go before it, or behind
+		for _, m := range udfMagics {
+			known = known || p.is(0, m.bytes)
+		}
+		if !known {
+			break
 		}
 	}
 	return false
 }
 
-// udf is what the volume descriptors say.
-type udf struct {
-	volume, set, logical, publisher, application string
-
-	revision  uint16
-	integrity int64 // block of the logical volume integrity descriptor
+// loadUDF loads the descriptor in a block. It returns its tag, or 0 if there is
+// none.
+func loadUDF(p *probe, block, at int64) uint64 {
+	if !p.load(at*block, udfSize) || p.u(12, 4) != uint64(at) {
+		return 0
+	}
+	return p.u(0, 2)
 }
 
-func udfVolume(p *probe, block int64, anchor []byte) {
-	length, start := int64(le.Uint32(anchor[16:])), int64(le.Uint32(anchor[20:]))
-	list := p.upTo(start*block, int(min(length, maxUDF)))
-	var u udf
-	for i := start; int64(len(list)) >= block; i++ {
-		tag := le.Uint16(list)
-		if tag == 0 || tag == udfTerminator || int64(le.Uint32(list[12:])) != i {
+// udfFields lists the fields with names: the tag of their descriptor, the offset of
+// the name of their character set, or 0 for an identifier in ASCII, and their own.
+var udfFields = [...]struct {
+	name                       string
+	tag, charset, offset, size int
+}{
+	{"VOLUME", udfPrimary, 200, 24, 32},
+	{"VOLUME_SET", udfPrimary, 200, 72, 128},
+	{"APPLICATION", udfPrimary, 0, 345, 23},
+	{"APPLICATION", udfPrimary, 0, 389, 23}, // of the implementation
+	{"LOGICAL_VOLUME", udfLogical, 20, 84, 128},
+	{"PUBLISHER", udfImpUse, 52, 244, 36},
+}
+
+// udfVolume sets what the volume descriptors say, to which the anchor points.
+// The first of a kind counts.
+func udfVolume(p *probe, block int64) {
+	integrity, revision := int64(0), uint64(0)
+	length, at := min(int64(p.u(16, 4)), maxUDF), int64(p.u(20, 4))
+	p.loadUpTo(at*block, length) // all at once
+	for ; length >= block; length -= block {
+		tag := int(loadUDF(p, block, at))
+		if tag == 0 || tag == udfTerminator {
 			break
 		}
-		u.take(tag, list[:block])
-		list = list[block:]
+		for _, f := range udfFields {
+			if tag == f.tag && p.Get("ID_FS_"+f.name+"_ID") == "" && (tag != udfImpUse || p.is(21, "*UDF LV Info\x00")) {
+				text := udfText(p, f.charset, f.offset, f.size)
+				p.id(f.name, text)
+				if f.offset == 72 {
+					p.setUUID(udfUUID(text))
+				}
+				if tag == udfLogical {
+					p.setLabel(text)
+				}
+			}
+		}
+		if tag == udfLogical && integrity == 0 {
+			if p.is(217, "*OSTA UDF Compliant\x00") {
+				revision = p.u(240, 2)
+			}
+			if p.u(268, 4) > 0 && p.u(432, 4) >= udfSize {
+				integrity = int64(p.u(436, 4))
+			}
+		}
+		at++
 	}
-	if u.integrity > 0 {
-		u.takeIntegrity(p.at(u.integrity*block, int(block)), u.integrity)
+	if integrity > 0 && loadUDF(p, block, integrity) == udfIntegrity && p.u(76, 4) >= 46 {
+		// What a reader and a writer need lies behind two arrays.
+		use := 80 + 8*int(min(p.u(72, 4), udfSize))
+		revision = max(revision, p.u(use+40, 2), p.u(use+42, 2))
 	}
-	p.setID("VOLUME", u.volume)
-	if len(u.set) >= 8 {
-		p.setUUIDText(udfUUID(u.set))
+	if revision != 0 {
+		p.version(hex(revision>>8, 1) + "." + hex(revision&0xff, 2))
 	}
-	p.setID("VOLUME_SET", u.set)
-	p.setID("APPLICATION", u.application)
-	p.setLabelText(u.logical)
-	p.setID("LOGICAL_VOLUME", u.logical)
-	p.setID("PUBLISHER", u.publisher)
-	if u.revision != 0 {
-		p.setVersion(hex(uint64(u.revision>>8), 1) + "." + hex(uint64(u.revision&0xff), 2))
-	}
-	p.setBlockSize(uint64(block))
+	p.sizes(uint64(block), 0, 0)
 }
 
-// take takes a volume descriptor, of 512 bytes or more. The first of a kind
-// counts.
-func (u *udf) take(tag uint16, b []byte) {
-	switch tag {
-	case udfPrimary:
-		if isCS0(b[200:]) {
-			first(&u.volume, dstring(b[24:56]))
-			first(&u.set, dstring(b[72:200]))
+// udfText returns the text of a field: a byte for its encoding, the characters,
+// and in the last byte the length of both. An identifier is without the asterisk
+// of a registered one.
+func udfText(p *probe, charset, offset, size int) string {
+	if charset == 0 {
+		if p.is(offset, "*") {
+			offset, size = offset+1, size-1
 		}
-		first(&u.application, entityID(b[345:368]))
-		first(&u.application, entityID(b[389:412]))
-	case udfLogical:
-		if isCS0(b[20:]) {
-			first(&u.logical, dstring(b[84:212]))
+		return cString(p.cut(offset, size))
+	}
+	text := p.cut(offset+1, min(max(int(p.u(offset+size-1, 1))-1, 0), size-2))
+	encoding := p.u(offset, 1)
+	if encoding == 8 {
+		wide := []byte(nil)
+		for _, c := range text {
+			wide = append(wide, 0, c)
 		}
-		if u.revision == 0 && cString(b[217:240]) == "*OSTA UDF Compliant" {
-			u.revision = le.Uint16(b[240:])
-		}
-		if u.integrity == 0 && le.Uint32(b[268:]) > 0 && le.Uint32(b[432:]) >= 512 {
-			u.integrity = int64(le.Uint32(b[436:]))
-		}
-	case udfImpUse:
-		if cString(b[21:44]) == "*UDF LV Info" && isCS0(b[52:]) {
-			first(&u.publisher, dstring(b[244:280]))
-		}
+		text = wide
+	} else if encoding != 16 {
+		return ""
 	}
-}
-
-// takeIntegrity takes the revisions that a reader and a writer need.
-func (u *udf) takeIntegrity(b []byte, block int64) {
-	if b == nil || le.Uint16(b) != udfIntegrity || int64(le.Uint32(b[12:])) != block || le.Uint32(b[76:]) < 46 {
-		return
+	if !p.is(charset, "\x00OSTA Compressed Unicode\x00") {
+		return ""
 	}
-	at := 80 + 8*int64(le.Uint32(b[72:]))
-	if at+46 > int64(len(b)) {
-		return
-	}
-	u.revision = max(u.revision, le.Uint16(b[at+40:]), le.Uint16(b[at+42:]))
-}
-
-func first(s *string, value string) {
-	if *s == "" {
-		*s = value
-	}
-}
-
-// isCS0 reports whether a charspec names the character set of UDF.
-func isCS0(b []byte) bool { return b[0] == 0 && cString(b[1:64]) == "OSTA Compressed Unicode" }
-
-// dstring returns the text of a field: a byte for its encoding, the characters,
-// and in the last byte the length of both.
-func dstring(b []byte) string {
-	text := b[1 : len(b)-1]
-	text = text[:min(max(int(b[len(b)-1])-1, 0), len(text))]
-	switch b[0] {
-	case 8:
-		return decode(text, latin1)
-	case 16:
-		return decode(text, utf16BE)
-	}
-	return ""
-}
-
-// entityID returns an identifier without the asterisk of a registered one.
-func entityID(b []byte) string {
-	s := cString(b)
-	if s != "" && s[0] == '*' {
-		s = s[1:]
-	}
-	return s
+	return utf16(text, true)
 }
 
 // udfUUID makes a UUID of the name of the volume set, which begins with 16
 // characters that are unique: small letters of hexadecimal digits, and where
 // there are other characters, the digits of their bytes.
-func udfUUID(set string) string {
+func udfUUID(set string) (s string) {
+	if len(set) < 8 {
+		return ""
+	}
+	set += "\x00\x00\x00\x00\x00\x00\x00\x00"
 	digits := 0
-	for digits < min(len(set), 16) && isHex(set[digits]) {
+	for digits < 16 && isHex(set[digits]) {
 		digits++
 	}
-	out := make([]byte, 0, 16)
-	if digits < 8 {
-		digits = 0
-	} else if digits < 16 {
-		digits = 8
-	}
-	for i := 0; len(out) < 16; i++ {
-		c := byte(0)
-		if i < len(set) {
-			c = set[i]
+	digits &^= 7 // 0, 8 or 16
+	for i := 0; len(s) < 16; i++ {
+		next := hex(uint64(set[i]), 2)
+		if i < digits {
+			next = string(rune(set[i] | 0x20)) // which leaves digits as they are
 		}
-		if i >= digits {
-			out = append(out, hexDigits[c>>4], hexDigits[c&15])
-		} else if c >= 'A' && c <= 'F' {
-			out = append(out, c+'a'-'A')
-		} else {
-			out = append(out, c)
-		}
+		s += next
 	}
-	return string(out)
+	return s
 }
 
 func isHex(c byte) bool { return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f' }

@@ -1,104 +1,61 @@
 package superblock
 
-import (
-	"encoding/binary"
-	"strconv"
-)
+import "strconv"
 
-var (
-	le = binary.LittleEndian
-	be = binary.BigEndian
-)
-
-// setLabel sets the label to text up to its first NUL.
-func (p *probe) setLabel(b []byte) { p.setLabelText(cString(b)) }
-
-func (p *probe) setLabelText(s string) {
-	if p.Label = trimRight(s); p.Label != "" {
-		p.add("ID_FS_LABEL", Safe(p.Label))
-		p.add("ID_FS_LABEL_ENC", Encode(p.Label))
+// add appends a property, unless its value is empty.
+func (p *probe) add(key, value string) {
+	if value != "" {
+		p.Properties = append(p.Properties, key+"="+value)
 	}
 }
 
-// setID sets ID_FS_name_ID, a name that a file system has beside its label.
-func (p *probe) setID(name, value string) {
-	if value = trimLeft(trimRight(value)); value != "" {
-		p.add("ID_FS_"+name+"_ID", Encode(value))
-	}
-}
-
-// setUUID sets the UUID to the first 16 bytes, unless all of them are 0.
-func (p *probe) setUUID(b []byte) {
-	if b = b[:16]; !allZero(b) {
-		p.setUUIDText(formatUUID(b))
-	}
-}
-
-func (p *probe) setUUIDText(s string) {
-	if p.UUID = trimRight(s); p.UUID != "" {
-		p.addUUID("ID_FS_UUID", p.UUID)
-	}
-}
-
-// setSubUUID sets the UUID of this member of what the UUID names.
-func (p *probe) setSubUUID(b []byte) {
-	if b = b[:16]; !allZero(b) {
-		p.addUUID("ID_FS_UUID_SUB", formatUUID(b))
-	}
-}
-
-func (p *probe) addUUID(key, s string) {
+// addText appends a property in both forms that udev has for text.
+func (p *probe) addText(key, s string) {
 	p.add(key, Safe(s))
 	p.add(key+"_ENC", Encode(s))
 }
 
-func (p *probe) setVersion(s string) { p.add("ID_FS_VERSION", s) }
+// label sets the label to n bytes of the structure, up to the first NUL.
+func (p *probe) label(offset, n int) { p.setLabel(cString(p.cut(offset, n))) }
 
-// setVersions sets the version to major.minor.
-func (p *probe) setVersions(major, minor uint64) {
-	p.setVersion(decimal(major) + "." + decimal(minor))
+func (p *probe) setLabel(s string) {
+	p.Label = trimRight(s)
+	p.addText("ID_FS_LABEL", p.Label)
 }
 
-// setBlockSize sets the size of a block of a file system in bytes.
-func (p *probe) setBlockSize(n uint64) { p.add("ID_FS_BLOCKSIZE", decimal(n)) }
+// uuid sets the UUID to 16 bytes of the structure.
+func (p *probe) uuid(offset int) { p.setUUID(p.formatUUID(offset)) }
 
-// setLastBlock sets the number of blocks of a file system.
-func (p *probe) setLastBlock(n uint64) { p.add("ID_FS_LASTBLOCK", decimal(n)) }
+func (p *probe) setUUID(s string) {
+	p.UUID = trimRight(s)
+	p.addText("ID_FS_UUID", p.UUID)
+}
 
-// setSize sets the size of a file system in bytes. It is only for people: the
-// disk may be smaller.
-func (p *probe) setSize(n uint64) { p.add("ID_FS_SIZE", decimal(n)) }
+// subUUID sets the UUID of this member of what the UUID names.
+func (p *probe) subUUID(offset int) { p.addText("ID_FS_UUID_SUB", p.formatUUID(offset)) }
+
+// id sets ID_FS_name_ID, a name that a file system has beside its label.
+func (p *probe) id(name, value string) {
+	p.add("ID_FS_"+name+"_ID", Encode(trim(value)))
+}
+
+func (p *probe) version(s string) { p.add("ID_FS_VERSION", s) }
+
+// versions sets the version to major.minor.
+func (p *probe) versions(major, minor uint64) { p.version(decimal(major) + "." + decimal(minor)) }
+
+// sizes sets the size of a block of a file system in bytes, the number of its
+// blocks, and its size in bytes, each unless it is 0. They are for people: the disk
+// may be smaller.
+func (p *probe) sizes(block, blocks, size uint64) {
+	for i, n := range [...]uint64{block, blocks, size} {
+		if n != 0 {
+			p.add("ID_FS_"+[...]string{"BLOCKSIZE", "LASTBLOCK", "SIZE"}[i], decimal(n))
+		}
+	}
+}
 
 func decimal(n uint64) string { return strconv.FormatUint(n, 10) }
-
-func allZero(b []byte) bool {
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// formatUUID returns 16 bytes in the form 8-4-4-4-12.
-func formatUUID(b []byte) string {
-	out := make([]byte, 0, 36)
-	for i, c := range b[:16] {
-		if i == 4 || i == 6 || i == 8 || i == 10 {
-			out = append(out, '-')
-		}
-		out = append(out, hexDigits[c>>4], hexDigits[c&15])
-	}
-	return string(out)
-}
-
-// formatGUID is formatUUID for a UUID whose first three fields are little endian.
-func formatGUID(b []byte) string {
-	return formatUUID([]byte{
-		b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6],
-		b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15],
-	})
-}
 
 // hex returns n in hexadecimal with at least width digits.
 func hex(n uint64, width int) string {
@@ -109,21 +66,30 @@ func hex(n uint64, width int) string {
 	return s
 }
 
-// crc32 updates a CRC of the polynomial 0xedb88320 without inverting it. A table
-// of 16 words is made on the fly: the data is a few KiB.
-func crc32(crc uint32, b []byte) uint32 {
-	var table [16]uint32
-	for i := range table {
-		c := uint32(i)
-		for range 4 {
-			c = c>>1 ^ -(c&1)&0xedb88320
+// isPower reports whether n is a power of two.
+func isPower(n uint64) bool { return n != 0 && n&(n-1) == 0 }
+
+// formatUUID returns 16 bytes of the structure in the form 8-4-4-4-12, or "" if
+// all of them are 0.
+func (p *probe) formatUUID(offset int) string { return p.uuidOf(offset, "0123-45-67-89-abcdef") }
+
+// formatGUID is formatUUID for a UUID whose first three fields are little endian.
+func (p *probe) formatGUID(offset int) string { return p.uuidOf(offset, "3210-54-76-89-abcdef") }
+
+// uuidOf returns bytes in the order that the digits of form name.
+func (p *probe) uuidOf(offset int, form string) (s string) {
+	if p.zero(offset, 16) {
+		return ""
+	}
+	for i, c := range []byte(form) {
+		if c == '-' {
+			s += form[i:][:1]
+			continue
 		}
-		table[i] = c
+		if c >= 'a' {
+			c -= 'a' - '0' - 10
+		}
+		s += hex(p.u(offset+int(c-'0'), 1), 2)
 	}
-	for _, c := range b {
-		crc ^= uint32(c)
-		crc = crc>>4 ^ table[crc&15]
-		crc = crc>>4 ^ table[crc&15]
-	}
-	return crc
+	return s
 }

@@ -11,7 +11,7 @@ const (
 )
 
 var zfsFormat = format{
-	name: "zfs_member", usage: filesystem, minSize: 64 << 20,
+	name: "zfs_member", usage: filesystem, minSize: 64 << 20, big: true,
 	magics: []magic{
 		{zfsOffset, "\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01"},
 		{zfsOffset, "\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01"},
@@ -19,51 +19,33 @@ var zfsFormat = format{
 	probe: probeZFS,
 }
 
-func probeZFS(p *probe, _ magic) bool {
-	b := p.at(zfsOffset, zfsList)
-	if b == nil {
-		return false
-	}
-	var version, label string
-	var pool, member uint64
+func probeZFS(p *probe) bool {
+	var version, label, pool, member string
+	p.load(zfsOffset, zfsList)
 	// Each pair: its length, its length once decoded, the length of the name,
 	// the name, the type of the value, the number of values, the value.
-	for b = b[12:]; len(b) >= 12; {
-		length, name := be.Uint32(b), be.Uint32(b[8:])
-		if length < 12 || int64(length) > int64(len(b)) || name > length-12 {
+	for at := 12; at < zfsList; {
+		length, name := int(p.u(at, 4)), int(p.u(at+8, 4))
+		if length < 12 || name > length {
 			break
 		}
-		pair := b[12:length]
-		b = b[length:]
-		key := string(pair[:name])
-		pair = pair[min(int(name+3)&^3, len(pair)):]
-		if len(pair) < 12 {
-			continue
+		value := at + 12 + (name+3)&^3
+		number := decimal(p.u(value+8, 8))
+		switch string(p.cut(at+12, name)) {
+		case "name":
+			label = cString(p.cut(value+12, int(p.u(value+8, 4))))
+		case "version":
+			version = number
+		case "pool_guid":
+			pool = number
+		case "guid":
+			member = number
 		}
-		switch kind := be.Uint32(pair); {
-		case kind == 9 && key == "name":
-			size := be.Uint32(pair[8:])
-			if pair = pair[12:]; int64(size) <= int64(len(pair)) {
-				label = string(pair[:size])
-			}
-		case kind == 8 && len(pair) >= 16:
-			value := be.Uint64(pair[8:])
-			switch key {
-			case "version":
-				version = decimal(value)
-			case "pool_guid":
-				pool = value
-			case "guid":
-				member = value
-			}
-		}
+		at += length
 	}
-	if version == "" || pool == 0 || member == 0 {
-		return false
-	}
-	p.setVersion(version)
-	p.setLabel([]byte(label))
-	p.addUUID("ID_FS_UUID_SUB", decimal(member))
-	p.setUUIDText(decimal(pool))
-	return true
+	p.version(version)
+	p.setLabel(label)
+	p.addText("ID_FS_UUID_SUB", member)
+	p.setUUID(pool)
+	return version != "" && member != "" && pool != ""
 }
