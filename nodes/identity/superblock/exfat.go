@@ -10,18 +10,25 @@ const (
 	exfatLabel = 0x83 // type of the directory entry
 )
 
-// isExFAT reports whether the structure is a boot sector of exFAT.
-func isExFAT(p *probe) bool {
-	sectorLog := p.u(108, 1)
-	return p.is(0, "\xeb\x76\x90"+exfatName) && p.zero(11, 53) && p.is(510, mbrMark) &&
-		sectorLog >= 9 && sectorLog <= 12 && sectorLog+p.u(109, 1) <= 25
-}
-
 func probeExFAT(p *probe) bool {
-	if !p.load(0, 512) || !isExFAT(p) {
+	p.load(0, 512)
+	sectorLog := p.u(108, 1)
+	if !p.is(0, "\xeb\x76\x90"+exfatName) || !p.zero(11, 53) || !p.is(510, mbrMark) ||
+		sectorLog < 9 || sectorLog > 12 || sectorLog+p.u(109, 1) > 25 || !p.load(0, 12<<sectorLog) {
 		return false
 	}
-	sectorLog := p.u(108, 1)
+	// The twelfth sector has the sum of those before, without what changes while
+	// the file system is mounted.
+	sum := uint32(0)
+	for i, c := range p.cut(0, 11<<sectorLog) {
+		if i != 106 && i != 107 && i != 112 {
+			sum = sum>>1 | sum<<31
+			sum += uint32(c)
+		}
+	}
+	if p.u(11<<sectorLog, 4) != uint64(sum) {
+		return false
+	}
 	if serial := p.serial(100); serial != "" {
 		p.setUUID(serial)
 	}

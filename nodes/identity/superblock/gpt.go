@@ -11,19 +11,16 @@ const (
 	maxGPT = 1024
 )
 
-// hasGPT loads the first header that is sound and reports whether there is one.
-func (p *probe) hasGPT() bool {
-	if !p.loadMBR(0) {
-		return false
-	}
-	for at := mbrEntries + 4; at < mbrEnd; at += mbrEntry {
-		// This partition keeps programs which do not know of GPT from taking the
-		// disk for empty.
-		if p.u(at, 1) == mbrGPT {
-			return p.loadGPT(1) || p.loadGPT(p.size/p.block-1)
+// hasProtectiveMBR reports whether the first sector has a partition which keeps
+// programs that do not know of GPT from taking the disk for empty.
+func (p *probe) hasProtectiveMBR() bool {
+	found := false
+	if p.loadMBR(0) {
+		for i := range 4 {
+			found = found || p.mbrSlot(i).kind == mbrGPT
 		}
 	}
-	return false
+	return found
 }
 
 // loadGPT loads the header in a block and reports whether it and its entries are

@@ -35,7 +35,11 @@ func (p *probe) hasMBR() bool {
 			return false
 		}
 	}
-	return !isNTFS(p) && !isExFAT(p)
+	contents := p.Result
+	p.Result = &Result{}
+	other := probeNTFS(p) || probeExFAT(p)
+	p.Result = contents
+	return !other && p.load(0, 512)
 }
 
 // loadMBR loads a sector and reports whether it has the mark of one with a table.

@@ -12,19 +12,16 @@ const (
 	ntfsRecord     = 4096 // bytes of a record that are looked at
 )
 
-// isNTFS reports whether the structure is a boot sector of NTFS.
-func isNTFS(p *probe) bool {
-	sector, perCluster := p.u(11, 2), p.u(13, 1)
-	return p.is(3, ntfsName) && sector >= 256 && sector <= 4096 && isPower(perCluster) &&
-		sector*perCluster <= 64<<10 && p.zero(14, 7) && p.zero(22, 2) && p.zero(32, 4)
-}
-
 func probeNTFS(p *probe) bool {
-	if !p.load(0, 512) || !isNTFS(p) {
+	if !p.load(0, 512) {
 		return false
 	}
 	sector, perCluster := p.u(11, 2), p.u(13, 1)
 	cluster := sector * perCluster
+	if !p.is(3, ntfsName) || sector < 256 || sector > 4096 || !isPower(perCluster) ||
+		cluster > 64<<10 || !p.zero(14, 7) || !p.zero(22, 2) || !p.zero(32, 4) {
+		return false
+	}
 	// The size of a record is a number of clusters, or the logarithm of its size
 	// as a negative number.
 	perRecord := p.u(64, 1)

@@ -112,12 +112,12 @@ func TestPartitions(t *testing.T) {
 					// Too far down the chain: only the kernel's part.
 					want = slices.DeleteFunc(want, func(s string) bool { return strings.HasPrefix(s, "ID_PART_ENTRY_TYPE=") })
 				}
-				compare(t, table.name, oracle, got, want, map[int]bool{})
+				compare(t, table.name, oracle, got, want, map[difference]bool{})
 				if uuid := entry.UUID; !slices.Contains(want, "ID_PART_ENTRY_UUID="+uuid) {
 					t.Errorf("%s: the UUID is %q", dev, uuid)
 				}
 			}
-			compare(t, table.name, oracle, probed(t, open(t, disk, table.block)), udevd(t, disk), map[int]bool{})
+			compare(t, table.name, oracle, probed(t, open(t, disk, table.block)), udevd(t, disk), map[difference]bool{})
 		})
 	}
 }

@@ -84,10 +84,14 @@ func (p *probe) probe() {
 	contents := p.Properties
 	p.Properties = nil
 	// What makes LVM and bcache members wipes the begin of the disk, so that a
-	// table which lies there is younger.
+	// table which lies there is younger. But an empty one is only boot code if
+	// there is LVM.
 	if p.table(true) == "dos" && f != nil && f.wiped > 0 {
-		p.Result = &Result{Properties: p.Properties}
-		return
+		if f.usage != raid || len(p.slots) > 0 {
+			p.Result = &Result{Properties: p.Properties}
+			return
+		}
+		p.Properties = nil
 	}
 	p.Properties = append(contents, p.Properties...)
 }

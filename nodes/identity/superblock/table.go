@@ -19,7 +19,8 @@ type slot struct {
 }
 
 // table finds the partition table of the disk, sets p.slots to its partitions and
-// returns its scheme, dos or gpt, or "". With describe it adds the properties of
+// returns its scheme: dos, gpt, PMBR
+// where that is damaged, or "". With describe it adds the properties of
 // the table and leaves out logical partitions, which cost reads.
 func (p *probe) table(describe bool) (scheme string) {
 	p.slots, p.big = nil, false
@@ -40,10 +41,12 @@ func (p *probe) table(describe bool) (scheme string) {
 				p.logical(s)
 			}
 		}
-	case p.hasGPT():
-		scheme = "gpt"
-		uuid = p.formatGUID(56)
-		p.gptSlots()
+	case p.hasProtectiveMBR():
+		if scheme = "PMBR"; p.loadGPT(1) || p.loadGPT(p.size/p.block-1) {
+			scheme = "gpt"
+			uuid = p.formatGUID(56)
+			p.gptSlots()
+		}
 	}
 	if describe {
 		p.add("ID_PART_TABLE_UUID", uuid)

@@ -20,7 +20,8 @@ func probeUBI(p *probe) bool {
 
 func probeUBIFS(p *probe) bool {
 	const superblockNode = 6
-	if !p.load(0, 4096) || p.u(20, 1) != superblockNode {
+	if !p.load(0, 4096) || p.u(20, 1) != superblockNode ||
+		p.u(4, 4) != p.crc32(0xffffffff, 8, 4096-8) {
 		return false
 	}
 	p.uuid(108)
