@@ -51,7 +51,7 @@ var overlayDifferences = []difference{
 	{"mbr over xfs", "ID_FS_*", "* 2.4*", "the sum of a file system that may be mounted is not checked"},
 	{"bcache over mbr", "ID_FS_*", old, "a partition table where bcache wipes the disk is younger, as 2.39 knows too"},
 	{"mbr over bcache", "ID_FS_*", old, "a partition table where bcache wipes the disk is younger, as 2.39 knows too"},
-	{"gpt over zfs", "ID_FS_*", "*", "the first label of ZFS is damaged, others are not looked at"},
+	{"gpt over zfs", "ID_FS_*", old, "the first label of ZFS is damaged, others are not looked at"},
 }
 
 // old matches the oracles with libblkid before 2.39, as that of Debian 12.

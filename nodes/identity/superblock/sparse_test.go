@@ -189,7 +189,7 @@ func TestReadErrors(t *testing.T) {
 		{"md 1.0", 20963328, 20 << 20, false},
 		{"md 1.2", 19 << 20, 20 << 20, true},
 		{"gpt backup", 512, 1024, true},
-		{"gpt", 512, 20 << 20, false},
+		{"gpt", 0, 20 << 20, false},
 		{"ntfs", 4096, 20 << 20, false},
 		{"fat32", 65536, 80 << 20, true}, // but for the label
 	} {
