@@ -1,32 +1,38 @@
 package superblock
 
-// The values of ID_FS_USAGE.
+// usage is what contents are for.
+type usage byte
+
 const (
-	filesystem = "filesystem"
-	raid       = "raid"
-	crypto     = "crypto"
-	other      = "other"
+	filesystem usage = iota
+	raid
+	crypto
+	other
 )
+
+// usages holds the values of ID_FS_USAGE.
+var usages = [...]string{"filesystem", "raid", "crypto", "other"}
 
 // format is a kind of contents.
 type format struct {
-	name  string
-	usage string
+	name string
 
 	// magics are tried in turn, and p.mark is the one that is there. With none
 	// at all probe looks for itself.
 	magics []magic
 
 	// probe checks what the mark promises and adds properties. It may change
-	// p.Type and p.Usage.
+	// p.Type.
 	probe func(p *probe) bool
 
 	// minSize is the size in bytes of the smallest disk that holds one.
-	minSize int64
+	minSize uint32
 
 	// wiped is the number of bytes at the begin of the disk that is zeroed when
 	// one is made.
-	wiped int
+	wiped uint16
+
+	usage usage
 
 	// tolerant formats may lie beside others, and the first counts.
 	tolerant bool

@@ -16,56 +16,64 @@ const (
 	isoEnd           = 255
 )
 
-// isoNames lists the fields with names. The last three may name a file instead,
-// which begins with _.
-var isoNames = [...]struct {
-	name         string
-	offset, size int
-}{
-	{"SYSTEM", 8, 32},
-	{"VOLUME_SET", 190, 128},
-	{"PUBLISHER", 318, 128},
-	{"DATA_PREPARER", 446, 128},
-	{"APPLICATION", 574, 128},
+// isoField is a field with text.
+type isoField struct {
+	name   string
+	offset uint16
+	size   uint8
+	file   bool // it may name a file instead, which begins with _
+}
+
+var isoFields = [...]isoField{
+	{"SYSTEM", 8, 32, false},
+	{"VOLUME_SET", 190, 128, false},
+	{"PUBLISHER", 318, 128, true},
+	{"DATA_PREPARER", 446, 128, true},
+	{"APPLICATION", 574, 128, true},
+	{"", 40, 32, false}, // the label
 }
 
 func probeISO(p *probe) bool {
-	var boot string
-	var primary, joliet []byte
-	for i := range int64(maxVSDs) {
-		if !p.load(vsdOffset+i*vsdSize, vsdSize) {
+	var at [4]int64 // offset of the first descriptor of each kind
+	for i := int64(vsdOffset); i < vsdOffset+maxVSDs*vsdSize && p.load(i, vsdSize); i += vsdSize {
+		kind := p.b[0]
+		if kind == isoEnd {
 			break
 		}
-		switch kind := p.b[0]; {
-		case kind == isoEnd:
-			i = maxVSDs
-		case kind == isoBoot && boot == "":
-			boot = cString(p.cut(7, 32))
-		case kind == isoPrimary && primary == nil:
-			primary = p.b
-		case kind == isoSupplementary && joliet == nil && (p.is(88, "%/@") || p.is(88, "%/C") || p.is(88, "%/E")):
-			joliet = p.b
+		if int(kind) < len(at) && at[kind] == 0 &&
+			(kind != isoSupplementary || p.is(88, "%/@") || p.is(88, "%/C") || p.is(88, "%/E")) {
+			at[kind] = i
 		}
 	}
-	if primary == nil {
+	if !p.load(at[isoPrimary], vsdSize) || at[isoPrimary] == 0 {
 		return false
 	}
-	p.b = primary
 	block := p.u(128, 2)
 	p.sizes(block, 0, p.u(80, 4)*block)
-	for i, f := range isoNames {
-		p.id(f.name, isoText(primary, joliet, f.offset, f.size, i >= 2))
+	for i := range isoFields {
+		f := &isoFields[i]
+		wide := []byte(nil)
+		if joliet := at[isoSupplementary]; joliet != 0 {
+			wide = p.at(joliet+int64(f.offset), int(f.size))
+		}
+		text := isoText(p.cut(int(f.offset), int(f.size)), wide, f.file)
+		if f.name == "" {
+			p.setLabel(text)
+		} else {
+			p.id(f.name, text)
+		}
 	}
-	if date := p.isoDate(830); date != "" {
-		p.setUUID(date)
-	} else {
-		p.setUUID(p.isoDate(813))
+	date := p.isoDate(830)
+	if date == "" {
+		date = p.isoDate(813)
 	}
-	p.id("BOOT_SYSTEM", boot)
-	if joliet != nil {
+	p.setUUID(date)
+	if at[isoSupplementary] != 0 {
 		p.version("Joliet Extension")
 	}
-	p.setLabel(isoText(primary, joliet, 40, 32, false))
+	if p.load(at[isoBoot], vsdSize); at[isoBoot] != 0 {
+		p.id("BOOT_SYSTEM", cString(p.cut(7, 32)))
+	}
 	return true
 }
 
@@ -82,23 +90,18 @@ func (p *probe) isoDate(offset int) string {
 	return date
 }
 
-// isoText returns the text of a field of the primary descriptor and that of
-// Joliet, which may be nil. Where a file can be named, that counts as empty.
-func isoText(primary, joliet []byte, offset, size int, file bool) string {
-	field := primary[offset:][:size]
+// isoText returns the text of a field of the primary descriptor, and of that of
+// Joliet, if there is one. Where a file can be named, that counts as empty.
+func isoText(field, wide []byte, file bool) string {
 	plain := cString(field)
-	empty := trim(plain) == "" || plain[0] == '_'
-	if joliet != nil {
-		wide := joliet[offset:][:size]
-		text := utf16(wide, true)
-		if !file || trim(text) != "" && text[0] != '_' {
-			if file && empty {
-				return text
-			}
-			return isoMerge(field, wide)
+	empty := file && (trim(plain) == "" || plain[0] == '_')
+	if text := utf16(wide, true); wide != nil && (!file || trim(text) != "" && text[0] != '_') {
+		if empty {
+			return text
 		}
+		return isoMerge(field, wide)
 	}
-	if file && empty {
+	if empty {
 		return ""
 	}
 	return plain

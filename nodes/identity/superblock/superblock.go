@@ -106,7 +106,7 @@ func (p *probe) superblock() (found *format) {
 	tiny := p.size <= tinySize
 	count, exclusive := 0, false
 	for _, f := range formats {
-		if p.size < f.minSize || tiny && f.usage == raid ||
+		if p.size < int64(f.minSize) || tiny && f.usage == raid ||
 			p.disk.Optical && (f.usage == raid || f.usage == other) || !p.try(f) {
 			continue
 		}
@@ -128,7 +128,7 @@ func (p *probe) superblock() (found *format) {
 
 // try looks for one format. If it is there, p.Result holds it.
 func (p *probe) try(f *format) bool {
-	p.Result = &Result{Type: f.name, Usage: f.usage}
+	p.Result = &Result{Type: f.name, Usage: usages[f.usage]}
 	p.big = f.big
 	if !p.find(f.magics) || !f.probe(p) {
 		return false

@@ -19,16 +19,17 @@ var swapMarks = [...][2]string{
 
 func probeSwap(p *probe) bool {
 	for page := 4 << 10; page <= 64<<10; page *= 2 {
-		for i, m := range swapMarks {
-			if p.load(int64(page)-10, 10) && p.is(0, m[0]) {
-				return swap(p, uint64(page), i, m[1])
+		p.load(int64(page)-10, 10)
+		for i := range swapMarks {
+			if p.is(0, swapMarks[i][0]) {
+				return swap(p, uint64(page), i)
 			}
 		}
 	}
 	return false
 }
 
-func swap(p *probe, page uint64, kind int, version string) bool {
+func swap(p *probe, page uint64, kind int) bool {
 	if p.load(1024, 512); kind > 0 { // the old version has nothing else
 		p.big = p.u(0, 4) != 1
 		pages := p.u(4, 4)
@@ -46,6 +47,6 @@ func swap(p *probe, page uint64, kind int, version string) bool {
 			p.sizes(page, pages+1, page*pages)
 		}
 	}
-	p.version(version)
+	p.version(swapMarks[kind][1])
 	return true
 }

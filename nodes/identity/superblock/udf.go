@@ -76,7 +76,7 @@ func loadUDF(p *probe, block, at int64) uint64 {
 // the name of their character set, or 0 for an identifier in ASCII, and their own.
 var udfFields = [...]struct {
 	name                       string
-	tag, charset, offset, size int
+	tag, charset, offset, size uint16
 }{
 	{"VOLUME", udfPrimary, 200, 24, 32},
 	{"VOLUME_SET", udfPrimary, 200, 72, 128},
@@ -93,13 +93,14 @@ func udfVolume(p *probe, block int64) {
 	length, at := min(int64(p.u(16, 4)), maxUDF), int64(p.u(20, 4))
 	p.loadUpTo(at*block, length) // all at once
 	for ; length >= block; length -= block {
-		tag := int(loadUDF(p, block, at))
+		tag := uint16(loadUDF(p, block, at))
 		if tag == 0 || tag == udfTerminator {
 			break
 		}
-		for _, f := range udfFields {
+		for i := range udfFields {
+			f := &udfFields[i]
 			if tag == f.tag && p.Get("ID_FS_"+f.name+"_ID") == "" && (tag != udfImpUse || p.is(21, "*UDF LV Info\x00")) {
-				text := udfText(p, f.charset, f.offset, f.size)
+				text := udfText(p, int(f.charset), int(f.offset), int(f.size))
 				p.id(f.name, text)
 				if f.offset == 72 {
 					p.setUUID(udfUUID(text))
