@@ -39,7 +39,7 @@ func isFAT(p *probe) (clusters uint64, ok bool) {
 	}
 	dir := (p.u(17, 2)*dirEntry + sector - 1) / sector
 	// libblkid counts in 32 bits, and what is negative is too much.
-	clusters = uint64(uint32(fatSectors(p)-reserved-fats*fatLength(p)-dir)) / cluster
+	clusters = uint64(uint32(either(p, 19, 32)-reserved-fats*either(p, 22, 36)-dir)) / cluster
 	most := uint64(fat12Max)
 	if p.zero(22, 2) && !p.zero(36, 4) {
 		most = fat32Max
@@ -49,18 +49,14 @@ func isFAT(p *probe) (clusters uint64, ok bool) {
 	return clusters, clusters <= most
 }
 
-// either returns the number of two bytes at an offset, or if it is 0, that of
-// four bytes at another.
+// either returns the number of sectors, or that of a table: the two bytes at an
+// offset, or if they are 0, the four bytes at another.
 func either(p *probe, offset2, offset4 int) uint64 {
 	if n := p.u(offset2, 2); n != 0 {
 		return n
 	}
 	return p.u(offset4, 4)
 }
-
-// fatSectors returns the number of sectors, and fatLength that of one table.
-func fatSectors(p *probe) uint64 { return either(p, 19, 32) }
-func fatLength(p *probe) uint64  { return either(p, 22, 36) }
 
 func probeFAT(p *probe) bool {
 	if !p.load(0, 512) {
@@ -70,13 +66,13 @@ func probeFAT(p *probe) bool {
 	if !ok {
 		return false
 	}
-	sector := p.u(11, 2)
+	sector, sectors, length := p.u(11, 2), either(p, 19, 32), either(p, 22, 36)
 	reserved := int64(p.u(14, 2) * sector)
 	d := directory{
 		fat:     reserved,
-		heap:    reserved + int64(p.u(16, 1)*fatLength(p)*sector),
+		heap:    reserved + int64(p.u(16, 1)*length*sector),
 		cluster: int64(p.u(13, 1) * sector),
-		count:   fatLength(p) * sector / 4,
+		count:   length * sector / 4,
 		mask:    fat32Max | 0xf,
 		look:    fatLook,
 	}
@@ -95,7 +91,7 @@ func probeFAT(p *probe) bool {
 		p.setUUID(p.serial(signature + 1))
 	}
 	p.version(version)
-	p.sizes(sector*p.u(13, 1), 0, sector*fatSectors(p))
+	p.sizes(sector*p.u(13, 1), 0, sector*sectors)
 	// The information sector of FAT32 has marks. Some tools leave it empty.
 	if version == "FAT32" && info != 0 && (!p.load(info, 512) ||
 		!p.is(0, "RRaA") && !p.is(0, "RRdA") && !p.zero(0, 4) || !p.is(484, "rrAa") && !p.zero(484, 4)) {

@@ -18,18 +18,14 @@ var swapMarks = [...][2]string{
 }
 
 func probeSwap(p *probe) bool {
-	for page := 4 << 10; page <= 64<<10; page *= 2 {
-		p.load(int64(page)-10, 10)
-		for i := range swapMarks {
-			if p.is(0, swapMarks[i][0]) {
-				return swap(p, uint64(page), i)
-			}
+	page, kind := 2<<10, len(swapMarks)
+	for kind == len(swapMarks) {
+		if page *= 2; page > 64<<10 || !p.load(int64(page)-10, 10) {
+			return false
+		}
+		for kind = 0; kind < len(swapMarks) && !p.is(0, swapMarks[kind][0]); kind++ {
 		}
 	}
-	return false
-}
-
-func swap(p *probe, page uint64, kind int) bool {
 	if p.load(1024, 512); kind > 0 { // the old version has nothing else
 		p.big = p.u(0, 4) != 1
 		pages := p.u(4, 4)
@@ -44,7 +40,7 @@ func swap(p *probe, page uint64, kind int) bool {
 			p.uuid(12)
 		}
 		if kind == 1 {
-			p.sizes(page, pages+1, page*pages)
+			p.sizes(uint64(page), pages+1, uint64(page)*pages)
 		}
 	}
 	p.version(swapMarks[kind][1])

@@ -44,7 +44,7 @@ func (p *probe) table(describe bool) (scheme string) {
 	case p.hasProtectiveMBR():
 		if scheme = "PMBR"; p.loadGPT(1) || p.loadGPT(p.size/p.block-1) {
 			scheme = "gpt"
-			uuid = p.formatGUID(56)
+			uuid = p.uuidOf(56, guidForm)
 			p.gptSlots()
 		}
 	}
@@ -75,11 +75,6 @@ func (p *probe) inPartition(start, end int64) (inside bool) {
 // the kernel says; its type and flags are missing.
 func Entry(disk *Disk, part *Partition) (*Result, error) {
 	p := newProbe(disk)
-	p.entry(part)
-	return p.Result, p.err
-}
-
-func (p *probe) entry(part *Partition) {
 	scheme := p.table(false)
 	found := slot{number: part.Number, start: part.Start, size: part.Size}
 	known := scheme == "dos" && part.Number >= firstLogical+maxLogical
@@ -90,12 +85,12 @@ func (p *probe) entry(part *Partition) {
 		}
 	}
 	if !known {
-		return
+		return p.Result, p.err
 	}
 	kind := ""
 	if p.load(found.entry, gptEntry); scheme == "gpt" {
-		kind = p.formatGUID(0)
-		p.UUID = p.formatGUID(16)
+		kind = p.uuidOf(0, guidForm)
+		p.UUID = p.uuidOf(16, guidForm)
 		p.Label = trimRight(utf16(p.cut(56, 72), false))
 	} else {
 		p.load(0, 512)
@@ -117,4 +112,5 @@ func (p *probe) entry(part *Partition) {
 	p.add("ID_PART_ENTRY_OFFSET", decimal(uint64(found.start)))
 	p.add("ID_PART_ENTRY_SIZE", decimal(uint64(found.size)))
 	p.add("ID_PART_ENTRY_DISK", part.Disk)
+	return p.Result, p.err
 }

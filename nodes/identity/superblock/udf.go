@@ -1,5 +1,7 @@
 package superblock
 
+import "strings"
+
 // UDF, by ECMA-167 and OSTA's specification. A row of volume structure
 // descriptors from 32 KiB on says that it is one, the anchor at block 256 points
 // to the volume descriptors. The size of a block is found by trying.
@@ -167,7 +169,7 @@ func udfUUID(set string) (s string) {
 	}
 	set += "\x00\x00\x00\x00\x00\x00\x00\x00"
 	digits := 0
-	for digits < 16 && isHex(set[digits]) {
+	for digits < 16 && strings.IndexByte("0123456789abcdefABCDEF", set[digits]) >= 0 {
 		digits++
 	}
 	digits &^= 7 // 0, 8 or 16
@@ -180,5 +182,3 @@ func udfUUID(set string) (s string) {
 	}
 	return s
 }
-
-func isHex(c byte) bool { return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f' }

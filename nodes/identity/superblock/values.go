@@ -24,7 +24,7 @@ func (p *probe) setLabel(s string) {
 }
 
 // uuid sets the UUID to 16 bytes of the structure.
-func (p *probe) uuid(offset int) { p.setUUID(p.formatUUID(offset)) }
+func (p *probe) uuid(offset int) { p.setUUID(p.uuidOf(offset, uuidForm)) }
 
 func (p *probe) setUUID(s string) {
 	p.UUID = trimRight(s)
@@ -32,7 +32,7 @@ func (p *probe) setUUID(s string) {
 }
 
 // subUUID sets the UUID of this member of what the UUID names.
-func (p *probe) subUUID(offset int) { p.addText("ID_FS_UUID_SUB", p.formatUUID(offset)) }
+func (p *probe) subUUID(offset int) { p.addText("ID_FS_UUID_SUB", p.uuidOf(offset, uuidForm)) }
 
 // id sets ID_FS_name_ID, a name that a file system has beside its label.
 func (p *probe) id(name, value string) {
@@ -69,14 +69,15 @@ func hex(n uint64, width int) string {
 // isPower reports whether n is a power of two.
 func isPower(n uint64) bool { return n != 0 && n&(n-1) == 0 }
 
-// formatUUID returns 16 bytes of the structure in the form 8-4-4-4-12, or "" if
-// all of them are 0.
-func (p *probe) formatUUID(offset int) string { return p.uuidOf(offset, "0123-45-67-89-abcdef") }
+// The forms of a UUID of 16 bytes, for uuidOf: as they stand, and with the first
+// three fields little endian.
+const (
+	uuidForm = "0123-45-67-89-abcdef"
+	guidForm = "3210-54-76-89-abcdef"
+)
 
-// formatGUID is formatUUID for a UUID whose first three fields are little endian.
-func (p *probe) formatGUID(offset int) string { return p.uuidOf(offset, "3210-54-76-89-abcdef") }
-
-// uuidOf returns bytes in the order that the digits of form name.
+// uuidOf returns bytes of the structure in the order that the digits of a form
+// name, or "" if all of them are 0.
 func (p *probe) uuidOf(offset int, form string) (s string) {
 	if p.zero(offset, 16) {
 		return ""
