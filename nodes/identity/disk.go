@@ -79,6 +79,7 @@ func (s *subject) contents() {
 		s.set("ID_CDROM_MEDIA", "1")
 	}
 	if s.base != s.dev {
+		d.Numbers = s.base.value("dev")
 		d.Partition, _ = strconv.Atoi(s.id.Get(".N"))
 		d.Start, d.Size = parseUint64(s.dev.value("start")), parseUint64(s.dev.value("size"))
 	}

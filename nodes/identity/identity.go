@@ -54,6 +54,7 @@ type Disk struct {
 	// 512 bytes.
 	Partition   int
 	Whole       int
+	Numbers     string // of that disk: "8:0"
 	Start, Size uint64
 }
 

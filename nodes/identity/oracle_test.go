@@ -33,14 +33,6 @@ done
 // oracle returns what udev says of each device: its properties.
 func oracle(t *testing.T, sys string, events []*uevent.Event) map[string][]string {
 	t.Helper()
-	hotplugtest.NeedRoot(t)
-	if _, err := exec.LookPath("udevadm"); err != nil {
-		line := "NOT TESTED: " + t.Name() + ": needs udevadm (Debian's udev)"
-		if os.Getenv("DEVSPOOL_TEST_ALL") == "1" {
-			t.Fatal(line)
-		}
-		t.Skip(line)
-	}
 	var asked strings.Builder
 	for _, e := range events {
 		id := e.ID()
@@ -49,8 +41,21 @@ func oracle(t *testing.T, sys string, events []*uevent.Event) map[string][]strin
 		}
 		asked.WriteString(e.Action + " " + e.Devpath + " " + id + "\n")
 	}
-	c := exec.Command("unshare", "-mn", "sh", "-c", oracleScript, "sh", sys)
-	c.Stdin = strings.NewReader(asked.String())
+	return runOracle(t, oracleScript, sys, asked.String())
+}
+
+func runOracle(t *testing.T, script, argument, asked string) map[string][]string {
+	t.Helper()
+	hotplugtest.NeedRoot(t)
+	if _, err := exec.LookPath("udevadm"); err != nil {
+		line := "NOT TESTED: " + t.Name() + ": needs udevadm (Debian's udev)"
+		if os.Getenv("DEVSPOOL_TEST_ALL") == "1" {
+			t.Fatal(line)
+		}
+		t.Skip(line)
+	}
+	c := exec.Command("unshare", "-mn", "sh", "-c", script, "sh", argument)
+	c.Stdin = strings.NewReader(asked)
 	c.Stderr = os.Stderr
 	out, err := c.Output()
 	hotplugtest.Must(t, err)
