@@ -132,7 +132,7 @@ ID_INPUT_ACCELEROMETER >keys
 %e2 %r0 %r1 .MOVES=1
 %a35 %a36 .MULTI=1
 %a2f %a2e .MULTI=
-%k100 %k101 !.PEN .PAD=1
+%k100 %k101 !%k140 .PAD=1
 %e2 %r6 .WHEEL=1
 %e2 %r8 .WHEEL=1
 .XY .PEN .TABLET=1
