@@ -57,11 +57,7 @@ func identifyText(answer string, from, to int) string {
 	return cutNUL(string(out))
 }
 
-// ataFeatures are the command sets that a device can have, and where it says so: a word
-// and a bit of it in hexadecimal. What is on says the word three after it.
-const ataFeatures = "525WRITE_CACHE 52aFEATURE_SET_HPA 523FEATURE_SET_PM 521FEATURE_SET_SECURITY " +
-	"520FEATURE_SET_SMART 539FEATURE_SET_AAM 535FEATURE_SET_PUIS 533FEATURE_SET_APM "
-
+// ataID describes a disk by its answer.
 func (s *subject) ataID(answer string) {
 	at := func(i uint64) uint64 { return uint64(answer[2*i]) | uint64(answer[2*i+1])<<8 }
 	modelText := identifyText(answer, wordModel, wordModelEnd)
@@ -83,15 +79,6 @@ func (s *subject) ataID(answer string) {
 	}
 	s.setAll("ID_", "ATA TYPE BUS MODEL MODEL_ENC REVISION SERIAL SERIAL_SHORT", []string{
 		"1", kind, "ata", model, encode(modelText), word(identifyText(answer, wordRevision, wordModel), 8), id, serial})
-	for rest := ataFeatures; rest != ""; {
-		var feature string
-		feature, rest, _ = strings.Cut(rest, " ")
-		i, _ := number(feature[:2], 16)
-		bit, _ := number(feature[2:3], 16)
-		if at(i)>>bit&1 == 1 {
-			s.setAll("ID_ATA_"+feature[3:], " _ENABLED", []string{"1", decimal(at(i+3) >> bit & 1)})
-		}
-	}
 	switch speed := at(wordRotation); {
 	case speed == 1:
 		s.set("ID_ATA_ROTATION_RATE_RPM", "0")

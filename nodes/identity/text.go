@@ -38,28 +38,39 @@ func runeLength(text string) int {
 // maxEncoded is how long in bytes an encoded value gets in udev.
 const maxEncoded = 255
 
+// rewrite copies what of text is plain, in more, or of UTF-8, and does with any other byte
+// what other does.
+func rewrite(text, more string, other func(to []byte, rest string) []byte) string {
+	out := make([]byte, 0, len(text))
+	for len(text) > 0 {
+		n := runeLength(text)
+		if n == 0 && (isPlain(text[0]) || strings.IndexByte(more, text[0]) >= 0) {
+			n = 1
+		}
+		if n > 0 {
+			out = append(out, text[:n]...)
+		} else {
+			out = other(out, text)
+			n = 1
+		}
+		text = text[n:]
+	}
+	return string(out)
+}
+
 // encode makes text safe to be one name and keeps all that it says: what is not plain
 // becomes \xNN. So are ID_FS_LABEL_ENC and ID_MODEL_ENC written.
 func encode(text string) string {
-	out := make([]byte, 0, len(text))
-	for i := 0; i < len(text); {
-		n := runeLength(text[i:])
-		switch {
-		case n > 0:
-			out = append(out, text[i:i+n]...)
-			i += n
-			continue
-		case isPlain(text[i]):
-			out = append(out, text[i])
-		default:
-			out = append(out, '\\', 'x', lowerHex[text[i]>>4], lowerHex[text[i]&15])
-		}
-		i++
-		if len(out) > maxEncoded-4 {
-			break
+	text = rewrite(text, "", func(to []byte, rest string) []byte {
+		return append(to, '\\', 'x', lowerHex[rest[0]>>4], lowerHex[rest[0]&15])
+	})
+	if len(text) > maxEncoded {
+		text = text[:maxEncoded]
+		if at := strings.LastIndexByte(text, '\\'); at > maxEncoded-len(`\x00`) {
+			text = text[:at] // no half of one
 		}
 	}
-	return string(out)
+	return text
 }
 
 // replaceSpace takes white space off both ends of text, and makes one '_' of each run of
@@ -83,26 +94,15 @@ func replaceSpace(text string) string {
 // replaceChars makes '_' of all that is not plain, not in more, and not of UTF-8. An
 // escape as encode makes it stays.
 func replaceChars(text, more string) string {
-	out := []byte(text)
-	for i := 0; i < len(out); i++ {
-		c := out[i]
-		if isPlain(c) || strings.IndexByte(more, c) >= 0 {
-			continue
+	return rewrite(text, more, func(to []byte, rest string) []byte {
+		switch {
+		case rest[0] == '\\' && len(rest) > 1 && rest[1] == 'x':
+			return append(to, '\\')
+		case isSpace(rest[0]) && more != "":
+			return append(to, ' ')
 		}
-		if c == '\\' && i+1 < len(out) && out[i+1] == 'x' {
-			i++
-			continue
-		}
-		if n := runeLength(text[i:]); n > 0 {
-			i += n - 1
-			continue
-		}
-		out[i] = '_'
-		if isSpace(c) && strings.IndexByte(more, ' ') >= 0 {
-			out[i] = ' '
-		}
-	}
-	return string(out)
+		return append(to, '_')
+	})
 }
 
 // word makes of what a device says of itself a word for a property: its vendor, model or
@@ -118,18 +118,13 @@ func substituted(value string) string {
 
 // printable makes '_' of control bytes.
 func printable(text string) string {
-	for i := range len(text) {
-		if text[i] < ' ' || text[i] == 0x7f {
-			out := []byte(text)
-			for ; i < len(out); i++ {
-				if out[i] < ' ' || out[i] == 0x7f {
-					out[i] = '_'
-				}
-			}
-			return string(out)
+	out := []byte(text)
+	for i, c := range out {
+		if c < ' ' || c == 0x7f {
+			out[i] = '_'
 		}
 	}
-	return text
+	return string(out)
 }
 
 // number reads what C would take for an unsigned number: of base 10, or where base is 0
