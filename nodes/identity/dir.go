@@ -79,9 +79,6 @@ func (d *dir) value(name string) string {
 	return value
 }
 
-// unsigned reads an attribute that is a number.
-func (d *dir) unsigned(name string) (n uint64, ok bool) { return number(d.value(name), 0) }
-
 // bytes reads what a file begins with, up to max bytes.
 func (d *dir) bytes(name string, max int) string {
 	d.s.reads++
@@ -137,14 +134,6 @@ func (d *dir) within(subsystem string) *dir {
 	for ; d != nil && d.readSubsystem() != subsystem; d = d.up {
 	}
 	return d
-}
-
-// above is within without the device itself.
-func (d *dir) above(subsystem string) *dir {
-	if d.up == nil {
-		return nil
-	}
-	return d.up.within(subsystem)
 }
 
 // top returns the highest of the devices of the same subsystem that follow upon each
