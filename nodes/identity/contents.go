@@ -16,7 +16,7 @@ func Superblocks(d Disk) []string {
 	if d.Partition == 0 || d.Whole < 0 {
 		return properties
 	}
-	entry, _ := superblock.Entry(reader(d.Whole).disk(), superblock.Partition{
+	entry, _ := superblock.Entry(reader(d.Whole).disk(), &superblock.Partition{
 		Number: d.Partition, Start: int64(d.Start), Size: int64(d.Size), Disk: d.Numbers})
 	if scheme := entry.Get("ID_PART_ENTRY_SCHEME"); scheme != "" && found.Get("ID_PART_TABLE_TYPE") == "" {
 		properties = append(properties, "ID_PART_TABLE_TYPE="+scheme) // that of the disk
@@ -29,8 +29,8 @@ type reader int
 
 func (r reader) ReadAt(p []byte, offset int64) (int, error) { return unix.Pread(int(r), p, offset) }
 
-func (r reader) disk() superblock.Disk {
+func (r reader) disk() *superblock.Disk {
 	size, _ := unix.Seek(int(r), 0, unix.SEEK_END)
 	block, _ := unix.IoctlGetInt(int(r), unix.BLKSSZGET)
-	return superblock.Disk{Contents: r, Size: size, BlockSize: block}
+	return &superblock.Disk{Contents: r, Size: size, BlockSize: block}
 }
