@@ -90,10 +90,10 @@ func (p *Prober) Probe(e *uevent.Event) Identity {
 }
 
 func (p *Prober) identify(e *uevent.Event, probe bool) *subject {
-	s := newSubject(p, e)
 	if e.Action == uevent.Remove {
-		return s
+		return &subject{}
 	}
+	s := newSubject(p, e)
 	if !e.Dev.IsZero() {
 		// As sysfs has them below /sys/dev.
 		s.id.Links = append(s.id.Links, Link{Path: sysfs.KindDir(e.Dev.Block) + "/" + e.Dev.Numbers()})
