@@ -10,7 +10,7 @@ import (
 // floors lists the packages of the program from the ground up. A package may import
 // those on lower floors only; docs/architecture.md says what each is for.
 var floors = [][]string{
-	{"hotplug/uevent", "hotplug/sys", "hotplug/handoff", "hotplug/cli", "conf/ere"},
+	{"hotplug/uevent", "hotplug/sys", "hotplug/handoff", "hotplug/cli", "conf/ere", "nodes/identity/superblock"},
 	{"hotplug/log", "hotplug/procfs", "nodes/journal"},
 	{"hotplug/sysfs"},
 	{"nodes", "hotplug/netlink", "hotplug/firmware", "hotplug/daemon", "hotplug/spool"},
