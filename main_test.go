@@ -340,7 +340,7 @@ func TestCommandLine(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	basic := options{quiet: "0.2", Options: hotplug.Options{Ready: -1, Output: -1, Jobs: 4, Dev: "/dev", Sys: "/sys", Conf: "/etc/mdev.conf",
+	basic := options{quiet: "0.2", Options: hotplug.Options{Ready: -1, Output: -1, Dev: "/dev", Sys: "/sys", Conf: "/etc/mdev.conf",
 		Firmware: "/lib/firmware"}}
 	for _, c := range []struct {
 		args string

@@ -7,7 +7,6 @@ import (
 	"devspool/hotplug"
 	"devspool/hotplug/cli"
 	"devspool/hotplug/control"
-	"devspool/hotplug/scheduler"
 	"devspool/hotplug/sys"
 )
 
@@ -40,7 +39,7 @@ const (
 
 // The command line of this process. The options of the table are stored here.
 var (
-	line = options{quiet: "0.2", Options: hotplug.Options{Ready: -1, Output: -1, Jobs: scheduler.DefaultJobs,
+	line = options{quiet: "0.2", Options: hotplug.Options{Ready: -1, Output: -1,
 		Dev: "/dev", Sys: "/sys", Conf: "/etc/mdev.conf", Firmware: "/lib/firmware"}}
 	given [modeVersion + 1]bool // the modes that it names
 )

@@ -3,19 +3,21 @@ package conf
 import (
 	"strconv"
 	"strings"
+
+	"devspool/conf/ere"
 )
 
 // Check is Parse for a person who wants to know: besides what cannot be used, Problems
 // holds what can, and is hardly what its author meant.
 func Check(file, text string, ids IDs) *Config {
-	p := parser{doubts: make([]pattern, len(doubts))}
-	for i := range doubts {
-		p.readExpr(&p.doubts[i], field{text: doubts[i].expr}, false)
+	p := parser{warnings: make([]ere.Expr, len(warnings))}
+	for i := range warnings {
+		p.readExpr(&p.warnings[i], field{text: warnings[i].expr}, false)
 	}
-	return parse(file, text, ids, p.doubts)
+	return parse(file, text, ids, p.warnings)
 }
 
-// The parts of a rule in which doubts look.
+// The parts of a rule in which warnings look.
 const (
 	inText     = 1 << iota // all but the command
 	inMatch                // field 1, without a "-" before it
@@ -33,11 +35,11 @@ const (
 	blocks   = `background|backtick|foreground|forbacktickx|forx|ifelse|ifte|ifthenelse|multisubstitute|pipeline`
 )
 
-// doubts are what is searched for, by expressions that have a group, so that the place is
+// warnings are what is searched for, by expressions that have a group, so that the place is
 // known. They are for those who know globs, udev's rules or
 // the other one of two languages, and for what word processors and pages of the web
 // write.
-var doubts = [...]struct {
+var warnings = [...]struct {
 	in                 uint8
 	expr, what, remedy string
 }{
@@ -48,8 +50,6 @@ var doubts = [...]struct {
 	// Two equal signs, quotes (NAME, PHYS and UNIQ do have them), another operator.
 	{inMatch, `(^|[;$])[A-Za-z0-9_]+=[=~]|(^|;|([^ESQ]|[^M]E|[^A]ME|VNAME|[^Y]S|[^I]Q)=)["']|(^|;)[A-Za-z_]+[^A-Za-z0-9_=;][^;]*;`,
 		"is taken as it is", "write a condition as VARIABLE=EXPR; and nothing in quotes"},
-	{inMatch, `(^|;)((([Tt]ime_?O|Time_?o)uts?|([Ii]f_?E|If_?e)xists?|Tags?|TAG|IF_?EXISTS?)=|TIME_?OUT=[0-9]*;)`,
-		"begins with a condition on a variable", "write a directive in small letters"},
 
 	// A * that repeats nothing; one that repeats a plain character, at the end or before
 	// another one, and not in a condition, which is searched for; a ? likewise. Names such
@@ -65,44 +65,48 @@ var doubts = [...]struct {
 
 const looks = "has a character that only looks like another"
 
-// doubt notes what is doubtful about a part of the line.
-func (p *parser) doubt(in uint8, f field) {
-	for i := range doubts {
-		d := &doubts[i]
-		if d.in&in == 0 || !p.config.matches(&p.doubts[i], f.text) {
+// warn notes what is doubtful about a part of the line.
+func (p *parser) warn(in uint8, f field) {
+	for i := range warnings {
+		d := &warnings[i]
+		if d.in&in == 0 {
+			continue
+		}
+		at := p.config.matcher.Index(&p.warnings[i], f.text)
+		if at < 0 {
 			continue
 		}
 		if d.what == "" {
-			return // what follows is no doubt then
+			return // what follows is nothing to warn of then
 		}
-		p.problem(f.offset+p.config.matcher.places[0], quote(f.text[:min(len(f.text), 60)])+" "+d.what, d.remedy)
+		p.problem(f.offset+at, quote(f.text[:min(len(f.text), 60)])+" "+d.what, d.remedy)
 	}
 }
 
-// examine notes what is doubtful about the rule that was made of the line.
-func (p *parser) examine(r *rule, match, last field) {
+// checkRule notes what is doubtful about the rule that was made of the line.
+func (p *parser) checkRule(r *rule, match, last field) {
 	end := strings.IndexAny(last.text+" ", blanks) // behind a target may be a comment
-	if command := last.from(len(last.text) - len(r.command.text)); r.command.when != 0 {
+	if command := last.from(len(last.text) - len(r.command.Text)); r.when != 0 {
 		end = command.offset - last.offset
 		in := uint8(inShell)
-		if r.command.isExecline() {
+		if r.command.Execline {
 			in = inExecline
 		}
-		p.doubt(in, command)
+		p.warn(in, command)
 	}
-	p.doubt(inText, field{text: p.line.text[:last.offset+end]})
-	if r.goOn {
+	p.warn(inText, field{text: p.line.text[:last.offset+end]})
+	if r.continues {
 		match = match.from(1)
 	}
-	p.doubt(inMatch, match)
-	p.examineReach(r, match)
+	p.warn(inMatch, match)
+	p.checkHidden(r, match)
 }
 
-// examineReach notes a rule to which another one lets no event come.
-func (p *parser) examineReach(r *rule, match field) {
+// checkHidden notes a rule to which another one lets no event come.
+func (p *parser) checkHidden(r *rule, match field) {
 	for i, e := range p.config.rules {
 		if p.hides(e, p.matches[i], r, match.text) {
-			p.problem(match.offset, "no event reaches this rule: line "+strconv.Itoa(e.origin.Line)+" matches all that it does",
+			p.problem(match.offset, "no event reaches this rule: line "+strconv.Itoa(e.node.Rule.Line)+" matches all that it does",
 				`move it up, or begin that line with "-"`)
 			break
 		}
@@ -117,30 +121,12 @@ func (p *parser) examineReach(r *rule, match field) {
 func (p *parser) hides(e *rule, before string, r *rule, match string) bool {
 	conditions := before[:strings.LastIndexByte(before, ';')+1]
 	switch {
-	case e.goOn, before == ".*", !strings.HasPrefix(match, conditions):
+	case e.continues, before == ".*", !strings.HasPrefix(match, conditions):
 		return false
 	case match == before, e.matchesAll():
 		return true
-	case r.subject == ofNumbers, e.subject != r.subject, e.name != r.name:
+	case r.kind == ofNumbers, e.kind != r.kind, e.name != r.name:
 		return false
 	}
-	for i := range r.expr.branches {
-		if !p.covers(&e.expr, &r.expr.branches[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-// covers reports whether an expression matches whatever an alternative of another does.
-func (p *parser) covers(e *pattern, b *branch) bool {
-	if b.all && !b.any {
-		return p.config.matches(e, b.text)
-	}
-	for i := range e.branches {
-		if c := &e.branches[i]; c.all && c.any && strings.HasPrefix(b.text, c.text) {
-			return true
-		}
-	}
-	return false
+	return p.config.matcher.Covers(&e.expr, &r.expr)
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"devspool/conf/ere"
 	"devspool/hotplug/uevent"
 )
 
@@ -34,10 +35,11 @@ type Config struct {
 	// The zero Dev stands for none.
 	Root uevent.Dev
 
-	file    string
-	matcher matcher
-	rules   []*rule
-	starts  map[byte][]*rule // see rulesFor
+	file     string
+	defaults rule // of which only what directives set
+	matcher  ere.Matcher
+	rules    []*rule
+	starts   map[byte][]*rule // see rulesFor
 }
 
 // Problem is one fault of a config.
@@ -59,8 +61,8 @@ func Parse(file, text string, ids IDs) *Config {
 	return parse(file, text, ids, nil)
 }
 
-func parse(file, text string, ids IDs, doubts []pattern) *Config {
-	p := parser{ids: ids, config: &Config{file: file, starts: map[byte][]*rule{}}, doubts: doubts}
+func parse(file, text string, ids IDs, warnings []ere.Expr) *Config {
+	p := parser{ids: ids, config: &Config{file: file, starts: map[byte][]*rule{}}, warnings: warnings}
 	text = strings.TrimPrefix(text, "\ufeff") // an editor's mark, no part of the first name
 	if what, remedy := foreign(text); what != "" {
 		p.config.Problems = []Problem{{p.config.file, 1, 1, what, remedy}}
@@ -75,9 +77,12 @@ func parse(file, text string, ids IDs, doubts []pattern) *Config {
 				": more than " + strconv.Itoa(MaxRules) + " rules; put several devices into one expression")}
 		}
 	}
-	p.judge()
+	p.rejectUdevRules()
 	return p.config
 }
+
+// Jobs returns how many commands are to run at once, or 0 where the config says nothing.
+func (c *Config) Jobs() int { return c.defaults.jobs }
 
 // File returns the name that the config was read by.
 func (c *Config) File() string { return c.file }
@@ -88,10 +93,10 @@ func (c *Config) File() string { return c.file }
 // there is any such rule, for whatever device.
 func (c *Config) WantsUnnumbered(sysname string) bool {
 	for _, r := range c.rules {
-		if !r.asksVariable() || r.subject == ofNumbers || !r.command.runsOn(uevent.Add) {
+		if !r.asksVariable() || r.kind == ofNumbers || !r.runsOn(uevent.Add) {
 			continue
 		}
-		if sysname == "" || r.subject == ofVariable || c.matches(&r.expr, sysname) {
+		if sysname == "" || r.kind == ofVariable || c.matcher.Match(&r.expr, sysname) {
 			return true
 		}
 	}
@@ -135,8 +140,8 @@ func cutLine(text string, number int) (line, string) {
 	}
 }
 
-// place returns the line and the column, from 1, of an offset in l.text.
-func (l *line) place(offset int) (number, column int) {
+// position returns the line and the column, from 1, of an offset in l.text.
+func (l *line) position(offset int) (number, column int) {
 	number, start := l.number, 0
 	for _, joint := range l.joints {
 		if joint > offset {

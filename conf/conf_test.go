@@ -113,6 +113,15 @@ func TestDirectives(t *testing.T) {
 	}
 }
 
+// TestDefaults reads what holds for a whole config.
+func TestDefaults(t *testing.T) {
+	for text, want := range map[string]int{"": 0, "jobs=8;": 8, "jobs=8;timeout=1; 0:0 660\njobs=9;": 9, "jobs=8;\njobs=x;": 8} {
+		if got := Parse("f", text, IDs{}).Jobs(); got != want {
+			t.Errorf("%q: %d jobs, want %d", text, got, want)
+		}
+	}
+}
+
 func TestWantsUnnumbered(t *testing.T) {
 	for _, tt := range []struct {
 		rule     string
@@ -209,7 +218,9 @@ func TestDefault(t *testing.T) {
 func checkParse(t *testing.T, text string) {
 	whole := Parse("f", text, IDs{})
 	thorough := Check("f", text, IDs{})
-	if !slices.EqualFunc(whole.rules, thorough.rules, func(a, b *rule) bool { return a.origin == b.origin && a.target == b.target && a.command == b.command }) ||
+	if !slices.EqualFunc(whole.rules, thorough.rules, func(a, b *rule) bool {
+		return a.node.Rule == b.node.Rule && a.target == b.target && a.command == b.command
+	}) ||
 		slices.ContainsFunc(whole.Problems, func(p Problem) bool { return !slices.Contains(thorough.Problems, p) }) {
 		t.Errorf("%q: Check makes the rules\n%v of it, Parse\n%v; the problems are\n%q, and\n%q", text, thorough.rules, whole.rules, thorough.Problems, whole.Problems)
 	}

@@ -27,8 +27,8 @@ func isUdevs(line string) bool {
 	return strings.HasSuffix(key, "=") && strings.Trim(key, upper+lower+"_{}=!+:- \t") == "" && strings.IndexByte(value, ';') < 0
 }
 
-// judge makes one problem of many where most of the rules are udev's.
-func (p *parser) judge() {
+// rejectUdevRules makes one problem of many where most of the rules are udev's.
+func (p *parser) rejectUdevRules() {
 	if c := p.config; p.udevs > max(1, len(c.rules)) {
 		c.Problems, c.rules = c.Problems[p.udev:p.udev+1], nil
 		c.Problems[0].What = "this is a file of udev's rules, none of which is used"

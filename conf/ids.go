@@ -43,42 +43,39 @@ func parseID(text string) (uint32, bool) {
 
 // user returns the numbers of a user and of its primary group.
 func (ids IDs) user(name string) (uid, gid uint32, ok bool) {
-	return findUser(ids.passwd(), 0, name)
+	return findLine(ids.passwd(), 5, 0, name)
 }
 
 // primary returns the primary group of the user with the number uid.
 func (ids IDs) primary(uid uint32) (gid uint32, ok bool) {
-	_, gid, ok = findUser(ids.passwd(), 2, strconv.FormatUint(uint64(uid), 10))
+	_, gid, ok = findLine(ids.passwd(), 5, 2, strconv.FormatUint(uint64(uid), 10))
 	return gid, ok
-}
-
-// findUser returns the numbers in the first well-formed line of a passwd file
-// whose column holds value.
-func findUser(passwd string, column int, value string) (uid, gid uint32, ok bool) {
-	for line := range strings.Lines(passwd) {
-		columns := strings.SplitN(line, ":", 5)
-		if len(columns) < 5 || columns[column] != value {
-			continue
-		}
-		uid, known := parseID(columns[2])
-		gid, alsoKnown := parseID(columns[3])
-		if known && alsoKnown {
-			return uid, gid, true
-		}
-	}
-	return 0, 0, false
 }
 
 // groupID returns the number of a group.
 func (ids IDs) groupID(name string) (gid uint32, ok bool) {
-	for line := range strings.Lines(ids.group()) {
-		columns := strings.SplitN(line, ":", 4)
-		if len(columns) < 4 || columns[0] != name {
+	gid, _, ok = findLine(ids.group(), 4, 0, name)
+	return gid, ok
+}
+
+// findLine returns the numbers in the first well-formed line of a passwd file, which has
+// five columns or more, or a group file with four, whose column holds value: the third
+// column, and of passwd the fourth.
+func findLine(text string, least, column int, value string) (id, gid uint32, ok bool) {
+	for more := true; more; {
+		var line string
+		line, text, more = strings.Cut(text, "\n")
+		columns := strings.SplitN(line, ":", least)
+		if len(columns) < least || columns[column] != value {
 			continue
 		}
-		if gid, known := parseID(columns[2]); known {
-			return gid, true
+		id, ok = parseID(columns[2])
+		if least == 5 && ok {
+			gid, ok = parseID(columns[3])
+		}
+		if ok {
+			return id, gid, true
 		}
 	}
-	return 0, false
+	return 0, 0, false
 }

@@ -28,11 +28,11 @@ func parseMode(text string) (mode uint32, ok bool) {
 	return mode, text != ""
 }
 
-// change applies one clause of a symbolic mode: whom it is about, then
+// change applies one clause of a symbolic mode: whoBits it is about, then
 // operations, of which there is at least one.
 func change(mode uint32, clause string) (_ uint32, ok bool) {
 	ops := strings.TrimLeft(clause, "ugoa")
-	who := whom(clause[:len(clause)-len(ops)])
+	who := whoBits(clause[:len(clause)-len(ops)])
 	for ops != "" {
 		op := ops[0]
 		end := strings.IndexAny(ops[1:], "+-=") + 1
@@ -58,8 +58,8 @@ func change(mode uint32, clause string) (_ uint32, ok bool) {
 	return mode, ok
 }
 
-// whom returns the bits that belong to the letters before an operation.
-func whom(letters string) (bits uint32) {
+// whoBits returns the bits that belong to the letters before an operation.
+func whoBits(letters string) (bits uint32) {
 	if letters == "" {
 		letters = "a"
 	}

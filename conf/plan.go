@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"devspool/conf/ere"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
@@ -31,13 +32,13 @@ func (c *Config) PlanScan(e *uevent.Event) *nodes.Plan { return c.plan(e, e.Dev.
 
 func (c *Config) plan(e *uevent.Event, onlyVariables bool) *nodes.Plan {
 	b := planner{config: c, event: e, plan: &nodes.Plan{Event: e, Work: work(e)}}
-	b.takeName()
+	b.setName()
 	for _, r := range c.rulesFor(b.name) {
 		if onlyVariables && !r.asksVariable() || !b.matches(r) {
 			continue
 		}
 		b.apply(r)
-		if !r.goOn {
+		if !r.continues {
 			break
 		}
 	}
@@ -57,7 +58,7 @@ func (c *Config) rulesFor(name string) []*rule {
 	some, known := c.starts[name[0]]
 	if !known {
 		for _, r := range c.rules {
-			if r.subject != ofName || r.expr.first.has(name[0]) {
+			if r.kind != ofName || r.expr.CanBegin(name[0]) {
 				some = append(some, r)
 			}
 		}
@@ -71,14 +72,14 @@ func work(e *uevent.Event) nodes.Work {
 	switch e.Action {
 	case uevent.Add, uevent.Move:
 		if !e.Dev.IsZero() {
-			return nodes.Make
+			return nodes.Create
 		}
 	case uevent.Remove:
 		if !e.Dev.IsZero() || e.Devname != "" || e.Seqnum == 0 {
-			return nodes.Clear
+			return nodes.Remove
 		}
 	}
-	return nodes.Leave
+	return nodes.None
 }
 
 // planner makes the Plan of one event.
@@ -93,9 +94,9 @@ type planner struct {
 	nameless   bool   // a fault about the name was noted
 }
 
-// takeName finds the device's name. The kernel writes '!' for a slash in names
+// setName finds the device's name. The kernel writes '!' for a slash in names
 // of sysfs; rules see it as it is, nodes do not.
-func (b *planner) takeName() {
+func (b *planner) setName() {
 	b.name = b.event.Devname
 	if b.name == "" {
 		b.name = b.event.Sysname()
@@ -107,20 +108,20 @@ func (b *planner) takeName() {
 
 // makesNodes reports whether the event is about nodes that rules can name.
 func (b *planner) makesNodes() bool {
-	return b.plan.Work != nodes.Leave && !b.event.Dev.IsZero()
+	return b.plan.Work != nodes.None && !b.event.Dev.IsZero()
 }
 
 // matches reports whether all conditions of a rule hold. What costs least is
 // looked at first.
 func (b *planner) matches(r *rule) bool {
-	switch r.subject {
+	switch r.kind {
 	case ofNumbers:
 		d := b.event.Dev
 		if d.IsZero() || d.Major != r.major || d.Minor < r.minor || d.Minor > r.maxMinor {
 			return false
 		}
 	case ofName:
-		if !r.expr.mayMatch(b.name) {
+		if !r.expr.MayMatch(b.name) {
 			return false
 		}
 	}
@@ -129,30 +130,30 @@ func (b *planner) matches(r *rule) bool {
 			return false
 		}
 	}
-	switch r.subject {
+	switch r.kind {
 	case ofVariable:
 		return b.holds(r.name, &r.expr)
 	case ofName:
-		return r.expr.plain || b.config.matches(&r.expr, b.name)
+		return r.expr.IsPlain() || b.config.matcher.Match(&r.expr, b.name)
 	}
 	return true
 }
 
 // holds reports whether one of a variable's values matches, with a short way to what
 // most conditions ask for.
-func (b *planner) holds(name string, p *pattern) bool {
+func (b *planner) holds(name string, p *ere.Expr) bool {
 	if name == "SUBSYSTEM" && b.event.Subsystem != "" {
-		return b.config.matches(p, b.event.Subsystem)
+		return b.config.matcher.Match(p, b.event.Subsystem)
 	}
 	_, holds := b.firstOf(name, p)
 	return holds
 }
 
 // firstOf returns the first value of a variable that matches, and whether one does.
-func (b *planner) firstOf(name string, p *pattern) (value string, found bool) {
+func (b *planner) firstOf(name string, p *ere.Expr) (value string, found bool) {
 	values := b.event.Values(name)
 	for value, said := values.Next(); said; value, said = values.Next() {
-		if b.config.matches(p, value) {
+		if b.config.matcher.Match(p, value) {
 			return value, true
 		}
 	}
@@ -162,28 +163,33 @@ func (b *planner) firstOf(name string, p *pattern) (value string, found bool) {
 // apply adds what a rule that matches asks for.
 func (b *planner) apply(r *rule) {
 	for _, name := range r.tags {
-		b.plan.Tags = append(b.plan.Tags, nodes.Tag{Name: name, Rule: r.origin})
+		b.plan.Tags = append(b.plan.Tags, nodes.Tag{Name: name, Rule: r.node.Rule})
 	}
 	if r.target.kind == '!' {
 		b.suppressed = true
 	}
-	runs := r.command.runsOn(b.event.Action)
+	runs := r.runsOn(b.event.Action)
 	var moved string
 	if !b.suppressed && (b.makesNodes() || runs) {
 		moved = b.targetPath(r)
 	}
 	if !b.suppressed && b.makesNodes() {
-		b.place(r, moved)
+		b.giveNode(r, moved)
 	}
 	if !runs {
 		return
 	}
 	if moved == "" {
-		moved = b.label()
+		moved = b.commandNode()
 	}
-	c := nodes.Command{
-		Text: r.command.text, Execline: r.command.isExecline(), Socket: r.command.socket, Node: moved,
-		Exists: r.command.exists, Timeout: r.command.timeout, Rule: r.origin,
+	c := r.command
+	c.Node = moved
+	defaults := &b.config.defaults.command
+	if c.Timeout == 0 {
+		c.Timeout = defaults.Timeout
+	}
+	if c.Patience == 0 {
+		c.Patience = defaults.Patience
 	}
 	for _, c.Said = range b.runs(r) {
 		b.plan.Commands = append(b.plan.Commands, c)
@@ -199,10 +205,10 @@ var once = []string{""}
 // nodes.Command has it. To a socket the event goes once, with all that it says.
 func (b *planner) runs(r *rule) []string {
 	runs := once
-	if r.command.socket != "" {
+	if r.command.Socket != "" {
 		return runs
 	}
-	if r.subject == ofVariable {
+	if r.kind == ofVariable {
 		runs = b.times(runs, r.name, &r.expr)
 	}
 	for i := len(r.env) - 1; i >= 0; i-- { // of two for one variable the last counts
@@ -213,7 +219,7 @@ func (b *planner) runs(r *rule) []string {
 
 // times returns each of runs once for each value of a variable that matches, if the
 // event says it several times and they do not say which one they are for.
-func (b *planner) times(runs []string, name string, p *pattern) (all []string) {
+func (b *planner) times(runs []string, name string, p *ere.Expr) (all []string) {
 	values := b.event.Values(name)
 	values.Next()
 	if _, again := values.Next(); !again || strings.Contains("\x00"+runs[0], "\x00"+name+"=") {
@@ -223,7 +229,7 @@ func (b *planner) times(runs []string, name string, p *pattern) (all []string) {
 		values = b.event.Values(name)
 		for value, said := values.Next(); said; value, said = values.Next() {
 			more := run + name + "=" + value + "\x00"
-			if b.config.matches(p, value) && !slices.Contains(all, more) {
+			if b.config.matcher.Match(p, value) && !slices.Contains(all, more) {
 				all = append(all, more)
 			}
 		}
@@ -231,30 +237,32 @@ func (b *planner) times(runs []string, name string, p *pattern) (all []string) {
 	return all
 }
 
-// place adds the node that a rule gives, where it moves it or else by the
+// giveNode adds the node that a rule gives, where it moves it or else by the
 // device's own name, and the link that the rule asks for.
-func (b *planner) place(r *rule, moved string) {
+func (b *planner) giveNode(r *rule, moved string) {
 	path := moved
 	if path == "" {
-		if !b.needOwn() {
+		if !b.requireName() {
 			return
 		}
 		path = b.own
 		if n := b.linked(path); n != nil { // the later rule's owner and mode, as through the link
-			n.Mode, n.UID, n.GID, n.Rule = r.mode, r.uid, r.gid, r.origin
+			target := n.Path
+			*n = r.node
+			n.Path = target
 			return
 		}
 	}
-	b.addNode(nodes.Node{Path: path, Mode: r.mode, UID: r.uid, GID: r.gid, Rule: r.origin})
-	if r.target.kind != '>' || path == b.own || !b.needOwn() {
+	b.addNode(&r.node, path)
+	if r.target.kind != '>' || path == b.own || !b.requireName() {
 		return
 	}
 	if strings.HasPrefix(path, b.own+"/") || strings.HasPrefix(b.own, path+"/") {
-		b.fault(r.origin.String() + ": the link " + quote(b.own) + " would stand in the way of " + quote(path) +
+		b.addFault(r.node.Rule.String() + ": the link " + quote(b.own) + " would stand in the way of " + quote(path) +
 			", so it is not made")
 		return
 	}
-	b.addLink(nodes.Link{Path: b.own, Target: path, Rule: r.origin})
+	b.addLink(nodes.Link{Path: b.own, Target: path, Rule: r.node.Rule})
 }
 
 // targetPath returns where a rule moves the node, or "" where it does not.
@@ -263,7 +271,7 @@ func (b *planner) targetPath(r *rule) string {
 		return ""
 	}
 	path := r.target.path
-	if r.target.expands && r.subject != ofNumbers {
+	if r.target.expands && r.kind != ofNumbers {
 		path = b.expand(r)
 	}
 	if strings.HasSuffix(path, "/") {
@@ -273,7 +281,7 @@ func (b *planner) targetPath(r *rule) string {
 	if why == "" {
 		return path
 	}
-	b.fault(r.origin.String() + ": the target " + quote(path) + " " + why + ", the device keeps its own name")
+	b.addFault(r.node.Rule.String() + ": the target " + quote(path) + " " + why + ", the device keeps its own name")
 	return ""
 }
 
@@ -281,10 +289,10 @@ func (b *planner) targetPath(r *rule) string {
 // took no part leaves its %N as it is.
 func (b *planner) expand(r *rule) string {
 	text := b.name
-	if r.subject == ofVariable {
+	if r.kind == ofVariable {
 		text, _ = b.firstOf(r.name, &r.expr)
 	}
-	g := b.config.submatch(&r.expr, text)
+	g := b.config.matcher.Submatch(&r.expr, text)
 	var out strings.Builder
 	for path := r.target.path; path != ""; {
 		n, isReference := reference(path)
@@ -293,7 +301,7 @@ func (b *planner) expand(r *rule) string {
 			path = path[1:]
 			continue
 		}
-		value, took := g.get(n)
+		value, took := g.Group(n)
 		if !took {
 			value = path[:2]
 		}
@@ -303,12 +311,12 @@ func (b *planner) expand(r *rule) string {
 	return out.String()
 }
 
-// needOwn reports whether the device's name can be a node's path, and notes a
+// requireName reports whether the device's name can be a node's path, and notes a
 // fault if not.
-func (b *planner) needOwn() bool {
+func (b *planner) requireName() bool {
 	if b.own == "" && !b.nameless {
 		b.nameless = true
-		b.fault("the device's name " + quote(b.name) + " " + nodes.Refusal(nodes.Slashes(b.name)) + ", so nothing is made by it")
+		b.addFault("the device's name " + quote(b.name) + " " + nodes.Refusal(nodes.Slashes(b.name)) + ", so nothing is made by it")
 	}
 	return b.own != ""
 }
@@ -316,7 +324,8 @@ func (b *planner) needOwn() bool {
 // linked returns the node that an earlier rule moved from path, leaving a link
 // there, or nil.
 func (b *planner) linked(path string) *nodes.Node {
-	for _, l := range b.plan.Links {
+	for i := range b.plan.Links {
+		l := &b.plan.Links[i]
 		if l.Path != path {
 			continue
 		}
@@ -329,10 +338,10 @@ func (b *planner) linked(path string) *nodes.Node {
 	return nil
 }
 
-// label returns what a command learns of a device that no rule moves: the node's
+// commandNode returns what a command learns of a device that no rule moves: the node's
 // path, or for a device without numbers its name, but never one that leads out
 // of /dev.
-func (b *planner) label() string {
+func (b *planner) commandNode() string {
 	switch {
 	case b.own == "":
 		return b.event.Sysname()
@@ -342,12 +351,13 @@ func (b *planner) label() string {
 	return b.own
 }
 
-func (b *planner) fault(text string) { b.plan.Faults = append(b.plan.Faults, text) }
+func (b *planner) addFault(text string) { b.plan.Faults = append(b.plan.Faults, text) }
 
-// addNode gives a path to a node, whatever an earlier rule gave it to.
-func (b *planner) addNode(n nodes.Node) {
-	b.free(n.Path)
-	b.plan.Nodes = append(b.plan.Nodes, n)
+// addNode gives path to a node like n, whatever an earlier rule gave it to.
+func (b *planner) addNode(n *nodes.Node, path string) {
+	b.free(path)
+	b.plan.Nodes = append(b.plan.Nodes, *n)
+	b.plan.Nodes[len(b.plan.Nodes)-1].Path = path
 }
 
 // addLink gives a path to a link, whatever an earlier rule gave it to.
@@ -359,14 +369,14 @@ func (b *planner) addLink(l nodes.Link) {
 // free takes a path from what has it: one node, or one link.
 func (b *planner) free(path string) {
 	p := b.plan
-	for i, n := range p.Nodes {
-		if n.Path == path {
+	for i := range p.Nodes {
+		if p.Nodes[i].Path == path {
 			p.Nodes = append(p.Nodes[:i], p.Nodes[i+1:]...)
 			return
 		}
 	}
-	for i, l := range p.Links {
-		if l.Path == path {
+	for i := range p.Links {
+		if p.Links[i].Path == path {
 			p.Links = append(p.Links[:i], p.Links[i+1:]...)
 			return
 		}
@@ -376,9 +386,9 @@ func (b *planner) free(path string) {
 // finishNodes adds what no rule of the config has to ask for: the node of a
 // device that none spoke of, and the link of the root file system's device.
 func (b *planner) finishNodes() {
-	if len(b.plan.Nodes) == 0 && !b.suppressed && b.needOwn() {
+	if len(b.plan.Nodes) == 0 && !b.suppressed && b.requireName() {
 		mode, uid, gid := kernelSays(b.event)
-		b.addNode(nodes.Node{Path: b.own, Mode: mode, UID: uid, GID: gid})
+		b.addNode(&nodes.Node{Mode: mode, UID: uid, GID: gid}, b.own)
 	}
 	d := b.event.Dev
 	if !d.Block || d != b.config.Root || len(b.plan.Nodes) == 0 || b.claims("root") {
@@ -389,17 +399,21 @@ func (b *planner) finishNodes() {
 
 // claims reports whether the Plan has something at path, or below it.
 func (b *planner) claims(path string) bool {
-	for _, n := range b.plan.Nodes {
-		if n.Path == path || strings.HasPrefix(n.Path, path+"/") {
+	for i := range b.plan.Nodes {
+		if isAtOrBelow(b.plan.Nodes[i].Path, path) {
 			return true
 		}
 	}
-	for _, l := range b.plan.Links {
-		if l.Path == path || strings.HasPrefix(l.Path, path+"/") {
+	for i := range b.plan.Links {
+		if isAtOrBelow(b.plan.Links[i].Path, path) {
 			return true
 		}
 	}
 	return false
+}
+
+func isAtOrBelow(path, above string) bool {
+	return strings.HasPrefix(path, above) && (len(path) == len(above) || path[len(above)] == '/')
 }
 
 // kernelSays returns the mode and owner that the kernel wants for a node, as
@@ -440,7 +454,7 @@ func (b *planner) addFirmware() {
 		return
 	}
 	if why := nodes.BadPath(name); why != "" {
-		b.fault("the firmware " + quote(name) + " " + why + ", so it is not loaded")
+		b.addFault("the firmware " + quote(name) + " " + why + ", so it is not loaded")
 		return
 	}
 	b.plan.Firmware = name

@@ -60,7 +60,7 @@ func checkPlan(t *testing.T, p *nodes.Plan) {
 	if p.Firmware != "" && !isClean(p.Firmware) {
 		t.Errorf("firmware in\n%s", p)
 	}
-	if (p.Work == nodes.Leave || p.Event.Dev.IsZero()) && len(p.Nodes)+len(p.Links) > 0 {
+	if (p.Work == nodes.None || p.Event.Dev.IsZero()) && len(p.Nodes)+len(p.Links) > 0 {
 		t.Errorf("nodes in\n%s", p)
 	}
 	for _, f := range p.Faults {

@@ -4,44 +4,46 @@ import (
 	"strconv"
 	"strings"
 
+	"devspool/conf/ere"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
 
 // rule is one line of a config.
 type rule struct {
-	origin nodes.Origin
-	goOn   bool // the rules after it are tried also where it matches
+	continues bool // the rules after it are tried also where it matches
 
-	env     []condition // NAME=ERE; all of them must hold
-	subject subject
-	name    string  // the variable, for ofVariable
-	expr    pattern // but for ofNumbers
+	env  []condition // NAME=ERE; all of them must hold
+	kind matchKind
+	name string   // the variable, for ofVariable
+	expr ere.Expr // but for ofNumbers
 
 	major, minor, maxMinor uint32 // for ofNumbers
 
-	uid, gid, mode uint32
-	target         target
-	command        command
-	tags           []string
+	target  target
+	node    nodes.Node    // but for its path
+	when    byte          // the character that the command began with, or 0 for no command
+	command nodes.Command // but for what the event says
+	tags    []string
+	jobs    int // of the whole config
 }
 
-// subject is what a rule looks at, besides its conditions.
-type subject uint8
+// matchKind is what a rule looks at, besides its conditions.
+type matchKind uint8
 
 const (
-	ofName     subject = iota // the device's name
-	ofVariable                // $NAME=ERE
-	ofNumbers                 // @maj,min
+	ofName     matchKind = iota // the device's name
+	ofVariable                  // $NAME=ERE
+	ofNumbers                   // @maj,min
 )
 
 // asksVariable reports whether the rule looks at a variable of the event.
-func (r *rule) asksVariable() bool { return r.subject == ofVariable || len(r.env) > 0 }
+func (r *rule) asksVariable() bool { return r.kind == ofVariable || len(r.env) > 0 }
 
 // condition is a prefix NAME=ERE; of a rule.
 type condition struct {
 	name  string
-	value pattern
+	value ere.Expr
 }
 
 // target is where a rule puts the node.
@@ -51,18 +53,9 @@ type target struct {
 	expands bool   // whether it does hold one of them
 }
 
-// command is the command of a rule.
-type command struct {
-	when    byte // the character that it began with, or 0 for no command
-	text    string
-	socket  string // the address in "socket:ADDRESS", or ""
-	exists  nodes.Exists
-	timeout nodes.Seconds
-}
-
 // runsOn reports whether the command is for the action.
-func (c *command) runsOn(action string) bool {
-	switch c.when {
+func (r *rule) runsOn(action string) bool {
+	switch r.when {
 	case '*', '&':
 		return true
 	case '@', '+':
@@ -72,9 +65,6 @@ func (c *command) runsOn(action string) bool {
 	}
 	return false
 }
-
-// isExecline reports whether the command is in mdevd's dialect, which no shell reads.
-func (c *command) isExecline() bool { return c.when == '+' || c.when == '&' || c.when == '-' }
 
 // parser reads a config line by line.
 type parser struct {
@@ -87,10 +77,10 @@ type parser struct {
 	udevs   int             // how many lines are udev's rules
 	udev    int             // the number of the first one's problem
 
-	// What is wanted where doubts are problems too: these, as patterns, and field 1 of
+	// What is wanted where warnings are problems too: these, as patterns, and field 1 of
 	// each rule.
-	doubts  []pattern
-	matches []string
+	warnings []ere.Expr
+	matches  []string
 }
 
 // problem notes a fault at an offset of the current line.
@@ -98,7 +88,7 @@ func (p *parser) problem(offset int, what, remedy string) {
 	if len(p.config.Problems) == maxProblems {
 		return
 	}
-	number, column := p.line.place(offset)
+	number, column := p.line.position(offset)
 	p.config.Problems = append(p.config.Problems, Problem{p.config.file, number, column, what, remedy})
 }
 
@@ -124,15 +114,20 @@ func (p *parser) readLine() {
 		}
 		return
 	}
+	if p.readDefaults(fields, n) {
+		return
+	}
 	if n < 3 {
 		p.problem(fields[0].offset, "a rule has at least three fields, this has "+strconv.Itoa(n),
 			"write: device, uid:gid, mode")
 		return
 	}
-	r := rule{origin: nodes.Origin{File: p.config.file, Line: p.line.number}}
+	r := rule{}
+	r.node.Rule = nodes.Origin{File: p.config.file, Line: p.line.number}
+	r.command.Rule = r.node.Rule
 	ok := p.readMatch(&r, fields[0])
-	r.uid, r.gid = p.readOwner(fields[1])
-	r.mode = p.readMode(fields[2])
+	r.node.UID, r.node.GID = p.readOwner(fields[1])
+	r.node.Mode = p.readMode(fields[2])
 	if n == 4 && !p.readAction(&r, fields[3]) {
 		ok = false
 	}
@@ -143,8 +138,8 @@ func (p *parser) readLine() {
 		p.checkGroups(&r, fields[3])
 	}
 	p.checkReach(&r, fields[0])
-	if p.doubts != nil {
-		p.examine(&r, fields[0], fields[n-1])
+	if p.warnings != nil {
+		p.checkRule(&r, fields[0], fields[n-1])
 	}
 	p.config.rules = append(p.config.rules, &r)
 }
@@ -171,21 +166,20 @@ func (p *parser) checkReach(r *rule, f field) {
 			`move it up, or begin the earlier one with "-"`)
 		p.closed = false
 	}
-	if !r.goOn && len(r.env) == 0 && r.matchesAll() {
+	if !r.continues && len(r.env) == 0 && r.matchesAll() {
 		p.closed = true
 	}
 }
 
 // matchesAll reports whether the rule matches every device for which its conditions hold.
 func (r *rule) matchesAll() bool {
-	b := r.expr.branches
-	return r.subject == ofName && len(b) == 1 && b[0].all && b[0].any && b[0].text == ""
+	return r.kind == ofName && r.expr.MatchesAll()
 }
 
 // readMatch reads field 1.
 func (p *parser) readMatch(r *rule, f field) bool {
 	if f.text[0] == '-' {
-		r.goOn = true
+		r.continues = true
 		f = f.from(1)
 	}
 	ok := true
@@ -221,45 +215,19 @@ func prefix(f field) (name string, value, after field, is bool) {
 	return name, f.to(end).from(len(name) + 1), f.from(end + 1), true
 }
 
-// readPrefix reads a NAME=ERE; or, where the name is in lower case, a directive
-// of our own. f is what stands between '=' and ';'.
+// readPrefix reads a condition NAME=ERE; or a directive. f is what stands between '='
+// and ';'.
 func (p *parser) readPrefix(r *rule, name string, f field) bool {
-	if !isDirective(name) {
-		var value pattern
-		ok := p.readExpr(&value, f, false)
-		r.env = append(r.env, condition{name, value})
-		return ok
+	if isDirective(name) {
+		return p.readDirective(r, inRule, name, f)
 	}
-	switch name {
-	case "if_exists":
-		for x := nodes.ExistsRun; x <= nodes.ExistsReport; x++ {
-			if f.text == x.String() {
-				r.command.exists = x
-				return true
-			}
-		}
-		p.problem(f.offset, "if_exists cannot be "+quote(f.text), "use run, mask, error or report")
-	case "timeout":
-		n, err := strconv.ParseUint(f.text, 10, 31)
-		if err == nil {
-			r.command.timeout = nodes.Seconds(n)
-			if n == 0 {
-				r.command.timeout = nodes.Unlimited
-			}
-			return true
-		}
-		p.problem(f.offset, "timeout cannot be "+quote(f.text), "use a number of seconds, or 0 for no limit")
-	case "tag":
-		if f.text != "" && strings.Trim(f.text, inTag) == "" {
-			r.tags = append(r.tags, f.text)
-			return true
-		}
-		p.problem(f.offset, "tag cannot be "+quote(f.text), "use letters, digits, _ - and .")
-	default:
-		p.problem(f.offset-len(name)-1, "there is no directive "+quote(name),
-			"use if_exists, timeout or tag; the variables of events are in upper case")
+	if p.warnings != nil {
+		p.checkCapitals(name, f)
 	}
-	return false
+	var value ere.Expr
+	ok := p.readExpr(&value, f, false)
+	r.env = append(r.env, condition{name, value})
+	return ok
 }
 
 // The characters that names are made of.
@@ -294,27 +262,27 @@ func (p *parser) readVariable(r *rule, f field) bool {
 		p.problem(f.offset, `no variable and expression follow the "$"`, "write $NAME=ERE")
 		return false
 	}
-	r.subject, r.name = ofVariable, name
+	r.kind, r.name = ofVariable, name
 	return p.readExpr(&r.expr, f.from(after+1), true)
 }
 
 // readExpr reads an expression.
-func (p *parser) readExpr(to *pattern, f field, whole bool) bool {
-	e, doubt, broken := read(f.text)
-	if broken != nil {
-		p.problem(f.offset+broken.offset, broken.what, broken.remedy)
+func (p *parser) readExpr(to *ere.Expr, f field, whole bool) bool {
+	e, warning, err := ere.Parse(f.text, whole)
+	if err != nil {
+		p.problem(f.offset+err.Offset, err.What, err.Remedy)
 		return false
 	}
-	if doubt != nil {
-		p.problem(f.offset+doubt.offset, doubt.what, doubt.remedy)
+	if warning != nil {
+		p.problem(f.offset+warning.Offset, warning.What, warning.Remedy)
 	}
-	*to = pattern{ere: e, whole: whole}
+	*to = e
 	return true
 }
 
 // readNumbers reads @maj,min or @maj,min-min2.
 func (p *parser) readNumbers(r *rule, f field) bool {
-	r.subject = ofNumbers
+	r.kind = ofNumbers
 	rest := f.from(1)
 	var ok bool
 	r.major, rest, ok = number(rest)
@@ -436,7 +404,8 @@ func (p *parser) readAction(r *rule, f field) bool {
 	if strings.HasPrefix(text.text, socketPrefix) && !p.readSocket(r, text.from(len(socketPrefix))) {
 		return true
 	}
-	r.command.when, r.command.text = f.text[0], text.text
+	r.when, r.command.Text = f.text[0], text.text
+	r.command.Execline = strings.IndexByte("+&-", r.when) >= 0 // mdevd's dialect, which no shell reads
 	return true
 }
 
@@ -457,7 +426,7 @@ func (p *parser) readSocket(r *rule, f field) bool {
 		p.problem(f.offset, "the address has more than "+strconv.Itoa(maxAddress)+" bytes, nothing is sent", "write a shorter one")
 		return false
 	}
-	r.command.socket = f.text
+	r.command.Socket = f.text
 	return true
 }
 
@@ -495,8 +464,8 @@ func reference(s string) (n int, ok bool) {
 
 // checkGroups warns of %N for which the expression has no group.
 func (p *parser) checkGroups(r *rule, f field) {
-	highest := r.expr.groups
-	if r.subject == ofNumbers {
+	highest := r.expr.Groups()
+	if r.kind == ofNumbers {
 		highest = -1
 	}
 	for i := range len(r.target.path) {
@@ -507,5 +476,5 @@ func (p *parser) checkGroups(r *rule, f field) {
 	}
 }
 
-// quote puts text in quotes, for a message.
+// quote puts text in quotes, for a message. What has to be escaped Problem.String escapes.
 func quote(s string) string { return `"` + s + `"` }

@@ -18,7 +18,7 @@ type section struct{ name, body string }
 // TestScripts runs testdata/*.txt. A case has sections mdev.conf, passwd, group
 // and root (MAJOR:MINOR) as it needs them, then for each event its variables and
 // the plan that is expected. Expected problems may follow the config. A section check
-// holds a config of which the doubts follow.
+// holds a config of which the warnings follow.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -61,7 +61,7 @@ func runScript(t *testing.T, text string) string {
 	write := func(name, body string) { b.WriteString("-- " + name + " --\n" + body) }
 	for _, s := range sections {
 		switch s.name {
-		case "problems", "plan", "doubts":
+		case "problems", "plan", "warnings":
 			continue
 		}
 		write(s.name, s.body)
@@ -71,7 +71,7 @@ func runScript(t *testing.T, text string) string {
 				write("problems", showProblems(c.Problems))
 			}
 		case "check":
-			write("doubts", showProblems(Check("mdev.conf", s.body, ParseIDs(given["passwd"], given["group"])).Problems))
+			write("warnings", showProblems(Check("mdev.conf", s.body, ParseIDs(given["passwd"], given["group"])).Problems))
 		case "event":
 			e, err := uevent.FromEnviron(strings.Split(strings.TrimSpace(s.body), "\n"))
 			if err != nil {

@@ -321,9 +321,9 @@ func TestLateRemove(t *testing.T) {
 	at := func(host, action string) *Plan {
 		e := event(action, "b8:0", "sda")
 		e.Devpath = "/devices/" + host + "/block/sda"
-		p := &Plan{Event: e, Work: Clear}
+		p := &Plan{Event: e, Work: Remove}
 		if action == uevent.Add {
-			p.Work = Make
+			p.Work = Create
 		}
 		return planned(p, []string{"disk/sda 0660 0:0", "sda -> disk/sda"})
 	}
@@ -466,7 +466,7 @@ func TestSharedLink(t *testing.T) {
 func TestGuarded(t *testing.T) {
 	guarded := []Command{{Text: "x", Exists: ExistsMask}}
 	eachWay(t, func(b *board) {
-		add := &Plan{Event: event(uevent.Add, "", "eth0"), Work: Leave}
+		add := &Plan{Event: event(uevent.Add, "", "eth0"), Work: None}
 		for range 2 {
 			if b.apply(add) {
 				b.Error("a device without a guarded command is on record")
@@ -483,8 +483,8 @@ func TestGuarded(t *testing.T) {
 			}
 		})
 		b.checkRecord("+test:eth0 devpath=/devices/test/eth0 subsystem=test devname=eth0")
-		b.unchanged(func() { b.apply(&Plan{Event: event(uevent.Change, "", "eth0"), Work: Leave, Commands: guarded}) })
-		b.apply(&Plan{Event: event(uevent.Remove, "", "eth0"), Work: Leave})
+		b.unchanged(func() { b.apply(&Plan{Event: event(uevent.Change, "", "eth0"), Work: None, Commands: guarded}) })
+		b.apply(&Plan{Event: event(uevent.Remove, "", "eth0"), Work: None})
 		b.checkRecord()
 	})
 }
@@ -493,7 +493,7 @@ func TestGuarded(t *testing.T) {
 // remove takes it off the record too.
 func TestClearGuarded(t *testing.T) {
 	eachWay(t, func(b *board) {
-		add := &Plan{Event: event(uevent.Add, "", "port"), Work: Leave, Commands: []Command{{Text: "x", Exists: ExistsMask}}}
+		add := &Plan{Event: event(uevent.Add, "", "port"), Work: None, Commands: []Command{{Text: "x", Exists: ExistsMask}}}
 		b.apply(add)
 		if existed := b.apply(clears("", "port")); !existed {
 			b.Error("the device was not on record")
@@ -511,24 +511,24 @@ func TestMoved(t *testing.T) {
 	move := func(dev, name, old string) *Plan {
 		e := event(uevent.Move, dev, name)
 		e.SetDefault("DEVPATH_OLD", "/devices/test/"+old)
-		return &Plan{Event: e, Work: Leave}
+		return &Plan{Event: e, Work: None}
 	}
 	eachWay(t, func(b *board) {
 		guarded := []Command{{Text: "x", Exists: ExistsMask}}
-		b.apply(&Plan{Event: event(uevent.Add, "", "eth0"), Work: Leave, Commands: guarded})
+		b.apply(&Plan{Event: event(uevent.Add, "", "eth0"), Work: None, Commands: guarded})
 		b.apply(makes("c4:0", "tty0", "tty0 0660 0:0"))
 		const tty = "c4:0 devpath=/devices/test/tty0 subsystem=test devname=tty0 node=tty0"
 		b.unchanged(func() {
 			b.apply(move("", "lan1", "eth1"))
 			b.apply(move("", "tty1", "tty0"))
-			b.apply(&Plan{Event: event(uevent.Move, "", "lan0"), Work: Leave})
+			b.apply(&Plan{Event: event(uevent.Move, "", "lan0"), Work: None})
 		})
 		b.apply(move("", "lan0", "eth0"))
 		b.checkRecord("+test:lan0 devpath=/devices/test/lan0 subsystem=test devname=eth0", tty)
-		if !b.apply(&Plan{Event: event(uevent.Add, "", "lan0"), Work: Leave, Commands: guarded}) {
+		if !b.apply(&Plan{Event: event(uevent.Add, "", "lan0"), Work: None, Commands: guarded}) {
 			b.Error("under its new name it is said to be new")
 		}
-		if b.apply(&Plan{Event: event(uevent.Add, "", "eth0"), Work: Leave, Commands: guarded}) {
+		if b.apply(&Plan{Event: event(uevent.Add, "", "eth0"), Work: None, Commands: guarded}) {
 			b.Error("another device of the old name is said to have existed")
 		}
 	})
@@ -582,7 +582,7 @@ func TestReadOnly(t *testing.T) {
 		if err := unix.Mount("none", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.d.Lock(); !errors.Is(err, unix.EROFS) {
+		if _, err := b.d.LockDev(); !errors.Is(err, unix.EROFS) {
 			t.Errorf("Lock says %v, want EROFS", err)
 		}
 		if _, err := b.d.Apply(plan); err != nil {

@@ -30,13 +30,13 @@ func churnForever(args []string) error {
 	os.Stdout.WriteString("begin\n")
 	for {
 		for _, p := range churnPlans() {
-			if _, err := d.Lock(); err != nil {
+			if _, err := d.LockDev(); err != nil {
 				return err
 			}
 			if _, err := d.Apply(p); err != nil {
 				return err
 			}
-			d.Unlock()
+			d.UnlockDev()
 		}
 	}
 }
@@ -62,7 +62,7 @@ func TestCrash(t *testing.T) {
 			entries, err := os.ReadDir(b.path(Private))
 			b.must(err)
 			for _, entry := range entries {
-				if !slices.Contains([]string{"lock", "record", "staged"}, entry.Name()) {
+				if !slices.Contains([]string{"lock", "record", "record-new", "staged"}, entry.Name()) {
 					b.Errorf("the private directory holds %s", entry.Name())
 				}
 			}

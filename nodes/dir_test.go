@@ -20,7 +20,7 @@ func TestOpenMissing(t *testing.T) {
 	if !errors.Is(err, unix.ENOENT) {
 		t.Errorf("error %v, want ENOENT", err)
 	}
-	for name, fd := range map[string]int{"fd": d.fd, "private": d.private, "record": d.record.fd, "lock": d.lock} {
+	for name, fd := range map[string]int{"fd": d.tree.fd, "private": d.tree.private, "lock": d.lockFile} {
 		if fd != sys.None {
 			t.Errorf("%s is %d, which Close would close", name, fd)
 		}
@@ -67,7 +67,7 @@ func countUnderLock(args []string) error {
 		return err
 	}
 	for range rounds {
-		if _, err := d.Lock(); err != nil {
+		if _, err := d.LockDev(); err != nil {
 			return err
 		}
 		text, err := os.ReadFile(args[1])
@@ -81,7 +81,7 @@ func countUnderLock(args []string) error {
 		if err := os.WriteFile(args[1], []byte(strconv.Itoa(n+1)), 0o600); err != nil {
 			return err
 		}
-		d.Unlock()
+		d.UnlockDev()
 	}
 	return nil
 }
@@ -93,29 +93,29 @@ func TestLockDirs(t *testing.T) {
 	dir := t.TempDir()
 	a, b := newBoard(t, dir), newBoard(t, dir)
 	for _, lock := range []*board{a, b} {
-		if _, err := lock.d.Lock(); err != nil {
+		if _, err := lock.d.LockDev(); err != nil {
 			t.Fatal(err)
 		}
-		lock.d.Unlock()
+		lock.d.UnlockDev()
 	}
 	free := func() bool {
-		err := unix.Flock(b.d.lock, unix.LOCK_EX|unix.LOCK_NB)
+		err := unix.Flock(b.d.lockFile, unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
-			unix.Flock(b.d.lock, unix.LOCK_UN)
+			unix.Flock(b.d.lockFile, unix.LOCK_UN)
 		}
 		return err == nil
 	}
-	if _, err := a.d.Lock(); err != nil {
+	if _, err := a.d.LockDev(); err != nil {
 		t.Fatal(err)
 	}
 	if free() {
 		t.Error("two hold the lock")
 	}
-	a.d.Unlock()
+	a.d.UnlockDev()
 	if !free() {
 		t.Error("after Unlock the lock is held")
 	}
-	if _, err := a.d.Lock(); err != nil {
+	if _, err := a.d.LockDev(); err != nil {
 		t.Fatal(err)
 	}
 	a.d.Close()
@@ -132,12 +132,12 @@ func TestRenewed(t *testing.T) {
 		away := b.dir + ".away"
 		b.must(os.Rename(b.dir, away))
 		b.must(os.Mkdir(b.dir, 0o755))
-		renewed, err := b.d.Lock()
+		renewed, err := b.d.LockDev()
 		if !renewed || err != nil {
-			b.Errorf("Lock says renewed %v, error %v", renewed, err)
+			b.Errorf("LockDev says remounted %v, error %v", renewed, err)
 		}
-		if renewed, err := b.d.Lock(); renewed || err != nil {
-			b.Errorf("the second Lock says renewed %v, error %v", renewed, err)
+		if renewed, err := b.d.LockDev(); renewed || err != nil {
+			b.Errorf("the second LockDev says remounted %v, error %v", renewed, err)
 		}
 		old := newBoard(b.T, away)
 		old.unchanged(func() {
@@ -160,9 +160,9 @@ func TestRenewedMount(t *testing.T) {
 	for range 2 {
 		b.must(unix.Mount("none", b.dir, "tmpfs", 0, "size=64k"))
 		b.Cleanup(func() { unix.Unmount(b.dir, unix.MNT_DETACH) })
-		renewed, err := b.d.Lock()
+		renewed, err := b.d.LockDev()
 		if !renewed || err != nil {
-			b.Errorf("Lock says renewed %v, error %v", renewed, err)
+			b.Errorf("LockDev says remounted %v, error %v", renewed, err)
 		}
 		b.apply(plan)
 		b.check("null c1:3 0666 0:0")
@@ -170,8 +170,8 @@ func TestRenewedMount(t *testing.T) {
 	for range 2 {
 		b.must(unix.Unmount(b.dir, unix.MNT_DETACH)) // the Dir's descriptor keeps it busy
 	}
-	if renewed, err := b.d.Lock(); !renewed || err != nil {
-		b.Errorf("after an unmount Lock says renewed %v, error %v", renewed, err)
+	if renewed, err := b.d.LockDev(); !renewed || err != nil {
+		b.Errorf("after an unmount LockDev says remounted %v, error %v", renewed, err)
 	}
 	b.unchanged(func() {
 		if !b.apply(plan) {
@@ -188,12 +188,12 @@ func TestRenewedGone(t *testing.T) {
 		away := b.dir + ".away"
 		b.must(os.Rename(b.dir, away))
 		b.must(os.WriteFile(b.dir, nil, 0o600))
-		if _, err := b.d.Lock(); err == nil {
+		if _, err := b.d.LockDev(); err == nil {
 			b.Error("a file is taken for a /dev")
 		}
 		b.must(os.Remove(b.dir))
 		b.must(os.Rename(away, b.dir))
-		if _, err := b.d.Lock(); err != nil {
+		if _, err := b.d.LockDev(); err != nil {
 			b.Fatalf("the directory is back, and Lock says: %v", err)
 		}
 		b.apply(plan)
@@ -248,9 +248,9 @@ func TestPrivate(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			eachWay(t, func(b *board) {
 				c.before(b)
-				renewed, err := b.d.Lock()
+				renewed, err := b.d.LockDev()
 				if (err != nil) != c.fails || renewed {
-					b.Errorf("Lock says renewed %v, error %v; want an error: %v", renewed, err, c.fails)
+					b.Errorf("LockDev says remounted %v, error %v; want an error: %v", renewed, err, c.fails)
 				}
 				checkLockless(b, !c.fails)
 			})

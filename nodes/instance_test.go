@@ -34,7 +34,7 @@ func TestInstance(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			needRoot(t)
 			b := newBoard(t, t.TempDir())
-			if _, err := b.d.Lock(); err != nil {
+			if _, err := b.d.LockDev(); err != nil {
 				t.Fatal(err)
 			}
 			for word := range strings.FieldsSeq(c.script) {
@@ -50,16 +50,16 @@ func TestInstance(t *testing.T) {
 				switch {
 				case late:
 				case action == uevent.Add:
-					p.Work, p.Nodes = Make, []Node{{Path: "sda", Mode: 0o660}}
+					p.Work, p.Nodes = Create, []Node{{Path: "sda", Mode: 0o660}}
 				case action == uevent.Remove:
-					p.Work = Clear
+					p.Work = Remove
 				}
 				existed, err := b.d.Apply(p)
 				if err != nil || want != "" && existed != (want == "was") {
 					t.Errorf("%s: existed %v, error %v", word, existed, err)
 				}
 			}
-			b.d.Unlock()
+			b.d.UnlockDev()
 			if c.record == "" {
 				b.checkRecord()
 			} else {

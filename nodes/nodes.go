@@ -2,15 +2,17 @@
 //
 // A Plan is plain data. Dir carries one out: it makes and removes device nodes
 // and links, follows no link while it does so, never leaves /dev, and keeps a
-// record of what it made, so that it can take away just that. Carrying out a
+// journal of what it made, so that it can take away just that. Carrying out a
 // Plan twice changes nothing the second time.
 //
-// The package never decides what a device deserves, and never looks at /sys.
+// The package never decides what a device deserves, and never looks at /sys. Where
+// rules give one path to several devices, claims.go says which one has it.
 package nodes
 
 import (
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -32,7 +34,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // remedy says what to do about the errors that a board meets in practice.
 func remedy(err error) string {
-	switch err {
+	switch failure(err) {
 	case unix.EROFS:
 		return " (mount a tmpfs or devtmpfs on /dev)"
 	case unix.EPERM, unix.EACCES:
@@ -43,6 +45,58 @@ func remedy(err error) string {
 		return " (a directory stands there; remove it)"
 	}
 	return ""
+}
+
+// faults gathers the errors of one Plan.
+type faults []error
+
+// add adds an error, if there is one.
+func (f *faults) add(err error) {
+	if err != nil {
+		*f = append(*f, err)
+	}
+}
+
+// join returns the errors as one, or nil for none. (errors.Join would do, in more bytes.)
+func (f faults) join() error {
+	if len(f) == 0 {
+		return nil
+	}
+	return f
+}
+
+// Error returns the errors, a line each.
+func (f faults) Error() (text string) {
+	for i, err := range f {
+		if i > 0 {
+			text += "\n"
+		}
+		text += err.Error()
+	}
+	return text
+}
+
+// Unwrap returns the errors one by one, for errors.Is and whoever logs them.
+func (f faults) Unwrap() []error { return f }
+
+// inTheWay reports whether something of another kind stood in a place.
+func (f faults) inTheWay() bool {
+	for _, err := range f {
+		switch failure(err) {
+		case unix.ENOTDIR, unix.EISDIR, unix.EEXIST, unix.ENOTEMPTY:
+			return true
+		}
+	}
+	return false
+}
+
+// failure returns the error of the system call that failed, or 0.
+func failure(err error) syscall.Errno {
+	if e, is := err.(*Error); is {
+		err = e.Err
+	}
+	errno, _ := err.(syscall.Errno)
+	return errno
 }
 
 // wrap returns nil for nil, so that call sites stay one line.
@@ -103,7 +157,7 @@ func Name(e *uevent.Event) string {
 	return Slashes(name)
 }
 
-// Slashes returns the path that a name of sysfs stands for, where the kernel writes
+// Slashes returns the path that a name in sysfs stands for, in which the kernel writes
 // '!' for a slash. (strings.ReplaceAll would cost the program 4 kB.)
 func Slashes(name string) string {
 	if strings.IndexByte(name, '!') < 0 {
@@ -116,17 +170,4 @@ func Slashes(name string) string {
 		}
 	}
 	return string(path)
-}
-
-// fileType returns the S_IFMT bits of dev's node.
-func fileType(dev uevent.Dev) uint32 {
-	if dev.Block {
-		return unix.S_IFBLK
-	}
-	return unix.S_IFCHR
-}
-
-// isNodeOf reports whether st is a node of dev.
-func isNodeOf(st *unix.Statx_t, dev uevent.Dev) bool {
-	return uint32(st.Mode)&unix.S_IFMT == fileType(dev) && st.Rdev_major == dev.Major && st.Rdev_minor == dev.Minor
 }

@@ -125,7 +125,7 @@ func eachWay(t *testing.T, test func(b *board)) {
 	}{{"new calls", false}, {"old calls", true}} {
 		t.Run(way.name, func(t *testing.T) {
 			b := newBoard(t, t.TempDir())
-			b.d.walk = way.old
+			b.d.tree.walk = way.old
 			sys.NoStatx.Store(way.old)
 			defer sys.NoStatx.Store(false)
 			test(b)
@@ -163,10 +163,10 @@ func (b *board) apply(p *Plan) (existed bool) {
 // try carries out a plan under the lock.
 func (b *board) try(p *Plan) (existed bool, err error) {
 	b.Helper()
-	if _, err := b.d.Lock(); err != nil {
+	if _, err := b.d.LockDev(); err != nil {
 		b.Fatal(err)
 	}
-	defer b.d.Unlock()
+	defer b.d.UnlockDev()
 	return b.d.Apply(p)
 }
 
@@ -348,7 +348,7 @@ func (b *board) tick() {
 
 // device reads b8:0 or c1:3.
 func device(text string) uevent.Dev {
-	d := Record{ID: text}.Dev()
+	d := (&Record{ID: text}).Dev()
 	d.Block = text[0] == 'b'
 	return d
 }
@@ -374,12 +374,12 @@ func event(action, dev, devname string) *uevent.Event {
 // makes returns a plan that makes what the words say: "path 0660 0:6" for a
 // node, "path -> target" for a link.
 func makes(dev, devname string, words ...string) *Plan {
-	return planned(&Plan{Event: event(uevent.Add, dev, devname), Work: Make}, words)
+	return planned(&Plan{Event: event(uevent.Add, dev, devname), Work: Create}, words)
 }
 
 // clears returns the plan of the device's remove.
 func clears(dev, devname string, words ...string) *Plan {
-	return planned(&Plan{Event: event(uevent.Remove, dev, devname), Work: Clear}, words)
+	return planned(&Plan{Event: event(uevent.Remove, dev, devname), Work: Remove}, words)
 }
 
 func planned(p *Plan, words []string) *Plan {

@@ -12,12 +12,12 @@ import (
 type Work uint8
 
 const (
-	// Leave changes no node: the event is none of those that make or remove one.
-	Leave Work = iota
-	// Make makes the Plan's nodes and links and removes what the device had before.
-	Make
-	// Clear removes the device's nodes and links.
-	Clear
+	// None changes no node: the event is none of those that make or remove one.
+	None Work = iota
+	// Create makes the Plan's nodes and links and removes what the device had before.
+	Create
+	// Remove removes the device's nodes and links.
+	Remove
 )
 
 // Plan is what the rules say of one event: plain data, which touches nothing.
@@ -32,12 +32,12 @@ type Plan struct {
 	// made once more, and whether a remove has ended it stays as it was.
 	Again bool
 
-	// Nodes and Links are to be made, or on Clear are those that the rules would
+	// Nodes and Links are to be made, or on Remove are those that the rules would
 	// have made; what the record says of the device is removed in any case.
 	Nodes []Node
 	Links []Link
 
-	// Commands run in order: after the nodes are there, on Clear before they go.
+	// Commands run in order: after the nodes are there, on Remove before they go.
 	Commands []Command
 
 	// Tags are what clients' filters may ask for.
@@ -70,23 +70,22 @@ func (p *Plan) Actual() *Plan {
 		}
 		return path
 	}
-	for _, n := range p.Nodes {
-		path := home(n.Path)
-		if p.lost(path) || a.hasNode(path) || path != n.Path && p.hasNode(path) {
+	for i := range p.Nodes {
+		path := home(p.Nodes[i].Path)
+		if p.lost(path) || a.hasNode(path) || path != p.Nodes[i].Path && p.hasNode(path) {
 			continue
 		}
-		n.Path = path
-		a.Nodes = append(a.Nodes, n)
+		a.Nodes = append(a.Nodes, p.Nodes[i])
+		a.Nodes[len(a.Nodes)-1].Path = path
 	}
-	for _, l := range p.Links {
-		l.Target = home(l.Target)
-		if !p.lost(l.Path) && !a.hasNode(l.Path) {
-			a.Links = append(a.Links, l)
+	for i := range p.Links {
+		if l := &p.Links[i]; !p.lost(l.Path) && !a.hasNode(l.Path) {
+			a.Links = append(a.Links, Link{l.Path, home(l.Target), l.Rule})
 		}
 	}
-	for _, c := range p.Commands {
-		c.Node = home(c.Node)
-		a.Commands = append(a.Commands, c)
+	a.Commands = slices.Clone(p.Commands)
+	for i := range a.Commands {
+		a.Commands[i].Node = home(a.Commands[i].Node)
 	}
 	return &a
 }
@@ -111,7 +110,7 @@ type Node struct {
 }
 
 // Owner returns the node's owner as chown takes it: 0:6.
-func (n Node) Owner() string {
+func (n *Node) Owner() string {
 	return strconv.FormatUint(uint64(n.UID), 10) + ":" + strconv.FormatUint(uint64(n.GID), 10)
 }
 
@@ -135,9 +134,9 @@ func (p *Plan) TagList() string {
 		return ""
 	}
 	all := ":"
-	for _, t := range p.Tags {
-		if !strings.Contains(all, ":"+t.Name+":") {
-			all += t.Name + ":"
+	for i := range p.Tags {
+		if name := p.Tags[i].Name; !strings.Contains(all, ":"+name+":") {
+			all += name + ":"
 		}
 	}
 	return all
@@ -151,16 +150,26 @@ type Command struct {
 	Node     string // for $MDEV: the node's path below /dev
 	Said     string // which value the command is for, of variables that the event says several times: KEY=VALUE and a NUL each
 	Exists   Exists
-	Timeout  Seconds
+	Timeout  Seconds // it is killed then
+	Patience Seconds // the later events of its device, and other commands, no longer wait for it then
+	Detach   bool    // nothing waits for it
 	Rule     Origin
 }
 
-// Seconds is the time limit that a rule gives a command. Zero stands for a rule
-// that says nothing.
+// Seconds is a time limit that a config sets. Zero stands for a config that says
+// nothing.
 type Seconds int
 
-// Unlimited is the limit of a command that may run for ever.
+// Unlimited is the limit that a config sets by 0: there is none.
 const Unlimited Seconds = -1
+
+// directive returns " (name=N)", or "" where the config says nothing.
+func (s Seconds) directive(name string) string {
+	if s == 0 {
+		return ""
+	}
+	return " (" + name + "=" + strconv.Itoa(max(0, int(s))) + ")"
+}
 
 // Exists says what to do with a command on add when its device was set up before.
 type Exists uint8
@@ -191,62 +200,70 @@ func (o Origin) String() string {
 
 // String shows the plan a line for each part, each with the rule that asks for it.
 func (p *Plan) String() string {
-	var b strings.Builder
-	e := p.Event
-	b.WriteString(uevent.Printable(e.Action + " " + e.Devpath))
-	if !e.Dev.IsZero() {
-		b.WriteString(" " + e.Dev.String())
+	text := p.Event.Action + " " + p.Event.Devpath
+	if !p.Event.Dev.IsZero() {
+		text += " " + p.Event.Dev.String()
 	}
-	b.WriteByte('\n')
-	verb := map[Work]string{Make: "make", Clear: "clear"}[p.Work]
-	line := func(rule Origin, words ...string) {
-		text := "  " + uevent.Printable(strings.Join(words, " "))
-		b.WriteString(text + strings.Repeat(" ", max(1, 48-len(text))) + rule.String() + "\n")
+	text = uevent.Printable(text) + "\n"
+	commands := ""
+	for i := range p.Commands {
+		commands += planLine(p.Commands[i].String(), p.Commands[i].Rule)
 	}
-	runs := func() {
-		for _, c := range p.Commands {
-			words := []string{"run", c.Text}
-			if c.Socket != "" {
-				words = []string{"send to", c.Socket}
-			}
-			if c.Said != "" {
-				words = append(words, "("+strings.Join(strings.Split(c.Said[:len(c.Said)-1], "\x00"), ", ")+")")
-			}
-			if guard := c.Exists.String(); guard != "run" {
-				words = append(words, "(if_exists="+guard+")")
-			}
-			if c.Timeout != 0 {
-				words = append(words, "(timeout="+strconv.Itoa(max(0, int(c.Timeout)))+")")
-			}
-			line(c.Rule, words...)
+	verb := "make "
+	if p.Work == Remove {
+		verb = "clear "
+		text += commands
+	}
+	for i := range p.Nodes {
+		n := &p.Nodes[i]
+		what := verb + "node " + n.Path
+		if p.Work == Create {
+			what += " " + Octal(n.Mode) + " " + n.Owner()
 		}
+		text += planLine(what, n.Rule)
 	}
-	if p.Work == Clear {
-		runs()
+	for i := range p.Links {
+		l := &p.Links[i]
+		text += planLine(verb+"link "+l.Path+" -> "+Relative(l.Path, l.Target), l.Rule)
 	}
-	for _, n := range p.Nodes {
-		words := []string{verb, "node", n.Path}
-		if p.Work == Make {
-			words = append(words, Octal(n.Mode), n.Owner())
-		}
-		line(n.Rule, words...)
+	for i := range p.Tags {
+		text += planLine("tag "+p.Tags[i].Name, p.Tags[i].Rule)
 	}
-	for _, l := range p.Links {
-		line(l.Rule, verb, "link", l.Path, "->", Relative(l.Path, l.Target))
-	}
-	for _, t := range p.Tags {
-		line(t.Rule, "tag", t.Name)
-	}
-	if p.Work != Clear {
-		runs()
+	if p.Work != Remove {
+		text += commands
 	}
 	if p.Firmware != "" {
-		line(Origin{}, "load firmware", p.Firmware)
+		text += planLine("load firmware "+p.Firmware, Origin{})
 	}
 	for _, f := range p.Faults {
-		b.WriteString("  refused: " + uevent.Printable(f) + "\n")
+		text += "  refused: " + uevent.Printable(f) + "\n"
 	}
-	return b.String()
+	return text
+}
+
+// planLine returns a line of a plan's text: a part, and the rule that asks for it.
+func planLine(part string, rule Origin) string {
+	part = "  " + uevent.Printable(part)
+	return part + strings.Repeat(" ", max(1, 48-len(part))) + rule.String() + "\n"
+}
+
+// String shows the command, with what directives say of it.
+func (c *Command) String() string {
+	text := "run " + c.Text
+	if c.Socket != "" {
+		text = "send to " + c.Socket
+	}
+	if c.Said != "" {
+		text += " (" + strings.Join(strings.Split(c.Said[:len(c.Said)-1], "\x00"), ", ") + ")"
+	}
+	if c.Exists != ExistsRun {
+		text += " (if_exists=" + c.Exists.String() + ")"
+	}
+	text += c.Timeout.directive("timeout") + c.Patience.directive("patience")
+	if c.Detach {
+		text += " (detach=yes)"
+	}
+	return text
 }
 
 // String returns the word that a config uses for x.

@@ -87,7 +87,7 @@ func TestPlanString(t *testing.T) {
 		{
 			name: "make",
 			plan: &Plan{
-				Event: event(uevent.Add, "b11:0", "sr0"), Work: Make,
+				Event: event(uevent.Add, "b11:0", "sr0"), Work: Create,
 				Nodes: []Node{{Path: "disk/sr0", Mode: 0o660, GID: 24, Rule: rule}},
 				Links: []Link{{Path: "disk/by-id/x", Target: "disk/sr0", Rule: Origin{"mdev.conf", 7}}, {Path: "root", Target: "disk/sr0"}},
 				Commands: []Command{
@@ -109,7 +109,7 @@ func TestPlanString(t *testing.T) {
 		}, {
 			name: "clear",
 			plan: &Plan{
-				Event: event(uevent.Remove, "b11:0", "sr0"), Work: Clear,
+				Event: event(uevent.Remove, "b11:0", "sr0"), Work: Remove,
 				Nodes:    []Node{{Path: "sr0", Mode: 0o660, Rule: rule}},
 				Links:    []Link{{Path: "cdrom", Target: "sr0", Rule: rule}},
 				Commands: []Command{{Text: "umount /cdrom", Rule: rule}},
@@ -132,7 +132,7 @@ func TestPlanString(t *testing.T) {
 		}, {
 			name: "names that would forge lines",
 			plan: &Plan{
-				Event: event("add\n", "c1:3", "a\nb"), Work: Make,
+				Event: event("add\n", "c1:3", "a\nb"), Work: Create,
 				Nodes: []Node{{Path: "a\n  make node null", Mode: 0o4666, Rule: rule}}, Faults: []string{"x\ny"},
 			},
 			want: `add\x0a /devices/test/a\x0ab c1:3

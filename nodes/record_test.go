@@ -3,7 +3,6 @@ package nodes
 import (
 	"fmt"
 	"os"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -12,78 +11,6 @@ import (
 
 	"devspool/hotplug/uevent"
 )
-
-func TestRecordText(t *testing.T) {
-	for _, c := range []struct {
-		record Record
-		text   string
-	}{
-		{Record{ID: "c1:3"}, ""},
-		{Record{ID: "c1:3", Devpath: "/devices/virtual/mem/null", Subsystem: "mem", Devname: "null", Nodes: []string{"null"}},
-			"devpath=/devices/virtual/mem/null subsystem=mem devname=null node=null"},
-		{Record{ID: "b11:0", Devpath: "/x", Nodes: []string{"a", "b"}, Links: []string{"c", "d/e"}},
-			"devpath=/x node=a node=b link=c link=d/e"},
-		{Record{ID: "b8:0", Devpath: "/a b", Nodes: []string{"x=y", "a\nnode=null", `\x20`}},
-			`devpath=/a\x20b node=x=y node=a\x0anode=null node=\x5cx20`},
-		{Record{ID: "b11:0", Devpath: "/x", Nodes: []string{"a", "b"}, Shared: []string{"b"}}, "devpath=/x node=a node=b shared=b"},
-		{Record{ID: "b8:0", Devpath: "/x", Diskseq: "7", State: Ended, Nodes: []string{"a"}}, "devpath=/x diskseq=7 state=ended node=a"},
-		{Record{ID: "b8:0", Devpath: "/ü\xff\x7f"}, `devpath=/\xc3\xbc\xff\x7f`},
-	} {
-		if got := c.record.text(); got != c.text {
-			t.Errorf("the text of %+v is %q, want %q", c.record, got, c.text)
-		}
-		if got := *parseRecord(c.record.ID, c.text); !reflect.DeepEqual(got, c.record) {
-			t.Errorf("%q is read as %+v, want %+v", c.text, got, c.record)
-		}
-	}
-}
-
-func TestParseRecord(t *testing.T) {
-	want := Record{ID: "c1:3", Devpath: "/x", Nodes: []string{"null"}}
-	for _, text := range []string{
-		"devpath=/x node=null",
-		"  devpath=/x   node=null ",
-		"devpath=/x later=thing node=null alone",
-	} {
-		if got := *parseRecord("c1:3", text); !reflect.DeepEqual(got, want) {
-			t.Errorf("%q is read as %+v", text, got)
-		}
-	}
-}
-
-func TestUnescape(t *testing.T) {
-	for _, c := range []struct{ text, want string }{
-		{`\x41`, "A"},
-		{`a\x20b\x0a`, "a b\n"},
-		{`\`, `\`},
-		{`\x4`, `\x4`},
-		{`\xzz`, `\xzz`},
-		{`\\x41`, `\A`},
-	} {
-		if got := uevent.Unescape(c.text); got != c.want && c.text != `\\x41` {
-			t.Errorf("unescape(%q) is %q, want %q", c.text, got, c.want)
-		}
-	}
-}
-
-func TestRecordDev(t *testing.T) {
-	for _, c := range []struct {
-		id   string
-		want uevent.Dev
-	}{
-		{"c1:3", uevent.Dev{Major: 1, Minor: 3}},
-		{"b8:0", uevent.Dev{Block: true, Major: 8}},
-		{"+net:eth0", uevent.Dev{}},
-		{"+b8:0", uevent.Dev{}},
-		{"", uevent.Dev{}},
-		{"c", uevent.Dev{}},
-		{"cx:y", uevent.Dev{}},
-	} {
-		if got := (Record{ID: c.id}).Dev(); got != c.want {
-			t.Errorf("the Dev of %q is %+v", c.id, got)
-		}
-	}
-}
 
 // TestRecords shows that the record of many devices, more than one read of the
 // file holds, is there for a process that comes later.
@@ -94,13 +21,13 @@ func TestRecords(t *testing.T) {
 	var want []string
 	for i := range uint32(count) {
 		e := event(uevent.Add, "c10:"+numberText(i), "some-device-"+numberText(i))
-		b.apply(&Plan{Event: e, Work: Make})
+		b.apply(&Plan{Event: e, Work: Create})
 		want = append(want, e.ID()+" "+e.Devpath)
 	}
 	slices.Sort(want)
 	later := newBoard(t, b.dir)
 	for _, d := range []*Dir{b.d, later.d} {
-		if _, err := d.Lock(); err != nil {
+		if _, err := d.LockDev(); err != nil {
 			t.Fatal(err)
 		}
 		var got []string
@@ -111,13 +38,13 @@ func TestRecords(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("%d records, want %d", len(got), len(want))
 		}
-		if r := d.find("/devices/test/some-device-7"); r == nil || r.ID != "c10:7" {
+		if r := d.journal.At("/devices/test/some-device-7"); r == nil || r.ID != "c10:7" {
 			t.Errorf("found %+v", r)
 		}
-		if r := d.find("/devices/test/some-device"); r != nil {
+		if r := d.journal.At("/devices/test/some-device"); r != nil {
 			t.Errorf("found %+v", r)
 		}
-		d.Unlock()
+		d.UnlockDev()
 	}
 }
 
@@ -140,7 +67,7 @@ func TestTurn(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			eachWay(t, func(b *board) {
-				if _, err := b.d.Lock(); err != nil {
+				if _, err := b.d.LockDev(); err != nil {
 					b.Fatal(err)
 				}
 				for _, p := range c.turn {
@@ -148,7 +75,7 @@ func TestTurn(t *testing.T) {
 						b.Error(err)
 					}
 				}
-				b.d.Unlock()
+				b.d.UnlockDev()
 				b.checkRecord(c.record...)
 				later := newBoard(b.T, b.dir)
 				later.apply(gone)
@@ -208,50 +135,10 @@ func TestUnion(t *testing.T) {
 	}
 }
 
-func FuzzRecord(f *testing.F) {
-	f.Add("/devices/x", "block", "sda", "sda", "disk/by-id/x y", "cdrom")
-	f.Add("/a\n", `\x20`, "\xff", "=", " ", "\u0085")
-	f.Fuzz(func(t *testing.T, devpath, subsystem, devname, node, other, link string) {
-		want := Record{ID: "b8:0", Devpath: devpath, Subsystem: subsystem, Devname: devname}
-		for _, n := range []string{node, other} {
-			if n != "" { // no path is empty
-				want.Nodes = append(want.Nodes, n)
-			}
-		}
-		if link != "" {
-			want.Links = []string{link}
-		}
-		text := want.text()
-		for i := range len(text) {
-			if text[i] < ' ' || text[i] >= 0x7f {
-				t.Fatalf("the text %q holds the byte %#x", text, text[i])
-			}
-		}
-		if got := *parseRecord("b8:0", text); !reflect.DeepEqual(got, want) {
-			t.Errorf("%+v was read as %+v, by way of %q", want, got, text)
-		}
-	})
-}
-
-func FuzzParseRecord(f *testing.F) {
-	f.Add(`devpath=/x node=a\x20b link=`)
-	f.Add(`\x node=\x4 link=\xzz =`)
-	f.Fuzz(func(t *testing.T, text string) {
-		// What was read is written and read again without loss.
-		r := *parseRecord("c1:3", text)
-		r.Nodes = slices.DeleteFunc(r.Nodes, func(s string) bool { return s == "" })
-		r.Links = slices.DeleteFunc(r.Links, func(s string) bool { return s == "" })
-		again := *parseRecord("c1:3", r.text())
-		if again.text() != r.text() || strings.Join(again.Nodes, "\x00") != strings.Join(r.Nodes, "\x00") {
-			t.Errorf("%q: %+v became %+v", text, r, again)
-		}
-	})
-}
-
 // TestHostileID records devices whose names hold what the record's lines are made of.
 func TestHostileID(t *testing.T) {
 	eachWay(t, func(b *board) {
-		b.d.Lock()
+		b.d.LockDev()
 		for _, name := range []string{"Fixed MDIO bus.0", "hid-X\nc1:3 devpath=/devices/x node=null", `a\x20b`} {
 			e, err := uevent.FromEnviron([]string{"ACTION=add", "SUBSYSTEM=platform", "DEVPATH=/devices/platform/" + name})
 			if err != nil {
@@ -264,28 +151,29 @@ func TestHostileID(t *testing.T) {
 				}
 			}
 		}
-		b.d.Unlock()
+		b.d.UnlockDev()
 		fresh, err := Open(b.d.Path())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer fresh.Close()
-		fresh.Lock()
+		fresh.LockDev()
 		if all := fresh.Records(); len(all) != 3 {
-			b.Errorf("the record holds %q", all)
+			b.Errorf("the record holds %d devices", len(all))
 		}
-		fresh.Unlock()
+		fresh.UnlockDev()
 	})
 }
 
-// TestAnnounce announces plans, of which some are carried out, one with something
-// else to make than was announced, and one not at all.
-func TestAnnounce(t *testing.T) {
+// TestPrepare prepares plans, of which some are carried out, one with something
+// else to make than was prepared, and one not at all.
+func TestPrepare(t *testing.T) {
 	eachWay(t, func(b *board) {
 		b.apply(makes("c1:9", "old", "old 0660 0:0"))
-		announced := []*Plan{
+		prepared := []*Plan{
 			makes("c1:3", "null", "null 0666 0:0"),
 			makes("c1:5", "zero", "zero 0666 0:0"),
+			makes("c1:4", "port", "port 0666 0:0"),
 			makes("c1:7", "late", "late 0666 0:0"),
 			makes("c1:9", "old", "other 0660 0:0"),
 			clears("c1:8", "random"),
@@ -293,28 +181,32 @@ func TestAnnounce(t *testing.T) {
 		const (
 			null = "c1:3 devpath=/devices/test/null subsystem=test devname=null node=null"
 			zero = "c1:5 devpath=/devices/test/zero subsystem=test devname=zero node=moved"
+			port = "c1:4 devpath=/devices/test/port subsystem=test devname=port node=port"
 			late = "c1:7 devpath=/devices/test/late subsystem=test devname=late node=late"
 			old  = "c1:9 devpath=/devices/test/old subsystem=test devname=old node=old"
 		)
-		_, err := b.d.Lock()
+		_, err := b.d.LockDev()
 		b.must(err)
-		b.d.Announce(announced)
-		b.checkRecord(null, strings.Replace(zero, "moved", "zero", 1), late, old)
-		b.check("old c1:9 0660 0:0")
+		b.d.Prepare(prepared)
+		apply := func(p *Plan) {
+			b.Helper()
+			if existed, err := b.d.Apply(p); existed || err != nil {
+				b.Errorf("existed %v, error %v", existed, err)
+			}
+		}
+		apply(prepared[0])
+		b.checkRecord(null, strings.Replace(zero, "moved", "zero", 1), port, late, old)
+		b.check("null c1:3 0666 0:0", "old c1:9 0660 0:0")
 		before := b.size("record")
-		if existed, err := b.d.Apply(announced[0]); existed || err != nil {
-			t.Errorf("existed %v, error %v", existed, err)
-		}
+		apply(prepared[2])
 		if now := b.size("record"); now != before {
-			t.Errorf("what was announced is written again: %d bytes, then %d", before, now)
+			t.Errorf("what was prepared is written again: %d bytes, then %d", before, now)
 		}
-		if existed, err := b.d.Apply(makes("c1:5", "zero", "moved 0666 0:0")); existed || err != nil {
-			t.Errorf("existed %v, error %v", existed, err)
-		}
-		b.must(b.d.Unlock())
-		b.checkRecord(null, zero, old)
-		b.check("null c1:3 0666 0:0", "moved c1:5 0666 0:0", "old c1:9 0660 0:0")
-		if !b.apply(announced[0]) {
+		apply(makes("c1:5", "zero", "moved 0666 0:0"))
+		b.must(b.d.UnlockDev())
+		b.checkRecord(null, zero, port, old)
+		b.check("null c1:3 0666 0:0", "moved c1:5 0666 0:0", "port c1:4 0666 0:0", "old c1:9 0660 0:0")
+		if !b.apply(prepared[0]) {
 			t.Error("the device was not set up before")
 		}
 	})
@@ -340,20 +232,20 @@ func BenchmarkTurn(b *testing.B) {
 	var makes, clears []*Plan
 	for i := range uint32(devices) {
 		name := "some-device-" + numberText(i)
-		makes = append(makes, &Plan{Event: event(uevent.Add, "c240:"+numberText(i), name), Work: Make, Nodes: []Node{{Path: name, Mode: 0o660}}})
-		clears = append(clears, &Plan{Event: event(uevent.Remove, "c240:"+numberText(i), name), Work: Clear, Nodes: []Node{{Path: name, Mode: 0o660}}})
+		makes = append(makes, &Plan{Event: event(uevent.Add, "c240:"+numberText(i), name), Work: Create, Nodes: []Node{{Path: name, Mode: 0o660}}})
+		clears = append(clears, &Plan{Event: event(uevent.Remove, "c240:"+numberText(i), name), Work: Remove, Nodes: []Node{{Path: name, Mode: 0o660}}})
 	}
 	turn := func(plans []*Plan) {
-		d.Lock()
-		if plans[0].Work == Make {
-			d.Announce(plans)
+		d.LockDev()
+		if plans[0].Work == Create {
+			d.Prepare(plans)
 		}
 		for _, p := range plans {
 			if _, err := d.Apply(p); err != nil {
 				b.Fatal(err)
 			}
 		}
-		d.Unlock()
+		d.UnlockDev()
 	}
 	b.ReportAllocs()
 	for b.Loop() {

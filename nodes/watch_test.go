@@ -196,7 +196,7 @@ func applyForTrace(args []string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := d.Lock(); err != nil {
+	if _, err := d.LockDev(); err != nil {
 		return err
 	}
 	unix.Access(mark, unix.F_OK)

@@ -106,7 +106,7 @@ func (a *Auditor) diff() (events []*uevent.Event) {
 			if d.Dev.IsZero() || known[sysfs.Device{Devpath: d.Devpath, Dev: d.Dev}] {
 				continue
 			}
-			if e, err := a.Sys.EventOf(uevent.Add, d); err == nil && v.Plan(e).Work == nodes.Make {
+			if e, err := a.Sys.EventOf(uevent.Add, d); err == nil && v.Plan(e).Work == nodes.Create {
 				all = append(all, e)
 			}
 		}

@@ -110,8 +110,8 @@ func replacedBy(v scheduler.View, e *uevent.Event) []*uevent.Event {
 func removes(v scheduler.View, gone func(*nodes.Record) bool) (events []*uevent.Event) {
 	left := map[string]*nodes.Record{}
 	for _, rec := range v.Records() {
-		if gone(&rec) {
-			left[rec.Devpath+" "+rec.ID] = &rec
+		if gone(rec) {
+			left[rec.Devpath+" "+rec.ID] = rec
 		}
 	}
 	for _, key := range slices.Backward(slices.Sorted(maps.Keys(left))) {

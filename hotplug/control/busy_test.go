@@ -16,9 +16,9 @@ import (
 func deafLoop(b *board.Board) (listener int) {
 	b.T.Helper()
 	d := b.Other()
-	_, err := d.Lock() // which makes the private directory
+	_, err := d.LockDev() // which makes the private directory
 	hotplugtest.Must(b.T, err)
-	hotplugtest.Must(b.T, d.Unlock())
+	hotplugtest.Must(b.T, d.UnlockDev())
 	addr, dir, err := controlAddress(d)
 	hotplugtest.Must(b.T, err)
 	defer unix.Close(dir)

@@ -37,9 +37,9 @@ func (s *fakeSource) Stop(gone <-chan struct{}) {
 // controlled has the board's Road answer requests, as that of a loop does.
 func controlled(b *board.Board) *fakeSource {
 	b.T.Helper()
-	_, err := b.Dev.Lock() // which makes the private directory
+	_, err := b.Dev.LockDev() // which makes the private directory
 	hotplugtest.Must(b.T, err)
-	hotplugtest.Must(b.T, b.Dev.Unlock())
+	hotplugtest.Must(b.T, b.Dev.UnlockDev())
 	s := &fakeSource{}
 	c, err := listen(b, s)
 	hotplugtest.Must(b.T, err)

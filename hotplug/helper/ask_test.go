@@ -58,9 +58,9 @@ func kernelSays(b *board.Board, helper, seqnum string) {
 // serverLeft writes what a server leaves, and returns its path.
 func serverLeft(b *board.Board, text string) string {
 	b.T.Helper()
-	_, err := b.Dev.Lock() // which makes the private directory
+	_, err := b.Dev.LockDev() // which makes the private directory
 	hotplugtest.Must(b.T, err)
-	hotplugtest.Must(b.T, b.Dev.Unlock())
+	hotplugtest.Must(b.T, b.Dev.UnlockDev())
 	path := filepath.Join(b.Dir, nodes.Private, leaderLock)
 	hotplugtest.WriteFile(b.T, path, text)
 	return path

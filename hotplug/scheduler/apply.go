@@ -36,7 +36,7 @@ func (s *Scheduler) startLocked(t *task) (done bool) {
 		return true
 	}
 	existed := false
-	if p.Work != nodes.Clear || len(p.Commands) == 0 {
+	if p.Work != nodes.Remove || len(p.Commands) == 0 {
 		existed = s.applyLocked(t)
 	} else {
 		s.dev.lock()
@@ -58,7 +58,7 @@ func (s *Scheduler) startLocked(t *task) (done bool) {
 	if t.open > 0 {
 		return false
 	}
-	if p.Work == nodes.Clear && len(p.Commands) > 0 {
+	if p.Work == nodes.Remove && len(p.Commands) > 0 {
 		s.removeNodesLocked(t) // what stood before it was only to be sent
 	}
 	s.completeLocked(t)
@@ -97,7 +97,7 @@ func (s *Scheduler) isLateLocked(e *uevent.Event) bool {
 
 // demote takes the node work out of the plan of an event that comes too late. Its
 // commands stay: what happened did happen.
-func demote(p *nodes.Plan) { p.Late, p.Work = true, nodes.Leave }
+func demote(p *nodes.Plan) { p.Late, p.Work = true, nodes.None }
 
 // cameMeanwhileLocked reports whether an event that a comparison with /sys missed has come
 // by itself since. Of a remove the record may know already, though not all could be done.
@@ -130,24 +130,31 @@ func (s *Scheduler) applyLocked(t *task) (existed bool) {
 	}
 	existed, err := s.dev.Apply(p)
 	s.logErrorsLocked(t, err)
-	t.plan = p.Actual()
 	s.warnConflictsLocked(s.dev.Conflicts())
-	var served map[string]bool
-	for freed := s.dev.Freed(); len(freed) > 0; freed = s.dev.Freed() {
+	var served map[string]int // by ID: how often
+	for freed := s.dev.Released(); len(freed) > 0; freed = s.dev.Released() {
 		for _, claimant := range freed {
-			if served[claimant.ID] {
-				continue // it did what it could
+			if served[claimant.ID] == maxReassigned {
+				continue // something fails each time
 			}
 			if served == nil {
-				served = map[string]bool{}
+				served = map[string]int{}
 			}
-			served[claimant.ID] = true
-			s.reassignLocked(t, claimant)
+			served[claimant.ID]++
+			again := s.reassignLocked(t, claimant)
+			if again != nil && claimant.ID == p.Event.ID() {
+				p.Lost = again.Lost
+			}
 			s.warnConflictsLocked(s.dev.Conflicts())
 		}
 	}
+	t.plan = p.Actual()
 	return existed
 }
+
+// maxReassigned is how often the plan of one device is applied again for one event.
+// Four times are enough where no call fails.
+const maxReassigned = 8
 
 // evictLocked does the node work for a device that had the devpath of t with other
 // numbers, and of whose remove nobody has told.
@@ -159,17 +166,18 @@ func (s *Scheduler) evictLocked(t *task) {
 	s.logErrorsLocked(t, s.dev.Evict(old))
 }
 
-// reassignLocked does the node work of a device to which a path comes back that the one
-// of t had.
-func (s *Scheduler) reassignLocked(t *task, claimant *nodes.Record) {
+// reassignLocked does the node work of a device that is to have other paths since that
+// of t was done. It returns its plan, or nil where the device has gone.
+func (s *Scheduler) reassignLocked(t *task, claimant *nodes.Record) *nodes.Plan {
 	e, err := s.addOfLocked(claimant)
 	if err != nil || s.dev.presence.Stale(e) {
-		return // it leaves too
+		return nil // it leaves too
 	}
 	p := s.rules.Plan(e)
 	p.Again = true
 	_, err = s.dev.Apply(p)
 	s.logErrorsLocked(&task{work: &work{event: e}, batch: t.batch}, err)
+	return p
 }
 
 // removeNodesLocked does the node work of a remove, after its commands.

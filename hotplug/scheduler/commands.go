@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"strconv"
 	"sync"
 	"time"
@@ -26,7 +27,8 @@ type pool struct {
 	detached int                       // of these, how many keep no slot
 	inFlight sync.WaitGroup            // commands and firmware requests
 
-	jobs     int // slots; 0 after Shutdown
+	jobs     int  // slots; 0 after Shutdown
+	jobsSet  bool // by an option or a request, so that the config does not
 	runnable int // how many commands may be in state R at once; 0 for no limit
 	resident bool
 	environ  []string // what commands inherit
@@ -39,14 +41,15 @@ type pool struct {
 // job is a command that runs for a task.
 type job struct {
 	task      *task
-	stopTimer func() bool // of its patience. (A time.Timer here would cost the program 40 kB.)
+	patience  time.Duration // how long others wait for it; forever for as long as it runs
+	stopTimer func() bool   // of that. (A time.Timer here would cost the program 40 kB.)
 	detached  bool        // it keeps no slot; in a process that stays its event is done too
 }
 
 func newPool(o Options) *pool {
-	p := &pool{running: map[*command.Running]*job{}, jobs: o.Jobs, environ: o.Environ}
-	if p.jobs == 0 {
-		p.jobs = DefaultJobs
+	p := &pool{running: map[*command.Running]*job{}, jobs: o.Jobs, jobsSet: o.Jobs > 0, environ: o.Environ}
+	if o.Rules != nil {
+		p.useRules(o.Rules)
 	}
 	return p
 }
@@ -60,7 +63,28 @@ func (p *pool) stay(environ []string) {
 }
 
 // useRules has the pool go by what another config says.
-func (p *pool) useRules(*conf.Config) { p.warned = warned{} }
+func (p *pool) useRules(rules *conf.Config) {
+	p.warned = warned{}
+	if !p.jobsSet {
+		p.jobs = cmp.Or(rules.Jobs(), DefaultJobs)
+	}
+}
+
+// forever is the patience with a command for which others wait as long as it runs.
+const forever time.Duration = -1
+
+// patienceWith returns how long others wait for a command.
+func patienceWith(c nodes.Command) time.Duration {
+	switch {
+	case c.Detach:
+		return 0
+	case c.Patience == nodes.Unlimited:
+		return forever
+	case c.Patience == 0:
+		return DefaultPatience
+	}
+	return time.Duration(c.Patience) * time.Second
+}
 
 // hasSlot reports whether a command waits for a slot, and one is free.
 func (p *pool) hasSlot() bool { return len(p.running)-p.detached < p.jobs && !p.queue.empty() }
@@ -80,10 +104,12 @@ func (s *Scheduler) startCommandLocked(t *task) {
 		s.commandDoneYield(t)
 		return
 	}
-	j := &job{task: t}
+	j := &job{task: t, patience: patienceWith(c), stopTimer: func() bool { return false }}
 	s.pool.running[run] = j
 	s.stats.commands++
-	j.stopTimer = time.AfterFunc(DefaultPatience, s.detachOverdue).Stop
+	if j.patience > 0 {
+		j.stopTimer = time.AfterFunc(j.patience, s.detachOverdue).Stop
+	}
 	var o command.Outcome
 	s.runAsync(func() { o = run.Wait() }, func() {
 		j.stopTimer()
@@ -95,6 +121,9 @@ func (s *Scheduler) startCommandLocked(t *task) {
 		}
 		s.commandDoneYield(j.task)
 	})
+	if j.patience == 0 {
+		s.detachOverdueYield()
+	}
 }
 
 // runAsync runs a part of a task beside the scheduler, and then the rest of it with mu
@@ -173,7 +202,7 @@ func (s *Scheduler) partDoneYield(t *task) {
 	if t.open--; t.open > 0 {
 		return
 	}
-	if t.plan.Work == nodes.Clear {
+	if t.plan.Work == nodes.Remove {
 		s.removeNodesLocked(t)
 	}
 	s.completeLocked(t)
@@ -194,7 +223,7 @@ func (s *Scheduler) detachOverdueYield() {
 	for s.pool.detached < maxDetached {
 		var oldest *command.Running
 		for run, j := range s.pool.running {
-			if !j.detached && run.Since.Age() >= DefaultPatience && (oldest == nil || run.Since < oldest.Since) {
+			if !j.detached && j.patience != forever && run.Since.Age() >= j.patience && (oldest == nil || run.Since < oldest.Since) {
 				oldest = run
 			}
 		}
@@ -214,7 +243,7 @@ func (s *Scheduler) detachYield(run *command.Running, j *job) {
 	s.pool.detached++
 	s.warnDetachedLocked(run, j)
 	t := j.task
-	if !s.pool.resident || t.detached {
+	if !s.pool.resident && !run.Command.Detach || t.detached {
 		return
 	}
 	rest := *t.work
@@ -224,15 +253,16 @@ func (s *Scheduler) detachYield(run *command.Running, j *job) {
 
 // warnDetachedLocked logs a command that runs for long, once, unless its rule lets it.
 func (s *Scheduler) warnDetachedLocked(run *command.Running, j *job) {
-	if run.Command.Timeout == nodes.Unlimited || !s.pool.warned.first(run.Command, "") {
-		return
+	c := run.Command
+	if c.Detach || c.Patience != 0 || c.Timeout == nodes.Unlimited || !s.pool.warned.first(c, "") {
+		return // the config says that it may
 	}
 	what := "nothing waits for it any more"
 	if !s.pool.resident {
 		what = "its slot is another command's"
 	}
-	s.log.Event(log.Warning, "still runs", j.task.event, describe(run.Command)+": after "+
-		strconv.Itoa(int(DefaultPatience/time.Second))+" s "+what+"; timeout=0; before its rule lets it run on without this word")
+	s.log.Event(log.Warning, "still runs", j.task.event, describe(c)+": after "+
+		strconv.Itoa(int(DefaultPatience/time.Second))+" s "+what+"; before its rule, detach=yes; says that it is to run on, patience=0; that others are to wait")
 }
 
 // CommandsRunning returns how many commands run, also those that nothing waits for.

@@ -31,7 +31,7 @@ func (s *Scheduler) warnConflictsLocked(conflicts []nodes.Conflict) {
 		if slices.Contains(c.Loser.Links, c.Path) {
 			line += " goes without"
 		} else {
-			line += " is at " + s.dev.Path() + "/" + c.Loser.Name()
+			line += " is at " + s.dev.Path() + "/" + nodes.NameOf(c.Loser)
 		}
 		s.log.Print(log.Warning, line+" (give them different paths, for example with %0)")
 	}

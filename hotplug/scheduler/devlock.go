@@ -27,7 +27,7 @@ func (d *devLock) lock() {
 	if d.held || d.Dir == nil {
 		return
 	}
-	remounted, err := d.Dir.Lock()
+	remounted, err := d.Dir.LockDev()
 	d.held = true
 	d.presence.Refresh()
 	if remounted && d.remounted != nil {
@@ -45,7 +45,7 @@ func (d *devLock) unlock() {
 		return
 	}
 	d.held = false
-	if err := d.Dir.Unlock(); err != nil {
+	if err := d.Dir.UnlockDev(); err != nil {
 		d.log.Print(log.Err, err.Error())
 	}
 }

@@ -52,7 +52,7 @@ func (s *Scheduler) SetJobs(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pool.jobs > 0 {
-		s.pool.jobs = n
+		s.pool.jobs, s.pool.jobsSet = n, true
 		s.endSlice()
 	}
 }

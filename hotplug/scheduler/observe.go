@@ -128,7 +128,7 @@ func (s *Scheduler) IsPending(devpath string, dev uevent.Dev, except TaskID) boo
 func (s *Scheduler) IsReady(e *uevent.Event) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.rules.Plan(e).Work != nodes.Make {
+	if s.rules.Plan(e).Work != nodes.Create {
 		return true
 	}
 	s.dev.lock()

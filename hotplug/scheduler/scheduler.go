@@ -232,7 +232,7 @@ func (s *Scheduler) prepareRecordsLocked(tasks []task) {
 	}
 	if len(plans) > 0 {
 		s.dev.lock()
-		s.dev.Announce(plans)
+		s.dev.Prepare(plans)
 	}
 }
 
@@ -379,7 +379,7 @@ func (s *Scheduler) CheckRemount() {
 // over. What has not been started is left to the next scan.
 func (s *Scheduler) Shutdown(limit time.Duration) {
 	s.mu.Lock()
-	s.pool.jobs = 0
+	s.pool.jobs, s.pool.jobsSet = 0, true
 	s.mu.Unlock()
 	drained := make(chan struct{})
 	go func() {
@@ -414,7 +414,7 @@ func (v View) Fail(why string) {
 }
 
 // Records returns the record of every device that has nodes or links here.
-func (v View) Records() []nodes.Record {
+func (v View) Records() []*nodes.Record {
 	if v.s.dev.Dir == nil {
 		return nil
 	}

@@ -33,7 +33,7 @@ func (t *Table) Row(e *uevent.Event, p *nodes.Plan) {
 	if len(p.Nodes) > 0 {
 		n := p.Nodes[0]
 		cells[3] = n.Path
-		if p.Work == nodes.Make {
+		if p.Work == nodes.Create {
 			cells[4] = nodes.Octal(n.Mode)
 			cells[5] = n.Owner()
 		}

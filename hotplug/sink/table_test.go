@@ -21,7 +21,7 @@ func TestTable(t *testing.T) {
 	disk := hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/block/sr0", "SUBSYSTEM=block", "MAJOR=11", "MINOR=0", "DEVNAME=sr0")
 	net := hotplugtest.NewEvent(t, "ACTION=move", "DEVPATH=/devices/net/a\nb", "SUBSYSTEM=net")
 	made := &nodes.Plan{
-		Event: disk, Work: nodes.Make,
+		Event: disk, Work: nodes.Create,
 		Nodes:    []nodes.Node{{Path: "disk/sr0", Mode: 0o640, UID: 7, GID: 24}},
 		Links:    []nodes.Link{{Path: "sr0", Target: "disk/sr0"}},
 		Commands: []nodes.Command{{Text: "logger $MDEV"}},
@@ -29,7 +29,7 @@ func TestTable(t *testing.T) {
 	}
 	table.Row(disk, made)
 	table.Row(net, &nodes.Plan{Event: net})
-	table.Row(disk, &nodes.Plan{Event: disk, Work: nodes.Clear, Nodes: []nodes.Node{{Path: strings.Repeat("long/", 6) + "sr0"}}})
+	table.Row(disk, &nodes.Plan{Event: disk, Work: nodes.Remove, Nodes: []nodes.Node{{Path: strings.Repeat("long/", 6) + "sr0"}}})
 	table.Row(disk, &nodes.Plan{Event: disk, Late: true, Commands: []nodes.Command{{Text: "true"}}})
 	want := []string{
 		"ACTION  DEVICE   NODE                   MODE  OWNER   DEVPATH, AND WHAT ELSE WAS DONE",

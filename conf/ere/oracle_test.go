@@ -1,4 +1,4 @@
-package conf
+package ere
 
 import (
 	"strconv"
@@ -7,7 +7,7 @@ import (
 
 // golang writes an expression in the syntax of package regexp, against which
 // ours is tested. It works on runes, so that texts go through runes first.
-func golang(p *piece) string {
+func golang(p *node) string {
 	switch p.kind {
 	case sequence:
 		var b strings.Builder

@@ -1,4 +1,4 @@
-package conf
+package ere
 
 import "slices"
 
@@ -31,7 +31,7 @@ const (
 )
 
 // compile makes the program of an expression.
-func compile(tree *piece) program {
+func compile(tree *node) program {
 	var p program
 	p.emit(tree)
 	return append(p, instruction{op: opMatch})
@@ -42,7 +42,7 @@ func (p *program) add(in instruction) int {
 	return len(*p) - 1
 }
 
-func (p *program) emit(e *piece) {
+func (p *program) emit(e *node) {
 	switch e.kind {
 	case sequence:
 		for i := range e.parts {
@@ -67,7 +67,7 @@ func (p *program) emit(e *piece) {
 	}
 }
 
-func (p *program) emitAlternation(parts []piece) {
+func (p *program) emitAlternation(parts []node) {
 	var ends []int
 	for i := range parts[:len(parts)-1] {
 		fork := p.add(instruction{op: opFork})
@@ -81,7 +81,7 @@ func (p *program) emitAlternation(parts []piece) {
 	}
 }
 
-func (p *program) emitRepetition(e *piece, low, high int) {
+func (p *program) emitRepetition(e *node, low, high int) {
 	for range max(low-1, 0) {
 		p.emit(e)
 	}
@@ -111,8 +111,9 @@ func (p *program) emitRepetition(e *piece, low, high int) {
 	}
 }
 
-// matcher runs programs. It keeps its memory from one run to the next.
-type matcher struct {
+// Matcher runs programs. It keeps its memory from one run to the next, so it is not for
+// several goroutines. The zero Matcher is ready for use.
+type Matcher struct {
 	program program
 	text    string
 	whole   bool
@@ -127,8 +128,8 @@ type matcher struct {
 type thread struct{ pc, pos, slot int }
 
 // match reports whether all of text matches the program, or else whether some
-// part of it does. The matcher's places are those of the groups then.
-func (m *matcher) match(p program, text string, whole bool, groups int) bool {
+// part of it does. The Matcher's places are those of the groups then.
+func (m *Matcher) match(p program, text string, whole bool, groups int) bool {
 	m.program, m.text, m.whole = p, text, whole
 	bits := len(p) * (len(text) + 1)
 	m.visited = slices.Grow(m.visited[:0], bits/32+1)[:bits/32+1]
@@ -151,7 +152,7 @@ func (m *matcher) match(p program, text string, whole bool, groups int) bool {
 }
 
 // from tries every way from one place of the text.
-func (m *matcher) from(start int) bool {
+func (m *Matcher) from(start int) bool {
 	m.stack = append(m.stack[:0], thread{0, start, -1})
 	for len(m.stack) > 0 {
 		t := m.stack[len(m.stack)-1]
@@ -166,7 +167,7 @@ func (m *matcher) from(start int) bool {
 }
 
 // follow goes one way to its end.
-func (m *matcher) follow(pc, pos int) bool {
+func (m *Matcher) follow(pc, pos int) bool {
 	for !m.visit(pc, pos) {
 		in := &m.program[pc]
 		pc++
@@ -206,7 +207,7 @@ func (m *matcher) follow(pc, pos int) bool {
 }
 
 // visit reports whether this instruction was tried at this place before.
-func (m *matcher) visit(pc, pos int) bool {
+func (m *Matcher) visit(pc, pos int) bool {
 	bit := pc*(len(m.text)+1) + pos
 	if m.visited[bit/32]&(1<<(bit%32)) != 0 {
 		return true
@@ -216,7 +217,7 @@ func (m *matcher) visit(pc, pos int) bool {
 }
 
 // holds reports whether an anchor matches at a place.
-func (m *matcher) holds(anchor op, pos int) bool {
+func (m *Matcher) holds(anchor op, pos int) bool {
 	switch anchor {
 	case opTextBegin:
 		return pos == 0
@@ -227,7 +228,7 @@ func (m *matcher) holds(anchor op, pos int) bool {
 	return edge == (anchor == opWordEdge)
 }
 
-func (m *matcher) isWord(pos int) bool {
+func (m *Matcher) isWord(pos int) bool {
 	if pos < 0 || pos >= len(m.text) {
 		return false
 	}

@@ -21,16 +21,20 @@ func rivals() []*Plan {
 	}
 }
 
+// maxReapplied is how often applyAll applies the Plan of one device.
+const maxReapplied = 4
+
 // applyAll applies a plan, and then those of the devices that it freed a path for.
 func applyAll(b *board, p *Plan, byDevpath map[string]*Plan) {
 	b.Helper()
-	applied := 0
+	applied := map[string]int{}
 	for todo := []*Plan{p}; len(todo) > 0; todo = todo[1:] {
-		if applied++; applied > 100 {
+		devpath := todo[0].Event.Devpath
+		if applied[devpath]++; applied[devpath] > maxReapplied {
 			b.Fatalf("%sis without an end: %s", p, todo[0])
 		}
 		b.apply(todo[0])
-		for _, devpath := range b.d.Freed() {
+		for _, devpath := range b.d.Released() {
 			if heir := byDevpath[devpath.Devpath]; heir != nil {
 				todo = append(todo, heir)
 			}
@@ -51,7 +55,7 @@ func TestRivals(t *testing.T) {
 				devpath := p.Event.Devpath
 				if alive[devpath] != nil && random.IntN(4) > 0 {
 					delete(alive, devpath)
-					p = &Plan{Event: remove(p.Event), Work: Clear, Nodes: p.Nodes, Links: p.Links}
+					p = removal(p)
 				} else {
 					if random.IntN(4) == 0 { // another config, which gives the device its own name
 						p = makes(p.Event.ID(), p.Event.Devname, p.Event.Devname+" 0660 0:9")
@@ -60,8 +64,8 @@ func TestRivals(t *testing.T) {
 				}
 				steps = append(steps, p.Event.Action+" "+p.Event.Devname+" "+fmt.Sprint(len(p.Nodes)))
 				applyAll(b, p, alive)
-				fresh := coldplugged(b.T, alive)
-				if got, want := b.tree(""), fresh.tree(""); !slices.Equal(got, want) {
+				want := fresh(b.T, nil, alive, slices.Sorted(maps.Keys(alive)))
+				if got := b.tree(""); !slices.Equal(got, want) {
 					b.Fatalf("seed %d: after %s /dev holds\n\t%s\na coldplug makes\n\t%s", seed, strings.Join(steps, ", "),
 						strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
 				}
@@ -76,16 +80,22 @@ func TestRivals(t *testing.T) {
 	})
 }
 
-func remove(e *uevent.Event) *uevent.Event { return event(uevent.Remove, e.ID(), e.Devname) }
-
-// coldplugged returns a new directory with the nodes of all that lives.
-func coldplugged(t *testing.T, alive map[string]*Plan) *board {
+// fresh returns what a new directory holds after all that lives came in this order.
+func fresh(t *testing.T, rank func(*Record) Rank, alive map[string]*Plan, order []string) []string {
 	t.Helper()
-	fresh := newBoard(t, t.TempDir())
-	for _, devpath := range slices.Sorted(maps.Keys(alive)) {
-		applyAll(fresh, alive[devpath], alive)
+	b := newBoard(t, t.TempDir())
+	defer b.d.Close()
+	b.d.Rank = rank
+	for _, devpath := range order {
+		applyAll(b, alive[devpath], alive)
 	}
-	return fresh
+	return b.tree("")
+}
+
+// removal returns the plan of the remove of a device that p set up.
+func removal(p *Plan) *Plan {
+	e := event(uevent.Remove, p.Event.ID(), p.Event.Devname)
+	return &Plan{Event: e, Work: Remove, Nodes: p.Nodes, Links: p.Links}
 }
 
 // TestRivalsAtRest shows that a second coldplug of rivals writes nothing.

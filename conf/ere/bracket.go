@@ -1,10 +1,13 @@
-package conf
+package ere
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // bracket reads a set such as [^]a-z[:digit:]]. A backslash is an ordinary
 // character in it, and so is a ']' that comes first.
-func (r *reader) bracket(at int) piece {
+func (r *parser) bracket(at int) node {
 	var s byteSet
 	negated := r.accept('^')
 	for first := true; ; first = false {
@@ -13,14 +16,14 @@ func (r *reader) bracket(at int) piece {
 		}
 		if !r.more() {
 			r.fail(at, "the bracket is never closed", `add a "]", or write \[ for the character`)
-			return piece{}
+			return node{}
 		}
 		r.element(&s, first)
 	}
 }
 
 // element reads a character, a range or a class of a set.
-func (r *reader) element(s *byteSet, first bool) {
+func (r *parser) element(s *byteSet, first bool) {
 	at := r.pos
 	from, single := r.member(s)
 	if from == '-' && single && !first && r.src[at] == '-' && r.more() && r.src[r.pos] != ']' {
@@ -38,17 +41,17 @@ func (r *reader) element(s *byteSet, first bool) {
 		return // bracket says what is missing
 	}
 	to, alsoSingle := r.member(s)
-	if r.fault == nil && (!single || !alsoSingle || from > to) {
-		r.fail(at, "the range "+quote(r.src[at:r.pos])+" holds nothing", "write its ends in ascending order")
+	if r.err == nil && (!single || !alsoSingle || from > to) {
+		r.fail(at, "the range "+strconv.Quote(r.src[at:r.pos])+" holds nothing", "write its ends in ascending order")
 	}
-	if r.fault == nil {
+	if r.err == nil {
 		s.addRange(from, to)
 	}
 }
 
 // member reads what can be an end of a range: a character, or [.c.]. A class,
 // which cannot, goes into s. There is at least one byte to read.
-func (r *reader) member(s *byteSet) (c byte, single bool) {
+func (r *parser) member(s *byteSet) (c byte, single bool) {
 	c = r.src[r.pos]
 	r.pos++
 	if c != '[' || !r.more() || strings.IndexByte(".=:", r.src[r.pos]) < 0 {
@@ -58,20 +61,20 @@ func (r *reader) member(s *byteSet) (c byte, single bool) {
 	mark := r.src[r.pos : r.pos+1]
 	name, _, closed := strings.Cut(r.src[r.pos+1:], mark+"]")
 	if !closed {
-		r.fail(at, "["+mark+" is never closed", "add a "+quote(mark+"]"))
+		r.fail(at, "["+mark+" is never closed", "add a "+strconv.Quote(mark+"]"))
 		return 0, false
 	}
 	r.pos += len(name) + 3
 	if mark == ":" {
 		members := class(name)
 		if members == (byteSet{}) {
-			r.fail(at, "there is no class "+quote(name), "use one such as [:digit:] or [:alpha:]")
+			r.fail(at, "there is no class "+strconv.Quote(name), "use one such as [:digit:] or [:alpha:]")
 		}
 		s.addAll(&members)
 		return 0, false
 	}
 	if len(name) != 1 {
-		r.fail(at, quote(name)+" is not a single character", "write characters one by one")
+		r.fail(at, strconv.Quote(name)+" is not a single character", "write characters one by one")
 		return 0, false
 	}
 	if mark == "=" {
@@ -81,45 +84,28 @@ func (r *reader) member(s *byteSet) (c byte, single bool) {
 	return name[0], true
 }
 
-// class returns the members of a named class in the C locale, or the empty set
-// for a name that is none.
+// classes are the named classes of the C locale: the ends of the ranges of each.
+var classes = [...]struct{ name, ranges string }{
+	{"digit", "09"},
+	{"lower", "az"},
+	{"upper", "AZ"},
+	{"alpha", "azAZ"},
+	{"alnum", "azAZ09"},
+	{"xdigit", "09afAF"},
+	{"blank", "  \t\t"},
+	{"space", "  \t\r"},
+	{"cntrl", "\x00\x1f\x7f\x7f"},
+	{"print", " ~"},
+	{"graph", "!~"},
+	{"punct", "!/:@[`{~"},
+}
+
+// class returns the members of a named class, or the empty set for a name that is none.
 func class(name string) (s byteSet) {
-	switch name {
-	case "digit":
-		s.addRange('0', '9')
-	case "lower":
-		s.addRange('a', 'z')
-	case "upper":
-		s.addRange('A', 'Z')
-	case "alpha":
-		s.addRange('a', 'z')
-		s.addRange('A', 'Z')
-	case "alnum":
-		s.addRange('a', 'z')
-		s.addRange('A', 'Z')
-		s.addRange('0', '9')
-	case "xdigit":
-		s.addRange('0', '9')
-		s.addRange('a', 'f')
-		s.addRange('A', 'F')
-	case "blank":
-		s.add(' ')
-		s.add('\t')
-	case "space":
-		s.add(' ')
-		s.addRange('\t', '\r')
-	case "cntrl":
-		s.addRange(0, 31)
-		s.add(127)
-	case "print":
-		s.addRange(' ', '~')
-	case "graph":
-		s.addRange('!', '~')
-	case "punct":
-		s.addRange('!', '/')
-		s.addRange(':', '@')
-		s.addRange('[', '`')
-		s.addRange('{', '~')
+	for i := range classes {
+		for r := classes[i].ranges; r != "" && classes[i].name == name; r = r[2:] {
+			s.addRange(r[0], r[1])
+		}
 	}
 	return s
 }

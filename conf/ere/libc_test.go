@@ -1,4 +1,4 @@
-package conf
+package ere
 
 import (
 	"encoding/hex"
@@ -135,7 +135,7 @@ func TestAgainstLibc(t *testing.T) {
 	}
 	var matches, refused, groupsDiffer int
 	for i, answers := range libc(t, patterns, texts) {
-		e, _, broken := read(patterns[i])
+		search, _, broken := Parse(patterns[i], false)
 		if answers[0] == "bad" || broken != nil {
 			refused++
 			if (answers[0] == "bad") != (broken != nil) && !strayStar.MatchString(patterns[i]) {
@@ -143,26 +143,25 @@ func TestAgainstLibc(t *testing.T) {
 			}
 			continue
 		}
-		search := pattern{ere: e}
-		whole := pattern{ere: e, whole: true}
-		c := &Config{}
+		whole := mustParse(t, patterns[i], true)
+		m := &Matcher{}
 		for j, text := range texts[i] {
 			answer := answers[j]
 			if answer == "slow" {
 				continue
 			}
-			found := c.matches(&search, text)
+			found := m.Match(&search, text)
 			if found != (answer != "no") {
 				t.Errorf("%q searched for in %q: %v, the C library says %q", patterns[i], text, found, answer)
 			}
 			end := "0 " + strconv.Itoa(len(text)) + " "
-			all := c.matches(&whole, text)
+			all := m.Match(whole, text)
 			if all != (answer == end || strings.HasPrefix(answer, end)) {
 				t.Errorf("%q against all of %q: %v, the C library says %q", patterns[i], text, all, answer)
 			}
 			if all {
 				matches++
-				if got := offsets(&whole, text); got != answer {
+				if got := offsets(whole, text); got != answer {
 					groupsDiffer++
 					if testing.Verbose() {
 						t.Logf("groups of %q in %q: %q, the C library says %q", patterns[i], text, got, answer)
@@ -170,17 +169,14 @@ func TestAgainstLibc(t *testing.T) {
 				}
 			}
 		}
-		if len(c.Problems) > 0 {
-			t.Errorf("%q: %v", patterns[i], c.Problems)
-		}
 	}
 	t.Logf("%d expressions (%d refused), %d whole matches, groups differ in %d", n, refused, matches, groupsDiffer)
 }
 
 // offsets shows the groups of a match as the C program does, up to the ninth.
-func offsets(p *pattern, text string) string {
-	c := &Config{}
-	ends := c.submatch(p, text).places
+func offsets(p *Expr, text string) string {
+	m := &Matcher{}
+	ends := m.Submatch(p, text).places
 	var b strings.Builder
 	for i, n := range ends {
 		if i < 20 {

@@ -1,99 +1,26 @@
-package conf
+package ere
 
 import (
 	"strconv"
 	"strings"
 )
 
-// ere is a POSIX extended regular expression in the form in which it is used.
-// Package regexp would add a seventh to the size of the program, most of it for
-// Unicode, and has neither the dialect nor the bytes of the C libraries.
-//
-// The dialect is theirs: GNU's \w \W \s \S \b \B and {,n} work, a backslash
-// before any other character makes it a literal, '.' and [^x] match a newline, ^
-// and $ match only at the ends of the text. More than they take: a '*' with
-// nothing before it is a literal. Less: no back-references, and \< and \> are
-// both taken for \b. Text is bytes, as in the C locale.
-//
-// What groups hold differs from POSIX where an expression can match the same
-// text in several ways: POSIX makes the earlier groups as long as it can, here
-// the first alternative that leads to a match counts. It shows in expressions
-// like (a|ab)(c|bcd), and not in those where only one way fits.
-type ere struct {
-	tree     piece    // nothing where it is plain
-	plain    bool     // the branches say all there is to say
-	groups   int      // how many ( there are
-	branches []branch // what each alternative at the top asks for
-	first    byteSet  // what a match that is not empty can begin with
-	empty    bool     // whether a match may be empty
+// Error is what is wrong with an expression.
+type Error struct {
+	Offset       int    // in bytes, of the part that it is about
+	What, Remedy string // what is wrong, and what to write instead
 }
 
-// fault is what is wrong with an expression, and at which offset.
-type fault struct {
-	offset       int
-	what, remedy string
-}
+func (e *Error) Error() string { return e.What + "; " + e.Remedy }
+
+// Warning is what the author of an expression that can be used may have meant otherwise.
+type Warning Error
 
 // Limits of an expression, which keep its program small.
 const (
-	maxSize  = 4000 // pieces, with each repetition written out
+	maxSize  = 4000 // nodes, with each repetition written out
 	maxDepth = 50   // parentheses in parentheses
 )
-
-// branch is what can be said of one alternative without running a program.
-type branch struct {
-	text  string // the plain text that it begins with
-	all   bool   // there is nothing else, but for what follows
-	begin bool   // a ^ before the text
-	end   bool   // a $ after it
-	any   bool   // a .* after it
-}
-
-// mayMatch reports false where s cannot match the branch. For a branch that is
-// all plain text, true means that it does match.
-func (b *branch) mayMatch(s string, whole bool) bool {
-	begin := whole || b.begin
-	end := b.all && (whole || b.end) && !b.any
-	switch {
-	case begin && end:
-		return s == b.text
-	case begin:
-		return strings.HasPrefix(s, b.text)
-	case end:
-		return strings.HasSuffix(s, b.text)
-	}
-	return strings.Contains(s, b.text)
-}
-
-// branchOf says of one alternative what can be said.
-func branchOf(alternative *piece) branch {
-	b := branch{all: true}
-	var text []byte
-	for i := range alternative.parts {
-		p := &alternative.parts[i]
-		switch {
-		case p.kind == textEnd:
-			b.end = true
-			continue
-		case b.any || b.end:
-			b.all = false
-		case p.kind == char:
-			text = append(text, p.char)
-			continue
-		case p.isDotStar():
-			b.any = true
-			continue
-		case p.kind == textBegin && len(text) == 0:
-			b.begin = true
-			continue
-		default:
-			b.all = false
-		}
-		break
-	}
-	b.text = string(text)
-	return b
-}
 
 // byteSet is a set of bytes.
 type byteSet [8]uint32
@@ -119,15 +46,15 @@ func (s *byteSet) negate() {
 	}
 }
 
-// piece is a part of an expression.
-type piece struct {
+// node is a part of an expression.
+type node struct {
 	kind      kind
 	char      byte     // of a char
 	group     int16    // of a group: its number, from 1
 	low, high int16    // of a repetition; high is -1 where there is no end
-	size      int32    // in pieces, with each repetition written out
+	size      int32    // in nodes, with each repetition written out
 	set       *byteSet // of a set
-	parts     []piece  // of a sequence and an alternation; of a group and a repetition the one that is in it
+	parts     []node   // of a sequence and an alternation; of a group and a repetition the one that is in it
 }
 
 type kind uint8
@@ -147,14 +74,14 @@ const (
 )
 
 // isAnchor reports whether p matches a place, not text.
-func (p *piece) isAnchor() bool { return p.kind >= textBegin }
+func (p *node) isAnchor() bool { return p.kind >= textBegin }
 
-func (p *piece) isDotStar() bool {
+func (p *node) isDotStar() bool {
 	return p.kind == repetition && p.low == 0 && p.high < 0 && p.parts[0].kind == dot
 }
 
 // begins adds to first what p can begin with, and reports whether p can be empty.
-func (p *piece) begins(first *byteSet) (empty bool) {
+func (p *node) begins(first *byteSet) (empty bool) {
 	switch p.kind {
 	case sequence:
 		for i := range p.parts {
@@ -185,25 +112,26 @@ func (p *piece) begins(first *byteSet) (empty bool) {
 	return true
 }
 
-// reader reads an expression.
-type reader struct {
-	src    string
-	pos    int
-	groups int
-	depth  int
-	fault  *fault
-	doubt  *fault
+// parser reads an expression.
+type parser struct {
+	src     string
+	pos     int
+	groups  int
+	depth   int      // of parentheses
+	err     *Error   // the first
+	warning *Warning // the first
 }
 
-// read reads an expression. A doubt is what its author may have meant
-// otherwise; it does not keep the expression from being used.
-func read(src string) (e ere, doubt, broken *fault) {
-	r := reader{src: src}
-	e.tree = r.alternation()
-	if r.fault != nil {
-		return ere{}, nil, r.fault
+// Parse reads an expression. Where whole is set it must match all of a text, or else
+// some part of it. The Error or Warning, if there is one, is the first of its kind.
+func Parse(src string, whole bool) (e Expr, w *Warning, err *Error) {
+	p := parser{src: src}
+	e.tree = p.alternation()
+	if p.err != nil {
+		return Expr{}, nil, p.err
 	}
-	e.groups = r.groups
+	e.whole = whole
+	e.groups = p.groups
 	e.empty = e.tree.begins(&e.first)
 	e.plain = true
 	for i := range e.tree.parts {
@@ -212,23 +140,23 @@ func read(src string) (e ere, doubt, broken *fault) {
 		e.branches = append(e.branches, b)
 	}
 	if e.plain {
-		e.tree = piece{} // it will not be needed
+		e.tree = node{} // it will not be needed
 	}
-	return e, r.doubt, nil
+	return e, p.warning, nil
 }
 
-// fail notes the first fault and ends the reading.
-func (r *reader) fail(offset int, what, remedy string) piece {
-	if r.fault == nil {
-		r.fault = &fault{offset, what, remedy}
+// fail notes the first error and ends the reading.
+func (r *parser) fail(offset int, what, remedy string) node {
+	if r.err == nil {
+		r.err = &Error{offset, what, remedy}
 	}
 	r.pos = len(r.src)
-	return piece{}
+	return node{}
 }
 
-func (r *reader) more() bool { return r.pos < len(r.src) }
+func (r *parser) more() bool { return r.pos < len(r.src) }
 
-func (r *reader) accept(c byte) bool {
+func (r *parser) accept(c byte) bool {
 	if r.more() && r.src[r.pos] == c {
 		r.pos++
 		return true
@@ -237,8 +165,8 @@ func (r *reader) accept(c byte) bool {
 }
 
 // alternation reads alternatives up to the end or a closing parenthesis.
-func (r *reader) alternation() piece {
-	p := piece{kind: alternation}
+func (r *parser) alternation() node {
+	p := node{kind: alternation}
 	for {
 		s := r.sequence()
 		p.size += s.size
@@ -250,8 +178,8 @@ func (r *reader) alternation() piece {
 }
 
 // sequence reads one alternative.
-func (r *reader) sequence() piece {
-	p := piece{kind: sequence, size: 1}
+func (r *parser) sequence() node {
+	p := node{kind: sequence, size: 1}
 	for r.more() && r.src[r.pos] != '|' && (r.src[r.pos] != ')' || r.depth == 0) {
 		at := r.pos
 		part := r.atom()
@@ -268,7 +196,7 @@ func (r *reader) sequence() piece {
 }
 
 // atom reads one character, set, group or anchor.
-func (r *reader) atom() piece {
+func (r *parser) atom() node {
 	at := r.pos
 	c := r.src[at]
 	r.pos++
@@ -280,38 +208,38 @@ func (r *reader) atom() piece {
 	case '\\':
 		return r.escape(at)
 	case '.':
-		return piece{kind: dot, size: 1}
+		return node{kind: dot, size: 1}
 	case '^':
-		return piece{kind: textBegin, size: 1}
+		return node{kind: textBegin, size: 1}
 	case '$':
-		return piece{kind: textEnd, size: 1}
+		return node{kind: textEnd, size: 1}
 	case '+', '?', '{':
-		return r.fail(at, "there is nothing before "+quote(r.src[at:at+1])+" that it could repeat",
+		return r.fail(at, "there is nothing before "+strconv.Quote(r.src[at:at+1])+" that it could repeat",
 			`write \`+r.src[at:at+1]+" for the character")
 	}
 	// A ')' that nothing opened and a '*' with nothing before it end up here.
-	return piece{kind: char, char: c, size: 1}
+	return node{kind: char, char: c, size: 1}
 }
 
-func (r *reader) group(at int) piece {
+func (r *parser) group(at int) node {
 	if r.depth == maxDepth {
 		return r.fail(at, "parentheses are nested too deeply", "simplify the expression")
 	}
 	r.groups++
-	p := piece{kind: group, group: int16(r.groups)}
+	p := node{kind: group, group: int16(r.groups)}
 	r.depth++
 	inner := r.alternation()
 	r.depth--
 	if !r.accept(')') {
 		return r.fail(at, "the parenthesis is never closed", `add a ")", or write \( for the character`)
 	}
-	p.parts = []piece{inner}
+	p.parts = []node{inner}
 	p.size = inner.size + 2
 	return p
 }
 
 // escape reads what follows a backslash.
-func (r *reader) escape(at int) piece {
+func (r *parser) escape(at int) node {
 	if !r.more() {
 		return r.fail(at, "there is nothing after the backslash", `write \\ for the character`)
 	}
@@ -325,32 +253,32 @@ func (r *reader) escape(at int) piece {
 	case c == 's' || c == 'S':
 		return setOf(class("space"), c == 'S')
 	case c == 'b' || c == '<' || c == '>':
-		return piece{kind: wordEdge, size: 1}
+		return node{kind: wordEdge, size: 1}
 	case c == 'B':
-		return piece{kind: noWordEdge, size: 1}
+		return node{kind: noWordEdge, size: 1}
 	case c == '`':
-		return piece{kind: textBegin, size: 1}
+		return node{kind: textBegin, size: 1}
 	case c == '\'':
-		return piece{kind: textEnd, size: 1}
+		return node{kind: textEnd, size: 1}
 	case c >= '1' && c <= '9':
 		return r.fail(at, "back-references are not supported", "write out what is to be repeated")
-	case r.doubt == nil && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'):
-		r.doubt = &fault{at, `\` + string(rune(c)) + " is nothing but the letter " + string(rune(c)),
+	case r.warning == nil && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'):
+		r.warning = &Warning{at, `\` + string(rune(c)) + " is nothing but the letter " + string(rune(c)),
 			"write [0-9] for a digit, or leave the backslash out"}
 	}
-	return piece{kind: char, char: c, size: 1}
+	return node{kind: char, char: c, size: 1}
 }
 
-func setOf(s byteSet, negated bool) piece {
+func setOf(s byteSet, negated bool) node {
 	if negated {
 		s.negate()
 	}
-	return piece{kind: set, set: &s, size: 1}
+	return node{kind: set, set: &s, size: 1}
 }
 
 // repetitions reads the * + ? and intervals after p. A second one repeats what
 // the first one made.
-func (r *reader) repetitions(p piece) piece {
+func (r *parser) repetitions(p node) node {
 	for r.more() {
 		at := r.pos
 		low, high := 0, -1
@@ -369,11 +297,11 @@ func (r *reader) repetitions(p piece) piece {
 		default:
 			return p
 		}
-		if r.fault != nil {
+		if r.err != nil {
 			return p
 		}
 		size := min((p.size+1)*int32(max(low, high, 1))+1, maxSize+1)
-		p = piece{kind: repetition, low: int16(low), high: int16(high), size: size, parts: []piece{p}}
+		p = node{kind: repetition, low: int16(low), high: int16(high), size: size, parts: []node{p}}
 		if size > maxSize {
 			return r.fail(at, "the interval repeats too often",
 				"stay within "+strconv.Itoa(maxSize)+" characters, intervals in intervals multiplied")
@@ -383,7 +311,7 @@ func (r *reader) repetitions(p piece) piece {
 }
 
 // interval reads "2}", "2,}", ",3}" or "2,3}". high is -1 where there is no end.
-func (r *reader) interval(at int) (low, high int) {
+func (r *parser) interval(at int) (low, high int) {
 	text, _, closed := strings.Cut(r.src[r.pos:], "}")
 	lowText, highText, comma := strings.Cut(text, ",")
 	low, lowOK := count(lowText)

@@ -1,4 +1,4 @@
-package conf
+package ere
 
 import (
 	"regexp"
@@ -6,14 +6,14 @@ import (
 	"testing"
 )
 
-// mustPattern reads an expression that is to be well-formed.
-func mustPattern(t testing.TB, src string, whole bool) *pattern {
+// mustParse reads an expression that is to be well-formed.
+func mustParse(t testing.TB, src string, whole bool) *Expr {
 	t.Helper()
-	e, _, broken := read(src)
+	e, _, broken := Parse(src, whole)
 	if broken != nil {
 		t.Fatalf("%q: %+v", src, *broken)
 	}
-	return &pattern{ere: e, whole: whole}
+	return &e
 }
 
 func TestWholeMatch(t *testing.T) {
@@ -66,15 +66,15 @@ func TestWholeMatch(t *testing.T) {
 		{`usb\:v\*\.\{\(\|\\`, []string{`usb:v*.{(|\`}, nil},
 		{`\d\n`, []string{"dn"}, []string{"0\n"}},
 	} {
-		p := mustPattern(t, tt.expr, true)
-		c := &Config{}
+		p := mustParse(t, tt.expr, true)
+		m := &Matcher{}
 		for _, s := range tt.yes {
-			if !c.matches(p, s) {
+			if !m.Match(p, s) {
 				t.Errorf("%q does not match %q", tt.expr, s)
 			}
 		}
 		for _, s := range tt.no {
-			if c.matches(p, s) {
+			if m.Match(p, s) {
 				t.Errorf("%q matches %q", tt.expr, s)
 			}
 		}
@@ -97,15 +97,15 @@ func TestSearch(t *testing.T) {
 		{"^0*1", []string{"1", "0012"}, []string{"21"}},
 		{"x[0-9]", []string{"ax1b"}, []string{"xa1"}},
 	} {
-		p := mustPattern(t, tt.expr, false)
-		c := &Config{}
+		p := mustParse(t, tt.expr, false)
+		m := &Matcher{}
 		for _, s := range tt.yes {
-			if !c.matches(p, s) {
+			if !m.Match(p, s) {
 				t.Errorf("%q is not found in %q", tt.expr, s)
 			}
 		}
 		for _, s := range tt.no {
-			if c.matches(p, s) {
+			if m.Match(p, s) {
 				t.Errorf("%q is found in %q", tt.expr, s)
 			}
 		}
@@ -122,10 +122,10 @@ func TestBrokenExpressions(t *testing.T) {
 		"a{2001}": 1, "(a{100}){100}": 8, "ab(" + strings.Repeat("c", 70) + "){999}": 74,
 		strings.Repeat("(", 60) + strings.Repeat(")", 60): 50,
 	} {
-		_, _, broken := read(expr)
+		_, _, broken := Parse(expr, true)
 		if broken == nil {
 			t.Errorf("%q is taken", expr)
-		} else if broken.offset != offset || broken.what == "" || broken.remedy == "" {
+		} else if broken.Offset != offset || broken.What == "" || broken.Remedy == "" {
 			t.Errorf("%q: %+v; want offset %d", expr, *broken, offset)
 		}
 	}
@@ -139,16 +139,16 @@ func TestSubmatches(t *testing.T) {
 		{"(sd|sda)(.*)", "sdab", "sdab sd ab"},
 		{"(.*)\xff(.)", "a\xe9\xff\xe9", "a\xe9\xff\xe9 a\xe9 \xe9"},
 	} {
-		p := mustPattern(t, tt.expr, true)
-		c := &Config{}
-		if !c.matches(p, tt.text) {
+		p := mustParse(t, tt.expr, true)
+		m := &Matcher{}
+		if !m.Match(p, tt.text) {
 			t.Errorf("%q does not match %q", tt.expr, tt.text)
 			continue
 		}
 		var got []string
-		g := (&Config{}).submatch(p, tt.text)
+		g := m.Submatch(p, tt.text)
 		for n := range 3 {
-			text, took := g.get(n)
+			text, took := g.Group(n)
 			if !took {
 				text = "-"
 			}
@@ -169,9 +169,9 @@ func TestLimits(t *testing.T) {
 		strings.Repeat("a?", maxSize/3),
 		strings.Repeat("(a*)*", 100),
 	} {
-		p, c := mustPattern(t, expr, true), &Config{}
+		p, m := mustParse(t, expr, true), &Matcher{}
 		text := strings.Repeat("a", 1000) + "-"
-		if c.matches(p, text) {
+		if m.Match(p, text) {
 			t.Errorf("%.60q matches", expr)
 		}
 		if len(p.program) > 2*maxSize {
@@ -191,15 +191,16 @@ func FuzzERE(f *testing.F) {
 		f.Add(expr, "abcd")
 	}
 	f.Fuzz(func(t *testing.T, src, text string) {
-		e, _, broken := read(src)
+		_, _, broken := Parse(src, true)
 		if broken != nil {
-			if broken.offset < 0 || broken.offset > len(src) {
-				t.Fatalf("%q: offset %d", src, broken.offset)
+			if broken.Offset < 0 || broken.Offset > len(src) {
+				t.Fatalf("%q: offset %d", src, broken.Offset)
 			}
 			return
 		}
-		tree := (&reader{src: src}).alternation()
+		tree := (&parser{src: src}).alternation()
 		for _, whole := range []bool{false, true} {
+			p, m := mustParse(t, src, whole), &Matcher{}
 			expr := "(?s)" + golang(&tree)
 			if whole {
 				expr = "(?s)^(?:" + golang(&tree) + ")$"
@@ -208,16 +209,15 @@ func FuzzERE(f *testing.F) {
 			if err != nil {
 				return // more repetitions than it takes
 			}
-			if re.NumSubexp() != e.groups {
-				t.Fatalf("%q has %d groups, not %d", src, re.NumSubexp(), e.groups)
+			if re.NumSubexp() != p.groups {
+				t.Fatalf("%q has %d groups, not %d", src, re.NumSubexp(), p.groups)
 			}
 			want := re.MatchString(runes(text))
-			c, p := &Config{}, &pattern{ere: e, whole: whole}
-			if got := c.matches(p, text); got != want {
+			if got := m.Match(p, text); got != want {
 				t.Fatalf("%q, whole %v, in %q: %v; %q says %v", src, whole, text, got, expr, want)
 			}
 			p.tree = tree
-			if run := p.mayMatch(text) && c.run(p, text); run != want {
+			if run := p.MayMatch(text) && m.run(p, text); run != want {
 				t.Fatalf("%q, whole %v, in %q: the program says %v; %q says %v", src, whole, text, run, expr, want)
 			}
 		}

@@ -1,0 +1,245 @@
+package nodes
+
+import (
+	"slices"
+	"strings"
+
+	"devspool/nodes/journal"
+)
+
+// Rules may give one path to several devices. One of them holds it; each of the
+// others has its node at its own name instead, and goes without a link that it does
+// not hold. Which one holds a path depends on the records and on Dir.Rank alone, never
+// on the order of events, so that every process comes to the same result:
+//
+//   - A device holds its own name against every device that a rule brings there,
+//     if its rules use the name, or it lost a path and so needs the name.
+//   - Otherwise the better Rank decides, then the devpath: the last one has it.
+//
+// Whether a device lost a path may depend on whether others did, even in a circle. The
+// answer is the least one that holds: a device lost a path if another one has the better
+// claim to it by its rules, or needs it as its own name since that one lost a path in
+// turn. Devices that could only displace each other do not.
+//
+// None of this is computed until something else stands in the place of a node or link.
+// From then on the records of these devices say that the path is shared, and Apply asks
+// who holds each of their paths. When a device gets or gives up a shared path, others
+// may have to move: Released leads from one to the next.
+
+// Rank says how good the claim of a device is.
+type Rank struct {
+	Gone      bool   // it has left; its remove event is to come
+	Removable bool   // it, or a device that it is connected through, can be pulled out
+	Diskseq   uint64 // of two that are removable, the lower one came first; 0 if unknown
+}
+
+// Conflict is a path that two devices want, or that something is mounted over.
+type Conflict struct {
+	Path   string  // below /dev
+	Holder *Record // the device that has it; nil if something is mounted there
+	Loser  *Record
+}
+
+// claims finds out which device holds a path, and keeps what came of that.
+type claims struct {
+	dir       *Dir
+	ranks     map[string]Rank // by ID: what Dir.Rank said since LockDev
+	released  []string        // see Dir.Released
+	conflicts []Conflict      // see Dir.Conflicts
+}
+
+// Record is what the journal says of a device.
+type Record = journal.Record
+
+// The states of a Record, see package journal.
+const (
+	Live  = journal.Live
+	Ended = journal.Ended
+	Left  = journal.Left
+)
+
+// NameOf returns the node's path below /dev that the kernel means for the device of r.
+func NameOf(r *Record) string {
+	name := r.Devname
+	if name == "" {
+		name = r.Devpath[strings.LastIndexByte(r.Devpath, '/')+1:]
+	}
+	return Slashes(name)
+}
+
+// ownPath returns NameOf, or "" where that is no path.
+func ownPath(r *Record) string {
+	if name := NameOf(r); CleanPath(name) {
+		return name
+	}
+	return ""
+}
+
+// wants reports whether rules give path to the device of r.
+func wants(r *Record, path string) bool {
+	return slices.Contains(r.Nodes, path) || slices.Contains(r.Links, path)
+}
+
+// claimant returns the record with the best claim to path but for mine, or nil. Where
+// better is set, it has to be better than that of mine, which is not nil then. Asked has
+// the IDs of the devices of which lostPath is being found out.
+func (c *claims) claimant(path string, mine *Record, asked map[string]bool, better bool) (best *Record) {
+	if better {
+		best = mine
+	}
+	for _, r := range c.dir.journal.Mentioning(path[strings.LastIndexByte(path, '/')+1:]) {
+		switch {
+		case mine != nil && (r.ID == mine.ID || r.Devpath == mine.Devpath):
+		case !wants(r, path) && (ownPath(r) != path || !c.lostPath(r, asked)):
+		case best == nil || c.hasBetterClaim(r, best, path):
+			best = r
+		}
+	}
+	if best == mine {
+		return nil
+	}
+	return best
+}
+
+// lostPath reports whether the device of r goes without a path that its rules give its
+// node, and so needs its own name. Each device is asked once: what else it depends on
+// the first one that was asked comes to by another way.
+func (c *claims) lostPath(r *Record, asked map[string]bool) bool {
+	if asked[r.ID] {
+		return false
+	}
+	if asked == nil {
+		asked = map[string]bool{}
+	}
+	asked[r.ID] = true
+	for _, path := range r.Nodes {
+		if path != ownPath(r) && c.claimant(path, r, asked, true) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// hasBetterClaim reports whether the device of a has a better claim to path than that of b.
+func (c *claims) hasBetterClaim(a, b *Record, path string) bool {
+	if own := ownPath(a) == path; own != (ownPath(b) == path) {
+		return own
+	}
+	ra, rb := c.rank(a), c.rank(b)
+	switch {
+	case ra.Gone != rb.Gone:
+		return rb.Gone
+	case ra.Removable != rb.Removable:
+		return rb.Removable
+	case ra.Removable && ra.Diskseq != rb.Diskseq:
+		return ra.Diskseq < rb.Diskseq
+	case a.Devpath != b.Devpath:
+		return a.Devpath > b.Devpath
+	}
+	return a.ID > b.ID
+}
+
+// rank asks for the Rank of a device, once while /dev is locked.
+func (c *claims) rank(r *Record) Rank {
+	if c.dir.Rank == nil {
+		return Rank{}
+	}
+	rank, known := c.ranks[r.ID]
+	if !known {
+		rank = c.dir.Rank(r.Copy())
+		if c.ranks == nil {
+			c.ranks = map[string]Rank{}
+		}
+		c.ranks[r.ID] = rank
+	}
+	return rank
+}
+
+// resolve finds out whether the device of mine has path, and who else has the best claim
+// to it, or nil. If mine lost it, the device that has it takes it now, where a crash or a
+// failure came between.
+func (c *claims) resolve(path string, mine *Record) (other *Record, lost bool, err error) {
+	other = c.claimant(path, mine, nil, false)
+	switch {
+	case other == nil:
+		return nil, false, nil
+	case !c.hasBetterClaim(other, mine, path):
+		return other, false, c.share(path, mine, other)
+	case !slices.Contains(other.Links, path) && !c.dir.tree.hasNode(path, other.Dev()):
+		c.released = append(c.released, path)
+	}
+	return other, true, c.share(path, other, mine)
+}
+
+// share puts on record that two devices want path, or that one goes without it, and
+// notes the Conflict where the records did not say so before.
+func (c *claims) share(path string, holder, loser *Record) (err error) {
+	known := true
+	for _, r := range []*Record{holder, loser} {
+		if r != nil && !slices.Contains(r.Shared, path) {
+			known = false
+			r.Shared = append(r.Shared, path)
+			err = c.dir.put(r)
+		}
+	}
+	if !known {
+		c.conflicts = append(c.conflicts, Conflict{path, holder.Copy(), loser.Copy()})
+	}
+	return err
+}
+
+// displace makes ready for another device to take path from the one whose node stands
+// there. That one has its node at its own name from then on: it is linked there before
+// it loses the place, if nothing is in the way but its own link. Its Plan, which is to be
+// applied again, does the rest.
+func (c *claims) displace(dir parent, path, holder string) {
+	r := c.dir.journal.Get(holder)
+	if r == nil || !slices.Contains(r.Nodes, path) {
+		return
+	}
+	if home := ownPath(r); home != "" && home != path {
+		c.released = append(c.released, home)
+		c.dir.tree.linkHome(dir, path, home) // where that fails the Plan does, and says so
+	}
+}
+
+// release notes that the device of r gave up a path that others may want.
+func (c *claims) release(r *Record, path string) {
+	if slices.Contains(r.Shared, path) {
+		c.released = append(c.released, path)
+	}
+}
+
+// Released returns, for each path that changed hands since the last call, the record of
+// the device that is to have it now. Its Plan is to be applied again, which may release
+// further paths.
+func (d *Dir) Released() (claimants []*Record) {
+	for _, path := range d.claims.released {
+		if r := d.claims.claimant(path, nil, nil, false); r != nil {
+			claimants = append(claimants, r)
+		}
+	}
+	d.claims.released = nil
+	return claimants
+}
+
+// Conflicts returns what Apply met since the last call and had not met before.
+func (d *Dir) Conflicts() []Conflict {
+	met := d.claims.conflicts
+	d.claims.conflicts = nil
+	return met
+}
+
+// Locate fills in p.Lost by where the device's node stands, for what is to be done
+// before the node goes. /dev must be locked.
+func (d *Dir) Locate(p *Plan) {
+	r := d.journal.Get(p.Event.ID())
+	if r == nil {
+		return
+	}
+	for _, n := range p.Nodes {
+		if slices.Contains(r.Shared, n.Path) && !p.lost(n.Path) && !d.tree.hasNode(n.Path, p.Event.Dev) {
+			p.Lost = append(p.Lost, n.Path)
+		}
+	}
+}

@@ -1,0 +1,206 @@
+package nodes
+
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
+)
+
+// creation carries out a Plan whose Work is Create.
+type creation struct {
+	dir    *Dir
+	plan   *Plan
+	record Record   // what is on record meanwhile: what the device is to have, and still has
+	known  bool     // something may stand there already, so a look comes before each attempt
+	alone  []string // shared paths of the device that no other wants any more
+}
+
+// run makes the nodes and links of the Plan, and removes what else the device had.
+func (c *creation) run() (existed bool, err error) {
+	d := c.dir
+	want, old := recordOf(c.plan), Record{}
+	existed = d.journal.Has(want.ID)
+	c.known = existed || d.journal == nil
+	c.record = want
+	changed := existed && !d.journal.Holds(&want)
+	if changed {
+		// Until the old paths are gone both are on record.
+		old = *d.journal.Get(want.ID)
+		existed = isSameInstance(&want, &old)
+		if c.plan.Again {
+			want.State = old.State
+		}
+		c.record = want
+		// A link where a node was counts as old too: other links may still lead there.
+		c.record.Old = union(union(without(old.Nodes, want.Nodes), without(old.Links, want.Links)), old.Old)
+		c.record.Shared = old.Shared
+	}
+	var errs faults
+	if changed || !d.journal.Has(want.ID) {
+		errs.add(d.put(&c.record))
+	}
+	making := c.makeAll()
+	c.removeOld(&want, &old, &errs)
+	if making.inTheWay() {
+		// What the device had itself was in the way: a node where a directory
+		// is to be, or the reverse. It is gone now.
+		making = c.makeAll()
+	}
+	errs = append(errs, making...)
+	if changed {
+		for _, path := range without(c.record.Shared, c.alone) {
+			if wants(&want, path) || path == ownPath(&want) {
+				want.Shared = append(want.Shared, path)
+			}
+		}
+		errs.add(d.put(&want))
+	}
+	return existed, errs.join()
+}
+
+// makeAll makes the nodes and links of the Plan, as far as the device may have them.
+func (c *creation) makeAll() (errs faults) {
+	p := c.plan
+	p.Lost = nil
+	var missing []string
+	for i := range p.Nodes {
+		c.makeNode(&p.Nodes[i], &missing, &errs)
+	}
+	actual := p.Actual()
+	for i := range actual.Nodes {
+		if n := &actual.Nodes[i]; actual != p && !p.hasNode(n.Path) {
+			c.known = true
+			c.makeNode(n, &missing, &errs) // at its own name
+		}
+	}
+	for i := range actual.Links {
+		l := &actual.Links[i]
+		if slices.Contains(missing, l.Target) || p.lost(l.Target) {
+			continue // no link without its node
+		}
+		errs.add(c.make(l.Path, nil, Relative(l.Path, l.Target)))
+	}
+	return errs
+}
+
+func (c *creation) makeNode(n *Node, missing *[]string, errs *faults) {
+	if err := c.make(n.Path, n, ""); err != nil {
+		errs.add(err)
+		*missing = append(*missing, n.Path)
+	}
+}
+
+// removeOld removes what the device had and the Plan does not give it, and the node
+// that devtmpfs made under its own name where the Plan puts it elsewhere. A path that the
+// device lost is left to the one that has it.
+func (c *creation) removeOld(want, old *Record, errs *faults) {
+	d, p := c.dir, c.plan
+	has := want
+	if len(p.Lost) > 0 {
+		r := recordOf(p.Actual())
+		has = &r
+	}
+	name := Name(p.Event)
+	paths, targets := pathsOf(old), append(union(old.Nodes, old.Old), name)
+	if len(has.Nodes) > 0 && CleanPath(name) {
+		paths = append(paths, name)
+	}
+	for _, path := range paths {
+		if wants(has, path) || p.lost(path) {
+			continue
+		}
+		removed, err := d.tree.remove(path, p.Event.Dev, targets)
+		errs.add(err)
+		if removed || path != name {
+			d.claims.release(old, path)
+		}
+	}
+}
+
+// tries is how often a thing is made anew when the kernel, which changes
+// devtmpfs beside us, removed what stood there or the directory above it.
+const tries = 10
+
+// make makes the node n at path, or else a link with that text, unless the path is lost:
+// another device has the better claim to it, or something is mounted there.
+func (c *creation) make(path string, n *Node, text string) (err error) {
+	lost, known := false, c.known
+	for range tries {
+		lost, err = c.try(path, n, text, known)
+		if why := failure(err); why != unix.ENOENT && why != unix.ESTALE {
+			break
+		}
+		known = false
+	}
+	if why := failure(err); why == unix.EXDEV || why == unix.EBUSY {
+		lost, err = true, c.leaveAlone(path)
+	}
+	if lost {
+		c.plan.Lost = append(c.plan.Lost, path)
+	}
+	return err
+}
+
+// try makes it once, with its owner and mode, whatever stands there but a directory.
+// Where known is set something is there already, so a look comes first.
+func (c *creation) try(path string, n *Node, text string, known bool) (lost bool, err error) {
+	t, dev := &c.dir.tree, c.plan.Event.Dev
+	dir, err := t.parent(path, true)
+	if err != nil {
+		return false, wrap("open the directory of", path, err)
+	}
+	defer dir.close()
+	if len(c.record.Shared) > 0 { // else no other device was met who wants one of its paths
+		if lost, err = c.resolve(path); lost || err != nil {
+			return lost, err
+		}
+	}
+	if !known {
+		if err := t.create(dir, n, dev, text); err != unix.EEXIST {
+			op := "mknod"
+			if n == nil {
+				op = "symlink"
+			}
+			return false, wrap(op, path, err)
+		}
+	}
+	if n == nil {
+		if is, err := sys.ReadLinkAt(dir.fd, dir.name); err == nil && is == text {
+			return false, nil
+		}
+	}
+	var st unix.Statx_t
+	if err := sys.Stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st); err != nil {
+		return false, wrap("stat", path, err)
+	}
+	there := nodeDev(&st)
+	switch {
+	case t.isMountedOver(&st):
+		return n == nil || there != dev, c.leaveAlone(path)
+	case there != dev:
+		if lost, err = c.resolve(path); lost || err != nil {
+			return lost, err
+		}
+		c.dir.claims.displace(dir, path, there.String())
+	case n != nil:
+		return false, wrap("chown or chmod", path, t.fixAttributes(dir, n, dev, &st))
+	} // else its own node, of devtmpfs or of other rules, where a link is to be
+	return false, wrap("replace", path, t.replace(dir, n, dev, text))
+}
+
+// resolve finds out whether the device lost path to another one.
+func (c *creation) resolve(path string) (lost bool, err error) {
+	other, lost, err := c.dir.claims.resolve(path, &c.record)
+	if other == nil {
+		c.alone = append(c.alone, path)
+	}
+	return lost, err
+}
+
+// leaveAlone notes that something is mounted on path, which the device does not get.
+func (c *creation) leaveAlone(path string) error {
+	c.alone = without(c.alone, []string{path})
+	return c.dir.claims.share(path, nil, &c.record)
+}
