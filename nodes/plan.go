@@ -43,6 +43,12 @@ type Plan struct {
 	// Tags are what clients' filters may ask for.
 	Tags []Tag
 
+	NoNames     bool // the device is to have no names but those that rules give it
+	HasPriority bool
+	Priority    int      // of all its links, if HasPriority
+	Rename      string   // what a network interface is to be called, or ""
+	Properties  []string // KEY=VALUE, which rules give the device
+
 	// Firmware is the path below the firmware directory that the device asks for, or "".
 	Firmware string
 
@@ -80,7 +86,8 @@ func (p *Plan) Actual() *Plan {
 	}
 	for i := range p.Links {
 		if l := &p.Links[i]; !p.lost(l.Path) && !a.hasNode(l.Path) {
-			a.Links = append(a.Links, Link{l.Path, home(l.Target), l.Rule})
+			l.Target = home(l.Target)
+			a.Links = append(a.Links, *l)
 		}
 	}
 	a.Commands = slices.Clone(p.Commands)
@@ -119,6 +126,10 @@ type Link struct {
 	Path   string // below /dev, of the same form as Node.Path
 	Target string // the node's path below /dev; the link's text is made relative to Path
 	Rule   Origin
+
+	// Name says that the device deserves the link by itself, and no rule gives it.
+	Name     bool
+	Priority int // of several devices that want the link the one with the highest has it
 }
 
 // Tag is a word that rules give a device.

@@ -13,13 +13,16 @@ import (
 // startLocked does what can be done of t at once, and reports whether that was all.
 func (s *Scheduler) startLocked(t *task) (done bool) {
 	t.unpack(&s.arena)
-	t.muted = t.kind == Missed && s.cameMeanwhileLocked(t.event)
 	late := !t.kind.isCurrent() && s.isLateLocked(t.event)
+	if !late && !s.identifyLocked(t) {
+		return false
+	}
+	t.muted = t.kind == Missed && s.cameMeanwhileLocked(t.event)
 	if late {
 		t.event, t.plan = t.event.Late(), nil // its rules may ask for that
 	}
 	if t.plan == nil {
-		t.plan = s.planLocked(t)
+		t.plan = s.planLocked(t.event, t.identity, t.kind)
 	}
 	e, p := t.event, t.plan
 	if late {
@@ -43,6 +46,7 @@ func (s *Scheduler) startLocked(t *task) (done bool) {
 		s.dev.Locate(p)
 		t.plan = p.Actual() // what its commands are to be told
 	}
+	s.renameLocked(t)
 	t.commands = s.runnableLocked(t, existed)
 	if s.queueNextLocked(t) {
 		t.open++
@@ -63,13 +67,6 @@ func (s *Scheduler) startLocked(t *task) (done bool) {
 	}
 	s.completeLocked(t)
 	return true
-}
-
-func (s *Scheduler) planLocked(t *task) *nodes.Plan {
-	if t.kind.isScan() && t.event.Dev.IsZero() {
-		return s.rules.PlanScan(t.event)
-	}
-	return s.rules.Plan(t.event)
 }
 
 // isLateLocked reports whether /sys says that e is about a device that has gone or come
@@ -115,8 +112,7 @@ func (s *Scheduler) isOrdered(e *uevent.Event) bool {
 	return s.byHand && e.Action == uevent.Remove && e.Seqnum == 0
 }
 
-// applyLocked does the node work of t, and then that of the devices to which a path comes
-// back by it.
+// applyLocked does the node work of t.
 func (s *Scheduler) applyLocked(t *task) (existed bool) {
 	p := t.plan
 	switch p.Event.Action {
@@ -128,6 +124,14 @@ func (s *Scheduler) applyLocked(t *task) (existed bool) {
 			s.dev.lock()
 		}
 	}
+	existed = s.carryOutLocked(t, p)
+	t.plan = p.Actual()
+	return existed
+}
+
+// carryOutLocked does what p says, and then the node work of the devices to which a path
+// comes back by it.
+func (s *Scheduler) carryOutLocked(t *task, p *nodes.Plan) (existed bool) {
 	existed, err := s.dev.Apply(p)
 	s.logErrorsLocked(t, err)
 	s.warnConflictsLocked(s.dev.Conflicts())
@@ -148,7 +152,6 @@ func (s *Scheduler) applyLocked(t *task) (existed bool) {
 			s.warnConflictsLocked(s.dev.Conflicts())
 		}
 	}
-	t.plan = p.Actual()
 	return existed
 }
 
@@ -173,8 +176,7 @@ func (s *Scheduler) reassignLocked(t *task, claimant *nodes.Record) *nodes.Plan 
 	if err != nil || s.dev.presence.Stale(e) {
 		return nil // it leaves too
 	}
-	p := s.rules.Plan(e)
-	p.Again = true
+	p := s.replanLocked(e)
 	_, err = s.dev.Apply(p)
 	s.logErrorsLocked(&task{work: &work{event: e}, batch: t.batch}, err)
 	return p

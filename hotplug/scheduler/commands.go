@@ -29,7 +29,7 @@ type pool struct {
 
 	jobs     int  // slots; 0 after Shutdown
 	jobsSet  bool // by an option or a request, so that the config does not
-	runnable int // how many commands may be in state R at once; 0 for no limit
+	runnable int  // how many commands may be in state R at once; 0 for no limit
 	resident bool
 	environ  []string // what commands inherit
 
@@ -43,7 +43,7 @@ type job struct {
 	task      *task
 	patience  time.Duration // how long others wait for it; forever for as long as it runs
 	stopTimer func() bool   // of that. (A time.Timer here would cost the program 40 kB.)
-	detached  bool        // it keeps no slot; in a process that stays its event is done too
+	detached  bool          // it keeps no slot; in a process that stays its event is done too
 }
 
 func newPool(o Options) *pool {

@@ -52,6 +52,10 @@ type Options struct {
 	// ByHand says that somebody, and not the kernel, sends the event of this process: a
 	// remove is an order then, and is obeyed whatever /sys says.
 	ByHand bool
+
+	// Names says which names devices deserve besides those that rules give them; nil for
+	// none.
+	Names Identifier
 }
 
 // Scheduler takes events to their end. Events that conflict run one after the other, in
@@ -75,6 +79,7 @@ type Scheduler struct {
 	deferred  []*task  // could be started, but for the pause
 	finished  []*Batch // of the events that are done in this slice, one for each
 	producers int      // calls of Run that may still bring events
+	names     names
 	stats     stats
 	observers map[*Observer]bool
 	released  func() // memory may be free: a long queue has ended, or a request
@@ -88,6 +93,7 @@ func New(o Options) *Scheduler {
 		dev:       devLock{Dir: o.Dev, presence: sysfs.NewPresence(o.Sys), log: o.Log},
 		graph:     newGraph(),
 		pool:      newPool(o),
+		names:     newNames(o),
 		stats:     newStats(),
 		observers: map[*Observer]bool{},
 		released:  func() {},
@@ -226,7 +232,11 @@ func (s *Scheduler) prepareRecordsLocked(tasks []task) {
 	for i := range tasks {
 		t := &tasks[i]
 		if t.event.Action == uevent.Add && !t.event.Dev.IsZero() {
-			t.plan = s.rules.Plan(t.event)
+			if s.names.concerns(t.event) && s.names.NeedsContents(t.event) {
+				continue // what it is to have is not known yet
+			}
+			s.identifyLocked(t)
+			t.plan = s.planLocked(t.event, t.identity, t.kind)
 			plans = append(plans, t.plan)
 		}
 	}
@@ -310,6 +320,7 @@ func (s *Scheduler) completeLocked(t *task) {
 			}
 		}
 	}
+	s.rememberLocked(t)
 	s.notifyLocked(t.event, false)
 	s.finished = append(s.finished, t.batch)
 }
@@ -371,6 +382,7 @@ func (s *Scheduler) Exclusive(f func(View) error) error {
 func (s *Scheduler) CheckRemount() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.names.refresh()
 	s.dev.lock()
 	s.dev.unlock()
 }

@@ -30,7 +30,10 @@ func TestConfigOfCommands(t *testing.T) {
 		l.send(b.plug(disk(n)))
 	}
 	has := func(name string) func() bool {
-		return func() bool { text, _ := os.ReadFile(filepath.Join(b.dir, "done")); return strings.Contains(string(text), name) }
+		return func() bool {
+			text, _ := os.ReadFile(filepath.Join(b.dir, "done"))
+			return strings.Contains(string(text), name)
+		}
 	}
 	kerneltest.Until(t, patience, "the command of sdf", has("sdf"))
 	if took := time.Since(since); took < time.Second || took > 4*time.Second {

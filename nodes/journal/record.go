@@ -131,3 +131,6 @@ func devpathIn(words string) string {
 	_, devpath, _ := strings.Cut(first, "=")
 	return uevent.Unescape(devpath)
 }
+
+// PriorityOf returns the priority with which the device has a link.
+func (r *Record) PriorityOf(path string) int { return 0 }
