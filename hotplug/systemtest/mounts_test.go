@@ -134,7 +134,7 @@ func TestMountsGo(t *testing.T) {
 	b.jail.Do(func() { queue = b.stickyQueueIn("/dev/events", "x") })
 	l.stop()
 	counted("a queue is left", 2)
-	if !strings.Contains(l.stderr.String(), "stays for the next start") {
+	if !strings.Contains(l.stderr.String(), "stay mounted for the next start") {
 		t.Errorf("the log does not say so:\n%s", l.stderr)
 	}
 	l = b.startLoop()
@@ -166,7 +166,7 @@ func TestQueueBeforeLoop(t *testing.T) {
 	if m := b.mounts(); len(m) > 0 {
 		t.Errorf("mounted: %q", m)
 	}
-	if !strings.Contains(l.stderr.String(), "served there") {
+	if !strings.Contains(l.stderr.String(), "serving the queues that are in /dev/events") {
 		t.Errorf("the log does not say so:\n%s", l.stderr)
 	}
 }
