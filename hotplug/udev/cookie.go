@@ -33,7 +33,10 @@ func cookieOf(e *uevent.Event) uint32 {
 		return 0
 	}
 	text, _ := e.Get(cookieKey)
-	n, _ := strconv.ParseUint(text, 10, 32)
+	n, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		return 0
+	}
 	return uint32(n)
 }
 
@@ -47,12 +50,14 @@ func Flags(e *uevent.Event) (properties []string) {
 		if flags>>i&1 == 0 {
 			continue
 		}
+		name := "DM_UDEV_FLAG" + strconv.Itoa(i)
 		switch {
 		case i < len(dmFlags):
-			properties = append(properties, "DM_UDEV_"+dmFlags[i]+"_FLAG=1")
+			name = "DM_UDEV_" + dmFlags[i] + "_FLAG"
 		case i >= 8:
-			properties = append(properties, "DM_SUBSYSTEM_UDEV_FLAG"+strconv.Itoa(i-8)+"=1")
+			name = "DM_SUBSYSTEM_UDEV_FLAG" + strconv.Itoa(i-8)
 		}
+		properties = append(properties, name+"=1")
 	}
 	return properties
 }
