@@ -24,10 +24,22 @@ const temporary = ".#"
 // interface has a file in data, other devices where there is something to be said of
 // them. tags/TAG/ID is an empty file for each tag that a device ever had.
 type database struct {
-	root, data, tags int // descriptors of directories
-	scratch          string
-	buf, old         []byte
+	root, data, tags int    // descriptors of directories
+	scratch          string // the name of a file that is being written
+	buf              []byte // what a file is to hold
+	old              []byte // what read has found in one
+	absent           bool   // read has found no file
+	mode             mode   // of a file that is made without more ado
 }
+
+// mode tells whether the process's umask leaves new files readable by all.
+type mode uint8
+
+const (
+	unknown mode = iota
+	usable
+	masked
+)
 
 // openDatabase opens the directories, and makes those that are missing.
 func openDatabase(run string) (*database, error) {
@@ -78,18 +90,20 @@ func publicDirectory(at int, name string) (int, error) {
 // text of the file stays in d.old until the next call.
 func (d *database) read(id string) (r Record, known bool) {
 	d.old = d.old[:0]
-	fd, err := sys.Openat(d.data, id, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return r, false
-	}
-	defer sys.Close(fd)
 	var st unix.Statx_t
-	if sys.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > maxRecord {
+	err := sys.Stat(d.data, id, unix.AT_SYMLINK_NOFOLLOW, &st)
+	d.absent = err == unix.ENOENT
+	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > maxRecord {
 		return r, false
 	}
-	if st.Size > 0 {
+	if st.Size > 0 { // most files are empty
+		fd, err := sys.Openat(d.data, id, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return r, false
+		}
 		d.old = slices.Grow(d.old, int(st.Size))[:st.Size]
 		n, err := sys.Read(fd, d.old)
+		sys.Close(fd)
 		d.old = d.old[:max(0, n)]
 		if err != nil {
 			return r, false
@@ -107,7 +121,8 @@ func (d *database) write(id string, kind class, r, was *Record, known bool) erro
 		return d.remove(id, was)
 	}
 	d.buf = r.Append(d.buf[:0], kind == numbered)
-	if !known || r.Persist != was.Persist || string(d.buf) != string(d.old) {
+	made := d.absent && len(d.buf) == 0 && !r.Persist && d.makeEmpty(id)
+	if !made && (!known || r.Persist != was.Persist || string(d.buf) != string(d.old)) {
 		if err := d.replace(id, r.Persist); err != nil {
 			return err
 		}
@@ -120,6 +135,22 @@ func (d *database) write(id string, kind class, r, was *Record, known bool) erro
 		}
 	}
 	return nil
+}
+
+// makeEmpty makes an empty file by one system call, where the umask lets it have the right
+// mode, and reports whether it did.
+func (d *database) makeEmpty(id string) bool {
+	if d.mode == masked || sys.Mknodat(d.data, id, unix.S_IFREG|0o644, 0) != nil {
+		return false
+	}
+	if d.mode == unknown {
+		var st unix.Statx_t
+		d.mode = masked
+		if sys.Stat(d.data, id, unix.AT_SYMLINK_NOFOLLOW, &st) == nil && st.Mode == unix.S_IFREG|0o644 {
+			d.mode = usable
+		}
+	}
+	return d.mode == usable
 }
 
 // replace puts d.buf into the file id by way of another one, so that nobody reads half
@@ -155,8 +186,11 @@ func (d *database) replace(id string, persist bool) error {
 	return err
 }
 
-// remove takes the device's file and its tags away.
+// remove takes the device's file and its tags away. was is what read has just returned.
 func (d *database) remove(id string, was *Record) error {
+	if d.absent {
+		return nil
+	}
 	for _, tag := range was.Tags {
 		if at, err := d.tagDirectory(tag); err == nil {
 			sys.Unlinkat(at, id)

@@ -79,8 +79,11 @@ func ParseMessage(msg []byte) (properties []string, err error) {
 // oneLine ends text at its first newline or NUL. That is what udevd does to what the
 // kernel says: else a device could forge lines of the database.
 func oneLine(text string) string {
-	if end := strings.IndexAny(text, "\n\x00"); end >= 0 {
-		return text[:end]
+	if end := strings.IndexByte(text, '\n'); end >= 0 {
+		text = text[:end]
+	}
+	if end := strings.IndexByte(text, 0); end >= 0 {
+		text = text[:end]
 	}
 	return text
 }

@@ -200,6 +200,7 @@ func (u *Udev) Done(e *uevent.Event, d Device) {
 
 // record brings the database up to date, and returns what the message is to say.
 func (u *Udev) record(e *uevent.Event, id string, kind class, d Device) Record {
+	u.forgetOld(e, id)
 	was, known := u.db.read(id)
 	d.Properties, d.Tags = usableProperties(d.Properties), usableTags(d.Tags)
 	r := Record{Links: d.Links, Priority: d.Priority, Properties: d.Properties,
@@ -223,7 +224,6 @@ func (u *Udev) record(e *uevent.Event, id string, kind class, d Device) Record {
 		if r.Initialized == 0 {
 			r.Initialized = now()
 		}
-		u.forgetOld(e, id)
 		err = u.db.write(id, kind, &r, &was, known)
 	}
 	if err != nil {
@@ -256,7 +256,7 @@ func usableTags(tags []string) (usable []string) {
 // forgetOld removes the record that a device had by the sysname from which it was moved.
 func (u *Udev) forgetOld(e *uevent.Event, id string) {
 	old, moved := e.Get("DEVPATH_OLD")
-	if !moved || id[0] != '+' {
+	if _, late := e.Get(uevent.LateKey); late || !moved || id[0] != '+' {
 		return
 	}
 	if from := unnumbered(e.Subsystem, old); from != "" && from != id {
