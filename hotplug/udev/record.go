@@ -81,7 +81,7 @@ func ParseRecord(text string) (r Record) {
 		case 'I':
 			r.Initialized, _ = strconv.ParseUint(value, 10, 64)
 		case 'E':
-			if strings.IndexByte(value, '=') > 0 {
+			if isProperty(value) {
 				r.Properties = append(r.Properties, value)
 			}
 		case 'G':
@@ -97,6 +97,12 @@ func ParseRecord(text string) (r Record) {
 		r.Current = r.Tags
 	}
 	return r
+}
+
+// isProperty reports whether kv is KEY=VALUE. To udev, one without a value is not there.
+func isProperty(kv string) bool {
+	at := strings.IndexByte(kv, '=')
+	return at > 0 && at < len(kv)-1
 }
 
 // Property returns the value of a property, or "".

@@ -236,8 +236,8 @@ func (u *Udev) record(e *uevent.Event, id string, kind class, d Device) Record {
 // not private.
 func usableProperties(properties []string) (usable []string) {
 	for _, kv := range properties {
-		if strings.IndexByte(kv, '=') > 0 && kv[0] != '.' && strings.IndexAny(kv[:strings.IndexByte(kv, '=')], "\n\x00") < 0 {
-			usable = append(usable, oneLine(kv))
+		if kv = oneLine(kv); isProperty(kv) && kv[0] != '.' {
+			usable = append(usable, kv)
 		}
 	}
 	return usable

@@ -99,14 +99,14 @@ func (known options) find(name string) (*option, error) {
 		if o.long == name {
 			return o, nil
 		}
-		if strings.HasPrefix(o.long, name) && o.help != "" {
+		if name != "" && strings.HasPrefix(o.long, name) && o.help != "" {
 			if found != nil {
 				return nil, errors.New("option --" + name + " may be --" + found.long + " or --" + o.long)
 			}
 			found = o
 		}
 	}
-	if found == nil || name == "" {
+	if found == nil {
 		return nil, errors.New("there is no option --" + name + " here; see --help")
 	}
 	return found, nil
