@@ -8,82 +8,61 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"devspool/hotplug/log"
 	"devspool/hotplug/sys"
 	"devspool/hotplug/udev"
 )
 
-var controlOptions = options{
-	{'e', "exit", none, "end the device manager"},
-	{'l', "log-level", required, "what is logged: emerg to debug, or a number"},
-	{0, "log-priority", required, ""},
-	{'s', "stop-exec-queue", none, "queue events, and begin none"},
-	{'S', "start-exec-queue", none, "begin events again"},
-	{'R', "reload", none, "read the config anew"},
-	{0, "reload-rules", none, ""},
-	{'p', "property", required, "KEY=VALUE: a variable for all commands"},
-	{0, "env", required, ""},
-	{'m', "children-max", required, "how many commands run at once"},
-	{0, "ping", none, "wait until the device manager answers"},
-	{'t', "timeout", required, "how many seconds to wait for an answer; 60 where nothing is said"},
+// controlOptions are those of control: each that asks for something at the place of its
+// message's type. (At that of End is what no message says; older names are at the end.)
+var controlOptions = []option{
+	udev.End: {'t', required, "timeout"}, udev.LogLevel: {'l', required, "log-level"}, udev.StopQueue: {'s', none, "stop-exec-queue"},
+	udev.StartQueue: {'S', none, "start-exec-queue"}, udev.Reload: {'R', none, "reload"}, udev.Property: {'p', required, "property"},
+	udev.ChildrenMax: {'m', required, "children-max"}, udev.Ping: {0, none, "ping"}, udev.Exit: {'e', none, "exit"},
+	udev.Exit + udev.LogLevel: {0, required, "log-priority"}, udev.Exit + udev.StopQueue: {0, none, "reload-rules"}, udev.Exit + udev.StartQueue: {0, required, "env"},
 }
 
 func (t *tool) control(args []string) error {
-	limit := 60 * time.Second
-	var messages [][]byte
-	add := func(kind udev.Kind, number int, text string) error {
-		msg, err := udev.Message(kind, number, text)
-		messages = append(messages, msg)
-		return err
-	}
-	operands, err := t.parse(args, "control", controlOptions, func(name, value string) (err error) {
-		switch name {
-		case "exit":
-			return add(udev.Exit, 0, "")
-		case "stop-exec-queue":
-			return add(udev.StopQueue, 0, "")
-		case "start-exec-queue":
-			return add(udev.StartQueue, 0, "")
-		case "reload", "reload-rules":
-			return add(udev.Reload, 0, "")
-		case "ping":
-			return add(udev.Ping, 0, "")
-		case "log-level", "log-priority":
-			level, ok := levelOf(value)
-			if !ok {
-				return errors.New("there is no log level " + value)
-			}
-			return add(udev.LogLevel, level, "")
-		case "children-max":
-			n, err := strconv.ParseUint(value, 10, 31)
-			if err != nil {
-				return errors.New("no number: " + value)
-			}
-			return add(udev.ChildrenMax, int(n), "")
-		case "property", "env":
-			if strings.IndexByte(value, '=') < 1 {
-				return errors.New("not of the form KEY=VALUE: " + value)
-			}
-			return add(udev.Property, 0, value)
-		case "timeout":
-			limit, err = seconds(value)
-		}
-		return err
-	})
+	g, err := t.parse(args, controlOptions)
 	if err != nil {
 		return err
 	}
-	if len(operands) > 0 {
-		return errors.New("there is nothing to name here: " + operands[0])
+	older := g.values[udev.Exit+1:]
+	for i, kind := range [...]udev.Kind{udev.LogLevel, udev.Reload, udev.Property} {
+		g.values[kind] = append(g.values[kind], older[i]...)
+	}
+	limit, err := seconds(g.last(int(udev.End), "60"))
+	if err != nil || len(g.operands) > 0 {
+		return errOperand
+	}
+	// Exit comes last, Ping before it.
+	var messages [][]byte
+	for kind := udev.LogLevel; kind <= udev.Exit; kind++ {
+		for _, text := range g.values[kind] {
+			number, valid := 0, true
+			switch kind {
+			case udev.LogLevel:
+				number, valid = levelOf(text)
+			case udev.ChildrenMax:
+				n, err := strconv.ParseUint(text, 10, 31)
+				number, valid = int(n), err == nil
+			case udev.Property:
+				valid = strings.IndexByte(text, '=') > 0
+			}
+			msg, err := udev.Message(kind, number, text)
+			if !valid || err != nil {
+				return errors.New("not a value for this: " + text)
+			}
+			messages = append(messages, msg)
+		}
 	}
 	if len(messages) == 0 {
-		return errors.New("say what the device manager is to do; see udevadm control --help")
+		return errors.New("say what the device manager is to do")
 	}
 	if t.inChroot() {
 		return nil
 	}
-	if err := needRoot(); err != nil {
-		return err
+	if unix.Geteuid() != 0 {
+		return unix.EPERM
 	}
 	if err := t.converse(messages, limit); err != nil {
 		return errors.New("the device manager does not answer: " + err.Error())
@@ -93,18 +72,12 @@ func (t *tool) control(args []string) error {
 
 // levelOf reads a level as syslog names or numbers it.
 func levelOf(text string) (int, bool) {
-	for i, name := range []string{"emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"} {
-		if text == name {
-			return i, true
-		}
+	const names = "emerg  alert  crit   err    warningnotice info   debug  "
+	if at := strings.Index(names, text); at >= 0 && at%7 == 0 && len(text) > 2 {
+		return at / 7, true
 	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		level, ok := log.ParseLevel(text)
-		return int(level), ok
-	}
-	_, ok := log.SyslogLevel(n)
-	return n, ok
+	n, err := strconv.ParseUint(text, 10, 3)
+	return int(n), err == nil
 }
 
 // ping waits until the device manager has taken on what the kernel has sent.

@@ -1,7 +1,6 @@
 package udevadm
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 
@@ -79,7 +78,11 @@ func (d *device) get(key string) string {
 }
 
 // sysname is the kernel's name, in which it writes '!' for a slash.
-func (d *device) sysname() string { return strings.ReplaceAll(d.Sysname(), "!", "/") }
+func (d *device) sysname() string { return sysname(d.Devpath) }
+
+func sysname(devpath string) string {
+	return strings.Join(strings.Split(devpath[strings.LastIndexByte(devpath, '/')+1:], "!"), "/")
+}
 
 // sysnum is the number that the sysname ends in, or "". A name is not all number.
 func (d *device) sysnum() string {
@@ -117,25 +120,26 @@ func (d *device) properties() []string {
 		add("USEC_INITIALIZED", strconv.FormatUint(d.record.Initialized, 10))
 	}
 	all = append(all, d.record.Properties...)
-	add("DEVLINKS", d.links(" ", "/dev/"))
+	add("DEVLINKS", d.links("/dev/"))
 	add("TAGS", colons(d.record.Tags))
 	add("CURRENT_TAGS", colons(d.record.Current))
 	return all
 }
 
 func replaced(properties []string, key string) bool {
-	return slices.ContainsFunc(properties, func(kv string) bool { return strings.HasPrefix(kv, key+"=") })
+	for _, kv := range properties {
+		if len(kv) > len(key) && kv[len(key)] == '=' && kv[:len(key)] == key {
+			return true
+		}
+	}
+	return false
 }
 
-func (d *device) links(between, before string) string {
-	text := ""
-	for i, link := range d.record.Links {
-		if i > 0 {
-			text += between
-		}
-		text += before + link
+func (d *device) links(before string) string {
+	if len(d.record.Links) == 0 {
+		return ""
 	}
-	return text
+	return before + strings.Join(d.record.Links, " "+before)
 }
 
 func colons(tags []string) string {
@@ -176,6 +180,12 @@ func (d *device) all() string {
 		line('E', kv)
 	}
 	return text
+}
+
+// isSetUp reports whether the database holds something of the device.
+func (t *tool) isSetUp(devpath string) bool {
+	d, err := t.load(devpath)
+	return err == nil && d.initialized
 }
 
 // above returns the devpath of the next device above one, or "".

@@ -13,161 +13,129 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-var infoOptions = options{
-	{'q', "query", required, "name, symlink, path, property or all"},
-	{0, "property", required, "only properties of these names, by commas"},
-	{0, "value", none, "only the values of properties"},
-	{'p', "path", required, "the device at this path below /sys"},
-	{'n', "name", required, "the device of this node or link below /dev"},
-	{'r', "root", none, "names with /dev/ before them"},
-	{'a', "attribute-walk", none, "attributes of the device and of those above it"},
-	{'d', "device-id-of-file", required, "numbers of the device that this file lies on"},
-	{'x', "export", none, "KEY='VALUE', for a shell"},
-	{'P', "export-prefix", required, "as --export, with this before each key"},
-	{'e', "export-db", none, "all of all devices"},
-	{'c', "cleanup-db", none, "remove all records that are not to persist"},
-	{'w', "wait-for-initialization", optional, "wait until the device was set up"},
-	{0, "no-pager", none, "nothing: there is no pager"},
-	{0, "query-all", none, ""},
+// The options of info, and their places.
+var infoOptions = []option{
+	{'q', required, "query"}, {0, required, "property"}, {0, none, "value"}, {'p', required, "path"}, {'n', required, "name"},
+	{'r', none, "root"}, {'a', none, "attribute-walk"}, {'d', required, "device-id-of-file"}, {'x', none, "export"},
+	{'P', required, "export-prefix"}, {'e', none, "export-db"}, {'c', none, "cleanup-db"},
+	{'w', optional, "wait-for-initialization"}, {0, none, "no-pager"},
 }
 
-// query is what info is asked for.
-type query struct {
-	kind      string
-	only      []string // properties; nil for all
-	value     bool
-	root      bool
-	export    bool
-	prefix    string
-	walk      bool
-	wait      string // for how long; "" for not at all
-	operation string // an option that needs no device
-}
+const (
+	infoQuery = iota
+	infoProperty
+	infoValue
+	infoPath
+	infoName
+	infoRoot
+	infoWalk
+	infoFile
+	infoExport
+	infoPrefix
+	infoAll
+	infoCleanup
+	infoWait
+)
 
 func (t *tool) info(args []string) error {
-	q := query{kind: "all"}
-	var devpaths []string
-	var file string
-	add := func(name, within string) error {
-		devpath, err := t.devpath(name, within)
-		devpaths = append(devpaths, devpath)
+	g, err := t.parse(args, infoOptions)
+	switch {
+	case err != nil:
 		return err
-	}
-	operands, err := t.parse(args, "info", infoOptions, func(name, value string) error {
-		switch name {
-		case "query":
-			q.kind = value
-			switch value {
-			case "name", "symlink", "path", "property", "all", "env":
-			default:
-				return errors.New("there is no query " + value)
-			}
-		case "property":
-			q.only = append(q.only, strings.Split(value, ",")...)
-		case "value":
-			q.value = true
-		case "path":
-			return add(value, string(t.sys))
-		case "name":
-			return add(value, t.dev)
-		case "root":
-			q.root = true
-		case "attribute-walk":
-			q.walk = true
-		case "device-id-of-file":
-			q.operation, file = name, value
-		case "export-db", "cleanup-db":
-			q.operation = name
-		case "export":
-			q.export = true
-		case "export-prefix":
-			q.export, q.prefix = true, value
-		case "wait-for-initialization":
-			if q.wait = value; value == "" {
-				q.wait = "infinity"
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	switch q.operation {
-	case "device-id-of-file":
-		return t.numbersOf(file)
-	case "export-db":
+	case g.has(infoFile):
+		return t.numbersOf(g.last(infoFile, ""))
+	case g.has(infoAll):
 		return t.exportDB()
-	case "cleanup-db":
+	case g.has(infoCleanup):
 		return t.cleanup()
 	}
-	for _, name := range operands {
-		if err := add(name, ""); err != nil {
-			return err
+	switch g.last(infoQuery, "all") {
+	case "name", "symlink", "path", "property", "all":
+	default:
+		return errors.New("there is no such query")
+	}
+	var devpaths []string
+	for place, names := range [...][]string{g.values[infoPath], g.values[infoName], g.operands} {
+		for _, name := range names {
+			devpath, err := t.devpath(name, [...]string{string(t.sys), t.dev, ""}[place])
+			if err != nil {
+				return err
+			}
+			devpaths = append(devpaths, devpath)
 		}
 	}
 	if len(devpaths) == 0 {
-		return errors.New("name a device")
+		return errNoDevice
 	}
 	for _, devpath := range devpaths {
-		if err := t.show(devpath, &q); err != nil {
+		if err := t.show(devpath, g); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+var errNoDevice = errors.New("name a device")
+
 // show prints what is asked of one device.
-func (t *tool) show(devpath string, q *query) error {
-	if q.wait != "" {
-		limit, err := seconds(q.wait)
+func (t *tool) show(devpath string, g *given) error {
+	if g.has(infoWait) {
+		text := g.last(infoWait, "")
+		if text == "" {
+			text = "infinity"
+		}
+		limit, err := seconds(text)
 		if err != nil {
 			return err
 		}
-		if !within(limit, func() bool { d, err := t.load(devpath); return err == nil && d.initialized }) {
+		if !within(limit, func() bool { return t.isSetUp(devpath) }) {
 			return unix.ETIMEDOUT
 		}
 	}
-	if q.walk {
+	if g.has(infoWalk) {
 		return t.walk(devpath)
 	}
 	d, err := t.load(devpath)
 	if err != nil {
-		return &os.PathError{Op: "no device", Path: devpath, Err: err}
+		return err
 	}
 	before := ""
-	if q.root {
+	if g.has(infoRoot) {
 		before = "/dev/"
 	}
-	switch q.kind {
+	text := ""
+	switch g.last(infoQuery, "all") {
 	case "path":
-		t.print(devpath + "\n")
+		text = devpath + "\n"
 	case "name":
 		if d.Devname == "" {
-			return errors.New("no node belongs to " + devpath)
+			return errors.New("it has no node")
 		}
-		t.print(before + d.Devname + "\n")
+		text = before + d.Devname + "\n"
 	case "symlink":
-		t.print(d.links(" ", before) + "\n")
+		text = d.links(before) + "\n"
 	case "all":
-		t.print(d.all() + "\n")
+		text = d.all() + "\n"
 	default:
-		t.print(q.properties(d))
+		text = listed(d.properties(), g)
 	}
+	t.print(text)
 	return nil
 }
 
-func (q *query) properties(d *device) string {
+// listed returns the properties in the form that is asked for. Quotes in a value are
+// escaped, which systemd's leaves out.
+func listed(properties []string, g *given) string {
+	only := "," + strings.Join(g.values[infoProperty], ",") + ","
 	text := ""
-	for _, kv := range d.properties() {
+	for _, kv := range properties {
 		key, value, _ := strings.Cut(kv, "=")
-		if q.only != nil && !contains(q.only, key) {
-			continue
-		}
 		switch {
-		case q.value:
+		case len(only) > 2 && !strings.Contains(only, ","+key+","):
+		case g.has(infoValue):
 			text += value + "\n"
-		case q.export:
-			text += q.prefix + key + "='" + strings.ReplaceAll(value, "'", `'\''`) + "'\n"
+		case g.has(infoExport) || g.has(infoPrefix):
+			text += g.last(infoPrefix, "") + key + "='" + strings.Join(strings.Split(value, "'"), `'\''`) + "'\n"
 		default:
 			text += kv + "\n"
 		}

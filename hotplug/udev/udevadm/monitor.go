@@ -12,14 +12,19 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-var monitorOptions = options{
-	{'p', "property", none, "print the properties too"},
-	{'e', "environment", none, ""},
-	{'k', "kernel", none, "only the kernel's events"},
-	{'u', "udev", none, "only the device manager's"},
-	{'s', "subsystem-match", required, "only events of SUBSYSTEM[/DEVTYPE]"},
-	{'t', "tag-match", required, "only events of devices with a tag"},
+var monitorOptions = []option{
+	{'p', none, "property"}, {'k', none, "kernel"}, {'u', none, "udev"}, {'s', required, "subsystem-match"}, {'t', required, "tag-match"},
+	{'e', none, "environment"},
 }
+
+const (
+	monitorProperty = iota
+	monitorKernel
+	monitorUdev
+	monitorSubsystem
+	monitorTag
+	monitorEnvironment // an older name of property
+)
 
 // listener receives messages of one group.
 type listener struct {
@@ -117,78 +122,43 @@ func parse(msg []byte) []string {
 	return properties
 }
 
-// watching is what monitor prints.
-type watching struct {
-	properties       bool
-	subsystems, tags []string
-}
-
 func (t *tool) monitor(args []string) error {
-	var w watching
-	kernel, manager := false, false
-	operands, err := t.parse(args, "monitor", monitorOptions, func(name, value string) error {
-		switch name {
-		case "property", "environment":
-			w.properties = true
-		case "kernel":
-			kernel = true
-		case "udev":
-			manager = true
-		case "subsystem-match":
-			w.subsystems = append(w.subsystems, value)
-		case "tag-match":
-			w.tags = append(w.tags, value)
-		}
-		return nil
-	})
+	g, err := t.parse(args, monitorOptions)
 	if err != nil {
 		return err
 	}
-	if len(operands) > 0 {
-		return errors.New("there is nothing to name here: " + operands[0])
+	if len(g.operands) > 0 {
+		return errOperand
 	}
-	both := kernel == manager
-	t.print("events as they come:\n")
 	failed := make(chan error)
-	if both || manager {
-		if err := t.follow("UDEV", udev.Group, &w, failed); err != nil {
+	t.print("events as they come:\n")
+	for i, group := range [...]uint32{netlink.KernelGroup, udev.Group} {
+		if g.has(monitorKernel) != g.has(monitorUdev) && !g.has(monitorKernel+i) {
+			continue
+		}
+		l, err := listen(group)
+		if err != nil {
 			return err
 		}
-		t.print("UDEV - when the device manager has handled one\n")
-	}
-	if both || kernel {
-		if err := t.follow("KERNEL", netlink.KernelGroup, &w, failed); err != nil {
-			return err
-		}
-		t.print("KERNEL - when the kernel sends one\n")
+		label := [...]string{"KERNEL", "UDEV"}[i]
+		t.print(label + [...]string{" - when the kernel sends one\n", " - when the device manager has handled one\n"}[i])
+		go func() {
+			for {
+				properties, err := l.next(-1)
+				if err != nil {
+					failed <- err
+					return
+				}
+				t.print(g.text(label, properties))
+			}
+		}()
 	}
 	t.print("\n")
 	return <-failed
 }
 
-// follow prints the messages of a group until the process ends.
-func (t *tool) follow(label string, group uint32, w *watching, failed chan<- error) error {
-	l, err := listen(group)
-	if err != nil {
-		return err
-	}
-	go func() {
-		for {
-			properties, err := l.next(-1)
-			if err != nil {
-				failed <- err
-				return
-			}
-			if text := w.text(label, properties); text != "" {
-				t.print(text)
-			}
-		}
-	}()
-	return nil
-}
-
 // text returns what is printed of an event, or "" if it is not asked for.
-func (w *watching) text(label string, properties []string) string {
+func (g *given) text(label string, properties []string) string {
 	get := func(key string) string {
 		for _, kv := range properties {
 			if value, is := strings.CutPrefix(kv, key+"="); is {
@@ -198,13 +168,13 @@ func (w *watching) text(label string, properties []string) string {
 		return ""
 	}
 	subsystem := get("SUBSYSTEM")
-	asked := len(w.subsystems) == 0
-	for _, want := range w.subsystems {
+	asked := !g.has(monitorSubsystem)
+	for _, want := range g.values[monitorSubsystem] {
 		name, devtype, _ := strings.Cut(want, "/")
 		asked = asked || name == subsystem && (devtype == "" || devtype == get("DEVTYPE"))
 	}
-	tagged := len(w.tags) == 0
-	for _, tag := range w.tags {
+	tagged := !g.has(monitorTag)
+	for _, tag := range g.values[monitorTag] {
 		tagged = tagged || strings.Contains(get("TAGS"), ":"+tag+":")
 	}
 	if !asked || !tagged {
@@ -215,7 +185,7 @@ func (w *watching) text(label string, properties []string) string {
 	micro := strconv.FormatInt(int64(now.Nsec)/1000+1000000, 10)[1:]
 	text := pad(label, 6) + "[" + strconv.FormatInt(int64(now.Sec), 10) + "." + micro + "] " +
 		pad(get("ACTION"), 8) + " " + uevent.Printable(get("DEVPATH")+" ("+subsystem+")") + "\n"
-	if w.properties {
+	if g.has(monitorProperty) || g.has(monitorEnvironment) {
 		for _, kv := range properties {
 			text += uevent.Printable(kv) + "\n"
 		}

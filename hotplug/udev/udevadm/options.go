@@ -10,9 +10,8 @@ import (
 // option is one that a command knows.
 type option struct {
 	short byte // 0 for none
-	long  string
 	value value
-	help  string // "" for an older name, which help leaves out
+	long  string
 }
 
 // value says whether an option has a value.
@@ -24,138 +23,140 @@ const (
 	optional       // --option=VALUE
 )
 
-// options are what a command knows.
-type options []option
+// given is what a command line holds: the values of each option, by its place in the
+// command's table ("" for an option without one), and what else is there.
+type given struct {
+	values   [24][]string
+	operands []string
+}
 
-// parse calls set for each option, in order, with its long name, and returns what else is
-// there. Options may stand behind operands, up to "--".
-func (t *tool) parse(args []string, command string, known options, set func(name, value string) error) (operands []string, err error) {
-	known = append(known, option{'h', "help", none, "print this"}, option{'V', "version", none, "print the version"})
-	apply := func(o *option, value string) error {
-		switch o.long {
-		case "help":
-			t.print(known.help(command))
-			return errHelp
-		case "version":
-			return errVersion
-		}
-		return set(o.long, value)
+func (g *given) has(i int) bool { return len(g.values[i]) > 0 }
+
+// last returns the value that was given last, or what is meant where none was.
+func (g *given) last(i int, otherwise string) string {
+	if all := g.values[i]; len(all) > 0 {
+		return all[len(all)-1]
 	}
+	return otherwise
+}
+
+// parse reads a command line. Options may stand behind operands, up to "--". A long name
+// may be cut short where it stays the only one.
+func (t *tool) parse(args []string, known []option) (*given, error) {
+	g := &given{}
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
-		switch {
-		case arg == "--":
-			return append(operands, args[i+1:]...), nil
-		case strings.HasPrefix(arg, "--"):
-			name, text, given := strings.Cut(arg[2:], "=")
-			o, err := known.find(name)
-			if err != nil {
-				return nil, err
+		if len(arg) < 2 || arg[0] != '-' {
+			g.operands = append(g.operands, arg)
+			continue
+		}
+		if arg == "--" {
+			g.operands = append(g.operands, args[i+1:]...)
+			break
+		}
+		rest := ""
+		for more := true; more; {
+			var name, text string
+			attached := false
+			if arg[1] == '-' {
+				name, text, attached = strings.Cut(arg[2:], "=")
+				more = false
+			} else {
+				name, rest = arg[1:2], arg[2:]
 			}
-			if o.value == required && !given {
+			o := find(known, name, arg[1] == '-')
+			if o < 0 {
+				return nil, t.stray(name, known)
+			}
+			kind := known[o].value
+			if arg[1] != '-' && kind != none && rest != "" {
+				text, rest, attached = rest, "", true
+			}
+			if kind == required && !attached {
 				if i++; i == len(args) {
-					return nil, errors.New("option --" + o.long + " needs a value")
+					return nil, errors.New("option --" + known[o].long + " needs a value")
 				}
 				text = args[i]
 			}
-			if o.value == none && given {
-				return nil, errors.New("option --" + o.long + " has no value")
+			if kind == none && attached {
+				return nil, errors.New("option --" + known[o].long + " has no value")
 			}
-			if err := apply(o, text); err != nil {
-				return nil, err
+			g.values[o] = append(g.values[o], text)
+			if arg[1] != '-' {
+				arg, more = "-"+rest, rest != ""
 			}
-		case len(arg) > 1 && arg[0] == '-':
-			for arg = arg[1:]; arg != ""; {
-				o := known.findShort(arg[0])
-				if o == nil {
-					return nil, errors.New("there is no option -" + arg[:1] + " here; see udevadm " + command + " --help")
-				}
-				arg = arg[1:]
-				text := ""
-				if o.value != none && arg != "" {
-					text, arg = arg, ""
-				} else if o.value == required {
-					if i++; i == len(args) {
-						return nil, errors.New("option -" + string(rune(o.short)) + " needs a value")
-					}
-					text = args[i]
-				}
-				if err := apply(o, text); err != nil {
-					return nil, err
-				}
-			}
-		default:
-			operands = append(operands, arg)
 		}
 	}
-	return operands, nil
+	return g, nil
 }
 
-// find returns the option of that name, or the only one whose name begins so.
-func (known options) find(name string) (*option, error) {
-	var found *option
+// find returns the place of the option of that name, or -1.
+func find(known []option, name string, long bool) int {
+	found := -1
 	for i := range known {
 		o := &known[i]
-		if o.long == name {
-			return o, nil
-		}
-		if name != "" && strings.HasPrefix(o.long, name) && o.help != "" {
-			if found != nil {
-				return nil, errors.New("option --" + name + " may be --" + found.long + " or --" + o.long)
+		switch {
+		case !long:
+			if o.short == name[0] {
+				return i
 			}
-			found = o
+		case o.long == name:
+			return i
+		case name != "" && strings.HasPrefix(o.long, name):
+			if found >= 0 {
+				return -1
+			}
+			found = i
 		}
 	}
-	if found == nil {
-		return nil, errors.New("there is no option --" + name + " here; see --help")
-	}
-	return found, nil
+	return found
 }
 
-func (known options) findShort(short byte) *option {
-	for i := range known {
-		if known[i].short == short {
-			return &known[i]
+// stray returns what is said of an option that is in no table: the names of the others,
+// where they are asked for.
+func (t *tool) stray(name string, known []option) error {
+	switch name {
+	case "V", "version":
+		t.print(version + "\n")
+		return errSaid
+	case "h", "help":
+		text := "options:"
+		for i := range known {
+			text += " --" + known[i].long
 		}
+		t.print(text + "\n")
+		return errSaid
 	}
-	return nil
+	return errors.New("no such option, or several: " + name)
 }
 
-// help returns a line for each option.
-func (known options) help(command string) string {
-	text := "udevadm " + command + " [OPTION]...\n\n"
-	for _, o := range known {
-		if o.help == "" {
-			continue
-		}
-		line := "     --"
-		if o.short != 0 {
-			line = "  -" + string(rune(o.short)) + " --"
-		}
-		line += o.long + [...]string{"", "=VALUE", "[=VALUE]"}[o.value]
-		text += line + strings.Repeat(" ", max(1, 36-len(line))) + o.help + "\n"
-	}
-	return text
-}
-
-// seconds reads a time as systemd writes it: a number of seconds, perhaps with a fraction
-// or a unit.
+// seconds reads a time: a number of seconds, perhaps with a fraction or a unit.
 func seconds(text string) (time.Duration, error) {
 	if text == "infinity" {
-		return 1<<63 - 1, nil
+		return forever, nil
 	}
-	if n, err := strconv.ParseFloat(text, 64); err == nil && n >= 0 && n < 1e9 {
-		return time.Duration(n * float64(time.Second)), nil
+	number := strings.TrimRight(text, "hmins ")
+	unit := time.Second
+	switch strings.TrimLeft(text[len(number):], " ") {
+	case "", "s":
+	case "ms":
+		unit = time.Millisecond
+	case "m", "min":
+		unit = time.Minute
+	case "h":
+		unit = time.Hour
+	default:
+		number = ""
 	}
-	number := strings.TrimRight(text, "abcdefghijklmnopqrstuvwxyz ")
-	n, err := strconv.ParseUint(number, 10, 31)
-	unit := map[string]time.Duration{"s": time.Second, "sec": time.Second, "ms": time.Millisecond,
-		"min": time.Minute, "m": time.Minute, "h": time.Hour}[strings.TrimSpace(text[len(number):])]
-	if err != nil || unit == 0 {
+	whole, part, _ := strings.Cut(number, ".")
+	n, err := strconv.ParseUint(whole+(part + "000")[:3], 10, 40)
+	if err != nil || whole == "" || len(whole) > 9 {
 		return 0, errors.New("no time: " + text)
 	}
-	return time.Duration(n) * unit, nil
+	return time.Duration(n) * (unit / 1000), nil
 }
+
+const forever time.Duration = 1<<63 - 1
 
 // matches reports whether text is of the form of a shell's pattern (*, ?, [...]), as
 // fnmatch(3) without flags.

@@ -10,35 +10,27 @@ import (
 	"devspool/hotplug/udev"
 )
 
-var settleOptions = options{
-	{'t', "timeout", required, "how many seconds to wait; 120 where nothing is said"},
-	{'E', "exit-if-exists", required, "wait no longer once this file is there"},
-}
+var settleOptions = []option{{'t', required, "timeout"}, {'E', required, "exit-if-exists"}}
 
 // longest is how long a file that nothing tells of is waited for between two looks.
 const longest = 100 * time.Millisecond
 
 func (t *tool) settle(args []string) error {
-	limit, file := 120*time.Second, ""
-	operands, err := t.parse(args, "settle", settleOptions, func(name, value string) (err error) {
-		if name == "timeout" {
-			limit, err = seconds(value)
-		} else {
-			file = value
-		}
-		return err
-	})
+	g, err := t.parse(args, settleOptions)
 	if err != nil {
 		return err
 	}
-	if len(operands) > 0 {
-		return errors.New("there is nothing to name here: " + operands[0])
+	limit, err := seconds(g.last(0, "120"))
+	if err != nil || len(g.operands) > 0 {
+		return errOperand
 	}
 	if t.inChroot() {
 		return nil
 	}
-	return t.settled(limit, file)
+	return t.settled(limit, g.last(1, ""))
 }
+
+var errOperand = errors.New("a time that is none, or a word too many")
 
 // settled waits until the queue file is gone, or until file, where it is not "", is there.
 // It asks the device manager first, so that events which the kernel has sent are in the
@@ -54,7 +46,7 @@ func (t *tool) settled(limit time.Duration, file string) error {
 			return err
 		}
 	} else if err := unix.Access(t.run+"/"+udev.ControlName, unix.F_OK); err != nil {
-		return errors.New("no device manager runs: " + err.Error())
+		return err
 	}
 	// Of the directory, before the first look, so that no removal is missed.
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
@@ -71,7 +63,7 @@ func (t *tool) settled(limit time.Duration, file string) error {
 		}
 		left := limit - start.Age()
 		if left <= 0 {
-			return errors.New("events are under way still: " + unix.ETIMEDOUT.Error())
+			return unix.ETIMEDOUT
 		}
 		if file != "" {
 			left = min(left, longest)
@@ -92,43 +84,31 @@ func within(limit time.Duration, ok func() bool) bool {
 	return true
 }
 
-var waitOptions = options{
-	{'t', "timeout", required, "how many seconds to wait; for ever where nothing is said"},
-	{0, "initialized", required, "yes: until the device was set up too; no: until it is there"},
-	{0, "removed", none, "wait until the devices are gone"},
-	{0, "settle", none, "and until no event is under way"},
-}
+var waitOptions = []option{{'t', required, "timeout"}, {0, required, "initialized"}, {0, none, "removed"}, {0, none, "settle"}}
 
 // wait waits for nodes, links and paths below /sys.
 func (t *tool) wait(args []string) error {
-	limit := time.Duration(1<<63 - 1)
-	initialized, removed, settle := true, false, false
-	names, err := t.parse(args, "wait", waitOptions, func(name, value string) (err error) {
-		switch name {
-		case "timeout":
-			limit, err = seconds(value)
-		case "initialized":
-			initialized = contains([]string{"1", "yes", "y", "true", "t", "on"}, value)
-			if !initialized && !contains([]string{"0", "no", "n", "false", "f", "off"}, value) {
-				err = errors.New("neither yes nor no: " + value)
-			}
-		case "removed":
-			removed = true
-		case "settle":
-			settle = true
-		}
-		return err
-	})
+	g, err := t.parse(args, waitOptions)
 	if err != nil {
 		return err
 	}
-	if len(names) == 0 {
-		return errors.New("name a device")
+	limit, err := seconds(g.last(0, "infinity"))
+	if err != nil {
+		return err
+	}
+	if len(g.operands) == 0 {
+		return errNoDevice
+	}
+	removed, initialized := g.has(2), true
+	switch g.last(1, "yes") {
+	case "no", "n", "0", "false", "f", "off":
+		initialized = false
 	}
 	start := sys.Now()
 	if !within(limit, func() bool {
-		for _, name := range names {
-			if t.there(name, initialized && !removed) == removed {
+		for _, name := range g.operands {
+			devpath, err := t.devpath(name, "")
+			if (err == nil && (removed || !initialized || t.isSetUp(devpath))) == removed {
 				return false
 			}
 		}
@@ -136,21 +116,8 @@ func (t *tool) wait(args []string) error {
 	}) {
 		return unix.ETIMEDOUT
 	}
-	if settle {
+	if g.has(3) {
 		return t.settled(max(0, limit-start.Age()), "")
 	}
 	return nil
-}
-
-// there reports whether a device is there, and was set up if it has to be.
-func (t *tool) there(name string, initialized bool) bool {
-	devpath, err := t.devpath(name, "")
-	if err != nil {
-		return false
-	}
-	if !initialized {
-		return true
-	}
-	d, err := t.load(devpath)
-	return err == nil && d.initialized
 }

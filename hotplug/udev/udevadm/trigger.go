@@ -13,125 +13,82 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-var triggerOptions = options{
-	{'v', "verbose", none, "print the devices"},
-	{'n', "dry-run", none, "do nothing else"},
-	{'q', "quiet", none, "do not say what failed"},
-	{'t', "type", required, "devices, subsystems (and drivers and modules) or all"},
-	{'c', "action", required, "add, remove, change, ...; change where nothing is said"},
-	{'s', "subsystem-match", required, "only devices of such a subsystem"},
-	{'S', "subsystem-nomatch", required, "no devices of such a subsystem"},
-	{'a', "attr-match", required, "only devices with an attribute FILE[=VALUE]"},
-	{'A', "attr-nomatch", required, "no devices with an attribute FILE[=VALUE]"},
-	{'p', "property-match", required, "only devices with a property KEY=VALUE"},
-	{'g', "tag-match", required, "only devices with a tag"},
-	{'y', "sysname-match", required, "only devices of such a name in /sys"},
-	{0, "name-match", required, "only the device of this node, and those below it"},
-	{'b', "parent-match", required, "only this device and those below it"},
-	{0, "initialized-match", none, "only devices that were set up"},
-	{0, "initialized-nomatch", none, "only devices that were not set up"},
-	{'w', "settle", none, "wait until the events are handled"},
-	{0, "wait-daemon", optional, "wait until the device manager answers"},
-	{0, "uuid", none, "print the UUID of each event"},
-	{0, "prioritized-subsystem", required, "devices of these subsystems first, by commas"},
+// The options of trigger, and their places.
+var triggerOptions = []option{
+	{'v', none, "verbose"}, {'n', none, "dry-run"}, {'q', none, "quiet"}, {'t', required, "type"}, {'c', required, "action"},
+	{'s', required, "subsystem-match"}, {'S', required, "subsystem-nomatch"}, {'a', required, "attr-match"}, {'A', required, "attr-nomatch"},
+	{'p', required, "property-match"}, {'g', required, "tag-match"}, {'y', required, "sysname-match"}, {0, required, "name-match"},
+	{'b', required, "parent-match"}, {0, none, "initialized-match"}, {0, none, "initialized-nomatch"}, {'w', none, "settle"},
+	{0, optional, "wait-daemon"}, {0, none, "uuid"}, {0, required, "prioritized-subsystem"},
 }
 
-// selection says which devices are meant. Of each list one pattern is to match, but of
-// attributes all.
-type selection struct {
-	subsystems, notSubsystems []string
-	attributes, notAttributes []string
-	properties, tags          []string
-	sysnames, roots           []string // roots are devpaths
-	initialized               int      // 1 for only those that are, -1 for only those that are not
-}
+const (
+	triggerVerbose = iota
+	triggerDry
+	triggerQuiet
+	triggerType
+	triggerAction
+	triggerSubsystem
+	triggerNotSubsystem
+	triggerAttribute
+	triggerNotAttribute
+	triggerProperty
+	triggerTag
+	triggerSysname
+	triggerName
+	triggerParent
+	triggerInitialized
+	triggerNotInitialized
+	triggerSettle
+	triggerDaemon
+	triggerUUID
+	triggerFirst
+)
 
-// request is what trigger is asked for.
+// request is what trigger is asked for. Of each list of patterns in the command line one
+// is to match, but of attributes all.
 type request struct {
-	selection
-	action                      string
-	kind                        string
-	first                       []string
-	verbose, dry, quiet, settle bool
-	uuid                        bool
+	*given
+	action string
+	roots  []string // devpaths of the devices that are meant with all below them; none for all
 }
 
 func (t *tool) trigger(args []string) error {
 	if t.inChroot() {
 		return nil
 	}
-	r := request{action: uevent.Change, kind: "devices"}
-	below := func(name, within string) error {
-		devpath, err := t.devpath(name, within)
-		r.roots = append(r.roots, devpath)
-		return err
-	}
-	var wait string
-	operands, err := t.parse(args, "trigger", triggerOptions, func(name, value string) error {
-		list := map[string]*[]string{
-			"subsystem-match": &r.subsystems, "subsystem-nomatch": &r.notSubsystems, "attr-match": &r.attributes,
-			"attr-nomatch": &r.notAttributes, "property-match": &r.properties, "tag-match": &r.tags, "sysname-match": &r.sysnames,
-		}[name]
-		if list != nil {
-			*list = append(*list, value)
-			return nil
-		}
-		switch name {
-		case "verbose":
-			r.verbose = true
-		case "dry-run":
-			r.dry = true
-		case "quiet":
-			r.quiet = true
-		case "type":
-			r.kind = value
-			if value != "devices" && value != "subsystems" && value != "all" {
-				return errors.New("there is no type " + value)
-			}
-		case "action":
-			r.action = value
-			if !knownAction(value) {
-				return errors.New("there is no action " + value)
-			}
-		case "name-match":
-			return below(value, t.dev)
-		case "parent-match":
-			return below(value, "")
-		case "initialized-match":
-			r.initialized = 1
-		case "initialized-nomatch":
-			r.initialized = -1
-		case "settle":
-			r.settle = true
-		case "wait-daemon":
-			if wait = value; value == "" {
-				wait = "5"
-			}
-		case "uuid":
-			r.uuid = true
-		case "prioritized-subsystem":
-			r.first = append(r.first, strings.Split(value, ",")...)
-		}
-		return nil
-	})
+	g, err := t.parse(args, triggerOptions)
 	if err != nil {
 		return err
 	}
-	for _, name := range operands {
-		if err := below(name, ""); err != nil {
-			return err
+	r := request{given: g, action: g.last(triggerAction, uevent.Change)}
+	kind := g.last(triggerType, "devices")
+	if !knownAction(r.action) || kind != "devices" && kind != "subsystems" && kind != "all" {
+		return errors.New("there is no such action or type")
+	}
+	for place, names := range [...][]string{g.values[triggerName], g.values[triggerParent], g.operands} {
+		for _, name := range names {
+			devpath, err := t.devpath(name, [...]string{t.dev, "", ""}[place])
+			if err != nil {
+				return err
+			}
+			r.roots = append(r.roots, devpath)
 		}
 	}
-	if wait != "" {
-		limit, err := seconds(wait)
+	if g.has(triggerDaemon) {
+		text := g.last(triggerDaemon, "")
+		if text == "" {
+			text = "5"
+		}
+		limit, err := seconds(text)
+		if err == nil {
+			err = t.ping(limit)
+		}
 		if err != nil {
 			return err
 		}
-		if err := t.ping(limit); err != nil {
-			return errors.New("the device manager does not answer: " + err.Error())
-		}
 	}
-	return t.request(&r)
+	return t.request(&r, kind)
 }
 
 func knownAction(action string) bool {
@@ -143,10 +100,11 @@ func knownAction(action string) bool {
 }
 
 // request asks the kernel for the events, and waits for them where it is to.
-func (t *tool) request(r *request) error {
-	devpaths := t.prioritize(t.selected(r), r.first)
+func (t *tool) request(r *request, kind string) error {
+	devpaths := t.prioritize(t.selected(r, kind), r.last(triggerFirst, ""))
+	settle, dry := r.has(triggerSettle), r.has(triggerDry)
 	var listener *listener
-	if r.settle && !r.dry {
+	if settle && !dry {
 		var err error
 		if listener, err = listen(udev.Group); err != nil {
 			return err
@@ -156,26 +114,26 @@ func (t *tool) request(r *request) error {
 	var failed error
 	waiting := map[string]bool{} // UUIDs, or devpaths where the kernel knows none
 	for _, devpath := range devpaths {
-		if r.verbose {
+		if r.has(triggerVerbose) {
 			t.print(string(t.sys) + devpath + "\n")
 		}
-		if r.dry {
+		if dry {
 			continue
 		}
-		id, err := t.ask(devpath, r.action, r.settle || r.uuid)
+		id, err := t.ask(devpath, r.action, settle || r.has(triggerUUID))
 		switch {
 		case err == unix.ENOENT, err == unix.ENODEV: // it has left
 		case err != nil:
 			failed = errSilent
-			if !r.quiet {
+			if !r.has(triggerQuiet) {
 				t.failed("trigger: ", &os.PathError{Op: "write", Path: string(t.sys) + devpath + "/uevent", Err: err})
 			}
-		case r.settle && id == "":
+		case settle && id == "":
 			waiting[devpath] = true
-		case r.settle:
+		case settle:
 			waiting[id] = true
 		}
-		if r.uuid && id != "" {
+		if r.has(triggerUUID) && id != "" {
 			t.print(id + "\n")
 		}
 	}
@@ -225,18 +183,18 @@ func newUUID() string {
 }
 
 // selected returns the devpaths of the devices that are meant, parents before children.
-func (t *tool) selected(r *request) (devpaths []string) {
+func (t *tool) selected(r *request, kind string) (devpaths []string) {
 	var all []string
-	if r.kind != "devices" {
+	if kind != "devices" {
 		all = t.subsystems()
 	}
-	if r.kind != "subsystems" {
+	if kind != "subsystems" {
 		for _, d := range t.sys.Scan(sysfs.Everything) {
 			all = append(all, d.Devpath)
 		}
 	}
 	for _, devpath := range all {
-		if t.meant(devpath, &r.selection) {
+		if t.meant(devpath, r) {
 			devpaths = append(devpaths, devpath)
 		}
 	}
@@ -265,8 +223,8 @@ func (t *tool) subsystems() (devpaths []string) {
 
 // prioritize puts devices of some subsystems, and those that they lie below, before the
 // others.
-func (t *tool) prioritize(devpaths, subsystems []string) (ordered []string) {
-	if len(subsystems) == 0 {
+func (t *tool) prioritize(devpaths []string, subsystems string) (ordered []string) {
+	if subsystems == "" {
 		return devpaths
 	}
 	taken := map[string]bool{}
@@ -276,7 +234,7 @@ func (t *tool) prioritize(devpaths, subsystems []string) (ordered []string) {
 			ordered = append(ordered, devpath)
 		}
 	}
-	for _, subsystem := range subsystems {
+	for _, subsystem := range strings.Split(subsystems, ",") {
 		for i, devpath := range devpaths {
 			if t.subsystem(devpath) != subsystem {
 				continue
@@ -296,33 +254,30 @@ func (t *tool) prioritize(devpaths, subsystems []string) (ordered []string) {
 }
 
 // meant reports whether a device is one of those that are asked for.
-func (t *tool) meant(devpath string, s *selection) bool {
+func (t *tool) meant(devpath string, r *request) bool {
+	one := func(option int, text string) bool { return !r.has(option) || anyMatches(r.values[option], text) }
 	subsystem := t.subsystem(devpath)
-	if len(s.subsystems) > 0 && !anyMatches(s.subsystems, subsystem) || anyMatches(s.notSubsystems, subsystem) {
+	if !one(triggerSubsystem, subsystem) || anyMatches(r.values[triggerNotSubsystem], subsystem) ||
+		!one(triggerSysname, sysname(devpath)) || len(r.roots) > 0 && !isBelow(devpath, r.roots) {
 		return false
 	}
-	name := strings.ReplaceAll(devpath[strings.LastIndexByte(devpath, '/')+1:], "!", "/")
-	if len(s.sysnames) > 0 && !anyMatches(s.sysnames, name) {
-		return false
-	}
-	if len(s.roots) > 0 && !isBelow(devpath, s.roots) {
-		return false
-	}
-	for _, want := range s.attributes {
+	for _, want := range r.values[triggerAttribute] {
 		if !t.hasAttribute(devpath, want) {
 			return false
 		}
 	}
-	for _, want := range s.notAttributes {
+	for _, want := range r.values[triggerNotAttribute] {
 		if t.hasAttribute(devpath, want) {
 			return false
 		}
 	}
-	if s.initialized == 0 && len(s.properties) == 0 && len(s.tags) == 0 {
+	initialized, not := r.has(triggerInitialized), r.has(triggerNotInitialized)
+	if !initialized && !not && !r.has(triggerProperty) && !r.has(triggerTag) {
 		return true
 	}
 	d, err := t.load(devpath)
-	return err == nil && (s.initialized == 0 || d.initialized == (s.initialized > 0)) && d.has(s.properties) && d.tagged(s.tags)
+	return err == nil && (!initialized || d.initialized) && (!not || !d.initialized) &&
+		d.has(r.values[triggerProperty]) && d.tagged(r.values[triggerTag])
 }
 
 func anyMatches(patterns []string, text string) bool {

@@ -39,7 +39,7 @@ const usage = `udevadm COMMAND [OPTION]...
   monitor   print events as they come
   wait      wait until devices are there
 
-Each command says with --help which options it has.
+The options are those of systemd's; each command lists with --help which it knows.
 `
 
 // Streams are what the program reads and writes.
@@ -82,22 +82,30 @@ func (t *tool) main(args []string) int {
 		t.Err.Write([]byte(usage))
 		return exitFailed
 	}
-	run := map[string]func([]string) error{
-		"info": t.info, "trigger": t.trigger, "settle": t.settle, "control": t.control,
-		"monitor": t.monitor, "wait": t.wait, "test": t.test,
-	}[name]
-	if run == nil {
-		return t.failed("", errors.New("there is no command "+name+" here; see udevadm --help"))
-	}
-	switch err := run(args[2:]); {
-	case err == nil:
-	case err == errHelp: // the text was printed
-	case err == errVersion:
-		t.print(version + "\n")
+	var err error
+	args = args[2:]
+	switch name {
+	case "info":
+		err = t.info(args)
+	case "trigger":
+		err = t.trigger(args)
+	case "settle":
+		err = t.settle(args)
+	case "control":
+		err = t.control(args)
+	case "monitor":
+		err = t.monitor(args)
+	case "wait":
+		err = t.wait(args)
+	case "test":
+		err = errors.New("not here; what is done with a device's event is shown by: devspool --plan DEVICE")
 	default:
-		return t.failed(name+": ", err)
+		err = errors.New("there is no such command here; see udevadm --help")
 	}
-	return exitDone
+	if err == nil || err == errSaid {
+		return exitDone
+	}
+	return t.failed(name+": ", err)
 }
 
 func (t *tool) failed(where string, err error) int {
@@ -109,15 +117,9 @@ func (t *tool) failed(where string, err error) int {
 
 func (t *tool) print(text string) { io.WriteString(t.Out, text) }
 
-// test says where its counterpart is.
-func (t *tool) test([]string) error {
-	return errors.New("not here; what is done with a device's event is shown by: devspool --plan DEVICE")
-}
-
 var (
-	errHelp    = errors.New("help")
-	errVersion = errors.New("version")
-	errSilent  = errors.New("failed, and has said why or was asked not to")
+	errSaid   = errors.New("what was asked for was printed")
+	errSilent = errors.New("failed, and has said why or was asked not to")
 )
 
 // inChroot reports whether this is not the root of the process 1. There udevadm asks

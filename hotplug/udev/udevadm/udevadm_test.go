@@ -261,7 +261,7 @@ func TestControl(t *testing.T) {
 		StartQueue: func() { heard.Add("start") }, Exit: func() { heard.Add("exit") },
 	})
 	out, err := ours("control", "--ping", "-R", "-l", "debug", "-p", "A=b c", "-m7", "-s", "-S", "-e").CombinedOutput()
-	if got := strings.Join(heard.List(), ", "); err != nil || got != "ping, reload, info, A=b c, 7, stop, start, exit" {
+	if got := strings.Join(heard.List(), ", "); err != nil || got != "info, stop, start, reload, A=b c, 7, ping, exit" {
 		t.Errorf("heard %s; %v %s", got, err, out)
 	}
 	u.Close()
@@ -356,32 +356,28 @@ func TestChroot(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	known := options{{'a', "all", none, "x"}, {'v', "value", required, "x"}, {'o', "optional", optional, "x"}, {0, "attribute", required, "x"}, {0, "old", none, ""}}
+	known := []option{{'a', none, "all"}, {'v', required, "value"}, {'o', optional, "optional"}, {0, required, "attribute"}}
 	for _, c := range []struct{ line, want string }{
-		{"-a -v 1 x", "all= value=1 | x"},
-		{"-av1 x -- -a", "all= value=1 | x -a"},
-		{"-va", "value=a |"},
-		{"-o -o5 --optional=6 --optional x", "optional= optional=5 optional=6 optional= | x"},
-		{"--value=1 --value 2 --value=", "value=1 value=2 value= |"},
-		{"--val 3 --att=4 --old", "value=3 attribute=4 old= |"},
-		{"--a", "! option --a may be --all or --attribute"},
-		{"--al=1", "! option --all has no value"},
-		{"--value", "! option --value needs a value"},
-		{"-v", "! option -v needs a value"},
-		{"-x", "! there is no option -x here; see udevadm test --help"},
-		{"--ol", "! there is no option --ol here; see --help"},
-		{"--=", "! there is no option -- here; see --help"},
-		{"-", "| -"},
+		{"-a -v 1 x", `[""] ["1"] [] [] ["x"]`},
+		{"-av1 x -- -a", `[""] ["1"] [] [] ["x" "-a"]`},
+		{"-va", `[] ["a"] [] [] []`},
+		{"-o -o5 --optional=6 --optional x", `[] [] ["" "5" "6" ""] [] ["x"]`},
+		{"--value=1 --value 2 --value=", `[] ["1" "2" ""] [] [] []`},
+		{"--val 3 --att=4 -aa", `["" ""] ["3"] [] ["4"] []`},
+		{"--a", "no such option, or several: a"},
+		{"--al=1", "option --all has no value"},
+		{"--value", "option --value needs a value"},
+		{"-v", "option --value needs a value"},
+		{"-ax", "no such option, or several: x"},
+		{"--=", "no such option, or several: "},
+		{"-", `[] [] [] [] ["-"]`},
 	} {
-		var said []string
-		tool := &tool{}
-		operands, err := tool.parse(strings.Fields(c.line), "test", known, func(name, value string) error {
-			said = append(said, name+"="+value)
-			return nil
-		})
-		got := strings.Join(append(append(said, "|"), operands...), " ")
+		g, err := new(tool).parse(strings.Fields(c.line), known)
+		got := ""
 		if err != nil {
-			got = "! " + err.Error()
+			got = err.Error()
+		} else {
+			got = fmt.Sprintf("%q %q %q %q %q", g.values[0], g.values[1], g.values[2], g.values[3], g.operands)
 		}
 		if got != c.want {
 			t.Errorf("%s: %s; want %s", c.line, got, c.want)
@@ -421,13 +417,13 @@ func FuzzMatches(f *testing.F) {
 }
 
 func TestSeconds(t *testing.T) {
-	for text, want := range map[string]time.Duration{"5": 5 * time.Second, "0.25": 250 * time.Millisecond, "2s": 2 * time.Second, "3 min": 3 * time.Minute,
+	for text, want := range map[string]time.Duration{"5": 5 * time.Second, "0.25": 250 * time.Millisecond, "1.5s": 1500 * time.Millisecond, "2s": 2 * time.Second, "3 min": 3 * time.Minute,
 		"10ms": 10 * time.Millisecond, "infinity": 1<<63 - 1} {
 		if got, err := seconds(text); got != want || err != nil {
 			t.Errorf("%q is %v, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"", "x", "-1", "5x", "s", "NaN", "1e300", "inf"} {
+	for _, text := range []string{"", "x", "-1", "5x", "s", "NaN", "1e300", "inf", ".5", "1.x"} {
 		if got, err := seconds(text); err == nil {
 			t.Errorf("%q is %v", text, got)
 		}
