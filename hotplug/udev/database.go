@@ -86,9 +86,10 @@ func publicDirectory(at int, name string) (int, error) {
 	return fd, nil
 }
 
-// read returns what the database holds of a device, and whether it holds anything. The
-// text of the file stays in d.old until the next call.
-func (d *database) read(id string) (r Record, known bool) {
+// read returns what the database holds of a device, and whether it holds anything; there
+// is a Record in any case. The text of the file stays in d.old until the next call.
+func (d *database) read(id string) (r *Record, known bool) {
+	r = &Record{}
 	d.old = d.old[:0]
 	var st unix.Statx_t
 	err := sys.Stat(d.data, id, unix.AT_SYMLINK_NOFOLLOW, &st)
@@ -295,7 +296,7 @@ func (d *database) sweep(s sysfs.FS) {
 			here[id] = true
 		default:
 			was, _ := d.read(id)
-			d.remove(id, &was)
+			d.remove(id, was)
 		}
 	}
 	for _, tag := range sys.List(d.tags) {
@@ -312,54 +313,34 @@ func (d *database) sweep(s sysfs.FS) {
 	}
 }
 
-// lives reports whether /sys has the device that is no network interface.
+// lives reports whether /sys has the device, which is no network interface.
 func lives(s sysfs.FS, id string) bool {
-	for _, path := range places(id) {
-		if sys.Exists(unix.AT_FDCWD, string(s)+path) {
-			return true
-		}
-	}
-	return false
-}
-
-// places returns the paths below /sys of which one is there if the device lives.
-func places(id string) []string {
+	at := func(path string) bool { return sys.Exists(unix.AT_FDCWD, string(s)+path) }
 	switch id[0] {
 	case 'b':
-		return []string{"/dev/block/" + id[1:]}
+		return at("/dev/block/" + id[1:])
 	case 'c':
-		return []string{"/dev/char/" + id[1:]}
-	case '+':
-		subsystem, name, _ := strings.Cut(id[1:], ":")
-		if !usableName(subsystem) || !usableName(name) {
-			return nil
-		}
-		switch subsystem {
-		case "module":
-			return []string{"/module/" + name}
-		case "subsystem", "bus":
-			return []string{"/bus/" + name, "/class/" + name}
-		case "drivers":
-			bus, name, _ := strings.Cut(name, ":")
-			return []string{"/bus/" + bus + "/drivers/" + name, "/bus/" + name}
-		}
-		return []string{"/bus/" + subsystem + "/devices/" + name, "/class/" + subsystem + "/" + name,
-			"/firmware/" + subsystem + "/" + name, "/" + subsystem + "/" + name}
+		return at("/dev/char/" + id[1:])
 	}
-	return nil
+	subsystem, name, named := strings.Cut(id[1:], ":")
+	if id[0] != '+' || !named {
+		return false
+	}
+	bus, driver, _ := strings.Cut(name, ":")
+	switch subsystem {
+	case "drivers":
+		return at("/bus/" + bus + "/drivers/" + driver)
+	case "subsystem", "bus":
+		return at("/bus/"+name) || at("/class/"+name)
+	}
+	return at("/bus/"+subsystem+"/devices/"+name) || at("/class/"+subsystem+"/"+name) || at("/"+subsystem+"/"+name) // as /module
 }
 
 // Lookup returns what the database below run, such as /run/udev, holds of a device, and
-// whether it holds anything.
-func Lookup(run, id string) (r Record, known bool) {
-	if !usableName(id) {
-		return r, false
-	}
+// whether it holds anything; there is a Record in any case.
+func Lookup(run, id string) (r *Record, known bool) {
 	d := database{root: sys.None, tags: sys.None}
-	var err error
-	if d.data, err = unix.Open(run+"/data", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
-		return r, false
-	}
+	d.data, _ = unix.Open(run+"/data", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	defer d.close()
 	return d.read(id)
 }

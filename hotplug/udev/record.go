@@ -64,7 +64,8 @@ func (r *Record) Append(to []byte, numbered bool) []byte {
 
 // ParseRecord reads the text of a device's file. Lines that it does not know, as those
 // of later versions, say nothing. Without V: the tags of G: are current ones.
-func ParseRecord(text string) (r Record) {
+func ParseRecord(text string) *Record {
+	r := &Record{}
 	versioned := false
 	for text != "" {
 		var line string

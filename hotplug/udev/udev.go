@@ -189,7 +189,7 @@ func (u *Udev) Done(e *uevent.Event, d Device) {
 		u.queued--
 	}
 	if id, kind := identify(e); id != "" {
-		u.send(e, u.record(e, id, kind, d), d.Node)
+		u.send(e, u.record(e, id, kind, &d), d.Node)
 	}
 	if cookie := cookieOf(e); cookie != 0 {
 		if err := completeCookie(cookie); err != nil {
@@ -199,11 +199,11 @@ func (u *Udev) Done(e *uevent.Event, d Device) {
 }
 
 // record brings the database up to date, and returns what the message is to say.
-func (u *Udev) record(e *uevent.Event, id string, kind class, d Device) Record {
+func (u *Udev) record(e *uevent.Event, id string, kind class, d *Device) *Record {
 	u.forgetOld(e, id)
 	was, known := u.db.read(id)
 	d.Properties, d.Tags = usableProperties(d.Properties), usableTags(d.Tags)
-	r := Record{Links: d.Links, Priority: d.Priority, Properties: d.Properties,
+	r := &Record{Links: d.Links, Priority: d.Priority, Properties: d.Properties,
 		Current: merge(nil, d.Tags), Tags: merge(was.Tags, d.Tags), Initialized: was.Initialized, Persist: d.Persist}
 	if d.Keep || e.Action == uevent.Remove {
 		r.Links = merge(was.Links, d.Links)
@@ -219,12 +219,12 @@ func (u *Udev) record(e *uevent.Event, id string, kind class, d Device) Record {
 	switch {
 	case late:
 	case e.Action == uevent.Remove:
-		err = u.db.remove(id, &was)
+		err = u.db.remove(id, was)
 	default:
 		if r.Initialized == 0 {
 			r.Initialized = now()
 		}
-		err = u.db.write(id, kind, &r, &was, known)
+		err = u.db.write(id, kind, r, was, known)
 	}
 	if err != nil {
 		u.complain("the database is not up to date: " + err.Error())
@@ -261,7 +261,7 @@ func (u *Udev) forgetOld(e *uevent.Event, id string) {
 	}
 	if from := unnumbered(e.Subsystem, old); from != "" && from != id {
 		was, _ := u.db.read(from)
-		u.db.remove(from, &was)
+		u.db.remove(from, was)
 	}
 }
 
@@ -273,12 +273,9 @@ func now() uint64 {
 }
 
 // Known returns what the database holds of the event's device: for rules that go on from
-// what an earlier event found, as udev's IMPORT{db} does.
-func (u *Udev) Known(e *uevent.Event) (r Record, known bool) {
+// what an earlier event found, as udev's IMPORT{db} does. There is a Record in any case.
+func (u *Udev) Known(e *uevent.Event) (r *Record, known bool) {
 	id := Identify(e)
-	if id == "" {
-		return r, false
-	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.db.read(id)
@@ -298,7 +295,7 @@ func (u *Udev) Sweep() {
 // send sends a message of the event. libudev takes none without a subsystem, of an action
 // that it does not know, or without a number: an event of a scan has the number of the
 // kernel's last.
-func (u *Udev) send(e *uevent.Event, r Record, node string) {
+func (u *Udev) send(e *uevent.Event, r *Record, node string) {
 	switch e.Action {
 	case uevent.Add, uevent.Remove, uevent.Change, uevent.Move, uevent.Online, uevent.Offline, uevent.Bind, uevent.Unbind:
 	default:

@@ -16,7 +16,7 @@ import (
 type device struct {
 	*uevent.Event // its action says nothing
 	driver        string
-	record        udev.Record
+	record        *udev.Record
 	initialized   bool // the database holds something of it
 }
 
@@ -37,9 +37,7 @@ func (t *tool) load(devpath string) (*device, error) {
 	d := &device{Event: e}
 	link, _ := sys.ReadLink(string(t.sys) + devpath + "/driver")
 	d.driver = link[strings.LastIndexByte(link, '/')+1:]
-	if id := udev.Identify(e); id != "" {
-		d.record, d.initialized = udev.Lookup(t.run, id)
-	}
+	d.record, d.initialized = udev.Lookup(t.run, udev.Identify(e))
 	return d, nil
 }
 

@@ -204,21 +204,22 @@ func (t *tool) selected(r *request, kind string) (devpaths []string) {
 // subsystems returns the devpaths of buses, of their drivers and of modules. Not all of
 // them have a uevent file.
 func (t *tool) subsystems() (devpaths []string) {
-	list := func(dir string) []string { return sorted(sys.ReadDir(string(t.sys) + dir)) }
-	for _, bus := range list("/bus") {
-		bus = "/bus/" + bus
+	for _, bus := range t.list("/bus") {
 		devpaths = append(devpaths, bus)
-		for i, driver := range list(bus + "/drivers") {
-			if i == 0 {
-				devpaths = append(devpaths, bus+"/drivers")
-			}
-			devpaths = append(devpaths, bus+"/drivers/"+driver)
+		if drivers := t.list(bus + "/drivers"); len(drivers) > 0 {
+			devpaths = append(append(devpaths, bus+"/drivers"), drivers...)
 		}
 	}
-	for _, module := range list("/module") {
-		devpaths = append(devpaths, "/module/"+module)
+	return append(devpaths, t.list("/module")...)
+}
+
+// list returns the paths of what is in a directory of /sys, in order.
+func (t *tool) list(dir string) []string {
+	names := sorted(sys.ReadDir(string(t.sys) + dir))
+	for i := range names {
+		names[i] = dir + "/" + names[i]
 	}
-	return devpaths
+	return names
 }
 
 // prioritize puts devices of some subsystems, and those that they lie below, before the
