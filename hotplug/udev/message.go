@@ -69,8 +69,8 @@ func ParseMessage(msg []byte) (properties []string, err error) {
 	for rest := string(msg[from:to]); rest != ""; {
 		var kv string
 		kv, rest, _ = strings.Cut(rest, "\x00")
-		if strings.IndexByte(kv, '=') > 0 {
-			properties = append(properties, oneLine(kv))
+		if kv = oneLine(kv); strings.IndexByte(kv, '=') > 0 {
+			properties = append(properties, kv)
 		}
 	}
 	return properties, nil

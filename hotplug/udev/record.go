@@ -70,7 +70,7 @@ func ParseRecord(text string) *Record {
 	for text != "" {
 		var line string
 		line, text, _ = strings.Cut(text, "\n")
-		if len(line) < 3 || line[1] != ':' {
+		if len(line) < 3 || line[1] != ':' || line[2] == 0 {
 			continue
 		}
 		value := oneLine(line[2:])

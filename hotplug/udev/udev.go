@@ -246,7 +246,7 @@ func usableProperties(properties []string) (usable []string) {
 // usableTags returns the tags that can be a directory's name and part of a list.
 func usableTags(tags []string) (usable []string) {
 	for _, tag := range tags {
-		if usableName(tag) && strings.IndexAny(tag, ": \n\x00") < 0 {
+		if usableName(tag) && !strings.ContainsAny(tag, ": \n\x00") {
 			usable = append(usable, tag)
 		}
 	}
