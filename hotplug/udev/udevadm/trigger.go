@@ -194,7 +194,8 @@ func (t *tool) selected(r *request, kind string) (devpaths []string) {
 		}
 	}
 	for _, devpath := range all {
-		if t.meant(devpath, r) {
+		// A link to a device of another network namespace leads nowhere.
+		if t.exists(devpath) && t.meant(devpath, r) {
 			devpaths = append(devpaths, devpath)
 		}
 	}

@@ -75,7 +75,7 @@ func onRun(t *testing.T, h *udev.Handlers) *udev.Udev {
 // TestAsSystemds compares with systemd's udevadm on this machine's /sys and a database.
 func TestAsSystemds(t *testing.T) {
 	kerneltest.Need(t, "udevadm")
-	if !kerneltest.InNamespaces(t, 0) {
+	if !kerneltest.InNamespaces(t, kerneltest.Net) {
 		return
 	}
 	onRun(t, &udev.Handlers{})
