@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"devspool/hotplug"
@@ -66,6 +67,7 @@ var table = [...]cli.Option{
 	{Name: "-O MASK", Number: &line.Groups, Least: 1,
 		Help: "send each event, when all is done for it, to these netlink groups:\n4 for libudev-zero; -d only"},
 	{Name: "-o FD", Number: &line.Output, Help: "write each event to FD then, NUL-separated; -f only"},
+	{Name: "--udev", Given: &line.Udev, Help: "serve the clients of libudev, and udevadm, by /run/udev; -d only"},
 	{Name: "--udevcontrol", Given: &line.UdevControl, Help: "let the udevcontrol of old steer the loop, at its socket"},
 	{Name: "--events DIR", Text: &line.Events,
 		Help: "where clients make queues for events (/dev/events), or none,\nwhich is the default with another --dev"},
@@ -110,8 +112,8 @@ kernel calls its helper (/proc/sys/kernel/hotplug)`, waysColumn)
 		}
 	}
 	text += ctl
-	for i := range applets {
-		text += cli.Row("  devspool "+applets[i].name+" ...", applets[i].help, waysColumn)
+	for _, applet := range slices.Concat(spoolApplets, udevApplets) {
+		text += cli.Row("  devspool "+applet.name+" ...", applet.help, waysColumn)
 	}
 	return text + "\noptions:\n" + cli.Usage(table[:], false, "  ", optionsColumn) + `
 Called as mdev it takes the same options.

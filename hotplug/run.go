@@ -54,6 +54,7 @@ type Options struct {
 	Output      int // the descriptor that events are written to, or -1
 	Groups      int // the mask of netlink groups that events are sent to
 	UdevControl bool
+	Udev        bool // libudev's clients and udevadm are served
 	Detached    bool // the loop is in the background, started by StartLoop
 
 	// Of the helper alone.
@@ -124,6 +125,7 @@ type runner struct {
 	event     *uevent.Event // the helper's, else nil
 	sinks     []scheduler.Sink
 	spool     spoolSink
+	udev      udevSink
 	output    *sink.Pipe // or nil
 	scheduler *scheduler.Scheduler
 	config    *reload.Config
@@ -174,6 +176,7 @@ func (r *runner) close() {
 	if r.output != nil {
 		r.output.Flush(time.Second)
 	}
+	r.udev.close()
 	r.spool.close(r)
 }
 
@@ -257,6 +260,7 @@ func (r *runner) openSinks() bool {
 		r.sinks = append(r.sinks, scheduler.Sink{Done: sink.NewTable(1).Row})
 	}
 	r.spool.open(r)
+	r.udev.open(r)
 	if r.way != RunLoop {
 		return true
 	}
@@ -319,6 +323,11 @@ func (r *runner) loop() Result {
 		}
 		return SystemFailed
 	}
+	if r.udev.start(r, l) != nil {
+		l.End()
+		l.Serve()
+		return SystemFailed
+	}
 	if r.UdevControl {
 		if err := control.ServeUdevControl(r.scheduler, r.config, r.log); err != nil {
 			r.log.Print(log.Err, err.Error())
@@ -330,6 +339,7 @@ func (r *runner) loop() Result {
 	go func() {
 		coldplug.Scan(r.scheduler, r.sys).Wait() // its commands may wait for what an event brings
 		r.tellReady()
+		r.udev.scanned(r)
 	}()
 	if err := l.Serve(); err != nil {
 		r.log.Print(log.Err, err.Error())

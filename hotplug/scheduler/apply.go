@@ -24,6 +24,10 @@ func (s *Scheduler) startLocked(t *task) (done bool) {
 	if t.plan == nil {
 		t.plan = s.planLocked(t.event, t.identity, t.kind)
 	}
+	if len(t.plan.Properties) > 0 { // those of rules are new to the event
+		t.event = t.event.With(t.plan.Properties)
+		t.plan.Event = t.event
+	}
 	e, p := t.event, t.plan
 	if late {
 		demote(p)

@@ -182,7 +182,7 @@ func (s *Scheduler) rememberLocked(t *task) {
 
 // addNames adds the names that a device deserves to the Plan of its nodes.
 func addNames(p *nodes.Plan, id *identity.Identity) {
-	if id == nil || len(p.Nodes) == 0 || p.NoNames {
+	if len(p.Nodes) == 0 {
 		return
 	}
 	target := p.Nodes[0].Path
@@ -208,8 +208,11 @@ func (s *Scheduler) planLocked(e *uevent.Event, id *identity.Identity, kind Kind
 	} else {
 		p = s.rules.Plan(e)
 	}
-	if p.Work == nodes.Create {
-		addNames(p, id)
+	if id != nil && !p.NoNames {
+		p.Properties = append(slices.Clone(id.Properties), p.Properties...)
+		if p.Work == nodes.Create {
+			addNames(p, id)
+		}
 	}
 	return p
 }

@@ -216,6 +216,11 @@ func (s *Scheduler) submitSliceLocked(b *Batch) {
 		s.slice.events[i] = nil
 	}
 	s.slice.n = 0
+	for _, sink := range s.sinks {
+		for i := 0; sink.Received != nil && i < n; i++ {
+			sink.Received(works[i].event)
+		}
+	}
 	s.prepareRecordsLocked(tasks)
 	for i := range tasks {
 		s.submitLocked(&tasks[i])

@@ -9,6 +9,9 @@ import (
 // Sink is told what happens to events. Each function may be nil. None may block, nor
 // call the Scheduler.
 type Sink struct {
+	// Received is told of each event that comes, before any of its slice is started.
+	Received func(e *uevent.Event)
+
 	// Done is told of an event at its end. The Plan says whether it came too late to be
 	// acted on; so does the event, by uevent.LateKey.
 	Done func(e *uevent.Event, p *nodes.Plan)

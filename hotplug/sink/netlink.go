@@ -1,12 +1,10 @@
 package sink
 
 import (
-	"os"
 	"strconv"
 
-	"golang.org/x/sys/unix"
-
 	"devspool/hotplug/log"
+	"devspool/hotplug/netlink"
 	"devspool/hotplug/scheduler"
 	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
@@ -18,8 +16,8 @@ import (
 // there and its commands are done.
 type Netlink struct {
 	log    *log.Logger
-	fd     int
-	groups []*unix.SockaddrNetlink // one each: of a mask with two, the kernel serves the lower alone
+	sender *netlink.Sender
+	groups []uint32 // one bit each: of a mask with two, the kernel serves the lower alone
 	buf    []byte
 	said   map[error]bool
 
@@ -32,14 +30,14 @@ type Netlink struct {
 // kernel's own (1) must not be one, or each event would come back to us. Sending
 // needs CAP_NET_ADMIN.
 func NewNetlink(mask uint32, logger *log.Logger) (*Netlink, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
+	sender, err := netlink.NewSender()
 	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
+		return nil, err
 	}
-	b := &Netlink{log: logger, fd: fd, said: map[error]bool{}}
+	b := &Netlink{log: logger, sender: sender, said: map[error]bool{}}
 	for bit := uint32(1); bit != 0; bit <<= 1 {
 		if mask&bit != 0 {
-			b.groups = append(b.groups, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: bit})
+			b.groups = append(b.groups, bit)
 		}
 	}
 	return b, nil
@@ -63,11 +61,11 @@ func (b *Netlink) send(e *uevent.Event) {
 		b.buf = append(b.buf, "SEQNUM="+strconv.FormatUint(max(1, b.Sys.Seqnum()), 10)+"\x00"...)
 	}
 	for _, group := range b.groups {
-		err := unix.Sendto(b.fd, b.buf, unix.MSG_DONTWAIT, group)
-		if err == nil || err == unix.ECONNREFUSED || b.said[err] { // refused: nobody listens
+		err := b.sender.Send(group, b.buf)
+		if err == nil || b.said[err] {
 			continue
 		}
 		b.said[err] = true
-		b.log.Event(log.Warning, "not sent to group "+strconv.Itoa(int(group.Groups)), e, err.Error())
+		b.log.Event(log.Warning, "not sent to group "+strconv.Itoa(int(group)), e, err.Error())
 	}
 }

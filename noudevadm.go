@@ -1,0 +1,5 @@
+//go:build noudev
+
+package main
+
+var udevApplets []tool
