@@ -8,6 +8,7 @@ package main
 import (
 	"errors"
 	"os"
+	"path"
 	"runtime"
 	"slices"
 	"strconv"
@@ -70,6 +71,7 @@ usage:
   devspool ctl ...       steer a running loop: ping, status, stop, start, reload,
                          exit, log-level LEVEL, children-max N, running-max N
   devspool watch ...     print each event when all is done for it (watch --help)
+  devspool modprobe ...  load kernel modules, as modprobe does (modprobe --help)
   devspool event ...     put an event into clients' queues, pop the oldest of one,
                          list the queues (event --help)
   devspool --check       check the config; print every problem
@@ -106,7 +108,7 @@ options:
   -h, --help      print this
   --version       print the version
 
-Called as mdev it takes the same options.
+Called as mdev it takes the same options. Called as modprobe it is that.
 
 exit codes: 0 done, 1 something failed (the log says what), 2 problems in the
 config, 100 wrong usage, 111 nothing works here (a system call failed); -d: 0 when
@@ -115,13 +117,20 @@ the loop is ready, whatever the log says of single devices
 
 func main() { os.Exit(run(os.Args, handoff.Environ())) }
 
-// called returns the applet that the command line names. A subsystem may have such a
-// name too: the kernel gives it to its helper.
-func called(args, environ []string) func(args []string) int {
-	if len(args) < 2 || holdsEvent(environ) && args[1] == sys.Getenv(environ, "SUBSYSTEM") {
-		return nil
+// called returns the applet that the program's name or the first argument says, and what
+// of args is its own. A subsystem may have an applet's name too: the kernel gives it to
+// its helper.
+func called(args, environ []string) (tool func(args []string) int, rest []string) {
+	if tool := bootApplets[path.Base(args[0])]; tool != nil {
+		return tool, args[1:]
 	}
-	return applets[args[1]]
+	if len(args) < 2 || holdsEvent(environ) && args[1] == sys.Getenv(environ, "SUBSYSTEM") {
+		return nil, nil
+	}
+	if tool := bootApplets[args[1]]; tool != nil {
+		return tool, args[2:]
+	}
+	return applets[args[1]], args[2:]
 }
 
 // holdsEvent reports whether the environment is that of a hotplug helper.
@@ -130,11 +139,11 @@ func holdsEvent(environ []string) bool {
 }
 
 func run(args, environ []string) int {
-	if tool := called(args, environ); tool != nil {
+	if tool, rest := called(args, environ); tool != nil {
 		if tooFewFiles(fewestFiles) {
 			return exitSystem
 		}
-		return tool(args[2:])
+		return tool(rest)
 	}
 	o, err := parse(args[1:], environ)
 	if err != nil {

@@ -1,0 +1,98 @@
+package modules
+
+import (
+	"errors"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
+)
+
+// The flags of finit_module(2).
+const (
+	ignoreModversions = 1
+	ignoreVermagic    = 2
+	compressedFile    = 4 // since Linux 5.17
+)
+
+// The errors of loading that no errno says.
+var (
+	errCompressed = errors.New("compressed in a way that this kernel cannot read, and there is no modprobe program to do it; store modules uncompressed")
+	errInstall    = errors.New("modprobe.d has an install command for it, which is not run here, and there is no modprobe program to do it")
+	errRefused    = errors.New("modprobe.d says that it is not to be loaded (install ... false)")
+	errNoFile     = errors.New("not in modules.dep, and not part of the kernel")
+	errBlocked    = errors.New("what it needs could not be loaded")
+	errParameters = errors.New("a symbol or a parameter that is not known; the kernel's log says which")
+)
+
+// insert gives a module to the kernel. One that is there already is a success.
+func (l *Loader) insert(s *Step) error {
+	switch command, _ := word(s.Install); command[strings.LastIndexByte(command, '/')+1:] {
+	case "":
+	case "true", ":":
+		return nil // the usual way to say that a module is not to be loaded
+	case "false":
+		return errRefused
+	default:
+		return l.program(s, errInstall)
+	}
+	if s.Path == "" {
+		return errNoFile
+	}
+	flags := l.flags
+	if algorithm := compression(s.Path); algorithm != "" {
+		if known, _ := sys.ReadAttribute(l.sys + "/module/compression"); strings.TrimSpace(known) != algorithm {
+			return l.program(s, errCompressed)
+		}
+		flags |= compressedFile
+	}
+	fd, err := sys.OpenRegular(s.Path)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	err = sys.RetryEINTR(func() error { return l.finit(fd, s.Options, flags) })
+	switch err {
+	case unix.EEXIST:
+		return nil
+	case unix.ENOENT:
+		return errParameters
+	}
+	return err
+}
+
+// compression returns how a module's file is compressed, by the kernel's word for it, or "".
+func compression(path string) string {
+	switch path[strings.LastIndexByte(path, '.')+1:] {
+	case "gz":
+		return "gzip"
+	case "xz":
+		return "xz"
+	case "zst":
+		return "zstd"
+	}
+	return ""
+}
+
+// program has the modprobe program load a module. Where there is none the error is why.
+func (l *Loader) program(s *Step, why error) error {
+	if l.run == nil {
+		return why
+	}
+	args := []string{"-b", "-q", "--", s.Name}
+	if s.Install == "" && s.Options != "" {
+		for parameter := range splitQuoted(s.Options) {
+			args = append(args, parameter)
+		}
+	}
+	return l.run(args)
+}
+
+// IsLive reports whether the running kernel has a module and its initialization is over.
+func IsLive(name string) bool { return isLive("/sys", name) }
+
+func isLive(sysfs, name string) bool {
+	state, err := sys.ReadAttribute(sysfs + "/module/" + name + "/initstate")
+	return err == nil && state == "live\n"
+}
