@@ -1,7 +1,6 @@
 package modules
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 
@@ -10,58 +9,50 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// ConfigDirs returns where modprobe.d(5) lies. A file hides those of the same name in the
+// ConfigDirs are where modprobe.d(5) lies. A file hides those of the same name in the
 // directories behind its own.
-func ConfigDirs() []string {
-	return []string{"/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d"}
-}
+const ConfigDirs = "/etc/modprobe.d /run/modprobe.d /usr/local/lib/modprobe.d /usr/lib/modprobe.d /lib/modprobe.d"
 
 // config is what modprobe.d, modules.softdep, modules.weakdep and the kernel's command
-// line say, each kind in the order of its lines.
+// line say, in this order.
 type config struct {
-	aliases   []setting
-	blacklist []string // names, normalized
-	options   []setting
-	installs  []setting
-	removes   []setting
-	softdeps  []softdep
-	weakdeps  []softdep
-	problems  []string
+	lines    []line
+	problems []string
 }
 
-// setting is a line about one key: an alias, or a module's name or pattern.
-type setting struct{ key, value string }
+// line is "DIRECTIVE KEY VALUE". The first letter of the directive tells it from others.
+// The key is normalized: an alias, or the name of a module, or a pattern of either.
+type line struct{ directive, key, value string }
 
-// softdep names what is to be loaded before a module and after it, as far as it is there.
-type softdep struct {
-	key       string
-	pre, post []string
-}
+const directives = " alias blacklist install options remove softdep weakdep "
 
 // read reads a modprobe.d: directories, the first of which come first, or single files.
-// More is a file of the modules' directory, whose place is by its name too.
+// More are files of the modules' directory, whose places are by their names too.
 func (c *config) read(paths []string, more ...string) {
 	var files []string
 	for _, path := range paths {
 		var st unix.Stat_t
-		switch {
-		case unix.Stat(path, &st) != nil:
-		case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		if unix.Stat(path, &st) != nil {
+			continue
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 			files = insertFile(files, path)
-		default:
-			for _, name := range sys.ReadDir(path) {
-				if name[0] != '.' && strings.HasSuffix(name, ".conf") {
-					files = insertFile(files, path+"/"+name)
-				}
+			continue
+		}
+		for _, name := range sys.ReadDir(path) {
+			if name[0] != '.' && strings.HasSuffix(name, ".conf") {
+				files = insertFile(files, path+"/"+name)
 			}
 		}
 	}
 	for _, path := range more {
-		files = insertFile(files, path)
+		if sys.Exists(unix.AT_FDCWD, path) {
+			files = insertFile(files, path)
+		}
 	}
 	for _, path := range files {
 		text, err := sys.ReadFile(path)
-		if err != nil && !slices.Contains(more, path) {
+		if err != nil {
 			c.problems = append(c.problems, err.Error())
 		}
 		c.parse(path, text)
@@ -71,35 +62,38 @@ func (c *config) read(paths []string, more ...string) {
 // insertFile keeps files in the order of their names, which are unlike.
 func insertFile(files []string, path string) []string {
 	name := path[strings.LastIndexByte(path, '/')+1:]
-	for i, other := range files {
-		switch old := other[strings.LastIndexByte(other, '/')+1:]; {
-		case old == name:
+	i := len(files)
+	for i > 0 {
+		before := files[i-1][strings.LastIndexByte(files[i-1], '/')+1:]
+		if before == name {
 			return files
-		case old > name:
-			return slices.Insert(files, i, path)
 		}
+		if before < name {
+			break
+		}
+		i--
 	}
-	return append(files, path)
+	files = append(files, "")
+	copy(files[i+1:], files[i:])
+	files[i] = path
+	return files
 }
 
 // parse reads the lines of a file. A backslash at a line's end joins the next one to it.
 func (c *config) parse(path, text string) {
-	number := 0
 	joined := ""
-	for line := range strings.Lines(text) {
-		number++
-		line = strings.TrimSuffix(line, "\n")
-		if start, continues := strings.CutSuffix(line, "\\"); continues {
-			joined += start
+	for number := 1; text != ""; number++ {
+		var l string
+		l, text, _ = strings.Cut(text, "\n")
+		l = joined + l
+		if start, continues := strings.CutSuffix(l, "\\"); continues && text != "" {
+			joined = start
 			continue
 		}
-		line, joined = joined+line, ""
-		if !c.line(line) {
-			c.problems = append(c.problems, path+":"+strconv.Itoa(number)+": not understood, and left out: "+line)
+		joined = ""
+		if !c.line(l) {
+			c.problems = append(c.problems, path+":"+strconv.Itoa(number)+": not understood, and left out: "+l)
 		}
-	}
-	if joined != "" && !c.line(joined) {
-		c.problems = append(c.problems, path+":"+strconv.Itoa(number)+": not understood, and left out: "+joined)
 	}
 }
 
@@ -107,7 +101,7 @@ const blanks = " \t"
 
 // word cuts the first word off a line.
 func word(line string) (first, rest string) {
-	line = strings.TrimLeft(line, blanks)
+	line = strings.Trim(line, blanks)
 	i := strings.IndexAny(line, blanks)
 	if i < 0 {
 		return line, ""
@@ -116,143 +110,102 @@ func word(line string) (first, rest string) {
 }
 
 // line reads one line, and reports whether it could.
-func (c *config) line(line string) bool {
-	directive, rest := word(line)
+func (c *config) line(text string) bool {
+	directive, rest := word(text)
 	if directive == "" || directive[0] == '#' {
 		return true
 	}
-	key, rest := word(rest)
+	key, value := word(rest)
 	key, ok := normalize(key)
-	if !ok {
+	if !ok || !strings.Contains(directives, " "+directive+" ") || value == "" && directive[0] != 'b' {
 		return false
 	}
-	if directive == "blacklist" {
-		c.blacklist = append(c.blacklist, key)
-		return true
+	if directive[0] == 'a' {
+		value, _ = word(value)
+		value, ok = normalize(value)
 	}
-	if directive == "softdep" || directive == "weakdep" {
-		return c.dependencies(directive, key, strings.Fields(rest))
-	}
-	if rest == "" {
-		return false
-	}
-	s := setting{key, rest}
-	switch directive {
-	case "alias":
-		s.value, _ = word(rest)
-		s.value = strings.ReplaceAll(s.value, "-", "_")
-		c.aliases = append(c.aliases, s)
-	case "options":
-		c.options = append(c.options, s)
-	case "install":
-		c.installs = append(c.installs, s)
-	case "remove":
-		c.removes = append(c.removes, s)
-	default:
-		return false
-	}
-	return true
+	c.add(directive, key, value)
+	return ok
 }
 
-// dependencies reads the words behind "softdep NAME" or "weakdep NAME". Those before a
-// "pre:" or "post:" mean nothing; modules say such in their own softdep at times.
-func (c *config) dependencies(directive, key string, words []string) bool {
-	d := softdep{key: key}
-	if directive == "weakdep" {
-		d.pre = words
-		c.weakdeps = append(c.weakdeps, d)
-		return len(words) > 0
-	}
-	var list *[]string
-	for _, w := range words {
-		switch {
-		case w == "pre:":
-			list = &d.pre
-		case w == "post:":
-			list = &d.post
-		case list != nil:
-			*list = append(*list, w)
-		}
-	}
-	c.softdeps = append(c.softdeps, d)
-	return true
+func (c *config) add(directive, key, value string) {
+	c.lines = append(c.lines, line{directive, key, value})
 }
 
 // commandLine takes from the kernel's command line what concerns modules: parameters
 // as MODULE.NAME[=VALUE], modprobe.blacklist= and module_blacklist=, which the kernel
 // heeds too. What stands behind "--" is for init.
-func (c *config) commandLine(line string) {
-	for w := range splitQuoted(line) {
+func (c *config) commandLine(text string) {
+	for text != "" {
+		var w string
+		w, text = parameter(text)
 		if w == "--" {
 			return
 		}
 		key, value, _ := strings.Cut(w, "=")
 		if key == "modprobe.blacklist" || key == "module_blacklist" {
-			for name := range strings.SplitSeq(value, ",") {
-				if name, ok := normalize(name); ok {
-					c.blacklist = append(c.blacklist, name)
-				}
+			for value != "" {
+				var name string
+				name, value, _ = strings.Cut(value, ",")
+				c.line("blacklist " + name)
 			}
-			continue
-		}
-		if module, parameter, found := strings.Cut(key, "."); found && module != "" && parameter != "" {
-			c.options = append(c.options, setting{strings.ReplaceAll(module, "-", "_"), w[len(module)+1:]})
+		} else if i := strings.IndexByte(key, '.'); i >= 0 {
+			c.line("options " + w[:i] + " " + w[i+1:])
 		}
 	}
 }
 
-// splitQuoted splits a command line as the kernel does: blanks between double quotes
-// part no words. Quotes around a whole word are taken away.
-func splitQuoted(line string) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		quoted, start := false, 0
-		for i := range len(line) + 1 {
-			if i < len(line) {
-				if line[i] == '"' {
-					quoted = !quoted
-				}
-				if quoted || line[i] != ' ' && line[i] != '\t' && line[i] != '\n' {
-					continue
-				}
-			}
-			w := line[start:i]
-			start = i + 1
-			if len(w) > 1 && w[0] == '"' {
-				w = strings.TrimSuffix(w[1:], "\"")
-			}
-			if w != "" && !yield(w) {
-				return
-			}
-		}
+// parameter cuts the first word off a command line, as the kernel does: blanks between
+// double quotes part no words. Quotes around a whole word are taken away.
+func parameter(text string) (first, rest string) {
+	text = strings.TrimLeft(text, " \t\n")
+	quoted, i := false, 0
+	for i < len(text) && (quoted || text[i] != ' ' && text[i] != '\t' && text[i] != '\n') {
+		quoted = quoted != (text[i] == '"')
+		i++
 	}
+	first = text[:i]
+	if strings.HasPrefix(first, `"`) {
+		first = strings.TrimSuffix(first[1:], `"`)
+	}
+	return first, text[i:]
 }
 
-// find returns the value of the first line whose key, a pattern, fits a module.
-func find(settings []setting, name string) string {
-	for _, s := range settings {
-		if match(s.key, name) {
-			return s.value
+// find returns the value of the first line of a kind whose key, a pattern, fits a module.
+func (c *config) find(kind byte, name string) string {
+	for i := range c.lines {
+		if l := &c.lines[i]; l.directive[0] == kind && match(l.key, name) {
+			return l.value
 		}
 	}
 	return ""
 }
 
-func (c *config) softdep(name string) (pre, post []string) {
-	for _, d := range c.softdeps {
-		if match(d.key, name) {
-			return d.pre, d.post
+// wishes returns the words of a softdep behind "pre:" or "post:". Those before either
+// mean nothing; modules say such in their own softdep at times.
+func wishes(softdep, which string) (words []string) {
+	var is bool
+	for softdep != "" {
+		var w string
+		w, softdep = word(softdep)
+		if strings.HasSuffix(w, ":") && (w == "pre:" || w == "post:") {
+			is = w == which
+		} else if is {
+			words = append(words, w)
 		}
 	}
-	return nil, nil
+	return words
 }
 
-// optionsOf returns the parameters of a module, which may be loaded for an alias.
-func (c *config) optionsOf(name, alias string) string {
-	var all []string
-	for _, o := range c.options {
-		if o.key == name || alias != "" && o.key == alias {
-			all = append(all, o.value)
+// options returns the parameters of a module, which may be loaded for an alias.
+func (c *config) options(name, alias string) (all string) {
+	for i := range c.lines {
+		l := &c.lines[i]
+		if l.directive[0] == 'o' && (l.key == name || l.key == alias) {
+			all = joinWords(all, l.value)
 		}
 	}
-	return strings.Join(all, " ")
+	return all
 }
+
+func joinWords(words, more string) string { return strings.Trim(words+" "+more, " ") }

@@ -158,101 +158,105 @@ func (x *index) child(n *node, c byte) uint32 {
 	return x.number(n.children + 4*(uint32(c)-uint32(n.first)))
 }
 
+// search is one look into an index.
+type search struct {
+	name string                  // what the keys are to fit, from the place on where the search went aside
+	hits []hit                   // by priority
+	all  func(key, value string) // called for each key instead, where it is set
+}
+
 // hit is a value that a search found. Those of a lower priority go before others.
 type hit struct {
 	value    string
 	priority uint32
 }
 
-// lookup returns the values of all keys that fit name: those that are patterns are
-// matched with it.
+// lookup goes down along name, and at each node aside into the keys whose next character
+// makes them patterns. It returns the values of all keys that fit, by their priority.
 func (x *index) lookup(name string) (values []string) {
-	var hits []hit
-	x.search(name, &hits)
-	for i := range hits { // by priority; they are few, and the sort of slices takes 8 kB
-		for j := i; j > 0 && hits[j].priority < hits[j-1].priority; j-- {
-			hits[j], hits[j-1] = hits[j-1], hits[j]
+	x.budget = maxVisits
+	s := search{name: name}
+	for ref := x.root; ref != 0; {
+		x.budget--
+		n := x.node(ref)
+		for len(n.prefix) > 0 && s.name != "" && n.prefix[0] == s.name[0] && !isWild(n.prefix[0]) {
+			n.prefix, s.name = n.prefix[1:], s.name[1:]
 		}
+		if len(n.prefix) > 0 {
+			if isWild(n.prefix[0]) {
+				x.walk(&n, nil, &s)
+			}
+			break
+		}
+		for c := range byte(128) {
+			if isWild(c) {
+				x.below(&n, c, nil, &s)
+			}
+		}
+		if s.name == "" {
+			x.values(&n, nil, &s)
+			break
+		}
+		if x.budget < 0 || isWild(s.name[0]) { // which was looked at above
+			break
+		}
+		ref = x.child(&n, s.name[0])
+		s.name = s.name[1:]
 	}
-	for _, h := range hits {
-		values = append(values, h.value)
+	for i := range s.hits {
+		values = append(values, s.hits[i].value)
 	}
 	return values
 }
 
-// search goes down along name, and at each node aside into the keys whose next
-// character makes them patterns.
-func (x *index) search(name string, hits *[]hit) {
-	x.budget = maxVisits
-	for ref := x.root; ref != 0 && x.budget > 0; x.budget-- {
-		n := x.node(ref)
-		for i, c := range n.prefix {
-			if isWild(c) {
-				n.prefix = n.prefix[i:]
-				x.walk(&n, nil, func(pattern []byte, h hit) { addMatch(pattern, name, h, hits) })
-				return
-			}
-			if name == "" || name[0] != c {
-				return
-			}
-			name = name[1:]
-		}
-		for _, c := range [...]byte{'*', '?', '['} {
-			if ref := x.child(&n, c); ref != 0 {
-				wild := x.node(ref)
-				x.walk(&wild, []byte{c}, func(pattern []byte, h hit) { addMatch(pattern, name, h, hits) })
-			}
-		}
-		if name == "" {
-			x.each(&n, func(h hit) { *hits = append(*hits, h) })
-			return
-		}
-		if isWild(name[0]) {
-			return // it was looked at above
-		}
-		ref = x.child(&n, name[0])
-		name = name[1:]
-	}
-}
-
-func addMatch(pattern []byte, name string, h hit, hits *[]hit) {
-	if match(string(pattern), name) {
-		*hits = append(*hits, h)
-	}
-}
-
 func isWild(c byte) bool { return c == '*' || c == '?' || c == '[' }
 
-// walk calls f for each value in n and below it. Key is what leads to n.
-func (x *index) walk(n *node, key []byte, f func(key []byte, h hit)) {
+// walk looks at all keys in n and below it. Key is what leads to n.
+func (x *index) walk(n *node, key []byte, s *search) {
 	x.budget--
 	if x.budget < 0 || len(key)+len(n.prefix) > maxName {
 		return
 	}
 	key = append(key, n.prefix...)
-	x.each(n, func(h hit) { f(key, h) })
-	if n.children == 0 {
-		return
-	}
-	for c := int(n.first); c <= int(n.last); c++ {
-		if ref := x.child(n, byte(c)); ref != 0 {
-			below := x.node(ref)
-			x.walk(&below, append(key, byte(c)), f)
+	x.values(n, key, s)
+	if n.children != 0 {
+		for c := int(n.first); c <= int(n.last); c++ {
+			x.below(n, byte(c), key, s)
 		}
 	}
 }
 
-// each calls f for each value of a node.
-func (x *index) each(n *node, f func(hit)) {
-	if n.values == 0 {
+// below looks at all keys below the child of c.
+func (x *index) below(n *node, c byte, key []byte, s *search) {
+	if ref := x.child(n, c); ref != 0 {
+		child := x.node(ref)
+		x.walk(&child, append(key, c), s)
+	}
+}
+
+// values takes the values of a node whose key fits.
+func (x *index) values(n *node, key []byte, s *search) {
+	if n.values == 0 || s.all == nil && !match(string(key), s.name) {
 		return
 	}
 	at := n.values + 4
 	for count := x.number(n.values); count > 0 && at < x.size && x.budget > 0; count-- {
 		x.budget--
 		value, next := x.text(at + 4)
-		f(hit{string(value), x.number(at)})
+		if s.all != nil {
+			s.all(string(key), string(value))
+		} else {
+			s.add(string(value), x.number(at))
+		}
 		at = next
+	}
+}
+
+// add keeps hits in order: they are few, and the sort of package slices takes 8 kB.
+func (s *search) add(value string, priority uint32) {
+	s.hits = append(s.hits, hit{value, priority})
+	for i := len(s.hits) - 1; i > 0 && s.hits[i].priority < s.hits[i-1].priority; i-- {
+		s.hits[i], s.hits[i-1] = s.hits[i-1], s.hits[i]
 	}
 }
 
@@ -260,5 +264,5 @@ func (x *index) each(n *node, f func(hit)) {
 func (x *index) all(f func(key, value string)) {
 	x.budget = maxIndex
 	n := x.node(x.root)
-	x.walk(&n, nil, func(key []byte, h hit) { f(string(key), h.value) })
+	x.walk(&n, nil, &search{all: f})
 }

@@ -28,23 +28,21 @@ var (
 
 // insert gives a module to the kernel. One that is there already is a success.
 func (l *Loader) insert(s *Step) error {
-	switch command, _ := word(s.Install); command[strings.LastIndexByte(command, '/')+1:] {
-	case "":
+	// The usual ways to say that a module is not to be loaded.
+	switch command, _ := word(s.Install); fileKey(command) {
 	case "true", ":":
-		return nil // the usual way to say that a module is not to be loaded
+		return nil
 	case "false":
 		return errRefused
-	default:
-		return l.program(s, errInstall)
+	}
+	if why := l.refusal(s); why != nil {
+		return l.program(s, why)
 	}
 	if s.Path == "" {
 		return errNoFile
 	}
 	flags := l.flags
-	if algorithm := compression(s.Path); algorithm != "" {
-		if known, _ := sys.ReadAttribute(l.sys + "/module/compression"); strings.TrimSpace(known) != algorithm {
-			return l.program(s, errCompressed)
-		}
+	if compression(s.Path) != "" {
 		flags |= compressedFile
 	}
 	fd, err := sys.OpenRegular(s.Path)
@@ -60,6 +58,23 @@ func (l *Loader) insert(s *Step) error {
 		return errParameters
 	}
 	return err
+}
+
+// NeedsProgram reports whether a step is for the modprobe program: an install command,
+// or a compressed module that the kernel cannot read.
+func (l *Loader) NeedsProgram(s *Step) bool { return l.refusal(s) != nil }
+
+// refusal returns why a step is for the modprobe program, or nil.
+func (l *Loader) refusal(s *Step) error {
+	if s.Install != "" {
+		return errInstall
+	}
+	if algorithm := compression(s.Path); algorithm != "" {
+		if known, _ := sys.ReadAttribute(l.sys + "/module/compression"); strings.TrimSpace(known) != algorithm {
+			return errCompressed
+		}
+	}
+	return nil
 }
 
 // compression returns how a module's file is compressed, by the kernel's word for it, or "".
@@ -82,8 +97,10 @@ func (l *Loader) program(s *Step, why error) error {
 	}
 	args := []string{"-b", "-q", "--", s.Name}
 	if s.Install == "" && s.Options != "" {
-		for parameter := range splitQuoted(s.Options) {
-			args = append(args, parameter)
+		for rest := s.Options; rest != ""; {
+			var word string
+			word, rest = parameter(rest)
+			args = append(args, word)
 		}
 	}
 	return l.run(args)

@@ -110,12 +110,6 @@ const maxName = 4096
 
 // moduleName returns the kernel's name of the module in a file.
 func moduleName(path string) string {
-	name := path[strings.LastIndexByte(path, '/')+1:]
-	if i := strings.IndexByte(name, '.'); i >= 0 {
-		name = name[:i]
-	}
-	if strings.IndexByte(name, '-') >= 0 {
-		name = strings.ReplaceAll(name, "-", "_")
-	}
+	name, _ := normalize(fileKey(path))
 	return name
 }

@@ -16,7 +16,6 @@ type table struct {
 	text  string // the path of the text
 	// entry reads a line of the text.
 	entry func(line string) (key, value string)
-	end   byte // what ends a line
 
 	opened bool
 	x      *index
@@ -81,13 +80,13 @@ func (t *table) all(f func(key, value string)) {
 }
 
 func (t *table) eachLine(f func(key, value string)) {
+	end := "\n"
+	if strings.HasSuffix(t.text, "modinfo") {
+		end = "\x00"
+	}
 	for rest := t.lines; rest != ""; {
-		line := rest
-		if i := strings.IndexByte(rest, t.end); i >= 0 {
-			line, rest = rest[:i], rest[i+1:]
-		} else {
-			rest = ""
-		}
+		var line string
+		line, rest, _ = strings.Cut(rest, end)
 		if key, value := t.entry(line); key != "" {
 			f(key, value)
 		}

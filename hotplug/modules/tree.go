@@ -20,10 +20,31 @@ type Source struct {
 // Tree is the modules of one release of the kernel and their configuration. It only
 // reads. It is not safe for use by several goroutines at once.
 type Tree struct {
-	dir  string // DIR/lib/modules/RELEASE
-	conf config
+	dir    string // DIR/lib/modules/RELEASE
+	conf   config
+	tables [tableCount]table
+}
 
-	dependencies, aliases, symbols, builtin, builtinAliases table
+// The tables of a tree.
+const (
+	dependencies = iota
+	aliases
+	symbols
+	builtin
+	builtinAliases
+	tableCount
+)
+
+// sources are the files of each table, behind "modules.". Indexes end in ".bin" besides.
+var sources = [tableCount]struct {
+	index, text string
+	entry       func(line string) (key, value string)
+}{
+	{"dep", "dep", dependencyEntry},
+	{"alias", "alias", aliasEntry},
+	{"symbols", "symbols", aliasEntry},
+	{"builtin", "builtin", builtinEntry},
+	{"builtin.alias", "builtin.modinfo", builtinInfoEntry},
 }
 
 // The errors of Tree.
@@ -78,24 +99,21 @@ func OpenTree(s Source) (*Tree, error) {
 		s.Release = unix.ByteSliceToString(u.Release[:])
 	}
 	t := &Tree{dir: s.Root + "/lib/modules/" + s.Release}
-	if !sys.Exists(unix.AT_FDCWD, t.dir) && sys.Exists(unix.AT_FDCWD, s.Root+"/usr/lib/modules/"+s.Release) {
-		t.dir = s.Root + "/usr/lib/modules/" + s.Release
+	if other := s.Root + "/usr/lib/modules/" + s.Release; !sys.Exists(unix.AT_FDCWD, t.dir) && sys.Exists(unix.AT_FDCWD, other) {
+		t.dir = other
 	}
 	file := t.dir + "/modules."
-	t.dependencies = table{index: file + "dep.bin", text: file + "dep", entry: dependencyEntry, end: '\n'}
-	t.aliases = table{index: file + "alias.bin", text: file + "alias", entry: aliasEntry, end: '\n'}
-	t.symbols = table{index: file + "symbols.bin", text: file + "symbols", entry: aliasEntry, end: '\n'}
-	t.builtin = table{index: file + "builtin.bin", text: file + "builtin", entry: builtinEntry, end: '\n'}
-	t.builtinAliases = table{index: file + "builtin.alias.bin", text: file + "builtin.modinfo", entry: builtinInfoEntry}
-	dirs := s.Config
-	if dirs == nil {
-		for _, dir := range ConfigDirs() {
-			dirs = append(dirs, s.Root+dir)
+	for i := range t.tables {
+		t.tables[i] = table{index: file + sources[i].index + ".bin", text: file + sources[i].text, entry: sources[i].entry}
+	}
+	if s.Config == nil {
+		for _, dir := range strings.Fields(ConfigDirs) {
+			s.Config = append(s.Config, s.Root+dir)
 		}
 	}
-	t.conf.read(dirs, file+"softdep", file+"weakdep")
+	t.conf.read(s.Config, file+"softdep", file+"weakdep")
 	t.conf.commandLine(s.Cmdline)
-	if t.dependencies.isEmpty() && t.builtin.isEmpty() {
+	if t.tables[dependencies].isEmpty() && t.tables[builtin].isEmpty() {
 		return t, ErrNoTree
 	}
 	return t, nil
@@ -110,73 +128,60 @@ func (t *Tree) Problems() []string { return t.conf.problems }
 // Forget gives back the memory and the descriptors that searches have taken. The tree
 // goes on to work, and then sees files that depmod wrote anew.
 func (t *Tree) Forget() {
-	for _, table := range t.tables() {
-		table.forget()
+	for i := range t.tables {
+		t.tables[i].forget()
 	}
-}
-
-func (t *Tree) tables() [5]*table {
-	return [5]*table{&t.dependencies, &t.aliases, &t.symbols, &t.builtin, &t.builtinAliases}
 }
 
 // Lookup returns the modules that a name or an alias stands for, in the order in which
 // they are to be loaded. The first of these that knows it says all: aliases of
-// modprobe.d, modules, symbols, install lines, aliases of modules, modules that are part
-// of the kernel, and their aliases.
+// modprobe.d, modules, symbols, install and remove lines, aliases of modules, modules
+// that are part of the kernel, and their aliases.
 func (t *Tree) Lookup(alias string) (found []Target) {
 	name, ok := normalize(alias)
 	if !ok {
 		return nil
 	}
-	for _, a := range t.conf.aliases {
-		if match(a.key, name) {
-			found = append(found, Target{a.value, a.key})
+	hasLine := false // that makes a module of a name which no file has
+	for i := range t.conf.lines {
+		l := &t.conf.lines[i]
+		switch l.directive[0] {
+		case 'a':
+			if match(l.key, name) {
+				found = append(found, Target{l.value, l.key})
+			}
+		case 'i', 'r':
+			hasLine = hasLine || l.key == name
 		}
 	}
-	if len(found) > 0 {
-		return found
-	}
-	plain := strings.IndexByte(name, ':') < 0 // no module has one in its name
-	if plain && len(t.dependencies.lookup(name)) > 0 {
-		return []Target{{Name: name}}
-	}
-	if strings.HasPrefix(name, "symbol:") {
-		if found = aliased(t.symbols.lookup(name), name); len(found) > 0 {
-			return found
+	for i := 0; i < tableCount && len(found) == 0; i++ {
+		if i == aliases && hasLine {
+			return []Target{{Name: name}}
 		}
-	}
-	for _, lines := range [...][]setting{t.conf.installs, t.conf.removes} {
-		for _, s := range lines {
-			if s.key == name {
+		// No module has a colon in its name, and nothing else is a symbol.
+		isAlias := i != dependencies && i != builtin
+		if !isAlias && strings.IndexByte(name, ':') >= 0 || i == symbols && !strings.HasPrefix(name, "symbol:") {
+			continue
+		}
+		for _, value := range t.tables[i].lookup(name) {
+			if !isAlias {
 				return []Target{{Name: name}}
 			}
+			found = append(found, Target{moduleName(value), name})
 		}
-	}
-	if found = aliased(t.aliases.lookup(name), name); len(found) > 0 {
-		return found
-	}
-	if plain && t.isBuiltin(name) {
-		return []Target{{Name: name}}
-	}
-	return aliased(t.builtinAliases.lookup(name), name)
-}
-
-func aliased(names []string, alias string) (found []Target) {
-	for _, name := range names {
-		found = append(found, Target{strings.ReplaceAll(name, "-", "_"), alias})
 	}
 	return found
 }
 
-func (t *Tree) isBuiltin(name string) bool { return len(t.builtin.lookup(name)) > 0 }
+func (t *Tree) isBuiltin(name string) bool { return len(t.tables[builtin].lookup(name)) > 0 }
 
 // isBlacklisted reports whether a target is to be left out.
 func (t *Tree) isBlacklisted(target Target, mode Mode) bool {
 	if target.Alias == "" && mode&Blacklist == 0 {
 		return false
 	}
-	for _, name := range t.conf.blacklist {
-		if name == target.Name {
+	for i := range t.conf.lines {
+		if l := &t.conf.lines[i]; l.directive[0] == 'b' && l.key == target.Name {
 			return true
 		}
 	}
@@ -196,10 +201,12 @@ func (t *Tree) Resolve(alias string, mode Mode) ([]Step, error) {
 
 // Steps is Resolve for targets that Lookup has found.
 func (t *Tree) Steps(targets []Target, mode Mode) []Step {
-	p := planner{tree: t}
+	p := planner{tree: t, mode: mode}
 	for _, target := range targets {
 		if !t.isBlacklisted(target, mode) {
-			p.target(target, mode)
+			p.target, p.visited = target, nil
+			_, p.needs = t.files(target.Name)
+			p.module(target.Name)
 		}
 	}
 	return p.steps
@@ -208,76 +215,67 @@ func (t *Tree) Steps(targets []Target, mode Mode) []Step {
 // planner puts steps in order.
 type planner struct {
 	tree    *Tree
+	mode    Mode
 	steps   []Step
-	visited []string // modules whose dependencies were looked at for the target
-}
-
-func (p *planner) target(target Target, mode Mode) {
-	p.visited = nil
-	first := len(p.steps)
-	_, needs := p.tree.files(target.Name)
-	if mode&IgnoreInstall != 0 {
-		for _, path := range needs {
-			p.place(moduleName(path))
-		}
-		p.append(target.Name, true, nil)
-	} else {
-		p.module(target.Name)
-	}
-	for i := range p.steps {
-		s := &p.steps[i]
-		isTarget := s.Name == target.Name
-		needed := isTarget
-		for _, path := range needs {
-			needed = needed || moduleName(path) == s.Name
-		}
-		if isTarget && (target.Alias != "" || mode != 0) {
-			s.Options = p.tree.conf.optionsOf(s.Name, target.Alias)
-		}
-		s.Target = s.Target || isTarget
-		// A step of an earlier target stays needed.
-		s.Optional = !needed && (i >= first || s.Optional)
-	}
+	target  Target
+	needs   []string // what the target needs
+	visited []string // modules whose needs were looked at for the target
 }
 
 // module places a module behind all that it needs and wishes for. In a circle of wishes
 // it is placed only once.
 func (p *planner) module(name string) {
-	for _, v := range p.visited {
-		if v == name {
-			return
-		}
+	if contains(p.visited, name) {
+		return
 	}
 	p.visited = append(p.visited, name)
 	_, needs := p.tree.files(name)
-	for _, path := range needs {
-		p.place(moduleName(path))
+	for _, need := range needs {
+		p.place(need)
 	}
 	p.place(name)
 }
 
 // place puts a module, whose needs are placed, between what its softdep names.
 func (p *planner) place(name string) {
-	pre, post := p.tree.conf.softdep(name)
-	var after []int
-	for _, wish := range pre {
-		for _, target := range p.tree.Lookup(wish) {
+	softdep := ""
+	if name != p.target.Name || p.mode&IgnoreInstall == 0 {
+		softdep = p.tree.conf.find('s', name)
+	}
+	pre := p.wish(softdep, "pre:")
+	self := p.append(name, softdep)
+	for _, i := range pre {
+		if i < self {
+			p.steps[self].After = append(p.steps[self].After, i)
+		}
+	}
+	for _, i := range p.wish(softdep, "post:") {
+		if i > self {
+			p.steps[i].After = append(p.steps[i].After, self)
+		}
+	}
+}
+
+// wish places what a softdep names, and returns which steps that became.
+func (p *planner) wish(softdep, which string) (steps []int) {
+	for _, alias := range wishes(softdep, which) {
+		for _, target := range p.tree.Lookup(alias) {
 			p.module(target.Name)
 			if i := p.index(target.Name); i >= 0 {
-				after = append(after, i)
+				steps = append(steps, i)
 			}
 		}
 	}
-	p.append(name, len(pre)+len(post) > 0, after)
-	self := p.index(name)
-	for _, wish := range post {
-		for _, target := range p.tree.Lookup(wish) {
-			p.module(target.Name)
-			if i := p.index(target.Name); i > self {
-				p.steps[i].After = append(p.steps[i].After, self)
-			}
+	return steps
+}
+
+func contains(names []string, name string) bool {
+	for _, n := range names {
+		if n == name {
+			return true
 		}
 	}
+	return false
 }
 
 func (p *planner) index(name string) int {
@@ -289,91 +287,74 @@ func (p *planner) index(name string) int {
 	return -1
 }
 
-// append adds the step of a module, unless it is there. A module with a softdep has no
-// install command: such a line says the same in the way of old.
-func (p *planner) append(name string, noInstall bool, after []int) {
-	if p.index(name) >= 0 {
-		return
-	}
-	path, needs := p.tree.files(name)
-	s := Step{Name: name, Path: path, After: after, Options: p.tree.conf.optionsOf(name, "")}
-	s.Builtin = path == "" && p.tree.isBuiltin(name)
-	if !noInstall {
-		s.Install = find(p.tree.conf.installs, name)
-	}
-	for _, path := range needs {
-		if i := p.index(moduleName(path)); i >= 0 {
-			s.Needs = append(s.Needs, i)
+// append adds the step of a module, unless it is there, and returns its index. A module
+// with a softdep has no install command: such a line says the same in the way of old.
+func (p *planner) append(name, softdep string) int {
+	isTarget := name == p.target.Name
+	i := p.index(name)
+	if i < 0 {
+		i = len(p.steps)
+		path, needs := p.tree.files(name)
+		s := Step{Name: name, Path: path, Optional: true}
+		s.Builtin = path == "" && p.tree.isBuiltin(name)
+		if isTarget {
+			s.Options = p.tree.conf.options(name, p.target.Alias)
+		} else {
+			s.Options = p.tree.conf.options(name, "")
 		}
+		if softdep == "" && !(isTarget && p.mode&IgnoreInstall != 0) {
+			s.Install = p.tree.conf.find('i', name)
+		}
+		for _, need := range needs {
+			if j := p.index(need); j >= 0 {
+				s.Needs = append(s.Needs, j)
+			}
+		}
+		p.steps = append(p.steps, s)
 	}
-	p.steps = append(p.steps, s)
+	s := &p.steps[i]
+	s.Target = s.Target || isTarget
+	s.Optional = s.Optional && !isTarget && !contains(p.needs, name)
+	return i
 }
 
 // Weak returns the modules, by name or alias, that a module may load at some time
 // (weakdep): an image has to have them, while nobody loads them ahead.
-func (t *Tree) Weak(name string) (wishes []string) {
-	for _, d := range t.conf.weakdeps {
-		if match(d.key, name) {
-			wishes = append(wishes, d.pre...)
-		}
-	}
-	return wishes
-}
+func (t *Tree) Weak(name string) []string { return strings.Fields(t.conf.find('w', name)) }
 
 // RemoveCommand returns the command of the remove line for a module, or "".
-func (t *Tree) RemoveCommand(name string) string { return find(t.conf.removes, name) }
+func (t *Tree) RemoveCommand(name string) string { return t.conf.find('r', name) }
 
-// files returns the file of a module and those of the modules that it needs, in the
-// order in which they are to be loaded; or nothing for what modules.dep does not have.
+// files returns the file of a module and the names of those that it needs, in the order
+// in which they are to be loaded; or nothing for what modules.dep does not have.
 func (t *Tree) files(name string) (path string, needs []string) {
-	lines := t.dependencies.lookup(name)
+	lines := t.tables[dependencies].lookup(name)
 	if len(lines) == 0 {
 		return "", nil
 	}
 	path, rest, _ := strings.Cut(lines[0], ":")
-	words := strings.Fields(rest)
-	for i := len(words) - 1; i >= 0; i-- {
-		needs = append(needs, t.absolute(words[i]))
+	for rest != "" {
+		i := strings.LastIndexByte(rest, ' ')
+		if need := moduleName(rest[i+1:]); need != "" {
+			needs = append(needs, need)
+		}
+		rest = rest[:max(0, i)]
 	}
-	return t.absolute(path), needs
-}
-
-func (t *Tree) absolute(path string) string {
-	if strings.HasPrefix(path, "/") {
-		return path
+	if !strings.HasPrefix(path, "/") {
+		path = t.dir + "/" + path
 	}
-	return t.dir + "/" + path
+	return path, needs
 }
 
 // Config calls f for each line of the configuration and then of the indexes, as
 // modprobe -c prints them.
-func (t *Tree) Config(f func(line string)) {
-	for _, name := range t.conf.blacklist {
-		f("blacklist " + name)
+func (t *Tree) Config(f func(directive, key, value string)) {
+	for i := range t.conf.lines {
+		l := &t.conf.lines[i]
+		f(l.directive, l.key, l.value)
 	}
-	for _, kind := range [...]struct {
-		directive string
-		settings  []setting
-	}{{"alias ", t.conf.aliases}, {"options ", t.conf.options}, {"install ", t.conf.installs}, {"remove ", t.conf.removes}} {
-		for _, s := range kind.settings {
-			f(kind.directive + s.key + " " + s.value)
-		}
+	f("\n# End of configuration files. Dumping indexes now:\n", "", "")
+	for _, i := range [...]int{aliases, symbols} {
+		t.tables[i].all(func(key, value string) { f("alias", key, value) })
 	}
-	for _, d := range t.conf.softdeps {
-		line := "softdep " + d.key
-		if len(d.pre) > 0 {
-			line += " pre: " + strings.Join(d.pre, " ")
-		}
-		if len(d.post) > 0 {
-			line += " post: " + strings.Join(d.post, " ")
-		}
-		f(line)
-	}
-	for _, d := range t.conf.weakdeps {
-		f("weakdep " + d.key + " " + strings.Join(d.pre, " "))
-	}
-	f("\n# End of configuration files. Dumping indexes now:\n")
-	alias := func(key, value string) { f("alias " + key + " " + value) }
-	t.aliases.all(alias)
-	t.symbols.all(alias)
 }

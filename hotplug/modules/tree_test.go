@@ -150,8 +150,9 @@ remove ext4 echo no
 	hotplugtest.Must(t, err)
 	texts, err := OpenTree(source)
 	hotplugtest.Must(t, err)
-	for _, table := range texts.tables() {
-		table.index = ""
+	for i := range texts.tables {
+		texts.tables[i].index = ""
+		texts.tables[i].forget()
 	}
 	resolve := func(tree *Tree, alias string) ([]string, []string) {
 		var names []string

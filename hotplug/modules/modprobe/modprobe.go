@@ -1,15 +1,13 @@
 // Package modprobe is the tool modprobe(8): its options, what it prints, and its exit
 // codes as those of kmod. What it does with modules is package modules' work.
 //
-// It never runs a shell: install and remove lines of modprobe.d are left to another
-// modprobe program, or refused.
+// It never runs a shell: install and remove lines of modprobe.d are left to the system's
+// own modprobe program, which takes over, or are refused.
 package modprobe
 
 import (
 	"errors"
 	"io"
-	"os"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -37,7 +35,7 @@ options:
   -b, --use-blacklist    the blacklist holds for names too
   -i, --ignore-install   load NAME itself where modprobe.d has an install line
       --first-time       fail where NAME is loaded already, or with -r is not
-  -f, --force            versions may differ; also --force-modversion, --force-vermagic
+  -f, --force            versions may differ
   -C, --config=FILE      use FILE or the directory FILE for modprobe.d
   -d, --dirname=DIR      use DIR/lib/modules
   -S, --set-version=VER  use the modules of the kernel VER
@@ -45,6 +43,11 @@ options:
 
 exit codes: 0 done, 1 not
 `
+
+// options are the letter of each option and its long forms. Those with a = take a value.
+const options = " aall rremove Rresolve-alias Dshow-depends cshowconfig cshow-config ndry-run nshow vverbose qquiet ssyslog" +
+	" buse-blacklist iignore-install iignore-remove 1first-time fforce fforce-modversion fforce-vermagic hhelp Vversion" +
+	" Cconfig= ddirname= Sset-version= "
 
 // The exit codes.
 const (
@@ -57,98 +60,71 @@ type Streams struct{ Out, Err io.Writer }
 
 // tool is one run.
 type tool struct {
-	all, remove, resolve, depends, config, help, version         bool
-	dry, verbose, quiet, syslog, blacklist, ignore, first, force bool
-	source                                                       modules.Source
-
+	given   [128]bool // options, by their letter
+	source  modules.Source
 	words   []string
 	streams Streams
-	environ []string
 	logger  *log.Logger
 	tree    *modules.Tree
+	loader  *modules.Loader
 }
 
 // Run does what modprobe does with args, which are without the program's name.
 func Run(args, environ []string, streams Streams) int {
-	t := &tool{streams: streams, environ: environ}
-	args = append(strings.Fields(sys.Getenv(environ, "MODPROBE_OPTIONS")), args...)
-	if err := t.parse(args); err != nil {
-		t.complain("ERROR", err.Error()+"; the options are shown by --help")
-		return exitFailed
+	t := &tool{streams: streams}
+	if err := t.parse(append(strings.Fields(sys.Getenv(environ, "MODPROBE_OPTIONS")), args...)); err != nil {
+		return t.fail("ERROR", err.Error()+"; --help shows the options")
 	}
 	switch {
-	case t.help:
+	case t.given['h']:
 		return t.print(usage)
-	case t.version:
+	case t.given['V']:
 		return t.print("modprobe of devspool\n")
-	case len(t.words) == 0 && !t.config:
-		t.complain("ERROR", "missing parameters. See -h.")
-		return exitFailed
+	case len(t.words) == 0 && !t.given['c']:
+		return t.fail("ERROR", "missing parameters. See -h.")
 	}
-	if !t.open() {
-		return exitFailed
+	if t.given['s'] {
+		t.logger = log.Syslog()
 	}
-	switch {
-	case t.config:
+	if t.source.Config == nil {
+		t.source.Config = strings.Fields(modules.ConfigDirs) // --dirname is for the modules alone
+	}
+	t.source.Cmdline, _ = sys.ReadKernelFile("/proc/cmdline")
+	t.tree, _ = modules.OpenTree(t.source) // where there is no modules.dep nothing is found, and that is said
+	if t.tree == nil {
+		return t.fail("FATAL", "no release of the kernel")
+	}
+	for _, problem := range t.tree.Problems() {
+		t.fail("WARNING", problem)
+	}
+	if t.given['c'] {
 		return t.showConfig()
-	case t.remove:
-		return t.each(t.removeModule)
-	case t.resolve:
-		return t.each(t.showNames)
 	}
-	return t.load()
+	quiet := log.Stderr() // what fails is said below, in modprobe's words
+	quiet.SetLevel(0)
+	t.loader = modules.NewLoader(t.tree, modules.Options{Log: quiet, Force: t.given['f']})
+	code := t.run()
+	if code == exitProgram {
+		code = t.become(args, environ)
+	}
+	return code
 }
 
-// flags are the options that take no value.
-func (t *tool) flag(name string) *bool {
-	switch name {
-	case "a", "all":
-		return &t.all
-	case "r", "remove":
-		return &t.remove
-	case "R", "resolve-alias":
-		return &t.resolve
-	case "D", "show-depends":
-		return &t.depends
-	case "c", "showconfig", "show-config":
-		return &t.config
-	case "n", "dry-run", "show":
-		return &t.dry
-	case "v", "verbose":
-		return &t.verbose
-	case "q", "quiet":
-		return &t.quiet
-	case "s", "syslog":
-		return &t.syslog
-	case "b", "use-blacklist":
-		return &t.blacklist
-	case "i", "ignore-install", "ignore-remove":
-		return &t.ignore
-	case "f", "force", "force-modversion", "force-vermagic":
-		return &t.force
-	case "first-time":
-		return &t.first
-	case "h", "help":
-		return &t.help
-	case "V", "version":
-		return &t.version
-	}
-	return nil
-}
+// exitProgram says that the modprobe program is to do it. Nothing is done then.
+const exitProgram = -1
 
-// value takes the value of an option that has one, and reports whether there is such.
-func (t *tool) value(name, value string) bool {
-	switch name {
-	case "C", "config":
-		t.source.Config = append(t.source.Config, value)
-	case "d", "dirname":
-		t.source.Root = strings.TrimRight(value, "/")
-	case "S", "set-version":
-		t.source.Release = value
-	default:
-		return false
+// marker is a variable in the environment of the modprobe program. Where it is set that
+// is another copy of ours, which would call itself without end.
+const marker = "DEVSPOOL_MODPROBE"
+
+// become starts the system's modprobe program in place of this one.
+func (t *tool) become(args, environ []string) int {
+	program := modules.FindProgram()
+	if program != "" && sys.Getenv(environ, marker) == "" {
+		unix.Exec(program, append([]string{"modprobe"}, args...), append([]string{marker + "=1"}, environ...))
 	}
-	return true
+	return t.fail("FATAL", "an install or remove command of modprobe.d, or a module that is compressed in a way "+
+		"unknown to this kernel, is for another modprobe program, and there is none; -i ignores such commands")
 }
 
 // parse reads the command line. Options may stand behind names too, up to a "--".
@@ -156,92 +132,80 @@ func (t *tool) parse(args []string) error {
 	for len(args) > 0 {
 		arg := args[0]
 		args = args[1:]
-		var err error
-		switch long, isLong := strings.CutPrefix(arg, "--"); {
-		case isLong && long == "":
+		name, value, given := strings.Cut(arg, "=")
+		letters := strings.TrimPrefix(arg, "-")
+		switch {
+		case arg == "--":
 			t.words = append(t.words, args...)
 			return nil
-		case isLong:
-			args, err = t.long(long, args)
-		case len(arg) > 1 && arg[0] == '-':
-			args, err = t.short(arg[1:], args)
-		default:
+		case letters == arg || letters == "":
 			t.words = append(t.words, arg)
+			continue
+		case letters[0] == '-':
+			letter, takes := longOption(name[2:])
+			if letter == 0 || given && !takes {
+				return errors.New("unrecognized option '" + arg + "'")
+			}
+			letters = string(rune(letter)) + value
+			if !takes || value != "" {
+				break
+			}
 		}
-		if err != nil {
-			return err
+		for letters != "" {
+			letter := letters[0]
+			letters = letters[1:]
+			takes, known := shortOption(letter)
+			if !known {
+				return errors.New("invalid option -- '" + string(rune(letter)) + "'")
+			}
+			t.given[letter] = true
+			if !takes {
+				continue
+			}
+			if letters == "" && len(args) == 0 {
+				return errors.New("option " + arg + " needs a value")
+			}
+			if letters == "" {
+				letters, args = args[0], args[1:]
+			}
+			t.take(letter, letters)
+			break
 		}
 	}
 	return nil
 }
 
-func (t *tool) long(arg string, args []string) (rest []string, err error) {
-	name, value, given := strings.Cut(arg, "=")
-	if f := t.flag(name); f != nil && len(name) > 1 {
-		if given {
-			return nil, errors.New("option '--" + name + "' takes no value")
+// longOption returns the letter of an option's long name, and whether it takes a value;
+// or 0.
+func longOption(name string) (letter byte, takes bool) {
+	for _, o := range strings.Fields(options) {
+		long := strings.TrimSuffix(o[1:], "=")
+		if long == name {
+			return o[0], long != o[1:]
 		}
-		*f = true
-		return args, nil
 	}
-	if len(name) < 2 || name != "config" && name != "dirname" && name != "set-version" {
-		return nil, errors.New("unrecognized option '--" + name + "'")
-	}
-	if !given {
-		if len(args) == 0 {
-			return nil, errors.New("option '--" + name + "' needs a value")
-		}
-		value, args = args[0], args[1:]
-	}
-	t.value(name, value)
-	return args, nil
+	return 0, false
 }
 
-// short reads a cluster of letters. The value of an option is what follows its letter,
-// or else the next word.
-func (t *tool) short(letters string, args []string) (rest []string, err error) {
-	for i := range len(letters) {
-		letter := letters[i : i+1]
-		if f := t.flag(letter); f != nil {
-			*f = true
-			continue
+func shortOption(letter byte) (takes, known bool) {
+	for _, o := range strings.Fields(options) {
+		if o[0] == letter && letter != '1' {
+			return o[len(o)-1] == '=', true
 		}
-		if letter != "C" && letter != "d" && letter != "S" {
-			return nil, errors.New("invalid option -- '" + letter + "'")
-		}
-		value := letters[i+1:]
-		if value == "" {
-			if len(args) == 0 {
-				return nil, errors.New("option -" + letter + " needs a value")
-			}
-			value, args = args[0], args[1:]
-		}
-		t.value(letter, value)
-		return args, nil
 	}
-	return args, nil
+	return false, false
 }
 
-// open opens the modules' tree.
-func (t *tool) open() bool {
-	t.logger = log.Stderr()
-	if t.syslog {
-		t.logger = log.Syslog()
+// take takes the value of an option.
+func (t *tool) take(letter byte, value string) {
+	switch letter {
+	case 'C':
+		t.source.Config = append(t.source.Config, value)
+	case 'd':
+		t.source.Root = strings.TrimRight(value, "/")
+	case 'S':
+		t.source.Release = value
 	}
-	if t.source.Config == nil {
-		t.source.Config = modules.ConfigDirs() // --dirname is for the modules alone
-	}
-	t.source.Cmdline, _ = sys.ReadKernelFile("/proc/cmdline")
-	tree, err := modules.OpenTree(t.source)
-	t.tree = tree
-	if tree == nil {
-		t.complain("FATAL", err.Error())
-		return false
-	}
-	for _, problem := range tree.Problems() {
-		t.complain("WARNING", problem)
-	}
-	return true // without modules.dep nothing is found, and that is said
 }
 
 func (t *tool) print(text string) int {
@@ -251,209 +215,185 @@ func (t *tool) print(text string) int {
 	return exitDone
 }
 
-// complain writes a message, where such are wanted.
-func (t *tool) complain(level, text string) {
+// fail writes a message, where such are wanted, and returns the exit code.
+func (t *tool) fail(level, text string) int {
 	switch {
-	case t.quiet:
-	case t.syslog:
+	case t.given['q']:
+	case t.logger != nil:
 		t.logger.Print(log.Err, "modprobe: "+text)
 	default:
 		io.WriteString(t.streams.Err, "modprobe: "+level+": "+text+"\n")
 	}
+	return exitFailed
 }
 
-func (t *tool) notFound(name string) {
-	level := "FATAL"
-	if t.all {
-		level = "WARNING"
+// run does what the words name. With parameters that is only the first of them.
+func (t *tool) run() (code int) {
+	parameters := ""
+	if !t.given['a'] && !t.given['r'] && !t.given['R'] && !t.given['D'] {
+		for _, w := range t.words[1:] {
+			parameters += " " + quote(w)
+		}
+		t.words = t.words[:1]
 	}
-	t.complain(level, "Module "+name+" not found in directory "+t.tree.Dir())
-}
-
-// each calls f for each word, and fails where f does for one.
-func (t *tool) each(f func(name string) bool) int {
-	code := exitDone
+	var mode modules.Mode
+	if t.given['b'] {
+		mode = modules.Blacklist
+	}
+	if t.given['i'] {
+		mode |= modules.IgnoreInstall
+	}
+	var plans [][]modules.Step
 	for _, name := range t.words {
-		if !f(name) {
-			code = exitFailed
+		found := t.tree.Lookup(name)
+		if len(found) == 0 {
+			level := "FATAL"
+			if t.given['a'] {
+				level = "WARNING"
+			}
+			code = t.fail(level, "Module "+name+" not found in directory "+t.tree.Dir())
 		}
-	}
-	return code
-}
-
-func (t *tool) showNames(name string) bool {
-	found := t.tree.Lookup(name)
-	if len(found) == 0 {
-		t.notFound(name)
-	}
-	for _, target := range found {
-		t.print(target.Name + "\n")
-	}
-	return len(found) > 0
-}
-
-// mode is how the configuration is to be read.
-func (t *tool) mode() (m modules.Mode) {
-	if t.blacklist {
-		m |= modules.Blacklist
-	}
-	if t.ignore {
-		m |= modules.IgnoreInstall
-	}
-	return m
-}
-
-// load loads what the words name: all of them, or the first with parameters.
-func (t *tool) load() int {
-	names, parameters := t.words, ""
-	if !t.all && !t.depends {
-		names, parameters = t.words[:1], quote(t.words[1:])
-	}
-	quiet := log.Stderr() // what failed is said below, in modprobe's words
-	quiet.SetLevel(0)
-	loader := modules.NewLoader(t.tree, modules.Options{Log: quiet, Force: t.force, Program: modules.Program(t.environ)})
-	errs := make(chan error, len(names))
-	code, running := exitDone, 0
-	for _, name := range names {
-		steps, err := t.tree.Resolve(name, t.mode())
-		if err != nil {
-			t.notFound(name)
-			code = exitFailed
+		if t.given['R'] {
+			for _, target := range found {
+				t.print(target.Name + "\n")
+			}
 			continue
 		}
-		addParameters(steps, parameters)
-		if !t.show(steps) {
-			code = exitFailed
-			continue
+		steps := t.tree.Steps(found, mode)
+		for i := range steps {
+			if s := &steps[i]; s.Target && parameters != "" {
+				s.Options = strings.Trim(s.Options+parameters, " ")
+			}
 		}
-		if !t.dry && !t.depends {
-			running++
-			loader.Submit(steps, func(err error) { errs <- err })
+		plans = append(plans, steps)
+	}
+	act := t.insert
+	if t.given['r'] {
+		act = t.remove
+	}
+	for i := range plans {
+		if !t.given['n'] && !t.given['D'] && t.needsProgram(plans[i]) {
+			return exitProgram
 		}
 	}
-	for range running {
-		if err := <-errs; err != nil {
-			t.complain("ERROR", "could not insert "+err.Error())
-			code = exitFailed
-		}
-	}
-	return code
+	return max(code, act(plans))
 }
 
-// addParameters gives the modules that were asked for what the command line says.
-func addParameters(steps []modules.Step, parameters string) {
+// quote gives a value with blanks the quotes back that the shell took.
+func quote(word string) string {
+	i := strings.IndexByte(word, '=') + 1
+	if !strings.ContainsAny(word, " \t") || strings.HasPrefix(word[i:], `"`) {
+		return word
+	}
+	return word[:i] + `"` + word[i:] + `"`
+}
+
+// needsProgram reports whether a step that is still to be done is for the modprobe program.
+func (t *tool) needsProgram(steps []modules.Step) bool {
 	for i := range steps {
-		if steps[i].Target && parameters != "" {
-			steps[i].Options = strings.TrimLeft(steps[i].Options+" "+parameters, " ")
+		s := &steps[i]
+		if t.given['r'] {
+			if !t.given['i'] && t.tree.RemoveCommand(s.Name) != "" {
+				return true
+			}
+		} else if !modules.IsLive(s.Name) && t.loader.NeedsProgram(s) {
+			return true
 		}
 	}
+	return false
 }
 
-// quote makes one text of parameters: a value with blanks has lost its quotes to the shell.
-func quote(words []string) string {
-	words = slices.Clone(words)
-	for i, w := range words {
-		if key, value, _ := strings.Cut(w, "="); strings.ContainsAny(value, " \t") && !strings.HasPrefix(value, `"`) {
-			words[i] = key + `="` + value + `"`
+// insert loads all that plans have.
+func (t *tool) insert(plans [][]modules.Step) (code int) {
+	errs := make(chan error, len(plans))
+	for i := range plans {
+		if !t.show(plans[i]) {
+			code = exitFailed
+			errs <- nil
+		} else if t.given['n'] || t.given['D'] {
+			errs <- nil
+		} else {
+			t.loader.Submit(plans[i], func(err error) { errs <- err })
 		}
 	}
-	return strings.Join(words, " ")
+	for range plans {
+		if err := <-errs; err != nil {
+			code = t.fail("ERROR", "could not insert "+err.Error())
+		}
+	}
+	return code
 }
 
 // show prints what is about to be done, and reports whether it may be.
 func (t *tool) show(steps []modules.Step) bool {
-	for _, s := range steps {
-		live := !t.depends && modules.IsLive(s.Name)
-		if live && s.Target && t.first {
-			t.complain("ERROR", "could not insert '"+s.Name+"': Module already in kernel")
+	for i := range steps {
+		s := &steps[i]
+		live := !t.given['D'] && modules.IsLive(s.Name)
+		if live && s.Target && t.given['1'] {
+			t.fail("ERROR", "could not insert '"+s.Name+"': Module already in kernel")
 			return false
 		}
-		if live || !t.depends && !t.verbose {
-			continue
-		}
+		text := ""
 		switch {
+		case live || !t.given['D'] && !t.given['v']:
 		case s.Install != "":
-			t.print("install " + s.Install + " " + s.Options + "\n")
+			text = "install " + s.Install + " " + s.Options + "\n"
 		case s.Path != "":
-			t.print("insmod " + s.Path + " " + s.Options + "\n")
+			text = "insmod " + s.Path + " " + s.Options + "\n"
 		case s.Builtin:
-			t.print("builtin " + s.Name + "\n")
+			text = "builtin " + s.Name + "\n"
 		}
+		t.print(text)
 	}
 	return true
 }
 
-// removeModule removes the modules of a name or an alias, and then what they needed and
-// nothing else does.
-func (t *tool) removeModule(name string) bool {
-	steps, err := t.tree.Resolve(name, t.mode())
-	if err != nil {
-		t.notFound(name)
-		return false
-	}
-	ok := true
-	for _, s := range slices.Backward(steps) {
-		if err := t.removeStep(&s); err != nil && s.Target {
-			t.complain("FATAL", err.Error())
-			ok = false
+// remove removes the modules that plans name, and then what they needed and nothing else does.
+func (t *tool) remove(plans [][]modules.Step) (code int) {
+	for _, steps := range plans {
+		for i := len(steps) - 1; i >= 0; i-- {
+			if why := t.removeStep(&steps[i]); why != "" && steps[i].Target {
+				code = t.fail("FATAL", "Module "+steps[i].Name+" "+why)
+			}
 		}
 	}
-	return ok
+	return code
 }
 
-func (t *tool) removeStep(s *modules.Step) error {
-	command := t.tree.RemoveCommand(s.Name)
+// removeStep returns why a module cannot be removed, or "".
+func (t *tool) removeStep(s *modules.Step) (why string) {
+	uses, _ := sys.ReadAttribute("/sys/module/" + s.Name + "/refcnt")
 	switch {
-	case command != "" && !t.ignore:
-		if t.verbose {
-			t.print("remove " + command + "\n")
-		}
-		if t.dry {
-			return nil
-		}
-		if run := modules.Program(t.environ); run != nil {
-			return run([]string{"-r", "--", s.Name})
-		}
-		return errors.New("Module " + s.Name + ": modprobe.d has a remove command for it, which is not run here; -i removes the module itself")
 	case s.Builtin:
-		return errors.New("Module " + s.Name + " is builtin.")
+		return "is builtin."
+	case !modules.IsLive(s.Name) && t.given['1']:
+		return "is not in kernel."
 	case !modules.IsLive(s.Name):
-		if t.first {
-			return errors.New("Module " + s.Name + " is not in kernel.")
-		}
-		return nil
-	case inUse(s.Name):
-		return errors.New("Module " + s.Name + " is in use.")
+		return ""
+	case uses != "0\n" && !t.given['f']:
+		return "is in use."
 	}
-	if t.verbose {
+	if t.given['v'] {
 		t.print("rmmod " + s.Name + "\n")
 	}
-	if t.dry {
-		return nil
+	if t.given['n'] {
+		return ""
 	}
 	flags := unix.O_NONBLOCK
-	if t.force {
+	if t.given['f'] {
 		flags |= unix.O_TRUNC
 	}
 	if err := unix.DeleteModule(s.Name, flags); err != nil && err != unix.ENOENT {
-		return &os.PathError{Op: "delete_module", Path: s.Name, Err: err}
+		return "cannot be removed: " + err.Error()
 	}
-	return nil
-}
-
-func inUse(name string) bool {
-	count, err := sys.ReadAttribute("/sys/module/" + name + "/refcnt")
-	return err == nil && count != "0\n"
+	return ""
 }
 
 // showConfig prints the configuration as modprobe.d would have it, and the indexes as
 // aliases.
-func (t *tool) showConfig() int {
-	code := exitDone
-	t.tree.Config(func(line string) {
-		if t.print(line+"\n") != exitDone {
-			code = exitFailed
-		}
+func (t *tool) showConfig() (code int) {
+	t.tree.Config(func(directive, key, value string) {
+		code = max(code, t.print(directive+" "+key+" "+value+"\n"))
 	})
 	return code
 }
