@@ -28,15 +28,15 @@ var (
 
 // insert gives a module to the kernel. One that is there already is a success.
 func (l *Loader) insert(s *Step) error {
-	// The usual ways to say that a module is not to be loaded.
-	switch command, _ := word(s.Install); fileKey(command) {
-	case "true", ":":
-		return nil
-	case "false":
-		return errRefused
-	}
 	if why := l.refusal(s); why != nil {
 		return l.program(s, why)
+	}
+	switch {
+	case s.Install == "":
+	case isFalse(s.Install):
+		return errRefused
+	default:
+		return nil
 	}
 	if s.Path == "" {
 		return errNoFile
@@ -60,6 +60,18 @@ func (l *Loader) insert(s *Step) error {
 	return err
 }
 
+// isTrue and isFalse tell the usual ways to say that a module is not to be loaded, which
+// need no program.
+func isTrue(command string) bool {
+	name, _ := word(command)
+	return fileKey(name) == "true" || name == ":"
+}
+
+func isFalse(command string) bool {
+	name, _ := word(command)
+	return fileKey(name) == "false"
+}
+
 // NeedsProgram reports whether a step is for the modprobe program: an install command,
 // or a compressed module that the kernel cannot read.
 func (l *Loader) NeedsProgram(s *Step) bool { return l.refusal(s) != nil }
@@ -67,6 +79,9 @@ func (l *Loader) NeedsProgram(s *Step) bool { return l.refusal(s) != nil }
 // refusal returns why a step is for the modprobe program, or nil.
 func (l *Loader) refusal(s *Step) error {
 	if s.Install != "" {
+		if isTrue(s.Install) || isFalse(s.Install) {
+			return nil
+		}
 		return errInstall
 	}
 	if algorithm := compression(s.Path); algorithm != "" {
