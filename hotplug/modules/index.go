@@ -42,8 +42,10 @@ const (
 	// maxIndex is how large a file may be: twenty times the largest of a distribution.
 	maxIndex = 32 << 20
 	// maxVisits is how many nodes a search may visit. In a hostile file references
-	// form circles; in a good one the most, those below "dmi*", are some thousand.
-	maxVisits = 1 << 18
+	// form circles; in a good one the most, those of "dmi*" and the like, are some thousand.
+	maxVisits = 1 << 16
+	// maxPattern is how long a key may be that a search looks at: the longest have 300 bytes.
+	maxPattern = 1024
 )
 
 // openIndex opens an index. It returns nil for a file that is none.
@@ -214,7 +216,7 @@ func isWild(c byte) bool { return c == '*' || c == '?' || c == '[' }
 // walk looks at all keys in n and below it. Key is what leads to n.
 func (x *index) walk(n *node, key []byte, s *search) {
 	x.budget--
-	if x.budget < 0 || len(key)+len(n.prefix) > maxName {
+	if x.budget < 0 || len(key)+len(n.prefix) > maxPattern {
 		return
 	}
 	key = append(key, n.prefix...)

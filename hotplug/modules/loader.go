@@ -389,17 +389,18 @@ func (l *Loader) finish(m *module, err error, ended []*open) []*open {
 	} else if m.err == nil {
 		m.err = &Error{m.step.Name, m.step.Path, err}
 	}
-	for _, d := range m.dependents {
-		if err != nil && d.needs && !d.module.over {
-			ended = l.finish(d.module, errBlocked, ended)
-		}
-		l.unblock(d.module)
-	}
+	// Requests first: to those that wait for its dependents too it is the reason.
 	for _, w := range m.waiting {
 		if m.err != nil && !w.optional && w.r.err == nil {
 			w.r.err = m.err
 		}
 		ended = l.leave(ended, w.r)
+	}
+	for _, d := range m.dependents {
+		if err != nil && d.needs && !d.module.over {
+			ended = l.finish(d.module, errBlocked, ended)
+		}
+		l.unblock(d.module)
 	}
 	m.dependents, m.waiting = nil, nil
 	return ended
