@@ -132,68 +132,53 @@ func (t *tool) parse(args []string) error {
 	for len(args) > 0 {
 		arg := args[0]
 		args = args[1:]
-		name, value, given := strings.Cut(arg, "=")
-		letters := strings.TrimPrefix(arg, "-")
-		switch {
-		case arg == "--":
+		if arg == "--" {
 			t.words = append(t.words, args...)
 			return nil
-		case letters == arg || letters == "":
+		}
+		if len(arg) < 2 || arg[0] != '-' {
 			t.words = append(t.words, arg)
 			continue
-		case letters[0] == '-':
-			letter, takes := longOption(name[2:])
-			if letter == 0 || given && !takes {
+		}
+		for rest := arg[1:]; rest != ""; {
+			letter, value, takes := option(rest)
+			if letter == 0 || !takes && value != "" && arg[1] == '-' {
 				return errors.New("unrecognized option '" + arg + "'")
 			}
-			letters = string(rune(letter)) + value
-			if !takes || value != "" {
-				break
-			}
-		}
-		for letters != "" {
-			letter := letters[0]
-			letters = letters[1:]
-			takes, known := shortOption(letter)
-			if !known {
-				return errors.New("invalid option -- '" + string(rune(letter)) + "'")
-			}
 			t.given[letter] = true
+			rest = value
 			if !takes {
 				continue
 			}
-			if letters == "" && len(args) == 0 {
-				return errors.New("option " + arg + " needs a value")
+			if value == "" && len(args) > 0 {
+				value, args = args[0], args[1:]
 			}
-			if letters == "" {
-				letters, args = args[0], args[1:]
+			if value == "" {
+				return errors.New("option '" + arg + "' needs a value")
 			}
-			t.take(letter, letters)
+			t.take(letter, value)
 			break
 		}
 	}
 	return nil
 }
 
-// longOption returns the letter of an option's long name, and whether it takes a value;
-// or 0.
-func longOption(name string) (letter byte, takes bool) {
+// option reads one option from a word without its first dash: "-LONG[=VALUE]", or a letter
+// and what follows it. The letter is 0 for an unknown one.
+func option(word string) (letter byte, rest string, takes bool) {
+	long, isLong := strings.CutPrefix(word, "-")
+	if isLong {
+		long, rest, _ = strings.Cut(long, "=")
+	} else {
+		rest = word[1:]
+	}
 	for _, o := range strings.Fields(options) {
-		long := strings.TrimSuffix(o[1:], "=")
-		if long == name {
-			return o[0], long != o[1:]
+		name := strings.TrimSuffix(o[1:], "=")
+		if isLong && name == long || !isLong && o[0] == word[0] && o[0] != '1' {
+			return o[0], rest, name != o[1:]
 		}
 	}
-	return 0, false
-}
-
-func shortOption(letter byte) (takes, known bool) {
-	for _, o := range strings.Fields(options) {
-		if o[0] == letter && letter != '1' {
-			return o[len(o)-1] == '=', true
-		}
-	}
-	return false, false
+	return 0, "", false
 }
 
 // take takes the value of an option.
@@ -393,7 +378,7 @@ func (t *tool) removeStep(s *modules.Step) (why string) {
 // aliases.
 func (t *tool) showConfig() (code int) {
 	t.tree.Config(func(directive, key, value string) {
-		code = max(code, t.print(directive+" "+key+" "+value+"\n"))
+		code = max(code, t.print(strings.Trim(directive+" "+key+" "+value, " ")+"\n"))
 	})
 	return code
 }
