@@ -43,7 +43,7 @@ func BenchmarkResolve(b *testing.B) {
 				hotplugtest.Must(b, err)
 				if form == "text" {
 					for i := range t.tables {
-						t.tables[i].index = ""
+						t.tables[i].noIndex = true
 						t.tables[i].forget()
 					}
 				}
@@ -91,7 +91,9 @@ func TestCost(t *testing.T) {
 		tree.Forget()
 	})
 	common := []string{"-d", tree.Root, "-S", tree.Release, "-n", "-b", "-q"}
-	together := best(func() { _ = exec.Command("modprobe", append(common, append([]string{"-a", "--"}, machine...)...)...).Run() })
+	together := best(func() {
+		_ = exec.Command("modprobe", append(common, append([]string{"-a", "--"}, machine...)...)...).Run()
+	})
 	each := best(func() {
 		for _, alias := range machine {
 			_ = exec.Command("modprobe", append(common, "--", alias)...).Run()

@@ -26,58 +26,53 @@ type line struct{ directive, key, value string }
 
 const directives = " alias blacklist install options remove softdep weakdep "
 
-// read reads a modprobe.d: directories, the first of which come first, or single files.
-// More are files of the modules' directory, whose places are by their names too.
-func (c *config) read(paths []string, more ...string) {
+// read reads a modprobe.d: directories, the first of which come first, or single files;
+// and then, unless a name is there, files of the modules' directory, whose places are by
+// their names too. What is not there is left out.
+func (c *config) read(paths []string) {
 	var files []string
 	for _, path := range paths {
-		var st unix.Stat_t
-		if unix.Stat(path, &st) != nil {
-			continue
-		}
-		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-			files = insertFile(files, path)
-			continue
-		}
-		for _, name := range sys.ReadDir(path) {
+		names := sys.ReadDir(path)
+		for _, name := range names {
 			if name[0] != '.' && strings.HasSuffix(name, ".conf") {
 				files = insertFile(files, path+"/"+name)
 			}
 		}
-	}
-	for _, path := range more {
-		if sys.Exists(unix.AT_FDCWD, path) {
+		if names == nil && sys.Exists(unix.AT_FDCWD, path) {
 			files = insertFile(files, path)
 		}
 	}
 	for _, path := range files {
 		text, err := sys.ReadFile(path)
 		if err != nil {
-			c.problems = append(c.problems, err.Error())
+			c.problem(err.Error())
 		}
 		c.parse(path, text)
 	}
 }
 
+func (c *config) problem(text string) { c.problems = append(c.problems, text) }
+
 // insertFile keeps files in the order of their names, which are unlike.
 func insertFile(files []string, path string) []string {
-	name := path[strings.LastIndexByte(path, '/')+1:]
+	name := baseName(path)
 	i := len(files)
-	for i > 0 {
-		before := files[i-1][strings.LastIndexByte(files[i-1], '/')+1:]
+	for ; i > 0; i-- {
+		before := baseName(files[i-1])
 		if before == name {
 			return files
 		}
 		if before < name {
 			break
 		}
-		i--
 	}
-	files = append(files, "")
+	files = append(files, path)
 	copy(files[i+1:], files[i:])
 	files[i] = path
 	return files
 }
+
+func baseName(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
 
 // parse reads the lines of a file. A backslash at a line's end joins the next one to it.
 func (c *config) parse(path, text string) {
@@ -92,7 +87,7 @@ func (c *config) parse(path, text string) {
 		}
 		joined = ""
 		if !c.line(l) {
-			c.problems = append(c.problems, path+":"+strconv.Itoa(number)+": not understood, and left out: "+l)
+			c.problem(path + ":" + strconv.Itoa(number) + ": not understood, and left out: " + l)
 		}
 	}
 }
@@ -124,12 +119,8 @@ func (c *config) line(text string) bool {
 		value, _ = word(value)
 		value, ok = normalize(value)
 	}
-	c.add(directive, key, value)
-	return ok
-}
-
-func (c *config) add(directive, key, value string) {
 	c.lines = append(c.lines, line{directive, key, value})
+	return ok
 }
 
 // commandLine takes from the kernel's command line what concerns modules: parameters
@@ -172,13 +163,13 @@ func parameter(text string) (first, rest string) {
 }
 
 // find returns the value of the first line of a kind whose key, a pattern, fits a module.
-func (c *config) find(kind byte, name string) string {
+func (c *config) find(kind byte, name string) (value string, found bool) {
 	for i := range c.lines {
 		if l := &c.lines[i]; l.directive[0] == kind && match(l.key, name) {
-			return l.value
+			return l.value, true
 		}
 	}
-	return ""
+	return "", false
 }
 
 // wishes returns the words of a softdep behind "pre:" or "post:". Those before either
@@ -200,12 +191,9 @@ func wishes(softdep, which string) (words []string) {
 // options returns the parameters of a module, which may be loaded for an alias.
 func (c *config) options(name, alias string) (all string) {
 	for i := range c.lines {
-		l := &c.lines[i]
-		if l.directive[0] == 'o' && (l.key == name || l.key == alias) {
-			all = joinWords(all, l.value)
+		if l := &c.lines[i]; l.directive[0] == 'o' && (l.key == name || l.key == alias) {
+			all += " " + l.value
 		}
 	}
-	return all
+	return strings.Trim(all, " ")
 }
-
-func joinWords(words, more string) string { return strings.Trim(words+" "+more, " ") }

@@ -1,7 +1,6 @@
 package modules
 
 import (
-	"errors"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -16,14 +15,18 @@ const (
 	compressedFile    = 4 // since Linux 5.17
 )
 
-// The errors of loading that no errno says.
-var (
-	errCompressed = errors.New("compressed in a way that this kernel cannot read, and there is no modprobe program to do it; store modules uncompressed")
-	errInstall    = errors.New("modprobe.d has an install command for it, which is not run here, and there is no modprobe program to do it")
-	errRefused    = errors.New("modprobe.d says that it is not to be loaded (install ... false)")
-	errNoFile     = errors.New("not in modules.dep, and not part of the kernel")
-	errBlocked    = errors.New("what it needs could not be loaded")
-	errParameters = errors.New("a symbol or a parameter that is not known; the kernel's log says which")
+// reason is an error that no errno says.
+type reason string
+
+func (r reason) Error() string { return string(r) }
+
+const (
+	errCompressed = reason("compressed in a way that this kernel cannot read, and there is no modprobe program to do it; store modules uncompressed")
+	errInstall    = reason("modprobe.d has an install command for it, which is not run here, and there is no modprobe program to do it")
+	errRefused    = reason("modprobe.d says that it is not to be loaded (install ... false)")
+	errNoFile     = reason("not in modules.dep, and not part of the kernel")
+	errBlocked    = reason("what it needs could not be loaded")
+	errParameters = reason("a symbol or a parameter that is not known; the kernel's log says which")
 )
 
 // insert gives a module to the kernel. One that is there already is a success.

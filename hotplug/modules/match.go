@@ -10,6 +10,9 @@ func match(pattern, name string) bool {
 	// to come back to, since a later star can take whatever an earlier one could.
 	star, retry := -1, 0
 	p, n := 0, 0
+	for p < len(pattern) && n < len(name) && pattern[p] == name[n] && pattern[p] != '*' && pattern[p] != '?' && pattern[p] != '[' && pattern[p] != '\\' {
+		p, n = p+1, n+1 // most patterns differ early, and this is quick
+	}
 	for n < len(name) || p < len(pattern) {
 		if p < len(pattern) && pattern[p] == '*' {
 			star, retry = p, n

@@ -12,15 +12,30 @@ import (
 // opened when it is first asked. The index is taken where there is one, and else the
 // text, which is searched from one end to the other: BusyBox's depmod writes no index.
 type table struct {
-	index string // the path of the index
-	text  string // the path of the text
-	// entry reads a line of the text.
-	entry func(line string) (key, value string)
+	_       [0]func() // tables are not compared, which would take 900 bytes
+	kind    int
+	prefix  string // of the files' paths
+	noIndex bool   // for tests
 
 	opened bool
 	x      *index
 	lines  string
 }
+
+// The kinds of tables, and their files: those of the index end in ".bin" besides.
+const (
+	dependencies = iota
+	aliases
+	symbols
+	builtin
+	builtinAliases
+	tableCount
+)
+
+var (
+	indexNames = [tableCount]string{"dep", "alias", "symbols", "builtin", "builtin.alias"}
+	textNames  = [tableCount]string{"dep", "alias", "symbols", "builtin", "builtin.modinfo"}
+)
 
 // maxText is how large a text may be that is read: fifty times the largest of a distribution.
 const maxText = 64 << 20
@@ -30,10 +45,13 @@ func (t *table) open() {
 		return
 	}
 	t.opened = true
-	if t.x = openIndex(t.index); t.x != nil || t.text == "" {
+	if !t.noIndex {
+		t.x = openIndex(t.prefix + indexNames[t.kind] + ".bin")
+	}
+	if t.x != nil {
 		return
 	}
-	fd, err := sys.OpenRegular(t.text)
+	fd, err := sys.OpenRegular(t.prefix + textNames[t.kind])
 	if err != nil {
 		return
 	}
@@ -61,11 +79,13 @@ func (t *table) lookup(name string) (values []string) {
 	if t.x != nil {
 		return t.x.lookup(name)
 	}
-	t.eachLine(func(key, value string) {
-		if match(key, name) {
+	for rest := t.lines; rest != ""; {
+		var key, value string
+		key, value, rest = t.entry(rest)
+		if key != "" && (key[0] == name[0] || isWild(key[0])) && match(key, name) {
 			values = append(values, value)
 		}
-	})
+	}
 	return values
 }
 
@@ -74,65 +94,55 @@ func (t *table) all(f func(key, value string)) {
 	t.open()
 	if t.x != nil {
 		t.x.all(f)
-		return
-	}
-	t.eachLine(f)
-}
-
-func (t *table) eachLine(f func(key, value string)) {
-	end := "\n"
-	if strings.HasSuffix(t.text, "modinfo") {
-		end = "\x00"
 	}
 	for rest := t.lines; rest != ""; {
-		var line string
-		line, rest, _ = strings.Cut(rest, end)
-		if key, value := t.entry(line); key != "" {
+		var key, value string
+		if key, value, rest = t.entry(rest); key != "" {
 			f(key, value)
 		}
 	}
 }
 
-// The lines of the texts. What is no entry has no key.
-
-// aliasEntry reads modules.alias and modules.symbols: "alias PATTERN MODULE".
-func aliasEntry(line string) (key, value string) {
-	line, is := strings.CutPrefix(line, "alias ")
-	i := strings.LastIndexByte(line, ' ')
-	if !is || i < 0 {
-		return "", ""
+// entry reads the first line of a text. What is no entry has no key. The forms are:
+//
+//	FILE: FILE...             modules.dep; the value is the whole line, as in the index
+//	alias PATTERN MODULE      modules.alias, modules.symbols
+//	FILE                      modules.builtin
+//	MODULE.KEY=VALUE          modules.builtin.modinfo, with NULs for newlines
+func (t *table) entry(text string) (key, value, rest string) {
+	end := byte('\n')
+	if t.kind == builtinAliases {
+		end = 0
 	}
-	return line[:i], line[i+1:]
+	line := text
+	if i := strings.IndexByte(text, end); i >= 0 {
+		line, rest = text[:i], text[i+1:]
+	}
+	switch t.kind {
+	case dependencies:
+		if i := strings.IndexByte(line, ':'); i >= 0 {
+			key = fileKey(line[:i])
+		}
+		return key, line, rest
+	case builtin:
+		return fileKey(line), line, rest
+	case builtinAliases:
+		if i := strings.Index(line, ".alias="); i >= 0 {
+			return line[i+len(".alias="):], line[:i], rest
+		}
+	default:
+		if i := strings.LastIndexByte(line, ' '); i >= 6 && line[0] != '#' {
+			return line[len("alias "):i], line[i+1:], rest
+		}
+	}
+	return "", "", rest
 }
 
-// dependencyEntry reads modules.dep: "FILE: FILE...". The value is the whole line, as in
-// the index.
-func dependencyEntry(line string) (key, value string) {
-	i := strings.IndexByte(line, ':')
-	if i < 0 || line[0] == '#' {
-		return "", ""
-	}
-	return fileKey(line[:i]), line
-}
-
-// builtinEntry reads modules.builtin: a FILE each line.
-func builtinEntry(line string) (key, value string) { return fileKey(line), line }
-
-// fileKey is moduleName without a copy: match takes care of the dashes.
+// fileKey is a file's name up to its first dot.
 func fileKey(path string) string {
-	name := path[strings.LastIndexByte(path, '/')+1:]
+	name := baseName(path)
 	if i := strings.IndexByte(name, '.'); i >= 0 {
 		name = name[:i]
 	}
 	return name
-}
-
-// builtinInfoEntry reads modules.builtin.modinfo: "MODULE.KEY=VALUE".
-func builtinInfoEntry(line string) (key, value string) {
-	module, rest, _ := strings.Cut(line, ".")
-	alias, is := strings.CutPrefix(rest, "alias=")
-	if !is {
-		return "", ""
-	}
-	return alias, module
 }

@@ -1,7 +1,6 @@
 package modules
 
 import (
-	"errors"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -25,34 +24,12 @@ type Tree struct {
 	tables [tableCount]table
 }
 
-// The tables of a tree.
-const (
-	dependencies = iota
-	aliases
-	symbols
-	builtin
-	builtinAliases
-	tableCount
-)
-
-// sources are the files of each table, behind "modules.". Indexes end in ".bin" besides.
-var sources = [tableCount]struct {
-	index, text string
-	entry       func(line string) (key, value string)
-}{
-	{"dep", "dep", dependencyEntry},
-	{"alias", "alias", aliasEntry},
-	{"symbols", "symbols", aliasEntry},
-	{"builtin", "builtin", builtinEntry},
-	{"builtin.alias", "builtin.modinfo", builtinInfoEntry},
-}
-
 // The errors of Tree.
-var (
+const (
 	// ErrNotFound says that no module has a name or an alias.
-	ErrNotFound = errors.New("no such module")
+	ErrNotFound = reason("no such module")
 	// ErrNoTree says that there is no modules.dep for the release.
-	ErrNoTree = errors.New("no modules.dep for this kernel: install its modules, or run depmod")
+	ErrNoTree = reason("no modules.dep for this kernel: install its modules, or run depmod")
 )
 
 // Target is a module that an alias or a name stands for.
@@ -104,14 +81,15 @@ func OpenTree(s Source) (*Tree, error) {
 	}
 	file := t.dir + "/modules."
 	for i := range t.tables {
-		t.tables[i] = table{index: file + sources[i].index + ".bin", text: file + sources[i].text, entry: sources[i].entry}
+		t.tables[i].kind, t.tables[i].prefix = i, file
 	}
 	if s.Config == nil {
-		for _, dir := range strings.Fields(ConfigDirs) {
-			s.Config = append(s.Config, s.Root+dir)
+		s.Config = strings.Fields(ConfigDirs)
+		for i := range s.Config {
+			s.Config[i] = s.Root + s.Config[i]
 		}
 	}
-	t.conf.read(s.Config, file+"softdep", file+"weakdep")
+	t.conf.read(append(s.Config, file+"softdep", file+"weakdep"))
 	t.conf.commandLine(s.Cmdline)
 	if t.tables[dependencies].isEmpty() && t.tables[builtin].isEmpty() {
 		return t, ErrNoTree
@@ -142,35 +120,48 @@ func (t *Tree) Lookup(alias string) (found []Target) {
 	if !ok {
 		return nil
 	}
-	hasLine := false // that makes a module of a name which no file has
 	for i := range t.conf.lines {
-		l := &t.conf.lines[i]
-		switch l.directive[0] {
-		case 'a':
-			if match(l.key, name) {
-				found = append(found, Target{l.value, l.key})
-			}
-		case 'i', 'r':
-			hasLine = hasLine || l.key == name
+		if l := &t.conf.lines[i]; l.directive[0] == 'a' && match(l.key, name) {
+			found = addTarget(found, l.value, l.key)
 		}
 	}
-	for i := 0; i < tableCount && len(found) == 0; i++ {
-		if i == aliases && hasLine {
-			return []Target{{Name: name}}
-		}
-		// No module has a colon in its name, and nothing else is a symbol.
-		isAlias := i != dependencies && i != builtin
-		if !isAlias && strings.IndexByte(name, ':') >= 0 || i == symbols && !strings.HasPrefix(name, "symbol:") {
+	isName := strings.IndexByte(name, ':') < 0 // of a module, for all that can be seen
+	for i := 0; i < tableCount && found == nil; i++ {
+		switch i {
+		case dependencies, builtin:
+			if isName && len(t.tables[i].lookup(name)) > 0 {
+				return addTarget(nil, name, "")
+			}
 			continue
+		case symbols:
+			if isName || !strings.HasPrefix(name, "symbol:") {
+				continue
+			}
+		case aliases:
+			if t.hasCommand(name) {
+				return addTarget(nil, name, "")
+			}
 		}
 		for _, value := range t.tables[i].lookup(name) {
-			if !isAlias {
-				return []Target{{Name: name}}
-			}
-			found = append(found, Target{moduleName(value), name})
+			found = addTarget(found, moduleName(value), name)
 		}
 	}
 	return found
+}
+
+func addTarget(targets []Target, name, alias string) []Target {
+	return append(targets, Target{name, alias})
+}
+
+// hasCommand reports whether an install or remove line makes a module of a name which
+// no file has.
+func (t *Tree) hasCommand(name string) bool {
+	for i := range t.conf.lines {
+		if l := &t.conf.lines[i]; (l.directive[0] == 'i' || l.directive[0] == 'r') && l.key == name {
+			return true
+		}
+	}
+	return false
 }
 
 func (t *Tree) isBuiltin(name string) bool { return len(t.tables[builtin].lookup(name)) > 0 }
@@ -180,12 +171,8 @@ func (t *Tree) isBlacklisted(target Target, mode Mode) bool {
 	if target.Alias == "" && mode&Blacklist == 0 {
 		return false
 	}
-	for i := range t.conf.lines {
-		if l := &t.conf.lines[i]; l.directive[0] == 'b' && l.key == target.Name {
-			return true
-		}
-	}
-	return false
+	_, is := t.conf.find('b', target.Name)
+	return is
 }
 
 // Resolve returns what is to be loaded for a name or an alias, each module once and
@@ -240,19 +227,22 @@ func (p *planner) module(name string) {
 func (p *planner) place(name string) {
 	softdep := ""
 	if name != p.target.Name || p.mode&IgnoreInstall == 0 {
-		softdep = p.tree.conf.find('s', name)
+		softdep, _ = p.tree.conf.find('s', name)
 	}
 	pre := p.wish(softdep, "pre:")
 	self := p.append(name, softdep)
 	for _, i := range pre {
-		if i < self {
-			p.steps[self].After = append(p.steps[self].After, i)
-		}
+		p.after(self, i)
 	}
 	for _, i := range p.wish(softdep, "post:") {
-		if i > self {
-			p.steps[i].After = append(p.steps[i].After, self)
-		}
+		p.after(i, self)
+	}
+}
+
+// after has a step wait for an earlier one.
+func (p *planner) after(late, early int) {
+	if s := &p.steps[late]; early < late {
+		s.After = append(s.After, early)
 	}
 }
 
@@ -295,22 +285,23 @@ func (p *planner) append(name, softdep string) int {
 	if i < 0 {
 		i = len(p.steps)
 		path, needs := p.tree.files(name)
-		s := Step{Name: name, Path: path, Optional: true}
+		p.steps = append(p.steps, Step{})
+		s := &p.steps[i]
+		s.Name, s.Path, s.Optional = name, path, true
 		s.Builtin = path == "" && p.tree.isBuiltin(name)
+		alias := ""
 		if isTarget {
-			s.Options = p.tree.conf.options(name, p.target.Alias)
-		} else {
-			s.Options = p.tree.conf.options(name, "")
+			alias = p.target.Alias
 		}
+		s.Options = p.tree.conf.options(name, alias)
 		if softdep == "" && !(isTarget && p.mode&IgnoreInstall != 0) {
-			s.Install = p.tree.conf.find('i', name)
+			s.Install, _ = p.tree.conf.find('i', name)
 		}
 		for _, need := range needs {
-			if j := p.index(need); j >= 0 {
+			if j := p.index(need); j >= 0 && j < i {
 				s.Needs = append(s.Needs, j)
 			}
 		}
-		p.steps = append(p.steps, s)
 	}
 	s := &p.steps[i]
 	s.Target = s.Target || isTarget
@@ -320,10 +311,16 @@ func (p *planner) append(name, softdep string) int {
 
 // Weak returns the modules, by name or alias, that a module may load at some time
 // (weakdep): an image has to have them, while nobody loads them ahead.
-func (t *Tree) Weak(name string) []string { return strings.Fields(t.conf.find('w', name)) }
+func (t *Tree) Weak(name string) []string {
+	wishes, _ := t.conf.find('w', name)
+	return strings.Fields(wishes)
+}
 
 // RemoveCommand returns the command of the remove line for a module, or "".
-func (t *Tree) RemoveCommand(name string) string { return t.conf.find('r', name) }
+func (t *Tree) RemoveCommand(name string) string {
+	command, _ := t.conf.find('r', name)
+	return command
+}
 
 // files returns the file of a module and the names of those that it needs, in the order
 // in which they are to be loaded; or nothing for what modules.dep does not have.

@@ -151,7 +151,7 @@ remove ext4 echo no
 	texts, err := OpenTree(source)
 	hotplugtest.Must(t, err)
 	for i := range texts.tables {
-		texts.tables[i].index = ""
+		texts.tables[i].noIndex = true
 		texts.tables[i].forget()
 	}
 	resolve := func(tree *Tree, alias string) ([]string, []string) {
