@@ -15,7 +15,7 @@ import (
 type Options struct {
 	Log     *log.Logger
 	Sys     string                    // where sysfs is mounted; "" for /sys
-	Workers int                       // modules loaded at once; 0 for twice the processors
+	Workers int                       // modules loaded at once; 0 for four a processor, and eight at least
 	Force   bool                      // versions of symbols and of the kernel may differ, as modprobe -f
 	Program func(args []string) error // runs the modprobe program, and waits for its end; nil where there is none
 }
@@ -123,8 +123,9 @@ func NewLoader(tree *Tree, o Options) *Loader {
 		l.sys = "/sys"
 	}
 	if l.idle <= 0 {
-		// Most of a module's initialization is waiting for its device.
-		l.idle = max(4, 2*runtime.NumCPU())
+		// Most of a module's initialization is waiting for its device, and one that waits
+		// long is not to hold up the others.
+		l.idle = max(8, 4*runtime.NumCPU())
 	}
 	if o.Force {
 		l.flags = ignoreModversions | ignoreVermagic
