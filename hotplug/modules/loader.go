@@ -13,7 +13,7 @@ import (
 
 // Options says how a Loader works.
 type Options struct {
-	Log     *log.Logger
+	Log     *log.Logger               // where failures are told; nil for nowhere
 	Sys     string                    // where sysfs is mounted; "" for /sys
 	Workers int                       // modules loaded at once; 0 for four a processor, and eight at least
 	Force   bool                      // versions of symbols and of the kernel may differ, as modprobe -f
@@ -131,7 +131,7 @@ func NewLoader(tree *Tree, o Options) *Loader {
 		l.flags = ignoreModversions | ignoreVermagic
 	}
 	for _, problem := range tree.Problems() {
-		l.log.Print(log.Warning, problem)
+		l.say(log.Warning, problem)
 	}
 	return l
 }
@@ -365,14 +365,20 @@ func (l *Loader) work() {
 // report writes what came of a module into the log.
 func (l *Loader) report(m *module, err error) {
 	if err == nil {
-		l.log.Print(log.Info, "module "+m.step.Name+" is loaded")
+		l.say(log.Info, "module "+m.step.Name+" is loaded")
 		return
 	}
 	level := log.Warning
 	if err == unix.ENODEV {
 		level = log.Info // it found no device of its own: many are tried for one
 	}
-	l.log.Print(level, (&Error{m.step.Name, m.step.Path, err}).Error())
+	l.say(level, (&Error{m.step.Name, m.step.Path, err}).Error())
+}
+
+func (l *Loader) say(level log.Level, line string) {
+	if l.log != nil {
+		l.log.Print(level, line)
+	}
 }
 
 // fail has a module end that was never tried.

@@ -100,9 +100,7 @@ func Run(args, environ []string, streams Streams) int {
 	if t.given['c'] {
 		return t.showConfig()
 	}
-	quiet := log.Stderr() // what fails is said below, in modprobe's words
-	quiet.SetLevel(0)
-	t.loader = modules.NewLoader(t.tree, modules.Options{Log: quiet, Force: t.given['f']})
+	t.loader = modules.NewLoader(t.tree, modules.Options{Force: t.given['f']}) // what fails is said by insert
 	code := t.run()
 	if code == exitProgram {
 		code = t.become(args, environ)
