@@ -172,22 +172,6 @@ func (c *config) find(kind byte, name string) (value string, found bool) {
 	return "", false
 }
 
-// wishes returns the words of a softdep behind "pre:" or "post:". Those before either
-// mean nothing; modules say such in their own softdep at times.
-func wishes(softdep, which string) (words []string) {
-	var is bool
-	for softdep != "" {
-		var w string
-		w, softdep = word(softdep)
-		if strings.HasSuffix(w, ":") && (w == "pre:" || w == "post:") {
-			is = w == which
-		} else if is {
-			words = append(words, w)
-		}
-	}
-	return words
-}
-
 // options returns the parameters of a module, which may be loaded for an alias.
 func (c *config) options(name, alias string) (all string) {
 	for i := range c.lines {

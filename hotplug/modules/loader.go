@@ -301,22 +301,27 @@ func (l *Loader) add(s *Step, made []*module) *module {
 	m := &module{step: *s, blockers: 1}
 	m.step.Needs, m.step.After = nil, nil
 	l.modules[s.Name] = m
-	for n, list := range [...][]int{s.Needs, s.After} {
-		for _, i := range list {
-			needs := n == 0
-			other := made[i]
-			switch {
-			case other == nil:
-			case !other.over:
-				m.blockers++
-				other.dependents = append(other.dependents, blocks{m, needs})
-			case needs:
-				l.fail(m, errBlocked) // for what is over is there only if it failed
-			}
-		}
+	for _, i := range s.Needs {
+		l.block(m, made[i], true)
+	}
+	for _, i := range s.After {
+		l.block(m, made[i], false)
 	}
 	l.unblock(m)
 	return m
+}
+
+// block has a module wait for another one. The mutex is held.
+func (l *Loader) block(m, other *module, needs bool) {
+	switch {
+	case other == nil:
+	case !other.over:
+		m.blockers++
+		other.dependents = append(other.dependents, blocks{m, needs})
+	case needs: // what is over is kept only if it failed
+		m.over = true
+		m.err = &Error{m.step.Name, "", errBlocked}
+	}
 }
 
 // await has a request wait for a module. The mutex is held.
@@ -379,12 +384,6 @@ func (l *Loader) say(level log.Level, line string) {
 	if l.log != nil {
 		l.log.Print(level, line)
 	}
-}
-
-// fail has a module end that was never tried.
-func (l *Loader) fail(m *module, err error) {
-	m.over = true
-	m.err = &Error{m.step.Name, "", err}
 }
 
 // finish ends a module, and with it those that need it if it failed. Requests that have

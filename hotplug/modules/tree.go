@@ -229,14 +229,13 @@ func (p *planner) place(name string) {
 	if name != p.target.Name || p.mode&IgnoreInstall == 0 {
 		softdep, _ = p.tree.conf.find('s', name)
 	}
-	pre := p.wish(softdep, "pre:")
+	var pre []int
+	p.wish(softdep, "pre:", func(i int) { pre = append(pre, i) })
 	self := p.append(name, softdep)
 	for _, i := range pre {
 		p.after(self, i)
 	}
-	for _, i := range p.wish(softdep, "post:") {
-		p.after(i, self)
-	}
+	p.wish(softdep, "post:", func(i int) { p.after(i, self) })
 }
 
 // after has a step wait for an earlier one.
@@ -246,17 +245,28 @@ func (p *planner) after(late, early int) {
 	}
 }
 
-// wish places what a softdep names, and returns which steps that became.
-func (p *planner) wish(softdep, which string) (steps []int) {
-	for _, alias := range wishes(softdep, which) {
-		for _, target := range p.tree.Lookup(alias) {
+// wish places what a softdep names behind "pre:" or "post:", and calls placed for the
+// step of each. Words before either mean nothing; modules say such in their own softdep
+// at times.
+func (p *planner) wish(softdep, which string, placed func(step int)) {
+	is := false
+	for softdep != "" {
+		var w string
+		w, softdep = word(softdep)
+		if w == "pre:" || w == "post:" {
+			is = w == which
+			continue
+		}
+		if !is {
+			continue
+		}
+		for _, target := range p.tree.Lookup(w) {
 			p.module(target.Name)
 			if i := p.index(target.Name); i >= 0 {
-				steps = append(steps, i)
+				placed(i)
 			}
 		}
 	}
-	return steps
 }
 
 func contains(names []string, name string) bool {
