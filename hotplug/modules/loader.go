@@ -227,7 +227,7 @@ func (l *Loader) answer(r request, names []string, known bool) {
 		call(r.done, notFound(names))
 		return
 	}
-	l.Submit(steps, r.done)
+	l.submit(steps, !known, r.done)
 }
 
 func notFound(names []string) error {
@@ -272,7 +272,11 @@ func (l *Loader) allLive(names []string) bool {
 
 // Submit has the modules of steps loaded, as Resolve returns them, and returns at once.
 // Done is called when all are at their end; the error is of the first that was needed.
-func (l *Loader) Submit(steps []Step, done func(error)) {
+func (l *Loader) Submit(steps []Step, done func(error)) { l.submit(steps, true, done) }
+
+// submit is Submit. With anew a module that has found no device is tried again: an alias
+// that was not asked for before may be that of its device.
+func (l *Loader) submit(steps []Step, anew bool, done func(error)) {
 	live := make([]bool, len(steps))
 	for i := range steps {
 		live[i] = steps[i].Builtin || isLive(l.sys, steps[i].Name)
@@ -282,6 +286,9 @@ func (l *Loader) Submit(steps []Step, done func(error)) {
 	made := make([]*module, len(steps)) // nil for what is there
 	for i := range steps {
 		if !live[i] {
+			if m := l.modules[steps[i].Name]; m != nil && anew && m.over && (m.err.Err == unix.ENODEV || m.err.Err == errBlocked) {
+				delete(l.modules, steps[i].Name)
+			}
 			made[i] = l.add(&steps[i], made)
 			l.await(made[i], r, steps[i].Optional)
 		}

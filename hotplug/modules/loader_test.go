@@ -233,6 +233,26 @@ func TestFailure(t *testing.T) {
 	}
 }
 
+// TestNoDevice shows that a module which found no device is tried again for an alias that
+// is new, and only then.
+func TestNoDevice(t *testing.T) {
+	k := newKernel(t, "a:\nb: a\n", map[string]string{"modules.alias": "alias x:* b\n"})
+	k.fails["a"] = unix.ENODEV
+	for range 3 {
+		if err := k.request("x:1"); !errors.Is(err, unix.ENODEV) {
+			t.Error(err)
+		}
+	}
+	expect(t, k.loaded(), "a")
+	delete(k.fails, "a")
+	hotplugtest.Must(t, k.request("x:2"))
+	expect(t, k.loaded(), "a", "a", "b")
+	hotplugtest.Must(t, k.request("x:1"))
+	if lines := k.lines.Lines(); len(lines) > 0 {
+		t.Errorf("the log says %q", lines)
+	}
+}
+
 // TestSoftdep shows the order of softdeps, and that a request is done when those behind are.
 func TestSoftdep(t *testing.T) {
 	k := newKernel(t, "a:\nb:\nc: d\nd:\nx:\ny:\n", map[string]string{
