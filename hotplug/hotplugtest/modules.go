@@ -14,7 +14,10 @@ import (
 // their own: ROOT/lib/modules/RELEASE.
 type ModulesTree struct{ Root, Release, Dir string }
 
-var modulesTree = sync.OnceValues(makeModulesTree)
+var (
+	modulesTree = sync.OnceValues(makeModulesTree)
+	modulesRoot string // what it made
+)
 
 // DebianModules returns the modules of the kernel that initramfs/fetch-kernels keeps.
 // All tests of a process share them, and must not change them. The test's TestMain calls
@@ -35,8 +38,8 @@ func DebianModules(t testing.TB) ModulesTree {
 
 // RemoveModules removes what DebianModules made.
 func RemoveModules() {
-	if tree, _ := modulesTree(); tree.Root != "" {
-		os.RemoveAll(tree.Root)
+	if modulesRoot != "" {
+		os.RemoveAll(modulesRoot)
 	}
 }
 
@@ -70,6 +73,7 @@ func makeModulesTree() (tree ModulesTree, err error) {
 	if err != nil {
 		return tree, err
 	}
+	modulesRoot = tree.Root
 	tree.Release = filepath.Base(found[0])
 	tree.Dir = filepath.Join(tree.Root, "lib/modules", tree.Release)
 	if err := os.MkdirAll(filepath.Dir(tree.Dir), 0o755); err != nil {
