@@ -1,7 +1,7 @@
 # devspool. "make run" shows it at work, "make test" proves it; see README.md.
 
 # Budgets of the amd64 binary in bytes, stripped, and xz -9e: the whole, and what
-# "make TAGS=nospool" builds, for boards where nobody listens to events.
+# "make TAGS=nospool,noboot" builds, for boards where nobody listens to events.
 SIZE_MAX    := 2680000
 SIZE_XZ_MAX := 925000
 CORE_MAX    := 2390000
@@ -42,9 +42,9 @@ FORCE:
 size: devspool
 	@scripts/size devspool $(SIZE_MAX) $(SIZE_XZ_MAX)
 
-# The same for the program without the spool.
+# The same for the program without the spool, and without what an early boot needs.
 core:
-	@$(GOBUILD) -tags=nospool -ldflags="$(LDFLAGS) $(call entry,$(shell go env GOARCH))" -o dist/devspool-core .
+	@$(GOBUILD) -tags=nospool,noboot -ldflags="$(LDFLAGS) $(call entry,$(shell go env GOARCH))" -o dist/devspool-core .
 	@scripts/size dist/devspool-core $(CORE_MAX) $(CORE_XZ_MAX)
 
 # The packer of boot images, as a program: dist/mkinitramfs. "go run
@@ -69,6 +69,7 @@ check: cross core
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
 	go vet ./...
 	go vet -tags nospool .
+	go vet -tags noboot .
 	go run $(STATICCHECK) ./...
 	cd $(PACKER) && go vet ./... && go run $(STATICCHECK) ./...
 	go test -count=1 -run TestArrows .

@@ -60,7 +60,7 @@ func called(args, environ []string) *tool {
 
 // findApplet returns the applet of that name, or nil.
 func findApplet(name string) *tool {
-	for _, table := range [...][]tool{spoolApplets, udevApplets} {
+	for _, table := range [...][]tool{spoolApplets, udevApplets, bootApplets} {
 		for i := range table {
 			if table[i].name == name {
 				return &table[i]
@@ -94,7 +94,7 @@ func asUdevd(args []string) []string {
 
 func run(args, environ []string) int {
 	switch name := args[0][strings.LastIndexByte(args[0], '/')+1:]; name {
-	case "udevadm":
+	case "udevadm", "modprobe":
 		if applet := findApplet(name); applet != nil {
 			return applet.run(args[1:])
 		}

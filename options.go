@@ -112,7 +112,7 @@ kernel calls its helper (/proc/sys/kernel/hotplug)`, waysColumn)
 		}
 	}
 	text += ctl
-	for _, applet := range slices.Concat(spoolApplets, udevApplets) {
+	for _, applet := range slices.Concat(spoolApplets, udevApplets, bootApplets) {
 		text += cli.Row("  devspool "+applet.name+" ...", applet.help, waysColumn)
 	}
 	return text + "\noptions:\n" + cli.Usage(table[:], false, "  ", optionsColumn) + `

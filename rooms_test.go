@@ -14,8 +14,8 @@ var floors = [][]string{
 	{"hotplug/log", "hotplug/procfs", "nodes/journal"},
 	{"hotplug/sysfs"},
 	{"nodes", "hotplug/netlink", "hotplug/firmware", "hotplug/daemon", "hotplug/spool"},
-	{"conf", "hotplug/command", "hotplug/spool/broker", "nodes/identity"},
-	{"hotplug/scheduler", "hotplug/reload", "hotplug/spool/applet", "hotplug/info", "hotplug/udev"},
+	{"conf", "hotplug/command", "hotplug/modules", "hotplug/spool/broker", "nodes/identity"},
+	{"hotplug/scheduler", "hotplug/reload", "hotplug/spool/applet", "hotplug/info", "hotplug/udev", "hotplug/modules/modprobe"},
 	{"hotplug/coldplug", "hotplug/sink", "hotplug/udev/udevadm"},
 	{"hotplug/control"},
 	{"hotplug/loop", "hotplug/helper"},
@@ -29,7 +29,7 @@ var tools = []string{"hotplug/bench", "hotplug/hotplugtest", "hotplug/hotplugtes
 // TestArrows shows that imports between packages run downward, and that the table
 // of floors names every package.
 func TestArrows(t *testing.T) {
-	for _, tags := range []string{"", "nospool"} {
+	for _, tags := range []string{"", "nospool", "noboot"} {
 		checkArrows(t, tags)
 	}
 }

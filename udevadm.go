@@ -14,5 +14,5 @@ var udevApplets = []tool{
 }
 
 func runUdevadm(args []string) int {
-	return udevadm.Run(args, handoff.Environ(), udevadm.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
+	return udevadm.Run(append([]string{"udevadm"}, args...), handoff.Environ(), udevadm.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
 }

@@ -65,20 +65,20 @@ func NeedRoot(t *testing.T) {
 	t.Skip(line)
 }
 
-func Must(t *testing.T, err error) {
+func Must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func WriteFile(t *testing.T, path, text string) {
+func WriteFile(t testing.TB, path, text string) {
 	t.Helper()
 	Must(t, os.MkdirAll(filepath.Dir(path), 0o755))
 	Must(t, os.WriteFile(path, []byte(text), 0o644))
 }
 
-func Contents(t *testing.T, path string) string {
+func Contents(t testing.TB, path string) string {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	Must(t, err)

@@ -182,10 +182,32 @@ func (s *Scheduler) queueNextLocked(t *task) bool {
 		s.sendLocked(t, t.commands[0])
 		t.commands = t.commands[1:]
 	}
-	if len(t.commands) == 0 {
+	switch {
+	case len(t.commands) == 0:
+		return false
+	case !s.loadModulesLocked(t):
+		s.pool.queue.push(t)
+	}
+	return true
+}
+
+// loadModulesLocked carries out the next command of t where that loads modules. It needs no
+// slot: no process is started.
+func (s *Scheduler) loadModulesLocked(t *task) bool {
+	c := t.commands[0]
+	alias, said := t.event.Get("MODALIAS")
+	if s.modules == nil || !said || alias == "" || !s.modules.Handles(c.Text) {
 		return false
 	}
-	s.pool.queue.push(t)
+	var err error
+	s.runAsync(func() { err = s.modules.Load(alias) }, func() {
+		outcome := "loaded"
+		if err != nil {
+			outcome = err.Error()
+		}
+		s.log.Event(log.Info, "modules", t.event, alias+": "+outcome)
+		s.commandDoneYield(t)
+	})
 	return true
 }
 

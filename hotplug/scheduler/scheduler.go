@@ -56,6 +56,20 @@ type Options struct {
 	// Names says which names devices deserve besides those that rules give them; nil for
 	// none.
 	Names Identifier
+
+	// Modules loads kernel modules without the modprobe program; nil for none.
+	Modules ModuleLoader
+}
+
+// ModuleLoader loads kernel modules; see package modules.
+type ModuleLoader interface {
+	// Handles reports whether a command is a call of modprobe for the event's MODALIAS
+	// that can be carried out here.
+	Handles(command string) bool
+
+	// Load loads the modules of an alias, and returns when they are loaded or failed. It
+	// logs what failed.
+	Load(alias string) error
 }
 
 // Scheduler takes events to their end. Events that conflict run one after the other, in
@@ -67,6 +81,7 @@ type Scheduler struct {
 	sinks    []Sink
 	firmware firmware.Loader
 	byHand   bool
+	modules  ModuleLoader // or nil
 
 	mu        sync.Mutex // guards what follows
 	rules     *conf.Config
@@ -88,7 +103,7 @@ type Scheduler struct {
 // New returns a Scheduler. It starts nothing by itself.
 func New(o Options) *Scheduler {
 	s := &Scheduler{
-		log: o.Log, sys: o.Sys, sinks: o.Sinks, byHand: o.ByHand, rules: o.Rules,
+		log: o.Log, sys: o.Sys, sinks: o.Sinks, byHand: o.ByHand, modules: o.Modules, rules: o.Rules,
 		firmware:  firmware.Loader{Dir: o.FirmwareDir, Sys: o.Sys, Log: o.Log},
 		dev:       devLock{Dir: o.Dev, presence: sysfs.NewPresence(o.Sys), log: o.Log},
 		graph:     newGraph(),
