@@ -70,28 +70,6 @@ func findApplet(name string) *tool {
 	return nil
 }
 
-// asUdevd returns the command line by which this program does what a udevd does that is
-// called as args say: it follows events, in the background with --daemon, and serves the
-// clients of libudev. What else udevd can be told it does in its own way.
-func asUdevd(args []string) []string {
-	ours := []string{args[0], "-f", "--udev"}
-	for _, arg := range args[1:] {
-		switch {
-		case arg == "-d" || arg == "--daemon":
-			ours[1] = "-d"
-		case arg == "-D" || arg == "--debug":
-			ours = append(ours, "-v")
-		case arg == "-h" || arg == "--help":
-			return []string{args[0], "--help"}
-		case arg == "-V" || arg == "--version":
-			return []string{args[0], "--version"}
-		case strings.HasPrefix(arg, "--children-max="):
-			ours = append(ours, "-j", arg[len("--children-max="):])
-		}
-	}
-	return ours
-}
-
 func run(args, environ []string) int {
 	switch name := args[0][strings.LastIndexByte(args[0], '/')+1:]; name {
 	case "udevadm", "modprobe":
@@ -99,7 +77,9 @@ func run(args, environ []string) int {
 			return applet.run(args[1:])
 		}
 	case "udevd", "systemd-udevd":
-		args = asUdevd(args)
+		if hotplug.HasUdev {
+			args = asUdevd(args)
+		}
 	}
 	if applet := called(args, environ); applet != nil {
 		if failure := hotplug.CheckFileLimit(0); failure != hotplug.Done {

@@ -21,7 +21,7 @@ const HasNames = true
 // newNames returns what says which names devices deserve. Dev is nil for a dry run.
 func newNames(fs sysfs.FS, path string, dev *nodes.Dir) scheduler.Identifier {
 	opened := identity.OpenNodes(fs, path)
-	return &identity.Prober{
+	return prober{&identity.Prober{
 		Sys: fs, Contents: identity.Superblocks,
 		Open: func(d uevent.Dev) (fd int, err error) {
 			if fd, err = opened(d); err == nil || dev == nil {
@@ -29,7 +29,21 @@ func newNames(fs sysfs.FS, path string, dev *nodes.Dir) scheduler.Identifier {
 			}
 			return openUnnamed(dev, d) // its node is still to be made
 		},
+	}}
+}
+
+// prober gives the scheduler what package identity finds.
+type prober struct{ *identity.Prober }
+
+func (p prober) Identify(e *uevent.Event) *scheduler.Identity { return found(p.Prober.Identify(e)) }
+func (p prober) Probe(e *uevent.Event) *scheduler.Identity    { return found(p.Prober.Probe(e)) }
+
+func found(id identity.Identity) *scheduler.Identity {
+	links := make([]nodes.Link, len(id.Links))
+	for i, l := range id.Links {
+		links[i] = nodes.Link{Path: l.Path, Priority: l.Priority, Name: true}
 	}
+	return &scheduler.Identity{Properties: id.Properties, Links: links, Keep: id.Keep}
 }
 
 // openUnnamed opens a disk by a node of our own, which is in the private directory for no

@@ -44,7 +44,7 @@ type Loader struct {
 	modules   map[string]*module  // those that wait or are being loaded, and those that failed
 	ready     []*module
 	idle      int // workers that may still be started
-	asleep    *time.Timer
+	stopRest  func() bool
 }
 
 // request is one alias or name that was asked for.
@@ -185,10 +185,10 @@ func (l *Loader) resolve() {
 		l.mu.Lock()
 		if len(l.queue) == 0 {
 			l.resolving, l.queue = false, nil
-			if l.asleep != nil {
-				l.asleep.Stop()
+			if l.stopRest != nil {
+				l.stopRest()
 			}
-			l.asleep = time.AfterFunc(restAfter, l.rest)
+			l.stopRest = time.AfterFunc(restAfter, l.rest).Stop // a time.Timer here would cost the program 40 kB
 			l.mu.Unlock()
 			return
 		}

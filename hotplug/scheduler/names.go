@@ -9,19 +9,28 @@ import (
 	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
-	"devspool/nodes/identity"
 )
 
-// Identifier says which names and properties a device deserves; see identity.Prober.
+// Identity is what a device deserves.
+type Identity struct {
+	Properties []string     // KEY=VALUE, each key once
+	Links      []nodes.Link // names; each has a Path and a Priority
+
+	// Keep says that what the disk holds cannot be read now: the names that it has by that
+	// stay.
+	Keep bool
+}
+
+// Identifier says which names and properties a device deserves.
 type Identifier interface {
 	// Identify answers by the event and sysfs alone.
-	Identify(*uevent.Event) identity.Identity
+	Identify(*uevent.Event) *Identity
 
 	// NeedsContents reports whether Probe would find more.
 	NeedsContents(*uevent.Event) bool
 
 	// Probe reads the contents of the disk too. It may take as long as the disk does.
-	Probe(*uevent.Event) identity.Identity
+	Probe(*uevent.Event) *Identity
 }
 
 // probeLimit is how long an event waits for what its disk holds. After that it goes on
@@ -33,18 +42,18 @@ const maxProbes = 8
 
 // names is what devices deserve to be called. Scheduler.mu guards it.
 type names struct {
-	Identifier                               // nil where devices get no names
-	isReal     func() bool                   // /sys is the kernel's own, from which names come
-	active     bool                          // isReal, as it was seen last
-	probes     chan struct{}                 // holds a token for each disk that is being read
-	found      map[string]*identity.Identity // by devpath, of devices that were set up
-	slow       map[string]bool               // devpaths of disks that did not answer in time
+	Identifier                      // nil where devices get no names
+	isReal     func() bool          // /sys is the kernel's own, from which names come
+	active     bool                 // isReal, as it was seen last
+	probes     chan struct{}        // holds a token for each disk that is being read
+	found      map[string]*Identity // by devpath, of devices that were set up
+	slow       map[string]bool      // devpaths of disks that did not answer in time
 }
 
 func newNames(o Options) names {
 	n := names{Identifier: o.Names, isReal: o.Sys.IsKernels}
 	if n.Identifier != nil {
-		n.probes, n.found, n.slow = make(chan struct{}, maxProbes), map[string]*identity.Identity{}, map[string]bool{}
+		n.probes, n.found, n.slow = make(chan struct{}, maxProbes), map[string]*Identity{}, map[string]bool{}
 		n.refresh()
 	}
 	return n
@@ -69,21 +78,19 @@ func (s *Scheduler) identifyLocked(t *task) (done bool) {
 		if was := s.names.found[t.event.Devpath]; was != nil { // what leaves is known by its names
 			t.event = t.event.With(was.Properties)
 		}
-		t.identity = &identity.Identity{}
+		t.identity = &Identity{}
 		return true
 	}
 	if !s.names.NeedsContents(t.event) {
-		id := s.names.Identify(t.event)
-		s.setIdentityLocked(t, &id)
+		s.setIdentityLocked(t, s.names.Identify(t.event))
 		return true
 	}
-	e, id := t.event, (*identity.Identity)(nil)
+	e, id := t.event, (*Identity)(nil)
 	s.runAsync(func() { id = s.names.probe(e) }, func() {
 		if id == nil {
 			s.warnSlowLocked(e)
-			without := s.names.Identify(e)
-			without.Keep = true
-			id = &without
+			id = s.names.Identify(e)
+			id.Keep = true
 		}
 		s.setIdentityLocked(t, id)
 		t.kind = t.kind.stale()
@@ -97,14 +104,11 @@ func (s *Scheduler) identifyLocked(t *task) (done bool) {
 }
 
 // probe reads a disk, or returns nil where that takes too long.
-func (n *names) probe(e *uevent.Event) *identity.Identity {
+func (n *names) probe(e *uevent.Event) *Identity {
 	n.probes <- struct{}{}
 	defer func() { <-n.probes }()
-	found := make(chan *identity.Identity, 1)
-	go func() {
-		id := n.Probe(e)
-		found <- &id
-	}()
+	found := make(chan *Identity, 1)
+	go func() { found <- n.Probe(e) }()
 	select {
 	case id := <-found:
 		return id
@@ -121,7 +125,7 @@ func (s *Scheduler) warnSlowLocked(e *uevent.Event) {
 	}
 }
 
-func (s *Scheduler) setIdentityLocked(t *task, id *identity.Identity) {
+func (s *Scheduler) setIdentityLocked(t *task, id *Identity) {
 	if id.Keep {
 		s.keepContentsLocked(t.event, id)
 	}
@@ -131,7 +135,7 @@ func (s *Scheduler) setIdentityLocked(t *task, id *identity.Identity) {
 
 // keepContentsLocked adds to id the names that a device has by its contents, which cannot be
 // read now.
-func (s *Scheduler) keepContentsLocked(e *uevent.Event, id *identity.Identity) {
+func (s *Scheduler) keepContentsLocked(e *uevent.Event, id *Identity) {
 	if was := s.names.found[e.Devpath]; was != nil {
 		for _, kv := range was.Properties {
 			key, _, _ := strings.Cut(kv, "=")
@@ -148,8 +152,8 @@ func (s *Scheduler) keepContentsLocked(e *uevent.Event, id *identity.Identity) {
 		return
 	}
 	for _, path := range rec.Links {
-		if isByContents(path) && !slices.ContainsFunc(id.Links, func(l identity.Link) bool { return l.Path == path }) {
-			id.Links = append(id.Links, identity.Link{Path: path, Priority: rec.PriorityOf(path)})
+		if isByContents(path) && !slices.ContainsFunc(id.Links, func(l nodes.Link) bool { return l.Path == path }) {
+			id.Links = append(id.Links, nodes.Link{Path: path, Priority: rec.PriorityOf(path)})
 		}
 	}
 }
@@ -181,7 +185,7 @@ func (s *Scheduler) rememberLocked(t *task) {
 }
 
 // addNames adds the names that a device deserves to the Plan of its nodes.
-func addNames(p *nodes.Plan, id *identity.Identity) {
+func addNames(p *nodes.Plan, id *Identity) {
 	if len(p.Nodes) == 0 {
 		return
 	}
@@ -201,7 +205,7 @@ func addNames(p *nodes.Plan, id *identity.Identity) {
 }
 
 // planLocked returns what is to be done for an event of a device, given what that deserves.
-func (s *Scheduler) planLocked(e *uevent.Event, id *identity.Identity, kind Kind) *nodes.Plan {
+func (s *Scheduler) planLocked(e *uevent.Event, id *Identity, kind Kind) *nodes.Plan {
 	var p *nodes.Plan
 	if kind.isScan() && e.Dev.IsZero() {
 		p = s.rules.PlanScan(e)
@@ -220,11 +224,10 @@ func (s *Scheduler) planLocked(e *uevent.Event, id *identity.Identity, kind Kind
 // replanLocked returns the Plan by which a device gets once more what it is to have: one on
 // record, of which e is an add that /sys tells of.
 func (s *Scheduler) replanLocked(e *uevent.Event) *nodes.Plan {
-	id := &identity.Identity{}
+	id := &Identity{}
 	if s.names.active {
 		if id = s.names.found[e.Devpath]; id == nil {
-			found := s.names.Identify(e)
-			id = &found
+			id = s.names.Identify(e)
 			s.keepContentsLocked(e, id)
 		}
 		e = e.With(id.Properties)

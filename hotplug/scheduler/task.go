@@ -3,7 +3,6 @@ package scheduler
 import (
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
-	"devspool/nodes/identity"
 )
 
 // task is an event from its arrival until its commands have ended. Very many may have
@@ -24,9 +23,9 @@ type task struct {
 type work struct {
 	event    *uevent.Event
 	plan     *nodes.Plan
-	identity *identity.Identity // what the device deserves; nil until that is known
-	commands []nodes.Command    // that have not ended yet, the running one first
-	open     int                // parts that are under way: the commands, the firmware
+	identity *Identity       // what the device deserves; nil until that is known
+	commands []nodes.Command // that have not ended yet, the running one first
+	open     int             // parts that are under way: the commands, the firmware
 }
 
 // stale returns what is known of an event that had to wait.
