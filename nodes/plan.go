@@ -85,9 +85,9 @@ func (p *Plan) Actual() *Plan {
 		a.Nodes[len(a.Nodes)-1].Path = path
 	}
 	for i := range p.Links {
-		if l := &p.Links[i]; !p.lost(l.Path) && !a.hasNode(l.Path) {
+		if l := p.Links[i]; !p.lost(l.Path) && !a.hasNode(l.Path) {
 			l.Target = home(l.Target)
-			a.Links = append(a.Links, *l)
+			a.Links = append(a.Links, l)
 		}
 	}
 	a.Commands = slices.Clone(p.Commands)
