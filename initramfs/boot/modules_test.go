@@ -3,6 +3,7 @@ package boot_test
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -82,8 +83,30 @@ func TestModules(t *testing.T) {
 		if now := loaded(g); now["dm_raid"] || now["dm_thin_pool"] || now["dm_persistent_data"] || !now["fuse"] {
 			g.Errorf("after modprobe -r: %v", now)
 		}
+		loadByRule(g)
 		loadAll(g)
 	})
+}
+
+// loadByRule has a rule's call of modprobe carried out by the program itself, though there is
+// another modprobe, which would tell.
+func loadByRule(g *boot.Guest) {
+	if err := os.WriteFile("/etc/rules.conf", []byte("$MODALIAS=.* 0:0 660 @modprobe -b \"$MODALIAS\"\n"), 0o644); err != nil {
+		g.Fatal(err)
+	}
+	for alias, module := range map[string]string{"char-major-10-203": "cuse", "no-such:alias": "", "net-pf-38": "af_alg"} {
+		cmd := exec.Command(program, "-v", "--conf", "/etc/rules.conf")
+		cmd.Env = []string{"ACTION=add", "DEVPATH=/devices/x", "SUBSYSTEM=x", "MODALIAS=" + alias}
+		out, err := cmd.CombinedOutput()
+		switch {
+		case err != nil:
+			g.Errorf("%s: %v: %s", alias, err, out)
+		case !strings.Contains(string(out), "modules: add /devices/x: "+alias+": "):
+			g.Errorf("%s: the program did not see to it: %s", alias, out)
+		case module != "" && !loaded(g)[module]:
+			g.Errorf("%s: %s is not loaded: %s", alias, module, out)
+		}
+	}
 }
 
 // loadAll has the loader load a crowd, some of it several times.
