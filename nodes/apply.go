@@ -23,7 +23,8 @@ func recordOf(p *Plan) Record {
 		r.Nodes = append(r.Nodes, p.Nodes[i].Path)
 	}
 	for i := range p.Links {
-		r.Links = append(r.Links, p.Links[i].Path)
+		l := &p.Links[i]
+		r.AddLink(l.Path, l.Name, l.Priority)
 	}
 	return r
 }

@@ -43,11 +43,12 @@ type Plan struct {
 	// Tags are what clients' filters may ask for.
 	Tags []Tag
 
-	NoNames     bool // the device is to have no names but those that rules give it
+	NoNames     bool // the device is to have no links but those that rules give it
 	HasPriority bool
-	Priority    int      // of all its links, if HasPriority
+	Priority    int      // of all its links, if HasPriority; those of Links have it already
 	Rename      string   // what a network interface is to be called, or ""
-	Properties  []string // KEY=VALUE, which rules give the device
+	RenameRule  Origin   // the rule that says so
+	Properties  []string // KEY=VALUE, which rules give the device, in their order
 
 	// Firmware is the path below the firmware directory that the device asks for, or "".
 	Firmware string
@@ -127,7 +128,8 @@ type Link struct {
 	Target string // the node's path below /dev; the link's text is made relative to Path
 	Rule   Origin
 
-	// Name says that the device deserves the link by itself, and no rule gives it.
+	// Name says that the device deserves the link by what it is (disk/by-uuid/X), and no
+	// rule gives it.
 	Name     bool
 	Priority int // of several devices that want the link the one with the highest has it
 }
@@ -235,7 +237,23 @@ func (p *Plan) String() string {
 	}
 	for i := range p.Links {
 		l := &p.Links[i]
-		text += planLine(verb+"link "+l.Path+" -> "+Relative(l.Path, l.Target), l.Rule)
+		what := verb + "link " + l.Path + " -> " + Relative(l.Path, l.Target)
+		if l.Priority != 0 {
+			what += " (prio=" + strconv.Itoa(l.Priority) + ")"
+		}
+		text += planLine(what, l.Rule)
+	}
+	if p.NoNames {
+		text += "  no names\n"
+	}
+	if p.HasPriority && len(p.Links) == 0 {
+		text += "  names (prio=" + strconv.Itoa(p.Priority) + ")\n"
+	}
+	if p.Rename != "" {
+		text += planLine("rename to "+p.Rename, p.RenameRule)
+	}
+	for _, property := range p.Properties {
+		text += "  property " + uevent.Printable(property) + "\n"
 	}
 	for i := range p.Tags {
 		text += planLine("tag "+p.Tags[i].Name, p.Tags[i].Rule)
