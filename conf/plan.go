@@ -262,7 +262,7 @@ func (b *planner) giveNode(r *rule, moved string) {
 			", so it is not made")
 		return
 	}
-	b.addLink(nodes.Link{Path: b.own, Target: path, Rule: r.node.Rule})
+	b.addLink(nodes.Link{Path: b.own, Target: path, Rule: r.node.Rule, Forced: true})
 }
 
 // targetPath returns where a rule moves the node, or "" where it does not.
@@ -394,7 +394,7 @@ func (b *planner) finishNodes() {
 	if !d.Block || d != b.config.Root || len(b.plan.Nodes) == 0 || b.claims("root") {
 		return
 	}
-	b.addLink(nodes.Link{Path: "root", Target: b.plan.Nodes[0].Path})
+	b.addLink(nodes.Link{Path: "root", Target: b.plan.Nodes[0].Path, Forced: true})
 }
 
 // claims reports whether the Plan has something at path, or below it.

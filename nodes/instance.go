@@ -77,6 +77,9 @@ func (d *Dir) changeDisk(e *uevent.Event) {
 	if r := d.Recorded(e); r != nil && r.State == Live {
 		r.Diskseq, _ = e.Get(diskseq)
 		d.journal.PutLater(r)
+		for _, path := range r.Shared { // of several disks of one name the last one has it
+			d.claims.release(r, path)
+		}
 	}
 }
 
@@ -95,7 +98,7 @@ func (d *Dir) late(p *Plan) (existed bool) {
 				return false // these numbers are another device's
 			}
 			r = &want
-			r.Nodes, r.Links = nil, nil
+			r.Nodes, r.Links, r.Names, r.Priorities = nil, nil, nil, nil
 		}
 		r.Diskseq, r.State = want.Diskseq, Left
 		d.journal.PutLater(r)

@@ -132,6 +132,10 @@ type Link struct {
 	// rule gives it.
 	Name     bool
 	Priority int // of several devices that want the link the one with the highest has it
+
+	// Forced says that the link takes the place of whatever stands there, as a node does.
+	// Else what is not ours is left alone.
+	Forced bool
 }
 
 // Tag is a word that rules give a device.
