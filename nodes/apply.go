@@ -148,9 +148,10 @@ func (d *Dir) remove(p *Plan) (existed bool, err error) {
 func (d *Dir) wipe(r *Record, dev uevent.Dev) error {
 	var errs faults
 	for _, path := range pathsOf(r) {
-		d.claims.handOver(r, path)
-		_, err := d.tree.remove(path, dev, targetsOf(r))
-		errs.add(err)
+		if !d.claims.handOver(r, path) {
+			_, err := d.tree.remove(path, dev, targetsOf(r))
+			errs.add(err)
+		}
 		d.claims.release(r, path)
 	}
 	if len(errs) == 0 {

@@ -257,22 +257,23 @@ func (c *claims) isOurs(path, text string, dev uevent.Dev) (ours bool, leaves *R
 }
 
 // handOver gives a link of the device of r, which is to have it no longer, to the device
-// with the best claim to it, in one step. Of all but a link, or where that device has no
-// node yet, Released takes care.
-func (c *claims) handOver(r *Record, path string) {
+// with the best claim to it, in one step, and reports whether it did. Of all but a link,
+// or where that device has no node yet, Released takes care.
+func (c *claims) handOver(r *Record, path string) bool {
 	if !slices.Contains(r.Shared, path) || !slices.Contains(union(r.Links, r.Old), path) {
-		return
+		return false
 	}
 	heir := c.claimant(path, r, nil, false)
 	if heir == nil || !slices.Contains(heir.Links, path) || c.rank(heir).Gone {
-		return
+		return false
 	}
+	var standing []string
 	for _, target := range targetsOf(heir) {
 		if c.dir.tree.has(target, heir.Dev(), nil) {
-			c.dir.tree.relink(path, targetsOf(r), Relative(path, target)) // a failure leaves it to Released
-			return
+			standing = append(standing, target)
 		}
 	}
+	return c.dir.tree.relink(path, targetsOf(r), standing)
 }
 
 // targetsOf returns all paths at which the node of the device may be or have been, the
@@ -307,12 +308,14 @@ func (c *claims) release(r *Record, path string) {
 	}
 }
 
-// Released returns, for each path that changed hands since the last call, the record of
-// the device that is to have it now. Its Plan is to be applied again, which may release
-// further paths.
+// Released returns, for the paths that changed hands since the last call, the records of
+// the devices that are to have them now, each once. Their Plans are to be applied again,
+// which may release further paths.
 func (d *Dir) Released() (claimants []*Record) {
+	met := map[string]bool{}
 	for _, path := range d.claims.released {
-		if r := d.claims.claimant(path, nil, nil, false); r != nil {
+		if r := d.claims.claimant(path, nil, nil, false); r != nil && !met[r.ID] {
+			met[r.ID] = true
 			claimants = append(claimants, r)
 		}
 	}

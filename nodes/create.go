@@ -42,6 +42,7 @@ func (c *creation) run() (existed bool, err error) {
 		errs.add(d.put(&c.record))
 	}
 	making := c.makeAll()
+	old.Shared = c.record.Shared
 	c.removeOld(&want, &old, &errs)
 	if making.inTheWay() {
 		// What the device had itself was in the way: a node where a directory
@@ -99,7 +100,8 @@ func (c *creation) makeNode(n *Node, missing *[]string, errs *faults) {
 
 // removeOld removes what the device had and the Plan does not give it, and the node
 // that devtmpfs made under its own name where the Plan puts it elsewhere. A path that the
-// device lost is left to the one that has it.
+// device lost is left to the one that has it; but where that is a link, what stands there
+// and leads to where the node is no longer goes.
 func (c *creation) removeOld(want, old *Record, errs *faults) {
 	d, p := c.dir, c.plan
 	has := want
@@ -113,12 +115,15 @@ func (c *creation) removeOld(want, old *Record, errs *faults) {
 		paths = append(paths, name)
 	}
 	for _, path := range paths {
-		if wants(has, path) || p.lost(path) {
+		if wants(has, path) || p.lost(path) && (p.hasNode(path) || !d.tree.has(path, p.Event.Dev, without(targets, has.Nodes))) {
 			continue
 		}
-		d.claims.handOver(old, path)
-		removed, err := d.tree.remove(path, p.Event.Dev, targets)
-		errs.add(err)
+		removed := d.claims.handOver(old, path)
+		if !removed {
+			var err error
+			removed, err = d.tree.remove(path, p.Event.Dev, targets)
+			errs.add(err)
+		}
 		if removed || path != name {
 			d.claims.release(old, path)
 		}

@@ -323,18 +323,17 @@ func (t *tree) has(path string, dev uevent.Dev, targets []string) bool {
 	return sys.Stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st) == nil && (isNodeOf(&st, dev) || isLinkTo(dir, &st, path, targets))
 }
 
-// relink gives a link at path, which leads to one of targets, another text in one step.
-// Anything else that stands there stays.
-func (t *tree) relink(path string, targets []string, text string) {
+// relink has a link at path that leads to one of from lead to one of to, in one step if it
+// does not already, and reports whether it does. Anything else that stands there stays.
+func (t *tree) relink(path string, from, to []string) bool {
 	dir, err := t.parent(path, false)
 	if err != nil {
-		return
+		return false
 	}
 	defer dir.close()
-	var st unix.Statx_t
-	if sys.Stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st) == nil && !t.isMountedOver(&st) && isLinkTo(dir, &st, path, targets) {
-		t.replace(dir, nil, uevent.Dev{}, text)
-	}
+	is, err := sys.ReadLinkAt(dir.fd, dir.name)
+	return err == nil && leads(path, is, from) && len(to) > 0 &&
+		(leads(path, is, to) || t.replace(dir, nil, uevent.Dev{}, Relative(path, to[0])) == nil)
 }
 
 // remove unlinks path if a node of dev stands there, or a link to one of paths, and then
