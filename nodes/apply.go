@@ -148,7 +148,7 @@ func (d *Dir) remove(p *Plan) (existed bool, err error) {
 func (d *Dir) wipe(r *Record, dev uevent.Dev) error {
 	var errs faults
 	for _, path := range pathsOf(r) {
-		if !d.claims.handOver(r, path) {
+		if others, _ := d.claims.handOver(r, path); !others {
 			_, err := d.tree.remove(path, dev, targetsOf(r))
 			errs.add(err)
 		}

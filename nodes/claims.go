@@ -257,15 +257,16 @@ func (c *claims) isOurs(path, text string, dev uevent.Dev) (ours bool, leaves *R
 }
 
 // handOver gives a link of the device of r, which is to have it no longer, to the device
-// with the best claim to it, in one step, and reports whether it did. Of all but a link,
-// or where that device has no node yet, Released takes care.
-func (c *claims) handOver(r *Record, path string) bool {
+// with the best claim to it, in one step. Done tells that this one has it, changed that it
+// had it not before. Of all but a link, or where that device has no node yet, Released
+// takes care.
+func (c *claims) handOver(r *Record, path string) (done, changed bool) {
 	if !slices.Contains(r.Shared, path) || !slices.Contains(union(r.Links, r.Old), path) {
-		return false
+		return false, false
 	}
 	heir := c.claimant(path, r, nil, false)
 	if heir == nil || !slices.Contains(heir.Links, path) || c.rank(heir).Gone {
-		return false
+		return false, false
 	}
 	var standing []string
 	for _, target := range targetsOf(heir) {

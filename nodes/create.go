@@ -118,13 +118,13 @@ func (c *creation) removeOld(want, old *Record, errs *faults) {
 		if wants(has, path) || p.lost(path) && (p.hasNode(path) || !d.tree.has(path, p.Event.Dev, without(targets, has.Nodes))) {
 			continue
 		}
-		removed := d.claims.handOver(old, path)
-		if !removed {
+		others, removed := d.claims.handOver(old, path)
+		if !others {
 			var err error
 			removed, err = d.tree.remove(path, p.Event.Dev, targets)
 			errs.add(err)
 		}
-		if removed || path != name {
+		if removed || !others && path != name {
 			d.claims.release(old, path)
 		}
 	}

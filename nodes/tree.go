@@ -323,17 +323,23 @@ func (t *tree) has(path string, dev uevent.Dev, targets []string) bool {
 	return sys.Stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st) == nil && (isNodeOf(&st, dev) || isLinkTo(dir, &st, path, targets))
 }
 
-// relink has a link at path that leads to one of from lead to one of to, in one step if it
-// does not already, and reports whether it does. Anything else that stands there stays.
-func (t *tree) relink(path string, from, to []string) bool {
+// relink has a link at path that leads to one of from lead to one of to, and reports whether
+// it does, and whether it did not before. Anything else that stands there stays.
+func (t *tree) relink(path string, from, to []string) (done, changed bool) {
 	dir, err := t.parent(path, false)
 	if err != nil {
-		return false
+		return false, false
 	}
 	defer dir.close()
 	is, err := sys.ReadLinkAt(dir.fd, dir.name)
-	return err == nil && leads(path, is, from) && len(to) > 0 &&
-		(leads(path, is, to) || t.replace(dir, nil, uevent.Dev{}, Relative(path, to[0])) == nil)
+	switch {
+	case err != nil, len(to) == 0, !leads(path, is, from):
+		return false, false
+	case leads(path, is, to):
+		return true, false
+	}
+	changed = t.replace(dir, nil, uevent.Dev{}, Relative(path, to[0])) == nil
+	return changed, changed
 }
 
 // remove unlinks path if a node of dev stands there, or a link to one of paths, and then
