@@ -250,7 +250,7 @@ func (p *Plan) String() string {
 	if p.NoNames {
 		text += "  no names\n"
 	}
-	if p.HasPriority && len(p.Links) == 0 {
+	if p.HasPriority && !p.NoNames && len(p.Links) == 0 {
 		text += "  names (prio=" + strconv.Itoa(p.Priority) + ")\n"
 	}
 	if p.Rename != "" {
