@@ -93,7 +93,7 @@ func (f faults) inTheWay() bool {
 
 func isInTheWay(err error) bool {
 	switch failure(err) {
-	case unix.ENOTDIR, unix.EISDIR, unix.EEXIST, unix.ENOTEMPTY:
+	case unix.ENOTDIR, unix.EISDIR, unix.EEXIST, unix.ENOTEMPTY, unix.ELOOP:
 		return true
 	}
 	return false

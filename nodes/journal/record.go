@@ -155,8 +155,8 @@ func (r *Record) AddLink(path string, isName bool, priority int) {
 // PriorityOf returns the priority with which the device wants a link.
 func (r *Record) PriorityOf(path string) int {
 	for _, entry := range r.Priorities {
-		text, of, _ := strings.Cut(entry, ":")
-		if n, err := strconv.Atoi(text); err == nil && of == path {
+		text, of, both := strings.Cut(entry, ":")
+		if n, err := strconv.Atoi(text); err == nil && both && of == path {
 			return n
 		}
 	}
