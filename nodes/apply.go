@@ -135,6 +135,11 @@ func (d *Dir) remove(p *Plan) (existed bool, err error) {
 	}
 	all := *r
 	all.Nodes, all.Links = union(r.Nodes, want.Nodes), union(r.Links, want.Links)
+	unknown := want.Links // which by their texts may be another's
+	if existed {
+		unknown = without(want.Links, r.Links)
+	}
+	all.Shared = union(r.Shared, unknown)
 	if len(r.Shared) > 0 {
 		d.Locate(p)
 		if own := ownPath(r); own != "" {

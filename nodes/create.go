@@ -169,8 +169,10 @@ func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, er
 	if l != nil {
 		careful, text = !l.Forced, Relative(path, l.Target)
 	}
-	// Else no other device was met who wants one of its paths, or wants this link.
-	if len(c.record.Shared) > 0 && (!careful || slices.Contains(c.record.Shared, path)) {
+	// Else no other device was met who wants one of its paths, or wants this link, or may
+	// have a link of the same text.
+	shared := c.record.Shared
+	if len(shared) > 0 && (!careful || slices.Contains(shared, path) || slices.Contains(shared, l.Target)) {
 		if lost, err = c.resolve(path); lost || err != nil {
 			return lost, err
 		}

@@ -204,6 +204,30 @@ func TestConflictOfLinks(t *testing.T) {
 	})
 }
 
+// TestLinksOfOneText has two devices want one path for the node and one link to it, so that
+// both links have one text. A second remove, of which the record knows nothing, takes away
+// nothing of the other's.
+func TestLinksOfOneText(t *testing.T) {
+	eachWay(t, func(b *board) {
+		gone := map[string]bool{}
+		b.d.Rank = func(r *Record) Rank { return Rank{Gone: gone[r.Devpath]} }
+		one, two := makes("b8:0", "sda", "x 0660 0:6", "by/x =2> x"), makes("b8:16", "sdb", "x 0660 0:6", "by/x =2> x")
+		alive := map[string]*Plan{one.Event.Devpath: one, two.Event.Devpath: two}
+		want := []string{"by/ 0755 0:0", "by/x -> ../x", "x b8:0 0660 0:6"}
+		applyAll(b, one, alive)
+		applyAll(b, removal(two), alive)
+		b.check(want...)
+		applyAll(b, two, alive)
+		gone[two.Event.Devpath] = true
+		applyAll(b, one, alive)
+		delete(alive, two.Event.Devpath)
+		for range 2 {
+			applyAll(b, removal(two), alive)
+			b.check(want...)
+		}
+	})
+}
+
 // TestSwitchIsAtomic looks at a link all the time while the claims to it change. It is
 // always there, and leads to a node.
 func TestSwitchIsAtomic(t *testing.T) {
