@@ -223,7 +223,8 @@ func (b *planner) apply(r *rule) {
 }
 
 // applyNames adds what a rule that matches says of links, properties and an interface's
-// name. Of two rules that say a property the later counts; rules after them can ask for it.
+// name. A property that the event has, or an earlier rule gave it, stays; later rules can
+// ask for it.
 func (b *planner) applyNames(r *rule) {
 	p := b.plan
 	p.NoNames = p.NoNames || r.noNames
@@ -232,10 +233,11 @@ func (b *planner) applyNames(r *rule) {
 	}
 	for _, template := range r.properties {
 		key, template, _ := strings.Cut(template, "=")
-		text, _ := b.fill(r, template)
-		p.Properties = slices.DeleteFunc(p.Properties, func(kv string) bool { return strings.HasPrefix(kv, key+"=") })
-		p.Properties = append(p.Properties, key+"="+text)
-		b.event = p.Event.With(p.Properties)
+		if _, said := b.event.Get(key); !said {
+			text, _ := b.fill(r, template)
+			p.Properties = append(p.Properties, key+"="+text)
+			b.event = p.Event.With(p.Properties)
+		}
 	}
 	for _, template := range r.links {
 		if path, complete := b.fill(r, template); complete && b.makesNodes() {
@@ -465,57 +467,47 @@ func (b *planner) finishNodes() {
 
 // giveLink adds a link of link= to the first node.
 func (b *planner) giveLink(l *nodes.Link) {
-	if len(b.plan.Nodes) == 0 || b.plan.Nodes[0].Path == l.Path {
+	if len(b.plan.Nodes) == 0 {
 		return
 	}
-	why := nodes.Refusal(l.Path)
-	for above := l.Path; why == "" && above != ""; above = above[:max(0, strings.LastIndexByte(above, '/'))] {
-		if b.isTaken(above) && above != l.Path {
-			why = "would be below " + quote(above)
-		}
-	}
+	other, why := b.overlap(l.Path), nodes.Refusal(l.Path)
 	switch {
-	case why == "" && b.isTaken(l.Path):
-		return // an earlier rule has it lead here
-	case why == "" && b.claims(l.Path):
-		why = "would be in the way of others"
-	}
-	if why != "" {
-		b.addFault(l.Rule.String() + ": the link " + quote(l.Path) + " " + why + ", so it is not made")
+	case why != "":
+	case other == "":
+		l.Target = b.plan.Nodes[0].Path
+		b.addLink(*l)
 		return
+	case other == l.Path:
+		return // it leads here already
+	default:
+		why = "and " + quote(other) + " stand in each other's way"
 	}
-	l.Target = b.plan.Nodes[0].Path
-	b.addLink(*l)
-}
-
-// isTaken reports whether the Plan has a node or a link at path.
-func (b *planner) isTaken(path string) bool {
-	taken := func(l nodes.Link) bool { return l.Path == path }
-	return slices.ContainsFunc(b.plan.Nodes, func(n nodes.Node) bool { return n.Path == path }) || slices.ContainsFunc(b.plan.Links, taken)
+	b.addFault(l.Rule.String() + ": the link " + quote(l.Path) + " " + why + ", so it is not made")
 }
 
 // addRoot adds the link of the root file system's device.
 func (b *planner) addRoot() {
 	d := b.event.Dev
-	if !d.Block || d != b.config.Root || len(b.plan.Nodes) == 0 || b.claims("root") {
+	if !d.Block || d != b.config.Root || len(b.plan.Nodes) == 0 || b.overlap("root") != "" {
 		return
 	}
 	b.addLink(nodes.Link{Path: "root", Target: b.plan.Nodes[0].Path, Forced: true})
 }
 
-// claims reports whether the Plan has something at path, or below it.
-func (b *planner) claims(path string) bool {
-	for i := range b.plan.Nodes {
-		if isAtOrBelow(b.plan.Nodes[i].Path, path) {
-			return true
+// overlap returns the path of the Plan that is the same one, or lies above or below it, or "".
+func (b *planner) overlap(path string) string {
+	for i := range len(b.plan.Nodes) + len(b.plan.Links) {
+		var other string
+		if i < len(b.plan.Nodes) {
+			other = b.plan.Nodes[i].Path
+		} else {
+			other = b.plan.Links[i-len(b.plan.Nodes)].Path
+		}
+		if isAtOrBelow(path, other) || isAtOrBelow(other, path) {
+			return other
 		}
 	}
-	for i := range b.plan.Links {
-		if isAtOrBelow(b.plan.Links[i].Path, path) {
-			return true
-		}
-	}
-	return false
+	return ""
 }
 
 func isAtOrBelow(path, above string) bool {

@@ -148,8 +148,8 @@ func (p *parser) readLine() {
 	if r.target.expands {
 		p.checkGroups(&r, r.target.path, fields[3].offset+1, "stays as it is")
 	}
-	for _, template := range append(append(r.links, r.properties...), r.rename) {
-		p.checkGroups(&r, template, fields[0].offset+max(0, strings.Index(fields[0].text, template)), "stands for nothing")
+	if len(r.links)+len(r.properties)+len(r.rename) > 0 {
+		p.checkGroups(&r, fields[0].text[:strings.LastIndexByte(fields[0].text, ';')], fields[0].offset, "stands for nothing")
 	}
 	p.checkReach(&r, fields[0])
 	if p.warnings != nil {

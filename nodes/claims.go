@@ -313,10 +313,14 @@ func (c *claims) release(r *Record, path string) {
 // the devices that are to have them now, each once. Their Plans are to be applied again,
 // which may release further paths.
 func (d *Dir) Released() (claimants []*Record) {
-	met := map[string]bool{}
 	for _, path := range d.claims.released {
-		if r := d.claims.claimant(path, nil, nil, false); r != nil && !met[r.ID] {
-			met[r.ID] = true
+		r := d.claims.claimant(path, nil, nil, false)
+		for i := 0; r != nil && i < len(claimants); i++ {
+			if claimants[i].ID == r.ID {
+				r = nil
+			}
+		}
+		if r != nil {
 			claimants = append(claimants, r)
 		}
 	}
