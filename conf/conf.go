@@ -35,6 +35,10 @@ type Config struct {
 	// The zero Dev stands for none.
 	Root uevent.Dev
 
+	// Attr returns an attribute in sysfs, of the file path below the directory of the
+	// device at devpath. There is no ".." in path. Where Attr is nil no device has any.
+	Attr func(devpath, path string) (value string, ok bool)
+
 	file     string
 	defaults rule // of which only what directives set
 	matcher  ere.Matcher
@@ -93,7 +97,7 @@ func (c *Config) File() string { return c.file }
 // there is any such rule, for whatever device.
 func (c *Config) WantsUnnumbered(sysname string) bool {
 	for _, r := range c.rules {
-		if !r.asksVariable() || r.kind == ofNumbers || !r.runsOn(uevent.Add) {
+		if !r.asksVariable() || r.kind == ofNumbers || !r.runsOn(uevent.Add) && r.rename == "" {
 			continue
 		}
 		if sysname == "" || r.kind == ofVariable || c.matcher.Match(&r.expr, sysname) {

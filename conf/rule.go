@@ -26,6 +26,14 @@ type rule struct {
 	command nodes.Command // but for what the event says
 	tags    []string
 	jobs    int // of the whole config
+
+	attributes  []condition // of the device in /sys; all of them must hold
+	links       []string    // templates of paths
+	properties  []string    // KEY=TEMPLATE
+	rename      string      // a template of an interface's name, or ""
+	priority    int         // of all links of the device, if hasPriority
+	hasPriority bool
+	noNames     bool
 }
 
 // matchKind is what a rule looks at, besides its conditions.
@@ -37,12 +45,15 @@ const (
 	ofNumbers                   // @maj,min
 )
 
-// asksVariable reports whether the rule looks at a variable of the event.
-func (r *rule) asksVariable() bool { return r.kind == ofVariable || len(r.env) > 0 }
+// asksVariable reports whether the rule looks at more than the name and the numbers: at a
+// variable of the event or an attribute, or is for interfaces, which have no node.
+func (r *rule) asksVariable() bool {
+	return r.kind == ofVariable || len(r.env) > 0 || len(r.attributes) > 0 || r.rename != ""
+}
 
-// condition is a prefix NAME=ERE; of a rule.
+// condition is a prefix NAME=ERE; of a rule, or attr=PATH:ERE;.
 type condition struct {
-	name  string
+	name  string // or the path
 	value ere.Expr
 }
 
@@ -135,7 +146,10 @@ func (p *parser) readLine() {
 		return
 	}
 	if r.target.expands {
-		p.checkGroups(&r, fields[3])
+		p.checkGroups(&r, r.target.path, fields[3].offset+1, "stays as it is")
+	}
+	if len(r.links)+len(r.properties)+len(r.rename) > 0 {
+		p.checkGroups(&r, fields[0].text[:strings.LastIndexByte(fields[0].text, ';')], fields[0].offset, "stands for nothing")
 	}
 	p.checkReach(&r, fields[0])
 	if p.warnings != nil {
@@ -166,7 +180,7 @@ func (p *parser) checkReach(r *rule, f field) {
 			`move it up, or begin the earlier one with "-"`)
 		p.closed = false
 	}
-	if !r.continues && len(r.env) == 0 && r.matchesAll() {
+	if !r.continues && len(r.env)+len(r.attributes) == 0 && r.matchesAll() {
 		p.closed = true
 	}
 }
@@ -197,6 +211,9 @@ func (p *parser) readMatch(r *rule, f field) bool {
 		return p.readNumbers(r, f) && ok
 	case f.text[0] == '$':
 		return p.readVariable(r, f) && ok
+	}
+	if strings.HasPrefix(f.text, "attr:") {
+		p.problem(f.offset, quote(f.text)+" is taken for the name of a device", "write attr=PATH:EXPR;")
 	}
 	if name := identifier(f.text); name != "" && strings.HasPrefix(f.text[len(name):], "=") {
 		p.problem(f.offset, quote(f.text)+" is taken for the name of a device",
@@ -462,15 +479,16 @@ func reference(s string) (n int, ok bool) {
 	return int(s[1] - '0'), true
 }
 
-// checkGroups warns of %N for which the expression has no group.
-func (p *parser) checkGroups(r *rule, f field) {
+// checkGroups warns of %N for which the expression has no group. The text that refers to
+// them stands at an offset of the line.
+func (p *parser) checkGroups(r *rule, text string, offset int, fate string) {
 	highest := r.expr.Groups()
 	if r.kind == ofNumbers {
 		highest = -1
 	}
-	for i := range len(r.target.path) {
-		if n, ok := reference(r.target.path[i:]); ok && n > highest {
-			p.problem(f.offset+1+i, "the expression has no group for %"+strconv.Itoa(n)+", which stays as it is",
+	for i := range len(text) {
+		if n, ok := reference(text[i:]); ok && n > highest {
+			p.problem(offset+i, "the expression has no group for %"+strconv.Itoa(n)+", which "+fate,
 				"put parentheses around what it stands for")
 		}
 	}

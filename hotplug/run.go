@@ -53,6 +53,7 @@ type Options struct {
 	Output      int  // the descriptor to write events to, or -1
 	Groups      int  // the mask of netlink groups to send events to
 	UdevControl bool // obey udevcontrol
+	Udev        bool // serve the clients of libudev, and udevadm
 	Detached    bool // the loop is in the background, started by StartLoop
 
 	// For RunHelper.
@@ -125,6 +126,7 @@ type runner struct {
 	spool     spoolSink
 	groups    *sink.Netlink // of Options.Groups, or nil
 	output    *sink.Pipe    // of Options.Output, or nil
+	udev      udevSink
 	scheduler *scheduler.Scheduler
 	config    *reload.Config
 	stopped   bool // the process was told to end
@@ -156,7 +158,7 @@ func Run(o *Options, way Way) Result {
 	}
 	r.scheduler = scheduler.New(scheduler.Options{
 		Rules: rules, Dev: r.dev, Sys: r.sys, Log: r.log, Sinks: r.sinks, FirmwareDir: o.Firmware, Environ: o.Environ,
-		Jobs: o.Jobs, ByHand: r.event != nil && r.event.Seqnum == 0,
+		Jobs: o.Jobs, Names: newNames(r.sys, o.Dev, r.dev), Modules: newModules(r), ByHand: r.event != nil && r.event.Seqnum == 0,
 	})
 	read := func() (*conf.Config, error) { return o.readConf(conf.Parse) }
 	r.config = reload.New(o.Conf, rules, read, r.scheduler.SetRules, r.log)
@@ -177,6 +179,7 @@ func (r *runner) close() {
 	if r.groups != nil {
 		r.groups.Flush(time.Second)
 	}
+	r.udev.close()
 	r.spool.close(r)
 }
 
@@ -259,6 +262,7 @@ func (r *runner) openSinks() bool {
 		r.sinks = append(r.sinks, sink.NewTable(1).Sink())
 	}
 	r.spool.open(r)
+	r.udev.open(r)
 	if r.way != RunLoop {
 		return true
 	}
@@ -321,6 +325,11 @@ func (r *runner) loop() Result {
 		}
 		return SystemFailed
 	}
+	if r.udev.start(r, l) != nil {
+		l.End()
+		l.Serve()
+		return SystemFailed
+	}
 	if r.UdevControl {
 		if err := control.ServeUdevControl(r.scheduler, r.config, r.log); err != nil {
 			r.log.Print(log.Err, err.Error())
@@ -332,6 +341,7 @@ func (r *runner) loop() Result {
 	go func() {
 		coldplug.Scan(r.scheduler, r.sys).Wait() // in a goroutine: its commands may wait for an event
 		r.tellReady()
+		r.udev.scanned(r)
 	}()
 	if err := l.Serve(); err != nil {
 		r.log.Print(log.Err, err.Error())

@@ -203,6 +203,23 @@ func (e *Event) Late() *Event {
 	return &late
 }
 
+// With returns e with more variables KEY=VALUE. Those that e says itself stay as they are.
+func (e *Event) With(properties []string) *Event {
+	if len(properties) == 0 {
+		return e
+	}
+	more := []byte(e.vars)
+	for _, kv := range properties {
+		key, _, _ := strings.Cut(kv, "=")
+		if _, said := e.Get(key); !said {
+			more = append(append(more, kv...), 0)
+		}
+	}
+	with := *e
+	with.vars = Packed(more)
+	return &with
+}
+
 // Gap returns an event which says that others were lost; more says what is known of it.
 func Gap(more ...string) *Event {
 	const root = "/" // no device's devpath
