@@ -10,7 +10,7 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-var applets = []tool{
+var spoolApplets = []tool{
 	{"watch", "print each event when all is done for it (watch --help)", watch},
 	{"event", "put an event into clients' queues, pop the oldest of one,\nlist the queues (event --help)", event},
 }

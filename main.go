@@ -54,9 +54,19 @@ func called(args, environ []string) *tool {
 	if len(args) < 2 || holdsEvent(environ) && args[1] == sys.Getenv(environ, "SUBSYSTEM") {
 		return nil
 	}
-	for i := range applets {
-		if applets[i].name == args[1] {
-			return &applets[i]
+	return findApplet(args[1])
+}
+
+// appletTables are the applets that are built in.
+var appletTables = [...][]tool{nameApplets, spoolApplets}
+
+// findApplet returns the applet of that name, or nil.
+func findApplet(name string) *tool {
+	for _, table := range appletTables {
+		for i := range table {
+			if table[i].name == name {
+				return &table[i]
+			}
 		}
 	}
 	return nil

@@ -3,4 +3,4 @@
 package main
 
 // A program without the spool, for boards where nobody listens: it is smaller.
-var applets []tool
+var spoolApplets []tool

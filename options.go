@@ -110,8 +110,10 @@ kernel calls its helper (/proc/sys/kernel/hotplug)`, waysColumn)
 		}
 	}
 	text += ctl
-	for i := range applets {
-		text += cli.Row("  devspool "+applets[i].name+" ...", applets[i].help, waysColumn)
+	for _, table := range appletTables {
+		for i := range table {
+			text += cli.Row("  devspool "+table[i].name+" ...", table[i].help, waysColumn)
+		}
 	}
 	return text + "\noptions:\n" + cli.Usage(table[:], false, "  ", optionsColumn) + `
 Called as mdev it takes the same options.

@@ -7,6 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/control"
+	"devspool/hotplug/info"
 	"devspool/hotplug/scheduler"
 	"devspool/hotplug/sys"
 	"devspool/hotplug/sysfs"
@@ -46,4 +48,21 @@ func openUnnamed(dev *nodes.Dir, d uevent.Dev) (fd int, err error) {
 	}
 	defer sys.Unlinkat(private, name)
 	return unix.Openat(private, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NOCTTY, 0)
+}
+
+// NewLookup returns where devspool info looks, given the directories of its command line.
+func NewLookup(sysDir, devDir string) info.Lookup {
+	fs := sysfs.FS(sysDir)
+	p := &identity.Prober{Sys: fs, Contents: identity.Superblocks, Open: identity.OpenNodes(fs, devDir)}
+	return info.Lookup{Sys: fs, Dev: devDir, Identify: p.Probe, Made: func(e *uevent.Event) (paths []string, here bool) {
+		if e.Dev.IsZero() || unix.Access(devDir+"/"+nodes.Private, unix.F_OK) != nil {
+			return nil, false
+		}
+		// Only root may ask. What others see is what the device deserves and has.
+		if dev, err := nodes.Open(devDir); err == nil {
+			control.Ask(dev, []string{"links", e.Devpath}, func(path string) { paths = append(paths, path) })
+			dev.Close()
+		}
+		return paths, true
+	}}
 }

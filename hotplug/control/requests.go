@@ -12,6 +12,7 @@ import (
 	"devspool/hotplug/coldplug"
 	"devspool/hotplug/log"
 	"devspool/hotplug/sys"
+	"devspool/hotplug/uevent"
 )
 
 // request is one that another process made by the control socket.
@@ -60,6 +61,7 @@ var Requests = [...]Request{
 	{Name: "children-max", Args: "N", Ctl: true, Help: "run at most N commands at once", do: (*Server).childrenMax},
 	{Name: "running-max", Args: "N", Ctl: true, Help: "have at most N of them on a processor (0: any)", do: (*Server).runningMax},
 	{Name: "scan", do: (*Server).scan},
+	{Name: "links", do: (*Server).links},
 }
 
 // FindRequest returns the request of that name, or nil.
@@ -146,6 +148,18 @@ func (c *Server) scan(q *request) error {
 		return ErrLogged
 	}
 	return refused
+}
+
+// links says which links a device is to have, a line each: DEVPATH.
+func (c *Server) links(q *request) error {
+	e, err := c.Sys.Event(uevent.Change, arg(q, 0))
+	if err != nil {
+		return err
+	}
+	for _, path := range c.Scheduler.Links(e) {
+		q.say(path)
+	}
+	return nil
 }
 
 // errInCommand is the answer to a command that would wait for itself.
