@@ -4,6 +4,7 @@ package hotplug
 
 import (
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -34,6 +35,25 @@ func newNames(fs sysfs.FS, path string, dev *nodes.Dir) scheduler.Identifier {
 	}
 }
 
+// newCompleter returns what gives events the properties of their devices where no loop can be
+// asked. Disks are read again once the kernel has sent any event.
+func newCompleter(fs sysfs.FS, dev string) func(*uevent.Event) *uevent.Event {
+	p := newNames(fs, dev, nil)
+	found, seqnum := map[string][]string{}, uint64(0)
+	return func(e *uevent.Event) *uevent.Event {
+		if n := fs.Seqnum(); n != seqnum {
+			clear(found)
+			seqnum = n
+		}
+		properties, known := found[e.Devpath]
+		if !known {
+			properties = p.Probe(e).Properties
+			found[e.Devpath] = properties
+		}
+		return e.With(properties)
+	}
+}
+
 // openUnnamed opens a disk by a node of our own, which is in the private directory for no
 // longer than that takes.
 func openUnnamed(dev *nodes.Dir, d uevent.Dev) (fd int, err error) {
@@ -53,16 +73,29 @@ func openUnnamed(dev *nodes.Dir, d uevent.Dev) (fd int, err error) {
 // NewLookup returns where devspool info looks, given the directories of its command line.
 func NewLookup(sysDir, devDir string) info.Lookup {
 	fs := sysfs.FS(sysDir)
-	p := &identity.Prober{Sys: fs, Contents: identity.Superblocks, Open: identity.OpenNodes(fs, devDir)}
-	return info.Lookup{Sys: fs, Dev: devDir, Identify: p.Probe, Made: func(e *uevent.Event) (paths []string, here bool) {
-		if e.Dev.IsZero() || unix.Access(devDir+"/"+nodes.Private, unix.F_OK) != nil {
-			return nil, false
+	p := newNames(fs, devDir, nil)
+	look := info.Lookup{Sys: fs, Dev: devDir, Serves: unix.Access(devDir+"/"+nodes.Private, unix.F_OK) == nil}
+	dev, err := nodes.Open(devDir)
+	look.Identify = func(e *uevent.Event) identity.Identity {
+		id := p.Probe(e)
+		if look.Serves && err == nil { // a loop knows more, and tells root
+			control.Ask(dev, []string{"identity", e.Devpath}, func(line string) { addTold(&id, line) })
 		}
-		// Only root may ask. What others see is what the device deserves and has.
-		if dev, err := nodes.Open(devDir); err == nil {
-			control.Ask(dev, []string{"links", e.Devpath}, func(path string) { paths = append(paths, path) })
-			dev.Close()
-		}
-		return paths, true
-	}}
+		return id
+	}
+	return look
+}
+
+// addTold adds to id what a loop tells of a device in a line, unless it is there.
+func addTold(id *identity.Identity, line string) {
+	path, isLink := strings.CutPrefix(line, "S:")
+	if key, _, _ := strings.Cut(line, "="); !isLink && id.Get(key) == "" {
+		id.Properties = append(id.Properties, line)
+	}
+	for i := range id.Links {
+		isLink = isLink && id.Links[i].Path != path
+	}
+	if isLink {
+		id.Links = append(id.Links, identity.Link{Path: path})
+	}
 }

@@ -374,7 +374,7 @@ func AskLoop(o *Options, words []string, say func(text string) error) Result {
 	if err != nil {
 		return failed(SystemFailed, err)
 	}
-	if err := helper.Ask(dev, sysfs.FS(o.Sys), words, func(line string) { say(line + "\n") }); err != nil {
+	if err := helper.Ask(dev, sysfs.FS(o.Sys), words, newCompleter(sysfs.FS(o.Sys), o.Dev), func(line string) { say(line + "\n") }); err != nil {
 		return failed(Failed, err)
 	}
 	return Done

@@ -51,7 +51,7 @@ var Requests = [...]Request{
 		"device, and wait for the end of all that follows"},
 	{Name: "settle", Args: "[SECONDS]", Word: true, Quiet: true, do: (*Server).settle, Help: "wait until every event is at its end (120)"},
 	{Name: "wait", Args: "DEVICE... [SECONDS]", Word: true, do: (*Server).wait, Help: "wait until all of these are there (120): a path below\n" +
-		"/dev or /sys, or KEY=VALUE of a device's event"},
+		"/dev or /sys, KEY=VALUE of a device's event, or UUID=,\nLABEL=, PARTUUID= or PARTLABEL= of a disk"},
 	{Name: "ping", Ctl: true, Help: "only answer: there is one", do: func(*Server, *request) error { return nil }},
 	{Name: "stop", Ctl: true, Help: "begin no further event or command", do: func(c *Server, _ *request) error { c.Scheduler.Pause(); return nil }},
 	{Name: "start", Ctl: true, Help: "go on after stop", do: func(c *Server, _ *request) error { c.Scheduler.Resume(); return nil }},
@@ -61,7 +61,7 @@ var Requests = [...]Request{
 	{Name: "children-max", Args: "N", Ctl: true, Help: "run at most N commands at once", do: (*Server).childrenMax},
 	{Name: "running-max", Args: "N", Ctl: true, Help: "have at most N of them on a processor (0: any)", do: (*Server).runningMax},
 	{Name: "scan", do: (*Server).scan},
-	{Name: "links", do: (*Server).links},
+	{Name: "identity", do: (*Server).identity},
 }
 
 // FindRequest returns the request of that name, or nil.
@@ -150,14 +150,19 @@ func (c *Server) scan(q *request) error {
 	return refused
 }
 
-// links says which links a device is to have, a line each: DEVPATH.
-func (c *Server) links(q *request) error {
+// identity says what a device is to have besides what the kernel tells of it: DEVPATH. A
+// line is KEY=VALUE, or S: and the path of a link.
+func (c *Server) identity(q *request) error {
 	e, err := c.Sys.Event(uevent.Change, arg(q, 0))
 	if err != nil {
 		return err
 	}
-	for _, path := range c.Scheduler.Links(e) {
-		q.say(path)
+	properties, links := c.Scheduler.Identity(e)
+	for _, kv := range properties {
+		q.say(kv)
+	}
+	for _, path := range links {
+		q.say("S:" + path)
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ func (c *Server) wait(q *request) error {
 	}
 	asker, _ := c.Scheduler.Owner(q.pid) // it waits for devices, and its event for it
 	targets.isPending = func(devpath string, dev uevent.Dev) bool { return c.Scheduler.IsPending(devpath, dev, asker) }
-	targets.isReady = c.Scheduler.IsReady
+	targets.isReady, targets.Complete = c.Scheduler.IsReady, c.Scheduler.Complete
 	over := sys.After(timeout)
 	var mark uint64 // the last event's number when all was there first
 	var seen []string
@@ -72,13 +72,17 @@ type Targets struct {
 	fs   sysfs.FS
 	list []*target
 
+	// Complete gives an event those properties of its device that the kernel does not tell;
+	// nil where nobody knows of any.
+	Complete func(*uevent.Event) *uevent.Event
+
 	// What is known of events that are under way; nil where that is nothing.
 	isPending func(devpath string, dev uevent.Dev) bool
 	isReady   func(add *uevent.Event) bool
 }
 
-// target says what is waited for: a path below /dev, a device's place in /sys, or a
-// property of an event.
+// target says what is waited for: a path below /dev (which UUID=X stands for too), a
+// device's place in /sys, or a property of an event.
 type target struct {
 	text string
 
@@ -110,6 +114,14 @@ func ParseWait(args []string, dev *nodes.Dir, fs sysfs.FS) (t *Targets, timeout 
 func (t *Targets) parse(text string) (*target, error) {
 	f := &target{text: text}
 	key, value, property := strings.Cut(text, "=")
+	switch key {
+	case "UUID", "LABEL", "PARTUUID", "PARTLABEL":
+		if property {
+			name, err := linkName(key, value)
+			f.node = t.dev.Path() + "/disk/by-" + strings.ToLower(key) + "/" + name
+			return f, err
+		}
+	}
 	below := func(dir string) (string, bool) { return strings.CutPrefix(text, strings.TrimSuffix(dir, "/")+"/") }
 	if name, is := below(t.dev.Path()); is {
 		f.node = t.dev.Path() + "/" + name
@@ -129,6 +141,22 @@ func (t *Targets) parse(text string) (*target, error) {
 			"; name a path below /dev, a devpath, or KEY=VALUE of an event")
 	}
 	return f, nil
+}
+
+// linkName returns the last part of the link that a disk has by what is said of it.
+func linkName(key, value string) (string, error) {
+	switch {
+	case !hasNames:
+		return "", errors.New("this program gives devices no names (it is built with -tags nonames), so it cannot wait for " + key + "=")
+	case value == "":
+		return "", errors.New("nothing is said behind " + key + "=")
+	case key == "PARTUUID": // which some tools write in capitals
+		value = strings.ToLower(value)
+	}
+	if strings.Contains(value, `\x`) {
+		return value, nil // it is encoded already, as udev's links and properties are
+	}
+	return encode(value), nil
 }
 
 // Unmet names the targets that are not there.
@@ -152,6 +180,9 @@ func (t *Targets) ScanProperties() {
 		f.devices = map[string]bool{}
 	}
 	for _, e := range events {
+		if t.Complete != nil {
+			e = t.Complete(e)
+		}
 		t.update(e)
 	}
 }

@@ -18,8 +18,9 @@ import (
 
 // Ask asks as Ask does, but needs no process to answer where the kernel starts
 // helpers, of which none runs between storms: settle, wait and status are done here then,
-// until there is one to be asked. Where nothing serves at all, wait looks by itself too.
-func Ask(dev *nodes.Dir, fs sysfs.FS, words []string, say func(line string)) (err error) {
+// until there is one to be asked. Where nothing serves at all, wait looks by itself too;
+// complete, which may be nil, tells it then what devices are besides what the kernel says.
+func Ask(dev *nodes.Dir, fs sysfs.FS, words []string, complete func(*uevent.Event) *uevent.Event, say func(line string)) (err error) {
 	w := offlineWaiter{dev: dev, sys: fs, say: say}
 	begun, timeout := sys.Now(), time.Second // for status, where a server comes or leaves
 	switch words[0] {
@@ -28,7 +29,9 @@ func Ask(dev *nodes.Dir, fs sysfs.FS, words []string, say func(line string)) (er
 			w.quiet, err = control.ParseSeconds(words[2])
 		}
 	case "wait":
-		w.targets, timeout, err = control.ParseWait(words[1:], dev, fs)
+		if w.targets, timeout, err = control.ParseWait(words[1:], dev, fs); err == nil {
+			w.targets.Complete = complete
+		}
 	case "status":
 	default:
 		return control.Ask(dev, words, say)

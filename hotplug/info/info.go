@@ -31,9 +31,8 @@ type Lookup struct {
 	Dev      string
 	Identify func(*uevent.Event) identity.Identity
 
-	// Made returns the links that were made for a device, besides those that it deserves, and
-	// whether links are made here at all: then those that it has not are left out.
-	Made func(*uevent.Event) (paths []string, here bool)
+	// Serves says that links are made in Dev: those that a device has not are left out.
+	Serves bool
 }
 
 // options is a command line.

@@ -9,7 +9,6 @@ import (
 
 	"devspool/hotplug/hotplugtest"
 	"devspool/hotplug/sysfs"
-	"devspool/hotplug/uevent"
 	"devspool/nodes/identity"
 )
 
@@ -17,9 +16,8 @@ import (
 func tool(sys sysfs.FS, args ...string) (code int, out, err string) {
 	var stdout, stderr bytes.Buffer
 	p := &identity.Prober{Sys: sys}
-	nothing := func(*uevent.Event) ([]string, bool) { return nil, false }
 	code = Run(args, Streams{&stdout, &stderr}, func(_, dev string) Lookup {
-		return Lookup{Sys: sys, Dev: dev, Identify: p.Identify, Made: nothing}
+		return Lookup{Sys: sys, Dev: dev, Identify: p.Identify}
 	})
 	return code, stdout.String(), stderr.String()
 }

@@ -24,13 +24,9 @@ type device struct {
 func newDevice(look *Lookup, e *uevent.Event) *device {
 	id := look.Identify(e)
 	d := &device{event: e}
-	links, here := look.Made(e)
 	for i := range id.Links {
 		d.priority = id.Links[i].Priority
-		d.addLink(look, id.Links[i].Path, here)
-	}
-	for _, path := range links {
-		d.addLink(look, path, here)
+		d.addLink(look, id.Links[i].Path)
 	}
 	text, _ := sys.ReadLink(string(look.Sys) + e.Devpath + "/driver")
 	d.driver = text[strings.LastIndexByte(text, '/')+1:]
@@ -51,16 +47,11 @@ func newDevice(look *Lookup, e *uevent.Event) *device {
 	return d
 }
 
-// addLink adds a link, if the device has it, or made is not set. Each device has one of
-// those in block and char, and udev lists none of them.
-func (d *device) addLink(look *Lookup, path string, made bool) {
-	if strings.HasPrefix(path, "block/") || strings.HasPrefix(path, "char/") || made && !isLinkTo(look.Dev+"/"+path, d.event.Dev) {
+// addLink adds a link, if the device has it. Each device has one of those in block and
+// char, and udev lists none of them.
+func (d *device) addLink(look *Lookup, path string) {
+	if strings.HasPrefix(path, "block/") || strings.HasPrefix(path, "char/") || look.Serves && !isLinkTo(look.Dev+"/"+path, d.event.Dev) {
 		return
-	}
-	for _, have := range d.links {
-		if have == path {
-			return
-		}
 	}
 	d.links = append(d.links, path)
 }

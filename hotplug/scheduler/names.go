@@ -268,3 +268,22 @@ func (s *Scheduler) Complete(e *uevent.Event) *uevent.Event {
 	}
 	return e
 }
+
+// Identity returns the properties of the device of e, as its last event had them, and the
+// paths of all links that it is to have, of which another device may have some.
+func (s *Scheduler) Identity(e *uevent.Event) (properties, links []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if was := s.names.found[e.Devpath]; was != nil {
+		properties = was.Properties
+	}
+	if s.dev.Dir == nil {
+		return properties, nil
+	}
+	s.dev.lock()
+	defer s.dev.unlock()
+	if rec := s.dev.Recorded(e); rec != nil {
+		links = rec.Links
+	}
+	return properties, links
+}

@@ -135,19 +135,3 @@ func (s *Scheduler) IsReady(e *uevent.Event) bool {
 	defer s.dev.unlock()
 	return s.dev.lockless || s.dev.IsSetUp(e)
 }
-
-// Links returns the paths of all links that the device of e is to have. Another device may
-// have some of them.
-func (s *Scheduler) Links(e *uevent.Event) []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.dev.Dir == nil {
-		return nil
-	}
-	s.dev.lock()
-	defer s.dev.unlock()
-	if rec := s.dev.Recorded(e); rec != nil {
-		return rec.Links
-	}
-	return nil
-}
