@@ -13,7 +13,7 @@ var floors = [][]string{
 	{"hotplug/uevent", "hotplug/sys", "hotplug/handoff", "hotplug/cli", "conf/ere", "nodes/identity/superblock"},
 	{"hotplug/log", "hotplug/procfs", "nodes/journal"},
 	{"hotplug/sysfs"},
-	{"nodes", "hotplug/netlink", "hotplug/firmware", "hotplug/daemon", "hotplug/spool"},
+	{"nodes", "hotplug/netlink", "hotplug/contents", "hotplug/firmware", "hotplug/daemon", "hotplug/spool"},
 	{"conf", "hotplug/command", "hotplug/spool/broker", "nodes/identity"},
 	{"hotplug/scheduler", "hotplug/reload", "hotplug/spool/applet", "hotplug/info"},
 	{"hotplug/coldplug", "hotplug/sink"},

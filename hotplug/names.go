@@ -8,8 +8,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/contents"
 	"devspool/hotplug/control"
 	"devspool/hotplug/info"
+	"devspool/hotplug/log"
 	"devspool/hotplug/scheduler"
 	"devspool/hotplug/sys"
 	"devspool/hotplug/sysfs"
@@ -33,6 +35,19 @@ func newNames(fs sysfs.FS, path string, dev *nodes.Dir) scheduler.Identifier {
 			return openUnnamed(dev, d) // its node is still to be made
 		},
 	}
+}
+
+// newWatcher returns what notices that disks are written to, or nil: that is the loop's.
+func (r *runner) newWatcher() scheduler.Watcher {
+	if r.way != RunLoop || r.dev == nil {
+		return nil
+	}
+	w, err := contents.New(r.sys, r.log)
+	if err != nil {
+		r.log.Print(log.Warning, "what is written to disks goes unseen: "+err.Error())
+		return nil
+	}
+	return w
 }
 
 // newCompleter returns what gives events the properties of their devices where no loop can be

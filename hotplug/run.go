@@ -155,7 +155,7 @@ func Run(o *Options, way Way) Result {
 		return SystemFailed
 	}
 	r.scheduler = scheduler.New(scheduler.Options{
-		Rules: rules, Dev: r.dev, Sys: r.sys, Log: r.log, Sinks: r.sinks, FirmwareDir: o.Firmware, Environ: o.Environ,
+		Rules: rules, Dev: r.dev, Sys: r.sys, Log: r.log, Sinks: r.sinks, FirmwareDir: o.Firmware, Environ: o.Environ, Watcher: r.newWatcher(),
 		Jobs: o.Jobs, Names: newNames(r.sys, o.Dev, r.dev), ByHand: r.event != nil && r.event.Seqnum == 0,
 	})
 	read := func() (*conf.Config, error) { return o.readConf(conf.Parse) }

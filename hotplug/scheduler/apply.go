@@ -47,6 +47,7 @@ func (s *Scheduler) startLocked(t *task) (done bool) {
 		t.plan = p.Actual() // what its commands are to be told
 	}
 	s.renameLocked(t)
+	s.watchLocked(t)
 	t.commands = s.runnableLocked(t, existed)
 	if s.queueNextLocked(t) {
 		t.open++

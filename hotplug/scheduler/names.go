@@ -24,6 +24,13 @@ type Identifier interface {
 	Probe(*uevent.Event) identity.Identity
 }
 
+// Watcher has a change event come of a disk that somebody has written to; see
+// contents.Watcher. Neither method may block.
+type Watcher interface {
+	Watch(e *uevent.Event, node string)
+	Drop(devpath string)
+}
+
 // probeLimit is how long an event waits for what its disk holds. After that it goes on
 // without.
 const probeLimit = 10 * time.Second
@@ -36,13 +43,14 @@ type names struct {
 	Identifier                               // nil where devices get no names
 	isReal     func() bool                   // /sys is the kernel's own, from which names come
 	active     bool                          // isReal, as it was seen last
+	watcher    Watcher                       // or nil
 	probes     chan struct{}                 // holds a token for each disk that is being read
 	found      map[string]*identity.Identity // by devpath, of devices that were set up
 	slow       map[string]bool               // devpaths of disks that did not answer in time
 }
 
 func newNames(o Options) names {
-	n := names{Identifier: o.Names, isReal: o.Sys.IsKernels}
+	n := names{Identifier: o.Names, isReal: o.Sys.IsKernels, watcher: o.Watcher}
 	if n.Identifier != nil {
 		n.probes, n.found, n.slow = make(chan struct{}, maxProbes), map[string]*identity.Identity{}, map[string]bool{}
 		n.refresh()
@@ -76,6 +84,10 @@ func (s *Scheduler) identifyLocked(t *task) (done bool) {
 		id := s.names.Identify(t.event)
 		s.setIdentityLocked(t, &id)
 		return true
+	}
+	t.isRead = true
+	if s.names.watcher != nil && s.dev.Dir != nil && t.event.Devname != "" { // the kernel may have made its node
+		s.names.watcher.Watch(t.event, s.dev.Path()+"/"+t.event.Devname)
 	}
 	e, id := t.event, (*identity.Identity)(nil)
 	s.runAsync(func() { id = s.names.probe(e) }, func() {
@@ -249,6 +261,20 @@ func (s *Scheduler) renameLocked(t *task) {
 	t.plan.Nodes, t.plan.Links = p.Nodes, p.Links // for clients
 	if !slices.Equal(linksOf(p), rec.Links) {
 		s.carryOutLocked(t, p)
+	}
+}
+
+// watchLocked has it noticed from now on that somebody writes to a disk, where that can
+// change its names.
+func (s *Scheduler) watchLocked(t *task) {
+	if s.names.watcher == nil || !t.event.Dev.Block || t.plan.Late {
+		return
+	}
+	switch {
+	case !t.isRead:
+		s.names.watcher.Drop(t.event.Devpath)
+	case len(t.plan.Nodes) > 0:
+		s.names.watcher.Watch(t.event, s.dev.Path()+"/"+t.plan.Nodes[0].Path)
 	}
 }
 

@@ -56,6 +56,9 @@ type Options struct {
 	// Names says which names devices deserve besides those that rules give them; nil for
 	// none.
 	Names Identifier
+
+	// Watcher hears of the disks that are read for their names; nil for none.
+	Watcher Watcher
 }
 
 // Scheduler takes events to their end. Events that conflict run one after the other, in

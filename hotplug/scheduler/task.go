@@ -25,6 +25,7 @@ type work struct {
 	event    *uevent.Event
 	plan     *nodes.Plan
 	identity *identity.Identity // what the device deserves; nil until that is known
+	isRead   bool               // it is a disk, and what it holds gives it names
 	commands []nodes.Command    // that have not ended yet, the running one first
 	open     int                // parts that are under way: the commands, the firmware
 }

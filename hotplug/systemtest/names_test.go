@@ -215,3 +215,77 @@ func TestInfo(t *testing.T) {
 		t.Errorf("%d %q", r.code, r.stderr)
 	}
 }
+
+// TestContents writes to a disk while a loop runs, by the tools that people use.
+func TestContents(t *testing.T) {
+	t.Parallel()
+	if !jailed(t) {
+		return
+	}
+	b := namedBoard(t, "")
+	uuid, other, locked := newUUID(), newUUID(), newUUID()
+	l := b.startLoop()
+	disk := b.attach(b.image("disk.img", 32))
+	node := filepath.Join(b.dev, disk)
+	kerneltest.Until(t, patience, "the node", func() bool { _, err := os.Stat(node); return err == nil })
+	b.ask("settle", "10")
+
+	makeFS(t, node, uuid, "first"+uuid[:8])
+	b.ask("settle", "10") // which is enough: nobody has to know that it takes a moment
+	if got, err := os.Readlink(b.dev + "/disk/by-uuid/" + uuid); got != "../../"+disk {
+		t.Errorf("after mkfs and settle: %q, %v", got, err)
+	}
+	b.leadsTo("disk/by-label/first"+uuid[:8], disk)
+
+	kerneltest.Sh(t, "e2label "+node+" second"+uuid[:8])
+	b.leadsTo("disk/by-label/second"+uuid[:8], disk)
+	b.lacks("disk/by-label/first" + uuid[:8])
+
+	kerneltest.Sh(t, "dd if=/dev/zero of="+node+" bs=1M count=1 conv=notrunc status=none")
+	b.lacks("disk/by-uuid/" + uuid)
+	b.lacks("disk/by-label")
+
+	kerneltest.Need(t, "mkswap")
+	kerneltest.Sh(t, "mkswap -q -U "+other+" "+node)
+	b.leadsTo("disk/by-uuid/"+other, disk)
+
+	kerneltest.Need(t, "cryptsetup")
+	kerneltest.Sh(t, "echo secret | cryptsetup -q luksFormat --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --uuid "+locked+" "+node+" -")
+	b.leadsTo("disk/by-uuid/"+locked, disk)
+	b.lacks("disk/by-uuid/" + other)
+
+	kerneltest.Sh(t, "losetup -d /dev/"+disk)
+	b.lacks("disk/by-uuid/" + locked)
+	if code := l.stop(); code != exitDone {
+		t.Errorf("the loop ended with %d", code)
+	}
+	if text := l.stderr.String(); text != "" {
+		t.Errorf("the loop says:\n%s", text)
+	}
+}
+
+// TestContentsStorm has a rule write to the disk whenever that has changed.
+func TestContentsStorm(t *testing.T) {
+	t.Parallel()
+	if !jailed(t) {
+		return
+	}
+	b := namedBoard(t, "")
+	uuid := newUUID()
+	disk := b.attach(b.image("disk.img", 16))
+	seen := filepath.Join(b.dir, "seen")
+	b.configure("-" + disk + " 0:0 600 *test $ACTION = change && echo x >>" + seen + " && dd if=/dev/zero of=" + b.dev + "/" + disk + " bs=512 count=1 seek=100 conv=notrunc status=none\n.* 0:0 600\n")
+	b.startLoop()
+	count := func() int { text, _ := os.ReadFile(seen); return strings.Count(string(text), "x") }
+	makeFS(t, b.dev+"/"+disk, uuid, "")
+	b.leadsTo("disk/by-uuid/"+uuid, disk)
+	time.Sleep(3 * time.Second)
+	// At once, and after 250, 500, 1000, 2000 ms; with one more on either side.
+	if n := count(); n < 2 || n > 7 {
+		t.Errorf("%d events", n)
+	}
+	// What others write is still seen.
+	again := newUUID()
+	makeFS(t, b.dev+"/"+disk, again, "")
+	b.leadsTo("disk/by-uuid/"+again, disk)
+}
