@@ -24,6 +24,9 @@ func (s *Scheduler) startLocked(t *task) (done bool) {
 	if t.plan == nil {
 		t.plan = s.planLocked(t.event, t.identity, t.kind)
 	}
+	if !late && s.startRenameLocked(t) {
+		return false
+	}
 	e, p := t.event, t.plan
 	if late {
 		demote(p)

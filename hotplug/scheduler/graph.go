@@ -136,9 +136,15 @@ func (t *task) dependOn(earlier *task) {
 	t.blockers++
 }
 
-// paths returns the devpaths that t is about: after a move there are two.
+// paths returns the devpaths that t is about: after a move there are two, and so where t
+// itself renames an interface.
 func (t *task) paths() []string {
 	old, moved := t.event.Get("DEVPATH_OLD")
+	if t.event.Subsystem == "net" && !moved {
+		if old, moved = t.event.Get(uevent.InterfaceOld); moved {
+			old = t.event.Devpath[:len(t.event.Devpath)-len(t.event.Sysname())] + old
+		}
+	}
 	if !moved || old == t.event.Devpath {
 		return []string{t.event.Devpath}
 	}

@@ -98,14 +98,19 @@ func (s *Scheduler) identifyLocked(t *task) (done bool) {
 			id = &without
 		}
 		s.setIdentityLocked(t, id)
-		t.kind = t.kind.stale()
-		if s.paused {
-			s.deferLocked(t)
-		} else if s.startLocked(t) {
-			s.releaseYield(t)
-		}
+		s.resumeYield(t)
 	})
 	return false
+}
+
+// resumeYield starts t once more, when what it waited for is done.
+func (s *Scheduler) resumeYield(t *task) {
+	t.kind = t.kind.stale()
+	if s.paused {
+		s.deferLocked(t)
+	} else if s.startLocked(t) {
+		s.releaseYield(t)
+	}
 }
 
 // probe reads a disk, or returns nil where that takes too long.

@@ -320,6 +320,31 @@ func (e *Event) Relocate(devpath string) {
 	e.restate(join(said))
 }
 
+// InterfaceOld is the variable of the add of a network interface that was renamed: what the
+// kernel called it.
+const InterfaceOld = "INTERFACE_OLD"
+
+// Renamed returns e, which is about a network interface, as one of an interface of another
+// name. Variables that speak of the old name say the new one, as udev has it.
+func (e *Event) Renamed(name string) *Event {
+	old := e.Sysname()
+	var said []string
+	for kv := range e.Env() {
+		switch key, _, _ := strings.Cut(kv, "="); key {
+		case "DEVPATH":
+			kv = kv[:len(kv)-len(old)] + name
+		case "INTERFACE":
+			kv = key + "=" + name
+		case InterfaceOld:
+			continue
+		}
+		said = append(said, kv)
+	}
+	renamed := *e
+	renamed.restate(join(append(said, InterfaceOld+"="+old)))
+	return &renamed
+}
+
 // SetDefault gives the variable key a value, unless it has one.
 func (e *Event) SetDefault(key, value string) {
 	e.SetDefaults(&Event{vars: Packed(join([]string{key + "=" + value}))})

@@ -1,0 +1,73 @@
+package scheduler
+
+import (
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/log"
+	"devspool/hotplug/netlink"
+	"devspool/hotplug/sys"
+	"devspool/hotplug/uevent"
+)
+
+// renameLimit is how long the event of an interface waits for another one to give up the
+// name that it is to have.
+const renameLimit = 10 * time.Second
+
+// startRenameLocked gives a network interface the name that a rule says, and reports whether
+// t is started again when that is done. The kernel's move event, which follows, waits for t.
+func (s *Scheduler) startRenameLocked(t *task) bool {
+	e, name := t.event, t.plan.Rename
+	if name == "" || name == e.Sysname() || e.Subsystem != "net" || e.Action != uevent.Add || s.dev.Dir == nil || !s.sys.IsKernels() {
+		return false
+	}
+	text, _ := e.Get("IFINDEX")
+	index, _ := strconv.Atoi(text)
+	is, err := "", error(nil)
+	s.runAsync(func() { is, err = renameInterface(index, e.Sysname(), name) }, func() {
+		if is != e.Sysname() {
+			t.event = e.Renamed(is)
+			s.log.Event(log.Info, "renamed", e, is)
+		}
+		t.plan.Event, t.plan.Rename = t.event, "" // or it would be tried once more
+		for i := range t.plan.Commands {
+			if c := &t.plan.Commands[i]; c.Node == e.Sysname() {
+				c.Node = is
+			}
+		}
+		switch err {
+		case nil, unix.ENODEV: // it has left
+		case unix.EBUSY:
+			s.failLocked(t, "not renamed", "to "+name+": it is up, and this kernel renames none that is; set it down first")
+		default:
+			s.failLocked(t, "not renamed", "to "+name+": "+err.Error())
+		}
+		s.resumeYield(t)
+	})
+	return true
+}
+
+// renameInterface returns what the interface is called then, also where there is an error. A
+// name may be that of an interface which is to have another one: two that swap their names.
+// So this one steps aside and waits for its turn.
+func renameInterface(index int, old, name string) (is string, err error) {
+	is = old
+	for begun := sys.Now(); ; time.Sleep(sys.PollInterval) {
+		if err = netlink.RenameLink(index, name); err == nil {
+			return name, nil
+		}
+		if err != unix.EEXIST || begun.Age() > renameLimit {
+			break
+		}
+		aside := "rename" + strconv.Itoa(index)
+		if is == old && netlink.RenameLink(index, aside) == nil {
+			is = aside
+		}
+	}
+	if is != old && netlink.RenameLink(index, old) == nil {
+		is = old
+	}
+	return is, err
+}
