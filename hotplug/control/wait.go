@@ -118,7 +118,7 @@ func (t *Targets) parse(text string) (*target, error) {
 	case "UUID", "LABEL", "PARTUUID", "PARTLABEL":
 		if property {
 			name, err := linkName(key, value)
-			f.node = t.dev.Path() + "/disk/by-" + strings.ToLower(key) + "/" + name
+			f.node = t.dev.Path() + "/disk/by-" + lower(key) + "/" + name
 			return f, err
 		}
 	}
@@ -151,12 +151,23 @@ func linkName(key, value string) (string, error) {
 	case value == "":
 		return "", errors.New("nothing is said behind " + key + "=")
 	case key == "PARTUUID": // which some tools write in capitals
-		value = strings.ToLower(value)
+		value = lower(value)
 	}
 	if strings.Contains(value, `\x`) {
 		return value, nil // it is encoded already, as udev's links and properties are
 	}
 	return encode(value), nil
+}
+
+// lower returns text of ASCII in small letters. (strings.ToLower would cost the program 3 kB.)
+func lower(text string) string {
+	small := []byte(text)
+	for i, c := range small {
+		if c >= 'A' && c <= 'Z' {
+			small[i] = c + 'a' - 'A'
+		}
+	}
+	return string(small)
 }
 
 // Unmet names the targets that are not there.

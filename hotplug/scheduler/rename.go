@@ -37,12 +37,12 @@ func (s *Scheduler) startRenameLocked(t *task) bool {
 				c.Node = is
 			}
 		}
-		switch err {
-		case nil, unix.ENODEV: // it has left
-		case unix.EBUSY:
-			s.failLocked(t, "not renamed", "to "+name+": it is up, and this kernel renames none that is; set it down first")
-		default:
-			s.failLocked(t, "not renamed", "to "+name+": "+err.Error())
+		if err != nil && err != unix.ENODEV { // it has left
+			why := "to " + name + ": " + err.Error()
+			if err == unix.EBUSY {
+				why += ": this kernel renames none that is up; set it down first"
+			}
+			s.failLocked(t, "not renamed", why)
 		}
 		s.resumeYield(t)
 	})

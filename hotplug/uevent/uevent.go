@@ -327,21 +327,14 @@ const InterfaceOld = "INTERFACE_OLD"
 // Renamed returns e, which is about a network interface, as one of an interface of another
 // name. Variables that speak of the old name say the new one, as udev has it.
 func (e *Event) Renamed(name string) *Event {
-	old := e.Sysname()
-	var said []string
-	for kv := range e.Env() {
-		switch key, _, _ := strings.Cut(kv, "="); key {
-		case "DEVPATH":
-			kv = kv[:len(kv)-len(old)] + name
-		case "INTERFACE":
-			kv = key + "=" + name
-		case InterfaceOld:
-			continue
+	old, vars := e.Sysname(), "\x00"+string(e.vars)
+	for _, says := range [...]string{"\x00DEVPATH=" + e.Devpath[:len(e.Devpath)-len(old)], "\x00INTERFACE="} {
+		if before, after, said := strings.Cut(vars, says+old+"\x00"); said {
+			vars = before + says + name + "\x00" + after
 		}
-		said = append(said, kv)
 	}
 	renamed := *e
-	renamed.restate(join(append(said, InterfaceOld+"="+old)))
+	renamed.restate(vars[1:] + InterfaceOld + "=" + old + "\x00")
 	return &renamed
 }
 
