@@ -158,7 +158,8 @@ func Run(o *Options, way Way) Result {
 	}
 	r.scheduler = scheduler.New(scheduler.Options{
 		Rules: rules, Dev: r.dev, Sys: r.sys, Log: r.log, Sinks: r.sinks, FirmwareDir: o.Firmware, Environ: o.Environ,
-		Jobs: o.Jobs, Names: newNames(r.sys, o.Dev, r.dev), Modules: newModules(r), ByHand: r.event != nil && r.event.Seqnum == 0,
+		Watcher: r.newWatcher(),
+		Jobs:    o.Jobs, Names: newNames(r.sys, o.Dev, r.dev), Modules: newModules(r), ByHand: r.event != nil && r.event.Seqnum == 0,
 	})
 	read := func() (*conf.Config, error) { return o.readConf(conf.Parse) }
 	r.config = reload.New(o.Conf, rules, read, r.scheduler.SetRules, r.log)
@@ -392,7 +393,7 @@ func AskLoop(o *Options, words []string, say func(text string) error) Result {
 	if err != nil {
 		return failed(SystemFailed, err)
 	}
-	if err := helper.Ask(dev, sysfs.FS(o.Sys), words, func(line string) { _ = say(line + "\n") }); err != nil {
+	if err := helper.Ask(dev, sysfs.FS(o.Sys), words, newCompleter(sysfs.FS(o.Sys), o.Dev), func(line string) { _ = say(line + "\n") }); err != nil {
 		return failed(Failed, err)
 	}
 	return Done

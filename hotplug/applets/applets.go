@@ -14,7 +14,7 @@ type Applet struct {
 }
 
 // All has every applet, in the order of the usage.
-var All = slices.Concat(events, udev, boot)
+var All = slices.Concat(names, events, udev, boot)
 
 // Find returns the applet of that name, or nil.
 func Find(name string) *Applet {

@@ -1,13 +1,14 @@
 // Package info is the tool that shows what a device is called and what is known of it:
 // devspool info. It writes in the forms of udevadm info.
 //
-// It changes nothing, and knows of a device what Lookup tells.
+// It changes nothing, and knows of a device what Lookup tells and what lies below /dev.
 package info
 
 import (
 	"io"
 	"strings"
 
+	"devspool/hotplug/cli"
 	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 	"devspool/nodes/identity"
@@ -29,169 +30,92 @@ type Lookup struct {
 	Sys      sysfs.FS
 	Dev      string
 	Identify func(*uevent.Event) identity.Identity
+
+	// Serves says that links are made in Dev: those that a device has not are left out.
+	Serves bool
 }
 
-const usage = `usage: devspool info [OPTION]... DEVICE...
+// options is a command line.
+type options struct {
+	query, only     string
+	export, value   bool
+	json, all, help bool
+	dev, sys        string
+	devices         []string
+}
 
-Shows the names and properties of devices. A DEVICE is a node or a link below /dev, a
+// The queries, which begin with different letters: all, property, name, symlink, path.
+const queries = " all property name symlink path "
+
+func (o *options) table() []cli.Option {
+	return []cli.Option{
+		{Name: "-q, --query WHAT", Text: &o.query, Help: "show all (the default), property, name, symlink or path"},
+		{Name: "--property KEY,...", Text: &o.only, Help: "show only these properties"},
+		{Name: "--value", Given: &o.value, Help: "show the values of properties alone"},
+		{Name: "-x, --export", Given: &o.export, Help: "show properties as KEY='VALUE', for a shell"},
+		{Name: "--json", Given: &o.json, Help: "show properties as a line of JSON"},
+		{Name: "-e, --export-db", Given: &o.all, Help: "show every device"},
+		{Name: "--dev DIR", Text: &o.dev, Help: "use DIR for /dev"},
+		{Name: "--sys DIR", Text: &o.sys, Help: "use DIR for /sys"},
+		{Name: "-h, --help", Given: &o.help},
+	}
+}
+
+func usage() string {
+	return `usage: devspool info [OPTIONS] DEVICE...
+shows the names and properties of devices. A DEVICE is a node or a link below /dev, a
 path below /sys, or a devpath.
 
-  -q, --query=WHAT   show: all (as is without this option), property, name, symlink, path
-  -p, --path=PATH    the same as DEVICE
-  -n, --name=NAME    the same as DEVICE, below /dev
-  -r, --root         begin names and links with /dev/
-  -x, --export       show properties as KEY='VALUE', for a shell
-  -P, --export-prefix=TEXT
-                     the same, and put TEXT before each key
-      --property=KEY show only these properties; may be given several times
-      --value        show the values of properties alone
-      --json         show properties as a line of JSON
-  -e, --export-db    show every device
-  -h, --help         show this
-
-What a disk holds is read where the caller may open it.
+` + cli.Usage(new(options).table(), false, "  ", 21) + `
+What a disk holds is read where the caller may open it. Where devspool serves /dev, the
+links are those that the device has; else those that it deserves.
 `
-
-// options is a command line that was read.
-type options struct {
-	query, prefix             string
-	root, export, value, json bool
-	all                       bool
-	only                      []string
-	devices                   []string
 }
 
-// misuse says what is wrong with a command line.
-type misuse string
-
-// errHelp stands for a request for help.
-const errHelp misuse = "help"
-
-// parse reads a command line.
-func parse(args []string) (o options, wrong misuse) {
-	o.query = "all"
-	for len(args) > 0 {
-		arg := args[0]
-		args = args[1:]
-		if len(arg) < 2 || arg[0] != '-' {
-			o.devices = append(o.devices, arg)
-			continue
-		}
-		name, value, given := strings.Cut(arg, "=")
-		if arg[1] != '-' && len(arg) > 2 { // -qproperty
-			name, value, given = arg[:2], strings.TrimPrefix(arg[2:], "="), true
-		}
-		flag, isFlag := o.flag(name)
-		switch {
-		case name == "-h" || name == "--help":
-			return o, errHelp
-		case isFlag && given:
-			return o, misuse(name + " takes no value")
-		case isFlag:
-			*flag = true
-			continue
-		case !given && len(args) == 0:
-			return o, misuse(name + " needs a value, or is not known")
-		case !given:
-			value, args = args[0], args[1:]
-		}
-		if !o.set(name, value) {
-			return o, misuse("unknown option " + name)
-		}
-	}
+// parse reads a command line. Errors are of type cli.Error.
+func parse(args []string) (o *options, err error) {
+	o = &options{query: "all", dev: "/dev", sys: "/sys"}
+	o.devices, err = cli.Parse(args, o.table())
 	switch {
-	case !isQuery(o.query):
-		return o, misuse("no such query: " + o.query)
-	case o.all && len(o.devices) > 0:
-		return o, "--export-db shows every device: name none"
-	case !o.all && len(o.devices) == 0:
-		return o, "name a device"
+	case err != nil || o.help:
+	case !strings.Contains(queries, " "+o.query+" "):
+		err = cli.Error("no such query: " + o.query)
+	case o.all:
+		o.devices = []string{""}
+	case len(o.devices) == 0:
+		err = cli.Error("name a device")
 	}
-	return o, ""
+	return o, err
 }
 
-func isQuery(query string) bool {
-	switch query {
-	case "all", "property", "name", "symlink", "path":
-		return true
-	}
-	return false
-}
-
-// flag returns what an option without a value sets.
-func (o *options) flag(name string) (*bool, bool) {
-	switch name {
-	case "-r", "--root":
-		return &o.root, true
-	case "-x", "--export":
-		return &o.export, true
-	case "--value":
-		return &o.value, true
-	case "--json":
-		return &o.json, true
-	case "-e", "--export-db":
-		return &o.all, true
-	}
-	return nil, false
-}
-
-// set takes an option with its value.
-func (o *options) set(name, value string) bool {
-	switch name {
-	case "-q", "--query":
-		o.query = value
-	case "-P", "--export-prefix":
-		o.prefix, o.export = value, true
-	case "--property":
-		o.only = append(o.only, strings.Split(value, ",")...)
-	case "-p", "--path":
-		if !strings.HasPrefix(value, "/") {
-			value = "/" + value
-		}
-		o.devices = append(o.devices, value)
-	case "-n", "--name":
-		if !strings.HasPrefix(value, "/") {
-			value = "/dev/" + value
-		}
-		o.devices = append(o.devices, value)
-	default:
-		return false
-	}
-	return true
-}
-
-// Run is the tool. It returns the exit code.
-func Run(args []string, streams Streams, look Lookup) int {
-	o, wrong := parse(args)
-	if wrong == errHelp {
-		io.WriteString(streams.Out, usage)
-		return exitDone
-	}
-	if wrong != "" {
-		io.WriteString(streams.Err, usage+"\n"+string(wrong)+"\n")
+// Run is the tool. It looks where open says, given the directories of the command line, and
+// returns the exit code.
+func Run(args []string, streams Streams, open func(sys, dev string) Lookup) int {
+	o, err := parse(args)
+	if err != nil {
+		streams.Err.Write([]byte(usage() + "\n" + err.Error() + "\n"))
 		return exitUsage
 	}
-	if o.all {
-		o.devices = []string{""}
+	if o.help {
+		streams.Out.Write([]byte(usage()))
+		return exitDone
 	}
-	code, shown := exitDone, 0
+	look := open(o.sys, o.dev)
+	code, between := exitDone, ""
 	for _, name := range o.devices {
 		// A change: what a device deserves while it is there.
 		events, err := look.Sys.Events(uevent.Change, name, look.Dev)
 		if err != nil {
-			io.WriteString(streams.Err, "devspool info: error: "+uevent.Printable(name)+": "+err.Error()+"\n")
+			streams.Err.Write([]byte("devspool info: error: " + uevent.Printable(name) + ": " + err.Error() + "\n"))
 			code = exitFailed
-			continue
 		}
 		for _, e := range events {
-			text := o.render(newDevice(look, e))
-			if shown > 0 && o.query == "all" && !o.json {
-				text = append([]byte{'\n'}, text...)
-			}
-			if _, err := streams.Out.Write(text); err != nil {
+			if _, err := streams.Out.Write([]byte(between + o.render(newDevice(&look, e)))); err != nil {
 				return exitFailed
 			}
-			shown++
+			if o.query == "all" && !o.json {
+				between = "\n"
+			}
 		}
 	}
 	return code

@@ -1,175 +1,162 @@
 package info
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"devspool/hotplug/sys"
+	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
-	"devspool/nodes/identity"
 )
 
 // device is what is shown of one.
 type device struct {
 	event      *uevent.Event
-	links      []identity.Link
+	links      []string
 	priority   int
 	driver     string
 	properties []string // KEY=VALUE, in udev's order and form
 }
 
 // newDevice looks a device up.
-func newDevice(look Lookup, e *uevent.Event) *device {
+func newDevice(look *Lookup, e *uevent.Event) *device {
 	id := look.Identify(e)
 	d := &device{event: e}
-	for _, l := range id.Links {
-		if strings.HasPrefix(l.Path, "block/") || strings.HasPrefix(l.Path, "char/") {
-			continue // each has one, and udev lists none
-		}
-		d.links = append(d.links, l)
-		d.priority = l.Priority
+	for i := range id.Links {
+		d.priority = id.Links[i].Priority
+		d.addLink(look, id.Links[i].Path)
 	}
 	text, _ := sys.ReadLink(string(look.Sys) + e.Devpath + "/driver")
 	d.driver = text[strings.LastIndexByte(text, '/')+1:]
 	d.properties = []string{"DEVPATH=" + e.Devpath}
 	for kv := range e.Env() {
-		key, value, _ := strings.Cut(kv, "=")
-		switch key {
+		switch key, value, _ := strings.Cut(kv, "="); key {
 		case "ACTION", "DEVPATH", "SEQNUM":
-			continue
 		case "DEVNAME":
-			kv = key + "=/dev/" + value
+			d.properties = append(d.properties, "DEVNAME=/dev/"+uevent.Printable(value))
+		default:
+			d.properties = append(d.properties, uevent.Printable(kv))
 		}
-		d.properties = append(d.properties, uevent.Printable(kv))
 	}
 	d.properties = append(d.properties, id.Properties...)
 	if len(d.links) > 0 {
-		d.properties = append(d.properties, "DEVLINKS="+d.paths("/dev/"))
+		d.properties = append(d.properties, "DEVLINKS=/dev/"+strings.Join(d.links, " /dev/"))
 	}
 	return d
 }
 
-// paths lists the links, with what each is to begin with.
-func (d *device) paths(prefix string) string {
-	var b []byte
-	for i, l := range d.links {
-		if i > 0 {
-			b = append(b, ' ')
-		}
-		b = append(append(b, prefix...), l.Path...)
+// addLink adds a link, if the device has it. Each device has one of those in block and
+// char, and udev lists none of them.
+func (d *device) addLink(look *Lookup, path string) {
+	if strings.HasPrefix(path, "block/") || strings.HasPrefix(path, "char/") || look.Serves && !isLinkTo(look.Dev+"/"+path, d.event.Dev) {
+		return
 	}
-	return string(b)
+	d.links = append(d.links, path)
 }
 
-func (o *options) render(d *device) []byte {
-	prefix := ""
-	if o.root {
-		prefix = "/dev/"
+// isLinkTo reports whether path is a link that leads to the device of these numbers.
+func isLinkTo(path string, dev uevent.Dev) bool {
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFLNK || unix.Stat(path, &st) != nil {
+		return false
 	}
+	return sysfs.NodeDev(&st) == dev
+}
+
+// render writes what is asked for.
+func (o *options) render(d *device) string {
 	switch {
 	case o.json:
 		return o.object(d)
 	case o.query == "property":
 		return o.list(d)
 	case o.query == "name":
-		if d.event.Devname == "" {
-			return nil
-		}
-		return []byte(prefix + d.event.Devname + "\n")
+		return d.event.Devname + "\n"
 	case o.query == "symlink":
-		return []byte(d.paths(prefix) + "\n")
+		return strings.Join(d.links, " ") + "\n"
 	case o.query == "path":
-		return []byte(d.event.Devpath + "\n")
+		return d.event.Devpath + "\n"
 	}
 	return d.record()
 }
 
-// wanted lists the properties that are asked for.
-func (o *options) wanted(d *device) (all []string) {
+// wants reports whether a property is asked for, and parts its key from its value.
+func (o *options) wants(kv string) (key, value string, wanted bool) {
+	key, value, _ = strings.Cut(kv, "=")
+	return key, value, o.only == "" || strings.Contains(","+o.only+",", ","+key+",")
+}
+
+func (o *options) list(d *device) (text string) {
 	for _, kv := range d.properties {
-		key, _, _ := strings.Cut(kv, "=")
-		if len(o.only) == 0 || slices.Contains(o.only, key) {
-			all = append(all, kv)
-		}
-	}
-	return all
-}
-
-func (o *options) list(d *device) (b []byte) {
-	for _, kv := range o.wanted(d) {
-		key, value, _ := strings.Cut(kv, "=")
-		switch {
+		switch key, value, wanted := o.wants(kv); {
+		case !wanted:
 		case o.value:
-			b = append(b, value...)
+			text += value + "\n"
 		case o.export:
-			b = append(append(append(b, o.prefix...), key...), "='"...)
-			b = append(append(b, strings.ReplaceAll(value, "'", `'\''`)...), '\'')
+			text += key + "='" + strings.Join(strings.Split(value, "'"), `'\''`) + "'\n"
 		default:
-			b = append(b, kv...)
+			text += kv + "\n"
 		}
-		b = append(b, '\n')
 	}
-	return b
+	return text
 }
 
-func (o *options) object(d *device) []byte {
+// object writes an object of JSON. Of a key that is said again the last value counts.
+func (o *options) object(d *device) string {
 	b := []byte{'{'}
-	all := o.wanted(d)
-	for i, kv := range all {
-		key, value, _ := strings.Cut(kv, "=")
-		if slices.ContainsFunc(all[i+1:], func(later string) bool { return strings.HasPrefix(later, key+"=") }) {
-			continue // said again
+	for i, kv := range d.properties {
+		key, value, wanted := o.wants(kv)
+		for _, later := range d.properties[i+1:] {
+			wanted = wanted && !strings.HasPrefix(later, key+"=")
 		}
-		if b[len(b)-1] != '{' {
+		if !wanted {
+			continue
+		}
+		if len(b) > 1 {
 			b = append(b, ',')
 		}
-		b = append(uevent.AppendQuoted(b, key), ':')
-		b = uevent.AppendQuoted(b, value)
+		b = uevent.AppendQuoted(append(uevent.AppendQuoted(b, key), ':'), value)
 	}
-	return append(b, "}\n"...)
+	return string(b) + "}\n"
 }
 
 // record writes all that is known, a letter and a value in a line: path, name, number,
 // subsystem, type, device number, interface number, node, links' priority, links, disk
 // sequence number, driver, properties.
-func (d *device) record() []byte {
+func (d *device) record() (text string) {
 	e := d.event
-	var b []byte
-	line := func(letter byte, value string) { b = append(append(append(b, letter, ':', ' '), value...), '\n') }
-	unlessEmpty := func(letter byte, value string) {
+	line := func(letter, value string) {
 		if value != "" {
-			line(letter, value)
+			text += letter + ": " + value + "\n"
 		}
 	}
-	name := strings.ReplaceAll(e.Sysname(), "!", "/")
-	line('P', e.Devpath)
-	line('M', name)
-	unlessEmpty('R', name[len(strings.TrimRight(name, "0123456789")):])
-	unlessEmpty('U', e.Subsystem)
-	devtype, _ := e.Get("DEVTYPE")
-	unlessEmpty('T', devtype)
+	said := func(letter, key string) {
+		value, _ := e.Get(key)
+		line(letter, value)
+	}
+	name := e.Sysname()
+	line("P", e.Devpath)
+	line("M", strings.Join(strings.Split(name, "!"), "/"))
+	line("R", name[len(strings.TrimRight(name, "0123456789")):])
+	line("U", e.Subsystem)
+	said("T", "DEVTYPE")
 	if !e.Dev.IsZero() {
-		kind := "c "
-		if e.Dev.Block {
-			kind = "b "
-		}
-		line('D', kind+e.Dev.Numbers())
+		line("D", e.Dev.String()[:1]+" "+e.Dev.Numbers())
 	}
-	index, _ := e.Get("IFINDEX")
-	unlessEmpty('I', index)
+	said("I", "IFINDEX")
 	if e.Devname != "" {
-		line('N', e.Devname)
-		line('L', strconv.Itoa(d.priority))
+		line("N", e.Devname)
+		line("L", strconv.Itoa(d.priority))
 	}
-	for _, l := range d.links {
-		line('S', l.Path)
+	for _, path := range d.links {
+		line("S", path)
 	}
-	sequence, _ := e.Get("DISKSEQ")
-	unlessEmpty('Q', sequence)
-	unlessEmpty('V', d.driver)
+	said("Q", "DISKSEQ")
+	line("V", d.driver)
 	for _, kv := range d.properties {
-		line('E', kv)
+		line("E", kv)
 	}
-	return b
+	return text
 }

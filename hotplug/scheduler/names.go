@@ -34,6 +34,16 @@ type Identifier interface {
 	Probe(*uevent.Event) *Identity
 }
 
+// Watcher has the kernel send a change event for a disk that was written to; see package
+// contents. Neither method may block.
+type Watcher interface {
+	// Watch begins to watch the disk of e at the path of its node.
+	Watch(e *uevent.Event, node string)
+
+	// Drop ends the watch of the disk at a devpath.
+	Drop(devpath string)
+}
+
 // probeLimit is how long an event waits for what its disk holds. After that it goes on
 // without.
 const probeLimit = 10 * time.Second
@@ -47,13 +57,14 @@ type names struct {
 	isReal     func() bool          // /sys is the kernel's own, from which names come
 	active     bool                 // isReal, as it was seen last
 	probes     chan struct{}        // holds a token for each disk that is being read
+	watcher    Watcher              // or nil
 	found      map[string]*Identity // by devpath, of devices that were set up
 	slow       map[string]bool      // devpaths of disks that did not answer in time
 }
 
 // init sets up names. Fs is where devices are described.
-func (n *names) init(identifier Identifier, fs sysfs.FS) {
-	n.Identifier, n.isReal = identifier, fs.IsKernels
+func (n *names) init(identifier Identifier, watcher Watcher, fs sysfs.FS) {
+	n.Identifier, n.watcher, n.isReal = identifier, watcher, fs.IsKernels
 	if identifier != nil {
 		n.probes, n.found, n.slow = make(chan struct{}, maxProbes), map[string]*Identity{}, map[string]bool{}
 		n.refresh()
@@ -252,6 +263,27 @@ func (a *applier) renew(t *task) {
 	p.Nodes, p.Links = again.Nodes, again.Links // for clients
 }
 
+// watch watches the disk of t from now on, where what is written to it can change its names.
+func (a *applier) watch(t *task) {
+	if a.names.watcher == nil || !t.event.Dev.Block || t.plan.Late {
+		return
+	}
+	switch {
+	case !t.isRead:
+		a.names.watcher.Drop(t.event.Devpath)
+	case len(t.plan.Nodes) > 0:
+		a.names.watcher.Watch(t.event, a.dev.Path()+"/"+t.plan.Nodes[0].Path)
+	}
+}
+
+// watchUnset is watch for a disk that is about to be read, by the node that the kernel may have
+// made: what is written meanwhile is not missed.
+func (a *applier) watchUnset(t *task) {
+	if a.names.watcher != nil && !a.isDryRun() && t.event.Devname != "" {
+		a.names.watcher.Watch(t.event, a.dev.Path()+"/"+t.event.Devname)
+	}
+}
+
 // Complete returns the event with the properties of its device, where these are known.
 func (s *Scheduler) Complete(e *uevent.Event) *uevent.Event {
 	s.mu.Lock()
@@ -260,4 +292,24 @@ func (s *Scheduler) Complete(e *uevent.Event) *uevent.Event {
 		return e.With(was.Properties)
 	}
 	return e
+}
+
+// Identity returns the properties of the device of e, as its last event had them, and the
+// paths of all links that it is to have, of which another device may have some.
+func (s *Scheduler) Identity(e *uevent.Event) (properties, links []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := &s.applier
+	if was := a.names.found[e.Devpath]; was != nil {
+		properties = was.Properties
+	}
+	if a.isDryRun() {
+		return properties, nil
+	}
+	a.dev.lock()
+	defer a.dev.unlock()
+	if rec := a.dev.Recorded(e); rec != nil {
+		links = rec.Links
+	}
+	return properties, links
 }

@@ -77,6 +77,7 @@ type Options struct {
 	ByHand bool
 
 	Names   Identifier   // which names devices deserve besides those that rules give them; nil for none
+	Watcher Watcher      // is given the disks that are read for their names; nil for none
 	Modules ModuleLoader // loads kernel modules without the modprobe program; nil for none
 }
 
@@ -286,6 +287,9 @@ func (s *Scheduler) startLocked(t *task) (isDone bool) {
 		return false
 	}
 	s.applier.plan(t, late)
+	if !late && s.renameLocked(t) {
+		return false
+	}
 	if s.applier.isDryRun() {
 		s.completeLocked(t)
 		return true
@@ -294,6 +298,7 @@ func (s *Scheduler) startLocked(t *task) (isDone bool) {
 	endsLater := s.applier.removesAfterCommands(t)
 	existed := s.applier.begin(t)
 	s.applier.renew(t)
+	s.applier.watch(t)
 	t.commands = s.applier.runnable(t, existed)
 	if s.queueNextLocked(t) {
 		t.open++
@@ -318,7 +323,8 @@ func (s *Scheduler) startLocked(t *task) (isDone bool) {
 
 // readLocked has the disk of t read, which t needs to be identified, and then starts t again.
 func (s *Scheduler) readLocked(t *task) {
-	t.state = reading
+	t.state, t.isRead = reading, true
+	s.applier.watchUnset(t)
 	e, id := t.event, (*Identity)(nil)
 	s.runAsync(s.pool.inFlight.Go, func() { id = s.applier.names.probe(e) }, func() {
 		if id != nil {

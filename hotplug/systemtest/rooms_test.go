@@ -14,13 +14,14 @@ var floors = [][]string{
 	{"hotplug/uevent", "hotplug/sys", "hotplug/handoff", "hotplug/cli", "conf/ere", "nodes/identity/superblock"},
 	{"hotplug/log", "hotplug/procfs", "nodes/journal"},
 	{"hotplug/sysfs"},
-	{"nodes", "hotplug/netlink", "hotplug/firmware", "hotplug/daemon", "hotplug/spool"},
+	{"nodes", "hotplug/netlink", "hotplug/contents", "hotplug/firmware", "hotplug/daemon", "hotplug/spool"},
 	{"conf", "hotplug/command", "hotplug/modules", "hotplug/spool/broker", "nodes/identity"},
 	{"hotplug/scheduler", "hotplug/reload", "hotplug/spool/applet", "hotplug/info", "hotplug/udev", "hotplug/modules/modprobe"},
 	{"hotplug/coldplug", "hotplug/sink", "hotplug/udev/udevadm"},
 	{"hotplug/control"},
 	{"hotplug/loop", "hotplug/helper"},
-	{"hotplug", "hotplug/applets"},
+	{"hotplug"},
+	{"hotplug/applets"},
 	{"."},
 }
 
@@ -30,7 +31,7 @@ var tools = []string{"hotplug/bench", "hotplug/hotplugtest", "hotplug/hotplugtes
 // TestArrows shows that imports between packages run downward, and that the table
 // of floors names every package.
 func TestArrows(t *testing.T) {
-	for _, tags := range []string{"", "nospool", "noboot"} {
+	for _, tags := range []string{"", "nospool", "nonames", "noudev", "noboot", "nospool,nonames,noudev,noboot"} {
 		checkArrows(t, tags)
 	}
 }

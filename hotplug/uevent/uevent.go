@@ -320,6 +320,24 @@ func (e *Event) Relocate(devpath string) {
 	e.restate(join(said))
 }
 
+// InterfaceOld is the variable of the add of a network interface that was renamed: what the
+// kernel called it.
+const InterfaceOld = "INTERFACE_OLD"
+
+// Renamed returns e, which is about a network interface, as one of an interface of another
+// name. Variables that speak of the old name say the new one, as udev has it.
+func (e *Event) Renamed(name string) *Event {
+	old, vars := e.Sysname(), "\x00"+string(e.vars)
+	for _, says := range [...]string{"\x00DEVPATH=" + e.Devpath[:len(e.Devpath)-len(old)], "\x00INTERFACE="} {
+		if before, after, said := strings.Cut(vars, says+old+"\x00"); said {
+			vars = before + says + name + "\x00" + after
+		}
+	}
+	renamed := *e
+	renamed.restate(vars[1:] + InterfaceOld + "=" + old + "\x00")
+	return &renamed
+}
+
 // SetDefault gives the variable key a value, unless it has one.
 func (e *Event) SetDefault(key, value string) {
 	e.SetDefaults(&Event{vars: Packed(join([]string{key + "=" + value}))})

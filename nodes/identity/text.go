@@ -58,6 +58,9 @@ func rewrite(text, more string, other func(to []byte, rest string) []byte) strin
 	return string(out)
 }
 
+// Encode returns text as it stands in a link's name and in the properties *_ENC.
+func Encode(text string) string { return encode(text) }
+
 // encode makes text safe to be one name and keeps all that it says: what is not plain
 // becomes \xNN. So are ID_FS_LABEL_ENC and ID_MODEL_ENC written.
 func encode(text string) string {
