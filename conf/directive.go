@@ -40,7 +40,7 @@ var directives = [...]directive{
 	{"names", inRule | inDefaults, parseNames, "use no"},
 	{"name", inRule, parseName, "use up to 15 bytes of letters, digits and #+-.=@_, or $VARIABLE"},
 	{"property", inRule, parseProperty, "use NAME:VALUE, the name in upper case and not one that the kernel gives an event"},
-	{"attr", inRule, parseAttr, "use PATH:EXPR, with a path in /sys from the device's directory on, such as vendor or ../serial"},
+	{"if_attr", inRule, parseAttr, "use PATH:EXPR, with a path in /sys from the device's directory on, such as vendor or ../serial"},
 	{"jobs", inDefaults, parseJobs, "use a number from 1 to 1000"},
 }
 

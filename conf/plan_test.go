@@ -92,7 +92,7 @@ func FuzzPlan(f *testing.F) {
 	f.Add("-$X=(.*)a 0:0 660 >%1 @x\n-X=a;Y=.;$X=.* 0:0 660 *y\nX=a;X=b;a 0:0 660 &z", "a", "X=ba\nX=a\nY=1\nX=ba\nY=2", uint8(0))
 	f.Add("-link=$X/a;link=a/${X};link=$Y;X=.;.* 0:0 660\n-link=%1/x;property=A:%1$X;$X=(.*) 0:0 660 >%1", "a", "X=../..\nY=..", uint8(0))
 	f.Add("-property=X:%0;property=Y:$X;prio=-1;names=no;a 0:0 660\nY=a;link=a/b;link=b;link=$Y;name=$Y;.* 0:0 660 =b/c", "a", "SUBSYSTEM=net\nX=", uint8(1))
-	f.Add("-link=$X;name=%1;(.*) 0:0 660\n-link=disk/$X;a 0:0 660 =disk\nattr=../a:.*;a 0:0 660", "a", "X=  \\x2f\x1b\xff/é\t", uint8(0))
+	f.Add("-link=$X;name=%1;(.*) 0:0 660\n-link=disk/$X;a 0:0 660 =disk\nif_attr=../a:.*;a 0:0 660", "a", "X=  \\x2f\x1b\xff/é\t", uint8(0))
 	f.Fuzz(func(t *testing.T, text, devname, variable string, action uint8) {
 		actions := []string{uevent.Add, uevent.Remove, uevent.Change, uevent.Move}
 		e, err := uevent.FromEnviron(append(strings.Split(variable, "\n"),

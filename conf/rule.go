@@ -51,7 +51,7 @@ func (r *rule) asksVariable() bool {
 	return r.kind == ofVariable || len(r.env) > 0 || len(r.attributes) > 0 || r.rename != ""
 }
 
-// condition is a prefix NAME=ERE; of a rule, or attr=PATH:ERE;.
+// condition is a prefix NAME=ERE; of a rule, or if_attr=PATH:ERE;.
 type condition struct {
 	name  string // or the path
 	value ere.Expr
@@ -213,7 +213,7 @@ func (p *parser) readMatch(r *rule, f field) bool {
 		return p.readVariable(r, f) && ok
 	}
 	if strings.HasPrefix(f.text, "attr:") {
-		p.problem(f.offset, quote(f.text)+" is taken for the name of a device", "write attr=PATH:EXPR;")
+		p.problem(f.offset, quote(f.text)+" is taken for the name of a device", "write if_attr=PATH:EXPR;")
 	}
 	if name := identifier(f.text); name != "" && strings.HasPrefix(f.text[len(name):], "=") {
 		p.problem(f.offset, quote(f.text)+" is taken for the name of a device",

@@ -64,7 +64,7 @@ func TestUnnumbered(t *testing.T) {
 	if p := c.PlanScan(event(t, "ACTION=add DEVPATH=/devices/x/net/eth0 SUBSYSTEM=net")); p.Rename != "lan0" {
 		t.Errorf("%s", p)
 	}
-	c = Parse("f", "attr=address:1;e.* 0:0 660 @x", IDs{})
+	c = Parse("f", "if_attr=address:1;e.* 0:0 660 @x", IDs{})
 	if !c.WantsUnnumbered("eth0") {
 		t.Error("a rule that asks for an attribute is not for devices without numbers")
 	}

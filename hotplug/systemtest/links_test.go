@@ -123,7 +123,7 @@ func TestAttributes(t *testing.T) {
 	ports := []kerneltest.Device{terminal(1), terminal(2)}
 	ports[0].Attrs = map[string]string{"name": "org.agent  \n"}
 	ports[1].Attrs = map[string]string{"name": "org.other\n"}
-	inEachMode(t, "attr=name:^org.agent$;link=ports/agent;ttyS(.*) 0:20 660 =serial%1\n", func(b *board, tell func(kerneltest.Event)) {
+	inEachMode(t, "if_attr=name:^org.agent$;link=ports/agent;ttyS(.*) 0:20 660 =serial%1\n", func(b *board, tell func(kerneltest.Event)) {
 		for _, d := range ports {
 			tell(b.plug(d))
 		}
@@ -137,9 +137,9 @@ func TestAttributes(t *testing.T) {
 		}
 		b.has()
 	})
-	b := newBoard(t, "attr=../..:x;sda 0:0 660\nlink=${A};sda 0:0 660\nattr:vendor=1;sda 0:0 660\n")
+	b := newBoard(t, "if_attr=../..:x;sda 0:0 660\nlink=${A};sda 0:0 660\nattr:vendor=1;sda 0:0 660\n")
 	r := b.run("--check")
-	if r.code == exitDone || !strings.Contains(r.stdout, ":1:6: ") || !strings.Contains(r.stdout, "write $NAME") || !strings.Contains(r.stdout, "write attr=PATH:EXPR;") {
+	if r.code == exitDone || !strings.Contains(r.stdout, ":1:6: ") || !strings.Contains(r.stdout, "write $NAME") || !strings.Contains(r.stdout, "write if_attr=PATH:EXPR;") {
 		t.Errorf("--check says %+v", r)
 	}
 }
@@ -158,8 +158,8 @@ names=no;sda|sdb 0:6 611
 names=no; 0:0 660
 name=lan0;sda|sdb 0:6 611
 property=ID_X:$SLOT.%0;sda|sdb 0:6 611
-attr=vendor:^0x8086|sda$;sda|sdb 0:6 611
-attr=../../x:a;-link=x;sda|sdb 0:6 611
+if_attr=vendor:^0x8086|sda$;sda|sdb 0:6 611
+if_attr=../../x:a;-link=x;sda|sdb 0:6 611
 sdb 0:6 640
 `)
 	for n := range 2 {
