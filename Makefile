@@ -2,10 +2,10 @@
 
 # Budgets of the amd64 binary in bytes, stripped, and xz -9e: the whole, and what
 # "make core" builds, for boards where nobody listens to events and mdev's names do.
-SIZE_MAX    := 2630000
-SIZE_XZ_MAX := 920000
-CORE_MAX    := 2350000
-CORE_XZ_MAX := 833000
+SIZE_MAX    := 3160000
+SIZE_XZ_MAX := 1100000
+CORE_MAX    := 2370000
+CORE_XZ_MAX := 843000
 TAGS        :=
 
 space := $() $()

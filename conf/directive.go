@@ -4,7 +4,6 @@ import (
 	"strconv"
 	"strings"
 
-	"devspool/conf/ere"
 	"devspool/nodes"
 )
 
@@ -27,7 +26,7 @@ const (
 	inDefaults             // without a device
 )
 
-var directives = [...]directive{
+var directives = append([]directive{
 	{"if_exists", inRule, parseExists, "use run, mask, error or report"},
 	{"timeout", inRule | inDefaults, parseTimeout,
 		"use a number of seconds, or 0 for no limit"},
@@ -35,14 +34,8 @@ var directives = [...]directive{
 		"use a number of seconds, or 0 to wait for ever"},
 	{"detach", inRule, parseDetach, "use yes"},
 	{"tag", inRule, parseTag, "use letters, digits, _ - and ."},
-	{"link", inRule, parseLink, "use a path below /dev; besides letters and digits it may have #+-.:=@_ and %0 to %9 and $VARIABLE"},
-	{"prio", inRule, parsePriority, "use a number"},
-	{"names", inRule | inDefaults, parseNames, "use no"},
-	{"name", inRule, parseName, "use up to 15 bytes of letters, digits and #+-.=@_, or $VARIABLE"},
-	{"property", inRule, parseProperty, "use NAME:VALUE, the name in upper case and not one that the kernel gives an event"},
-	{"if_attr", inRule, parseAttr, "use PATH:EXPR, with a path in /sys from the device's directory on, such as vendor or ../serial"},
 	{"jobs", inDefaults, parseJobs, "use a number from 1 to 1000"},
-}
+}, nameDirectives...)
 
 // maxJobs is the largest number that jobs may set.
 const maxJobs = 1000
@@ -81,60 +74,6 @@ func parseTag(r *rule, value string) bool {
 		return false
 	}
 	r.tags = append(r.tags, value)
-	return true
-}
-
-func parseLink(r *rule, value string) bool {
-	if !isTemplate(value) || nodes.Refusal(value) != "" {
-		return false
-	}
-	r.links = append(r.links, value)
-	return true
-}
-
-func parsePriority(r *rule, value string) bool {
-	n, err := strconv.ParseInt(value, 10, 32)
-	r.priority, r.hasPriority = int(n), err == nil
-	return r.hasPriority
-}
-
-func parseNames(r *rule, value string) bool {
-	r.noNames = value == "no"
-	return r.noNames
-}
-
-func parseName(r *rule, value string) bool {
-	if !isTemplate(value) || !hasReferences(value) && !isInterface(value) {
-		return false
-	}
-	r.rename = value
-	return true
-}
-
-func parseProperty(r *rule, value string) bool {
-	key, text, _ := strings.Cut(value, ":")
-	if variable(key) != key || key == "" || len(key) == len(value) || text != "" && !isTemplate(text) || strings.Contains(ofKernel, " "+key+" ") {
-		return false
-	}
-	r.properties = append(r.properties, key+"="+text)
-	return true
-}
-
-// ofKernel are the variables that say which event it is, and those that tell of what was
-// done: no property has such a name.
-const ofKernel = " ACTION DEVPATH SUBSYSTEM SEQNUM DEVNAME MAJOR MINOR DEVMODE DEVUID DEVGID FIRMWARE DEVLINKS TAGS MDEV PATH "
-
-func parseAttr(r *rule, value string) bool {
-	path, expr, both := strings.Cut(value, ":")
-	below := path
-	for strings.HasPrefix(below, "../") {
-		below = below[len("../"):]
-	}
-	e, _, err := ere.Parse(expr, false)
-	if !both || nodes.BadPath(below) != "" || err != nil {
-		return false
-	}
-	r.attributes = append(r.attributes, condition{path, e})
 	return true
 }
 

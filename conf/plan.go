@@ -139,7 +139,7 @@ func (b *planner) matches(r *rule) bool {
 	case r.kind == ofName && !r.expr.IsPlain() && !b.config.matcher.Match(&r.expr, b.name):
 		return false
 	}
-	for i := range r.attributes {
+	for i := 0; HasNames && i < len(r.attributes); i++ {
 		if value, is := b.attribute(r.attributes[i].name); !is || !b.config.matcher.Match(&r.attributes[i].value, value) {
 			return false
 		}
@@ -190,7 +190,9 @@ func (b *planner) apply(r *rule) {
 	for _, name := range r.tags {
 		b.plan.Tags = append(b.plan.Tags, nodes.Tag{Name: name, Rule: r.node.Rule})
 	}
-	b.applyNames(r)
+	if HasNames {
+		b.applyNames(r)
+	}
 	if r.target.kind == '!' {
 		b.suppressed = true
 	}
@@ -456,7 +458,7 @@ func (b *planner) finishNodes() {
 		mode, uid, gid := kernelSays(b.event)
 		b.addNode(&nodes.Node{Mode: mode, UID: uid, GID: gid}, b.own)
 	}
-	for i := range b.links {
+	for i := 0; HasNames && i < len(b.links); i++ {
 		b.giveLink(&b.links[i])
 	}
 	b.addRoot()

@@ -20,9 +20,6 @@ import (
 	"devspool/nodes/identity"
 )
 
-// HasNames tells that devices get names by what they are.
-const HasNames = true
-
 // newNames returns what says which names devices deserve. Dev is nil for a dry run.
 func newNames(fs sysfs.FS, path string, dev *nodes.Dir) scheduler.Identifier {
 	return newProber(fs, path, dev)

@@ -9,9 +9,6 @@ import (
 	"devspool/nodes"
 )
 
-// HasNames tells that devices get names by what they are.
-const HasNames = false
-
 func newNames(sysfs.FS, string, *nodes.Dir) scheduler.Identifier { return nil }
 
 func newCompleter(sysfs.FS, string) func(*uevent.Event) *uevent.Event { return nil }

@@ -2,6 +2,4 @@
 
 package control
 
-const hasNames = false
-
 func encode(text string) string { return text }

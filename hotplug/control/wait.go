@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/conf"
 	"devspool/hotplug/sys"
 	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
@@ -147,7 +148,7 @@ func (t *Targets) parse(text string) (*target, error) {
 // linkName returns the last part of the link that a disk has by KEY=VALUE.
 func linkName(key, value string) (string, error) {
 	switch {
-	case !hasNames:
+	case !conf.HasNames:
 		return "", errors.New("this program gives devices no names (it is built with -tags nonames), so it cannot wait for " + key + "=")
 	case value == "":
 		return "", errors.New("nothing stands behind " + key + "=")

@@ -24,7 +24,9 @@ type applier struct {
 func (a *applier) init(o *Options, f *failures) {
 	a.dev.Dir, a.dev.log, a.dev.presence = o.Dev, o.Log, sysfs.NewPresence(o.Sys)
 	a.sys, a.rules, a.byHand, a.log, a.failures = o.Sys, o.Rules, o.ByHand, o.Log, f
-	a.names.init(o.Names, o.Watcher, o.Sys)
+	if conf.HasNames {
+		a.names.init(o.Names, o.Watcher, o.Sys)
+	}
 	if o.Dev != nil {
 		o.Dev.Rank = a.rank
 	}
@@ -42,7 +44,7 @@ func (a *applier) prepare(tasks []task) {
 	var plans []*nodes.Plan
 	for i := range tasks {
 		t := &tasks[i]
-		if t.event.Action == uevent.Add && !t.event.Dev.IsZero() && a.identify(t) {
+		if t.event.Action == uevent.Add && !t.event.Dev.IsZero() && (!conf.HasNames || a.identify(t)) {
 			t.plan = a.planOf(t.event, t.identity, t.kind)
 			plans = append(plans, t.plan)
 		}

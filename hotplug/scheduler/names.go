@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"devspool/conf"
 	"devspool/hotplug/log"
 	"devspool/hotplug/sys"
 	"devspool/hotplug/sysfs"
@@ -198,7 +199,7 @@ func (a *applier) planOf(e *uevent.Event, id *Identity, kind Kind) (p *nodes.Pla
 		p = a.rules.Plan(e)
 	}
 	p.Event = e.With(p.Properties)
-	if id != nil && !p.NoNames {
+	if conf.HasNames && id != nil && !p.NoNames {
 		p.Properties = append(slices.Clone(id.Properties), p.Properties...)
 		if p.Work == nodes.Create {
 			addNames(p, id)
@@ -229,7 +230,7 @@ func addNames(p *nodes.Plan, id *Identity) {
 // event of it that was made from /sys.
 func (a *applier) planAgain(e *uevent.Event) *nodes.Plan {
 	var id *Identity
-	if n := &a.names; n.active {
+	if n := &a.names; conf.HasNames && n.active {
 		if id = n.found[e.Devpath]; id == nil {
 			id = n.Identify(e)
 			a.keepContents(e, id)
@@ -286,6 +287,9 @@ func (a *applier) watchUnset(t *task) {
 
 // Complete returns the event with the properties of its device, where these are known.
 func (s *Scheduler) Complete(e *uevent.Event) *uevent.Event {
+	if !conf.HasNames {
+		return e
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if was := s.applier.names.found[e.Devpath]; was != nil {
@@ -300,7 +304,7 @@ func (s *Scheduler) Identity(e *uevent.Event) (properties, links []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := &s.applier
-	if was := a.names.found[e.Devpath]; was != nil {
+	if was := a.names.found[e.Devpath]; conf.HasNames && was != nil {
 		properties = was.Properties
 	}
 	if a.isDryRun() {

@@ -282,12 +282,12 @@ func (s *Scheduler) startLocked(t *task) (isDone bool) {
 	t.unpack(&s.arena)
 	t.state = started
 	late := s.applier.isLate(t)
-	if !late && !s.applier.identify(t) {
+	if conf.HasNames && !late && !s.applier.identify(t) {
 		s.readLocked(t)
 		return false
 	}
 	s.applier.plan(t, late)
-	if !late && s.renameLocked(t) {
+	if conf.HasNames && !late && s.renameLocked(t) {
 		return false
 	}
 	if s.applier.isDryRun() {
@@ -297,8 +297,10 @@ func (s *Scheduler) startLocked(t *task) (isDone bool) {
 	e, p := t.event, t.plan
 	endsLater := s.applier.removesAfterCommands(t)
 	existed := s.applier.begin(t)
-	s.applier.renew(t)
-	s.applier.watch(t)
+	if conf.HasNames {
+		s.applier.renew(t)
+		s.applier.watch(t)
+	}
 	t.commands = s.applier.runnable(t, existed)
 	if s.queueNextLocked(t) {
 		t.open++
@@ -373,7 +375,9 @@ func (s *Scheduler) completeLocked(t *task) {
 			}
 		}
 	}
-	s.applier.names.remember(t)
+	if conf.HasNames {
+		s.applier.names.remember(t)
+	}
 	s.observers.notify(t.event, false)
 	s.slice.finished = append(s.slice.finished, t.batch)
 }
