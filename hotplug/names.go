@@ -109,7 +109,7 @@ func NewLookup(sysDir, devDir string) info.Lookup {
 	look.Identify = func(e *uevent.Event) identity.Identity {
 		id := p.Prober.Probe(e)
 		if look.Serves && err == nil { // a loop knows more, and tells root
-			control.Ask(dev, []string{"identity", e.Devpath}, func(line string) { addTold(&id, line) })
+			_ = control.Ask(dev, []string{"identity", e.Devpath}, func(line string) { addTold(&id, line) })
 		}
 		return id
 	}

@@ -328,7 +328,7 @@ func (r *runner) loop() Result {
 	}
 	if r.udev.start(r, l) != nil {
 		l.End()
-		l.Serve()
+		_ = l.Serve() // closes everything; there is an error already
 		return SystemFailed
 	}
 	if r.UdevControl {

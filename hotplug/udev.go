@@ -42,7 +42,7 @@ func (u *udevSink) open(r *runner) {
 		Received:  func(e *uevent.Event) { u.udev.Queued(e) },
 		Done:      func(e *uevent.Event, p *nodes.Plan) { u.udev.Done(e, sink.DeviceOf(p)) },
 		SliceEnd:  func() { u.udev.Idle() },
-		Remounted: func() { u.udev.Reopen() }, // which logs what is wrong
+		Remounted: func() { _ = u.udev.Reopen() }, // which logs what is wrong
 	})
 }
 

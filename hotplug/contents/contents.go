@@ -176,11 +176,11 @@ func (w *Watcher) isDueLocked(d *disk) bool {
 
 // tell has the kernel send the events. An error means that the disk has left.
 func (w *Watcher) tell(d *disk) {
-	w.sys.Write(d.devpath+"/uevent", uevent.Change)
+	_ = w.sys.Write(d.devpath+"/uevent", uevent.Change)
 	// The partitions of a disk may hold something else too, of which nobody tells.
 	for _, name := range sys.Subdirs(string(w.sys) + d.devpath) {
 		if part := d.devpath + "/" + name; sys.Exists(unix.AT_FDCWD, string(w.sys)+part+"/partition") {
-			w.sys.Write(part+"/uevent", uevent.Change)
+			_ = w.sys.Write(part+"/uevent", uevent.Change)
 		}
 	}
 }

@@ -93,11 +93,11 @@ func parse(args []string) (o *options, err error) {
 func Run(args []string, streams Streams, open func(sys, dev string) Lookup) int {
 	o, err := parse(args)
 	if err != nil {
-		streams.Err.Write([]byte(usage() + "\n" + err.Error() + "\n"))
+		_, _ = streams.Err.Write([]byte(usage() + "\n" + err.Error() + "\n"))
 		return exitUsage
 	}
 	if o.help {
-		streams.Out.Write([]byte(usage()))
+		_, _ = streams.Out.Write([]byte(usage()))
 		return exitDone
 	}
 	look := open(o.sys, o.dev)
@@ -106,7 +106,7 @@ func Run(args []string, streams Streams, open func(sys, dev string) Lookup) int 
 		// A change: what a device deserves while it is there.
 		events, err := look.Sys.Events(uevent.Change, name, look.Dev)
 		if err != nil {
-			streams.Err.Write([]byte("devspool info: error: " + uevent.Printable(name) + ": " + err.Error() + "\n"))
+			_, _ = streams.Err.Write([]byte("devspool info: error: " + uevent.Printable(name) + ": " + err.Error() + "\n"))
 			code = exitFailed
 		}
 		for _, e := range events {

@@ -71,7 +71,7 @@ func openIndex(path string) *index {
 func (x *index) close() { unix.Close(x.fd) }
 
 // block returns what stands in the file from at to the end of its block. What lies
-// behind the file's end reads as NULs.
+// behind the file's end, or cannot be read, reads as NULs.
 func (x *index) block(at uint32) []byte {
 	if at >= x.size {
 		return nil
@@ -79,7 +79,7 @@ func (x *index) block(at uint32) []byte {
 	b := x.blocks[at/blockSize]
 	if b == nil {
 		b = new([blockSize]byte)
-		sys.RetryEINTR(func() error { _, err := unix.Pread(x.fd, b[:], int64(at/blockSize)*blockSize); return err })
+		_ = sys.RetryEINTR(func() error { _, err := unix.Pread(x.fd, b[:], int64(at/blockSize)*blockSize); return err })
 		x.blocks[at/blockSize] = b
 	}
 	return b[at%blockSize:]

@@ -75,6 +75,13 @@ func (n *names) init(identifier Identifier, watcher Watcher, fs sysfs.FS) {
 // refresh looks whether /sys is the kernel's own.
 func (n *names) refresh() { n.active = n.Identifier != nil && n.isReal() }
 
+// start looks whether /sys was mounted, if it was not: the first helper of a boot may be older.
+func (n *names) start() {
+	if !n.active {
+		n.refresh()
+	}
+}
+
 // concerns reports whether the device of e may have other names than before.
 func (n *names) concerns(e *uevent.Event) bool {
 	return n.active && e.Action != uevent.Remove && e.Action != "unbind" && e.Action != "offline"

@@ -195,6 +195,9 @@ func (s *Scheduler) RunIn(b *Batch, generate Generator) {
 	b.open++
 	s.arrivals.producers++ // between two slices, others must not find the scheduler idle
 	s.arrivals.last = sys.Now()
+	if conf.HasNames {
+		s.applier.names.start()
+	}
 	generate(View{s, b}, func(e *uevent.Event, kind Kind) {
 		if s.slice.add(e, kind) {
 			s.submitSliceLocked(b)

@@ -241,7 +241,7 @@ func (c *control) converse(fd int) {
 			if wait == idleWait {
 				return
 			}
-			unix.Shutdown(fd, unix.SHUT_WR)
+			_ = unix.Shutdown(fd, unix.SHUT_WR)
 			wait = idleWait
 			continue
 		}

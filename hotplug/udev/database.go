@@ -296,7 +296,7 @@ func (d *database) sweep(s sysfs.FS) {
 			here[id] = true
 		default:
 			was, _ := d.read(id)
-			d.remove(id, was)
+			_ = d.remove(id, was)
 		}
 	}
 	for _, tag := range sys.List(d.tags) {

@@ -261,14 +261,14 @@ func (u *Udev) forgetOld(e *uevent.Event, id string) {
 	}
 	if from := unnumbered(e.Subsystem, old); from != "" && from != id {
 		was, _ := u.db.read(from)
-		u.db.remove(from, was)
+		_ = u.db.remove(from, was)
 	}
 }
 
 // now returns the time of CLOCK_MONOTONIC in microseconds.
 func now() uint64 {
 	var t unix.Timespec
-	unix.ClockGettime(unix.CLOCK_MONOTONIC, &t)
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t)
 	return uint64(t.Nano() / 1000)
 }
 

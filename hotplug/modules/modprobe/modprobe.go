@@ -119,7 +119,7 @@ const marker = "DEVSPOOL_MODPROBE"
 func (t *tool) become(args, environ []string) int {
 	program := modules.FindProgram()
 	if program != "" && sys.Getenv(environ, marker) == "" {
-		unix.Exec(program, append([]string{"modprobe"}, args...), append([]string{marker + "=1"}, environ...))
+		_ = unix.Exec(program, append([]string{"modprobe"}, args...), append([]string{marker + "=1"}, environ...))
 	}
 	return t.fail("FATAL", "an install or remove command of modprobe.d, or a module that is compressed in a way "+
 		"unknown to this kernel, is for another modprobe program, and there is none; -i ignores such commands")
@@ -205,7 +205,7 @@ func (t *tool) fail(level, text string) int {
 	case t.logger != nil:
 		t.logger.Print(log.Err, "modprobe: "+text)
 	default:
-		io.WriteString(t.streams.Err, "modprobe: "+level+": "+text+"\n")
+		_, _ = io.WriteString(t.streams.Err, "modprobe: "+level+": "+text+"\n")
 	}
 	return exitFailed
 }

@@ -42,7 +42,7 @@ func listen(group uint32) (*listener, error) {
 		return nil, err
 	}
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, listenBuffer) != nil {
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, listenBuffer)
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, listenBuffer)
 	}
 	// First, so that no message comes without its sender's credentials.
 	if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err == nil {
@@ -181,7 +181,7 @@ func (g *given) text(label string, properties []string) string {
 		return ""
 	}
 	var now unix.Timespec
-	unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
 	micro := strconv.FormatInt(int64(now.Nsec)/1000+1000000, 10)[1:]
 	text := pad(label, 6) + "[" + strconv.FormatInt(int64(now.Sec), 10) + "." + micro + "] " +
 		pad(get("ACTION"), 8) + " " + uevent.Printable(get("DEVPATH")+" ("+subsystem+")") + "\n"

@@ -69,8 +69,8 @@ func (t *tool) settled(limit time.Duration, file string) error {
 			left = min(left, longest)
 		}
 		var drop [4096]byte
-		unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(min(left, time.Hour)/time.Millisecond)+1)
-		unix.Read(fd, drop[:])
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(min(left, time.Hour)/time.Millisecond)+1)
+		_, _ = unix.Read(fd, drop[:])
 	}
 }
 

@@ -169,7 +169,7 @@ func (t *tool) ask(devpath, action string, known bool) (id string, err error) {
 // newUUID returns a random UUID (version 4).
 func newUUID() string {
 	var b [16]byte
-	unix.Getrandom(b[:], 0)
+	_, _ = unix.Getrandom(b[:], 0)
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
 	const hex = "0123456789abcdef"
 	text := make([]byte, 0, 36)

@@ -79,7 +79,7 @@ func (t *tool) main(args []string) int {
 		if name != "" && len(args) > 2 {
 			return t.main(args[1:])
 		}
-		t.Err.Write([]byte(usage))
+		_, _ = t.Err.Write([]byte(usage))
 		return exitFailed
 	}
 	var err error
@@ -110,12 +110,12 @@ func (t *tool) main(args []string) int {
 
 func (t *tool) failed(where string, err error) int {
 	if err != errSilent {
-		t.Err.Write([]byte("udevadm: " + where + err.Error() + "\n"))
+		_, _ = t.Err.Write([]byte("udevadm: " + where + err.Error() + "\n"))
 	}
 	return exitFailed
 }
 
-func (t *tool) print(text string) { io.WriteString(t.Out, text) }
+func (t *tool) print(text string) { _, _ = io.WriteString(t.Out, text) }
 
 var (
 	errSaid   = errors.New("what was asked for was printed")
