@@ -88,6 +88,10 @@ func parse(file, text string, ids IDs, warnings []ere.Expr) *Config {
 // Jobs returns how many commands are to run at once, or 0 where the config says nothing.
 func (c *Config) Jobs() int { return c.defaults.jobs }
 
+// WantsNames reports whether devices get the links and properties that they deserve by what
+// they are: unless names=no; stands in the config without a device.
+func (c *Config) WantsNames() bool { return !c.defaults.noNames }
+
 // File returns the name that the config was read by.
 func (c *Config) File() string { return c.file }
 

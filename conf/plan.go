@@ -45,7 +45,6 @@ func (c *Config) plan(e *uevent.Event, onlyVariables bool) *nodes.Plan {
 	if b.makesNodes() {
 		b.finishNodes()
 	}
-	b.plan.NoNames = b.plan.NoNames || c.defaults.noNames
 	b.addFirmware()
 	return b.plan
 }

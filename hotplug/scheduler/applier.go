@@ -25,7 +25,7 @@ func (a *applier) init(o *Options, f *failures) {
 	a.dev.Dir, a.dev.log, a.dev.presence = o.Dev, o.Log, sysfs.NewPresence(o.Sys)
 	a.sys, a.rules, a.byHand, a.log, a.failures = o.Sys, o.Rules, o.ByHand, o.Log, f
 	if conf.HasNames {
-		a.names.init(o.Names, o.Watcher, o.Sys)
+		a.names.init(o.Names, o.Watcher, o.Sys, o.Rules != nil && o.Rules.WantsNames())
 	}
 	if o.Dev != nil {
 		o.Dev.Rank = a.rank

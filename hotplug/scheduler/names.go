@@ -56,16 +56,17 @@ const maxProbes = 8
 type names struct {
 	Identifier                      // nil where devices get no names
 	isReal     func() bool          // /sys is the kernel's own, from which names come
-	active     bool                 // isReal, as it was seen last
+	wanted     bool                 // by the config
+	active     bool                 // wanted and isReal, as it was seen last
 	probes     chan struct{}        // holds a token for each disk that is being read
 	watcher    Watcher              // or nil
 	found      map[string]*Identity // by devpath, of devices that were set up
 	slow       map[string]bool      // devpaths of disks that did not answer in time
 }
 
-// init sets up names. Fs is where devices are described.
-func (n *names) init(identifier Identifier, watcher Watcher, fs sysfs.FS) {
-	n.Identifier, n.watcher, n.isReal = identifier, watcher, fs.IsKernels
+// init sets up names. Fs is where devices are described, wanted what the config says.
+func (n *names) init(identifier Identifier, watcher Watcher, fs sysfs.FS, wanted bool) {
+	n.Identifier, n.watcher, n.isReal, n.wanted = identifier, watcher, fs.IsKernels, wanted
 	if identifier != nil {
 		n.probes, n.found, n.slow = make(chan struct{}, maxProbes), map[string]*Identity{}, map[string]bool{}
 		n.refresh()
@@ -73,7 +74,7 @@ func (n *names) init(identifier Identifier, watcher Watcher, fs sysfs.FS) {
 }
 
 // refresh looks whether /sys is the kernel's own.
-func (n *names) refresh() { n.active = n.Identifier != nil && n.isReal() }
+func (n *names) refresh() { n.active = n.wanted && n.Identifier != nil && n.isReal() }
 
 // start looks whether /sys was mounted, if it was not: the first helper of a boot may be older.
 func (n *names) start() {

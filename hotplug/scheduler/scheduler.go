@@ -454,6 +454,8 @@ func (s *Scheduler) SetRules(rules *conf.Config) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.applier.rules = rules
+	s.applier.names.wanted = rules.WantsNames()
+	s.applier.names.refresh()
 	s.pool.useRules(rules)
 	s.endSliceYield()
 }

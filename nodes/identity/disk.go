@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"strconv"
 	"strings"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 )
 
@@ -25,15 +27,38 @@ func (s *subject) readable() bool {
 	return !match("dm-#", name) || !s.hidden()
 }
 
-// openDisk opens the device, and for a partition its disk.
+// openDisk opens the device, and for a partition its disk. A partition that has just come is
+// read as a part of its disk: the kernel reads no partition table anew while a partition is
+// open (EBUSY from BLKRRPART). Others may hold things of it in the kernel's cache that the
+// disk does not have yet, so that these are opened themselves.
 func (s *subject) openDisk() {
-	fd, err := s.p.Open(s.e.Dev)
-	if err != nil {
-		return
-	}
-	s.fd = fd
 	if s.base != s.dev {
 		s.whole = s.openAt(s.base)
+	}
+	if s.whole < 0 || s.e.Action != uevent.Add {
+		if fd, err := s.p.Open(s.e.Dev); err == nil {
+			s.fd = fd
+		}
+	}
+	if fd := s.wholeFd(); fd >= 0 && !matchAny("dm-#|md*", s.e.Sysname()) && !lock(fd) {
+		s.closeDisk()
+		s.fd, s.whole, s.id.Keep = -1, -1, true
+	}
+}
+
+// lockLimit is how long a disk may be locked before it goes unread.
+const lockLimit = 8 * time.Second
+
+// lock takes the lock by which tools keep others from a disk while they change it, shared.
+// udevd does so too; see systemd's BLOCK_DEVICE_LOCKING. The lock ends when fd is closed.
+func lock(fd int) (ok bool) {
+	for begun := sys.Now(); ; time.Sleep(sys.PollInterval) {
+		if err := sys.Flock(fd, unix.LOCK_SH|unix.LOCK_NB); err != unix.EWOULDBLOCK {
+			return true
+		}
+		if begun.Age() > lockLimit {
+			return false
+		}
 	}
 }
 
@@ -68,7 +93,7 @@ func (s *subject) wholeFd() int {
 
 // contents adds what an open disk holds.
 func (s *subject) contents() {
-	if s.fd < 0 {
+	if s.fd < 0 && s.whole < 0 {
 		return
 	}
 	d := Disk{Fd: s.fd, Optical: strings.HasPrefix(s.e.Sysname(), "sr"), Whole: s.whole}

@@ -46,7 +46,7 @@ func (id *Identity) Get(key string) string {
 
 // Disk is an open disk or partition, for Contents.
 type Disk struct {
-	Fd      int  // open for reading
+	Fd      int  // open for reading; -1 for a partition that is to be read as a part of Whole
 	Optical bool // a disc: no RAID signatures are looked for
 
 	// Partition is its number, or 0 for a whole disk. Whole is then the disk that it lies

@@ -109,7 +109,7 @@ func (s *subject) array() {
 // which the first is read.
 func (s *subject) arrayNames() (uuid, name string) {
 	uuid = arrayUUID(s.value("md/uuid"))
-	if s.fd < 0 || s.p.Contents == nil {
+	if s.wholeFd() < 0 || s.p.Contents == nil {
 		return uuid, ""
 	}
 	slaves := &dir{s: s, path: s.base.path + "/slaves"}
