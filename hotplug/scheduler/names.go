@@ -55,9 +55,10 @@ const maxProbes = 8
 // names are the links and properties that devices deserve. Scheduler.mu guards it.
 type names struct {
 	Identifier                      // nil where devices get no names
-	isReal     func() bool          // /sys is the kernel's own, from which names come
+	sys        sysfs.FS             // names come from it where it is the kernel's own
 	wanted     bool                 // by the config
-	active     bool                 // wanted and isReal, as it was seen last
+	active     bool                 // wanted, and sys is the kernel's own, as it was seen last
+	early      bool                 // sys was not mounted then
 	probes     chan struct{}        // holds a token for each disk that is being read
 	watcher    Watcher              // or nil
 	found      map[string]*Identity // by devpath, of devices that were set up
@@ -66,7 +67,7 @@ type names struct {
 
 // init sets up names. Fs is where devices are described, wanted what the config says.
 func (n *names) init(identifier Identifier, watcher Watcher, fs sysfs.FS, wanted bool) {
-	n.Identifier, n.watcher, n.isReal, n.wanted = identifier, watcher, fs.IsKernels, wanted
+	n.Identifier, n.watcher, n.sys, n.wanted = identifier, watcher, fs, wanted
 	if identifier != nil {
 		n.probes, n.found, n.slow = make(chan struct{}, maxProbes), map[string]*Identity{}, map[string]bool{}
 		n.refresh()
@@ -74,11 +75,15 @@ func (n *names) init(identifier Identifier, watcher Watcher, fs sysfs.FS, wanted
 }
 
 // refresh looks whether /sys is the kernel's own.
-func (n *names) refresh() { n.active = n.wanted && n.Identifier != nil && n.isReal() }
+func (n *names) refresh() {
+	n.active = n.wanted && n.Identifier != nil && n.sys.IsKernels()
+	n.early = !n.active && n.Identifier != nil && !n.sys.Mounted()
+}
 
-// start looks whether /sys was mounted, if it was not: the first helper of a boot may be older.
+// start looks whether /sys is mounted by now, where it was not: the first helper of a boot
+// may be older.
 func (n *names) start() {
-	if !n.active {
+	if n.early {
 		n.refresh()
 	}
 }

@@ -139,7 +139,7 @@ func TestAttributes(t *testing.T) {
 	})
 	b := newBoard(t, "if_attr=../..:x;sda 0:0 660\nlink=${A};sda 0:0 660\nattr:vendor=1;sda 0:0 660\n")
 	r := b.run("--check")
-	if r.code == exitDone || !strings.Contains(r.stdout, ":1:6: ") || !strings.Contains(r.stdout, "write $NAME") || !strings.Contains(r.stdout, "write if_attr=PATH:EXPR;") {
+	if r.code == exitDone || !strings.Contains(r.stdout, ":1:9: ") || !strings.Contains(r.stdout, "write $NAME") || !strings.Contains(r.stdout, "write if_attr=PATH:EXPR;") {
 		t.Errorf("--check says %+v", r)
 	}
 }

@@ -45,7 +45,9 @@ type reader struct {
 	start int64
 }
 
-func (r *reader) ReadAt(p []byte, offset int64) (int, error) { return unix.Pread(r.fd, p, r.start+offset) }
+func (r *reader) ReadAt(p []byte, offset int64) (int, error) {
+	return unix.Pread(r.fd, p, r.start+offset)
+}
 
 func (r *reader) disk() *superblock.Disk {
 	size, _ := unix.Seek(r.fd, 0, unix.SEEK_END)

@@ -19,20 +19,21 @@ func TestLock(t *testing.T) {
 	tool, err := os.Open(path)
 	hotplugtest.Must(t, err)
 	defer tool.Close()
-	hotplugtest.Must(t, unix.Flock(int(tool.Fd()), unix.LOCK_EX))
+	fd := int(tool.Fd())
+	hotplugtest.Must(t, unix.Flock(fd, unix.LOCK_EX))
 	disk, err := os.Open(path)
 	hotplugtest.Must(t, err)
 	defer disk.Close()
 	begun := time.Now()
 	const held = 200 * time.Millisecond
-	time.AfterFunc(held, func() { unix.Flock(int(tool.Fd()), unix.LOCK_UN) })
+	time.AfterFunc(held, func() { _ = unix.Flock(fd, unix.LOCK_UN) })
 	if !lock(int(disk.Fd())) {
 		t.Error("it is given up")
 	}
 	if took := time.Since(begun); took < held {
 		t.Errorf("it is not waited for: %v", took)
 	}
-	if !lock(int(tool.Fd())) {
+	if !lock(fd) {
 		t.Error("two cannot read at once")
 	}
 }
