@@ -144,6 +144,7 @@ func (c *creation) make(path string, n *Node, l *Link) (err error) {
 			break
 		}
 		known = false
+		c.dir.tree.forget()
 	}
 	if why := failure(err); why == unix.EXDEV || why == unix.EBUSY {
 		lost, err = true, c.leaveAlone(path)
@@ -160,7 +161,7 @@ func (c *creation) make(path string, n *Node, l *Link) (err error) {
 // that is not forced takes the place of what is ours, and of nothing else. Where known is set something is there already, so a look comes first.
 func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, err error) {
 	t, dev := &c.dir.tree, c.plan.Event.Dev
-	dir, err := t.parent(path, true)
+	dir, err := t.parentOf(path, l != nil)
 	if err != nil {
 		return false, wrap("open the directory of", path, err)
 	}

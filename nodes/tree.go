@@ -21,6 +21,7 @@ type tree struct {
 	inherit bool   // nodes made in it get its group, not ours
 	group   int    // the group that this thread makes files with
 	gid     int    // the process's own
+	links   keptParent
 
 	// walk makes parent go a part at a time, as kernels before 5.6 need. (For those
 	// before 4.11 see NoStatx.)
@@ -68,6 +69,38 @@ func (p parent) close() {
 	}
 }
 
+// keptParent is the directory in which the last link was made: those of many devices lie in
+// one. It is kept open until forget is called.
+type keptParent struct {
+	dir string // below /dev, or ""
+	parent
+}
+
+// keep keeps a parent of links.
+func (t *tree) keep(dir string, p parent) parent {
+	t.forget()
+	t.links = keptParent{dir, p}
+	p.own = false
+	return p
+}
+
+// forget closes the kept parent.
+func (t *tree) forget() {
+	if t.links.dir != "" {
+		t.links.close()
+		t.links = keptParent{}
+	}
+}
+
+// parentOf opens the directory of path, or makes it. That of a link is kept.
+func (t *tree) parentOf(path string, isLink bool) (parent, error) {
+	p, err := t.parent(path, true)
+	if isLink && err == nil && p.own {
+		p = t.keep(path[:len(path)-len(p.name)-1], p)
+	}
+	return p, err
+}
+
 // parent opens the directory of path without following a link, and where create
 // is set makes what is missing, root's and 0755.
 func (t *tree) parent(path string, create bool) (parent, error) {
@@ -76,6 +109,9 @@ func (t *tree) parent(path string, create bool) (parent, error) {
 		return parent{fd: t.fd, name: path, inherit: t.inherit}, nil
 	}
 	dir, name := path[:slash], path[slash+1:]
+	if dir == t.links.dir {
+		return parent{fd: t.links.fd, name: name, inherit: t.links.inherit}, nil
+	}
 	fd, err := sys.None, error(unix.ENOSYS)
 	if !t.walk {
 		fd, err = sys.OpenBeneath(t.fd, dir)
@@ -163,6 +199,9 @@ func (t *tree) prune(path string) {
 		}
 		err = unix.Unlinkat(dir.fd, dir.name, unix.AT_REMOVEDIR)
 		dir.close()
+		if err == nil && path == t.links.dir {
+			t.forget()
+		}
 		if err != nil && err != unix.ENOENT {
 			return // not empty, or not a directory of ours to remove
 		}

@@ -123,7 +123,8 @@ func (n *names) remember(t *task) {
 	case t.event.Action == uevent.Remove:
 		delete(n.found, t.event.Devpath)
 	case n.concerns(t.event) && !t.plan.Late:
-		if old, moved := t.event.Get("DEVPATH_OLD"); moved {
+		if t.event.Action == uevent.Move {
+			old, _ := t.event.Get("DEVPATH_OLD")
 			delete(n.found, old)
 		}
 		if len(t.identity.Properties) > 0 || len(t.identity.Links) > 1 {
@@ -227,7 +228,9 @@ func addNames(p *nodes.Plan, id *Identity) {
 		return
 	}
 	target := p.Nodes[0].Path
-	for _, l := range id.Links {
+	p.Links = slices.Grow(p.Links, len(id.Links))
+	for i := range id.Links {
+		l := &id.Links[i]
 		if p.Claims(l.Path) {
 			continue
 		}
@@ -255,11 +258,11 @@ func (a *applier) planAgain(e *uevent.Event) *nodes.Plan {
 	return p
 }
 
-// renew gives a device other names where an event other than an add brings them: what its
-// disk holds has changed.
+// renew gives a disk other names where an event other than an add brings them: what it holds
+// has changed.
 func (a *applier) renew(t *task) {
 	p := t.plan
-	if !a.names.concerns(t.event) || p.Work != nodes.None || t.event.Dev.IsZero() || p.Late {
+	if !a.names.concerns(t.event) || p.Work != nodes.None || !t.event.Dev.Block || p.Late {
 		return
 	}
 	a.dev.lock()
