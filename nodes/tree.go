@@ -21,7 +21,7 @@ type tree struct {
 	inherit bool   // nodes made in it get its group, not ours
 	group   int    // the group that this thread makes files with
 	gid     int    // the process's own
-	links   keptParent
+	kept    keptParent
 
 	// walk makes parent go a part at a time, as kernels before 5.6 need. (For those
 	// before 4.11 see NoStatx.)
@@ -69,36 +69,37 @@ func (p parent) close() {
 	}
 }
 
-// keptParent is the directory in which the last link was made: those of many devices lie in
-// one. It is kept open until forget is called.
+// keptParent is the directory in which the last link was made, or from which something was
+// removed last: what many devices have lies in one. It stays open until forget is called.
 type keptParent struct {
-	dir string // below /dev, or ""
 	parent
+	dir     string // its path below /dev, or ""
+	emptied string // a path in it from which something was removed, or ""
 }
 
-// keep keeps a parent of links.
-func (t *tree) keep(dir string, p parent) parent {
-	t.forget()
-	t.links = keptParent{dir, p}
-	p.own = false
+// keep keeps the parent of path open, in the place of another one. If it is /dev itself there
+// is nothing to keep.
+func (t *tree) keep(path string, p parent) parent {
+	if p.own {
+		t.forget()
+		t.kept = keptParent{parent: p, dir: path[:len(path)-len(p.name)-1]}
+		p.own = false
+	}
 	return p
 }
 
-// forget closes the kept parent.
-func (t *tree) forget() {
-	if t.links.dir != "" {
-		t.links.close()
-		t.links = keptParent{}
+// forget closes the kept parent, and removes it if it is empty by now. It reports whether
+// that may be so.
+func (t *tree) forget() (pruned bool) {
+	kept := t.kept
+	t.kept = keptParent{}
+	if kept.dir != "" {
+		kept.close()
 	}
-}
-
-// parentOf opens the directory of path, or makes it. That of a link is kept.
-func (t *tree) parentOf(path string, isLink bool) (parent, error) {
-	p, err := t.parent(path, true)
-	if isLink && err == nil && p.own {
-		p = t.keep(path[:len(path)-len(p.name)-1], p)
+	if kept.emptied != "" {
+		t.prune(kept.emptied)
 	}
-	return p, err
+	return kept.emptied != ""
 }
 
 // parent opens the directory of path without following a link, and where create
@@ -109,8 +110,8 @@ func (t *tree) parent(path string, create bool) (parent, error) {
 		return parent{fd: t.fd, name: path, inherit: t.inherit}, nil
 	}
 	dir, name := path[:slash], path[slash+1:]
-	if dir == t.links.dir {
-		return parent{fd: t.links.fd, name: name, inherit: t.links.inherit}, nil
+	if dir == t.kept.dir {
+		return parent{fd: t.kept.fd, name: name, inherit: t.kept.inherit}, nil
 	}
 	fd, err := sys.None, error(unix.ENOSYS)
 	if !t.walk {
@@ -199,9 +200,6 @@ func (t *tree) prune(path string) {
 		}
 		err = unix.Unlinkat(dir.fd, dir.name, unix.AT_REMOVEDIR)
 		dir.close()
-		if err == nil && path == t.links.dir {
-			t.forget()
-		}
 		if err != nil && err != unix.ENOENT {
 			return // not empty, or not a directory of ours to remove
 		}
@@ -381,8 +379,8 @@ func (t *tree) relink(path string, from, to []string) (done, changed bool) {
 	return changed, changed
 }
 
-// remove unlinks path if a node of dev stands there, or a link to one of paths, and then
-// the directories that are empty.
+// remove unlinks path if a node of dev stands there, or a link to one of paths. The directories
+// that are empty then go at the next forget.
 func (t *tree) remove(path string, dev uevent.Dev, paths []string) (removed bool, err error) {
 	dir, err := t.parent(path, false)
 	switch failure(err) {
@@ -395,7 +393,7 @@ func (t *tree) remove(path string, dev uevent.Dev, paths []string) (removed bool
 	default:
 		return false, wrap("open the directory of", path, err)
 	}
-	defer dir.close()
+	dir = t.keep(path, dir)
 	var st unix.Statx_t
 	err = sys.Stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st)
 	if err == nil && !t.isMountedOver(&st) && (isNodeOf(&st, dev) || isLinkTo(dir, &st, path, paths)) {
@@ -405,7 +403,9 @@ func (t *tree) remove(path string, dev uevent.Dev, paths []string) (removed bool
 	}
 	switch {
 	case removed, err == unix.ENOENT:
-		t.prune(path)
+		if dir.fd == t.kept.fd {
+			t.kept.emptied = path
+		}
 	case err != nil && err != unix.EBUSY: // something is mounted there
 		return false, wrap("unlink", path, err)
 	}
