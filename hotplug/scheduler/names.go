@@ -137,7 +137,7 @@ func (n *names) remember(t *task) {
 // returns false where the contents of a disk are to be read first.
 func (a *applier) identify(t *task) (isKnown bool) {
 	switch n := &a.names; {
-	case t.identity != nil:
+	case t.identity != nil || !n.active:
 	case !n.concerns(t.event):
 		if was := n.found[t.event.Devpath]; was != nil { // what leaves is known by its names
 			t.event = t.event.With(was.Properties)
