@@ -16,7 +16,12 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unre
 
 # The flags of "go build" for a GOARCH, $(1), each in quotes. Our own code is not
 # inlined: that saves 50 kB, and costs no time that shows. LINK is more for the linker.
-flags = -trimpath "-gcflags=devspool/...=-l" "-tags=$(TAGS)" "-ldflags=$(strip -s -w -buildid= \
+#
+# Distributions set GOFLAGS=-buildmode=pie and external linking. Either gives a program that
+# needs an interpreter, which an empty root does not have, and does not begin at our entry.
+# What stands here comes after GOFLAGS and prevails.
+LINK  :=
+flags = -trimpath -buildmode=exe "-gcflags=devspool/...=-l" "-tags=$(TAGS)" "-ldflags=$(strip -linkmode=internal -s -w -buildid= \
 	-X main.version=$(VERSION) -X main.stay=$(STAY) $(call align,$(1)) $(call entry,$(1)) $(LINK))"
 GOBUILD := CGO_ENABLED=0 go build
 
@@ -99,6 +104,7 @@ check: cross core
 	scripts/deadcode $(DEADCODE)
 	cd $(PACKER) && go vet ./... && go run $(STATICCHECK) ./... && go run $(ERRCHECK) ./...
 	go test -count=1 -run "TestArrows|TestArchitecture" ./hotplug/systemtest
+	DEVSPOOL_BUILT="$(abspath dist/devspool-core $(ARCHES:%=dist/devspool-%))" go test -count=1 -run "TestBoot" ./hotplug/kerneltest/build
 
 cross: $(ARCHES:%=dist/devspool-%)
 	@scripts/size -l $^

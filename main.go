@@ -81,7 +81,7 @@ func run(args, environ []string) int {
 	case modeHelp:
 		return show(usage())
 	case modeVersion:
-		return show("devspool " + version + "\n")
+		return show("devspool " + version + " (" + hotplug.Build() + ")\n")
 	case modeDefaultConf:
 		return show(conf.Default)
 	case modeCheck:

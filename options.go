@@ -80,7 +80,7 @@ var table = [...]cli.Option{
 		Help: "use FILE, which must be there; else /etc/mdev.conf is used, and\nwhere that is missing a default config"},
 	{Name: "--firmware DIR", Text: &line.Firmware, Help: "use DIR for /lib/firmware"},
 	{Name: "-h, --help", Given: &given[modeHelp], Help: "print this"},
-	{Name: "--version", Given: &given[modeVersion], Help: "print the version"},
+	{Name: "--version", Given: &given[modeVersion], Help: "print the version, the parts that are built in, and\nwhether helpers hand their events over"},
 
 	{Name: "--detached", Given: &line.Detached}, // a loop that -d starts in the background
 }
