@@ -84,6 +84,8 @@ func run(args, environ []string) int {
 		return show("devspool " + version + " (" + hotplug.Build() + ")\n")
 	case modeDefaultConf:
 		return show(conf.Default)
+	case modeConf:
+		result = hotplug.PrintConf(&o.Options, say)
 	case modeCheck:
 		result = hotplug.Check(&o.Options, say)
 	case modePlan:

@@ -31,6 +31,7 @@ const (
 	modeLoop
 	modeCheck
 	modePlan
+	modeConf
 	modeDefaultConf
 	modeHelp
 	modeVersion
@@ -55,6 +56,7 @@ var table = [...]cli.Option{
 			"devpath, or a path below /sys or /dev), or of every\n" +
 			"device, and which line of the config says so; with\n" +
 			"ACTION=remove in the environment, for a remove"},
+	{Name: "--print-conf", Mode: true, Given: &given[modeConf], Help: "print the config that is in force, and from which files"},
 	{Name: "--print-default-conf", Mode: true, Given: &given[modeDefaultConf], Help: "print the config that is compiled in"},
 
 	{Name: "-f", Given: &line.foreground, Help: "stay in the foreground; implies -d"},
@@ -77,7 +79,7 @@ var table = [...]cli.Option{
 	{Name: "--dev DIR", Text: &line.Dev, Help: "use DIR for /dev"},
 	{Name: "--sys DIR", Text: &line.Sys, Help: "use DIR for /sys"},
 	{Name: "--conf FILE", Given: &line.ConfNamed, Text: &line.Conf,
-		Help: "use FILE, which must be there; else /etc/mdev.conf is used, and\nwhere that is missing a default config"},
+		Help: "use FILE, which must be there, and before it the pieces\nFILE.d/*.conf; else /etc/mdev.conf is used, and where that is\nmissing a default config"},
 	{Name: "--firmware DIR", Text: &line.Firmware, Help: "use DIR for /lib/firmware"},
 	{Name: "-h, --help", Given: &given[modeHelp], Help: "print this"},
 	{Name: "--version", Given: &given[modeVersion], Help: "print the version, the parts that are built in, and\nwhether helpers hand their events over"},

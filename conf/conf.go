@@ -35,8 +35,8 @@ type Config struct {
 	// The zero Dev stands for none.
 	Root uevent.Dev
 
-	file     string
-	defaults rule // of which only what directives set
+	name     string // see File
+	defaults rule   // of which only what directives set
 	matcher  ere.Matcher
 	rules    []*rule
 	starts   map[byte][]*rule // see rulesFor
@@ -55,37 +55,62 @@ func (p Problem) String() string {
 		uevent.Printable(p.What+"; "+p.Remedy)
 }
 
-// Parse reads the text of a config; file is its name, for messages. It never
-// fails: what it cannot use becomes a Problem, and costs no other line.
-func Parse(file, text string, ids IDs) *Config {
-	return parse(file, text, ids, nil)
+// File is one of the files of a config.
+type File struct {
+	Name string // for messages
+	Text string
 }
 
-func parse(file, text string, ids IDs, warnings []ere.Expr) *Config {
-	p := parser{ids: ids, config: &Config{file: file, starts: map[byte][]*rule{}}, warnings: warnings}
-	text = strings.TrimPrefix(text, "\ufeff") // an editor's mark, no part of the first name
+// Parse reads the text of a config that is one file; file is its name, for messages. It never
+// fails: what it cannot use becomes a Problem, and costs no other line.
+func Parse(file, text string, ids IDs) *Config { return ParseFiles([]File{{file, text}}, ids) }
+
+// ParseFiles is Parse for a config of several files, at least one. Their rules follow each other
+// as in one file, but no line goes on in the next file. The last file gives the config its name.
+func ParseFiles(files []File, ids IDs) *Config { return parse(files, ids, nil) }
+
+func parse(files []File, ids IDs, warnings []ere.Expr) *Config {
+	name := files[len(files)-1].Name
+	if more := len(files) - 1; more > 0 {
+		name += ", after " + strconv.Itoa(more) + " of its pieces"
+	}
+	p := parser{ids: ids, config: &Config{name: name, starts: map[byte][]*rule{}}, warnings: warnings}
+	for _, file := range files {
+		if !p.readFile(file) {
+			return &Config{name: name, Err: errors.New(file.Name + ":" + strconv.Itoa(p.line.number) +
+				": more than " + strconv.Itoa(MaxRules) + " rules; put several devices into one expression")}
+		}
+	}
+	return p.config
+}
+
+// readFile reads one file. It returns false where there are too many rules.
+func (p *parser) readFile(file File) bool {
+	p.file, p.fileRules, p.binary, p.udevs = file.Name, len(p.config.rules), false, 0
+	p.fileProblems = len(p.config.Problems)
+	text := strings.TrimPrefix(file.Text, "\ufeff") // an editor's mark, no part of the first name
 	if what, remedy := foreign(text); what != "" {
-		p.config.Problems = []Problem{{p.config.file, 1, 1, what, remedy}}
-		return p.config
+		p.line = line{number: 1}
+		p.problem(0, what, remedy)
+		return true
 	}
 	for number := 1; text != ""; {
 		p.line, text = cutLine(text, number)
 		number += len(p.line.joints) + 1
 		p.readLine()
 		if len(p.config.rules) > MaxRules {
-			return &Config{file: file, Err: errors.New(file + ":" + strconv.Itoa(p.line.number) +
-				": more than " + strconv.Itoa(MaxRules) + " rules; put several devices into one expression")}
+			return false
 		}
 	}
 	p.rejectUdevRules()
-	return p.config
+	return true
 }
 
 // Jobs returns how many commands are to run at once, or 0 where the config says nothing.
 func (c *Config) Jobs() int { return c.defaults.jobs }
 
-// File returns the name that the config was read by.
-func (c *Config) File() string { return c.file }
+// Name returns the name of the config's file, and how many pieces it was read after.
+func (c *Config) Name() string { return c.name }
 
 // WantsUnnumbered reports whether a coldplug has to offer the device of that
 // name to the rules, though it has no numbers: whether there is a rule that asks

@@ -68,14 +68,19 @@ func (r *rule) runsOn(action string) bool {
 
 // parser reads a config line by line.
 type parser struct {
-	config  *Config
-	ids     IDs
-	line    line
+	config *Config
+	ids    IDs
+	line   line
+
+	file         string // that is read
+	fileRules    int    // how many rules there were before it
+	fileProblems int    // how many problems
+	udevs        int    // how many of its lines are udev's rules
+	udev         int    // the number of the first one's problem
+	binary       bool   // a NUL was met in it
+
 	unknown map[string]bool // users and groups that were complained about
 	closed  bool            // an earlier rule matches everything, and lets no other follow
-	binary  bool            // a NUL was met
-	udevs   int             // how many lines are udev's rules
-	udev    int             // the number of the first one's problem
 
 	// What is wanted where warnings are problems too: these, as patterns, and field 1 of
 	// each rule.
@@ -89,7 +94,7 @@ func (p *parser) problem(offset int, what, remedy string) {
 		return
 	}
 	number, column := p.line.position(offset)
-	p.config.Problems = append(p.config.Problems, Problem{p.config.file, number, column, what, remedy})
+	p.config.Problems = append(p.config.Problems, Problem{p.file, number, column, what, remedy})
 }
 
 // readLine makes a rule of the current line, or notes why it cannot. It goes on
@@ -123,7 +128,7 @@ func (p *parser) readLine() {
 		return
 	}
 	r := rule{}
-	r.node.Rule = nodes.Origin{File: p.config.file, Line: p.line.number}
+	r.node.Rule = nodes.Origin{File: p.file, Line: p.line.number}
 	r.command.Rule = r.node.Rule
 	ok := p.readMatch(&r, fields[0])
 	r.node.UID, r.node.GID = p.readOwner(fields[1])

@@ -4,31 +4,80 @@ import (
 	"errors"
 	"os"
 	"path"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"devspool/conf"
 	"devspool/hotplug/log"
+	"devspool/hotplug/pieces"
 	"devspool/hotplug/sys"
 	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 )
 
-// parser is conf.Parse, or conf.Check, which finds more problems.
-type parser func(name, text string, ids conf.IDs) *conf.Config
+// parser is conf.ParseFiles, or conf.Check, which finds more problems.
+type parser func(files []conf.File, ids conf.IDs) *conf.Config
 
-// readConf reads the config with parse, or the default config where there is no file at the usual path.
-// A file that was named must exist. The config is nil where there is an error.
-func (o *Options) readConf(parse parser) (*conf.Config, error) {
-	file := o.Conf
-	text, err := sys.ReadFile(o.Conf)
+// maxConf is how long the files of a config may be together, in bytes: as long as one may be.
+const maxConf = 1 << 20
+
+// confFiles are the files of a config that were read.
+type confFiles struct {
+	files    []conf.File    // the pieces and the file itself, or the default config
+	hidden   []string       // the paths of pieces that others hide
+	problems []conf.Problem // of pieces that could not be read
+}
+
+// readFiles reads the files of the config, with the default config in place of a file that is
+// missing at the usual path. A file that was named must exist. A piece that cannot be read is a
+// problem, and costs no other.
+func (o *Options) readFiles() (c confFiles, err error) {
+	last := conf.File{Name: o.Conf}
+	last.Text, err = sys.ReadFile(o.Conf)
 	switch {
 	case err == nil:
 	case errors.Is(err, os.ErrNotExist) && o.way != RunHelper && unix.Lstat(o.Conf, new(unix.Stat_t)) == nil:
-		return nil, errors.New(o.Conf + " is a link to what is not there; make the file, or remove the link")
+		return c, errors.New(o.Conf + " is a link to what is not there; make the file, or remove the link")
 	case errors.Is(err, os.ErrNotExist) && !o.ConfNamed:
-		file, text = "default.conf", conf.Default
+		last = conf.File{Name: "default.conf", Text: conf.Default}
 	default:
+		return c, err
+	}
+	used, hidden := pieces.List(absolute(o.Conf))
+	if len(used) > pieces.Max {
+		return c, errors.New(o.Conf + ": it has more than " + strconv.Itoa(pieces.Max) + " pieces; put several into one")
+	}
+	c.hidden = hidden
+	length := len(last.Text)
+	for _, path := range used {
+		text, err := sys.ReadFile(path)
+		switch {
+		case err == nil:
+			c.files = append(c.files, conf.File{Name: path, Text: text})
+			length += len(text)
+		case errors.Is(err, os.ErrNotExist) && unix.Lstat(path, new(unix.Stat_t)) != nil: // it has just gone
+		default:
+			c.problems = append(c.problems, unreadable(path, err, "until then it is not used"))
+		}
+	}
+	if length > maxConf {
+		return c, errors.New(o.Conf + ": its files are longer than 1 MiB (1048576 bytes) together; make them shorter")
+	}
+	c.files = append(c.files, last)
+	return c, nil
+}
+
+// unreadable returns the Problem that a file cannot be read.
+func unreadable(path string, err error, remedy string) conf.Problem {
+	return conf.Problem{File: path, Line: 1, Column: 1, What: err.Error(), Remedy: remedy}
+}
+
+// readConf reads the config with parse. The config is nil where there is an error.
+func (o *Options) readConf(parse parser) (*conf.Config, error) {
+	read, err := o.readFiles()
+	if err != nil {
 		return nil, err
 	}
 	// Few configs name a user, so passwd and group are read when the first name is looked up.
@@ -42,18 +91,17 @@ func (o *Options) readConf(parse parser) (*conf.Config, error) {
 			}
 			var err error
 			if text, err = sys.ReadFile(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-				unread = append(unread, conf.Problem{File: path, Line: 1, Column: 1,
-					What: err.Error(), Remedy: "until then names become root"})
+				unread = append(unread, unreadable(path, err, "until then names become root"))
 			}
 			read = true
 			return text
 		}
 	}
-	c := parse(file, text, conf.IDs{Passwd: names("/etc/passwd"), Group: names("/etc/group")})
+	c := parse(read.files, conf.IDs{Passwd: names("/etc/passwd"), Group: names("/etc/group")})
 	if c.Err != nil {
 		return nil, c.Err
 	}
-	c.Problems = append(c.Problems, unread...)
+	c.Problems = append(append(c.Problems, read.problems...), unread...)
 	var root unix.Stat_t
 	if unix.Stat("/", &root) == nil && unix.Major(uint64(root.Dev)) != 0 {
 		c.Root = uevent.Dev{Block: true, Major: unix.Major(uint64(root.Dev)), Minor: unix.Minor(uint64(root.Dev))}
@@ -83,7 +131,7 @@ func Check(o *Options, say func(text string) error) Result {
 // where it is "". The events have the ACTION of the environment, or else add.
 func Plan(o *Options, device string, say func(text string) error) Result {
 	o.makeAbsolute()
-	c, err := o.readConf(conf.Parse)
+	c, err := o.readConf(conf.ParseFiles)
 	if err != nil {
 		return failed(BadConfig, err)
 	}
@@ -109,17 +157,49 @@ func failed(r Result, err error) Result {
 	return r
 }
 
+// PrintConf calls say with the text of the config that is in force: each of its files behind a
+// comment that names it. What is printed is a config that says the same.
+func PrintConf(o *Options, say func(text string) error) Result {
+	read, err := o.readFiles()
+	if err != nil {
+		return failed(BadConfig, err)
+	}
+	text := ""
+	for _, path := range read.hidden {
+		text += "# " + uevent.Printable(path) + " is hidden by the file of its name in " + uevent.Printable(o.Conf) + ".d\n"
+	}
+	for _, p := range read.problems {
+		text += "# " + uevent.Printable(p.String()) + "\n"
+	}
+	for _, file := range read.files {
+		text += "# " + uevent.Printable(file.Name) + "\n" + file.Text
+		if file.Text != "" && !strings.HasSuffix(file.Text, "\n") {
+			text += "\n"
+		}
+		if strings.HasSuffix(file.Text, "\\\n") || strings.HasSuffix(file.Text, "\\") {
+			text += "\n" // or the last line would go on in the next file
+		}
+	}
+	return result(say(text) == nil)
+}
+
 // makeAbsolute makes the paths independent of the working directory.
 func (o *Options) makeAbsolute() {
-	var cwd [unix.PathMax]byte
-	n, err := unix.Getcwd(cwd[:])
 	for _, option := range []*string{&o.Dev, &o.Sys, &o.Conf, &o.Firmware, &o.Events, &o.Libudev} {
 		if *option == "" || option == &o.Events && *option == NoEvents {
 			continue
 		}
-		if !path.IsAbs(*option) && err == nil {
-			*option = string(cwd[:n-1]) + "/" + *option
-		}
-		*option = path.Clean(*option)
+		*option = absolute(*option)
 	}
+}
+
+// absolute returns a path made independent of the working directory, and clean.
+func absolute(name string) string {
+	if !path.IsAbs(name) {
+		var cwd [unix.PathMax]byte
+		if n, err := unix.Getcwd(cwd[:]); err == nil {
+			name = string(cwd[:n-1]) + "/" + name
+		}
+	}
+	return path.Clean(name)
 }

@@ -158,7 +158,7 @@ func Run(o *Options, way Way) Result {
 		Rules: rules, Dev: r.dev, Sys: r.sys, Log: r.log, Sinks: r.sinks, FirmwareDir: o.Firmware, Environ: o.Environ,
 		Jobs: o.Jobs, ByHand: r.event != nil && r.event.Seqnum == 0,
 	})
-	read := func() (*conf.Config, error) { return o.readConf(conf.Parse) }
+	read := func() (*conf.Config, error) { return o.readConf(conf.ParseFiles) }
 	r.config = reload.New(o.Conf, rules, read, r.scheduler.SetRules, r.log)
 	switch way {
 	case RunScan:
@@ -213,7 +213,7 @@ func (r *runner) findEvent() bool {
 
 // rules returns the config, or nil where a named file cannot be read.
 func (r *runner) rules() *conf.Config {
-	c, err := r.readConf(conf.Parse)
+	c, err := r.readConf(conf.ParseFiles)
 	switch {
 	case err == nil:
 	case r.ConfNamed:

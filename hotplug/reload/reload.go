@@ -1,4 +1,4 @@
-// Package reload is the config in use: it watches the config's file, reads it again when it changes,
+// Package reload is the config in use: it watches the config's files, reads them again when one changes,
 // and uses it if it has no new problem. It never parses a config, and knows no scheduler.
 package reload
 
@@ -11,10 +11,11 @@ import (
 
 	"devspool/conf"
 	"devspool/hotplug/log"
+	"devspool/hotplug/pieces"
 	"devspool/hotplug/sys"
 )
 
-// Config is the config in use, and the file that it is read from. Several goroutines may use it at once.
+// Config is the config in use, and the file that it is read from, with its pieces. Several goroutines may use it at once.
 type Config struct {
 	path string
 	read func() (*conf.Config, error)
@@ -42,9 +43,9 @@ func (c *Config) String() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.refused != nil {
-		return c.rules.File() + ", not as it is now: " + c.refused.Error()
+		return c.rules.Name() + ", not as it is now: " + c.refused.Error()
 	}
-	return c.rules.File()
+	return c.rules.Name()
 }
 
 // Reload reads the config and puts it to use. The error, which it also logs, says why not: the file
@@ -76,7 +77,7 @@ func (c *Config) replace(rules *conf.Config) error {
 	}
 	c.rules = rules
 	c.use(rules)
-	c.log.Print(log.Notice, "the config was read anew: "+rules.File())
+	c.log.Print(log.Notice, "the config was read anew: "+rules.Name())
 	return nil
 }
 
@@ -94,19 +95,21 @@ func newProblems(old, reloaded *conf.Config) (added []conf.Problem) {
 	return added
 }
 
-// readUnwritten reads the config, unless a process has the file open for writing. A process that opens
-// it for writing during the read waits.
+// readUnwritten reads the config, unless a process has one of its files open for writing. A process
+// that opens one for writing during the read waits.
 func (c *Config) readUnwritten() (*conf.Config, error) {
-	release, written := lease(c.path)
-	defer release()
-	if written {
-		return nil, errors.New(c.path + " is being written")
+	for _, path := range pieces.Files(c.path) {
+		release, written := lease(path)
+		defer release()
+		if written {
+			return nil, errors.New(path + " is being written")
+		}
 	}
 	return c.read()
 }
 
-// Watch reloads the config whenever the file changes, until stop is called. Where the file cannot be
-// watched it logs that.
+// Watch reloads the config whenever one of its files changes, or a piece comes or goes, until stop is
+// called. Where they cannot be watched it logs that.
 func (c *Config) Watch() (stop func()) {
 	w, err := newWatcher(c.path, c.log, func() { c.Reload() }) // which logs its error
 	if err != nil {

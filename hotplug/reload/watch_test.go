@@ -166,6 +166,27 @@ func TestWatch(t *testing.T) {
 			w.remove("etc/mdev.conf")
 			w.write("etc/mdev.conf", "new")
 		}, []string{"-", "new"}},
+		{"a piece comes, and its directory with it", func(w *watched) { w.write("etc/mdev.conf.d/a.conf", "x") }, []string{"old"}},
+		{"a piece is written, hidden by nothing, and goes", func(w *watched) {
+			w.write("etc/mdev.conf.d/a.conf", "x")
+			w.want("old")
+			w.write("etc/mdev.conf.d/a.conf", "y")
+			pause()
+			w.remove("etc/mdev.conf.d/a.conf")
+		}, []string{"old", "old", "old"}},
+		{"a piece behind a link is written", func(w *watched) {
+			w.write("usr/a", "x")
+			w.write("etc/mdev.conf.d/b.conf", "x")
+			w.link("../../usr/a", "etc/mdev.conf.d/a.conf")
+			pause()
+			w.write("usr/a", "y")
+		}, []string{"old", "old"}},
+		{"what is no piece comes", func(w *watched) {
+			w.write("etc/mdev.conf.d/README", "x")
+			w.write("etc/mdev.conf.d/a.conf~", "x")
+			pause()
+			w.write("etc/mdev.conf", "new")
+		}, []string{"new"}},
 		{"others in the directory", func(w *watched) {
 			for _, name := range []string{"etc/mdev", "etc/mdev.conf2", "etc/mdev.conf~", "x/mdev.conf"} {
 				w.write(name, "other")

@@ -12,7 +12,7 @@ import (
 // those on lower floors only; docs/architecture.md says what each is for.
 var floors = [][]string{
 	{"hotplug/uevent", "hotplug/sys", "hotplug/handoff", "hotplug/cli", "conf/ere"},
-	{"hotplug/log", "hotplug/procfs", "nodes/journal"},
+	{"hotplug/log", "hotplug/procfs", "hotplug/pieces", "nodes/journal"},
 	{"hotplug/sysfs"},
 	{"nodes", "hotplug/netlink", "hotplug/firmware", "hotplug/daemon", "hotplug/spool"},
 	{"conf", "hotplug/command", "hotplug/spool/broker"},
