@@ -164,23 +164,24 @@ func PrintConf(o *Options, say func(text string) error) Result {
 	if err != nil {
 		return failed(BadConfig, err)
 	}
-	text := ""
+	var failure error // of the last write
+	comment := func(text string) { failure = say("# " + uevent.Printable(text) + "\n") }
 	for _, path := range read.hidden {
-		text += "# " + uevent.Printable(path) + " is hidden by the file of its name in " + uevent.Printable(o.Conf) + ".d\n"
+		comment(path + " is hidden by the file of its name in " + o.Conf + ".d")
 	}
-	for _, p := range read.problems {
-		text += "# " + uevent.Printable(p.String()) + "\n"
+	for i := range read.problems {
+		comment(read.problems[i].String())
 	}
-	for _, file := range read.files {
-		text += "# " + uevent.Printable(file.Name) + "\n" + file.Text
-		if file.Text != "" && !strings.HasSuffix(file.Text, "\n") {
-			text += "\n"
+	for i := range read.files {
+		file := &read.files[i]
+		comment(file.Name)
+		text := file.Text
+		for i := 0; i < 2 && text != "" && (text[len(text)-1] != '\n' || strings.HasSuffix(text, "\\\n")); i++ {
+			text += "\n" // the second one where the last line would go on in the next file
 		}
-		if strings.HasSuffix(file.Text, "\\\n") || strings.HasSuffix(file.Text, "\\") {
-			text += "\n" // or the last line would go on in the next file
-		}
+		failure = say(text)
 	}
-	return result(say(text) == nil)
+	return result(failure == nil)
 }
 
 // makeAbsolute makes the paths independent of the working directory.

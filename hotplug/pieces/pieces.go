@@ -3,7 +3,6 @@
 package pieces
 
 import (
-	"slices"
 	"strings"
 
 	"devspool/hotplug/sys"
@@ -34,27 +33,37 @@ func Dirs(file string) []string {
 // List returns the paths of the pieces of the config in file, in the order of their names, in
 // which they are read, and the paths of those that others hide. It stops at more than Max.
 func List(file string) (used, hidden []string) {
-	var names []string // parallel to used, and sorted
 	for _, dir := range Dirs(file) {
 		for _, name := range sys.ReadDir(dir) {
-			if !strings.HasSuffix(name, suffix) || name[0] == '.' || len(used) > Max {
-				continue
+			if strings.HasSuffix(name, suffix) && name[0] != '.' && len(used) <= Max {
+				var hides string
+				if used, hides = insert(used, dir+"/"+name); hides != "" {
+					hidden = append(hidden, hides)
+				}
 			}
-			at := 0
-			for at < len(names) && names[at] < name {
-				at++
-			}
-			if at < len(names) && names[at] == name {
-				hidden = append(hidden, used[at])
-				used[at] = dir + "/" + name
-				continue
-			}
-			names = slices.Insert(names, at, name)
-			used = slices.Insert(used, at, dir+"/"+name)
 		}
 	}
 	return used, hidden
 }
+
+// insert puts path into a list that is sorted by name, in place of one of the same name, if there is
+// one. (slices.Insert would cost the program 2 kB.)
+func insert(paths []string, path string) (all []string, hides string) {
+	all = append(paths, path)
+	at := len(paths)
+	for ; at > 0 && name(paths[at-1]) > name(path); at-- {
+		all[at] = all[at-1]
+	}
+	all[at] = path
+	if at == 0 || name(all[at-1]) != name(path) {
+		return all, ""
+	}
+	hides = all[at-1]
+	copy(all[at-1:], all[at:])
+	return all[:len(paths)], hides
+}
+
+func name(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
 
 // Files returns the paths of all files of the config in file, in the order in which they are read:
 // the pieces, and file itself.

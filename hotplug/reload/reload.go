@@ -98,12 +98,10 @@ func newProblems(old, reloaded *conf.Config) (added []conf.Problem) {
 // readUnwritten reads the config, unless a process has one of its files open for writing. A process
 // that opens one for writing during the read waits.
 func (c *Config) readUnwritten() (*conf.Config, error) {
-	for _, path := range pieces.Files(c.path) {
-		release, written := lease(path)
-		defer release()
-		if written {
-			return nil, errors.New(path + " is being written")
-		}
+	release, writtenPath := leaseAll(pieces.Files(c.path))
+	defer release()
+	if writtenPath != "" {
+		return nil, errors.New(writtenPath + " is being written")
 	}
 	return c.read()
 }
@@ -126,17 +124,27 @@ func (c *Config) Watch() (stop func()) {
 	return w.close
 }
 
-// lease takes a read lease on the file at path (F_SETLEASE in fcntl(2)): until release is called, a
-// process that opens it for writing waits. written is true where a process has it open for writing
-// already. On file systems without leases (NFS, FUSE) written is false, and only the debounce time
-// protects from half a file.
-func lease(path string) (release func(), written bool) {
-	fd, err := sys.OpenRegular(path)
-	if err != nil {
-		return func() {}, false
+// leaseAll takes a read lease on each file (F_SETLEASE in fcntl(2)): until release is called, a
+// process that opens one for writing waits. written is the path of one that a process has open for
+// writing already, or "". On file systems without leases (NFS, FUSE) it is "", and only the debounce
+// time protects from half a file.
+func leaseAll(paths []string) (release func(), written string) {
+	var fds []int
+	for _, path := range paths {
+		fd, err := sys.OpenRegular(path)
+		if err != nil {
+			continue
+		}
+		fds = append(fds, fd)
+		if _, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK); err == unix.EAGAIN {
+			written = path
+		}
 	}
-	_, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
-	return func() { unix.Close(fd) }, err == unix.EAGAIN
+	return func() {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}, written
 }
 
 // shownProblems is how many problems of a config are logged: the first ones are enough for a file that

@@ -92,17 +92,25 @@ func (w *watcher) serve() {
 // writing: the close is another event.
 func (w *watcher) notify() {
 	files := pieces.Files(w.path)
-	for _, path := range files {
-		release, written := lease(path)
-		release()
-		if written {
-			return
-		}
+	release, written := leaseAll(files)
+	release()
+	if written != "" {
+		return
 	}
-	if now := statesOf(files); !slices.Equal(now, w.seen) {
+	if now := statesOf(files); !equal(now, w.seen) {
 		w.seen = now
 		w.changed()
 	}
+}
+
+// equal is slices.Equal, without the instance of its own that this would be.
+func equal(a, b []fileState) bool {
+	for i := range a {
+		if i >= len(b) || a[i] != b[i] {
+			return false
+		}
+	}
+	return len(a) == len(b)
 }
 
 // isRelevant reports whether one of the inotify events in buf may be about the config.

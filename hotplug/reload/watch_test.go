@@ -71,6 +71,12 @@ func (w *watched) want(text string) {
 	})
 }
 
+// wantReads waits until the config was read that often.
+func (w *watched) wantReads(n int) {
+	w.t.Helper()
+	hotplugtest.Eventually(w.t, strconv.Itoa(n)+" reads", func() bool { return len(w.read.List()) >= n })
+}
+
 // wantAll fails the test where other texts were read, or one more often. It ends with a change of its
 // own, behind which no late read can come.
 func (w *watched) wantAll(texts ...string) {
@@ -169,17 +175,21 @@ func TestWatch(t *testing.T) {
 		{"a piece comes, and its directory with it", func(w *watched) { w.write("etc/mdev.conf.d/a.conf", "x") }, []string{"old"}},
 		{"a piece is written, hidden by nothing, and goes", func(w *watched) {
 			w.write("etc/mdev.conf.d/a.conf", "x")
-			w.want("old")
+			w.wantReads(1)
 			w.write("etc/mdev.conf.d/a.conf", "y")
-			pause()
+			w.wantReads(2)
+			w.write("etc/mdev.conf", "new")
+			w.wantReads(3)
 			w.remove("etc/mdev.conf.d/a.conf")
-		}, []string{"old", "old", "old"}},
+			w.wantReads(4)
+		}, []string{"old", "old", "new", "new"}},
 		{"a piece behind a link is written", func(w *watched) {
 			w.write("usr/a", "x")
 			w.write("etc/mdev.conf.d/b.conf", "x")
 			w.link("../../usr/a", "etc/mdev.conf.d/a.conf")
-			pause()
+			w.wantReads(1)
 			w.write("usr/a", "y")
+			w.wantReads(2)
 		}, []string{"old", "old"}},
 		{"what is no piece comes", func(w *watched) {
 			w.write("etc/mdev.conf.d/README", "x")
