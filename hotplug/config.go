@@ -23,50 +23,42 @@ type parser func(files []conf.File, ids conf.IDs) *conf.Config
 // maxConf is how long the files of a config may be together, in bytes: as long as one may be.
 const maxConf = 1 << 20
 
-// confFiles are the files of a config that were read.
-type confFiles struct {
-	files    []conf.File    // the pieces and the file itself, or the default config
-	hidden   []string       // the paths of pieces that others hide
-	problems []conf.Problem // of pieces that could not be read
-}
-
-// readFiles reads the files of the config, with the default config in place of a file that is
-// missing at the usual path. A file that was named must exist. A piece that cannot be read is a
-// problem, and costs no other.
-func (o *Options) readFiles() (c confFiles, err error) {
-	last := conf.File{Name: o.Conf}
-	last.Text, err = sys.ReadFile(o.Conf)
-	switch {
-	case err == nil:
-	case errors.Is(err, os.ErrNotExist) && o.way != RunHelper && unix.Lstat(o.Conf, new(unix.Stat_t)) == nil:
-		return c, errors.New(o.Conf + " is a link to what is not there; make the file, or remove the link")
-	case errors.Is(err, os.ErrNotExist) && !o.ConfNamed:
-		last = conf.File{Name: "default.conf", Text: conf.Default}
-	default:
-		return c, err
+// readFiles reads the files of the config: its pieces, and then the file itself, or the default
+// config where none is at the usual path. A file that was named must exist. A piece that cannot be
+// read is a problem, and costs no other.
+func (o *Options) readFiles() (files []conf.File, problems []conf.Problem, err error) {
+	paths := pieces.Files(absolute(o.Conf))
+	last := len(paths) - 1
+	if last > pieces.Max {
+		return nil, nil, errors.New(o.Conf + ": it has more than " + strconv.Itoa(pieces.Max) + " pieces; put several into one")
 	}
-	used, hidden := pieces.List(absolute(o.Conf))
-	if len(used) > pieces.Max {
-		return c, errors.New(o.Conf + ": it has more than " + strconv.Itoa(pieces.Max) + " pieces; put several into one")
-	}
-	c.hidden = hidden
-	length := len(last.Text)
-	for _, path := range used {
+	paths[last] = o.Conf // as it was named
+	length := 0
+	for i, path := range paths {
 		text, err := sys.ReadFile(path)
+		missing := errors.Is(err, os.ErrNotExist)
+		isLink := missing && unix.Lstat(path, new(unix.Stat_t)) == nil
 		switch {
 		case err == nil:
-			c.files = append(c.files, conf.File{Name: path, Text: text})
-			length += len(text)
-		case errors.Is(err, os.ErrNotExist) && unix.Lstat(path, new(unix.Stat_t)) != nil: // it has just gone
+		case i < last && missing && !isLink: // it has just gone
+			continue
+		case i < last:
+			problems = append(problems, unreadable(path, err, "until then it is not used"))
+			continue
+		case isLink && o.way != RunHelper:
+			return nil, nil, errors.New(path + " is a link to what is not there; make the file, or remove the link")
+		case missing && !o.ConfNamed:
+			path, text = "default.conf", conf.Default
 		default:
-			c.problems = append(c.problems, unreadable(path, err, "until then it is not used"))
+			return nil, nil, err
 		}
+		files = append(files, conf.File{Name: path, Text: text})
+		length += len(text)
 	}
 	if length > maxConf {
-		return c, errors.New(o.Conf + ": its files are longer than 1 MiB (1048576 bytes) together; make them shorter")
+		return nil, nil, errors.New(o.Conf + ": its files are longer than 1 MiB (1048576 bytes) together; make them shorter")
 	}
-	c.files = append(c.files, last)
-	return c, nil
+	return files, problems, nil
 }
 
 // unreadable returns the Problem that a file cannot be read.
@@ -76,12 +68,11 @@ func unreadable(path string, err error, remedy string) conf.Problem {
 
 // readConf reads the config with parse. The config is nil where there is an error.
 func (o *Options) readConf(parse parser) (*conf.Config, error) {
-	read, err := o.readFiles()
+	files, unread, err := o.readFiles()
 	if err != nil {
 		return nil, err
 	}
 	// Few configs name a user, so passwd and group are read when the first name is looked up.
-	var unread []conf.Problem // of these two files
 	names := func(path string) func() string {
 		var text string
 		read := false
@@ -97,11 +88,11 @@ func (o *Options) readConf(parse parser) (*conf.Config, error) {
 			return text
 		}
 	}
-	c := parse(read.files, conf.IDs{Passwd: names("/etc/passwd"), Group: names("/etc/group")})
+	c := parse(files, conf.IDs{Passwd: names("/etc/passwd"), Group: names("/etc/group")})
 	if c.Err != nil {
 		return nil, c.Err
 	}
-	c.Problems = append(append(c.Problems, read.problems...), unread...)
+	c.Problems = append(c.Problems, unread...)
 	var root unix.Stat_t
 	if unix.Stat("/", &root) == nil && unix.Major(uint64(root.Dev)) != 0 {
 		c.Root = uevent.Dev{Block: true, Major: unix.Major(uint64(root.Dev)), Minor: unix.Minor(uint64(root.Dev))}
@@ -160,24 +151,27 @@ func failed(r Result, err error) Result {
 // PrintConf calls say with the text of the config that is in force: each of its files behind a
 // comment that names it. What is printed is a config that says the same.
 func PrintConf(o *Options, say func(text string) error) Result {
-	read, err := o.readFiles()
+	files, problems, err := o.readFiles()
 	if err != nil {
 		return failed(BadConfig, err)
 	}
 	var failure error // of the last write
 	comment := func(text string) { failure = say("# " + uevent.Printable(text) + "\n") }
-	for _, path := range read.hidden {
+	_, hidden := pieces.List(absolute(o.Conf))
+	for _, path := range hidden {
 		comment(path + " is hidden by the file of its name in " + o.Conf + ".d")
 	}
-	for i := range read.problems {
-		comment(read.problems[i].String())
+	for i := range problems {
+		comment(problems[i].String())
 	}
-	for i := range read.files {
-		file := &read.files[i]
-		comment(file.Name)
-		text := file.Text
-		for i := 0; i < 2 && text != "" && (text[len(text)-1] != '\n' || strings.HasSuffix(text, "\\\n")); i++ {
-			text += "\n" // the second one where the last line would go on in the next file
+	for i := range files {
+		comment(files[i].Name)
+		text := files[i].Text
+		if text != "" && text[len(text)-1] != '\n' {
+			text += "\n"
+		}
+		if strings.HasSuffix(text, "\\\n") {
+			text += "\n" // or the last line would go on in the next file
 		}
 		failure = say(text)
 	}

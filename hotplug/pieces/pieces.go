@@ -24,10 +24,11 @@ const suffix = ".conf"
 // FILE.d, and before it, of the system's config, that of packages. A later one hides what has
 // the same name in an earlier one.
 func Dirs(file string) []string {
-	if file == Main {
-		return []string{shipped, file + ".d"}
+	dirs := []string{shipped, file + ".d"}
+	if file != Main {
+		return dirs[1:]
 	}
-	return []string{file + ".d"}
+	return dirs
 }
 
 // List returns the paths of the pieces of the config in file, in the order of their names, in
@@ -49,18 +50,18 @@ func List(file string) (used, hidden []string) {
 // insert puts path into a list that is sorted by name, in place of one of the same name, if there is
 // one. (slices.Insert would cost the program 2 kB.)
 func insert(paths []string, path string) (all []string, hides string) {
-	all = append(paths, path)
 	at := len(paths)
-	for ; at > 0 && name(paths[at-1]) > name(path); at-- {
-		all[at] = all[at-1]
+	for at > 0 && name(paths[at-1]) >= name(path) {
+		at--
 	}
-	all[at] = path
-	if at == 0 || name(all[at-1]) != name(path) {
-		return all, ""
+	if at < len(paths) && name(paths[at]) == name(path) {
+		hides, paths[at] = paths[at], path
+		return paths, hides
 	}
-	hides = all[at-1]
-	copy(all[at-1:], all[at:])
-	return all[:len(paths)], hides
+	paths = append(paths, "")
+	copy(paths[at+1:], paths[at:])
+	paths[at] = path
+	return paths, ""
 }
 
 func name(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -32,20 +33,12 @@ type watcher struct {
 	conn    syscall.RawConn
 
 	names  map[int][]string // by watch descriptor, the names in a directory that matter; anyName for all
-	seen   []fileState      // of all files, when changed was called last
+	seen   string           // what statesOf said when changed was called last
 	warned bool             // that a watch could not be added
 }
 
 // anyName stands for each file in a directory.
 const anyName = ""
-
-// fileState is different after any change of a file. But for the path it is zero for no file.
-type fileState struct {
-	path         string
-	dev, ino     uint64
-	size         int64
-	mtime, ctime unix.Timespec
-}
 
 // newWatcher watches the file at an absolute path, which need not exist. It calls changed in a goroutine
 // of its own, one call at a time.
@@ -97,20 +90,10 @@ func (w *watcher) notify() {
 	if written != "" {
 		return
 	}
-	if now := statesOf(files); !equal(now, w.seen) {
+	if now := statesOf(files); now != w.seen {
 		w.seen = now
 		w.changed()
 	}
-}
-
-// equal is slices.Equal, without the instance of its own that this would be.
-func equal(a, b []fileState) bool {
-	for i := range a {
-		if i >= len(b) || a[i] != b[i] {
-			return false
-		}
-	}
-	return len(a) == len(b)
 }
 
 // isRelevant reports whether one of the inotify events in buf may be about the config.
@@ -200,14 +183,14 @@ func (w *watcher) add(fd uintptr, path, name string, events uint32) bool {
 	return false
 }
 
-func statesOf(paths []string) (all []fileState) {
+// statesOf returns bytes that are different after any change of one of the files.
+func statesOf(paths []string) string {
+	var states []byte
 	for _, path := range paths {
-		state := fileState{path: path}
-		var st unix.Stat_t
-		if unix.Stat(path, &st) == nil {
-			state = fileState{path, uint64(st.Dev), st.Ino, int64(st.Size), st.Mtim, st.Ctim}
-		}
-		all = append(all, state)
+		var st unix.Stat_t // zero for no file
+		_ = unix.Stat(path, &st)
+		st.Atim = unix.Timespec{}
+		states = append(append(states, path...), (*[unsafe.Sizeof(st)]byte)(unsafe.Pointer(&st))[:]...)
 	}
-	return all
+	return string(states)
 }
