@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"devspool/conf/ere"
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 )
 
@@ -57,13 +58,17 @@ func (p Problem) String() string {
 
 // File is one of the files of a config.
 type File struct {
-	Name string // for messages
-	Text string
+	_     sys.NotComparable
+	Name  string // for messages
+	Text  string
+	Fault string // why it cannot be read, or ""
 }
 
 // Parse reads the text of a config that is one file; file is its name, for messages. It never
 // fails: what it cannot use becomes a Problem, and costs no other line.
-func Parse(file, text string, ids IDs) *Config { return ParseFiles([]File{{file, text}}, ids) }
+func Parse(file, text string, ids IDs) *Config {
+	return ParseFiles([]File{{Name: file, Text: text}}, ids)
+}
 
 // ParseFiles is Parse for a config of several files, at least one. Their rules follow each other
 // as in one file, but no line goes on in the next file. The last file gives the config its name.
@@ -89,7 +94,11 @@ func (p *parser) readFile(file File) bool {
 	p.file, p.fileRules, p.binary, p.udevs = file.Name, len(p.config.rules), false, 0
 	p.fileProblems = len(p.config.Problems)
 	text := strings.TrimPrefix(file.Text, "\ufeff") // an editor's mark, no part of the first name
-	if what, remedy := foreign(text); what != "" {
+	what, remedy := foreign(text)
+	if file.Fault != "" {
+		what, remedy = file.Fault, "until then it is not used"
+	}
+	if what != "" {
 		p.line = line{number: 1}
 		p.problem(0, what, remedy)
 		return true
@@ -114,11 +123,11 @@ func (c *Config) Name() string { return c.name }
 
 // WantsUnnumbered reports whether a coldplug has to offer the device of that
 // name to the rules, though it has no numbers: whether there is a rule that asks
-// for a variable, may match it and has a command for it. With "" it reports whether
+// for a variable or sets attributes, may match it, and has something to do for it. With "" it reports whether
 // there is any such rule, for whatever device.
 func (c *Config) WantsUnnumbered(sysname string) bool {
 	for _, r := range c.rules {
-		if !r.asksVariable() || r.kind == ofNumbers || !r.runsOn(uevent.Add) {
+		if !r.isForAll() || r.kind == ofNumbers || !r.runsOn(uevent.Add) && len(r.attributes) == 0 {
 			continue
 		}
 		if sysname == "" || r.kind == ofVariable || c.matcher.Match(&r.expr, sysname) {

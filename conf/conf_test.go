@@ -217,7 +217,7 @@ func TestDefault(t *testing.T) {
 // as if it stood alone.
 func checkParse(t *testing.T, text string) {
 	whole := Parse("f", text, IDs{})
-	thorough := Check([]File{{"f", text}}, IDs{})
+	thorough := Check([]File{{Name: "f", Text: text}}, IDs{})
 	if !slices.EqualFunc(whole.rules, thorough.rules, func(a, b *rule) bool {
 		return a.node.Rule == b.node.Rule && a.target == b.target && a.command == b.command
 	}) ||
@@ -280,10 +280,10 @@ func FuzzParse(f *testing.F) {
 // file that is none costs no other, and a line does not go on in the next file.
 func TestFiles(t *testing.T) {
 	c := Check([]File{
-		{"1.conf", "-sda 1:1 600 @one\njobs=3; 0:0 660\nbad\nsdc 0:0 600 \\"},
-		{"2.conf", "SUBSYSTEM==\"block\", MODE=\"0660\"\nKERNEL==\"sd*\", MODE=\"0660\"\n.* 0:0 600\n"},
-		{"3.conf", "\xff\xfes"},
-		{"main", "sda 2:2 640 @two\nsdc 0:0 600\njobs=5; 0:0 660\n"},
+		{Name: "1.conf", Text: "-sda 1:1 600 @one\njobs=3; 0:0 660\nbad\nsdc 0:0 600 \\"},
+		{Name: "2.conf", Text: "SUBSYSTEM==\"block\", MODE=\"0660\"\nKERNEL==\"sd*\", MODE=\"0660\"\n.* 0:0 600\n"},
+		{Name: "3.conf", Text: "\xff\xfes"},
+		{Name: "main", Text: "sda 2:2 640 @two\nsdc 0:0 600\njobs=5; 0:0 660\n"},
 	}, IDs{})
 	if c.Err != nil || c.Name() != "main, after 3 of its pieces" || c.Jobs() != 5 {
 		t.Errorf("%v, %s, jobs %d", c.Err, c.Name(), c.Jobs())
@@ -301,7 +301,7 @@ func TestFiles(t *testing.T) {
 	if got := plan.String(); !strings.Contains(got, "make node sda 0640 2:2") || !strings.Contains(got, "run one") || strings.Index(got, "run one") > strings.Index(got, "run two") {
 		t.Errorf("%s", got)
 	}
-	if c := ParseFiles([]File{{"1.conf", strings.Repeat("a 0:0 660\n", MaxRules)}, {"main", "b 0:0 660\n"}}, IDs{}); c.Err == nil || !strings.HasPrefix(c.Err.Error(), "main:1: more than 10000 rules") {
+	if c := ParseFiles([]File{{Name: "1.conf", Text: strings.Repeat("a 0:0 660\n", MaxRules)}, {Name: "main", Text: "b 0:0 660\n"}}, IDs{}); c.Err == nil || !strings.HasPrefix(c.Err.Error(), "main:1: more than 10000 rules") {
 		t.Errorf("too many rules: %v", c.Err)
 	}
 }

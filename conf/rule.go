@@ -25,7 +25,10 @@ type rule struct {
 	when    byte          // the character that the command began with, or 0 for no command
 	command nodes.Command // but for what the event says
 	tags    []string
-	jobs    int // of the whole config
+
+	attributes []*nodes.Attribute
+
+	jobs int // of the whole config
 }
 
 // matchKind is what a rule looks at, besides its conditions.
@@ -37,8 +40,11 @@ const (
 	ofNumbers                   // @maj,min
 )
 
-// asksVariable reports whether the rule looks at a variable of the event.
-func (r *rule) asksVariable() bool { return r.kind == ofVariable || len(r.env) > 0 }
+// isForAll reports whether the rule is also for devices without numbers that a scan finds: it looks
+// at a variable of the event, or sets attributes. BusyBox leaves these devices out.
+func (r *rule) isForAll() bool {
+	return r.kind == ofVariable || len(r.env) > 0 || len(r.attributes) > 0
+}
 
 // condition is a prefix NAME=ERE; of a rule.
 type condition struct {
@@ -132,6 +138,9 @@ func (p *parser) readLine() {
 	r.command.Rule = r.node.Rule
 	ok := p.readMatch(&r, fields[0])
 	r.node.UID, r.node.GID = p.readOwner(fields[1])
+	for _, a := range r.attributes {
+		a.UID, a.GID = r.node.UID, r.node.GID
+	}
 	r.node.Mode = p.readMode(fields[2])
 	if n == 4 && !p.readAction(&r, fields[3]) {
 		ok = false

@@ -5,7 +5,6 @@ import (
 	"os"
 	"path"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -25,17 +24,18 @@ const maxConf = 1 << 20
 
 // readFiles reads the files of the config: its pieces, and then the file itself, or the default
 // config where none is at the usual path. A file that was named must exist. A piece that cannot be
-// read is a problem, and costs no other.
-func (o *Options) readFiles() (files []conf.File, problems []conf.Problem, err error) {
+// read has a Fault, and costs no other.
+func (o *Options) readFiles() (files []conf.File, err error) {
 	paths := pieces.Files(absolute(o.Conf))
 	last := len(paths) - 1
 	if last > pieces.Max {
-		return nil, nil, errors.New(o.Conf + ": it has more than " + strconv.Itoa(pieces.Max) + " pieces; put several into one")
+		return nil, errors.New(o.Conf + ": it has more than " + strconv.Itoa(pieces.Max) + " pieces; put several into one")
 	}
 	paths[last] = o.Conf // as it was named
 	length := 0
 	for i, path := range paths {
-		text, err := sys.ReadFile(path)
+		file := conf.File{Name: path}
+		file.Text, err = sys.ReadFile(path)
 		missing := errors.Is(err, os.ErrNotExist)
 		isLink := missing && unix.Lstat(path, new(unix.Stat_t)) == nil
 		switch {
@@ -43,36 +43,31 @@ func (o *Options) readFiles() (files []conf.File, problems []conf.Problem, err e
 		case i < last && missing && !isLink: // it has just gone
 			continue
 		case i < last:
-			problems = append(problems, unreadable(path, err, "until then it is not used"))
-			continue
+			file.Fault = err.Error()
 		case isLink && o.way != RunHelper:
-			return nil, nil, errors.New(path + " is a link to what is not there; make the file, or remove the link")
+			return nil, errors.New(path + " is a link to what is not there; make the file, or remove the link")
 		case missing && !o.ConfNamed:
-			path, text = "default.conf", conf.Default
+			file.Name, file.Text = "default.conf", conf.Default
 		default:
-			return nil, nil, err
+			return nil, err
 		}
-		files = append(files, conf.File{Name: path, Text: text})
-		length += len(text)
+		files = append(files, file)
+		length += len(file.Text)
 	}
 	if length > maxConf {
-		return nil, nil, errors.New(o.Conf + ": its files are longer than 1 MiB (1048576 bytes) together; make them shorter")
+		return nil, errors.New(o.Conf + ": its files are longer than 1 MiB (1048576 bytes) together; make them shorter")
 	}
-	return files, problems, nil
-}
-
-// unreadable returns the Problem that a file cannot be read.
-func unreadable(path string, err error, remedy string) conf.Problem {
-	return conf.Problem{File: path, Line: 1, Column: 1, What: err.Error(), Remedy: remedy}
+	return files, nil
 }
 
 // readConf reads the config with parse. The config is nil where there is an error.
 func (o *Options) readConf(parse parser) (*conf.Config, error) {
-	files, unread, err := o.readFiles()
+	files, err := o.readFiles()
 	if err != nil {
 		return nil, err
 	}
 	// Few configs name a user, so passwd and group are read when the first name is looked up.
+	var unread []conf.Problem // of these two files
 	names := func(path string) func() string {
 		var text string
 		read := false
@@ -82,7 +77,8 @@ func (o *Options) readConf(parse parser) (*conf.Config, error) {
 			}
 			var err error
 			if text, err = sys.ReadFile(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-				unread = append(unread, unreadable(path, err, "until then names become root"))
+				unread = append(unread, conf.Problem{File: path, Line: 1, Column: 1,
+					What: err.Error(), Remedy: "until then names become root"})
 			}
 			read = true
 			return text
@@ -151,31 +147,18 @@ func failed(r Result, err error) Result {
 // PrintConf calls say with the text of the config that is in force: each of its files behind a
 // comment that names it. What is printed is a config that says the same.
 func PrintConf(o *Options, say func(text string) error) Result {
-	files, problems, err := o.readFiles()
+	files, err := o.readFiles()
 	if err != nil {
 		return failed(BadConfig, err)
 	}
-	var failure error // of the last write
-	comment := func(text string) { failure = say("# " + uevent.Printable(text) + "\n") }
-	_, hidden := pieces.List(absolute(o.Conf))
-	for _, path := range hidden {
-		comment(path + " is hidden by the file of its name in " + o.Conf + ".d")
-	}
-	for i := range problems {
-		comment(problems[i].String())
-	}
 	for i := range files {
-		comment(files[i].Name)
-		text := files[i].Text
-		if text != "" && text[len(text)-1] != '\n' {
-			text += "\n"
+		file := &files[i]
+		text := "# " + uevent.Printable(file.Name+" "+file.Fault) + "\n" + file.Text + "\n\n" // so that no line goes on in the next file
+		if say(text) != nil {
+			return Failed
 		}
-		if strings.HasSuffix(text, "\\\n") {
-			text += "\n" // or the last line would go on in the next file
-		}
-		failure = say(text)
 	}
-	return result(failure == nil)
+	return Done
 }
 
 // makeAbsolute makes the paths independent of the working directory.

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 )
 
@@ -36,6 +37,9 @@ type Plan struct {
 	// have made; what the record says of the device is removed in any case.
 	Nodes []Node
 	Links []Link
+
+	// Attributes are set in order, after the nodes are there and before the commands run.
+	Attributes []*Attribute
 
 	// Commands run in order: after the nodes are there, on Remove before they go.
 	Commands []Command
@@ -119,6 +123,25 @@ type Link struct {
 	Path   string // below /dev, of the same form as Node.Path
 	Target string // the node's path below /dev; the link's text is made relative to Path
 	Rule   Origin
+}
+
+// Attribute is an attribute in sysfs to set: its value, or its mode and owner.
+type Attribute struct {
+	_        sys.NotComparable
+	Path     string // below the device's directory, of the form that BadPath lets pass
+	Value    string // or "" where Mode and the owner are to be set
+	Mode     uint32 // permission bits, 0 to 0777
+	UID, GID uint32
+	Rule     Origin
+}
+
+// String shows what is done with the attribute.
+func (a *Attribute) String() string {
+	if a.Value != "" {
+		return "set " + a.Path + " to " + a.Value
+	}
+	n := Node{UID: a.UID, GID: a.GID}
+	return "give " + a.Path + " " + Octal(a.Mode) + " " + n.Owner()
 }
 
 // Tag is a word that rules give a device.
@@ -228,6 +251,9 @@ func (p *Plan) String() string {
 	}
 	for i := range p.Tags {
 		text += planLine("tag "+p.Tags[i].Name, p.Tags[i].Rule)
+	}
+	for _, a := range p.Attributes {
+		text += planLine(a.String(), a.Rule)
 	}
 	if p.Work != Remove {
 		text += commands

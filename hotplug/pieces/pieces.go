@@ -21,54 +21,35 @@ const Max = 200
 const suffix = ".conf"
 
 // Dirs returns the directories that hold the pieces of the config in file, a clean absolute path:
-// FILE.d, and before it, of the system's config, that of packages. A later one hides what has
-// the same name in an earlier one.
+// FILE.d, and for the system's config that of packages. The first one hides what has the same
+// name in the second.
 func Dirs(file string) []string {
-	dirs := []string{shipped, file + ".d"}
-	if file != Main {
-		return dirs[1:]
+	if file == Main {
+		return []string{file + ".d", shipped}
 	}
-	return dirs
+	return []string{file + ".d"}
 }
 
-// List returns the paths of the pieces of the config in file, in the order of their names, in
-// which they are read, and the paths of those that others hide. It stops at more than Max.
-func List(file string) (used, hidden []string) {
+// Files returns the paths of all files of the config in file, in the order in which they are read:
+// its pieces in the order of their names, and file itself. It stops at more than Max.
+func Files(file string) []string {
+	all := []string{file}
 	for _, dir := range Dirs(file) {
-		for _, name := range sys.ReadDir(dir) {
-			if strings.HasSuffix(name, suffix) && name[0] != '.' && len(used) <= Max {
-				var hides string
-				if used, hides = insert(used, dir+"/"+name); hides != "" {
-					hidden = append(hidden, hides)
-				}
+		for _, base := range sys.ReadDir(dir) {
+			at, last := 0, len(all)-1
+			for at < last && name(all[at]) < base {
+				at++
 			}
+			isHidden := at < last && name(all[at]) == base
+			if isHidden || !strings.HasSuffix(base, suffix) || base[0] == '.' || last > Max {
+				continue
+			}
+			all = append(all, "")
+			copy(all[at+1:], all[at:])
+			all[at] = dir + "/" + base
 		}
 	}
-	return used, hidden
-}
-
-// insert puts path into a list that is sorted by name, in place of one of the same name, if there is
-// one. (slices.Insert would cost the program 2 kB.)
-func insert(paths []string, path string) (all []string, hides string) {
-	at := len(paths)
-	for at > 0 && name(paths[at-1]) >= name(path) {
-		at--
-	}
-	if at < len(paths) && name(paths[at]) == name(path) {
-		hides, paths[at] = paths[at], path
-		return paths, hides
-	}
-	paths = append(paths, "")
-	copy(paths[at+1:], paths[at:])
-	paths[at] = path
-	return paths, ""
+	return all
 }
 
 func name(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
-
-// Files returns the paths of all files of the config in file, in the order in which they are read:
-// the pieces, and file itself.
-func Files(file string) []string {
-	used, _ := List(file)
-	return append(used, file)
-}

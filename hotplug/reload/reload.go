@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strconv"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -98,10 +99,10 @@ func newProblems(old, reloaded *conf.Config) (added []conf.Problem) {
 // readUnwritten reads the config, unless a process has one of its files open for writing. A process
 // that opens one for writing during the read waits.
 func (c *Config) readUnwritten() (*conf.Config, error) {
-	release, writtenPath := leaseAll(pieces.Files(c.path))
-	defer release()
-	if writtenPath != "" {
-		return nil, errors.New(writtenPath + " is being written")
+	l := lease(c.path)
+	defer l.release()
+	if l.written != "" {
+		return nil, errors.New(l.written + " is being written")
 	}
 	return c.read()
 }
@@ -124,27 +125,36 @@ func (c *Config) Watch() (stop func()) {
 	return w.close
 }
 
-// leaseAll takes a read lease on each file (F_SETLEASE in fcntl(2)): until release is called, a
-// process that opens one for writing waits. written is the path of one that a process has open for
-// writing already, or "". On file systems without leases (NFS, FUSE) it is "", and only the debounce
-// time protects from half a file.
-func leaseAll(paths []string) (release func(), written string) {
-	var fds []int
-	for _, path := range paths {
-		fd, err := sys.OpenRegular(path)
-		if err != nil {
-			continue
+// leases are read leases on the files of a config (F_SETLEASE in fcntl(2)): until release is called,
+// a process that opens one for writing waits. On file systems without leases (NFS, FUSE) only the
+// debounce time protects from half a file.
+type leases struct {
+	fds     []int
+	written string // the path of a file that a process has open for writing already, or ""
+	states  string // bytes that are different after any change of one of the files
+}
+
+func lease(path string) *leases {
+	l := &leases{}
+	for _, path := range pieces.Files(path) {
+		var st unix.Stat_t
+		if fd, err := sys.OpenRegular(path); err == nil {
+			l.fds = append(l.fds, fd)
+			if _, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK); err == unix.EAGAIN {
+				l.written = path
+			}
+			_ = unix.Fstat(fd, &st)
+			st.Atim = unix.Timespec{}
 		}
-		fds = append(fds, fd)
-		if _, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK); err == unix.EAGAIN {
-			written = path
-		}
+		l.states += path + string((*[unsafe.Sizeof(st)]byte)(unsafe.Pointer(&st))[:])
 	}
-	return func() {
-		for _, fd := range fds {
-			unix.Close(fd)
-		}
-	}, written
+	return l
+}
+
+func (l *leases) release() {
+	for _, fd := range l.fds {
+		unix.Close(fd)
+	}
 }
 
 // shownProblems is how many problems of a config are logged: the first ones are enough for a file that

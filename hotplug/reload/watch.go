@@ -7,7 +7,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -33,7 +32,7 @@ type watcher struct {
 	conn    syscall.RawConn
 
 	names  map[int][]string // by watch descriptor, the names in a directory that matter; anyName for all
-	seen   string           // what statesOf said when changed was called last
+	seen   string           // what the leases said of all files when changed was called last
 	warned bool             // that a watch could not be added
 }
 
@@ -52,7 +51,9 @@ func newWatcher(path string, logger *log.Logger, changed func()) (*watcher, erro
 		return nil, err
 	}
 	w.addWatches(uintptr(fd))
-	w.seen = statesOf(pieces.Files(path))
+	l := lease(path)
+	l.release()
+	w.seen = l.states
 	go w.serve()
 	return w, nil
 }
@@ -84,14 +85,10 @@ func (w *watcher) serve() {
 // notify calls changed if a file has changed. It does not while a process has one open for
 // writing: the close is another event.
 func (w *watcher) notify() {
-	files := pieces.Files(w.path)
-	release, written := leaseAll(files)
-	release()
-	if written != "" {
-		return
-	}
-	if now := statesOf(files); now != w.seen {
-		w.seen = now
+	l := lease(w.path)
+	l.release()
+	if l.written == "" && l.states != w.seen {
+		w.seen = l.states
 		w.changed()
 	}
 }
@@ -181,16 +178,4 @@ func (w *watcher) add(fd uintptr, path, name string, events uint32) bool {
 		w.log.Print(log.Warning, "changes of "+w.path+" may not be noticed: cannot watch "+path+": "+err.Error())
 	}
 	return false
-}
-
-// statesOf returns bytes that are different after any change of one of the files.
-func statesOf(paths []string) string {
-	var states []byte
-	for _, path := range paths {
-		var st unix.Stat_t // zero for no file
-		_ = unix.Stat(path, &st)
-		st.Atim = unix.Timespec{}
-		states = append(append(states, path...), (*[unsafe.Sizeof(st)]byte)(unsafe.Pointer(&st))[:]...)
-	}
-	return string(states)
 }

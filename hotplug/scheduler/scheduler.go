@@ -264,7 +264,10 @@ func (s *Scheduler) startLocked(t *task) (isDone bool) {
 	endsLater := s.applier.removesAfterCommands(t)
 	existed := s.applier.begin(t)
 	t.commands = s.applier.runnable(t, existed)
-	if s.queueNextLocked(t) {
+	if len(p.Attributes) > 0 {
+		t.open++
+		s.setAttributesLocked(t)
+	} else if s.queueNextLocked(t) {
 		t.open++
 	}
 	if p.Firmware != "" {

@@ -15,7 +15,7 @@ var floors = [][]string{
 	{"hotplug/log", "hotplug/procfs", "hotplug/pieces", "nodes/journal"},
 	{"hotplug/sysfs"},
 	{"nodes", "hotplug/netlink", "hotplug/firmware", "hotplug/daemon", "hotplug/spool"},
-	{"conf", "hotplug/command", "hotplug/spool/broker"},
+	{"conf", "hotplug/attributes", "hotplug/command", "hotplug/spool/broker"},
 	{"hotplug/scheduler", "hotplug/reload", "hotplug/spool/applet"},
 	{"hotplug/coldplug", "hotplug/sink"},
 	{"hotplug/control"},
