@@ -65,6 +65,7 @@ var table = [...]cli.Option{
 	{Name: "-v", Given: &line.Verbose, Help: "log more"},
 	{Name: "-S", Given: &line.Syslog, Help: "log to syslog"},
 	{Name: "-D FD", Number: &line.Ready, Help: "when ready (listening, coldplug done) write a newline to FD"},
+	{Name: "--ready-early", Given: &line.ReadyEarly, Help: "be ready before the commands of the coldplug have ended"},
 	{Name: "-j N", Number: &line.Jobs, Least: 1, Help: "run at most N commands at once (4)"},
 	{Name: "-O MASK", Number: &line.Groups, Least: 1,
 		Help: "send each event, when all is done for it, to these netlink groups:\n4 for libudev-zero; -d only"},

@@ -50,6 +50,7 @@ type Options struct {
 
 	// For RunLoop.
 	Ready       int  // the descriptor to write to when the loop is ready, or -1
+	ReadyEarly  bool // it is ready before the commands of the scan have ended
 	Output      int  // the descriptor to write events to, or -1
 	Groups      int  // the mask of netlink groups to send events to
 	UdevControl bool // obey udevcontrol
@@ -127,7 +128,8 @@ type runner struct {
 	output    *sink.Pipe    // of Options.Output, or nil
 	scheduler *scheduler.Scheduler
 	config    *reload.Config
-	stopped   bool // the process was told to end
+	notifier  *daemon.Notifier // or nil
+	stopped   bool             // the process was told to end
 }
 
 // Run makes /dev as /sys and the config say (RunScan), follows events besides until the process is told
@@ -140,6 +142,7 @@ func Run(o *Options, way Way) Result {
 	o.makeAbsolute()
 	unix.Umask(0) // nodes get exactly their modes; commands expect 0 too, as under mdev
 	r := &runner{Options: o, sys: sysfs.FS(o.Sys)}
+	r.takeNotifier()
 	if !r.findEvent() {
 		return BadEvent
 	}
@@ -329,11 +332,17 @@ func (r *runner) loop() Result {
 			return Failed
 		}
 	}
+	r.notify(l)
 	go func() {
-		coldplug.Scan(r.scheduler, r.sys).Wait() // in a goroutine: its commands may wait for an event
+		batch := coldplug.Scan(r.scheduler, r.sys)
+		if !r.ReadyEarly {
+			batch.Wait() // in a goroutine: its commands may wait for an event
+		}
 		r.tellReady()
 	}()
-	if err := l.Serve(); err != nil {
+	err = l.Serve()
+	r.notifier.Tell("STOPPING=1")
+	if err != nil {
 		r.log.Print(log.Err, err.Error())
 		return SystemFailed
 	}
@@ -354,6 +363,7 @@ func (r *runner) tellReady() {
 	if ready >= 0 {
 		tellReady(ready, r.log)
 	}
+	r.notifier.Ready("config: " + r.config.String())
 }
 
 func tellReady(fd int, logger *log.Logger) {

@@ -23,6 +23,9 @@ type Config struct {
 	use  func(*conf.Config)
 	log  *log.Logger
 
+	begins func() bool // see OnReload
+	ends   func()
+
 	reloading sync.Mutex // held from the read of a config until it is used
 
 	mu      sync.Mutex   // guards the fields below
@@ -33,8 +36,12 @@ type Config struct {
 // New returns a Config with rules in use. read is called to read the file at path, an absolute path, and
 // use with every config that is put to use later.
 func New(path string, rules *conf.Config, read func() (*conf.Config, error), use func(*conf.Config), logger *log.Logger) *Config {
-	return &Config{path: path, rules: rules, read: read, use: use, log: logger}
+	return &Config{path: path, rules: rules, read: read, use: use, log: logger, begins: func() bool { return false }}
 }
+
+// OnReload has begins called when a reload begins, and ends at its end, whatever came of it, if begins
+// returned true. It is to be called before the first reload.
+func (c *Config) OnReload(begins func() bool, ends func()) { c.begins, c.ends = begins, ends }
 
 // Path returns the absolute path of the config's file.
 func (c *Config) Path() string { return c.path }
@@ -54,6 +61,9 @@ func (c *Config) String() string {
 func (c *Config) Reload() error {
 	c.reloading.Lock()
 	defer c.reloading.Unlock()
+	if c.begins() {
+		defer c.ends()
+	}
 	rules, err := c.readUnwritten()
 	if err == nil {
 		err = c.replace(rules)
