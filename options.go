@@ -20,6 +20,8 @@ type options struct {
 	device     string   // for the plan
 	words      []string // what the loop is asked for
 	quiet      string   // seconds, for settle and coldplug
+	metrics    bool     // for status
+	json       bool     // for log
 }
 
 type mode int
@@ -77,6 +79,8 @@ var table = [...]cli.Option{
 		Help: "let libudev-compat's clients have them too, in DIR\n(/dev/metadata/udev/events)"},
 	{Name: "--libudev-zero", Given: &line.Zero, Help: "wake libudev-zero up to 0.5.2 by each event"},
 	{Name: "--quiet SECONDS", Text: &line.quiet, Help: "for settle and coldplug: no event may have come for so long (0.2)"},
+	{Name: "--metrics", Given: &line.metrics, Help: "for status: the counters, in Prometheus's format"},
+	{Name: "--json", Given: &line.json, Help: "for log: each event as a line of JSON"},
 	{Name: "--dev DIR", Text: &line.Dev, Help: "use DIR for /dev"},
 	{Name: "--sys DIR", Text: &line.Sys, Help: "use DIR for /sys"},
 	{Name: "--conf FILE", Given: &line.ConfNamed, Text: &line.Conf,
@@ -236,6 +240,9 @@ func (o *options) request(words []string) error {
 		return o.ctl(rest)
 	}
 	r := control.FindRequest(what)
+	if o.metrics && what == "status" {
+		what = "metrics"
+	}
 	sent, n := [3]string{what}, 1
 	if strings.HasSuffix(r.Args, "[SECONDS]") {
 		sent[n] = defaultWait
@@ -247,6 +254,14 @@ func (o *options) request(words []string) error {
 	if r.Quiet {
 		sent[n] = o.quiet
 		n++
+	}
+	if what == "log" { // its -n is the option that is there for another purpose, and changes nothing
+		if n = 2; len(rest) == 1 && o.DryRun {
+			sent[1], rest = rest[0], nil
+		}
+		if o.json {
+			sent[2], n = "json", 3
+		}
 	}
 	devices := strings.HasPrefix(r.Args, "DEVICE")
 	if devices && len(rest) == 0 {

@@ -15,6 +15,7 @@ import (
 	"devspool/hotplug/command"
 	"devspool/hotplug/control"
 	"devspool/hotplug/daemon"
+	"devspool/hotplug/eventlog"
 	"devspool/hotplug/helper"
 	"devspool/hotplug/log"
 	"devspool/hotplug/loop"
@@ -265,6 +266,7 @@ func (r *runner) openSinks() bool {
 	if r.way != RunLoop {
 		return true
 	}
+	r.sinks = append(r.sinks, new(eventlog.Ring).Sink())
 	// Events are done one after the other. To wake a second processor costs more than it gains for the
 	// little that runs beside.
 	runtime.GOMAXPROCS(1)

@@ -53,6 +53,9 @@ type Plan struct {
 	// Faults tells what the rules asked for and was refused, a line each.
 	Faults []string
 
+	// Failure is the last that could not be done for the event. The scheduler fills it in.
+	Failure string
+
 	// Lost are the paths of Nodes and Links that the device does not have, since
 	// another one has them, or something is mounted there. Apply fills it in.
 	Lost []string

@@ -306,6 +306,7 @@ func (s *Scheduler) completeLocked(t *task) {
 	if t.plan.Late {
 		s.counts.Late++
 	}
+	t.plan.Failure = s.failures.take(t.event)
 	if !t.muted {
 		s.log.Event(log.Info, "done", t.event, "")
 		for i := range s.sinks {

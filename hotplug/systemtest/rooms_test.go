@@ -17,7 +17,7 @@ var floors = [][]string{
 	{"nodes", "hotplug/netlink", "hotplug/firmware", "hotplug/daemon", "hotplug/spool"},
 	{"conf", "hotplug/attributes", "hotplug/command", "hotplug/spool/broker"},
 	{"hotplug/scheduler", "hotplug/reload", "hotplug/spool/applet"},
-	{"hotplug/coldplug", "hotplug/sink"},
+	{"hotplug/coldplug", "hotplug/eventlog", "hotplug/sink"},
 	{"hotplug/control"},
 	{"hotplug/loop", "hotplug/helper"},
 	{"hotplug", "hotplug/applets"},
