@@ -8,6 +8,7 @@ package main
 import (
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"devspool/conf"
@@ -49,15 +50,17 @@ func called(args, environ []string) *applets.Applet {
 	if len(args) < 2 || holdsEvent(environ) && args[1] == sys.Getenv(environ, "SUBSYSTEM") {
 		return nil
 	}
-	for i := range applets.All {
-		if applet := &applets.All[i]; applet.Name == args[1] {
-			return applet
-		}
-	}
-	return nil
+	return applets.Find(args[1])
 }
 
 func run(args, environ []string) int {
+	name := args[0][strings.LastIndexByte(args[0], '/')+1:]
+	if applet := applets.Find(name); applet != nil && applet.IsOwn {
+		return applet.Run(args[1:])
+	}
+	if hotplug.HasUdev && (name == "udevd" || name == "systemd-udevd") {
+		args = asUdevd(args)
+	}
 	if applet := called(args, environ); applet != nil {
 		if failure := hotplug.CheckFileLimit(0); failure != hotplug.Done {
 			return exitCodes[failure]

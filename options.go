@@ -72,6 +72,7 @@ var table = [...]cli.Option{
 	{Name: "-O MASK", Number: &line.Groups, Least: 1,
 		Help: "send each event, when all is done for it, to these netlink groups:\n4 for libudev-zero; -d only"},
 	{Name: "-o FD", Number: &line.Output, Help: "write each event to FD then, NUL-separated; -f only"},
+	{Name: "--udev", Given: &line.Udev, Help: "serve the clients of libudev, and udevadm, by /run/udev; -d only"},
 	{Name: "--udevcontrol", Given: &line.UdevControl, Help: "let the udevcontrol of old steer the loop, at its socket"},
 	{Name: "--events DIR", Text: &line.Events,
 		Help: "where clients make queues for events (/dev/events), or none,\nwhich is the default with another --dev"},
@@ -293,4 +294,26 @@ func (o *options) ctl(words []string) error {
 func isSeconds(text string) bool {
 	_, err := control.ParseSeconds(text)
 	return err == nil
+}
+
+// asUdevd returns the command line by which this program does what a udevd does that is
+// called as args say: it follows events, in the background with --daemon, and serves the
+// clients of libudev. The other options of udevd have no use here.
+func asUdevd(args []string) []string {
+	ours := []string{args[0], "-f", "--udev"}
+	for _, arg := range args[1:] {
+		switch {
+		case arg == "-d" || arg == "--daemon":
+			ours[1] = "-d"
+		case arg == "-D" || arg == "--debug":
+			ours = append(ours, "-v")
+		case arg == "-h" || arg == "--help":
+			return []string{args[0], "--help"}
+		case arg == "-V" || arg == "--version":
+			return []string{args[0], "--version"}
+		case strings.HasPrefix(arg, "--children-max="):
+			ours = append(ours, "-j", arg[len("--children-max="):])
+		}
+	}
+	return ours
 }

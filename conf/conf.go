@@ -36,6 +36,10 @@ type Config struct {
 	// The zero Dev stands for none.
 	Root uevent.Dev
 
+	// Attr returns an attribute in sysfs, of the file path below the directory of the
+	// device at devpath. There is no ".." in path. Where Attr is nil no device has any.
+	Attr func(devpath, path string) (value string, ok bool)
+
 	name     string // see File
 	defaults rule   // of which only what directives set
 	matcher  ere.Matcher
@@ -118,6 +122,10 @@ func (p *parser) readFile(file File) bool {
 // Jobs returns how many commands are to run at once, or 0 where the config says nothing.
 func (c *Config) Jobs() int { return c.defaults.jobs }
 
+// WantsNames reports whether devices get the links and properties that they deserve by what
+// they are: unless names=no; stands in the config without a device.
+func (c *Config) WantsNames() bool { return !c.defaults.noNames }
+
 // Name returns the name of the config's file, and how many pieces it was read after.
 func (c *Config) Name() string { return c.name }
 
@@ -127,7 +135,7 @@ func (c *Config) Name() string { return c.name }
 // there is any such rule, for whatever device.
 func (c *Config) WantsUnnumbered(sysname string) bool {
 	for _, r := range c.rules {
-		if !r.isForAll() || r.kind == ofNumbers || !r.runsOn(uevent.Add) && len(r.attributes) == 0 {
+		if !r.asksVariable() || r.kind == ofNumbers || !r.runsOn(uevent.Add) && r.rename == "" && len(r.sets) == 0 {
 			continue
 		}
 		if sysname == "" || r.kind == ofVariable || c.matcher.Match(&r.expr, sysname) {

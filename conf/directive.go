@@ -26,7 +26,7 @@ const (
 	inDefaults             // without a device
 )
 
-var directives = [...]directive{
+var directives = append([]directive{
 	{"if_exists", inRule, parseExists, "use run, mask, error or report"},
 	{"timeout", inRule | inDefaults, parseTimeout,
 		"use a number of seconds, or 0 for no limit"},
@@ -34,10 +34,10 @@ var directives = [...]directive{
 		"use a number of seconds, or 0 to wait for ever"},
 	{"detach", inRule, parseDetach, "use yes"},
 	{"tag", inRule, parseTag, "use letters, digits, _ - and ."},
-	{"attr", inRule, parseAttr, "use PATH:VALUE, with a path below the device's directory in /sys"},
-	{"attrmode", inRule, parseAttrMode, "use PATH:MODE, with a path as for attr"},
+	{"attr", inRule, parseSet, "use PATH:VALUE, with a path below the device's directory in /sys"},
+	{"attrmode", inRule, parseSetMode, "use PATH:MODE, with a path as for attr"},
 	{"jobs", inDefaults, parseJobs, "use a number from 1 to 1000"},
-}
+}, nameDirectives...)
 
 // maxJobs is the largest number that jobs may set.
 const maxJobs = 1000
@@ -105,6 +105,10 @@ func (p *parser) readDirective(r *rule, where uint8, name string, f field) bool 
 			p.problem(f.offset-len(name)-1, name+what, remedy)
 			return false
 		case d.parse(r, f.text):
+			if at := strings.Index(f.text, "${"); at >= 0 && p.warnings != nil {
+				p.problem(f.offset+at, "BusyBox takes ${ for a broken expression, and makes no node at all",
+					"write $NAME, or do not give the file to BusyBox")
+			}
 			return true
 		}
 		p.problem(f.offset, name+" cannot be "+quote(f.text), d.help)
@@ -141,10 +145,11 @@ func (p *parser) checkCapitals(name string, f field) {
 	for i := range directives {
 		d := &directives[i]
 		capitals := !strings.ContainsAny(name, lower)
-		if !looksLike(name, d.name) || capitals && !d.parse(&rule{}, f.text) {
+		if !looksLike(name, d.name) || capitals && (name == "NAME" || !d.parse(&rule{}, f.text)) { // an input device has a NAME
 			continue
 		}
 		p.problem(f.offset-len(name)-1, quote(name)+" is taken for a variable of the event", "write the directive in small letters, as "+d.name)
+		return
 	}
 }
 

@@ -34,7 +34,7 @@ func (c *Config) plan(e *uevent.Event, onlyVariables bool) *nodes.Plan {
 	b := planner{config: c, event: e, plan: &nodes.Plan{Event: e, Work: work(e)}}
 	b.setName()
 	for _, r := range c.rulesFor(b.name) {
-		if onlyVariables && !r.isForAll() || !b.matches(r) {
+		if onlyVariables && !r.asksVariable() || !b.matches(r) {
 			continue
 		}
 		b.apply(r)
@@ -92,6 +92,8 @@ type planner struct {
 	own        string // the node's path where no rule moves it; "" where the name makes none
 	suppressed bool   // a "!" was met
 	nameless   bool   // a fault about the name was noted
+
+	links []nodes.Link // of link=, without a target yet
 }
 
 // setName finds the device's name. The kernel writes '!' for a slash in names
@@ -134,13 +136,35 @@ func (b *planner) matches(r *rule) bool {
 			return false
 		}
 	}
-	switch r.kind {
-	case ofVariable:
-		return b.holds(r.name, &r.expr)
-	case ofName:
-		return r.expr.IsPlain() || b.config.matcher.Match(&r.expr, b.name)
+	switch {
+	case r.kind == ofVariable && !b.holds(r.name, &r.expr):
+		return false
+	case r.kind == ofName && !r.expr.IsPlain() && !b.config.matcher.Match(&r.expr, b.name):
+		return false
+	}
+	for i := 0; HasNames && i < len(r.attributes); i++ {
+		if value, is := b.attribute(r.attributes[i].name); !is || !b.config.matcher.Match(&r.attributes[i].value, value) {
+			return false
+		}
 	}
 	return true
+}
+
+// attribute returns an attribute of the device, or of one above it: but for what is below
+// /sys/devices nothing is above a device.
+func (b *planner) attribute(path string) (value string, is bool) {
+	if b.config.Attr == nil {
+		return "", false
+	}
+	dir := b.event.Devpath
+	for strings.HasPrefix(path, "../") {
+		path, dir = path[len("../"):], dir[:strings.LastIndexByte(dir, '/')]
+		if !strings.HasPrefix(dir+"/", "/devices/") {
+			return "", false
+		}
+	}
+	value, is = b.config.Attr(dir, path)
+	return strings.TrimRight(value, " \t\n\v\f\r"), is
 }
 
 // holds reports whether one of a variable's values matches, with a short way to what
@@ -170,7 +194,10 @@ func (b *planner) apply(r *rule) {
 		b.plan.Tags = append(b.plan.Tags, nodes.Tag{Name: name, Rule: r.node.Rule})
 	}
 	if b.comes() {
-		b.plan.Attributes = append(b.plan.Attributes, r.attributes...)
+		b.plan.Attributes = append(b.plan.Attributes, r.sets...)
+	}
+	if HasNames {
+		b.applyNames(r)
 	}
 	if r.target.kind == '!' {
 		b.suppressed = true
@@ -200,6 +227,40 @@ func (b *planner) apply(r *rule) {
 	}
 	for _, c.Said = range b.runs(r) {
 		b.plan.Commands = append(b.plan.Commands, c)
+	}
+}
+
+// applyNames adds what a rule that matches says of links, properties and an interface's
+// name. A property that the event has, or an earlier rule gave it, stays; later rules can
+// ask for it.
+func (b *planner) applyNames(r *rule) {
+	p := b.plan
+	p.NoNames = p.NoNames || r.noNames
+	if r.hasPriority {
+		p.Priority, p.HasPriority = r.priority, true
+	}
+	for _, template := range r.properties {
+		key, template, _ := strings.Cut(template, "=")
+		if _, said := b.event.Get(key); !said {
+			text, _ := b.fill(r, template)
+			p.Properties = append(p.Properties, key+"="+text)
+			b.event = p.Event.With(p.Properties)
+		}
+	}
+	for _, template := range r.links {
+		if path, complete := b.fill(r, template); complete && b.makesNodes() {
+			b.links = append(b.links, nodes.Link{Path: path, Rule: r.node.Rule})
+		}
+	}
+	if r.rename == "" || b.event.Action != uevent.Add || b.event.Subsystem != "net" {
+		return
+	}
+	switch name, complete := b.fill(r, r.rename); {
+	case !complete:
+	case !isInterface(name):
+		b.addFault(r.node.Rule.String() + ": " + quote(name) + " cannot be the name of an interface, which keeps its own")
+	default:
+		p.Rename, p.RenameRule = name, r.node.Rule
 	}
 }
 
@@ -269,7 +330,7 @@ func (b *planner) giveNode(r *rule, moved string) {
 			", so it is not made")
 		return
 	}
-	b.addLink(nodes.Link{Path: b.own, Target: path, Rule: r.node.Rule})
+	b.addLink(nodes.Link{Path: b.own, Target: path, Rule: r.node.Rule, Forced: true})
 }
 
 // targetPath returns where a rule moves the node, or "" where it does not.
@@ -295,11 +356,7 @@ func (b *planner) targetPath(r *rule) string {
 // expand puts the groups of what a rule matched into its target. A group that
 // took no part leaves its %N as it is.
 func (b *planner) expand(r *rule) string {
-	text := b.name
-	if r.kind == ofVariable {
-		text, _ = b.firstOf(r.name, &r.expr)
-	}
-	g := b.config.matcher.Submatch(&r.expr, text)
+	g := b.groups(r)
 	var out strings.Builder
 	for path := r.target.path; path != ""; {
 		n, isReference := reference(path)
@@ -316,6 +373,15 @@ func (b *planner) expand(r *rule) string {
 		path = path[2:]
 	}
 	return out.String()
+}
+
+// groups returns the groups of what a rule that is not of numbers matched.
+func (b *planner) groups(r *rule) ere.Submatch {
+	text := b.name
+	if r.kind == ofVariable {
+		text, _ = b.firstOf(r.name, &r.expr)
+	}
+	return b.config.matcher.Submatch(&r.expr, text)
 }
 
 // requireName reports whether the device's name can be a node's path, and notes a
@@ -391,32 +457,65 @@ func (b *planner) free(path string) {
 }
 
 // finishNodes adds what no rule of the config has to ask for: the node of a
-// device that none spoke of, and the link of the root file system's device.
+// device that none spoke of, and the link of the root file system's device. It adds the
+// links of link= too, since it takes a node for them to lead to.
 func (b *planner) finishNodes() {
 	if len(b.plan.Nodes) == 0 && !b.suppressed && b.requireName() {
 		mode, uid, gid := kernelSays(b.event)
 		b.addNode(&nodes.Node{Mode: mode, UID: uid, GID: gid}, b.own)
 	}
-	d := b.event.Dev
-	if !d.Block || d != b.config.Root || len(b.plan.Nodes) == 0 || b.claims("root") {
-		return
+	for i := 0; HasNames && i < len(b.links); i++ {
+		b.giveLink(&b.links[i])
 	}
-	b.addLink(nodes.Link{Path: "root", Target: b.plan.Nodes[0].Path})
+	b.addRoot()
+	for i := range b.plan.Links {
+		b.plan.Links[i].Priority = b.plan.Priority
+	}
 }
 
-// claims reports whether the Plan has something at path, or below it.
-func (b *planner) claims(path string) bool {
-	for i := range b.plan.Nodes {
-		if isAtOrBelow(b.plan.Nodes[i].Path, path) {
-			return true
+// giveLink adds a link of link= to the first node.
+func (b *planner) giveLink(l *nodes.Link) {
+	if len(b.plan.Nodes) == 0 {
+		return
+	}
+	other, why := b.overlap(l.Path), nodes.Refusal(l.Path)
+	switch {
+	case why != "":
+	case other == "":
+		l.Target = b.plan.Nodes[0].Path
+		b.addLink(*l)
+		return
+	case other == l.Path:
+		return // it leads here already
+	default:
+		why = "and " + quote(other) + " stand in each other's way"
+	}
+	b.addFault(l.Rule.String() + ": the link " + quote(l.Path) + " " + why + ", so it is not made")
+}
+
+// addRoot adds the link of the root file system's device.
+func (b *planner) addRoot() {
+	d := b.event.Dev
+	if !d.Block || d != b.config.Root || len(b.plan.Nodes) == 0 || b.overlap("root") != "" {
+		return
+	}
+	b.addLink(nodes.Link{Path: "root", Target: b.plan.Nodes[0].Path, Forced: true})
+}
+
+// overlap returns the path of the Plan that is the same one, or lies above or below it, or "".
+func (b *planner) overlap(path string) string {
+	for i := range len(b.plan.Nodes) + len(b.plan.Links) {
+		var other string
+		if i < len(b.plan.Nodes) {
+			other = b.plan.Nodes[i].Path
+		} else {
+			other = b.plan.Links[i-len(b.plan.Nodes)].Path
+		}
+		if isAtOrBelow(path, other) || isAtOrBelow(other, path) {
+			return other
 		}
 	}
-	for i := range b.plan.Links {
-		if isAtOrBelow(b.plan.Links[i].Path, path) {
-			return true
-		}
-	}
-	return false
+	return ""
 }
 
 func isAtOrBelow(path, above string) bool {

@@ -57,6 +57,15 @@ func checkPlan(t *testing.T, p *nodes.Plan) {
 			t.Errorf("tag %q in\n%s", tag.Name, p)
 		}
 	}
+	for _, kv := range p.Properties {
+		key, value, _ := strings.Cut(kv, "=")
+		if key == "" || variable(key) != key || strings.ContainsAny(value, "\x00\n \x1b;$") {
+			t.Errorf("property %q in\n%s", kv, p)
+		}
+	}
+	if p.Rename != "" && !isInterface(p.Rename) {
+		t.Errorf("name %q in\n%s", p.Rename, p)
+	}
 	if p.Firmware != "" && !isClean(p.Firmware) {
 		t.Errorf("firmware in\n%s", p)
 	}
@@ -81,6 +90,9 @@ func FuzzPlan(f *testing.F) {
 	f.Add("-.* 0:0 600 @socket:/a\n-.* 0:0 600 *socket:@a b\na 0:0 600 ! - socket:@", "a", "X=", uint8(0))
 	f.Add("-tag=a;tag=b:;a 0:0 660\n-tag=a;tag=\n;.* 0:0 660\na 0:0 660", "a", "TAGS=:x:", uint8(0))
 	f.Add("-$X=(.*)a 0:0 660 >%1 @x\n-X=a;Y=.;$X=.* 0:0 660 *y\nX=a;X=b;a 0:0 660 &z", "a", "X=ba\nX=a\nY=1\nX=ba\nY=2", uint8(0))
+	f.Add("-link=$X/a;link=a/${X};link=$Y;X=.;.* 0:0 660\n-link=%1/x;property=A:%1$X;$X=(.*) 0:0 660 >%1", "a", "X=../..\nY=..", uint8(0))
+	f.Add("-property=X:%0;property=Y:$X;prio=-1;names=no;a 0:0 660\nY=a;link=a/b;link=b;link=$Y;name=$Y;.* 0:0 660 =b/c", "a", "SUBSYSTEM=net\nX=", uint8(1))
+	f.Add("-link=$X;name=%1;(.*) 0:0 660\n-link=disk/$X;a 0:0 660 =disk\nif_attr=../a:.*;a 0:0 660", "a", "X=  \\x2f\x1b\xff/é\t", uint8(0))
 	f.Fuzz(func(t *testing.T, text, devname, variable string, action uint8) {
 		actions := []string{uevent.Add, uevent.Remove, uevent.Change, uevent.Move}
 		e, err := uevent.FromEnviron(append(strings.Split(variable, "\n"),
@@ -90,6 +102,12 @@ func FuzzPlan(f *testing.F) {
 		}
 		c := Parse("f", text, IDs{})
 		c.Root = e.Dev
+		c.Attr = func(devpath, path string) (string, bool) {
+			if !strings.HasPrefix(devpath, "/") || !isClean(path) || path == ".." {
+				t.Errorf("%q of %q is asked for", path, devpath)
+			}
+			return variable, true
+		}
 		checkPlan(t, c.Plan(e))
 		e.Dev = uevent.Dev{}
 		checkPlan(t, c.Plan(e))

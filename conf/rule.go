@@ -25,10 +25,16 @@ type rule struct {
 	when    byte          // the character that the command began with, or 0 for no command
 	command nodes.Command // but for what the event says
 	tags    []string
+	jobs    int // of the whole config
 
-	attributes []*nodes.Attribute
-
-	jobs int // of the whole config
+	sets        []*nodes.Attribute // what it sets in /sys
+	attributes  []condition        // of the device in /sys; all of them must hold
+	links       []string           // templates of paths
+	properties  []string           // KEY=TEMPLATE
+	rename      string             // a template of an interface's name, or ""
+	priority    int                // of all links of the device, if hasPriority
+	hasPriority bool
+	noNames     bool
 }
 
 // matchKind is what a rule looks at, besides its conditions.
@@ -40,15 +46,16 @@ const (
 	ofNumbers                   // @maj,min
 )
 
-// isForAll reports whether the rule is also for devices without numbers that a scan finds: it looks
-// at a variable of the event, or sets attributes. BusyBox leaves these devices out.
-func (r *rule) isForAll() bool {
-	return r.kind == ofVariable || len(r.env) > 0 || len(r.attributes) > 0
+// asksVariable reports whether the rule looks at more than the name and the numbers: at a
+// variable of the event or an attribute, or sets attributes, or is for interfaces, which have no
+// node. Such a rule is also for devices without numbers that a scan finds.
+func (r *rule) asksVariable() bool {
+	return r.kind == ofVariable || len(r.env) > 0 || len(r.attributes) > 0 || r.rename != "" || len(r.sets) > 0
 }
 
-// condition is a prefix NAME=ERE; of a rule.
+// condition is a prefix NAME=ERE; of a rule, or if_attr=PATH:ERE;.
 type condition struct {
-	name  string
+	name  string // or the path
 	value ere.Expr
 }
 
@@ -138,7 +145,7 @@ func (p *parser) readLine() {
 	r.command.Rule = r.node.Rule
 	ok := p.readMatch(&r, fields[0])
 	r.node.UID, r.node.GID = p.readOwner(fields[1])
-	for _, a := range r.attributes {
+	for _, a := range r.sets {
 		a.UID, a.GID = r.node.UID, r.node.GID
 	}
 	r.node.Mode = p.readMode(fields[2])
@@ -149,7 +156,10 @@ func (p *parser) readLine() {
 		return
 	}
 	if r.target.expands {
-		p.checkGroups(&r, fields[3])
+		p.checkGroups(&r, r.target.path, fields[3].offset+1, "stays as it is")
+	}
+	if len(r.links)+len(r.properties)+len(r.rename) > 0 {
+		p.checkGroups(&r, fields[0].text[:strings.LastIndexByte(fields[0].text, ';')], fields[0].offset, "stands for nothing")
 	}
 	p.checkReach(&r, fields[0])
 	if p.warnings != nil {
@@ -180,7 +190,7 @@ func (p *parser) checkReach(r *rule, f field) {
 			`move it up, or begin the earlier one with "-"`)
 		p.closed = false
 	}
-	if !r.continues && len(r.env) == 0 && r.matchesAll() {
+	if !r.continues && len(r.env)+len(r.attributes) == 0 && r.matchesAll() {
 		p.closed = true
 	}
 }
@@ -211,6 +221,9 @@ func (p *parser) readMatch(r *rule, f field) bool {
 		return p.readNumbers(r, f) && ok
 	case f.text[0] == '$':
 		return p.readVariable(r, f) && ok
+	}
+	if strings.HasPrefix(f.text, "attr:") {
+		p.problem(f.offset, quote(f.text)+" is taken for the name of a device", "write if_attr=PATH:EXPR;")
 	}
 	if name := identifier(f.text); name != "" && strings.HasPrefix(f.text[len(name):], "=") {
 		p.problem(f.offset, quote(f.text)+" is taken for the name of a device",
@@ -476,15 +489,16 @@ func reference(s string) (n int, ok bool) {
 	return int(s[1] - '0'), true
 }
 
-// checkGroups warns of %N for which the expression has no group.
-func (p *parser) checkGroups(r *rule, f field) {
+// checkGroups warns of %N for which the expression has no group. The text that refers to
+// them stands at an offset of the line.
+func (p *parser) checkGroups(r *rule, text string, offset int, fate string) {
 	highest := r.expr.Groups()
 	if r.kind == ofNumbers {
 		highest = -1
 	}
-	for i := range len(r.target.path) {
-		if n, ok := reference(r.target.path[i:]); ok && n > highest {
-			p.problem(f.offset+1+i, "the expression has no group for %"+strconv.Itoa(n)+", which stays as it is",
+	for i := range len(text) {
+		if n, ok := reference(text[i:]); ok && n > highest {
+			p.problem(offset+i, "the expression has no group for %"+strconv.Itoa(n)+", which "+fate,
 				"put parentheses around what it stands for")
 		}
 	}

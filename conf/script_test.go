@@ -15,8 +15,8 @@ var update = flag.Bool("update", false, "rewrite the expected parts of testdata/
 // section is a part of a case: "-- name --" and the lines below it.
 type section struct{ name, body string }
 
-// TestScripts runs testdata/*.txt. A case has sections mdev.conf, passwd, group
-// and root (MAJOR:MINOR) as it needs them, then for each event its variables and
+// TestScripts runs testdata/*.txt. A case has sections mdev.conf, passwd, group, sysfs
+// (DEVPATH/FILE=VALUE) and root (MAJOR:MINOR) as it needs them, then for each event its variables and
 // the plan that is expected. Expected problems may follow the config. A section check
 // holds a config of which the warnings follow.
 func TestScripts(t *testing.T) {
@@ -54,6 +54,13 @@ func runScript(t *testing.T, text string) string {
 	c := Parse("mdev.conf", given["mdev.conf"], ParseIDs(given["passwd"], given["group"]))
 	if major, minor, ok := uevent.ParseNumbers(given["root"]); ok {
 		c.Root = uevent.Dev{Block: true, Major: major, Minor: minor}
+	}
+	if attributes, there := given["sysfs"]; there {
+		c.Attr = func(devpath, path string) (string, bool) {
+			_, rest, is := strings.Cut("\n"+attributes, "\n"+devpath+"/"+path+"=")
+			value, _, _ := strings.Cut(rest, "\n")
+			return strings.ReplaceAll(value, `\n`, "\n"), is
+		}
 	}
 
 	var b strings.Builder

@@ -89,6 +89,10 @@ func (o *Options) readConf(parse parser) (*conf.Config, error) {
 		return nil, c.Err
 	}
 	c.Problems = append(c.Problems, unread...)
+	c.Attr = func(devpath, path string) (value string, ok bool) {
+		value, err := sys.ReadAttribute(o.Sys + devpath + "/" + path)
+		return value, err == nil
+	}
 	var root unix.Stat_t
 	if unix.Stat("/", &root) == nil && unix.Major(uint64(root.Dev)) != 0 {
 		c.Root = uevent.Dev{Block: true, Major: unix.Major(uint64(root.Dev)), Minor: unix.Minor(uint64(root.Dev))}

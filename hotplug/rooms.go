@@ -1,13 +1,16 @@
 package hotplug
 
-import "devspool/hotplug/handoff"
+import (
+	"devspool/conf"
+	"devspool/hotplug/handoff"
+)
 
 // rooms has the parts of the program that a build tag can leave out.
 var rooms = [...]struct {
 	name string
 	in   bool
 }{
-	{"spool", HasSpool},
+	{"spool", HasSpool}, {"names", conf.HasNames}, {"udev", HasUdev}, {"boot", HasModules},
 }
 
 // Build says what the program was built with, as the version shows it: the rooms that are in, and

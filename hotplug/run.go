@@ -55,6 +55,7 @@ type Options struct {
 	Output      int  // the descriptor to write events to, or -1
 	Groups      int  // the mask of netlink groups to send events to
 	UdevControl bool // obey udevcontrol
+	Udev        bool // serve the clients of libudev, and udevadm
 	Detached    bool // the loop is in the background, started by StartLoop
 
 	// For RunHelper.
@@ -127,6 +128,7 @@ type runner struct {
 	spool     spoolSink
 	groups    *sink.Netlink // of Options.Groups, or nil
 	output    *sink.Pipe    // of Options.Output, or nil
+	udev      udevSink
 	scheduler *scheduler.Scheduler
 	config    *reload.Config
 	notifier  *daemon.Notifier // or nil
@@ -160,7 +162,8 @@ func Run(o *Options, way Way) Result {
 	}
 	r.scheduler = scheduler.New(scheduler.Options{
 		Rules: rules, Dev: r.dev, Sys: r.sys, Log: r.log, Sinks: r.sinks, FirmwareDir: o.Firmware, Environ: o.Environ,
-		Jobs: o.Jobs, ByHand: r.event != nil && r.event.Seqnum == 0,
+		Watcher: r.newWatcher(),
+		Jobs:    o.Jobs, Names: newNames(r.sys, o.Dev, r.dev), Modules: newModules(r), ByHand: r.event != nil && r.event.Seqnum == 0,
 	})
 	read := func() (*conf.Config, error) { return o.readConf(conf.ParseFiles) }
 	r.config = reload.New(o.Conf, rules, read, r.scheduler.SetRules, r.log)
@@ -181,6 +184,7 @@ func (r *runner) close() {
 	if r.groups != nil {
 		r.groups.Flush(time.Second)
 	}
+	r.udev.close()
 	r.spool.close(r)
 }
 
@@ -263,6 +267,7 @@ func (r *runner) openSinks() bool {
 		r.sinks = append(r.sinks, sink.NewTable(1).Sink())
 	}
 	r.spool.open(r)
+	r.udev.open(r)
 	if r.way != RunLoop {
 		return true
 	}
@@ -326,6 +331,11 @@ func (r *runner) loop() Result {
 		}
 		return SystemFailed
 	}
+	if r.udev.start(r, l) != nil {
+		l.End()
+		_ = l.Serve() // closes everything; there is an error already
+		return SystemFailed
+	}
 	if r.UdevControl {
 		if err := control.ServeUdevControl(r.scheduler, r.config, r.log); err != nil {
 			r.log.Print(log.Err, err.Error())
@@ -341,6 +351,7 @@ func (r *runner) loop() Result {
 			batch.Wait() // in a goroutine: its commands may wait for an event
 		}
 		r.tellReady()
+		r.udev.scanned(r)
 	}()
 	err = l.Serve()
 	r.notifier.Tell("STOPPING=1")
@@ -394,7 +405,7 @@ func AskLoop(o *Options, words []string, say func(text string) error) Result {
 	if err != nil {
 		return failed(SystemFailed, err)
 	}
-	if err := helper.Ask(dev, sysfs.FS(o.Sys), words, func(line string) { _ = say(line + "\n") }); err != nil {
+	if err := helper.Ask(dev, sysfs.FS(o.Sys), words, newCompleter(sysfs.FS(o.Sys), o.Dev), func(line string) { _ = say(line + "\n") }); err != nil {
 		return failed(Failed, err)
 	}
 	return Done

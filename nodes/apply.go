@@ -23,7 +23,8 @@ func recordOf(p *Plan) Record {
 		r.Nodes = append(r.Nodes, p.Nodes[i].Path)
 	}
 	for i := range p.Links {
-		r.Links = append(r.Links, p.Links[i].Path)
+		l := &p.Links[i]
+		r.AddLink(l.Path, l.Name, l.Priority)
 	}
 	return r
 }
@@ -134,6 +135,11 @@ func (d *Dir) remove(p *Plan) (existed bool, err error) {
 	}
 	all := *r
 	all.Nodes, all.Links = union(r.Nodes, want.Nodes), union(r.Links, want.Links)
+	unknown := want.Links // which by their texts may be another's
+	if existed {
+		unknown = without(want.Links, r.Links)
+	}
+	all.Shared = union(r.Shared, unknown)
 	if len(r.Shared) > 0 {
 		d.Locate(p)
 		if own := ownPath(r); own != "" {
@@ -147,8 +153,10 @@ func (d *Dir) remove(p *Plan) (existed bool, err error) {
 func (d *Dir) wipe(r *Record, dev uevent.Dev) error {
 	var errs faults
 	for _, path := range pathsOf(r) {
-		_, err := d.tree.remove(path, dev, union(r.Nodes, r.Old))
-		errs.add(err)
+		if others, _ := d.claims.handOver(r, path); !others {
+			_, err := d.tree.remove(path, dev, targetsOf(r))
+			errs.add(err)
+		}
 		d.claims.release(r, path)
 	}
 	if len(errs) == 0 {

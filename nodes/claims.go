@@ -2,8 +2,10 @@ package nodes
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
+	"devspool/hotplug/uevent"
 	"devspool/nodes/journal"
 )
 
@@ -14,7 +16,10 @@ import (
 //
 //   - A device holds its own name against every device that a rule brings there,
 //     if its rules use the name, or it lost a path and so needs the name.
-//   - Otherwise the better Rank decides, then the devpath: the last one has it.
+//   - A node is before a link, and of two links the one with the higher priority is
+//     first. One of a rule is before a name, which its device has by what it is.
+//   - Of two names that of the disk which came last is first, by DISKSEQ. For all else
+//     the better Rank decides. Then comes the devpath: the last one has it.
 //
 // Whether a device lost a path may depend on whether others did, even in a circle. The
 // answer is the least one that holds: a device lost a path if another one has the better
@@ -33,7 +38,8 @@ type Rank struct {
 	Diskseq   uint64 // of two that are removable, the lower one came first; 0 if unknown
 }
 
-// Conflict is a path that two devices want, or that something is mounted over.
+// Conflict is a path that two devices want, or that something is mounted over. Two devices
+// of one name are none, and no more are two links with different priorities.
 type Conflict struct {
 	Path   string  // below /dev
 	Holder *Record // the device that has it; nil if something is mounted there
@@ -62,10 +68,12 @@ const (
 func NameOf(r *Record) string {
 	name := r.Devname
 	if name == "" {
-		name = r.Devpath[strings.LastIndexByte(r.Devpath, '/')+1:]
+		name = lastPart(r.Devpath)
 	}
 	return Slashes(name)
 }
+
+func lastPart(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
 
 // ownPath returns NameOf, or "" where that is no path.
 func ownPath(r *Record) string {
@@ -87,7 +95,7 @@ func (c *claims) claimant(path string, mine *Record, asked map[string]bool, bett
 	if better {
 		best = mine
 	}
-	for _, r := range c.dir.journal.Mentioning(path[strings.LastIndexByte(path, '/')+1:]) {
+	for _, r := range c.dir.journal.Mentioning(lastPart(path)) {
 		switch {
 		case mine != nil && (r.ID == mine.ID || r.Devpath == mine.Devpath):
 		case !wants(r, path) && (ownPath(r) != path || !c.lostPath(r, asked)):
@@ -126,9 +134,23 @@ func (c *claims) hasBetterClaim(a, b *Record, path string) bool {
 		return own
 	}
 	ra, rb := c.rank(a), c.rank(b)
-	switch {
-	case ra.Gone != rb.Gone:
+	if ra.Gone != rb.Gone {
 		return rb.Gone
+	}
+	aLinks, bLinks := slices.Contains(a.Links, path), slices.Contains(b.Links, path)
+	aPrio, bPrio := a.PriorityOf(path), b.PriorityOf(path)
+	aName, bName := a.IsName(path), b.IsName(path)
+	aSeq, bSeq := diskOf(a, ra), diskOf(b, rb)
+	switch {
+	case aLinks != bLinks:
+		return bLinks
+	case aPrio != bPrio:
+		return aPrio > bPrio
+	case aName != bName:
+		return bName
+	case aName && aSeq != bSeq:
+		return aSeq > bSeq
+	case aName:
 	case ra.Removable != rb.Removable:
 		return rb.Removable
 	case ra.Removable && ra.Diskseq != rb.Diskseq:
@@ -137,6 +159,14 @@ func (c *claims) hasBetterClaim(a, b *Record, path string) bool {
 		return a.Devpath > b.Devpath
 	}
 	return a.ID > b.ID
+}
+
+// diskOf returns the number of the disk that the device of r is, or is a part of, or 0.
+func diskOf(r *Record, rank Rank) uint64 {
+	if n, err := strconv.ParseUint(r.Diskseq, 10, 64); err == nil {
+		return n
+	}
+	return rank.Diskseq
 }
 
 // rank asks for the Rank of a device, once while /dev is locked.
@@ -165,7 +195,7 @@ func (c *claims) resolve(path string, mine *Record) (other *Record, lost bool, e
 		return nil, false, nil
 	case !c.hasBetterClaim(other, mine, path):
 		return other, false, c.share(path, mine, other)
-	case !slices.Contains(other.Links, path) && !c.dir.tree.hasNode(path, other.Dev()):
+	case !c.dir.tree.has(path, other.Dev(), targetsOf(other)):
 		c.released = append(c.released, path)
 	}
 	return other, true, c.share(path, other, mine)
@@ -173,19 +203,88 @@ func (c *claims) resolve(path string, mine *Record) (other *Record, lost bool, e
 
 // share puts on record that two devices want path, or that one goes without it, and
 // notes the Conflict where the records did not say so before.
-func (c *claims) share(path string, holder, loser *Record) (err error) {
-	known := true
-	for _, r := range []*Record{holder, loser} {
+func (c *claims) share(path string, holder, loser *Record) error {
+	known := (holder == nil || slices.Contains(holder.Shared, path)) && slices.Contains(loser.Shared, path)
+	if !known && isConflict(path, holder, loser) {
+		c.conflicts = append(c.conflicts, Conflict{path, holder.Copy(), loser.Copy()})
+	}
+	return c.markShared(path, holder, loser)
+}
+
+// markShared puts on record that each of the devices wants path, or leaves it.
+func (c *claims) markShared(path string, a, b *Record) (err error) {
+	for _, r := range []*Record{a, b} {
 		if r != nil && !slices.Contains(r.Shared, path) {
-			known = false
 			r.Shared = append(r.Shared, path)
 			err = c.dir.put(r)
 		}
 	}
-	if !known {
-		c.conflicts = append(c.conflicts, Conflict{path, holder.Copy(), loser.Copy()})
-	}
 	return err
+}
+
+// isConflict reports whether it is to be told that one device has path and another goes
+// without it. Holder is nil where something is mounted there.
+func isConflict(path string, holder, loser *Record) bool {
+	switch {
+	case loser.IsName(path):
+		return false
+	case holder == nil || !slices.Contains(holder.Links, path) || !slices.Contains(loser.Links, path):
+		return true
+	}
+	return !holder.IsName(path) && holder.PriorityOf(path) == loser.PriorityOf(path)
+}
+
+// isOurs reports whether what stands at path was made here: a link with that text, or else
+// a node of dev. Leaves is the device whose node is still to go from there, and which then
+// releases the path.
+func (c *claims) isOurs(path, text string, dev uevent.Dev) (ours bool, leaves *Record) {
+	if !dev.IsZero() {
+		r := c.dir.journal.Get(dev.String())
+		switch {
+		case r == nil || !slices.Contains(targetsOf(r), path):
+			return false, nil
+		case slices.Contains(r.Nodes, path):
+			r = nil
+		}
+		return true, r
+	}
+	for _, r := range c.dir.journal.Mentioning(lastPart(path)) {
+		if slices.Contains(pathsOf(r), path) && leads(path, text, targetsOf(r)) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// handOver gives a link of the device of r, which is to have it no longer, to the device
+// with the best claim to it, in one step. Done tells that this one has it, changed that it
+// had it not before. Of all but a link, or where that device has no node yet, Released
+// takes care.
+func (c *claims) handOver(r *Record, path string) (done, changed bool) {
+	if !slices.Contains(r.Shared, path) || !slices.Contains(union(r.Links, r.Old), path) {
+		return false, false
+	}
+	heir := c.claimant(path, r, nil, false)
+	if heir == nil || !slices.Contains(heir.Links, path) || c.rank(heir).Gone {
+		return false, false
+	}
+	var standing []string
+	for _, target := range targetsOf(heir) {
+		if c.dir.tree.has(target, heir.Dev(), nil) {
+			standing = append(standing, target)
+		}
+	}
+	return c.dir.tree.relink(path, targetsOf(r), standing)
+}
+
+// targetsOf returns all paths at which the node of the device may be or have been, the
+// ones that it is to have first.
+func targetsOf(r *Record) []string {
+	targets := union(r.Nodes, r.Old)
+	if own := ownPath(r); own != "" {
+		targets = union(targets, []string{own})
+	}
+	return targets
 }
 
 // displace makes ready for another device to take path from the one whose node stands
@@ -210,12 +309,18 @@ func (c *claims) release(r *Record, path string) {
 	}
 }
 
-// Released returns, for each path that changed hands since the last call, the record of
-// the device that is to have it now. Its Plan is to be applied again, which may release
-// further paths.
+// Released returns, for the paths that changed hands since the last call, the records of
+// the devices that are to have them now, each once. Their Plans are to be applied again,
+// which may release further paths.
 func (d *Dir) Released() (claimants []*Record) {
 	for _, path := range d.claims.released {
-		if r := d.claims.claimant(path, nil, nil, false); r != nil {
+		r := d.claims.claimant(path, nil, nil, false)
+		for i := 0; r != nil && i < len(claimants); i++ {
+			if claimants[i].ID == r.ID {
+				r = nil
+			}
+		}
+		if r != nil {
 			claimants = append(claimants, r)
 		}
 	}
@@ -230,16 +335,17 @@ func (d *Dir) Conflicts() []Conflict {
 	return met
 }
 
-// Locate fills in p.Lost by where the device's node stands, for what is to be done
+// Locate fills in p.Lost by where the device's node and links stand, for what is to be done
 // before the node goes. /dev must be locked.
 func (d *Dir) Locate(p *Plan) {
 	r := d.journal.Get(p.Event.ID())
 	if r == nil {
 		return
 	}
-	for _, n := range p.Nodes {
-		if slices.Contains(r.Shared, n.Path) && !p.lost(n.Path) && !d.tree.hasNode(n.Path, p.Event.Dev) {
-			p.Lost = append(p.Lost, n.Path)
+	targets := targetsOf(r)
+	for _, path := range r.Shared {
+		if wants(r, path) && !p.lost(path) && !d.tree.has(path, p.Event.Dev, targets) {
+			p.Lost = append(p.Lost, path)
 		}
 	}
 }

@@ -22,7 +22,7 @@ func rivals() []*Plan {
 }
 
 // maxReapplied is how often applyAll applies the Plan of one device.
-const maxReapplied = 4
+const maxReapplied = 8
 
 // applyAll applies a plan, and then those of the devices that it freed a path for.
 func applyAll(b *board, p *Plan, byDevpath map[string]*Plan) {

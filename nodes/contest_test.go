@@ -69,7 +69,14 @@ func (c *contestants) plan(i int) *Plan {
 	p := makes(c.id(i), own, words...)
 	if c.IntN(4) == 0 && len(p.Nodes) > 0 {
 		if path := c.path(); path != own && !p.hasNode(path) { // such as root
-			p.Links = append(p.Links, Link{Path: path, Target: p.Nodes[0].Path})
+			p.Links = append(p.Links, Link{Path: path, Target: p.Nodes[0].Path, Forced: true})
+		}
+	}
+	for range c.IntN(4) {
+		path := c.path()
+		taken := func(l Link) bool { return l.Path == path }
+		if len(p.Nodes) > 0 && !p.hasNode(path) && !slices.ContainsFunc(p.Links, taken) {
+			p.Links = append(p.Links, Link{Path: path, Target: p.Nodes[0].Path, Name: c.IntN(2) == 0, Priority: c.IntN(3) - 1})
 		}
 	}
 	return p

@@ -18,6 +18,13 @@ func churnPlans() []*Plan {
 		clears("c116:33", "snd/timer"),
 		makes("b11:0", "sr0", "cdrom 0600 7:6", "media/x -> cdrom"),
 		clears("b11:0", "sr0"),
+		makes("b11:0", "sr0", "sr0 0660 0:24", "disk/by-uuid/x ~> sr0", "disk/by-label/y ~5> sr0", "cdrom =-7> sr0"),
+		makes("b11:1", "sr1", "sr1 0660 0:24", "disk/by-uuid/x ~1> sr1", "disk/by-label/y ~> sr1", "cdrom => sr1"),
+		makes("b11:0", "sr0", "sr0 0660 0:24", "disk/by-uuid/x ~2> sr0"),
+		makes("b11:1", "sr1", "cdrom 0660 0:24", "disk/by-uuid/x ~1> cdrom"),
+		makes("b11:0", "sr0", "sr0 0660 0:24", "disk/by-label/y ~> sr0", "cdrom =3> sr0"),
+		clears("b11:1", "sr1"),
+		clears("b11:0", "sr0"),
 	}
 }
 
@@ -27,14 +34,23 @@ func churnForever(args []string) error {
 	if err != nil {
 		return err
 	}
+	current := map[string]*Plan{}
 	os.Stdout.WriteString("begin\n")
 	for {
 		for _, p := range churnPlans() {
 			if _, err := d.LockDev(); err != nil {
 				return err
 			}
-			if _, err := d.Apply(p); err != nil {
-				return err
+			current[p.Event.Devpath] = p
+			for todo := []*Plan{p}; len(todo) > 0; todo = todo[1:] {
+				if _, err := d.Apply(todo[0]); err != nil {
+					return err
+				}
+				for _, heir := range d.Released() {
+					if p := current[heir.Devpath]; p != nil && p.Work == Create {
+						todo = append(todo, p)
+					}
+				}
 			}
 			d.UnlockDev()
 		}
@@ -48,6 +64,7 @@ func TestCrash(t *testing.T) {
 	eachWay(t, func(b *board) {
 		for range 40 {
 			killWhileChurning(b)
+			applyAll(b, clears("b11:1", "sr1"), nil)
 			for _, p := range churnPlans()[:2] {
 				b.apply(p)
 			}
@@ -55,6 +72,17 @@ func TestCrash(t *testing.T) {
 				"snd/ 0755 0:0", "snd/timer c116:33 0660 7:6", "sr0 b11:0 0660 0:24")
 
 			killWhileChurning(b)
+			two := churnPlans()[6:8]
+			both := map[string]*Plan{two[0].Event.Devpath: two[0], two[1].Event.Devpath: two[1]}
+			for _, p := range []*Plan{two[0], two[1], clears("c116:33", "snd/timer")} {
+				applyAll(b, p, both)
+			}
+			b.check("cdrom -> sr1", "disk/ 0755 0:0", "disk/by-label/ 0755 0:0", "disk/by-label/y -> ../../sr0", "disk/by-uuid/ 0755 0:0",
+				"disk/by-uuid/x -> ../../sr1", "sr0 b11:0 0660 0:24", "sr1 b11:1 0660 0:24")
+			b.d.Conflicts()
+
+			killWhileChurning(b)
+			b.apply(clears("b11:1", "sr1"))
 			b.apply(clears("b11:0", "sr0"))
 			b.apply(clears("c116:33", "snd/timer"))
 			b.check()

@@ -42,13 +42,19 @@ func (c *creation) run() (existed bool, err error) {
 		errs.add(d.put(&c.record))
 	}
 	making := c.makeAll()
+	old.Shared = c.record.Shared
 	c.removeOld(&want, &old, &errs)
 	if making.inTheWay() {
 		// What the device had itself was in the way: a node where a directory
 		// is to be, or the reverse. It is gone now.
 		making = c.makeAll()
 	}
-	errs = append(errs, making...)
+	for _, err := range making {
+		// A name is not worth an error where something stands in its way.
+		if e, is := err.(*Error); !is || !isInTheWay(err) || !want.IsName(e.Path) {
+			errs.add(err)
+		}
+	}
 	if changed {
 		for _, path := range without(c.record.Shared, c.alone) {
 			if wants(&want, path) || path == ownPath(&want) {
@@ -80,13 +86,13 @@ func (c *creation) makeAll() (errs faults) {
 		if slices.Contains(missing, l.Target) || p.lost(l.Target) {
 			continue // no link without its node
 		}
-		errs.add(c.make(l.Path, nil, Relative(l.Path, l.Target)))
+		errs.add(c.make(l.Path, nil, l))
 	}
 	return errs
 }
 
 func (c *creation) makeNode(n *Node, missing *[]string, errs *faults) {
-	if err := c.make(n.Path, n, ""); err != nil {
+	if err := c.make(n.Path, n, nil); err != nil {
 		errs.add(err)
 		*missing = append(*missing, n.Path)
 	}
@@ -94,7 +100,8 @@ func (c *creation) makeNode(n *Node, missing *[]string, errs *faults) {
 
 // removeOld removes what the device had and the Plan does not give it, and the node
 // that devtmpfs made under its own name where the Plan puts it elsewhere. A path that the
-// device lost is left to the one that has it.
+// device lost is left to the one that has it; but where that is a link, what stands there
+// and leads to where the node is no longer goes.
 func (c *creation) removeOld(want, old *Record, errs *faults) {
 	d, p := c.dir, c.plan
 	has := want
@@ -108,12 +115,16 @@ func (c *creation) removeOld(want, old *Record, errs *faults) {
 		paths = append(paths, name)
 	}
 	for _, path := range paths {
-		if wants(has, path) || p.lost(path) {
+		if wants(has, path) || p.lost(path) && (p.hasNode(path) || !d.tree.has(path, p.Event.Dev, without(targets, has.Nodes))) {
 			continue
 		}
-		removed, err := d.tree.remove(path, p.Event.Dev, targets)
-		errs.add(err)
-		if removed || path != name {
+		others, removed := d.claims.handOver(old, path)
+		if !others {
+			var err error
+			removed, err = d.tree.remove(path, p.Event.Dev, targets)
+			errs.add(err)
+		}
+		if removed || !others && path != name {
 			d.claims.release(old, path)
 		}
 	}
@@ -123,12 +134,12 @@ func (c *creation) removeOld(want, old *Record, errs *faults) {
 // devtmpfs beside us, removed what stood there or the directory above it.
 const tries = 10
 
-// make makes the node n at path, or else a link with that text, unless the path is lost:
-// another device has the better claim to it, or something is mounted there.
-func (c *creation) make(path string, n *Node, text string) (err error) {
+// make makes the node n at path, or else the link l, unless the path is lost: another
+// device has the better claim to it, or something is mounted there.
+func (c *creation) make(path string, n *Node, l *Link) (err error) {
 	lost, known := false, c.known
 	for range tries {
-		lost, err = c.try(path, n, text, known)
+		lost, err = c.try(path, n, l, known)
 		if why := failure(err); why != unix.ENOENT && why != unix.ESTALE {
 			break
 		}
@@ -136,6 +147,8 @@ func (c *creation) make(path string, n *Node, text string) (err error) {
 	}
 	if why := failure(err); why == unix.EXDEV || why == unix.EBUSY {
 		lost, err = true, c.leaveAlone(path)
+	} else if l != nil && isInTheWay(err) {
+		lost = true
 	}
 	if lost {
 		c.plan.Lost = append(c.plan.Lost, path)
@@ -143,16 +156,23 @@ func (c *creation) make(path string, n *Node, text string) (err error) {
 	return err
 }
 
-// try makes it once, with its owner and mode, whatever stands there but a directory.
-// Where known is set something is there already, so a look comes first.
-func (c *creation) try(path string, n *Node, text string, known bool) (lost bool, err error) {
+// try makes it once, with its owner and mode, whatever stands there but a directory. A link
+// that is not forced takes the place of what is ours, and of nothing else. Where known is set something is there already, so a look comes first.
+func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, err error) {
 	t, dev := &c.dir.tree, c.plan.Event.Dev
 	dir, err := t.parent(path, true)
 	if err != nil {
 		return false, wrap("open the directory of", path, err)
 	}
 	defer dir.close()
-	if len(c.record.Shared) > 0 { // else no other device was met who wants one of its paths
+	careful, text := false, ""
+	if l != nil {
+		careful, text = !l.Forced, Relative(path, l.Target)
+	}
+	// Else no other device was met who wants one of its paths, or wants this link, or may
+	// have a link of the same text.
+	shared := c.record.Shared
+	if len(shared) > 0 && (!careful || slices.Contains(shared, path) || slices.Contains(shared, l.Target)) {
 		if lost, err = c.resolve(path); lost || err != nil {
 			return lost, err
 		}
@@ -166,8 +186,9 @@ func (c *creation) try(path string, n *Node, text string, known bool) (lost bool
 			return false, wrap(op, path, err)
 		}
 	}
-	if n == nil {
-		if is, err := sys.ReadLinkAt(dir.fd, dir.name); err == nil && is == text {
+	is := "" // the text of the link that stands there
+	if l != nil {
+		if is, err = sys.ReadLinkAt(dir.fd, dir.name); err == nil && is == text {
 			return false, nil
 		}
 	}
@@ -182,6 +203,15 @@ func (c *creation) try(path string, n *Node, text string, known bool) (lost bool
 	case there != dev:
 		if lost, err = c.resolve(path); lost || err != nil {
 			return lost, err
+		}
+		if careful {
+			ours, leaves := c.dir.claims.isOurs(path, is, there)
+			switch {
+			case !ours:
+				return false, wrap("symlink", path, unix.EEXIST)
+			case leaves != nil:
+				return true, c.dir.claims.markShared(path, leaves, &c.record)
+			}
 		}
 		c.dir.claims.displace(dir, path, there.String())
 	case n != nil:

@@ -1,6 +1,10 @@
 package nodes
 
-import "devspool/hotplug/uevent"
+import (
+	"slices"
+
+	"devspool/hotplug/uevent"
+)
 
 // An instance of a device lasts from its add to its remove. /sys alone decides what
 // is in /dev; but whether a device is a new one only its events can tell, since
@@ -40,6 +44,14 @@ func (d *Dir) IsSetUp(e *uevent.Event) bool {
 	return r != nil && r.State == Live
 }
 
+// HasAll reports whether the device on record of p's event has the links that p makes, with
+// the same priorities, and no others. /dev must be locked.
+func (d *Dir) HasAll(p *Plan) bool {
+	r, want := d.Recorded(p.Event), recordOf(p)
+	return r != nil && slices.Equal(r.Links, want.Links) && slices.Equal(r.Names, want.Names) &&
+		slices.Equal(r.Priorities, want.Priorities)
+}
+
 // Displaced returns the record of a device that had the devpath of e and other
 // numbers, or nil. /dev must be locked.
 func (d *Dir) Displaced(e *uevent.Event) *Record {
@@ -77,6 +89,9 @@ func (d *Dir) changeDisk(e *uevent.Event) {
 	if r := d.Recorded(e); r != nil && r.State == Live {
 		r.Diskseq, _ = e.Get(diskseq)
 		d.journal.PutLater(r)
+		for _, path := range r.Shared { // of several disks of one name the last one has it
+			d.claims.release(r, path)
+		}
 	}
 }
 
@@ -95,7 +110,7 @@ func (d *Dir) late(p *Plan) (existed bool) {
 				return false // these numbers are another device's
 			}
 			r = &want
-			r.Nodes, r.Links = nil, nil
+			r.Nodes, r.Links, r.Names, r.Priorities = nil, nil, nil, nil
 		}
 		r.Diskseq, r.State = want.Diskseq, Left
 		d.journal.PutLater(r)

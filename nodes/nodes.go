@@ -41,6 +41,8 @@ func remedy(err error) string {
 		return " (device nodes are made by root, on a file system mounted without nodev)"
 	case unix.ELOOP, unix.ENOTDIR:
 		return " (a link or file stands where a directory should be; remove it)"
+	case unix.EEXIST:
+		return " (something that is not ours stands there; remove it)"
 	case unix.EISDIR:
 		return " (a directory stands there; remove it)"
 	}
@@ -82,10 +84,17 @@ func (f faults) Unwrap() []error { return f }
 // inTheWay reports whether something of another kind stood in a place.
 func (f faults) inTheWay() bool {
 	for _, err := range f {
-		switch failure(err) {
-		case unix.ENOTDIR, unix.EISDIR, unix.EEXIST, unix.ENOTEMPTY:
+		if isInTheWay(err) {
 			return true
 		}
+	}
+	return false
+}
+
+func isInTheWay(err error) bool {
+	switch failure(err) {
+	case unix.ENOTDIR, unix.EISDIR, unix.EEXIST, unix.ENOTEMPTY, unix.ELOOP:
+		return true
 	}
 	return false
 }

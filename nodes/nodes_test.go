@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -372,7 +374,8 @@ func event(action, dev, devname string) *uevent.Event {
 }
 
 // makes returns a plan that makes what the words say: "path 0660 0:6" for a
-// node, "path -> target" for a link.
+// node, "path -> target" for a forced link, "path => target" for another one of a rule, "path ~> target" for
+// a name; "path ~50> target" has a priority.
 func makes(dev, devname string, words ...string) *Plan {
 	return planned(&Plan{Event: event(uevent.Add, dev, devname), Work: Create}, words)
 }
@@ -382,10 +385,16 @@ func clears(dev, devname string, words ...string) *Plan {
 	return planned(&Plan{Event: event(uevent.Remove, dev, devname), Work: Remove}, words)
 }
 
+var linkWord = regexp.MustCompile(`(?s)^(.*) ([-=~])(-?[0-9]*)> (.*)$`)
+
 func planned(p *Plan, words []string) *Plan {
 	for _, word := range words {
-		if path, target, is := strings.Cut(word, " -> "); is {
-			p.Links = append(p.Links, Link{Path: path, Target: target})
+		if m := linkWord.FindStringSubmatch(word); m != nil {
+			l := Link{Path: m[1], Target: m[4], Name: m[2] == "~", Forced: m[2] == "-"}
+			if m[3] != "" {
+				l.Priority, _ = strconv.Atoi(m[3])
+			}
+			p.Links = append(p.Links, l)
 			continue
 		}
 		parts := strings.Split(word, " ")

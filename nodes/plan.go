@@ -47,6 +47,13 @@ type Plan struct {
 	// Tags are what clients' filters may ask for.
 	Tags []Tag
 
+	NoNames     bool // the device is to have no links but those that rules give it
+	HasPriority bool
+	Priority    int      // of all its links, if HasPriority; those of Links have it already
+	Rename      string   // what a network interface is to be called, or ""
+	RenameRule  Origin   // the rule that says so
+	Properties  []string // KEY=VALUE, which rules give the device, in their order
+
 	// Firmware is the path below the firmware directory that the device asks for, or "".
 	Firmware string
 
@@ -86,8 +93,9 @@ func (p *Plan) Actual() *Plan {
 		a.Nodes[len(a.Nodes)-1].Path = path
 	}
 	for i := range p.Links {
-		if l := &p.Links[i]; !p.lost(l.Path) && !a.hasNode(l.Path) {
-			a.Links = append(a.Links, Link{l.Path, home(l.Target), l.Rule})
+		if l := p.Links[i]; !p.lost(l.Path) && !a.hasNode(l.Path) {
+			l.Target = home(l.Target)
+			a.Links = append(a.Links, l)
 		}
 	}
 	a.Commands = slices.Clone(p.Commands)
@@ -108,6 +116,16 @@ func (p *Plan) hasNode(path string) bool {
 	return false
 }
 
+// Claims reports whether p has a node or a link at path.
+func (p *Plan) Claims(path string) bool {
+	for i := range p.Links {
+		if p.Links[i].Path == path {
+			return true
+		}
+	}
+	return p.hasNode(path)
+}
+
 // Node is a device node to make. Its type and numbers are its event's.
 type Node struct {
 	Path     string // below /dev: no leading slash, no "..", no empty part
@@ -126,6 +144,15 @@ type Link struct {
 	Path   string // below /dev, of the same form as Node.Path
 	Target string // the node's path below /dev; the link's text is made relative to Path
 	Rule   Origin
+
+	// Name says that the device deserves the link by what it is (disk/by-uuid/X), and no
+	// rule gives it.
+	Name     bool
+	Priority int // of several devices that want the link the one with the highest has it
+
+	// Forced says that the link takes the place of whatever stands there, as a node does.
+	// Else what is not ours is left alone.
+	Forced bool
 }
 
 // Attribute is an attribute in sysfs to set: its value, or its mode and owner.
@@ -250,7 +277,23 @@ func (p *Plan) String() string {
 	}
 	for i := range p.Links {
 		l := &p.Links[i]
-		text += planLine(verb+"link "+l.Path+" -> "+Relative(l.Path, l.Target), l.Rule)
+		what := verb + "link " + l.Path + " -> " + Relative(l.Path, l.Target)
+		if l.Priority != 0 {
+			what += " (prio=" + strconv.Itoa(l.Priority) + ")"
+		}
+		text += planLine(what, l.Rule)
+	}
+	if p.NoNames {
+		text += "  no names\n"
+	}
+	if p.HasPriority && !p.NoNames && len(p.Links) == 0 {
+		text += "  names (prio=" + strconv.Itoa(p.Priority) + ")\n"
+	}
+	if p.Rename != "" {
+		text += planLine("rename to "+p.Rename, p.RenameRule)
+	}
+	for _, property := range p.Properties {
+		text += "  property " + uevent.Printable(property) + "\n"
 	}
 	for i := range p.Tags {
 		text += planLine("tag "+p.Tags[i].Name, p.Tags[i].Rule)

@@ -120,6 +120,28 @@ func TestPlanString(t *testing.T) {
   clear link cdrom -> sr0                       mdev.conf:12
 `,
 		}, {
+			name: "names",
+			plan: &Plan{
+				Event: event(uevent.Add, "b11:0", "sr0"), Work: Create, Priority: -7, HasPriority: true,
+				Nodes:      []Node{{Path: "sr0", Mode: 0o660, Rule: rule}},
+				Links:      []Link{{Path: "cdrom", Target: "sr0", Rule: rule, Priority: -7}, {Path: "disk/by-id/x", Target: "sr0", Name: true}},
+				Properties: []string{"ID_CDROM=1", "A=\x1b"},
+			},
+			want: `add /devices/test/block/sr0 b11:0
+  make node sr0 0660 0:0                        mdev.conf:12
+  make link cdrom -> sr0 (prio=-7)              mdev.conf:12
+  make link disk/by-id/x -> ../../sr0           built in
+  property ID_CDROM=1
+  property A=\x1b
+`,
+		}, {
+			name: "an interface",
+			plan: &Plan{Event: event(uevent.Add, "", "eth0"), Rename: "lan0", RenameRule: rule, NoNames: true, HasPriority: true},
+			want: `add /devices/test/eth0
+  no names
+  rename to lan0                                mdev.conf:12
+`,
+		}, {
 			name: "leave",
 			plan: &Plan{Event: event(uevent.Change, "", "eth0"), Commands: []Command{{Text: "true", Rule: rule}}},
 			want: `change /devices/test/eth0

@@ -312,15 +312,34 @@ func (t *tree) linkHome(dir parent, path, home string) error {
 	})
 }
 
-// hasNode reports whether the node at path is dev's.
-func (t *tree) hasNode(path string, dev uevent.Dev) bool {
+// has reports whether the node at path is dev's, or is a link to one of targets.
+func (t *tree) has(path string, dev uevent.Dev, targets []string) bool {
 	dir, err := t.parent(path, false)
 	if err != nil {
 		return false
 	}
 	defer dir.close()
 	var st unix.Statx_t
-	return sys.Stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st) == nil && isNodeOf(&st, dev)
+	return sys.Stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st) == nil && (isNodeOf(&st, dev) || isLinkTo(dir, &st, path, targets))
+}
+
+// relink has a link at path that leads to one of from lead to one of to, and reports whether
+// it does, and whether it did not before. Anything else that stands there stays.
+func (t *tree) relink(path string, from, to []string) (done, changed bool) {
+	dir, err := t.parent(path, false)
+	if err != nil {
+		return false, false
+	}
+	defer dir.close()
+	is, err := sys.ReadLinkAt(dir.fd, dir.name)
+	switch {
+	case err != nil, len(to) == 0, !leads(path, is, from):
+		return false, false
+	case leads(path, is, to):
+		return true, false
+	}
+	changed = t.replace(dir, nil, uevent.Dev{}, Relative(path, to[0])) == nil
+	return changed, changed
 }
 
 // remove unlinks path if a node of dev stands there, or a link to one of paths, and then
@@ -360,8 +379,13 @@ func isLinkTo(dir parent, st *unix.Statx_t, path string, paths []string) bool {
 		return false
 	}
 	text, err := sys.ReadLinkAt(dir.fd, dir.name)
-	for _, target := range paths {
-		if err == nil && text == Relative(path, target) {
+	return err == nil && leads(path, text, paths)
+}
+
+// leads reports whether a link at path with that text leads to one of targets.
+func leads(path, text string, targets []string) bool {
+	for _, target := range targets {
+		if text == Relative(path, target) {
 			return true
 		}
 	}

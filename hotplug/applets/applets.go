@@ -3,12 +3,25 @@
 // file, which a build tag leaves out.
 package applets
 
+import "slices"
+
 // Applet is one of the programs.
 type Applet struct {
-	Name string // the word on devspool's command line
-	Help string // for the usage; may have several lines
-	Run  func(args []string) (code int)
+	Name  string // the word on devspool's command line
+	Help  string // for the usage; may have several lines
+	IsOwn bool   // a link of that name to devspool is the applet
+	Run   func(args []string) (code int)
 }
 
 // All has every applet, in the order of the usage.
-var All = events
+var All = slices.Concat(names, events, udev, boot)
+
+// Find returns the applet of that name, or nil.
+func Find(name string) *Applet {
+	for i := range All {
+		if All[i].Name == name {
+			return &All[i]
+		}
+	}
+	return nil
+}

@@ -12,8 +12,8 @@ import (
 
 // events are the tools of clients and scripts for what is published.
 var events = []Applet{
-	{"watch", "print each event when all is done for it (watch --help)", watch},
-	{"event", "put an event into clients' queues, pop the oldest of one,\nlist the queues (event --help)", event},
+	{"watch", "print each event when all is done for it (watch --help)", false, watch},
+	{"event", "put an event into clients' queues, pop the oldest of one,\nlist the queues (event --help)", false, event},
 }
 
 func watch(args []string) int { return applet.Watch(args, streams(), present) }

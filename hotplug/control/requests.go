@@ -12,6 +12,7 @@ import (
 	"devspool/hotplug/coldplug"
 	"devspool/hotplug/log"
 	"devspool/hotplug/sys"
+	"devspool/hotplug/uevent"
 )
 
 // request is a request that a client has made.
@@ -50,7 +51,7 @@ var Requests = [...]Request{
 		"device, and wait for the end of all that follows"},
 	{Name: "settle", Args: "[SECONDS]", Word: true, Quiet: true, do: (*Server).settle, Help: "wait until every event is done (120)"},
 	{Name: "wait", Args: "DEVICE... [SECONDS]", Word: true, do: (*Server).wait, Help: "wait until all of these are there (120): a path below\n" +
-		"/dev or /sys, or KEY=VALUE of a device's event"},
+		"/dev or /sys, KEY=VALUE of a device's event, or UUID=,\nLABEL=, PARTUUID= or PARTLABEL= of a disk"},
 	{Name: "log", Args: "[-n N] [--json]", Word: true, do: (*Server).log, Help: "print the last events, or N, and what came of them"},
 	{Name: "ping", Ctl: true, Help: "only answer: a loop runs", do: func(*Server, *request) error { return nil }},
 	{Name: "stop", Ctl: true, Help: "begin no further event or command", do: func(c *Server, _ *request) error { c.Scheduler.Pause(); return nil }},
@@ -62,6 +63,7 @@ var Requests = [...]Request{
 	{Name: "running-max", Args: "N", Ctl: true, Help: "have at most N of them on a processor (0: any)", do: (*Server).runningMax},
 	{Name: "metrics", do: (*Server).metrics},
 	{Name: "scan", do: (*Server).scan},
+	{Name: "identity", do: (*Server).identity},
 }
 
 // FindRequest returns the entry of Requests with a name, or nil.
@@ -149,6 +151,23 @@ func (c *Server) scan(q *request) error {
 		return errLogged
 	}
 	return refusal
+}
+
+// identity answers with what a device has besides what the kernel tells of it. The argument is
+// its devpath. A line is KEY=VALUE, or S: and the path of a link.
+func (c *Server) identity(q *request) error {
+	e, err := c.Sys.Event(uevent.Change, arg(q, 0))
+	if err != nil {
+		return err
+	}
+	properties, links := c.Scheduler.Identity(e)
+	for _, kv := range properties {
+		q.say(kv)
+	}
+	for _, path := range links {
+		q.say("S:" + path)
+	}
+	return nil
 }
 
 // errInCommand is the answer to a command that would wait for itself.

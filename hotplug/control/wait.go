@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/conf"
 	"devspool/hotplug/sys"
 	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
@@ -30,7 +31,7 @@ func (c *Server) wait(q *request) error {
 	}
 	own, _ := c.Scheduler.Owner(q.pid) // the event of a command that waits cannot end before the wait
 	targets.isPending = func(devpath string, dev uevent.Dev) bool { return c.Scheduler.IsPending(devpath, dev, own) }
-	targets.isReady = c.Scheduler.IsReady
+	targets.isReady, targets.Complete = c.Scheduler.IsReady, c.Scheduler.Complete
 	over := sys.After(timeout)
 	var mark uint64 // SEQNUM of the last event when all targets were met first
 	var seen []string
@@ -72,6 +73,10 @@ type Targets struct {
 	fs   sysfs.FS
 	list []*target
 
+	// Complete gives an event the properties of its device that the kernel does not tell; nil
+	// where nothing knows them.
+	Complete func(*uevent.Event) *uevent.Event
+
 	// The scheduler's functions, or nil where no process serves /dev.
 	isPending func(devpath string, dev uevent.Dev) bool // an event about the device is under way
 	isReady   func(add *uevent.Event) bool              // the device's nodes are made
@@ -88,7 +93,7 @@ type target struct {
 }
 
 // ParseWait parses the arguments of a wait: TIMEOUT TARGET... A target is a path below /dev, a devpath
-// or path below /sys, or KEY=VALUE.
+// or path below /sys, KEY=VALUE of an event, or UUID=X and the like, which stands for a link.
 func ParseWait(args []string, dev *nodes.Dir, fs sysfs.FS) (t *Targets, timeout time.Duration, err error) {
 	if len(args) == 0 {
 		return nil, 0, errors.New("nothing to wait for")
@@ -111,6 +116,14 @@ func ParseWait(args []string, dev *nodes.Dir, fs sysfs.FS) (t *Targets, timeout 
 func (t *Targets) parse(text string) (*target, error) {
 	f := &target{text: text}
 	key, value, property := strings.Cut(text, "=")
+	switch key {
+	case "UUID", "LABEL", "PARTUUID", "PARTLABEL":
+		if property {
+			name, err := linkName(key, value)
+			f.node = t.dev.Path() + "/disk/by-" + lower(key) + "/" + name
+			return f, err
+		}
+	}
 	below := func(dir string) (string, bool) { return strings.CutPrefix(text, strings.TrimSuffix(dir, "/")+"/") }
 	if name, is := below(t.dev.Path()); is {
 		f.node = t.dev.Path() + "/" + name
@@ -130,6 +143,34 @@ func (t *Targets) parse(text string) (*target, error) {
 			"; name a path below /dev, a devpath, or KEY=VALUE of an event")
 	}
 	return f, nil
+}
+
+// linkName returns the last part of the link that a disk has by KEY=VALUE.
+func linkName(key, value string) (string, error) {
+	switch {
+	case !conf.HasNames:
+		return "", errors.New("this program gives devices no names (it is built with -tags nonames), so it cannot wait for " + key + "=")
+	case value == "":
+		return "", errors.New("nothing stands behind " + key + "=")
+	case key == "PARTUUID": // some tools write it in capitals
+		value = lower(value)
+	}
+	if strings.Contains(value, `\x`) {
+		return value, nil // it is encoded already, as udev's links and properties are
+	}
+	return encode(value), nil
+}
+
+// lower returns text with the letters of ASCII in lower case. (strings.ToLower would cost the
+// program 3 kB.)
+func lower(text string) string {
+	small := []byte(text)
+	for i, c := range small {
+		if c >= 'A' && c <= 'Z' {
+			small[i] = c + 'a' - 'A'
+		}
+	}
+	return string(small)
 }
 
 // Unmet returns the targets that are not met, each after a blank, or "".
@@ -153,6 +194,9 @@ func (t *Targets) ScanProperties() {
 		f.devices = map[string]bool{}
 	}
 	for _, e := range events {
+		if t.Complete != nil {
+			e = t.Complete(e)
+		}
 		t.update(e)
 	}
 }

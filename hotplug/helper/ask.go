@@ -18,8 +18,9 @@ import (
 
 // Ask makes a request as control.Ask does, but settle, wait and status need no process that answers
 // where the kernel starts helpers: none runs while no events come. Then Ask polls, until there is a
-// process to ask or the request is done. It polls for wait also where nothing serves /dev.
-func Ask(dev *nodes.Dir, fs sysfs.FS, words []string, say func(line string)) (err error) {
+// process to ask or the request is done. It polls for wait also where nothing serves /dev; then
+// complete, which may be nil, gives events the properties of their devices.
+func Ask(dev *nodes.Dir, fs sysfs.FS, words []string, complete func(*uevent.Event) *uevent.Event, say func(line string)) (err error) {
 	w := offlineWaiter{dev: dev, sys: fs, say: say}
 	begun, timeout := sys.Now(), time.Second // status tries so long while a leader comes or leaves
 	switch words[0] {
@@ -28,7 +29,9 @@ func Ask(dev *nodes.Dir, fs sysfs.FS, words []string, say func(line string)) (er
 			w.quiet, err = control.ParseSeconds(words[2])
 		}
 	case "wait":
-		w.targets, timeout, err = control.ParseWait(words[1:], dev, fs)
+		if w.targets, timeout, err = control.ParseWait(words[1:], dev, fs); err == nil {
+			w.targets.Complete = complete
+		}
 	case "status":
 	default:
 		return control.Ask(dev, words, say)

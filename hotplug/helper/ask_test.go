@@ -25,7 +25,7 @@ func asking(b *board.Board, words ...string) <-chan hotplugtest.Answer {
 	answers := make(chan hotplugtest.Answer, 1)
 	go func() {
 		var a hotplugtest.Answer
-		a.Err = Ask(dev, b.Sys.FS, words, func(line string) { a.Lines = append(a.Lines, line) })
+		a.Err = Ask(dev, b.Sys.FS, words, nil, func(line string) { a.Lines = append(a.Lines, line) })
 		answers <- a
 	}()
 	return answers

@@ -14,6 +14,7 @@ type applier struct {
 	dev      devLock
 	sys      sysfs.FS
 	rules    *conf.Config
+	names    names
 	byHand   bool // see Options.ByHand
 	log      *log.Logger
 	failures *failures
@@ -23,6 +24,9 @@ type applier struct {
 func (a *applier) init(o *Options, f *failures) {
 	a.dev.Dir, a.dev.log, a.dev.presence = o.Dev, o.Log, sysfs.NewPresence(o.Sys)
 	a.sys, a.rules, a.byHand, a.log, a.failures = o.Sys, o.Rules, o.ByHand, o.Log, f
+	if conf.HasNames {
+		a.names.init(o.Names, o.Watcher, o.Sys, o.Rules != nil && o.Rules.WantsNames())
+	}
 	if o.Dev != nil {
 		o.Dev.Rank = a.rank
 	}
@@ -40,8 +44,8 @@ func (a *applier) prepare(tasks []task) {
 	var plans []*nodes.Plan
 	for i := range tasks {
 		t := &tasks[i]
-		if t.event.Action == uevent.Add && !t.event.Dev.IsZero() {
-			t.plan = a.rules.Plan(t.event)
+		if t.event.Action == uevent.Add && !t.event.Dev.IsZero() && (!conf.HasNames || a.identify(t)) {
+			t.plan = a.planOf(t.event, t.identity, t.kind)
 			plans = append(plans, t.plan)
 		}
 	}
@@ -51,20 +55,17 @@ func (a *applier) prepare(tasks []task) {
 	}
 }
 
-// plan sets the plan of a task that starts, by the rules and by what /sys says now.
-func (a *applier) plan(t *task) {
+// plan sets the plan of a task that starts, by the rules and by what /sys says now. Late says
+// that /sys contradicts its event.
+func (a *applier) plan(t *task, late bool) {
 	t.muted = t.kind == Missed && a.cameMeanwhile(t.event)
-	late := !t.kind.isCurrent() && a.isLate(t.event)
 	if late {
 		t.event, t.plan = t.event.Late(), nil // rules may ask whether it is late
 	}
-	switch {
-	case t.plan != nil: // by prepare
-	case t.kind.isScan() && t.event.Dev.IsZero():
-		t.plan = a.rules.PlanScan(t.event)
-	default:
-		t.plan = a.rules.Plan(t.event)
+	if t.plan == nil {
+		t.plan = a.planOf(t.event, t.identity, t.kind)
 	}
+	t.event = t.plan.Event
 	if late {
 		dropNodeWork(t.plan)
 	}
@@ -76,10 +77,13 @@ func (a *applier) plan(t *task) {
 	}
 }
 
-// isLate reports whether /sys contradicts e: its device has gone, or has come back. Such
-// an event must not change any node.
-func (a *applier) isLate(e *uevent.Event) bool {
-	switch e.Action {
+// isLate reports whether /sys contradicts the event of t: its device has gone, or has come
+// back. Such an event must not change any node.
+func (a *applier) isLate(t *task) bool {
+	if t.kind.isCurrent() {
+		return false
+	}
+	switch e := t.event; e.Action {
 	case uevent.Add, uevent.Move:
 		if e.Dev.IsZero() {
 			return false
@@ -92,10 +96,10 @@ func (a *applier) isLate(e *uevent.Event) bool {
 		return false
 	}
 	a.dev.lock()
-	if !a.dev.presence.Stale(e) {
+	if !a.dev.presence.Stale(t.event) {
 		return false
 	}
-	a.log.Event(log.Info, "too late", e, "/sys says otherwise by now")
+	a.log.Event(log.Info, "too late", t.event, "/sys says otherwise by now")
 	return true
 }
 
@@ -156,7 +160,7 @@ func (a *applier) end(t *task) {
 // times are enough where no call fails.
 const maxReassigned = 8
 
-// apply does the node work of t, and then that of the devices which get a path back by it.
+// apply does the node work of t.
 func (a *applier) apply(t *task) (existed bool) {
 	p := t.plan
 	switch p.Event.Action {
@@ -168,6 +172,14 @@ func (a *applier) apply(t *task) (existed bool) {
 			a.dev.lock()
 		}
 	}
+	existed = a.carryOut(t, p)
+	t.plan = p.Actual()
+	return existed
+}
+
+// carryOut does what p says for the event of t, and then the node work of the devices that
+// get a path back by it.
+func (a *applier) carryOut(t *task, p *nodes.Plan) (existed bool) {
 	existed, err := a.dev.Apply(p)
 	a.failures.addError(t.batch, t.event, err)
 	a.warnConflicts()
@@ -188,7 +200,6 @@ func (a *applier) apply(t *task) (existed bool) {
 			a.warnConflicts()
 		}
 	}
-	t.plan = p.Actual()
 	return existed
 }
 
@@ -210,8 +221,7 @@ func (a *applier) reassign(b *Batch, claimant *nodes.Record) *nodes.Plan {
 	if err != nil || a.dev.presence.Stale(e) {
 		return nil
 	}
-	p := a.rules.Plan(e)
-	p.Again = true
+	p := a.planAgain(e)
 	_, err = a.dev.Apply(p)
 	a.failures.addError(b, e, err)
 	return p

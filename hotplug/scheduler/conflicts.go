@@ -43,7 +43,7 @@ func (a *applier) claimant(rec *nodes.Record, path string) string {
 	if err != nil {
 		return rec.Devpath
 	}
-	p := a.rules.Plan(e)
+	p := a.planAgain(e)
 	var rule nodes.Origin
 	for i := range p.Links {
 		if l := &p.Links[i]; l.Path == path {

@@ -60,10 +60,11 @@ func (s *Scheduler) OnRemount(f func()) {
 	s.applier.dev.onRemount = f
 }
 
-// CheckRemount looks whether another file system is mounted over /dev now.
+// CheckRemount looks whether another file system is mounted over /dev or /sys now.
 func (s *Scheduler) CheckRemount() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.applier.names.refresh()
 	s.applier.dev.lock()
 	s.applier.dev.unlock()
 }

@@ -138,9 +138,15 @@ func (t *task) dependOn(earlier *task) {
 	t.blockers++
 }
 
-// paths returns the devpaths of t: for a move, the new one and the old one.
+// paths returns the devpaths of t: for a move, and where t itself renames an interface, the new
+// one and the old one.
 func (t *task) paths() []string {
 	old, moved := t.event.Get("DEVPATH_OLD")
+	if t.event.Subsystem == "net" && !moved {
+		if old, moved = t.event.Get(uevent.InterfaceOld); moved {
+			old = t.event.Devpath[:len(t.event.Devpath)-len(t.event.Sysname())] + old
+		}
+	}
 	if !moved || old == t.event.Devpath {
 		return []string{t.event.Devpath}
 	}

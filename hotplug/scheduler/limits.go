@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"strings"
 	"time"
 
 	"devspool/hotplug/procfs"
@@ -54,4 +55,21 @@ func (s *Scheduler) overLimitLocked() bool {
 		s.endSliceYield()
 	})
 	return true
+}
+
+// SetProperty has the commands of later events inherit a variable, or with an empty value
+// not any more.
+func (s *Scheduler) SetProperty(key, value string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var environ []string
+	for _, kv := range s.pool.environ {
+		if !strings.HasPrefix(kv, key+"=") {
+			environ = append(environ, kv)
+		}
+	}
+	if value != "" {
+		environ = append(environ, key+"="+value)
+	}
+	s.pool.environ = environ
 }

@@ -6,18 +6,21 @@
 // Each event is a task, and its field state says how far it is:
 //
 //	submitted ──────────┬───────────────────────> started ──> done ──> (detached)
-//	    │               │                         ^     ^
-//	    │ conflicts     │ Pause was called        │     │
-//	    v               v                  Resume │     │
-//	 waiting ───────> deferred ───────────────────┘     │
-//	    │   released,                                   │
-//	    │   but paused            released              │
-//	    └───────────────────────────────────────────────┘
+//	    │               │                         ^   ^ │ ^
+//	    │ conflicts     │ Pause was called        │   │ │ │ a disk
+//	    v               v                  Resume │   │ v │ is to be read
+//	 waiting ───────> deferred ───────────────────┘   │ reading
+//	    │   released,                                 │
+//	    │   but paused            released            │
+//	    └─────────────────────────────────────────────┘
 //
 // Run submits events, 64 at a time (a slice). A task that conflicts with an earlier one
 // waits until that is done and releases it. While the scheduler is paused, a task that
 // could start is deferred. Waiting and deferred tasks are packed: their text lies in the
 // arena.
+//
+// A task of a disk whose names depend on what the disk holds leaves the scheduler at once to
+// have it read, and starts again when that is known, or took too long.
 //
 // A task starts with its node work. It is done when its commands and its firmware are, or
 // at once where it has none, as most events: these are done when Run returns. Sinks and
@@ -72,6 +75,21 @@ type Options struct {
 	// ByHand says that the event of this process was sent by a person or a script, not by
 	// the kernel: a remove is obeyed then, whatever /sys says.
 	ByHand bool
+
+	Names   Identifier   // which names devices deserve besides those that rules give them; nil for none
+	Watcher Watcher      // is given the disks that are read for their names; nil for none
+	Modules ModuleLoader // loads kernel modules without the modprobe program; nil for none
+}
+
+// ModuleLoader loads kernel modules; see package modules.
+type ModuleLoader interface {
+	// Handles reports whether a command is a call of modprobe for the event's MODALIAS
+	// that can be carried out here.
+	Handles(command string) bool
+
+	// Load loads the modules of an alias, and returns when they are loaded or have failed.
+	// It logs failures.
+	Load(alias string) error
 }
 
 // Scheduler runs events. Those that conflict run one after the other, in the order in which
@@ -85,6 +103,7 @@ type Scheduler struct {
 	log      *log.Logger
 	sinks    []Sink
 	firmware firmware.Loader
+	modules  ModuleLoader // or nil
 
 	mu sync.Mutex // guards the fields below
 
@@ -114,7 +133,7 @@ type arrivals struct {
 // New returns a Scheduler. It starts no goroutine.
 func New(o Options) *Scheduler {
 	s := &Scheduler{
-		log: o.Log, sinks: o.Sinks,
+		log: o.Log, sinks: o.Sinks, modules: o.Modules,
 		firmware: firmware.Loader{Dir: o.FirmwareDir, Sys: o.Sys, Log: o.Log},
 		pool:     newPool(&o),
 		released: func() {},
@@ -176,6 +195,9 @@ func (s *Scheduler) RunIn(b *Batch, generate Generator) {
 	b.open++
 	s.arrivals.producers++ // between two slices, others must not find the scheduler idle
 	s.arrivals.last = sys.Now()
+	if conf.HasNames {
+		s.applier.names.start()
+	}
 	generate(View{s, b}, func(e *uevent.Event, kind Kind) {
 		if s.slice.add(e, kind) {
 			s.submitSliceLocked(b)
@@ -218,6 +240,13 @@ func (s *Scheduler) submitSliceLocked(b *Batch) {
 		s.slice.events[i] = nil
 	}
 	s.slice.count = 0
+	for i := range s.sinks {
+		if f := s.sinks[i].Received; f != nil {
+			for j := range works {
+				f(works[j].event)
+			}
+		}
+	}
 	if !s.paused {
 		s.applier.prepare(tasks)
 	}
@@ -255,7 +284,15 @@ func (s *Scheduler) submitLocked(t *task) {
 func (s *Scheduler) startLocked(t *task) (isDone bool) {
 	t.unpack(&s.arena)
 	t.state = started
-	s.applier.plan(t)
+	late := s.applier.isLate(t)
+	if conf.HasNames && !late && !s.applier.identify(t) {
+		s.readLocked(t)
+		return false
+	}
+	s.applier.plan(t, late)
+	if conf.HasNames && !late && s.renameLocked(t) {
+		return false
+	}
 	if s.applier.isDryRun() {
 		s.completeLocked(t)
 		return true
@@ -263,6 +300,10 @@ func (s *Scheduler) startLocked(t *task) (isDone bool) {
 	e, p := t.event, t.plan
 	endsLater := s.applier.removesAfterCommands(t)
 	existed := s.applier.begin(t)
+	if conf.HasNames {
+		s.applier.renew(t)
+		s.applier.watch(t)
+	}
 	t.commands = s.applier.runnable(t, existed)
 	if len(p.Attributes) > 0 {
 		t.open++
@@ -286,6 +327,32 @@ func (s *Scheduler) startLocked(t *task) (isDone bool) {
 	}
 	s.completeLocked(t)
 	return true
+}
+
+// readLocked has the disk of t read, which t needs to be identified, and then starts t again.
+func (s *Scheduler) readLocked(t *task) {
+	t.state, t.isRead = reading, true
+	s.applier.watchUnset(t)
+	e, id := t.event, (*Identity)(nil)
+	s.runAsync(s.pool.inFlight.Go, func() { id = s.applier.names.probe(e) }, func() {
+		if id != nil {
+			s.applier.setIdentity(t, id)
+		} else {
+			s.applier.identifyUnread(t)
+		}
+		s.restartYield(t)
+	})
+}
+
+// restartYield starts t once more, when what it waited for outside of the graph has come.
+func (s *Scheduler) restartYield(t *task) {
+	t.kind = t.kind.stale()
+	if s.paused {
+		t.pack(&s.arena)
+		s.deferLocked(t)
+	} else if s.startLocked(t) {
+		s.releaseYield(t)
+	}
 }
 
 // partDoneYield counts one part of t as done: its commands or its firmware. After the last
@@ -314,6 +381,9 @@ func (s *Scheduler) completeLocked(t *task) {
 				f(t.event, t.plan)
 			}
 		}
+	}
+	if conf.HasNames {
+		s.applier.names.remember(t)
 	}
 	s.observers.notify(t.event, false)
 	s.slice.finished = append(s.slice.finished, t.batch)
@@ -388,6 +458,8 @@ func (s *Scheduler) SetRules(rules *conf.Config) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.applier.rules = rules
+	s.applier.names.wanted = rules.WantsNames()
+	s.applier.names.refresh()
 	s.pool.useRules(rules)
 	s.endSliceYield()
 }

@@ -9,6 +9,9 @@ import (
 // Sink gets what happens to events. Each function may be nil. None may block, nor call the
 // Scheduler, which is locked in most of them.
 type Sink struct {
+	// Received gets each event that comes, before any of its slice is started.
+	Received func(e *uevent.Event)
+
 	// Done gets an event when it is done, and its Plan. The Plan says whether the event
 	// was late; so does the event itself, by uevent.LateKey.
 	Done func(e *uevent.Event, p *nodes.Plan)

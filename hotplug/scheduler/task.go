@@ -22,6 +22,8 @@ type task struct {
 // work is the part of a task that a packed task does without.
 type work struct {
 	event    *uevent.Event
+	identity *Identity // what the device deserves; nil until that is known
+	isRead   bool      // it is a disk whose contents give it names
 	plan     *nodes.Plan
 	commands []nodes.Command // those that have not ended yet, the running one first
 	open     int             // parts under way: one for the commands, one for the firmware
@@ -44,6 +46,9 @@ const (
 	// started tasks have done their node work, but for a remove that has commands: its
 	// nodes go when the commands have ended.
 	started
+
+	// reading tasks wait for what their disk holds. They start again then.
+	reading
 
 	// done tasks have gone to sinks, observers and their batch.
 	done

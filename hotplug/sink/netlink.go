@@ -1,14 +1,12 @@
 package sink
 
 import (
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"devspool/hotplug/log"
+	"devspool/hotplug/netlink"
 	"devspool/hotplug/scheduler"
 	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
@@ -20,8 +18,8 @@ import (
 // commands have ended.
 type Netlink struct {
 	log    *log.Logger
-	fd     int
-	groups []*unix.SockaddrNetlink // one each: of a mask with two, the kernel serves the lower alone
+	sender *netlink.Sender
+	groups []uint32 // one bit each: of a mask with two, the kernel serves the lower alone
 	buf    []byte
 	said   map[error]bool
 	pacer  pacer
@@ -35,15 +33,15 @@ type Netlink struct {
 // (1) must not be among them, or each event would come back to us. Sending needs
 // CAP_NET_ADMIN.
 func NewNetlink(mask uint32, logger *log.Logger) (*Netlink, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
+	sender, err := netlink.NewSender()
 	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
+		return nil, err
 	}
-	b := &Netlink{log: logger, fd: fd, said: map[error]bool{}}
+	b := &Netlink{log: logger, sender: sender, said: map[error]bool{}}
 	b.pacer = pacer{groups: mask, send: b.multicast}
 	for bit := uint32(1); bit != 0; bit <<= 1 {
 		if mask&bit != 0 {
-			b.groups = append(b.groups, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: bit})
+			b.groups = append(b.groups, bit)
 		}
 	}
 	return b, nil
@@ -76,12 +74,12 @@ func (b *Netlink) Flush(limit time.Duration) { b.pacer.flush(limit) }
 // multicast sends one message to each group.
 func (b *Netlink) multicast(msg []byte) {
 	for _, group := range b.groups {
-		err := unix.Sendto(b.fd, msg, unix.MSG_DONTWAIT, group)
-		if err == nil || err == unix.ECONNREFUSED || b.said[err] { // refused: nobody listens
+		err := b.sender.Send(group, msg)
+		if err == nil || b.said[err] {
 			continue
 		}
 		b.said[err] = true
 		head, _, _ := strings.Cut(string(msg), "\x00") // action@devpath
-		b.log.Print(log.Warning, "not sent to group "+strconv.Itoa(int(group.Groups))+": "+head+": "+err.Error())
+		b.log.Print(log.Warning, "not sent to group "+strconv.Itoa(int(group))+": "+head+": "+err.Error())
 	}
 }

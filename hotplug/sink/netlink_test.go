@@ -58,7 +58,10 @@ func newNetlink(t *testing.T, mask uint32, logger *log.Logger) *Netlink {
 	t.Helper()
 	b, err := NewNetlink(mask, logger)
 	hotplugtest.Must(t, err)
-	t.Cleanup(func() { unix.Close(b.fd) })
+	t.Cleanup(func() {
+		b.Flush(hotplugtest.Patience)
+		b.sender.Close()
+	})
 	return b
 }
 

@@ -161,3 +161,39 @@ func Failure(errno syscall.Errno) error {
 	}
 	return errno
 }
+
+// Openat opens the file name in the directory at. It is for files in memory (tmpfs,
+// sysfs), whose opening never waits.
+func Openat(at int, name string, flags int, mode uint32) (int, error) {
+	var raw rawName
+	if !raw.set(name) {
+		return None, unix.ENAMETOOLONG
+	}
+	fd, _, errno := unix.RawSyscall6(unix.SYS_OPENAT, uintptr(at), uintptr(unsafe.Pointer(&raw)), uintptr(flags|unix.O_CLOEXEC), uintptr(mode), 0, 0)
+	if errno != 0 {
+		return None, errno
+	}
+	return int(fd), nil
+}
+
+// Renameat gives a file in the directory at another name there, in place of what has it.
+func Renameat(at int, from, to string) error {
+	var rawFrom, rawTo rawName
+	if !rawFrom.set(from) || !rawTo.set(to) {
+		return unix.ENAMETOOLONG
+	}
+	// Not every architecture has renameat(2).
+	_, _, errno := unix.RawSyscall6(unix.SYS_RENAMEAT2, uintptr(at), uintptr(unsafe.Pointer(&rawFrom)), uintptr(at), uintptr(unsafe.Pointer(&rawTo)), 0, 0)
+	return Failure(errno)
+}
+
+func Fchmod(fd int, mode uint32) error {
+	_, _, errno := unix.RawSyscall(unix.SYS_FCHMOD, uintptr(fd), uintptr(mode), 0)
+	return Failure(errno)
+}
+
+// Read reads from a file in memory, as Openat opens them.
+func Read(fd int, to []byte) (int, error) {
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(to))), uintptr(len(to)))
+	return int(n), Failure(errno)
+}

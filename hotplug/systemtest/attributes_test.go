@@ -20,9 +20,9 @@ func port(n int, attrs map[string]string) kerneltest.Device {
 		Extra: []string{"PRODUCT=46d/c52b/" + strconv.Itoa(n)}, Attrs: attrs}
 }
 
-// TestAttributes has a rule set attributes in each way to run: by a scan, a loop, a helper. Commands
+// TestSetAttributes has a rule set attributes in each way to run: by a scan, a loop, a helper. Commands
 // of the device come after it. What cannot be set is told once, and fails a scan.
-func TestAttributes(t *testing.T) {
+func TestSetAttributes(t *testing.T) {
 	t.Parallel()
 	if !jailed(t) {
 		return

@@ -50,7 +50,7 @@ func TestExitCodes(t *testing.T) {
 
 // TestVersion says what was built, by the flags of a release and by others.
 func TestVersion(t *testing.T) {
-	for tags, want := range map[string]string{"": "(spool, hand-off)\n", "nospool": "(hand-off)\n"} {
+	for tags, want := range map[string]string{"": "(spool, names, udev, boot, hand-off)\n", "nospool,noudev": "(names, boot, hand-off)\n"} {
 		for _, plain := range []bool{false, true} {
 			program := filepath.Join(t.TempDir(), "devspool")
 			hotplugtest.Must(t, build.Program(program, ".", build.Options{Tags: tags, Plain: plain}))

@@ -302,23 +302,23 @@ func TestNameIsNeverAnothers(t *testing.T) {
 
 // contestConf has many devices want the paths and the names of others.
 const contestConf = `
-sd[a-d]			0:6 600 =shared
-sd[e-h]			0:6 604 >shared
-sdi			0:6 640 =sdj
+prio=1;link=by/shared;sd[a-d]			0:6 600 =shared
+link=by/shared;link=sdi;sd[e-h]			0:6 604 >shared
+prio=-1;link=by/shared;link=by/sdi;sdi			0:6 640 =sdj
 sdj			0:6 640 =sdk
 sdk			0:6 640 =shared
-sdl			0:6 640 >sdm
--sd[mn]			0:6 600 =two
+link=by/l;link=ttyS11;sdl			0:6 640 >sdm
+-prio=3;link=by/l;sd[mn]			0:6 600 =two
 sdm			0:6 640 >sdl
-sd[o-r]			0:6 640 >disk/a
+link=by/%0;link=by/disk/$DISKSEQ;link=by/shared;sd[o-r]			0:6 640 >disk/a
 -sd[st]			0:6 640 =disk/b
 sd[s-v]			0:6 660 =disk/a
 ttyS([0-9])		0:20 660 >ttyS1%1
 ttyS1([0-9])		0:20 640 =ttyS2%1
-ttyS2([0-4])		0:20 600 >serial/%1
-ttyS[2-4]([0-9])	0:20 604 =serial/%1
+link=by/tty%1;ttyS2([0-4])		0:20 600 >serial/%1
+prio=2;link=by/tty%1;ttyS[2-4]([0-9])	0:20 604 =serial/%1
 event1([0-9])		0:13 600 >input/event2%1
-event2([0-4])		0:13 604 =shared
+link=shared;link=by/$SUBSYSTEM;event2([0-4])		0:13 604 =shared
 input/event2([0-4])	0:13 604 >shared
 input/event1([0-9])	0:13 604 =input/event2%1
 `

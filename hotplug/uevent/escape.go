@@ -3,6 +3,7 @@ package uevent
 import (
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Printable makes text from a device safe for a line of a log: control bytes
@@ -40,4 +41,22 @@ func Unescape(s string) string {
 		b.WriteByte(s[i])
 	}
 	return b.String()
+}
+
+// AppendQuoted appends text as a string of JSON. A byte that is not UTF-8 becomes U+FFFD,
+// since JSON has no other.
+func AppendQuoted(to []byte, text string) []byte {
+	const hex = "0123456789abcdef"
+	to = append(to, '"')
+	for _, c := range text {
+		switch {
+		case c == '"' || c == '\\':
+			to = append(to, '\\', byte(c))
+		case c < ' ' || c == 0x7f:
+			to = append(to, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		default:
+			to = utf8.AppendRune(to, c)
+		}
+	}
+	return append(to, '"')
 }

@@ -203,6 +203,23 @@ func (e *Event) Late() *Event {
 	return &late
 }
 
+// With returns e with more variables KEY=VALUE. Those that e says itself stay as they are.
+func (e *Event) With(properties []string) *Event {
+	if len(properties) == 0 {
+		return e
+	}
+	more := []byte(e.vars)
+	for _, kv := range properties {
+		key, _, _ := strings.Cut(kv, "=")
+		if _, said := e.Get(key); !said {
+			more = append(append(more, kv...), 0)
+		}
+	}
+	with := *e
+	with.vars = Packed(more)
+	return &with
+}
+
 // Gap returns an event which says that others were lost; more says what is known of it.
 func Gap(more ...string) *Event {
 	const root = "/" // no device's devpath
@@ -301,6 +318,24 @@ func (e *Event) Relocate(devpath string) {
 		said = append(said, kv)
 	}
 	e.restate(join(said))
+}
+
+// InterfaceOld is the variable of the add of a network interface that was renamed: what the
+// kernel called it.
+const InterfaceOld = "INTERFACE_OLD"
+
+// Renamed returns e, which is about a network interface, as one of an interface of another
+// name. Variables that speak of the old name say the new one, as udev has it.
+func (e *Event) Renamed(name string) *Event {
+	old, vars := e.Sysname(), "\x00"+string(e.vars)
+	for _, says := range [...]string{"\x00DEVPATH=" + e.Devpath[:len(e.Devpath)-len(old)], "\x00INTERFACE="} {
+		if before, after, said := strings.Cut(vars, says+old+"\x00"); said {
+			vars = before + says + name + "\x00" + after
+		}
+	}
+	renamed := *e
+	renamed.restate(vars[1:] + InterfaceOld + "=" + old + "\x00")
+	return &renamed
 }
 
 // SetDefault gives the variable key a value, unless it has one.

@@ -428,3 +428,21 @@ func TestLate(t *testing.T) {
 		t.Errorf("the first says %q; the late one's number is %d", string(e.Pack()), late.Seqnum)
 	}
 }
+
+// TestRenamed shows the event of an interface that was renamed.
+func TestRenamed(t *testing.T) {
+	e, err := uevent.FromEnviron([]string{"ACTION=add", "DEVPATH=/devices/virtual/net/eth0", "SUBSYSTEM=net", "INTERFACE=eth0", "IFINDEX=7", "SEQNUM=9"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"lan0", "wan0"} {
+		got := slices.Collect(e.Renamed(name).Env())
+		want := []string{"ACTION=add", "DEVPATH=/devices/virtual/net/" + name, "SUBSYSTEM=net", "INTERFACE=" + name, "IFINDEX=7", "SEQNUM=9", "INTERFACE_OLD=eth0"}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if e.Sysname() != "eth0" {
+		t.Error("the event itself has changed")
+	}
+}

@@ -19,7 +19,7 @@ func TestHelperFromTheFirstEvent(t *testing.T) {
 	o := boot.Options{Helper: true, Bare: true, Append: []string{fewTerminals}}
 	lab.Run(t, o, func(g *boot.Guest) {
 		g.Settle()
-		want := fresh(g, "")
+		want := withoutLinks(fresh(g, "")) // where /sys is not mounted yet there are no names
 		for _, name := range beforeImage {
 			delete(want, name)
 		}
@@ -31,10 +31,21 @@ func TestHelperFromTheFirstEvent(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return got.Diff(want)
+			return withoutLinks(got).Diff(want)
 		})
 		g.Command(program, "-s")
 		sameAsFresh(g, "after a coldplug", "")
 		noComplaints(g)
 	})
+}
+
+// withoutLinks returns the nodes of s.
+func withoutLinks(s boot.Snapshot) boot.Snapshot {
+	all := boot.Snapshot{}
+	for path, what := range s {
+		if what[0] == 'b' || what[0] == 'c' {
+			all[path] = what
+		}
+	}
+	return all
 }

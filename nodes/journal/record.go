@@ -1,6 +1,8 @@
 package journal
 
 import (
+	"slices"
+	"strconv"
 	"strings"
 
 	"devspool/hotplug/uevent"
@@ -16,8 +18,12 @@ type Record struct {
 	State     State
 	Nodes     []string // paths below /dev
 	Links     []string // paths below /dev, each leading to one of Nodes
+	Names     []string // those of Links that the device has by what it is, and not by a rule
 	Old       []string // paths of nodes and links that it is to have no longer
 	Shared    []string // paths that another device wants too, or that something is mounted over
+
+	// Priorities are PRIORITY:PATH for those of Links of which the priority is not 0.
+	Priorities []string
 }
 
 // State says what is known of the instance of a device that a Record is of.
@@ -62,8 +68,9 @@ func (r *Record) texts() [4]text {
 	return [...]text{{"devpath", &r.Devpath}, {"subsystem", &r.Subsystem}, {"devname", &r.Devname}, {"diskseq", &r.Diskseq}}
 }
 
-func (r *Record) lists() [4]list {
-	return [...]list{{"node", &r.Nodes}, {"link", &r.Links}, {"old", &r.Old}, {"shared", &r.Shared}}
+func (r *Record) lists() [6]list {
+	return [...]list{{"node", &r.Nodes}, {"link", &r.Links}, {"name", &r.Names}, {"old", &r.Old},
+		{"shared", &r.Shared}, {"prio", &r.Priorities}}
 }
 
 type (
@@ -85,6 +92,9 @@ func (r *Record) appendWords(to []byte) []byte {
 	to = appendWord(to, "state", string(r.State))
 	for _, l := range r.lists() {
 		for _, value := range *l.values {
+			if l.values == &r.Links && r.IsName(value) {
+				continue // it is said once, as a name
+			}
 			to = appendWord(to, l.key, value)
 		}
 	}
@@ -117,12 +127,40 @@ func parse(id, line string) *Record {
 			if key == texts[i].key {
 				*texts[i].value = value
 			}
+		}
+		for i := range lists {
 			if key == lists[i].key {
 				*lists[i].values = append(*lists[i].values, value)
 			}
 		}
 	}
+	r.Links = append(r.Links, r.Names...)
 	return r
+}
+
+// IsName reports whether a link is one of Names.
+func (r *Record) IsName(path string) bool { return slices.Contains(r.Names, path) }
+
+// AddLink adds a link.
+func (r *Record) AddLink(path string, isName bool, priority int) {
+	r.Links = append(r.Links, path)
+	if isName {
+		r.Names = append(r.Names, path)
+	}
+	if priority != 0 {
+		r.Priorities = append(r.Priorities, strconv.Itoa(priority)+":"+path)
+	}
+}
+
+// PriorityOf returns the priority with which the device wants a link.
+func (r *Record) PriorityOf(path string) int {
+	for _, entry := range r.Priorities {
+		text, of, both := strings.Cut(entry, ":")
+		if n, err := strconv.Atoi(text); err == nil && both && of == path {
+			return n
+		}
+	}
+	return 0
 }
 
 // devpathIn returns the devpath that the words of a line begin with.

@@ -1,0 +1,79 @@
+//go:build !nonames
+
+package conf
+
+import (
+	"strconv"
+	"strings"
+
+	"devspool/conf/ere"
+	"devspool/nodes"
+)
+
+// HasNames tells that devices get links and properties by what they are, and by the rules that
+// ask for these.
+const HasNames = true
+
+// nameDirectives are about links, properties and attributes.
+var nameDirectives = []directive{
+	{"link", inRule, parseLink, "use a path below /dev; besides letters and digits it may have #+-.:=@_ and %0 to %9 and $VARIABLE"},
+	{"prio", inRule, parsePriority, "use a number"},
+	{"names", inRule | inDefaults, parseNames, "use no"},
+	{"name", inRule, parseName, "use up to 15 bytes of letters, digits and #+-.=@_, or $VARIABLE"},
+	{"property", inRule, parseProperty, "use NAME:VALUE, the name in upper case and not one that the kernel gives an event"},
+	{"if_attr", inRule, parseAttr, "use PATH:EXPR, with a path in /sys from the device's directory on, such as vendor or ../serial"},
+}
+
+func parseLink(r *rule, value string) bool {
+	if !isTemplate(value) || nodes.Refusal(value) != "" {
+		return false
+	}
+	r.links = append(r.links, value)
+	return true
+}
+
+func parsePriority(r *rule, value string) bool {
+	n, err := strconv.ParseInt(value, 10, 32)
+	r.priority, r.hasPriority = int(n), err == nil
+	return r.hasPriority
+}
+
+func parseNames(r *rule, value string) bool {
+	r.noNames = value == "no"
+	return r.noNames
+}
+
+func parseName(r *rule, value string) bool {
+	if !isTemplate(value) || !hasReferences(value) && !isInterface(value) {
+		return false
+	}
+	r.rename = value
+	return true
+}
+
+func parseProperty(r *rule, value string) bool {
+	key, text, _ := strings.Cut(value, ":")
+	if variable(key) != key || key == "" || len(key) == len(value) || text != "" && !isTemplate(text) || strings.Contains(ofKernel, " "+key+" ") {
+		return false
+	}
+	r.properties = append(r.properties, key+"="+text)
+	return true
+}
+
+// ofKernel are the variables that say which event it is, and those that tell of what was
+// done: no property has such a name.
+const ofKernel = " ACTION DEVPATH SUBSYSTEM SEQNUM DEVNAME MAJOR MINOR DEVMODE DEVUID DEVGID FIRMWARE DEVLINKS TAGS MDEV PATH "
+
+func parseAttr(r *rule, value string) bool {
+	path, expr, both := strings.Cut(value, ":")
+	below := path
+	for strings.HasPrefix(below, "../") {
+		below = below[len("../"):]
+	}
+	e, _, err := ere.Parse(expr, false)
+	if !both || nodes.BadPath(below) != "" || err != nil {
+		return false
+	}
+	r.attributes = append(r.attributes, condition{path, e})
+	return true
+}

@@ -1,0 +1,6 @@
+//go:build noudev
+
+package applets
+
+// A program without libudev's side: it is smaller.
+var udev []Applet

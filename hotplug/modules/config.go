@@ -1,0 +1,183 @@
+package modules
+
+import (
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
+)
+
+// ConfigDirs are where modprobe.d(5) lies. A file hides those of the same name in the
+// directories behind its own.
+const ConfigDirs = "/etc/modprobe.d /run/modprobe.d /usr/local/lib/modprobe.d /usr/lib/modprobe.d /lib/modprobe.d"
+
+// config is what modprobe.d, modules.softdep, modules.weakdep and the kernel's command
+// line say, in this order.
+type config struct {
+	lines    []line
+	problems []string
+}
+
+// line is "DIRECTIVE KEY VALUE". The first letter of the directive tells it from others.
+// The key is normalized: an alias, or the name of a module, or a pattern of either.
+type line struct{ directive, key, value string }
+
+const directives = " alias blacklist install options remove softdep weakdep "
+
+// read reads a modprobe.d: directories, the first of which come first, or single files;
+// and then, unless a name is there, files of the modules' directory, whose places are by
+// their names too. What is not there is left out.
+func (c *config) read(paths []string) {
+	var files []string
+	for _, path := range paths {
+		names := sys.ReadDir(path)
+		for _, name := range names {
+			if name[0] != '.' && strings.HasSuffix(name, ".conf") {
+				files = insertFile(files, path+"/"+name)
+			}
+		}
+		if names == nil && sys.Exists(unix.AT_FDCWD, path) {
+			files = insertFile(files, path)
+		}
+	}
+	for _, path := range files {
+		text, err := sys.ReadFile(path)
+		if err != nil {
+			c.problem(err.Error())
+		}
+		c.parse(path, text)
+	}
+}
+
+func (c *config) problem(text string) { c.problems = append(c.problems, text) }
+
+// insertFile keeps files in the order of their names, which are unlike.
+func insertFile(files []string, path string) []string {
+	name := baseName(path)
+	i := len(files)
+	for ; i > 0; i-- {
+		before := baseName(files[i-1])
+		if before == name {
+			return files
+		}
+		if before < name {
+			break
+		}
+	}
+	files = append(files, path)
+	copy(files[i+1:], files[i:])
+	files[i] = path
+	return files
+}
+
+func baseName(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
+
+// parse reads the lines of a file. A backslash at a line's end joins the next one to it.
+func (c *config) parse(path, text string) {
+	joined := ""
+	for number := 1; text != ""; number++ {
+		var l string
+		l, text, _ = strings.Cut(text, "\n")
+		l = joined + l
+		if start, continues := strings.CutSuffix(l, "\\"); continues && text != "" {
+			joined = start
+			continue
+		}
+		joined = ""
+		if !c.line(l) {
+			c.problem(path + ":" + strconv.Itoa(number) + ": not understood, and left out: " + l)
+		}
+	}
+}
+
+const blanks = " \t"
+
+// word cuts the first word off a line.
+func word(line string) (first, rest string) {
+	line = strings.Trim(line, blanks)
+	i := strings.IndexAny(line, blanks)
+	if i < 0 {
+		return line, ""
+	}
+	return line[:i], strings.Trim(line[i:], blanks)
+}
+
+// line reads one line, and reports whether it could.
+func (c *config) line(text string) bool {
+	directive, rest := word(text)
+	if directive == "" || directive[0] == '#' {
+		return true
+	}
+	key, value := word(rest)
+	key, ok := normalize(key)
+	if !ok || !strings.Contains(directives, " "+directive+" ") || value == "" && directive[0] != 'b' {
+		return false
+	}
+	if directive[0] == 'a' {
+		value, _ = word(value)
+		value, ok = normalize(value)
+	}
+	c.lines = append(c.lines, line{directive, key, value})
+	return ok
+}
+
+// commandLine takes from the kernel's command line what concerns modules: parameters
+// as MODULE.NAME[=VALUE], modprobe.blacklist= and module_blacklist=, which the kernel
+// heeds too. What stands behind "--" is for init.
+func (c *config) commandLine(text string) {
+	for text != "" {
+		var w string
+		w, text = parameter(text)
+		if w == "--" {
+			return
+		}
+		key, value, _ := strings.Cut(w, "=")
+		if key == "modprobe.blacklist" || key == "module_blacklist" {
+			for value != "" {
+				var name string
+				name, value, _ = strings.Cut(value, ",")
+				c.line("blacklist " + name)
+			}
+		} else if i := strings.IndexByte(key, '.'); i >= 0 {
+			c.line("options " + w[:i] + " " + w[i+1:])
+		}
+	}
+}
+
+// parameter cuts the first word off a command line, as the kernel does: blanks between
+// double quotes part no words. Quotes around a whole word are taken away.
+func parameter(text string) (first, rest string) {
+	text = strings.TrimLeft(text, " \t\n")
+	quoted, i := false, 0
+	for i < len(text) && (quoted || text[i] != ' ' && text[i] != '\t' && text[i] != '\n') {
+		quoted = quoted != (text[i] == '"')
+		i++
+	}
+	first = text[:i]
+	if strings.HasPrefix(first, `"`) {
+		first = strings.TrimSuffix(first[1:], `"`)
+	}
+	return first, text[i:]
+}
+
+// find returns the value of the first line of a kind whose key, a pattern, fits a module.
+func (c *config) find(kind byte, name string) (value string, found bool) {
+	for i := range c.lines {
+		if l := &c.lines[i]; l.directive[0] == kind && match(l.key, name) {
+			return l.value, true
+		}
+	}
+	return "", false
+}
+
+// options returns the parameters of a module, which may be loaded for an alias.
+func (c *config) options(name, alias string) (all string) {
+	for i := range c.lines {
+		if l := &c.lines[i]; l.directive[0] == 'o' && (l.key == name || l.key == alias) {
+			all += " " + l.value
+		}
+	}
+	return strings.Trim(all, " ")
+}

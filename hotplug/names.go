@@ -1,0 +1,131 @@
+//go:build !nonames
+
+package hotplug
+
+import (
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/contents"
+	"devspool/hotplug/control"
+	"devspool/hotplug/info"
+	"devspool/hotplug/log"
+	"devspool/hotplug/scheduler"
+	"devspool/hotplug/sys"
+	"devspool/hotplug/sysfs"
+	"devspool/hotplug/uevent"
+	"devspool/nodes"
+	"devspool/nodes/identity"
+)
+
+// newNames returns what says which names devices deserve. Dev is nil for a dry run.
+func newNames(fs sysfs.FS, path string, dev *nodes.Dir) scheduler.Identifier {
+	return newProber(fs, path, dev)
+}
+
+func newProber(fs sysfs.FS, path string, dev *nodes.Dir) prober {
+	opened := identity.OpenNodes(fs, path)
+	return prober{&identity.Prober{
+		Sys: fs, Contents: identity.Superblocks,
+		Open: func(d uevent.Dev) (fd int, err error) {
+			if fd, err = opened(d); err == nil || dev == nil {
+				return fd, err
+			}
+			return openUnnamed(dev, d) // its node is still to be made
+		},
+	}}
+}
+
+// prober gives the scheduler what package identity finds.
+type prober struct{ *identity.Prober }
+
+func (p prober) Identify(e *uevent.Event) *scheduler.Identity { return found(p.Prober.Identify(e)) }
+func (p prober) Probe(e *uevent.Event) *scheduler.Identity    { return found(p.Prober.Probe(e)) }
+
+func found(id identity.Identity) *scheduler.Identity {
+	links := make([]nodes.Link, len(id.Links))
+	for i, l := range id.Links {
+		links[i] = nodes.Link{Path: l.Path, Priority: l.Priority, Name: true}
+	}
+	return &scheduler.Identity{Properties: id.Properties, Links: links, Keep: id.Keep}
+}
+
+// newWatcher returns what notices that disks are written to, or nil: that is the loop's.
+func (r *runner) newWatcher() scheduler.Watcher {
+	if r.way != RunLoop || r.dev == nil {
+		return nil
+	}
+	w, err := contents.New(r.sys, r.log)
+	if err != nil {
+		r.log.Print(log.Warning, "what is written to disks goes unseen: "+err.Error())
+		return nil
+	}
+	return w
+}
+
+// newCompleter returns what gives events the properties of their devices where no loop can be
+// asked. Disks are read again once the kernel has sent any event.
+func newCompleter(fs sysfs.FS, dev string) func(*uevent.Event) *uevent.Event {
+	p := newNames(fs, dev, nil)
+	found, seqnum := map[string][]string{}, uint64(0)
+	return func(e *uevent.Event) *uevent.Event {
+		if n := fs.Seqnum(); n != seqnum {
+			clear(found)
+			seqnum = n
+		}
+		properties, known := found[e.Devpath]
+		if !known {
+			properties = p.Probe(e).Properties
+			found[e.Devpath] = properties
+		}
+		return e.With(properties)
+	}
+}
+
+// openUnnamed opens a disk by a node of our own, which is in the private directory for no
+// longer than that takes.
+func openUnnamed(dev *nodes.Dir, d uevent.Dev) (fd int, err error) {
+	private, err := dev.OpenPrivate()
+	if err != nil {
+		return sys.None, err
+	}
+	defer unix.Close(private)
+	name := "probe-" + strconv.Itoa(unix.Getpid()) + "-" + d.Numbers()
+	if err := sys.Mknodat(private, name, unix.S_IFBLK|0o600, unix.Mkdev(d.Major, d.Minor)); err != nil && err != unix.EEXIST {
+		return sys.None, err
+	}
+	defer sys.Unlinkat(private, name)
+	return unix.Openat(private, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NOCTTY, 0)
+}
+
+// NewLookup returns where devspool info looks, given the directories of its command line.
+func NewLookup(sysDir, devDir string) info.Lookup {
+	fs := sysfs.FS(sysDir)
+	p := newProber(fs, devDir, nil)
+	look := info.Lookup{Sys: fs, Dev: devDir, Serves: unix.Access(devDir+"/"+nodes.Private, unix.F_OK) == nil}
+	dev, err := nodes.Open(devDir)
+	look.Identify = func(e *uevent.Event) identity.Identity {
+		id := p.Prober.Probe(e)
+		if look.Serves && err == nil { // a loop knows more, and tells root
+			_ = control.Ask(dev, []string{"identity", e.Devpath}, func(line string) { addTold(&id, line) })
+		}
+		return id
+	}
+	return look
+}
+
+// addTold adds to id what a loop tells of a device in a line, unless it is there.
+func addTold(id *identity.Identity, line string) {
+	path, isLink := strings.CutPrefix(line, "S:")
+	if key, _, _ := strings.Cut(line, "="); !isLink && id.Get(key) == "" {
+		id.Properties = append(id.Properties, line)
+	}
+	for i := range id.Links {
+		isLink = isLink && id.Links[i].Path != path
+	}
+	if isLink {
+		id.Links = append(id.Links, identity.Link{Path: path})
+	}
+}

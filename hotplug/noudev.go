@@ -1,0 +1,28 @@
+//go:build noudev
+
+package hotplug
+
+import (
+	"errors"
+
+	"devspool/hotplug/log"
+	"devspool/hotplug/loop"
+)
+
+// HasUdev tells that libudev's clients can be served.
+const HasUdev = false
+
+type udevSink struct{}
+
+func (*udevSink) open(*runner)    {}
+func (*udevSink) scanned(*runner) {}
+func (*udevSink) close()          {}
+
+func (*udevSink) start(r *runner, _ *loop.Loop) error {
+	if !r.Udev {
+		return nil
+	}
+	err := errors.New("--udev: this program was built without it; build it without the tag noudev")
+	r.log.Print(log.Err, err.Error())
+	return err
+}

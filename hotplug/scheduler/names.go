@@ -1,0 +1,332 @@
+package scheduler
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"devspool/conf"
+	"devspool/hotplug/log"
+	"devspool/hotplug/sys"
+	"devspool/hotplug/sysfs"
+	"devspool/hotplug/uevent"
+	"devspool/nodes"
+)
+
+// Identity is what a device deserves.
+type Identity struct {
+	Properties []string     // KEY=VALUE, each key once
+	Links      []nodes.Link // names; each has a Path and a Priority
+
+	// Keep says that what the disk holds cannot be read now: the names that it has by that
+	// stay.
+	Keep bool
+}
+
+// Identifier says which names and properties a device deserves.
+type Identifier interface {
+	// Identify answers by the event and sysfs alone.
+	Identify(*uevent.Event) *Identity
+
+	// NeedsContents reports whether Probe would find more.
+	NeedsContents(*uevent.Event) bool
+
+	// Probe reads the contents of the disk too. It may take as long as the disk does.
+	Probe(*uevent.Event) *Identity
+}
+
+// Watcher has the kernel send a change event for a disk that was written to; see package
+// contents. Neither method may block.
+type Watcher interface {
+	// Watch begins to watch the disk of e at the path of its node.
+	Watch(e *uevent.Event, node string)
+
+	// Drop ends the watch of the disk at a devpath.
+	Drop(devpath string)
+}
+
+// probeLimit is how long an event waits for what its disk holds. After that it goes on
+// without.
+const probeLimit = 10 * time.Second
+
+// maxProbes is how many disks are read at once.
+const maxProbes = 8
+
+// names are the links and properties that devices deserve. Scheduler.mu guards it.
+type names struct {
+	Identifier                      // nil where devices get no names
+	sys        sysfs.FS             // names come from it where it is the kernel's own
+	wanted     bool                 // by the config
+	active     bool                 // wanted, and sys is the kernel's own, as it was seen last
+	early      bool                 // sys was not mounted then
+	probes     chan struct{}        // holds a token for each disk that is being read
+	watcher    Watcher              // or nil
+	found      map[string]*Identity // by devpath, of devices that were set up
+	slow       map[string]bool      // devpaths of disks that did not answer in time
+}
+
+// init sets up names. Fs is where devices are described, wanted what the config says.
+func (n *names) init(identifier Identifier, watcher Watcher, fs sysfs.FS, wanted bool) {
+	n.Identifier, n.watcher, n.sys, n.wanted = identifier, watcher, fs, wanted
+	if identifier != nil {
+		n.probes, n.found, n.slow = make(chan struct{}, maxProbes), map[string]*Identity{}, map[string]bool{}
+		n.refresh()
+	}
+}
+
+// refresh looks whether /sys is the kernel's own.
+func (n *names) refresh() {
+	n.active = n.wanted && n.Identifier != nil && n.sys.IsKernels()
+	n.early = !n.active && n.Identifier != nil && !n.sys.Mounted()
+}
+
+// start looks whether /sys is mounted by now, where it was not: the first helper of a boot
+// may be older.
+func (n *names) start() {
+	if n.early {
+		n.refresh()
+	}
+}
+
+// concerns reports whether the device of e may have other names than before.
+func (n *names) concerns(e *uevent.Event) bool {
+	return n.active && e.Action != uevent.Remove && e.Action != "unbind" && e.Action != "offline"
+}
+
+// probe reads a disk, or returns nil where that takes too long.
+func (n *names) probe(e *uevent.Event) *Identity {
+	n.probes <- struct{}{}
+	defer func() { <-n.probes }()
+	found := make(chan *Identity, 1)
+	go func() { found <- n.Probe(e) }()
+	select {
+	case id := <-found:
+		return id
+	case <-sys.After(probeLimit):
+		return nil
+	}
+}
+
+// isFirstSlow reports whether the disk of e is slow for the first time, for the log.
+func (n *names) isFirstSlow(e *uevent.Event) bool {
+	isFirst := !n.slow[e.Devpath] && len(n.slow) < maxErrors
+	if isFirst {
+		n.slow[e.Devpath] = true
+	}
+	return isFirst
+}
+
+// remember keeps what the device of a task deserves for its later events.
+func (n *names) remember(t *task) {
+	switch {
+	case !n.active || t.identity == nil:
+	case t.event.Action == uevent.Remove:
+		delete(n.found, t.event.Devpath)
+	case n.concerns(t.event) && !t.plan.Late:
+		if old, moved := t.event.Get("DEVPATH_OLD"); moved {
+			delete(n.found, old)
+		}
+		if len(t.identity.Properties) > 0 || len(t.identity.Links) > 1 {
+			n.found[t.event.Devpath] = t.identity
+		}
+	}
+}
+
+// identify finds out what the device of t deserves, and completes its event by that. It
+// returns false where the contents of a disk are to be read first.
+func (a *applier) identify(t *task) (isKnown bool) {
+	switch n := &a.names; {
+	case t.identity != nil:
+	case !n.concerns(t.event):
+		if was := n.found[t.event.Devpath]; was != nil { // what leaves is known by its names
+			t.event = t.event.With(was.Properties)
+		}
+		t.identity = &Identity{}
+	case n.NeedsContents(t.event):
+		return false
+	default:
+		a.setIdentity(t, n.Identify(t.event))
+	}
+	return true
+}
+
+// identifyUnread is identify for a disk that did not answer in time.
+func (a *applier) identifyUnread(t *task) {
+	if a.names.isFirstSlow(t.event) {
+		a.log.Event(log.Warning, "slow", t.event, "what the disk holds could not be read in "+probeLimit.String()+
+			"; it has no names by its contents")
+	}
+	id := a.names.Identify(t.event)
+	id.Keep = true
+	a.setIdentity(t, id)
+}
+
+func (a *applier) setIdentity(t *task, id *Identity) {
+	if id.Keep {
+		a.keepContents(t.event, id)
+	}
+	t.identity, t.plan = id, nil
+	t.event = t.event.With(id.Properties)
+}
+
+// keepContents adds to id the names that a device has by its contents, which cannot be read
+// now.
+func (a *applier) keepContents(e *uevent.Event, id *Identity) {
+	if was := a.names.found[e.Devpath]; was != nil {
+		for _, kv := range was.Properties {
+			if strings.HasPrefix(kv, "ID_FS_") || strings.HasPrefix(kv, "ID_PART_") {
+				id.Properties = append(id.Properties, kv)
+			}
+		}
+	}
+	if a.isDryRun() {
+		return
+	}
+	rec := a.dev.Recorded(e)
+	if rec == nil {
+		return
+	}
+	for _, path := range rec.Names {
+		if isByContents(path) && !slices.ContainsFunc(id.Links, func(l nodes.Link) bool { return l.Path == path }) {
+			id.Links = append(id.Links, nodes.Link{Path: path, Priority: rec.PriorityOf(path)})
+		}
+	}
+}
+
+// isByContents reports whether a name comes from what a disk holds.
+func isByContents(path string) bool {
+	for _, dir := range [...]string{"disk/by-uuid/", "disk/by-label/", "disk/by-partuuid/", "disk/by-partlabel/"} {
+		if strings.HasPrefix(path, dir) {
+			return true
+		}
+	}
+	return false
+}
+
+// planOf returns what is to be done for an event of a device, given what that deserves. The
+// event of the Plan has the properties that rules give it.
+func (a *applier) planOf(e *uevent.Event, id *Identity, kind Kind) (p *nodes.Plan) {
+	if kind.isScan() && e.Dev.IsZero() {
+		p = a.rules.PlanScan(e)
+	} else {
+		p = a.rules.Plan(e)
+	}
+	p.Event = e.With(p.Properties)
+	if conf.HasNames && id != nil && !p.NoNames {
+		p.Properties = append(slices.Clone(id.Properties), p.Properties...)
+		if p.Work == nodes.Create {
+			addNames(p, id)
+		}
+	}
+	return p
+}
+
+// addNames adds the names that a device deserves to the Plan of its nodes.
+func addNames(p *nodes.Plan, id *Identity) {
+	if len(p.Nodes) == 0 {
+		return
+	}
+	target := p.Nodes[0].Path
+	for _, l := range id.Links {
+		if p.Claims(l.Path) {
+			continue
+		}
+		priority := l.Priority
+		if p.HasPriority {
+			priority = p.Priority
+		}
+		p.Links = append(p.Links, nodes.Link{Path: l.Path, Target: target, Priority: priority, Name: true})
+	}
+}
+
+// planAgain returns the Plan by which a device gets once more what it is to have. E is an add
+// event of it that was made from /sys.
+func (a *applier) planAgain(e *uevent.Event) *nodes.Plan {
+	var id *Identity
+	if n := &a.names; conf.HasNames && n.active {
+		if id = n.found[e.Devpath]; id == nil {
+			id = n.Identify(e)
+			a.keepContents(e, id)
+		}
+		e = e.With(id.Properties)
+	}
+	p := a.planOf(e, id, Reported)
+	p.Again = true
+	return p
+}
+
+// renew gives a device other names where an event other than an add brings them: what its
+// disk holds has changed.
+func (a *applier) renew(t *task) {
+	p := t.plan
+	if !a.names.concerns(t.event) || p.Work != nodes.None || t.event.Dev.IsZero() || p.Late {
+		return
+	}
+	a.dev.lock()
+	if rec := a.dev.Recorded(t.event); rec == nil || rec.State != nodes.Live {
+		return // it was not set up, or has left
+	}
+	add := *t.event
+	add.Action = uevent.Add
+	again := a.planOf(&add, t.identity, Reported)
+	again.Again = true
+	if !a.dev.HasAll(again) {
+		a.carryOut(t, again)
+		again = again.Actual()
+	}
+	p.Nodes, p.Links = again.Nodes, again.Links // for clients
+}
+
+// watch watches the disk of t from now on, where what is written to it can change its names.
+func (a *applier) watch(t *task) {
+	if a.names.watcher == nil || !t.event.Dev.Block || t.plan.Late {
+		return
+	}
+	switch {
+	case !t.isRead:
+		a.names.watcher.Drop(t.event.Devpath)
+	case len(t.plan.Nodes) > 0:
+		a.names.watcher.Watch(t.event, a.dev.Path()+"/"+t.plan.Nodes[0].Path)
+	}
+}
+
+// watchUnset is watch for a disk that is about to be read, by the node that the kernel may have
+// made: what is written meanwhile is not missed.
+func (a *applier) watchUnset(t *task) {
+	if a.names.watcher != nil && !a.isDryRun() && t.event.Devname != "" {
+		a.names.watcher.Watch(t.event, a.dev.Path()+"/"+t.event.Devname)
+	}
+}
+
+// Complete returns the event with the properties of its device, where these are known.
+func (s *Scheduler) Complete(e *uevent.Event) *uevent.Event {
+	if !conf.HasNames {
+		return e
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if was := s.applier.names.found[e.Devpath]; was != nil {
+		return e.With(was.Properties)
+	}
+	return e
+}
+
+// Identity returns the properties of the device of e, as its last event had them, and the
+// paths of all links that it is to have, of which another device may have some.
+func (s *Scheduler) Identity(e *uevent.Event) (properties, links []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := &s.applier
+	if was := a.names.found[e.Devpath]; conf.HasNames && was != nil {
+		properties = was.Properties
+	}
+	if a.isDryRun() {
+		return properties, nil
+	}
+	a.dev.lock()
+	defer a.dev.unlock()
+	if rec := a.dev.Recorded(e); rec != nil {
+		links = rec.Links
+	}
+	return properties, links
+}

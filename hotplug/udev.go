@@ -1,0 +1,111 @@
+//go:build !noudev
+
+package hotplug
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/log"
+	"devspool/hotplug/loop"
+	"devspool/hotplug/scheduler"
+	"devspool/hotplug/sink"
+	"devspool/hotplug/sys"
+	"devspool/hotplug/udev"
+	"devspool/hotplug/uevent"
+	"devspool/nodes"
+)
+
+// HasUdev tells that libudev's clients can be served.
+const HasUdev = true
+
+// udevSink is what speaks to libudev's clients.
+type udevSink struct {
+	udev *udev.Udev // or nil
+	loop *loop.Loop // or nil
+}
+
+// open adds the sink by which libudev's clients hear of events, where a loop or a board made
+// /run/udev. That of a loop is opened by start: until the loop is known to be the only one,
+// another may have the socket there.
+func (u *udevSink) open(r *runner) {
+	switch {
+	case r.DryRun || r.way == RunLoop && !r.Udev:
+		return
+	case r.way != RunLoop:
+		if r.Dev != "/dev" || unix.Access(udev.DefaultRun+"/data", unix.F_OK) != nil || u.make(r, nil) != nil {
+			return
+		}
+	}
+	r.sinks = append(r.sinks, scheduler.Sink{
+		Received:  func(e *uevent.Event) { u.udev.Queued(e) },
+		Done:      func(e *uevent.Event, p *nodes.Plan) { u.udev.Done(e, sink.DeviceOf(p)) },
+		SliceEnd:  func() { u.udev.Idle() },
+		Remounted: func() { _ = u.udev.Reopen() }, // which logs what is wrong
+	})
+}
+
+// start serves libudev's clients in a loop that is about to get its first event.
+func (u *udevSink) start(r *runner, l *loop.Loop) error {
+	if !r.Udev || r.DryRun {
+		return nil
+	}
+	u.loop = l
+	return u.make(r, u.handlers(r))
+}
+
+func (u *udevSink) make(r *runner, handlers *udev.Handlers) (err error) {
+	u.udev, err = udev.New(udev.Options{Run: udev.DefaultRun, Sys: r.sys, Log: r.log, Handlers: handlers})
+	if err != nil {
+		r.log.Print(log.Err, "libudev's clients are not served: "+err.Error())
+	}
+	return err
+}
+
+// handlers are what udevadm control may ask a loop for.
+func (u *udevSink) handlers(r *runner) *udev.Handlers {
+	return &udev.Handlers{
+		Ping:        func() { u.catchUp(r) },
+		Reload:      func() { r.config.Reload() },
+		StopQueue:   func() { r.scheduler.Pause() },
+		StartQueue:  func() { r.scheduler.Resume() },
+		LogLevel:    func(level log.Level) { r.log.SetLevel(level) },
+		ChildrenMax: func(n int) { r.scheduler.SetJobs(n) },
+		Property:    func(key, value string) { r.scheduler.SetProperty(key, value) },
+		Exit:        func() { u.loop.End() },
+	}
+}
+
+// pingLimit is how long a ping waits for the events that the kernel has sent.
+const pingLimit = 10 * time.Second
+
+// catchUp returns when the scheduler has each event that the kernel sent before the call.
+func (u *udevSink) catchUp(r *runner) {
+	last, since := r.sys.Seqnum(), sys.Now()
+	for u.loop.Pending() && !r.scheduler.HasSeen(last) && since.Age() < pingLimit {
+		time.Sleep(sys.PollInterval)
+	}
+}
+
+// scanned is called after the first scan: records of devices that have gone go, and so do
+// the cookies of events that nobody listened to.
+func (u *udevSink) scanned(r *runner) {
+	if u.udev == nil || u.loop == nil {
+		return
+	}
+	u.udev.Sweep()
+	for idle := false; !idle; time.Sleep(time.Second) {
+		completed := u.udev.RecoverCookies(func() bool {
+			idle = !u.loop.Pending() && r.scheduler.IsIdle()
+			return idle
+		})
+		idle = idle && completed == 0
+	}
+}
+
+func (u *udevSink) close() {
+	if u.udev != nil {
+		u.udev.Close()
+	}
+}

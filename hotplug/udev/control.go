@@ -1,0 +1,281 @@
+package udev
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/log"
+	"devspool/hotplug/sys"
+)
+
+// ControlName is the name of the control socket in Options.Run.
+const ControlName = "control"
+
+// Kind is the type of a message to the control socket.
+type Kind int32
+
+// The types of messages; systemd's and eudev's are the same, but for End, which eudev
+// does not send.
+const (
+	End         Kind = iota // the last message of a connection
+	LogLevel                // a number of syslog's
+	StopQueue               // events are queued and not begun
+	StartQueue              //
+	Reload                  //
+	Property                // KEY=VALUE, or KEY= to take it back
+	ChildrenMax             // a number
+	Ping                    //
+	Exit                    //
+)
+
+// A message is a C struct of 280 bytes in host order: char version[16], which is "udev-"
+// and a version; unsigned magic; int type; char value[256], which begins with an int
+// where the type has a number.
+const (
+	controlSize  = 280
+	controlMagic = 0xdead1dea
+	atMagicWord  = 16
+	atKind       = 20
+	atValue      = 24
+)
+
+// Message returns a message for the control socket. Of number and text that one counts
+// which the type has. Text of 256 bytes or more is refused.
+func Message(kind Kind, number int, text string) ([]byte, error) {
+	if len(text) >= controlSize-atValue {
+		return nil, unix.EMSGSIZE
+	}
+	msg := make([]byte, controlSize)
+	copy(msg, "udev-252")
+	binary.NativeEndian.PutUint32(msg[atMagicWord:], controlMagic)
+	binary.NativeEndian.PutUint32(msg[atKind:], uint32(kind))
+	if kind == Property {
+		copy(msg[atValue:], text)
+	} else {
+		binary.NativeEndian.PutUint32(msg[atValue:], uint32(int32(number)))
+	}
+	return msg, nil
+}
+
+// Why a message is refused.
+var (
+	errControlSender = errors.New("its sender is not root")
+	errControlForm   = errors.New("it is none of udevadm's")
+	errControlKind   = errors.New("its type is unknown")
+	errControlValue  = errors.New("its value is out of range")
+)
+
+// Handlers do what messages ask for. Those that are nil do nothing. They are called by
+// one goroutine for each connection, and the sender waits until they return.
+type Handlers struct {
+	// Ping returns when each event that the kernel sent before the call was given to
+	// Queued: so settle, which pings first, waits for these too.
+	Ping func()
+
+	Reload      func()
+	StopQueue   func()
+	StartQueue  func()
+	LogLevel    func(level log.Level)
+	ChildrenMax func(n int)             // n is at least 1
+	Property    func(key, value string) // for the commands of all later events; value "" takes it back
+	Exit        func()
+}
+
+// parseControl returns what a message asks for; nil for End.
+func parseControl(msg []byte, h *Handlers) (do func(), err error) {
+	if len(msg) != controlSize || binary.NativeEndian.Uint32(msg[atMagicWord:]) != controlMagic {
+		return nil, errControlForm
+	}
+	number := int(int32(binary.NativeEndian.Uint32(msg[atValue:])))
+	switch Kind(binary.NativeEndian.Uint32(msg[atKind:])) {
+	case End:
+		return nil, nil
+	case StopQueue:
+		do = h.StopQueue
+	case StartQueue:
+		do = h.StartQueue
+	case Reload:
+		do = h.Reload
+	case Ping:
+		do = h.Ping
+	case Exit:
+		do = h.Exit
+	case LogLevel:
+		level, ok := log.SyslogLevel(number)
+		if !ok {
+			return nil, errControlValue
+		}
+		if h.LogLevel != nil {
+			do = func() { h.LogLevel(level) }
+		}
+	case ChildrenMax:
+		if number < 1 {
+			return nil, errControlValue
+		}
+		if h.ChildrenMax != nil {
+			do = func() { h.ChildrenMax(number) }
+		}
+	case Property:
+		text, _, ended := bytes.Cut(msg[atValue:], []byte{0})
+		key, value, ok := strings.Cut(string(text), "=")
+		if !ended || !ok || key == "" {
+			return nil, errControlValue
+		}
+		if h.Property != nil {
+			do = func() { h.Property(key, value) }
+		}
+	default:
+		return nil, errControlKind
+	}
+	if do == nil {
+		do = func() {}
+	}
+	return do, nil
+}
+
+// endWait is how long the server waits after a message for a further one. systemd's
+// udevadm sends End at once; eudev's sends nothing, and waits for an answer.
+const endWait = 10 * time.Millisecond
+
+// idleWait is how long a connection may stay silent in the midst of its messages.
+const idleWait = 30 * time.Second
+
+// control is the server at the control socket.
+type control struct {
+	file     *os.File
+	handlers *Handlers
+	log      *log.Logger
+	slots    chan struct{} // one for each connection
+}
+
+// openControl binds the socket in the directory run, and serves it until it is closed.
+func openControl(dir int, run string, h *Handlers, logger *log.Logger) (*control, error) {
+	addr := &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(dir) + "/" + ControlName}
+	if unix.Access("/proc/self/fd", unix.F_OK) != nil {
+		addr.Name = run + "/" + ControlName // no /proc yet
+	}
+	fd, err := bindControl(dir, addr)
+	if err != nil {
+		return nil, &os.PathError{Op: "listen", Path: run + "/" + ControlName, Err: err}
+	}
+	c := &control{handlers: h, log: logger, slots: make(chan struct{}, 16)}
+	c.file = os.NewFile(uintptr(fd), ControlName)
+	go c.serve()
+	return c, nil
+}
+
+// errControlTaken is returned where another process listens.
+var errControlTaken = errors.New("a udevd, or another loop, listens there; stop it first")
+
+func bindControl(dir int, addr *unix.SockaddrUnix) (int, error) {
+	const kind = unix.SOCK_SEQPACKET | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
+	fd, err := unix.Socket(unix.AF_UNIX, kind, 0)
+	if err != nil {
+		return sys.None, err
+	}
+	if err = unix.Connect(fd, addr); err == nil || err == unix.EAGAIN {
+		unix.Close(fd)
+		return sys.None, errControlTaken
+	}
+	sys.Unlinkat(dir, ControlName)               // of a process that was killed
+	if err = sys.Fchmod(fd, 0o600); err == nil { // bind gives this mode to the file
+		err = unix.Bind(fd, addr)
+	}
+	if err == nil {
+		err = unix.Listen(fd, 16)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return sys.None, err
+	}
+	return fd, nil
+}
+
+// serve takes connections until the socket is closed.
+func (c *control) serve() {
+	conn, err := c.file.SyscallConn()
+	if err != nil {
+		return
+	}
+	for {
+		fd, failure := sys.None, error(nil)
+		err := conn.Read(func(listener uintptr) bool {
+			fd, _, failure = unix.Accept4(int(listener), unix.SOCK_CLOEXEC)
+			return failure != unix.EAGAIN
+		})
+		if err != nil {
+			return
+		}
+		if failure != nil {
+			time.Sleep(100 * time.Millisecond) // short of descriptors, perhaps
+			continue
+		}
+		c.slots <- struct{}{}
+		go func() {
+			c.converse(fd)
+			unix.Close(fd)
+			<-c.slots
+		}()
+	}
+}
+
+// converse does what the messages of one connection ask for. The end of its own sending
+// side is all that the server says, and clients wait for it. It comes after the last
+// message: after End, or where none follows at once. What comes after that is done too.
+func (c *control) converse(fd int) {
+	if peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil || peer.Uid != 0 {
+		c.refuse(errControlSender)
+		return
+	}
+	var msg [controlSize + 1]byte // so that a longer one is seen to be longer
+	wait := idleWait
+	for {
+		if !readable(fd, wait) {
+			if wait == idleWait {
+				return
+			}
+			_ = unix.Shutdown(fd, unix.SHUT_WR)
+			wait = idleWait
+			continue
+		}
+		n, err := unix.Read(fd, msg[:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return
+		}
+		do, err := parseControl(msg[:n], c.handlers)
+		if err != nil {
+			c.refuse(err)
+			return
+		}
+		if do == nil {
+			return
+		}
+		do()
+		wait = endWait
+	}
+}
+
+func (c *control) refuse(why error) {
+	c.log.Print(log.Warning, "refused a message at the control socket: "+why.Error())
+}
+
+// readable waits until something can be read, for limit at most.
+func readable(fd int, limit time.Duration) bool {
+	for end := sys.Now(); ; {
+		left := limit - end.Age()
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(max(0, left)/time.Millisecond))
+		if err != unix.EINTR {
+			return err == nil && n > 0
+		}
+	}
+}

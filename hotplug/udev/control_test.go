@@ -1,0 +1,306 @@
+package udev
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/log"
+)
+
+// asked collects what the handlers were asked for.
+type asked struct{ hotplugtest.Collected[string] }
+
+func (a *asked) handlers() *Handlers {
+	say := func(what string) func() { return func() { a.Add(what) } }
+	return &Handlers{
+		Ping: say("ping"), Reload: say("reload"), StopQueue: say("stop"), StartQueue: say("start"), Exit: say("exit"),
+		LogLevel:    func(l log.Level) { a.Add("log " + l.String()) },
+		ChildrenMax: func(n int) { a.Add(fmt.Sprint("children ", n)) },
+		Property:    func(key, value string) { a.Add("property " + key + "=" + value) },
+	}
+}
+
+// raw is a message of any type and value.
+func raw(kind uint32, value string) []byte {
+	msg := make([]byte, controlSize)
+	copy(msg, "udev-3.2.14")
+	binary.NativeEndian.PutUint32(msg[atMagicWord:], controlMagic)
+	binary.NativeEndian.PutUint32(msg[atKind:], kind)
+	copy(msg[atValue:], value)
+	return msg
+}
+
+func number(n int32) string { return string(binary.NativeEndian.AppendUint32(nil, uint32(n))) }
+
+func TestParseControl(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		msg  []byte
+		want string // "" for nothing
+		err  error
+	}{
+		{"end", raw(0, ""), "", nil},
+		{"log", raw(1, number(7)), "log info", nil},
+		{"stop", raw(2, number(-1)), "stop", nil},
+		{"start", raw(3, ""), "start", nil},
+		{"reload", raw(4, ""), "reload", nil},
+		{"property", raw(5, "A=b=c"), "property A=b=c", nil},
+		{"property taken back", raw(5, "A="), "property A=", nil},
+		{"children", raw(6, number(3)), "children 3", nil},
+		{"ping", raw(7, ""), "ping", nil},
+		{"exit", raw(8, ""), "exit", nil},
+		{"log -1", raw(1, number(-1)), "", errControlValue},
+		{"log 8", raw(1, number(8)), "", errControlValue},
+		{"no children", raw(6, number(0)), "", errControlValue},
+		{"negative children", raw(6, number(-5)), "", errControlValue},
+		{"no property", raw(5, "A"), "", errControlValue},
+		{"no key", raw(5, "=b"), "", errControlValue},
+		{"unended property", raw(5, "A="+strings.Repeat("x", 254)), "", errControlValue},
+		{"type 9", raw(9, ""), "", errControlKind},
+		{"type -1", raw(1<<32-1, ""), "", errControlKind},
+		{"empty", nil, "", errControlForm},
+		{"short", raw(7, "")[:279], "", errControlForm},
+		{"long", append(raw(7, ""), 0), "", errControlForm},
+		{"another magic", make([]byte, controlSize), "", errControlForm},
+	} {
+		var a asked
+		do, err := parseControl(c.msg, a.handlers())
+		if do != nil {
+			do()
+		}
+		var want []string
+		if c.want != "" {
+			want = []string{c.want}
+		}
+		if err != c.err || !slices.Equal(a.List(), want) {
+			t.Errorf("%s: %q, %v; want %q, %v", c.name, a.List(), err, want, c.err)
+		}
+	}
+	if do, err := parseControl(raw(6, number(3)), &Handlers{}); do == nil || err != nil {
+		t.Errorf("without a handler: %v", err)
+	}
+}
+
+// FuzzParseControl: a message asks one handler for one thing within its range, or is refused.
+func FuzzParseControl(f *testing.F) {
+	for kind := range uint32(10) {
+		f.Add(raw(kind, "A=b"))
+	}
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, msg []byte) {
+		var a asked
+		do, err := parseControl(msg, a.handlers())
+		if do == nil {
+			return
+		}
+		do()
+		if got := a.List(); err != nil || len(got) != 1 || strings.HasPrefix(got[0], "children -") || strings.HasPrefix(got[0], "property =") {
+			t.Errorf("%q asked for %q, %v", msg, got, err)
+		}
+	})
+}
+
+// TestOwnMessage: what Message makes is what the server takes.
+func TestOwnMessage(t *testing.T) {
+	var a asked
+	for kind := LogLevel; kind <= Exit; kind++ {
+		msg, err := Message(kind, 4, "A=b")
+		hotplugtest.Must(t, err)
+		do, err := parseControl(msg, a.handlers())
+		hotplugtest.Must(t, err)
+		do()
+	}
+	if got := strings.Join(a.List(), ", "); got != "log warning, stop, start, reload, property A=b, children 4, ping, exit" {
+		t.Errorf("asked for %s", got)
+	}
+	if _, err := Message(Property, 0, strings.Repeat("x", 256)); err == nil {
+		t.Error("too long a property is taken")
+	}
+}
+
+// TestEudevsClient speaks as eudev's udevadm does: one message, and wait for an answer.
+func TestEudevsClient(t *testing.T) {
+	d, a := newDesk(t), &asked{}
+	d.restart(a.handlers())
+	for _, kind := range []uint32{7, 4} {
+		fd := connect(t, d.run)
+		start := time.Now()
+		hotplugtest.Must(t, unix.Send(fd, raw(kind, ""), 0))
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10000)
+		if took := time.Since(start); err != nil || n != 1 || took > time.Second {
+			t.Errorf("type %d: answered %d, %v after %v", kind, n, err, took)
+		}
+		// A further message comes through all the same.
+		hotplugtest.Must(t, unix.Send(fd, raw(3, ""), 0))
+		unix.Close(fd)
+	}
+	hotplugtest.Eventually(t, "four requests", func() bool { return len(a.List()) == 4 })
+	if got := slices.Sorted(slices.Values(a.List())); strings.Join(got, " ") != "ping reload start start" {
+		t.Errorf("asked for %q", got)
+	}
+}
+
+func connect(t *testing.T, run string) int {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	hotplugtest.Must(t, err)
+	hotplugtest.Must(t, unix.Connect(fd, &unix.SockaddrUnix{Name: filepath.Join(run, ControlName)}))
+	return fd
+}
+
+// TestControlOfOthers connects as nobody.
+func TestControlOfOthers(t *testing.T) {
+	if !kerneltest.InNamespaces(t, 0) {
+		return
+	}
+	tmpfs(t, "/run")
+	var a asked
+	l := hotplugtest.NewLog(t)
+	u, err := New(Options{Run: "/run/udev", Sys: "/sys", Log: l.Logger, Handlers: a.handlers()})
+	hotplugtest.Must(t, err)
+	defer u.Close()
+	if st, err := os.Stat("/run/udev/control"); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("the socket has mode %v, %v", st.Mode(), err)
+	}
+	hotplugtest.Must(t, os.Chmod("/run/udev/control", 0o666))
+	// Of this thread alone.
+	runtime.LockOSThread()
+	become := func(uid int) {
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), uintptr(uid), ^uintptr(0)); errno != 0 {
+			t.Fatal(errno)
+		}
+	}
+	become(65534)
+	fd := connect(t, "/run/udev")
+	become(0)
+	unix.Send(fd, raw(7, ""), unix.MSG_NOSIGNAL)
+	var buf [1]byte
+	if n, err := unix.Read(fd, buf[:]); n > 0 {
+		t.Errorf("read %d, %v", n, err)
+	}
+	if got := a.List(); len(got) > 0 {
+		t.Errorf("asked for %q", got)
+	}
+	l.Want("refused", errControlSender.Error())
+}
+
+// TestControlTaken: a socket that somebody serves is left alone, one of a killed process
+// and its queue file are not.
+func TestControlTaken(t *testing.T) {
+	d := newDesk(t)
+	d.restart(&Handlers{})
+	if _, err := New(Options{Run: d.run, Sys: d.sys.FS, Log: d.log.Logger, Handlers: &Handlers{}}); err == nil || !strings.Contains(err.Error(), "stop it first") {
+		t.Errorf("opened a second time: %v", err)
+	}
+	d.Queued(disk(t, "add"))
+	d.want("queue", "")
+	d.control.file.Close() // as at a kill
+	hotplugtest.Eventually(t, "the end of the socket", func() bool {
+		u, err := New(Options{Run: d.run, Sys: d.sys.FS, Log: d.log.Logger, Handlers: &Handlers{}})
+		if err == nil {
+			d.want("queue", "absent")
+			u.Close()
+			d.want(ControlName, "absent")
+		}
+		return err == nil
+	})
+}
+
+// TestQueueFile is there exactly while events are under way.
+func TestQueueFile(t *testing.T) {
+	d := newDesk(t)
+	d.Queued(disk(t, "add")) // in a process that serves nobody
+	d.want("queue", "absent")
+	d.Done(disk(t, "add"), Device{})
+	d.restart(&Handlers{})
+	d.Idle()
+	d.want("queue", "absent")
+	d.Queued(disk(t, "add"))
+	d.Queued(disk(t, "change"))
+	d.Done(disk(t, "add"), Device{})
+	d.Idle()
+	d.want("queue", "")
+	d.Done(disk(t, "change"), Device{})
+	d.want("queue", "")
+	d.Idle()
+	d.want("queue", "absent")
+	d.Queued(disk(t, "add"))
+	d.want("queue", "")
+	d.Close()
+	d.want("queue", "absent")
+	d.Udev = nil
+}
+
+// TestUdevadmControl has systemd's udevadm steer it, and settle.
+func TestUdevadmControl(t *testing.T) {
+	udevadm := kerneltest.Need(t, "udevadm")
+	if !kerneltest.InNamespaces(t, 0) {
+		return
+	}
+	tmpfs(t, "/run")
+	var a asked
+	u, err := New(Options{Run: "/run/udev", Sys: "/sys", Log: hotplugtest.NewLog(t).Logger, Handlers: a.handlers()})
+	hotplugtest.Must(t, err)
+	for _, c := range []struct{ args, want string }{
+		{"--ping", "ping"},
+		{"--reload", "reload"},
+		{"--stop-exec-queue", "stop"},
+		{"--start-exec-queue", "start"},
+		{"--log-level=debug --reload", "log info reload"},
+		{"--children-max=7", "children 7"},
+		{"--property=A=b", "property A=b"},
+		{"--exit", "exit"},
+		{"-l err -s -m 3 -R", ""}, // in an order of its own
+	} {
+		before := len(a.List())
+		start := time.Now()
+		output(t, udevadm, append([]string{"control"}, strings.Fields(c.args)...)...)
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("control %s took %v", c.args, took)
+		}
+		hotplugtest.Eventually(t, c.args, func() bool { return len(a.List()) > before }) // of --exit udevadm awaits no answer
+		got := a.List()[before:]
+		if c.want != "" && strings.Join(got, " ") != c.want || c.want == "" && len(got) != 4 {
+			t.Errorf("control %s asked for %q", c.args, got)
+		}
+	}
+
+	best := time.Hour
+	for range 5 {
+		start := time.Now()
+		output(t, udevadm, "settle")
+		best = min(best, time.Since(start))
+	}
+	t.Logf("udevadm settle took %v", best)
+	if best > 30*time.Millisecond {
+		t.Errorf("settle with nothing to wait for took %v", best)
+	}
+
+	u.Queued(disk(t, "add"))
+	if out, err := exec.Command(udevadm, "settle", "--timeout=1").CombinedOutput(); err == nil {
+		t.Errorf("settle did not wait: %s", out)
+	}
+	waiting := exec.Command(udevadm, "settle", "--timeout=20")
+	hotplugtest.Must(t, waiting.Start())
+	time.Sleep(300 * time.Millisecond)
+	u.Done(disk(t, "add"), Device{})
+	start := time.Now()
+	u.Idle()
+	if err := waiting.Wait(); err != nil || time.Since(start) > 2*time.Second {
+		t.Errorf("settle ended with %v, %v after the queue", err, time.Since(start))
+	}
+	u.Close()
+	output(t, udevadm, "settle")
+}

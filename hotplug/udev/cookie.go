@@ -1,0 +1,123 @@
+package udev
+
+import (
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
+	"devspool/hotplug/uevent"
+)
+
+// A cookie of libdevmapper's names a System V semaphore on which a program such as
+// dmsetup or lvcreate waits: the program adds one for each ioctl, the kernel gives the
+// cookie to the ioctl's event as DM_COOKIE, and the device manager subtracts one when the
+// event is at its end. The upper 16 bits of DM_COOKIE are flags; the key has a fixed
+// value in their place (libdm/libdevmapper.h, libdm-common.c in LVM2's sources).
+const (
+	cookieKey   = "DM_COOKIE"
+	cookieMagic = 0x0d4d << 16
+	cookieBase  = 0xffff
+)
+
+// dmFlags are the names of the flags from bit 16 upwards. Bits 24 to 31 are a subsystem's.
+var dmFlags = [...]string{
+	"DISABLE_DM_RULES", "DISABLE_SUBSYSTEM_RULES", "DISABLE_DISK_RULES", "DISABLE_OTHER_RULES",
+	"LOW_PRIORITY", "DISABLE_LIBRARY_FALLBACK", "PRIMARY_SOURCE",
+}
+
+// cookieOf returns the number that an event's cookie has, or 0 for none.
+func cookieOf(e *uevent.Event) uint32 {
+	if !e.Dev.Block {
+		return 0
+	}
+	text, _ := e.Get(cookieKey)
+	n, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		return 0
+	}
+	return uint32(n)
+}
+
+// Flags returns the flags of an event's cookie as properties, which dmsetup udevflags
+// gives to udev's rules: DM_UDEV_DISABLE_DISK_RULES_FLAG=1 and the like, none for other
+// events. Those that ask for no links below /dev/disk, or none at all below /dev/mapper,
+// are for who makes the links to obey.
+func Flags(e *uevent.Event) (properties []string) {
+	flags := cookieOf(e) >> 16
+	for i := range 16 {
+		if flags>>i&1 == 0 {
+			continue
+		}
+		name := "DM_UDEV_FLAG" + strconv.Itoa(i)
+		switch {
+		case i < len(dmFlags):
+			name = "DM_UDEV_" + dmFlags[i] + "_FLAG"
+		case i >= 8:
+			name = "DM_SUBSYSTEM_UDEV_FLAG" + strconv.Itoa(i-8)
+		}
+		properties = append(properties, name+"=1")
+	}
+	return properties
+}
+
+// completeCookie tells who waits for the event that it is at its end. A cookie whose
+// semaphore is gone, or is 0 already, has nobody that waits.
+func completeCookie(cookie uint32) error {
+	id, err := sys.Semget(int32(cookie&cookieBase | cookieMagic))
+	if err == nil {
+		err = sys.Semop(id, -1)
+	}
+	switch err {
+	case unix.ENOENT, unix.EIDRM, unix.EINVAL, unix.EAGAIN, unix.ENOSYS:
+		return nil
+	}
+	return err
+}
+
+// RecoverCookies completes the cookies of events that were lost: sent while no loop
+// listened, or dropped by an overrun. It returns how many semaphores it brought to 0.
+// Call it when the first scan is over, and after an overrun, and again every second or so
+// until it returns 0 while idle returned true.
+//
+// idle is asked after the semaphores were looked at. It is to report that no event is
+// under way, and none waits in the kernel's socket. The event of a cookie is sent before
+// anybody waits for the semaphore, so where one waits and idle holds it is lost.
+func (u *Udev) RecoverCookies(idle func() bool) (completed int) {
+	waited := waitedCookies()
+	if len(waited) == 0 || !idle() {
+		return 0
+	}
+	for _, id := range waited {
+		value, err := sys.Semctl(id, sys.SemValue)
+		if err != nil || value <= 0 || sys.Semop(id, int16(-min(value, 1<<15-1))) != nil {
+			continue
+		}
+		completed++
+	}
+	return completed
+}
+
+// waitedCookies returns the semaphores of cookies that a process waits for.
+func waitedCookies() (ids []int) {
+	text, _ := sys.ReadFile("/proc/sysvipc/sem")
+	for line := range strings.Lines(text) {
+		words := strings.Fields(line) // key, id, permissions, how many, owner, ...
+		if len(words) < 5 || words[3] != "1" || words[4] != "0" {
+			continue
+		}
+		key, err := strconv.ParseInt(words[0], 10, 33)
+		if err != nil || key&^cookieBase != cookieMagic {
+			continue
+		}
+		id, err := strconv.Atoi(words[1])
+		if err != nil {
+			continue
+		}
+		if n, err := sys.Semctl(id, sys.SemZeroWaiters); err == nil && n > 0 {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}

@@ -1,0 +1,346 @@
+package udev
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
+	"devspool/hotplug/sysfs"
+	"devspool/hotplug/uevent"
+)
+
+// maxRecord is how many bytes of a device's file are read: a hundred times what the
+// largest have.
+const maxRecord = 256 << 10
+
+// temporary begins the names of files that are being written. Clients pass over names
+// with a dot, and udevd's begin with the same.
+const temporary = ".#"
+
+// database is a directory such as /run/udev. Each device with a node or a network
+// interface has a file in data, other devices where there is something to be said of
+// them. tags/TAG/ID is an empty file for each tag that a device ever had.
+type database struct {
+	root, data, tags int    // descriptors of directories
+	scratch          string // the name of a file that is being written
+	buf              []byte // what a file is to hold
+	old              []byte // what read has found in one
+	absent           bool   // read has found no file
+	mode             mode   // of a file that is made without more ado
+}
+
+// mode tells whether the process's umask leaves new files readable by all.
+type mode uint8
+
+const (
+	unknown mode = iota
+	usable
+	masked
+)
+
+// openDatabase opens the directories, and makes those that are missing.
+func openDatabase(run string) (*database, error) {
+	d := &database{root: sys.None, data: sys.None, tags: sys.None, scratch: temporary + "devspool-" + strconv.Itoa(unix.Getpid())}
+	var err error
+	if d.root, err = publicDirectory(unix.AT_FDCWD, run); err == nil {
+		if d.data, err = publicDirectory(d.root, "data"); err == nil {
+			d.tags, err = publicDirectory(d.root, "tags")
+		}
+	}
+	if err != nil {
+		d.close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *database) close() { sys.CloseAll(&d.root, &d.data, &d.tags) }
+
+// publicDirectory opens a directory that all may read and only we may write, and makes
+// it where it is missing. One of another user is refused, as is a link.
+func publicDirectory(at int, name string) (int, error) {
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err := unix.Openat(at, name, flags, 0)
+	if err == unix.ENOENT {
+		if err = unix.Mkdirat(at, name, 0o755); err != nil && err != unix.EEXIST {
+			return sys.None, err
+		}
+		if fd, err = unix.Openat(at, name, flags, 0); err == nil {
+			err = sys.Fchmod(fd, 0o755) // whatever the umask is
+		}
+	}
+	if err != nil {
+		return sys.None, err
+	}
+	var st unix.Statx_t
+	if err = sys.Fstat(fd, &st); err == nil && (int(st.Uid) != unix.Geteuid() || st.Mode&0o022 != 0) {
+		err = unix.EACCES
+	}
+	if err != nil {
+		sys.Close(fd)
+		return sys.None, err
+	}
+	return fd, nil
+}
+
+// read returns what the database holds of a device, and whether it holds anything; there
+// is a Record in any case. The text of the file stays in d.old until the next call.
+func (d *database) read(id string) (r *Record, known bool) {
+	r = &Record{}
+	d.old = d.old[:0]
+	var st unix.Statx_t
+	err := sys.Stat(d.data, id, unix.AT_SYMLINK_NOFOLLOW, &st)
+	d.absent = err == unix.ENOENT
+	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > maxRecord {
+		return r, false
+	}
+	if st.Size > 0 { // most files are empty
+		fd, err := sys.Openat(d.data, id, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return r, false
+		}
+		d.old = slices.Grow(d.old, int(st.Size))[:st.Size]
+		n, err := sys.Read(fd, d.old)
+		sys.Close(fd)
+		d.old = d.old[:max(0, n)]
+		if err != nil {
+			return r, false
+		}
+		r = ParseRecord(string(d.old))
+	}
+	r.Persist = st.Mode&unix.S_ISVTX != 0
+	return r, true
+}
+
+// write makes the device's file say what r does, where it does not yet. was is what read
+// has just returned.
+func (d *database) write(id string, kind class, r, was *Record, known bool) error {
+	if kind == other && r.isEmpty() {
+		return d.remove(id, was)
+	}
+	d.buf = r.Append(d.buf[:0], kind == numbered)
+	made := d.absent && len(d.buf) == 0 && !r.Persist && d.makeEmpty(id)
+	if !made && (!known || r.Persist != was.Persist || string(d.buf) != string(d.old)) {
+		if err := d.replace(id, r.Persist); err != nil {
+			return err
+		}
+	}
+	for _, tag := range r.Tags {
+		if !slices.Contains(was.Tags, tag) {
+			if err := d.tag(tag, id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// makeEmpty makes an empty file by one system call, where the umask lets it have the right
+// mode, and reports whether it did.
+func (d *database) makeEmpty(id string) bool {
+	if d.mode == masked || sys.Mknodat(d.data, id, unix.S_IFREG|0o644, 0) != nil {
+		return false
+	}
+	if d.mode == unknown {
+		var st unix.Statx_t
+		d.mode = masked
+		if sys.Stat(d.data, id, unix.AT_SYMLINK_NOFOLLOW, &st) == nil && st.Mode == unix.S_IFREG|0o644 {
+			d.mode = usable
+		}
+	}
+	return d.mode == usable
+}
+
+// replace puts d.buf into the file id by way of another one, so that nobody reads half
+// of it. Only one thread of one process uses that name; what another left there is no
+// longer wanted.
+func (d *database) replace(id string, persist bool) error {
+	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW
+	fd, err := sys.Openat(d.data, d.scratch, flags, 0o644)
+	if err == unix.EEXIST {
+		sys.Unlinkat(d.data, d.scratch)
+		fd, err = sys.Openat(d.data, d.scratch, flags, 0o644)
+	}
+	if err != nil {
+		return err
+	}
+	mode := uint32(0o644)
+	if persist {
+		mode |= unix.S_ISVTX
+	}
+	if err = sys.Fchmod(fd, mode); err == nil && len(d.buf) > 0 {
+		var n int
+		if n, err = sys.Write(fd, d.buf); err == nil && n < len(d.buf) {
+			err = unix.ENOSPC
+		}
+	}
+	sys.Close(fd)
+	if err == nil {
+		err = sys.Renameat(d.data, d.scratch, id)
+	}
+	if err != nil {
+		sys.Unlinkat(d.data, d.scratch)
+	}
+	return err
+}
+
+// remove takes the device's file and its tags away. was is what read has just returned.
+func (d *database) remove(id string, was *Record) error {
+	if d.absent {
+		return nil
+	}
+	for _, tag := range was.Tags {
+		if at, err := d.tagDirectory(tag); err == nil {
+			sys.Unlinkat(at, id)
+			sys.Close(at)
+		}
+	}
+	if err := sys.Unlinkat(d.data, id); err != unix.ENOENT {
+		return err
+	}
+	return nil
+}
+
+// tag makes the empty file by which clients find the devices with a tag.
+func (d *database) tag(tag, id string) error {
+	if !usableName(tag) {
+		return unix.EINVAL
+	}
+	at, err := publicDirectory(d.tags, tag)
+	if err != nil {
+		return err
+	}
+	defer sys.Close(at)
+	fd, err := sys.Openat(at, id, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o444)
+	if err == nil {
+		sys.Close(fd)
+	}
+	return err
+}
+
+func (d *database) tagDirectory(tag string) (int, error) {
+	if !usableName(tag) {
+		return sys.None, unix.EINVAL
+	}
+	return sys.Openat(d.tags, tag, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+}
+
+// usableName reports whether a file of that name lies in the directory where it is made.
+func usableName(name string) bool {
+	return name != "" && name[0] != '.' && len(name) < unix.NAME_MAX && strings.IndexByte(name, '/') < 0
+}
+
+// class tells what the database holds of a device in any case.
+type class uint8
+
+const (
+	other    class = iota // no file where there is nothing to say
+	network               // a file
+	numbered              // a file, in which links may be
+)
+
+// Identify returns the name that a device has in the database: b8:0, c1:3, n2 for a
+// network interface, or +SUBSYSTEM:SYSNAME. It is "" for a device that can have none.
+func Identify(e *uevent.Event) string {
+	id, _ := identify(e)
+	return id
+}
+
+func identify(e *uevent.Event) (string, class) {
+	if !e.Dev.IsZero() {
+		return e.Dev.String(), numbered
+	}
+	if e.Subsystem == "net" {
+		text, _ := e.Get("IFINDEX")
+		if n, err := strconv.ParseUint(text, 10, 31); err == nil && n > 0 {
+			return "n" + strconv.FormatUint(n, 10), network
+		}
+	}
+	return unnumbered(e.Subsystem, e.Devpath), other
+}
+
+// unnumbered returns the name of a device that has no numbers.
+func unnumbered(subsystem, devpath string) string {
+	id := "+" + subsystem + ":"
+	if subsystem == "drivers" { // the bus tells drivers of one name apart
+		path := devpath
+		if at := strings.LastIndex(path, "/drivers/"); at >= 0 {
+			path = path[:at]
+		}
+		id += path[strings.LastIndexByte(path, '/')+1:] + ":"
+	}
+	id += devpath[strings.LastIndexByte(devpath, '/')+1:]
+	if subsystem == "" || !usableName(id) {
+		return ""
+	}
+	return id
+}
+
+// sweep removes what the database holds of devices that are not in /sys, and tags of
+// devices that it does not hold.
+func (d *database) sweep(s sysfs.FS) {
+	interfaces := map[string]bool{}
+	for _, name := range sys.ReadDir(string(s) + "/class/net") {
+		text, _ := sys.ReadAttribute(string(s) + "/class/net/" + name + "/ifindex")
+		interfaces["n"+strings.TrimSuffix(text, "\n")] = true
+	}
+	here := map[string]bool{}
+	for _, id := range sys.List(d.data) {
+		switch {
+		case strings.HasPrefix(id, temporary):
+			sys.Unlinkat(d.data, id)
+		case interfaces[id] || lives(s, id):
+			here[id] = true
+		default:
+			was, _ := d.read(id)
+			_ = d.remove(id, was)
+		}
+	}
+	for _, tag := range sys.List(d.tags) {
+		at, err := d.tagDirectory(tag)
+		if err != nil {
+			continue
+		}
+		for _, id := range sys.List(at) {
+			if !here[id] {
+				sys.Unlinkat(at, id)
+			}
+		}
+		sys.Close(at)
+	}
+}
+
+// lives reports whether /sys has the device, which is no network interface.
+func lives(s sysfs.FS, id string) bool {
+	at := func(path string) bool { return sys.Exists(unix.AT_FDCWD, string(s)+path) }
+	switch id[0] {
+	case 'b':
+		return at("/dev/block/" + id[1:])
+	case 'c':
+		return at("/dev/char/" + id[1:])
+	}
+	subsystem, name, named := strings.Cut(id[1:], ":")
+	if id[0] != '+' || !named {
+		return false
+	}
+	bus, driver, _ := strings.Cut(name, ":")
+	switch subsystem {
+	case "drivers":
+		return at("/bus/" + bus + "/drivers/" + driver)
+	case "subsystem", "bus":
+		return at("/bus/"+name) || at("/class/"+name)
+	}
+	return at("/bus/"+subsystem+"/devices/"+name) || at("/class/"+subsystem+"/"+name) || at("/"+subsystem+"/"+name) // as /module
+}
+
+// Lookup returns what the database below run, such as /run/udev, holds of a device, and
+// whether it holds anything; there is a Record in any case.
+func Lookup(run, id string) (r *Record, known bool) {
+	d := database{root: sys.None, tags: sys.None}
+	d.data, _ = unix.Open(run+"/data", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	defer d.close()
+	return d.read(id)
+}

@@ -1,0 +1,162 @@
+package udev
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Record is what the database holds of a device.
+type Record struct {
+	Links       []string // symbolic links, their paths below /dev
+	Priority    int      // of the links
+	Initialized uint64   // when the device was first set up: CLOCK_MONOTONIC in µs, or 0
+	Properties  []string // KEY=VALUE each, beyond what the kernel says
+	Tags        []string // each that the device ever had
+	Current     []string // tags that it has now
+	Persist     bool     // survives udevadm info --cleanup-db, as the file's sticky bit
+}
+
+// databaseVersion is what V: and UDEV_DATABASE_VERSION say: with it the current tags
+// stand apart from the others (since systemd 247).
+const databaseVersion = "1"
+
+// isEmpty reports whether the file of such a record has no lines.
+func (r *Record) isEmpty() bool {
+	return len(r.Links) == 0 && r.Priority == 0 && len(r.Properties) == 0 && len(r.Tags) == 0
+}
+
+// Append appends the text of the device's file, a letter and a colon before each value,
+// as systemd's device_update_db writes it. Only a device with numbers has links. A record
+// that says nothing but when the device was set up has an empty file.
+func (r *Record) Append(to []byte, numbered bool) []byte {
+	if r.isEmpty() {
+		return to
+	}
+	line := func(letter byte, text string) {
+		to = append(to, letter, ':')
+		to = append(to, oneLine(text)...)
+		to = append(to, '\n')
+	}
+	if numbered {
+		for _, link := range r.Links {
+			line('S', link)
+		}
+		if r.Priority != 0 {
+			line('L', strconv.Itoa(r.Priority))
+		}
+	}
+	if r.Initialized != 0 {
+		line('I', strconv.FormatUint(r.Initialized, 10))
+	}
+	for _, kv := range r.Properties {
+		line('E', kv)
+	}
+	for _, tag := range r.Tags {
+		line('G', tag)
+	}
+	for _, tag := range r.Current {
+		line('Q', tag)
+	}
+	line('V', databaseVersion)
+	return to
+}
+
+// ParseRecord reads the text of a device's file. Lines that it does not know, as those
+// of later versions, say nothing. Without V: the tags of G: are current ones.
+func ParseRecord(text string) *Record {
+	r := &Record{}
+	versioned := false
+	for text != "" {
+		var line string
+		line, text, _ = strings.Cut(text, "\n")
+		if len(line) < 3 || line[1] != ':' || line[2] == 0 {
+			continue
+		}
+		value := oneLine(line[2:])
+		switch line[0] {
+		case 'S':
+			r.Links = append(r.Links, value)
+		case 'L':
+			r.Priority, _ = strconv.Atoi(value)
+		case 'I':
+			r.Initialized, _ = strconv.ParseUint(value, 10, 64)
+		case 'E':
+			if isProperty(value) {
+				r.Properties = append(r.Properties, value)
+			}
+		case 'G':
+			r.Tags = append(r.Tags, value)
+		case 'Q':
+			r.Current = append(r.Current, value)
+		case 'V':
+			n, err := strconv.Atoi(value)
+			versioned = err == nil && n >= 1
+		}
+	}
+	if !versioned {
+		r.Current = r.Tags
+	}
+	return r
+}
+
+// isProperty reports whether kv is KEY=VALUE. To udev, one without a value is not there.
+func isProperty(kv string) bool {
+	at := strings.IndexByte(kv, '=')
+	return at > 0 && at < len(kv)-1
+}
+
+// Property returns the value of a property, or "".
+func (r *Record) Property(key string) string {
+	for _, kv := range r.Properties {
+		if k, value, _ := strings.Cut(kv, "="); k == key {
+			return value
+		}
+	}
+	return ""
+}
+
+// merge returns the strings of both lists, each once.
+func merge(list, more []string) []string {
+	list = slices.Clip(list)
+	for _, s := range more {
+		if !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// override returns the properties of both lists; where both have a key, those of more.
+func override(list, more []string) []string {
+	if len(list) == 0 {
+		return more
+	}
+	var all []string
+	for _, kv := range list {
+		if !hasKey(more, kv) {
+			all = append(all, kv)
+		}
+	}
+	return append(all, more...)
+}
+
+// hasKey reports whether one of the properties has the same key as kv.
+func hasKey(properties []string, kv string) bool {
+	key := kv[:strings.IndexByte(kv, '=')+1]
+	for _, other := range properties {
+		if strings.HasPrefix(other, key) {
+			return true
+		}
+	}
+	return false
+}
+
+// tagList returns tags as properties have them: ":a:b:". libudev since 250 looks for
+// the colon at both ends.
+func tagList(tags []string) string {
+	if len(tags) == 0 {
+		return ""
+	}
+	return ":" + strings.Join(tags, ":") + ":"
+}

@@ -1,0 +1,390 @@
+// Package udev makes devspool a device manager that the programs written for udevd find:
+// libudev's clients, udevadm (systemd's and eudev's), libdevmapper. For each event at its
+// end it writes the device's file below /run/udev, sends a message to libudev's monitors
+// and completes the event's device-mapper cookie; besides, it keeps the queue file and
+// serves the control socket.
+//
+// It decides nothing of a device: names, links, tags and properties are given to it. It
+// touches nothing below /dev and never blocks the caller on a client. No link below
+// /run/udev is followed.
+//
+// Once /run/udev/control exists libdevmapper waits for cookies, and "udev" monitors
+// of libudev receive even where /dev is no devtmpfs: so the socket must not be there
+// unless each event is passed to Done.
+package udev
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/log"
+	"devspool/hotplug/netlink"
+	"devspool/hotplug/sys"
+	"devspool/hotplug/sysfs"
+	"devspool/hotplug/uevent"
+)
+
+// DefaultRun is where clients look.
+const DefaultRun = "/run/udev"
+
+// queueName is the file that exists while events are under way. Its removal wakes settle.
+const queueName = "queue"
+
+// Options say how a Udev is to work.
+type Options struct {
+	Run string // a directory such as DefaultRun; made, as far as its parent is there
+	Sys sysfs.FS
+	Log *log.Logger
+
+	// Handlers, where not nil, are served at the control socket. A process that does
+	// one event and ends has none.
+	Handlers *Handlers
+}
+
+// Device is what there is to be said of an event's device beyond the event itself.
+type Device struct {
+	Node       string   // its node's path below /dev, where it is not the event's DEVNAME
+	Links      []string // paths below /dev of the symbolic links that it claims
+	Priority   int      // of the links
+	Properties []string // KEY=VALUE each; clients do not see one whose key begins with a dot
+	Tags       []string // that it has now
+	Persist    bool     // the record survives udevadm info --cleanup-db
+
+	// Keep says that rules had nothing to do with the event: what the database holds
+	// stays, and the other fields only add to it.
+	Keep bool
+}
+
+// Udev speaks for the device manager. Its methods may be called by several goroutines.
+type Udev struct {
+	options Options
+	control *control
+
+	mu     sync.Mutex // guards what follows
+	db     *database
+	sender *netlink.Sender
+	queued int  // events under way
+	queue  bool // the queue file is there
+	msg    []byte
+	said   map[string]bool // what is wrong, each once
+}
+
+// New opens the directory, the database in it, and the sockets. What a process that was
+// killed left behind goes, but for the records of devices: see Sweep.
+func New(o Options) (*Udev, error) {
+	u := &Udev{options: o, said: map[string]bool{}}
+	var err error
+	if u.sender, err = netlink.NewSender(); err != nil {
+		return nil, err
+	}
+	if err = u.open(); err != nil {
+		u.sender.Close()
+		return nil, err
+	}
+	return u, nil
+}
+
+func (u *Udev) open() error {
+	db, err := openDatabase(u.options.Run)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: u.options.Run, Err: err}
+	}
+	u.db = db
+	if u.options.Handlers == nil {
+		return nil
+	}
+	u.control, err = openControl(db.root, u.options.Run, u.options.Handlers, u.options.Log)
+	if err != nil {
+		u.db.close()
+		return err
+	}
+	sys.Unlinkat(db.root, queueName)
+	return nil
+}
+
+// Close takes the control socket and the queue file away, so that no client waits for
+// this process. The database stays. Events that are still under way are to be done before.
+func (u *Udev) Close() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.control != nil {
+		sys.Unlinkat(u.db.root, ControlName)
+		u.control.file.Close()
+		sys.Unlinkat(u.db.root, queueName)
+	}
+	u.db.close()
+	u.sender.Close()
+}
+
+// Reopen goes on in the directory that is at Options.Run now: something may have been
+// mounted there. The old one is left as it is. On an error all goes on where it was.
+func (u *Udev) Reopen() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	db, control := u.db, u.control
+	var st unix.Statx_t
+	if sys.Fstat(db.root, &st) == nil && sys.FileIDOf(u.options.Run) == sys.FileIDOfStat(&st) {
+		return nil
+	}
+	if err := u.open(); err != nil {
+		u.db, u.control = db, control
+		return err
+	}
+	if control != nil {
+		control.file.Close()
+	}
+	db.close()
+	if u.queue {
+		u.queue = false
+		u.markQueue()
+	}
+	return nil
+}
+
+// Queued tells that an event was taken on. From here to the next Idle after its Done the
+// queue file is there. Call it for all events that were received together before the
+// first of them is begun, or the file comes and goes with each.
+func (u *Udev) Queued(*uevent.Event) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.queued++
+	u.markQueue()
+}
+
+func (u *Udev) markQueue() {
+	if u.queue || u.options.Handlers == nil {
+		return
+	}
+	fd, err := sys.Openat(u.db.root, queueName, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o644)
+	if err != nil {
+		u.complain("the queue file is not made: " + err.Error())
+		return
+	}
+	sys.Close(fd)
+	u.queue = true
+}
+
+// Idle takes the queue file away if no event is under way. It is cheap, and is to be
+// called when those that could end at once have.
+func (u *Udev) Idle() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.queue && u.queued == 0 {
+		sys.Unlinkat(u.db.root, queueName)
+		u.queue = false
+	}
+}
+
+// Done tells that an event is at its end, with its node, links and commands: it writes
+// the database, sends the message, and completes the cookie. A late event (uevent.LateKey)
+// changes nothing in the database, since /sys does not bear it out.
+func (u *Udev) Done(e *uevent.Event, d Device) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.queued > 0 {
+		u.queued--
+	}
+	if id, kind := identify(e); id != "" {
+		u.send(e, u.record(e, id, kind, &d), d.Node)
+	}
+	if cookie := cookieOf(e); cookie != 0 {
+		if err := completeCookie(cookie); err != nil {
+			u.complain("a cookie of device-mapper is not completed: " + err.Error())
+		}
+	}
+}
+
+// record brings the database up to date, and returns what the message is to say.
+func (u *Udev) record(e *uevent.Event, id string, kind class, d *Device) *Record {
+	u.forgetOld(e, id)
+	was, known := u.db.read(id)
+	d.Properties, d.Tags = usableProperties(d.Properties), usableTags(d.Tags)
+	r := &Record{Links: d.Links, Priority: d.Priority, Properties: d.Properties,
+		Current: merge(nil, d.Tags), Tags: merge(was.Tags, d.Tags), Initialized: was.Initialized, Persist: d.Persist}
+	if d.Keep || e.Action == uevent.Remove {
+		r.Links = merge(was.Links, d.Links)
+		r.Properties = override(was.Properties, d.Properties)
+		r.Current = merge(was.Current, d.Tags)
+		r.Persist = was.Persist || d.Persist
+		if d.Priority == 0 {
+			r.Priority = was.Priority
+		}
+	}
+	_, late := e.Get(uevent.LateKey)
+	var err error
+	switch {
+	case late:
+	case e.Action == uevent.Remove:
+		err = u.db.remove(id, was)
+	default:
+		if r.Initialized == 0 {
+			r.Initialized = now()
+		}
+		err = u.db.write(id, kind, r, was, known)
+	}
+	if err != nil {
+		u.complain("the database is not up to date: " + err.Error())
+	}
+	return r
+}
+
+// usableProperties returns those that clients are told of: KEY=VALUE with a key that is
+// not private.
+func usableProperties(properties []string) (usable []string) {
+	for _, kv := range properties {
+		if kv = oneLine(kv); isProperty(kv) && kv[0] != '.' {
+			usable = append(usable, kv)
+		}
+	}
+	return usable
+}
+
+// usableTags returns the tags that can be a directory's name and part of a list.
+func usableTags(tags []string) (usable []string) {
+	for _, tag := range tags {
+		if usableName(tag) && !strings.ContainsAny(tag, ": \n\x00") {
+			usable = append(usable, tag)
+		}
+	}
+	return usable
+}
+
+// forgetOld removes the record that a device had by the sysname from which it was moved.
+func (u *Udev) forgetOld(e *uevent.Event, id string) {
+	old, moved := e.Get("DEVPATH_OLD")
+	if _, late := e.Get(uevent.LateKey); late || !moved || id[0] != '+' {
+		return
+	}
+	if from := unnumbered(e.Subsystem, old); from != "" && from != id {
+		was, _ := u.db.read(from)
+		_ = u.db.remove(from, was)
+	}
+}
+
+// now returns the time of CLOCK_MONOTONIC in microseconds.
+func now() uint64 {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t)
+	return uint64(t.Nano() / 1000)
+}
+
+// Known returns what the database holds of the event's device: for rules that go on from
+// what an earlier event found, as udev's IMPORT{db} does. There is a Record in any case.
+func (u *Udev) Known(e *uevent.Event) (r *Record, known bool) {
+	id := Identify(e)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.db.read(id)
+}
+
+// Sweep removes the records of devices that /sys does not have. It belongs to a scan, and
+// where there is no sysfs does nothing.
+func (u *Udev) Sweep() {
+	if !u.options.Sys.Mounted() {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.db.sweep(u.options.Sys)
+}
+
+// send sends a message of the event. libudev takes none without a subsystem, of an action
+// that it does not know, or without a number: an event of a scan has the number of the
+// kernel's last.
+func (u *Udev) send(e *uevent.Event, r *Record, node string) {
+	switch e.Action {
+	case uevent.Add, uevent.Remove, uevent.Change, uevent.Move, uevent.Online, uevent.Offline, uevent.Bind, uevent.Unbind:
+	default:
+		return
+	}
+	if e.Subsystem == "" {
+		return
+	}
+	u.msg = appendHeader(u.msg[:0])
+	u.put("UDEV_DATABASE_VERSION=", databaseVersion)
+	u.put("ACTION=", e.Action)
+	u.put("DEVPATH=", e.Devpath)
+	u.put("SUBSYSTEM=", e.Subsystem)
+	seqnum := e.Seqnum
+	if seqnum == 0 {
+		seqnum = max(1, u.options.Sys.Seqnum())
+	}
+	u.put("SEQNUM=", strconv.FormatUint(seqnum, 10))
+	if node == "" {
+		node = e.Devname
+	}
+	if node != "" {
+		u.put("DEVNAME=/dev/", node)
+	}
+	if r.Initialized != 0 {
+		u.put("USEC_INITIALIZED=", strconv.FormatUint(r.Initialized, 10))
+	}
+	if len(r.Tags) > 0 {
+		u.put("TAGS=", tagList(r.Tags))
+	}
+	if len(r.Current) > 0 {
+		u.put("CURRENT_TAGS=", tagList(r.Current))
+	}
+	for kv := range e.Env() {
+		if !ours(kv) && !hasKey(r.Properties, kv) {
+			u.put(kv, "")
+		}
+	}
+	for _, kv := range r.Properties {
+		u.put(kv, "")
+	}
+	u.putLinks(r.Links)
+	devtype, _ := e.Get("DEVTYPE")
+	seal(u.msg, e.Subsystem, devtype, r.Tags)
+	if err := u.sender.Send(Group, u.msg); err != nil {
+		u.complain("libudev's monitors are not told: " + err.Error())
+	}
+}
+
+// ours reports whether a variable of the event is said otherwise, or is none of the
+// kernel's but of the environment in which a helper was started.
+func ours(kv string) bool {
+	key, _, _ := strings.Cut(kv, "=")
+	switch key {
+	case "UDEV_DATABASE_VERSION", "ACTION", "DEVPATH", "SUBSYSTEM", "SEQNUM", "DEVNAME", "USEC_INITIALIZED",
+		"TAGS", "CURRENT_TAGS", "DEVLINKS", "PATH", "HOME":
+		return true
+	}
+	return key[0] == '.'
+}
+
+// put appends a property, of which head holds the key, unless the message would become
+// too long for older clients. What is appended first counts most.
+func (u *Udev) put(head, tail string) {
+	if len(u.msg)+len(head)+len(tail)+1 > mostMessage {
+		u.complain("a message to libudev's monitors has no room for all properties")
+		return
+	}
+	u.msg = append(append(u.msg, oneLine(head)...), oneLine(tail)...)
+	u.msg = append(u.msg, 0)
+}
+
+// putLinks appends DEVLINKS, which a blank in a name would end.
+func (u *Udev) putLinks(links []string) {
+	text := ""
+	for _, link := range links {
+		if strings.IndexByte(link, ' ') < 0 && len(u.msg)+len(text)+len(link)+32 < mostMessage {
+			text += " /dev/" + link
+		}
+	}
+	if text != "" {
+		u.put("DEVLINKS=", text[1:])
+	}
+}
+
+// complain logs something once: what is wrong is so for each event.
+func (u *Udev) complain(text string) {
+	if !u.said[text] {
+		u.said[text] = true
+		u.options.Log.Print(log.Warning, text)
+	}
+}

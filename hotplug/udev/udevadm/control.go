@@ -1,0 +1,117 @@
+package udevadm
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
+	"devspool/hotplug/udev"
+)
+
+// controlOptions are those of control: each that asks for something at the place of its
+// message's type. (At that of End is what no message says; older names are at the end.)
+var controlOptions = []option{
+	udev.End: {'t', required, "timeout"}, udev.LogLevel: {'l', required, "log-level"}, udev.StopQueue: {'s', none, "stop-exec-queue"},
+	udev.StartQueue: {'S', none, "start-exec-queue"}, udev.Reload: {'R', none, "reload"}, udev.Property: {'p', required, "property"},
+	udev.ChildrenMax: {'m', required, "children-max"}, udev.Ping: {0, none, "ping"}, udev.Exit: {'e', none, "exit"},
+	udev.Exit + udev.LogLevel: {0, required, "log-priority"}, udev.Exit + udev.StopQueue: {0, none, "reload-rules"}, udev.Exit + udev.StartQueue: {0, required, "env"},
+}
+
+func (t *tool) control(args []string) error {
+	g, err := t.parse(args, controlOptions)
+	if err != nil {
+		return err
+	}
+	older := g.values[udev.Exit+1:]
+	for i, kind := range [...]udev.Kind{udev.LogLevel, udev.Reload, udev.Property} {
+		g.values[kind] = append(g.values[kind], older[i]...)
+	}
+	limit, err := seconds(g.last(int(udev.End), "60"))
+	if err != nil || len(g.operands) > 0 {
+		return errOperand
+	}
+	// Exit comes last, Ping before it.
+	var messages [][]byte
+	for kind := udev.LogLevel; kind <= udev.Exit; kind++ {
+		for _, text := range g.values[kind] {
+			number, valid := 0, true
+			switch kind {
+			case udev.LogLevel:
+				number, valid = levelOf(text)
+			case udev.ChildrenMax:
+				n, err := strconv.ParseUint(text, 10, 31)
+				number, valid = int(n), err == nil
+			case udev.Property:
+				valid = strings.IndexByte(text, '=') > 0
+			}
+			msg, err := udev.Message(kind, number, text)
+			if !valid || err != nil {
+				return errors.New("not a value for this: " + text)
+			}
+			messages = append(messages, msg)
+		}
+	}
+	if len(messages) == 0 {
+		return errors.New("say what the device manager is to do")
+	}
+	if t.inChroot() {
+		return nil
+	}
+	if unix.Geteuid() != 0 {
+		return unix.EPERM
+	}
+	if err := t.converse(messages, limit); err != nil {
+		return errors.New("the device manager does not answer: " + err.Error())
+	}
+	return nil
+}
+
+// levelOf reads a level as syslog names or numbers it.
+func levelOf(text string) (int, bool) {
+	const names = "emerg  alert  crit   err    warningnotice info   debug  "
+	if at := strings.Index(names, text); at >= 0 && at%7 == 0 && len(text) > 2 {
+		return at / 7, true
+	}
+	n, err := strconv.ParseUint(text, 10, 3)
+	return int(n), err == nil
+}
+
+// ping waits until the device manager has taken on what the kernel has sent.
+func (t *tool) ping(limit time.Duration) error {
+	msg, _ := udev.Message(udev.Ping, 0, "")
+	return t.converse([][]byte{msg}, limit)
+}
+
+// converse sends messages and End, and waits until the other side ends the connection: so
+// it says that all is done.
+func (t *tool) converse(messages [][]byte, limit time.Duration) error {
+	start := sys.Now()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: t.run + "/" + udev.ControlName}); err != nil {
+		return err
+	}
+	end, _ := udev.Message(udev.End, 0, "")
+	for _, msg := range append(messages, end) {
+		// EPIPE: a server that wants no more has done what came before.
+		if err := unix.Sendto(fd, msg, unix.MSG_NOSIGNAL, nil); err != nil && err != unix.EPIPE {
+			return err
+		}
+	}
+	// Nothing is ever said to a client but the end.
+	for n := 0; n == 0; {
+		left := limit - start.Age()
+		if left <= 0 {
+			return unix.ETIMEDOUT
+		}
+		n, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(min(left, time.Hour)/time.Millisecond)+1)
+	}
+	return nil
+}

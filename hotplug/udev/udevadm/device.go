@@ -1,0 +1,200 @@
+package udevadm
+
+import (
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
+	"devspool/hotplug/sysfs"
+	"devspool/hotplug/udev"
+	"devspool/hotplug/uevent"
+)
+
+// device is what /sys and the database say of one.
+type device struct {
+	*uevent.Event // its action says nothing
+	driver        string
+	record        *udev.Record
+	initialized   bool // the database holds something of it
+}
+
+// load reads what there is to be known of the device at devpath.
+func (t *tool) load(devpath string) (*device, error) {
+	at := sysfs.Device{Devpath: devpath, Subsystem: t.subsystem(devpath)}
+	if text, ok := t.sys.Numbers(devpath); ok {
+		at.Dev.Major, at.Dev.Minor, _ = uevent.ParseNumbers(text)
+		at.Dev.Block = at.Subsystem == "block" && !at.Dev.IsZero()
+	}
+	e, err := t.sys.EventOf(uevent.Change, at)
+	if err != nil && t.exists(devpath) && !strings.HasPrefix(devpath, devices) { // a bus's uevent file is for writing
+		e, err = uevent.FromSysfs(uevent.Change, devpath, at.Subsystem, "", uevent.Dev{})
+	}
+	if err != nil {
+		return nil, err
+	}
+	d := &device{Event: e}
+	link, _ := sys.ReadLink(string(t.sys) + devpath + "/driver")
+	d.driver = link[strings.LastIndexByte(link, '/')+1:]
+	d.record, d.initialized = udev.Lookup(t.run, udev.Identify(e))
+	return d, nil
+}
+
+// devices begins the devpath of what is a device, and not another part of the kernel.
+const devices = "/devices/"
+
+// exists reports whether there is a device at devpath. Modules, buses and drivers, which
+// count as devices too, may have no uevent file.
+func (t *tool) exists(devpath string) bool {
+	if strings.HasPrefix(devpath, devices) {
+		return t.sys.Exists(devpath)
+	}
+	return sys.Exists(unix.AT_FDCWD, string(t.sys)+devpath)
+}
+
+// subsystem returns a device's subsystem. What has none of its own stands for a part of
+// the kernel, and is named as udev does.
+func (t *tool) subsystem(devpath string) string {
+	if name := t.sys.Subsystem(devpath); name != "" {
+		return name
+	}
+	switch {
+	case strings.HasPrefix(devpath, "/module/"):
+		return "module"
+	case strings.Contains(devpath+"/", "/drivers/"):
+		return "drivers"
+	case strings.HasPrefix(devpath, "/bus/"), strings.HasPrefix(devpath, "/class/"):
+		return "subsystem"
+	}
+	return ""
+}
+
+func (d *device) get(key string) string {
+	value, _ := d.Get(key)
+	return value
+}
+
+// sysname is the kernel's name, in which it writes '!' for a slash.
+func (d *device) sysname() string { return sysname(d.Devpath) }
+
+func sysname(devpath string) string {
+	return strings.Join(strings.Split(devpath[strings.LastIndexByte(devpath, '/')+1:], "!"), "/")
+}
+
+// sysnum is the number that the sysname ends in, or "". A name is not all number.
+func (d *device) sysnum() string {
+	name := d.sysname()
+	stem := strings.TrimRight(name, "0123456789")
+	if stem == "" {
+		return ""
+	}
+	return name[len(stem):]
+}
+
+// properties returns them as KEY=VALUE: what the kernel says, then what the database adds.
+func (d *device) properties() []string {
+	all := []string{"DEVPATH=" + d.Devpath}
+	add := func(key, value string) {
+		if value != "" {
+			all = append(all, key+"="+value)
+		}
+	}
+	add("SUBSYSTEM", d.Subsystem)
+	for kv := range d.Env() {
+		switch key, value, _ := strings.Cut(kv, "="); key {
+		case "ACTION", "DEVPATH", "SUBSYSTEM", "MAJOR", "MINOR":
+		case "DEVNAME":
+			add(key, "/dev/"+value)
+		default:
+			if !replaced(d.record.Properties, key) {
+				all = append(all, kv)
+			}
+		}
+	}
+	add("MAJOR", d.get("MAJOR"))
+	add("MINOR", d.get("MINOR"))
+	if d.record.Initialized != 0 {
+		add("USEC_INITIALIZED", strconv.FormatUint(d.record.Initialized, 10))
+	}
+	all = append(all, d.record.Properties...)
+	add("DEVLINKS", d.links("/dev/"))
+	add("TAGS", colons(d.record.Tags))
+	add("CURRENT_TAGS", colons(d.record.Current))
+	return all
+}
+
+func replaced(properties []string, key string) bool {
+	for _, kv := range properties {
+		if len(kv) > len(key) && kv[len(key)] == '=' && kv[:len(key)] == key {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *device) links(before string) string {
+	if len(d.record.Links) == 0 {
+		return ""
+	}
+	return before + strings.Join(d.record.Links, " "+before)
+}
+
+func colons(tags []string) string {
+	if len(tags) == 0 {
+		return ""
+	}
+	return ":" + strings.Join(tags, ":") + ":"
+}
+
+// all returns what info --query=all prints: a letter, a colon and a blank before each
+// value. The letters are not the database's.
+func (d *device) all() string {
+	text := ""
+	line := func(letter byte, value string) {
+		if value != "" {
+			text += string(rune(letter)) + ": " + value + "\n"
+		}
+	}
+	line('P', d.Devpath)
+	line('M', d.sysname())
+	line('R', d.sysnum())
+	line('U', d.Subsystem)
+	line('T', d.get("DEVTYPE"))
+	if !d.Dev.IsZero() {
+		line('D', d.Dev.String()[:1]+" "+d.Dev.Numbers())
+	}
+	line('I', d.get("IFINDEX"))
+	if d.Devname != "" {
+		line('N', d.Devname)
+		line('L', strconv.Itoa(d.record.Priority))
+		for _, link := range d.record.Links {
+			line('S', link)
+		}
+	}
+	line('Q', d.get("DISKSEQ"))
+	line('V', d.driver)
+	for _, kv := range d.properties() {
+		line('E', kv)
+	}
+	return text
+}
+
+// isSetUp reports whether the database holds something of the device.
+func (t *tool) isSetUp(devpath string) bool {
+	d, err := t.load(devpath)
+	return err == nil && d.initialized
+}
+
+// above returns the devpath of the next device above one, or "".
+func (t *tool) above(devpath string) string {
+	for {
+		devpath = devpath[:strings.LastIndexByte(devpath, '/')]
+		if strings.Count(devpath, "/") < 2 {
+			return ""
+		}
+		if t.sys.Exists(devpath) {
+			return devpath
+		}
+	}
+}

@@ -1,0 +1,287 @@
+package udevadm
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
+	"devspool/hotplug/sysfs"
+	"devspool/hotplug/uevent"
+)
+
+// The options of info, and their places.
+var infoOptions = []option{
+	{'q', required, "query"}, {0, required, "property"}, {0, none, "value"}, {'p', required, "path"}, {'n', required, "name"},
+	{'r', none, "root"}, {'a', none, "attribute-walk"}, {'d', required, "device-id-of-file"}, {'x', none, "export"},
+	{'P', required, "export-prefix"}, {'e', none, "export-db"}, {'c', none, "cleanup-db"},
+	{'w', optional, "wait-for-initialization"}, {0, none, "no-pager"},
+}
+
+const (
+	infoQuery = iota
+	infoProperty
+	infoValue
+	infoPath
+	infoName
+	infoRoot
+	infoWalk
+	infoFile
+	infoExport
+	infoPrefix
+	infoAll
+	infoCleanup
+	infoWait
+)
+
+func (t *tool) info(args []string) error {
+	g, err := t.parse(args, infoOptions)
+	switch {
+	case err != nil:
+		return err
+	case g.has(infoFile):
+		return t.numbersOf(g.last(infoFile, ""))
+	case g.has(infoAll):
+		return t.exportDB()
+	case g.has(infoCleanup):
+		return t.cleanup()
+	}
+	switch g.last(infoQuery, "all") {
+	case "name", "symlink", "path", "property", "all":
+	default:
+		return errors.New("there is no such query")
+	}
+	var devpaths []string
+	for place, names := range [...][]string{g.values[infoPath], g.values[infoName], g.operands} {
+		for _, name := range names {
+			devpath, err := t.devpath(name, [...]string{string(t.sys), t.dev, ""}[place])
+			if err != nil {
+				return err
+			}
+			devpaths = append(devpaths, devpath)
+		}
+	}
+	if len(devpaths) == 0 {
+		return errNoDevice
+	}
+	for _, devpath := range devpaths {
+		if err := t.show(devpath, g); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var errNoDevice = errors.New("name a device")
+
+// show prints what is asked of one device.
+func (t *tool) show(devpath string, g *given) error {
+	if g.has(infoWait) {
+		text := g.last(infoWait, "")
+		if text == "" {
+			text = "infinity"
+		}
+		limit, err := seconds(text)
+		if err != nil {
+			return err
+		}
+		if !within(limit, func() bool { return t.isSetUp(devpath) }) {
+			return unix.ETIMEDOUT
+		}
+	}
+	if g.has(infoWalk) {
+		return t.walk(devpath)
+	}
+	d, err := t.load(devpath)
+	if err != nil {
+		return err
+	}
+	before := ""
+	if g.has(infoRoot) {
+		before = "/dev/"
+	}
+	text := ""
+	switch g.last(infoQuery, "all") {
+	case "path":
+		text = devpath + "\n"
+	case "name":
+		if d.Devname == "" {
+			return errors.New("it has no node")
+		}
+		text = before + d.Devname + "\n"
+	case "symlink":
+		text = d.links(before) + "\n"
+	case "all":
+		text = d.all() + "\n"
+	default:
+		text = listed(d.properties(), g)
+	}
+	t.print(text)
+	return nil
+}
+
+// listed returns the properties in the form that is asked for. Quotes in a value are
+// escaped, which systemd's leaves out.
+func listed(properties []string, g *given) string {
+	only := "," + strings.Join(g.values[infoProperty], ",") + ","
+	text := ""
+	for _, kv := range properties {
+		key, value, _ := strings.Cut(kv, "=")
+		switch {
+		case len(only) > 2 && !strings.Contains(only, ","+key+","):
+		case g.has(infoValue):
+			text += value + "\n"
+		case g.has(infoExport) || g.has(infoPrefix):
+			text += g.last(infoPrefix, "") + key + "='" + strings.Join(strings.Split(value, "'"), `'\''`) + "'\n"
+		default:
+			text += kv + "\n"
+		}
+	}
+	return text
+}
+
+func contains(list []string, text string) bool {
+	for _, s := range list {
+		if s == text {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *tool) numbersOf(file string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(file, &st); err != nil {
+		return &os.PathError{Op: "stat", Path: file, Err: err}
+	}
+	dev := uint64(st.Dev)
+	t.print(strconv.Itoa(int(unix.Major(dev))) + ":" + strconv.Itoa(int(unix.Minor(dev))) + "\n")
+	return nil
+}
+
+func (t *tool) exportDB() error {
+	for _, at := range t.sys.Scan(sysfs.Everything) {
+		if d, err := t.load(at.Devpath); err == nil {
+			t.print(d.all() + "\n")
+		}
+	}
+	return nil
+}
+
+// cleanup removes what an initramfs leaves in the database, but for records that are to
+// persist: they have the sticky bit.
+func (t *tool) cleanup() error {
+	if err := needRoot(); err != nil {
+		return err
+	}
+	kept := map[string]bool{}
+	t.clear("data", func(id string, st *unix.Stat_t) bool {
+		kept[id] = st.Mode&unix.S_ISVTX != 0
+		return !kept[id]
+	})
+	every := func(string, *unix.Stat_t) bool { return true }
+	for _, dir := range []string{"tags", "links"} {
+		for _, name := range sys.ReadDir(t.run + "/" + dir) {
+			t.clear(dir+"/"+name, func(id string, _ *unix.Stat_t) bool { return !kept[id] })
+		}
+	}
+	for _, name := range sys.ReadDir(t.run + "/static_node-tags") {
+		t.clear("static_node-tags/"+name, every)
+	}
+	t.clear("watch", every)
+	unix.Unlink(t.run + "/queue")
+	return nil
+}
+
+// clear removes those files in a directory of udev's that remove approves of.
+func (t *tool) clear(dir string, remove func(name string, st *unix.Stat_t) bool) {
+	fd, err := unix.Open(t.run+"/"+dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	for _, name := range sys.List(fd) {
+		var st unix.Stat_t
+		if unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && remove(name, &st) {
+			unix.Unlinkat(fd, name, 0)
+		}
+	}
+}
+
+// walk prints a device and those above it as keys of udev's rules.
+func (t *tool) walk(devpath string) error {
+	t.print("\nThe device first, then each that it lies below. A rule may combine the device's keys\n" +
+		"with those of one device above it.\n\n")
+	what, many := "  looking at device '", ""
+	for ; devpath != ""; devpath = t.above(devpath) {
+		d, err := t.load(devpath)
+		if err != nil {
+			return err
+		}
+		t.print(what + devpath + "':\n" +
+			"    KERNEL" + many + "==\"" + d.sysname() + "\"\n" +
+			"    SUBSYSTEM" + many + "==\"" + d.Subsystem + "\"\n" +
+			"    DRIVER" + many + "==\"" + d.driver + "\"\n" +
+			t.attributes(string(t.sys)+devpath, "", many) + "\n")
+		what, many = "  looking at parent device '", "S"
+	}
+	return nil
+}
+
+// attributes returns a line for each attribute whose value can be printed. Directories
+// that are devices of their own are left out.
+func (t *tool) attributes(dir, below, many string) string {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	names := sys.List(fd)
+	unix.Close(fd)
+	text := ""
+	for _, name := range sorted(names) {
+		var st unix.Stat_t
+		path := dir + "/" + name
+		if unix.Lstat(path, &st) != nil {
+			continue
+		}
+		switch st.Mode & unix.S_IFMT {
+		case unix.S_IFDIR:
+			if !sys.Exists(unix.AT_FDCWD, path+"/uevent") {
+				text += t.attributes(path, below+name+"/", many)
+			}
+			continue
+		case unix.S_IFREG:
+		default:
+			continue
+		}
+		switch name {
+		case "uevent", "dev", "modalias", "resource":
+			continue
+		}
+		value := "(not readable)"
+		if st.Mode&0o444 != 0 {
+			if value, err = sys.ReadAttribute(path); err != nil {
+				continue
+			}
+		}
+		value = strings.TrimRight(value, "\r\n")
+		if strings.HasPrefix(value, "/") || uevent.Printable(value) != value {
+			continue
+		}
+		text += "    ATTR" + many + "{" + below + name + "}==\"" + value + "\"\n"
+	}
+	return text
+}
+
+// sorted returns names in order. (They are few; what the packages for that bring is not.)
+func sorted(names []string) []string {
+	for i := range names {
+		for j := i; j > 0 && names[j] < names[j-1]; j-- {
+			names[j], names[j-1] = names[j-1], names[j]
+		}
+	}
+	return names
+}

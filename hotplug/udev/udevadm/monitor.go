@@ -1,0 +1,197 @@
+package udevadm
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/netlink"
+	"devspool/hotplug/udev"
+	"devspool/hotplug/uevent"
+)
+
+var monitorOptions = []option{
+	{'p', none, "property"}, {'k', none, "kernel"}, {'u', none, "udev"}, {'s', required, "subsystem-match"}, {'t', required, "tag-match"},
+	{'e', none, "environment"},
+}
+
+const (
+	monitorProperty = iota
+	monitorKernel
+	monitorUdev
+	monitorSubsystem
+	monitorTag
+	monitorEnvironment // an older name of property
+)
+
+// listener receives messages of one group.
+type listener struct {
+	fd    int
+	group uint32
+	buf   []byte
+}
+
+// listenBuffer is what udevadm asks for; it is charged only when it is used.
+const listenBuffer = 128 << 20
+
+func listen(group uint32) (*listener, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
+	if err != nil {
+		return nil, err
+	}
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, listenBuffer) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, listenBuffer)
+	}
+	// First, so that no message comes without its sender's credentials.
+	if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err == nil {
+		err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: group})
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return &listener{fd, group, make([]byte, uevent.MaxMessage)}, nil
+}
+
+func (l *listener) close() { unix.Close(l.fd) }
+
+// next returns the properties of the next message, or nil where none comes within
+// milliseconds; -1 is for ever.
+func (l *listener) next(milliseconds int) ([]string, error) {
+	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred))
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}}, milliseconds)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return nil, err
+		}
+		n, oobn, flags, from, err := unix.Recvmsg(l.fd, l.buf, oob, unix.MSG_DONTWAIT)
+		if err == unix.EAGAIN || err == unix.EINTR {
+			continue
+		}
+		if err == unix.ENOBUFS {
+			return nil, errors.New("events were lost: the socket was full")
+		}
+		if err != nil {
+			return nil, err
+		}
+		if flags&unix.MSG_TRUNC != 0 || !l.trusts(from, oob[:oobn]) {
+			continue
+		}
+		if properties := parse(l.buf[:n]); properties != nil {
+			return properties, nil
+		}
+	}
+}
+
+// trusts reports whether a message comes from the kernel, or to udev's group from root.
+func (l *listener) trusts(from unix.Sockaddr, oob []byte) bool {
+	sender, ok := from.(*unix.SockaddrNetlink)
+	if !ok || sender.Groups&l.group == 0 || l.group == netlink.KernelGroup && sender.Pid != 0 {
+		return false
+	}
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return false
+	}
+	for i := range messages {
+		if who, err := unix.ParseUnixCredentials(&messages[i]); err == nil {
+			return who.Uid == 0
+		}
+	}
+	return false
+}
+
+// parse returns the properties of a message of either form, or nil.
+func parse(msg []byte) []string {
+	if properties, err := udev.ParseMessage(msg); err == nil {
+		return properties
+	}
+	e, err := uevent.ParseMessage(msg)
+	if err != nil {
+		return nil
+	}
+	var properties []string
+	for kv := range e.Env() {
+		properties = append(properties, kv)
+	}
+	return properties
+}
+
+func (t *tool) monitor(args []string) error {
+	g, err := t.parse(args, monitorOptions)
+	if err != nil {
+		return err
+	}
+	if len(g.operands) > 0 {
+		return errOperand
+	}
+	failed := make(chan error)
+	t.print("events as they come:\n")
+	for i, group := range [...]uint32{netlink.KernelGroup, udev.Group} {
+		if g.has(monitorKernel) != g.has(monitorUdev) && !g.has(monitorKernel+i) {
+			continue
+		}
+		l, err := listen(group)
+		if err != nil {
+			return err
+		}
+		label := [...]string{"KERNEL", "UDEV"}[i]
+		t.print(label + [...]string{" - when the kernel sends one\n", " - when the device manager has handled one\n"}[i])
+		go func() {
+			for {
+				properties, err := l.next(-1)
+				if err != nil {
+					failed <- err
+					return
+				}
+				t.print(g.text(label, properties))
+			}
+		}()
+	}
+	t.print("\n")
+	return <-failed
+}
+
+// text returns what is printed of an event, or "" if it is not asked for.
+func (g *given) text(label string, properties []string) string {
+	get := func(key string) string {
+		for _, kv := range properties {
+			if value, is := strings.CutPrefix(kv, key+"="); is {
+				return value
+			}
+		}
+		return ""
+	}
+	subsystem := get("SUBSYSTEM")
+	asked := !g.has(monitorSubsystem)
+	for _, want := range g.values[monitorSubsystem] {
+		name, devtype, _ := strings.Cut(want, "/")
+		asked = asked || name == subsystem && (devtype == "" || devtype == get("DEVTYPE"))
+	}
+	tagged := !g.has(monitorTag)
+	for _, tag := range g.values[monitorTag] {
+		tagged = tagged || strings.Contains(get("TAGS"), ":"+tag+":")
+	}
+	if !asked || !tagged {
+		return ""
+	}
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
+	micro := strconv.FormatInt(int64(now.Nsec)/1000+1000000, 10)[1:]
+	text := pad(label, 6) + "[" + strconv.FormatInt(int64(now.Sec), 10) + "." + micro + "] " +
+		pad(get("ACTION"), 8) + " " + uevent.Printable(get("DEVPATH")+" ("+subsystem+")") + "\n"
+	if g.has(monitorProperty) || g.has(monitorEnvironment) {
+		for _, kv := range properties {
+			text += uevent.Printable(kv) + "\n"
+		}
+		text += "\n"
+	}
+	return text
+}
+
+func pad(text string, width int) string { return text + strings.Repeat(" ", max(0, width-len(text))) }

@@ -1,0 +1,225 @@
+package udevadm
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// option is one that a command knows.
+type option struct {
+	short byte // 0 for none
+	value value
+	long  string
+}
+
+// value says whether an option has a value.
+type value uint8
+
+const (
+	none     value = iota
+	required       // -o VALUE, -oVALUE, --option VALUE, --option=VALUE
+	optional       // --option=VALUE
+)
+
+// given is what a command line holds: the values of each option, by its place in the
+// command's table ("" for an option without one), and what else is there.
+type given struct {
+	values   [24][]string
+	operands []string
+}
+
+func (g *given) has(i int) bool { return len(g.values[i]) > 0 }
+
+// last returns the value that was given last, or what is meant where none was.
+func (g *given) last(i int, otherwise string) string {
+	if all := g.values[i]; len(all) > 0 {
+		return all[len(all)-1]
+	}
+	return otherwise
+}
+
+// parse reads a command line. Options may stand behind operands, up to "--". A long name
+// may be cut short where it stays the only one.
+func (t *tool) parse(args []string, known []option) (*given, error) {
+	g := &given{}
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		if len(arg) < 2 || arg[0] != '-' {
+			g.operands = append(g.operands, arg)
+			continue
+		}
+		if arg == "--" {
+			g.operands = append(g.operands, args[i+1:]...)
+			break
+		}
+		rest := ""
+		for more := true; more; {
+			var name, text string
+			attached := false
+			if arg[1] == '-' {
+				name, text, attached = strings.Cut(arg[2:], "=")
+				more = false
+			} else {
+				name, rest = arg[1:2], arg[2:]
+			}
+			o := find(known, name, arg[1] == '-')
+			if o < 0 {
+				return nil, t.stray(name, known)
+			}
+			kind := known[o].value
+			if arg[1] != '-' && kind != none && rest != "" {
+				text, rest, attached = rest, "", true
+			}
+			if kind == required && !attached {
+				if i++; i == len(args) {
+					return nil, errors.New("option --" + known[o].long + " needs a value")
+				}
+				text = args[i]
+			}
+			if kind == none && attached {
+				return nil, errors.New("option --" + known[o].long + " has no value")
+			}
+			g.values[o] = append(g.values[o], text)
+			if arg[1] != '-' {
+				arg, more = "-"+rest, rest != ""
+			}
+		}
+	}
+	return g, nil
+}
+
+// find returns the place of the option of that name, or -1.
+func find(known []option, name string, long bool) int {
+	found := -1
+	for i := range known {
+		o := &known[i]
+		switch {
+		case !long:
+			if o.short == name[0] {
+				return i
+			}
+		case o.long == name:
+			return i
+		case name != "" && strings.HasPrefix(o.long, name):
+			if found >= 0 {
+				return -1
+			}
+			found = i
+		}
+	}
+	return found
+}
+
+// stray returns what is said of an option that is in no table: the names of the others,
+// where they are asked for.
+func (t *tool) stray(name string, known []option) error {
+	switch name {
+	case "V", "version":
+		t.print(version + "\n")
+		return errSaid
+	case "h", "help":
+		text := "options:"
+		for i := range known {
+			text += " --" + known[i].long
+		}
+		t.print(text + "\n")
+		return errSaid
+	}
+	return errors.New("no such option, or several: " + name)
+}
+
+// seconds reads a time: a number of seconds, perhaps with a fraction or a unit.
+func seconds(text string) (time.Duration, error) {
+	if text == "infinity" {
+		return forever, nil
+	}
+	number := strings.TrimRight(text, "hmins ")
+	unit := time.Second
+	switch strings.TrimLeft(text[len(number):], " ") {
+	case "", "s":
+	case "ms":
+		unit = time.Millisecond
+	case "m", "min":
+		unit = time.Minute
+	case "h":
+		unit = time.Hour
+	default:
+		number = ""
+	}
+	whole, part, _ := strings.Cut(number, ".")
+	n, err := strconv.ParseUint(whole+(part + "000")[:3], 10, 40)
+	if err != nil || whole == "" || len(whole) > 9 {
+		return 0, errors.New("no time: " + text)
+	}
+	return time.Duration(n) * (unit / 1000), nil
+}
+
+const forever time.Duration = 1<<63 - 1
+
+// matches reports whether text is of the form of a shell's pattern (*, ?, [...]), as
+// fnmatch(3) without flags.
+func matches(pattern, text string) bool {
+	for pattern != "" {
+		switch pattern[0] {
+		case '*':
+			for pattern != "" && pattern[0] == '*' {
+				pattern = pattern[1:]
+			}
+			for i := 0; i <= len(text); i++ {
+				if pattern == "" || matches(pattern, text[i:]) {
+					return true
+				}
+			}
+			return false
+		case '?':
+			if text == "" {
+				return false
+			}
+			pattern = pattern[1:]
+		case '[':
+			rest, in, ok := bracket(pattern, text)
+			if !ok || !in {
+				return false
+			}
+			pattern = rest
+		default:
+			if pattern[0] == '\\' && len(pattern) > 1 {
+				pattern = pattern[1:]
+			}
+			if text == "" || text[0] != pattern[0] {
+				return false
+			}
+			pattern = pattern[1:]
+		}
+		text = text[1:]
+	}
+	return text == ""
+}
+
+// bracket reports whether the first byte of text is in the set that pattern begins with,
+// and returns what follows the set.
+func bracket(pattern, text string) (rest string, in, ok bool) {
+	end := 1
+	not := end < len(pattern) && (pattern[end] == '!' || pattern[end] == '^')
+	if not {
+		end++
+	}
+	first := end
+	for end < len(pattern) && (pattern[end] != ']' || end == first) {
+		end++
+	}
+	if end == len(pattern) || text == "" {
+		return "", false, false
+	}
+	for i := first; i < end; i++ {
+		if i+2 < end && pattern[i+1] == '-' {
+			in = in || pattern[i] <= text[0] && text[0] <= pattern[i+2]
+			i += 2
+		} else {
+			in = in || pattern[i] == text[0]
+		}
+	}
+	return pattern[end+1:], in != not, true
+}

@@ -1,0 +1,123 @@
+package udevadm
+
+import (
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
+	"devspool/hotplug/udev"
+)
+
+var settleOptions = []option{{'t', required, "timeout"}, {'E', required, "exit-if-exists"}}
+
+// longest is how long a file that nothing tells of is waited for between two looks.
+const longest = 100 * time.Millisecond
+
+func (t *tool) settle(args []string) error {
+	g, err := t.parse(args, settleOptions)
+	if err != nil {
+		return err
+	}
+	limit, err := seconds(g.last(0, "120"))
+	if err != nil || len(g.operands) > 0 {
+		return errOperand
+	}
+	if t.inChroot() {
+		return nil
+	}
+	return t.settled(limit, g.last(1, ""))
+}
+
+var errOperand = errors.New("a time that is none, or a word too many")
+
+// settled waits until the queue file is gone, or until file, where it is not "", is there.
+// It asks the device manager first, so that events which the kernel has sent are in the
+// queue; where none runs there is nothing to wait for.
+func (t *tool) settled(limit time.Duration, file string) error {
+	start := sys.Now()
+	if unix.Geteuid() == 0 {
+		switch err := t.ping(max(limit, 5*time.Second)); err {
+		case nil:
+		case unix.ENOENT, unix.ECONNREFUSED:
+			return nil
+		default:
+			return err
+		}
+	} else if err := unix.Access(t.run+"/"+udev.ControlName, unix.F_OK); err != nil {
+		return err
+	}
+	// Of the directory, before the first look, so that no removal is missed.
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if _, err := unix.InotifyAddWatch(fd, t.run, unix.IN_DELETE); err != nil {
+		return err
+	}
+	for {
+		if file != "" && unix.Access(file, unix.F_OK) == nil || unix.Access(t.run+"/queue", unix.F_OK) != nil {
+			return nil
+		}
+		left := limit - start.Age()
+		if left <= 0 {
+			return unix.ETIMEDOUT
+		}
+		if file != "" {
+			left = min(left, longest)
+		}
+		var drop [4096]byte
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(min(left, time.Hour)/time.Millisecond)+1)
+		_, _ = unix.Read(fd, drop[:])
+	}
+}
+
+// within polls until ok returns true, for limit at most, and returns its last word.
+func within(limit time.Duration, ok func() bool) bool {
+	for start := sys.Now(); !ok(); time.Sleep(4 * sys.PollInterval) {
+		if start.Age() >= limit {
+			return false
+		}
+	}
+	return true
+}
+
+var waitOptions = []option{{'t', required, "timeout"}, {0, required, "initialized"}, {0, none, "removed"}, {0, none, "settle"}}
+
+// wait waits for nodes, links and paths below /sys.
+func (t *tool) wait(args []string) error {
+	g, err := t.parse(args, waitOptions)
+	if err != nil {
+		return err
+	}
+	limit, err := seconds(g.last(0, "infinity"))
+	if err != nil {
+		return err
+	}
+	if len(g.operands) == 0 {
+		return errNoDevice
+	}
+	removed, initialized := g.has(2), true
+	switch g.last(1, "yes") {
+	case "no", "n", "0", "false", "f", "off":
+		initialized = false
+	}
+	start := sys.Now()
+	if !within(limit, func() bool {
+		for _, name := range g.operands {
+			devpath, err := t.devpath(name, "")
+			if (err == nil && (removed || !initialized || t.isSetUp(devpath))) == removed {
+				return false
+			}
+		}
+		return true
+	}) {
+		return unix.ETIMEDOUT
+	}
+	if g.has(3) {
+		return t.settled(max(0, limit-start.Age()), "")
+	}
+	return nil
+}

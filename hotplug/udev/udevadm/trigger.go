@@ -1,0 +1,340 @@
+package udevadm
+
+import (
+	"errors"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
+	"devspool/hotplug/sysfs"
+	"devspool/hotplug/udev"
+	"devspool/hotplug/uevent"
+)
+
+// The options of trigger, and their places.
+var triggerOptions = []option{
+	{'v', none, "verbose"}, {'n', none, "dry-run"}, {'q', none, "quiet"}, {'t', required, "type"}, {'c', required, "action"},
+	{'s', required, "subsystem-match"}, {'S', required, "subsystem-nomatch"}, {'a', required, "attr-match"}, {'A', required, "attr-nomatch"},
+	{'p', required, "property-match"}, {'g', required, "tag-match"}, {'y', required, "sysname-match"}, {0, required, "name-match"},
+	{'b', required, "parent-match"}, {0, none, "initialized-match"}, {0, none, "initialized-nomatch"}, {'w', none, "settle"},
+	{0, optional, "wait-daemon"}, {0, none, "uuid"}, {0, required, "prioritized-subsystem"},
+}
+
+const (
+	triggerVerbose = iota
+	triggerDry
+	triggerQuiet
+	triggerType
+	triggerAction
+	triggerSubsystem
+	triggerNotSubsystem
+	triggerAttribute
+	triggerNotAttribute
+	triggerProperty
+	triggerTag
+	triggerSysname
+	triggerName
+	triggerParent
+	triggerInitialized
+	triggerNotInitialized
+	triggerSettle
+	triggerDaemon
+	triggerUUID
+	triggerFirst
+)
+
+// request is what trigger is asked for. Of each list of patterns in the command line one
+// is to match, but of attributes all.
+type request struct {
+	*given
+	action string
+	roots  []string // devpaths of the devices that are meant with all below them; none for all
+}
+
+func (t *tool) trigger(args []string) error {
+	if t.inChroot() {
+		return nil
+	}
+	g, err := t.parse(args, triggerOptions)
+	if err != nil {
+		return err
+	}
+	r := request{given: g, action: g.last(triggerAction, uevent.Change)}
+	kind := g.last(triggerType, "devices")
+	if !knownAction(r.action) || kind != "devices" && kind != "subsystems" && kind != "all" {
+		return errors.New("there is no such action or type")
+	}
+	for place, names := range [...][]string{g.values[triggerName], g.values[triggerParent], g.operands} {
+		for _, name := range names {
+			devpath, err := t.devpath(name, [...]string{t.dev, "", ""}[place])
+			if err != nil {
+				return err
+			}
+			r.roots = append(r.roots, devpath)
+		}
+	}
+	if g.has(triggerDaemon) {
+		text := g.last(triggerDaemon, "")
+		if text == "" {
+			text = "5"
+		}
+		limit, err := seconds(text)
+		if err == nil {
+			err = t.ping(limit)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return t.request(&r, kind)
+}
+
+func knownAction(action string) bool {
+	switch action {
+	case uevent.Add, uevent.Remove, uevent.Change, uevent.Move, uevent.Online, uevent.Offline, uevent.Bind, uevent.Unbind:
+		return true
+	}
+	return false
+}
+
+// request asks the kernel for the events, and waits for them where it is to.
+func (t *tool) request(r *request, kind string) error {
+	devpaths := t.prioritize(t.selected(r, kind), r.last(triggerFirst, ""))
+	settle, dry := r.has(triggerSettle), r.has(triggerDry)
+	var listener *listener
+	if settle && !dry {
+		var err error
+		if listener, err = listen(udev.Group); err != nil {
+			return err
+		}
+		defer listener.close()
+	}
+	var failed error
+	waiting := map[string]bool{} // UUIDs, or devpaths where the kernel knows none
+	for _, devpath := range devpaths {
+		if r.has(triggerVerbose) {
+			t.print(string(t.sys) + devpath + "\n")
+		}
+		if dry {
+			continue
+		}
+		id, err := t.ask(devpath, r.action, settle || r.has(triggerUUID))
+		switch {
+		case err == unix.ENOENT, err == unix.ENODEV: // it has left
+		case err != nil:
+			failed = errSilent
+			if !r.has(triggerQuiet) {
+				t.failed("trigger: ", &os.PathError{Op: "write", Path: string(t.sys) + devpath + "/uevent", Err: err})
+			}
+		case settle && id == "":
+			waiting[devpath] = true
+		case settle:
+			waiting[id] = true
+		}
+		if r.has(triggerUUID) && id != "" {
+			t.print(id + "\n")
+		}
+	}
+	for len(waiting) > 0 {
+		properties, err := listener.next(-1)
+		if err != nil {
+			return err
+		}
+		for _, kv := range properties {
+			key, value, _ := strings.Cut(kv, "=")
+			if key == "SYNTH_UUID" || key == "DEVPATH" {
+				delete(waiting, value)
+			}
+		}
+	}
+	return failed
+}
+
+// ask writes an action into a device's uevent file, with a UUID that the event will have
+// as SYNTH_UUID if it is to be known again. The id is "" for a kernel before 4.13.
+func (t *tool) ask(devpath, action string, known bool) (id string, err error) {
+	if !known {
+		return "", t.sys.Write(devpath+"/uevent", action)
+	}
+	id = newUUID()
+	err = t.sys.Write(devpath+"/uevent", action+" "+id)
+	if err == unix.EINVAL {
+		return "", t.sys.Write(devpath+"/uevent", action)
+	}
+	return id, err
+}
+
+// newUUID returns a random UUID (version 4).
+func newUUID() string {
+	var b [16]byte
+	_, _ = unix.Getrandom(b[:], 0)
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	const hex = "0123456789abcdef"
+	text := make([]byte, 0, 36)
+	for i, c := range b {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			text = append(text, '-')
+		}
+		text = append(text, hex[c>>4], hex[c&15])
+	}
+	return string(text)
+}
+
+// selected returns the devpaths of the devices that are meant, parents before children.
+func (t *tool) selected(r *request, kind string) (devpaths []string) {
+	var all []string
+	if kind != "devices" {
+		all = t.subsystems()
+	}
+	if kind != "subsystems" {
+		for _, d := range t.sys.Scan(sysfs.Everything) {
+			all = append(all, d.Devpath)
+		}
+	}
+	for _, devpath := range all {
+		// A link to a device of another network namespace leads nowhere.
+		if t.exists(devpath) && t.meant(devpath, r) {
+			devpaths = append(devpaths, devpath)
+		}
+	}
+	return devpaths
+}
+
+// subsystems returns the devpaths of buses, of their drivers and of modules. Not all of
+// them have a uevent file.
+func (t *tool) subsystems() (devpaths []string) {
+	for _, bus := range t.list("/bus") {
+		devpaths = append(devpaths, bus)
+		if drivers := t.list(bus + "/drivers"); len(drivers) > 0 {
+			devpaths = append(append(devpaths, bus+"/drivers"), drivers...)
+		}
+	}
+	return append(devpaths, t.list("/module")...)
+}
+
+// list returns the paths of what is in a directory of /sys, in order.
+func (t *tool) list(dir string) []string {
+	names := sorted(sys.ReadDir(string(t.sys) + dir))
+	for i := range names {
+		names[i] = dir + "/" + names[i]
+	}
+	return names
+}
+
+// prioritize puts devices of some subsystems, and those that they lie below, before the
+// others.
+func (t *tool) prioritize(devpaths []string, subsystems string) (ordered []string) {
+	if subsystems == "" {
+		return devpaths
+	}
+	taken := map[string]bool{}
+	take := func(devpath string) {
+		if !taken[devpath] {
+			taken[devpath] = true
+			ordered = append(ordered, devpath)
+		}
+	}
+	for _, subsystem := range strings.Split(subsystems, ",") {
+		for i, devpath := range devpaths {
+			if t.subsystem(devpath) != subsystem {
+				continue
+			}
+			for _, above := range devpaths[:i] {
+				if strings.HasPrefix(devpath, above+"/") {
+					take(above)
+				}
+			}
+			take(devpath)
+		}
+	}
+	for _, devpath := range devpaths {
+		take(devpath)
+	}
+	return ordered
+}
+
+// meant reports whether a device is one of those that are asked for.
+func (t *tool) meant(devpath string, r *request) bool {
+	one := func(option int, text string) bool { return !r.has(option) || anyMatches(r.values[option], text) }
+	subsystem := t.subsystem(devpath)
+	if !one(triggerSubsystem, subsystem) || anyMatches(r.values[triggerNotSubsystem], subsystem) ||
+		!one(triggerSysname, sysname(devpath)) || len(r.roots) > 0 && !isBelow(devpath, r.roots) {
+		return false
+	}
+	for _, want := range r.values[triggerAttribute] {
+		if !t.hasAttribute(devpath, want) {
+			return false
+		}
+	}
+	for _, want := range r.values[triggerNotAttribute] {
+		if t.hasAttribute(devpath, want) {
+			return false
+		}
+	}
+	initialized, not := r.has(triggerInitialized), r.has(triggerNotInitialized)
+	if !initialized && !not && !r.has(triggerProperty) && !r.has(triggerTag) {
+		return true
+	}
+	d, err := t.load(devpath)
+	return err == nil && (!initialized || d.initialized) && (!not || !d.initialized) &&
+		d.has(r.values[triggerProperty]) && d.tagged(r.values[triggerTag])
+}
+
+func anyMatches(patterns []string, text string) bool {
+	for _, pattern := range patterns {
+		if matches(pattern, text) {
+			return true
+		}
+	}
+	return false
+}
+
+func isBelow(devpath string, roots []string) bool {
+	for _, root := range roots {
+		if devpath == root || strings.HasPrefix(devpath, root+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// hasAttribute reports whether a device has an attribute, FILE or FILE=PATTERN.
+func (t *tool) hasAttribute(devpath, want string) bool {
+	file, pattern, valued := strings.Cut(want, "=")
+	if file == "" || strings.Contains("/"+file+"/", "/../") {
+		return false
+	}
+	text, err := sys.ReadAttribute(string(t.sys) + devpath + "/" + file)
+	return err == nil && (!valued || matches(pattern, strings.TrimRight(text, "\r\n")))
+}
+
+// has reports whether a device has one of the properties, both parts of which are patterns.
+func (d *device) has(properties []string) bool {
+	if len(properties) == 0 {
+		return true
+	}
+	for _, want := range properties {
+		wantKey, pattern, _ := strings.Cut(want, "=")
+		for _, kv := range d.properties() {
+			key, value, _ := strings.Cut(kv, "=")
+			if matches(wantKey, key) && matches(pattern, value) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (d *device) tagged(tags []string) bool {
+	if len(tags) == 0 {
+		return true
+	}
+	for _, tag := range tags {
+		if contains(d.record.Current, tag) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,145 @@
+package boot_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"devspool/hotplug/log"
+	"devspool/hotplug/modules"
+	"devspool/initramfs"
+	"devspool/initramfs/boot"
+)
+
+// umlModules is where Debian's User Mode Linux keeps its modules, with depmod's files.
+const umlModules = "/usr/lib/uml/modules"
+
+// modulesTree returns entries of the image for the directory of modules of a release: all
+// of depmod's files, and what lies in some of its directories.
+func modulesTree(t *testing.T, dirs ...string) (entries []initramfs.Entry) {
+	t.Helper()
+	found, err := filepath.Glob(umlModules + "/*/modules.*")
+	if err != nil || len(found) == 0 {
+		return nil // in the guest; outside of it the lab says what is missing
+	}
+	for _, dir := range dirs {
+		err := filepath.WalkDir(filepath.Join(filepath.Dir(found[0]), "kernel", dir), func(path string, d os.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				found = append(found, path)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range found {
+		entries = append(entries, initramfs.File{Path: "lib/modules" + strings.TrimPrefix(path, umlModules), Mode: 0o644, Source: path})
+	}
+	return entries
+}
+
+// loaded returns the names of the kernel's modules.
+func loaded(g *boot.Guest) map[string]bool {
+	names := map[string]bool{}
+	for line := range strings.Lines(g.Read("/proc/modules")) {
+		name, _, _ := strings.Cut(line, " ")
+		names[name] = true
+	}
+	return names
+}
+
+// TestModules shows that a real kernel takes modules from the tool and from the loader:
+// in the right order, with parameters, each once; and gives them back.
+func TestModules(t *testing.T) {
+	lab := boot.NewLab(t)
+	files := modulesTree(t, "drivers/md", "drivers/block", "drivers/scsi", "crypto", "lib", "fs/fuse", "block", "security/keys")
+	files = append(files,
+		initramfs.Symlink{Path: "sbin/modprobe", Target: "devspool"},
+		initramfs.File{Path: "etc/modprobe.d/a.conf", Mode: 0o644, Text: "options scsi_debug dev_size_mb=9\ninstall brd /bin/false\n"})
+	lab.Run(t, boot.Options{Files: files, Append: []string{fewTerminals, "scsi_debug.num_tgts=2", "modprobe.blacklist=sr_mod"}}, func(g *boot.Guest) {
+		if out := g.Command("/sbin/modprobe", "-v", "scsi-debug", "max_luns=3"); !strings.Contains(out, "scsi_debug.ko dev_size_mb=9 num_tgts=2 max_luns=3\n") {
+			g.Errorf("modprobe -v: %s", out)
+		}
+		for parameter, want := range map[string]string{"dev_size_mb": "9", "num_tgts": "2", "max_luns": "3"} {
+			if got := g.Read("/sys/module/scsi_debug/parameters/" + parameter); got != want {
+				g.Errorf("%s is %s, want %s", parameter, got, want)
+			}
+		}
+		if out := g.Command(program, "modprobe", "-a", "raid456", "dm_thin_pool", "dm-raid", "fuse", "scsi_debug"); out != "" {
+			g.Errorf("modprobe -a: %s", out)
+		}
+		now := loaded(g)
+		for _, name := range []string{"raid456", "md_mod", "dm_thin_pool", "dm_persistent_data", "dm_raid", "fuse"} {
+			if !now[name] {
+				g.Errorf("%s is not loaded", name)
+			}
+		}
+		g.Command("/sbin/modprobe", "-r", "dm-raid", "dm-thin-pool")
+		if now := loaded(g); now["dm_raid"] || now["dm_thin_pool"] || now["dm_persistent_data"] || !now["fuse"] {
+			g.Errorf("after modprobe -r: %v", now)
+		}
+		loadByRule(g)
+		loadAll(g)
+	})
+}
+
+// loadByRule has a rule's call of modprobe carried out by the program itself, though there is
+// another modprobe, which would tell.
+func loadByRule(g *boot.Guest) {
+	if err := os.WriteFile("/etc/rules.conf", []byte("$MODALIAS=.* 0:0 660 @modprobe -b \"$MODALIAS\"\n"), 0o644); err != nil {
+		g.Fatal(err)
+	}
+	for alias, module := range map[string]string{"char-major-10-203": "cuse", "no-such:alias": "", "net-pf-38": "af_alg"} {
+		cmd := exec.Command(program, "-v", "--conf", "/etc/rules.conf")
+		cmd.Env = []string{"ACTION=add", "DEVPATH=/devices/x", "SUBSYSTEM=x", "MODALIAS=" + alias}
+		out, err := cmd.CombinedOutput()
+		switch {
+		case err != nil:
+			g.Errorf("%s: %v: %s", alias, err, out)
+		case !strings.Contains(string(out), "modules: add /devices/x: "+alias+": "):
+			g.Errorf("%s: the program did not see to it: %s", alias, out)
+		case module != "" && !loaded(g)[module]:
+			g.Errorf("%s: %s is not loaded: %s", alias, module, out)
+		}
+	}
+}
+
+// loadAll has the loader load a crowd, some of it several times.
+func loadAll(g *boot.Guest) {
+	cmdline := g.Read("/proc/cmdline")
+	loader, err := modules.Open(modules.Source{Cmdline: cmdline}, modules.Options{Log: log.Stderr()})
+	if err != nil {
+		g.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for range 5 {
+		for _, name := range []string{"dm_thin_pool", "dm-raid", "dm-crypt", "dm-cache-smq", "dm-integrity", "fs-fuse", "devname:fuse", "loop", "raid10", "dm-verity"} {
+			all.Add(1)
+			loader.Request(name, func(err error) {
+				defer all.Done()
+				if err != nil {
+					g.Errorf("%s: %v", name, err)
+				}
+			})
+		}
+	}
+	all.Wait()
+	now := loaded(g)
+	for _, name := range []string{"dm_thin_pool", "dm_raid", "dm_crypt", "fuse", "loop", "raid10"} {
+		if !now[name] {
+			g.Errorf("%s is not loaded", name)
+		}
+	}
+	if err := loader.Load("scsi:t-0x05"); err != nil || loaded(g)["sr_mod"] { // the alias of a module that is blacklisted
+		g.Errorf("sr_mod: %v", err)
+	}
+	var failed *modules.Error
+	if err := loader.Load("brd"); !errors.As(err, &failed) {
+		g.Errorf("brd: %v", err)
+	}
+}

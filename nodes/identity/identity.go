@@ -1,0 +1,202 @@
+// Package identity answers which names a device deserves: the links below /dev that stay
+// the same from boot to boot (disk/by-id, snd/by-path, input/by-id, ...) and the properties
+// that they are made of (ID_SERIAL, ID_PATH, ID_INPUT, ...), in udev's spelling.
+//
+// It reads an event, the device's directories in sysfs and, where it is asked to, the
+// disk. It never writes, never opens another device, and claims no link: of several
+// devices that deserve the same link it does not know.
+//
+// What is read comes from devices, and devices lie. A value becomes part of a link only
+// through subject.link, which lets no slash, no control byte and no ".." through.
+package identity
+
+import (
+	"strconv"
+	"strings"
+
+	"devspool/hotplug/sysfs"
+	"devspool/hotplug/uevent"
+)
+
+// Link is a symbolic link to a device's node that the device deserves.
+type Link struct {
+	Path     string // below /dev: disk/by-id/ata-MODEL_SERIAL
+	Priority int    // of several claimants the one with the highest gets the link; 0 for most
+}
+
+// Identity is what a device deserves.
+type Identity struct {
+	Properties []string // KEY=VALUE, each key once, in the order in which they were found
+	Links      []Link   // each path once
+
+	// Keep says that the contents of the disk cannot be read now, since device-mapper has
+	// suspended it: what its contents gave it before still holds.
+	Keep bool
+}
+
+// Get returns the value of a property, or "".
+func (id *Identity) Get(key string) string {
+	for _, kv := range id.Properties {
+		if len(kv) > len(key) && kv[len(key)] == '=' && kv[:len(key)] == key {
+			return kv[len(key)+1:]
+		}
+	}
+	return ""
+}
+
+// Disk is an open disk or partition, for Contents.
+type Disk struct {
+	Fd      int  // open for reading; -1 for a partition that is to be read as a part of Whole
+	Optical bool // a disc: no RAID signatures are looked for
+
+	// Partition is its number, or 0 for a whole disk. Whole is then the disk that it lies
+	// on, open for reading, or -1; Start and Size tell which part of it, in sectors of
+	// 512 bytes.
+	Partition   int
+	Whole       int
+	Numbers     string // of that disk: "8:0"
+	Start, Size uint64
+}
+
+// Prober answers for the devices of one sysfs. The fields are set before its first use;
+// its methods may then run side by side.
+type Prober struct {
+	Sys sysfs.FS
+
+	// Open opens a disk for reading and does not wait for a medium (O_NONBLOCK). Where it
+	// is nil no disk is opened. Whoever provides it takes care that the node is the
+	// device's own.
+	Open func(uevent.Dev) (fd int, err error)
+
+	// Contents returns what a disk holds, as properties KEY=VALUE: ID_FS_*, ID_PART_*.
+	// Where it is nil nobody looks.
+	Contents func(Disk) (properties []string)
+}
+
+// Identify answers by the event and sysfs alone. It opens no device and does not wait.
+// A remove deserves nothing: what the device had, its record tells.
+func (p *Prober) Identify(e *uevent.Event) Identity { return p.identify(e, false).id }
+
+// NeedsContents reports whether Probe would find more than Identify. It costs at most
+// three reads of sysfs, and none for what is no disk.
+func (p *Prober) NeedsContents(e *uevent.Event) bool {
+	return p.Open != nil && e.Action != uevent.Remove && newSubject(p, e).readable()
+}
+
+// Probe answers by the contents of the disk as well. It may take as long as the disk
+// does, or for ever: it is to run beside what must go on.
+func (p *Prober) Probe(e *uevent.Event) Identity {
+	return p.identify(e, p.NeedsContents(e)).id
+}
+
+func (p *Prober) identify(e *uevent.Event, probe bool) *subject {
+	if e.Action == uevent.Remove {
+		return &subject{}
+	}
+	s := newSubject(p, e)
+	if !e.Dev.IsZero() {
+		// As sysfs has them below /sys/dev.
+		s.id.Links = append(s.id.Links, Link{Path: sysfs.KindDir(e.Dev.Block) + "/" + e.Dev.Numbers()})
+	}
+	if probe {
+		s.openDisk()
+		defer s.closeDisk()
+	}
+	s.apply()
+	s.finish()
+	return s
+}
+
+// subject is the device that a call is about, and what it deserves so far.
+type subject struct {
+	p         *Prober
+	e         *uevent.Event
+	dev, base *dir // the device's own directory; that of what is named: of a partition the disk
+	at        *dir // what a rule's attributes are those of
+	id        Identity
+	reads     int // of sysfs, for tests
+	usbDone   bool
+	sets      [len(capabilityFiles)]capabilities
+	fd, whole int // the open disk, and for a partition the disk that it is of; or -1
+}
+
+func newSubject(p *Prober, e *uevent.Event) *subject {
+	s := &subject{p: p, e: e, fd: -1, whole: -1}
+	s.dev = s.dirs(e.Devpath)
+	s.dev.subsystem, s.dev.known = e.Subsystem, true
+	s.base, s.at = s.dev, s.dev
+	if e.Subsystem == "block" || e.Subsystem == "sound" {
+		s.set(".N", trailingNumber(e.Sysname()))
+	}
+	if devtype, _ := e.Get("DEVTYPE"); devtype == "partition" && s.dev.up != nil {
+		s.base = s.dev.up
+		s.set(".P", "-part"+trailingNumber(e.Sysname()))
+	}
+	return s
+}
+
+// maxValue is how long in bytes a property may be: much longer than any that is of use.
+const maxValue = 1024
+
+// set gives the device a property. A value never ends a line or a message.
+func (s *subject) set(key, value string) {
+	kv := key + "=" + printable(value[:min(len(value), maxValue)])
+	for i, old := range s.id.Properties {
+		if strings.HasPrefix(old, kv[:len(key)+1]) {
+			s.id.Properties[i] = kv
+			return
+		}
+	}
+	s.id.Properties = append(s.id.Properties, kv)
+}
+
+// setAll sets properties: of each of the keys, which are parted by blanks, that has a value.
+func (s *subject) setAll(prefix, keys string, values []string) {
+	for _, value := range values {
+		var key string
+		key, keys, _ = strings.Cut(keys, " ")
+		if value != "" {
+			s.set(prefix+key, value)
+		}
+	}
+}
+
+// maxName is how long in bytes a file's name may be.
+const maxName = 255
+
+// link gives the device a link where the template's values are there and none of the
+// names in its path is one that no file can have.
+func (s *subject) link(template string) {
+	path, ok := s.expand(template, true)
+	if !ok {
+		return
+	}
+	for rest, more := path, true; more; {
+		var name string
+		name, rest, more = strings.Cut(rest, "/")
+		if name == "" || name == "." || name == ".." || len(name) > maxName {
+			return
+		}
+	}
+	for _, l := range s.id.Links {
+		if l.Path == path {
+			return
+		}
+	}
+	s.id.Links = append(s.id.Links, Link{Path: path})
+}
+
+// finish takes away what was for the rules alone.
+func (s *subject) finish() {
+	priority, _ := strconv.Atoi(s.id.Get(".PRIORITY"))
+	for i := range s.id.Links {
+		s.id.Links[i].Priority = priority // udev knows one for all links of a device
+	}
+	kept := s.id.Properties[:0]
+	for _, kv := range s.id.Properties {
+		if kv[0] != '.' {
+			kept = append(kept, kv)
+		}
+	}
+	s.id.Properties = kept
+}

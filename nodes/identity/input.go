@@ -1,0 +1,122 @@
+package identity
+
+import "strings"
+
+// Numbers of linux/input-event-codes.h that rules alone cannot count.
+const (
+	absRX, absPressure = 0x03, 0x18
+	buttonJoystick     = 0x120
+	buttonDigi         = 0x140
+	padUp, padRight    = 0x220, 0x223
+	happy1, happy40    = 0x2c0, 0x2e7
+	letterKeys         = 0xfffffffe // ESC, the digits, Q to D: the first 32 keys but the reserved one
+)
+
+// officeKeys are on many keyboards and on no joystick: Ctrl, CapsLock, NumLock, Insert,
+// mute, calculator, file, mail, play, darker.
+const officeKeys = "\x1d\x3a\x45\x6e\x71\x8c\x90\x9b\xa4\xe0"
+
+// capabilities is a set of numbers as sysfs writes it: words in hexadecimal, the highest
+// first, each with as many bits as the kernel's long. Here the lowest is first.
+type capabilities []uint64
+
+// capabilityFiles are the files of the sets, whose first letters rules know them by.
+var capabilityFiles = [...]string{"capabilities/ev", "capabilities/key", "capabilities/rel", "capabilities/abs", "properties"}
+
+const (
+	events, keys, absolute = 0, 1, 3
+	capabilityLetters      = "ekrap"
+)
+
+// wordBits is how many bits a word has. The kernel writes for the word size of who reads.
+const wordBits = 32 << (^uint(0) >> 63)
+
+// maxWords bounds a set: enough for all keys in words of 32 bits.
+const maxWords = 24
+
+func parseCapabilities(text string) (c capabilities) {
+	for len(c) < maxWords {
+		at := strings.LastIndexByte(text, ' ')
+		n := uint64(0)
+		for i := at + 1; i < len(text); i++ {
+			n = n<<4 | uint64(max(0, strings.IndexByte(lowerHex, text[i])))
+		}
+		c = append(c, n)
+		if at < 0 {
+			break
+		}
+		text = text[:at]
+	}
+	return c
+}
+
+// count counts the bits from first to last.
+func (c capabilities) count(first, last uint64) (n int) {
+	for bit := first; bit <= last; bit++ {
+		if word := bit / wordBits; word < uint64(len(c)) && c[word]>>(bit%wordBits)&1 == 1 {
+			n++
+		}
+	}
+	return n
+}
+
+// can reports whether a bit of a range such as 110-11f is in one of the sets.
+func (s *subject) can(letter byte, bits string) bool {
+	from, to, isRange := strings.Cut(bits, "-")
+	if !isRange {
+		to = from
+	}
+	first, _ := number(from, 16)
+	last, _ := number(to, 16)
+	return s.sets[strings.IndexByte(capabilityLetters, letter)].count(first, last) > 0
+}
+
+// input reads what an input device can do, and goes on with it instead of with its node.
+func (s *subject) input() {
+	if name := s.e.Sysname(); matchAny("event*|mouse*|js*", name) {
+		s.set(".NODE", "1")
+		if match("event*", name) {
+			s.set(".EVENT", "1")
+		}
+	}
+	for d := s.dev; d != nil && d.readSubsystem() == "input"; d = d.up {
+		if match("input*", d.name()) {
+			s.base = d
+			break
+		}
+	}
+	if _, there := s.base.attr(capabilityFiles[events]); !there {
+		return
+	}
+	s.set("ID_INPUT", "1")
+	for i, name := range capabilityFiles {
+		s.sets[i] = parseCapabilities(s.base.value(name))
+	}
+	s.countKeys(s.sets[keys])
+}
+
+// countKeys counts the buttons and axes that joysticks, gamepads and pedals have. The
+// buttons are not counted where the one below them is there: such a keyboard claims them
+// all.
+func (s *subject) countKeys(pressed capabilities) {
+	n := s.sets[absolute].count(absRX, absPressure-1)
+	if pressed.count(buttonJoystick-1, buttonJoystick-1) == 0 {
+		n += pressed.count(buttonJoystick, buttonDigi-1) + pressed.count(happy1, happy40) + pressed.count(padUp, padRight)
+	}
+	office := 0
+	for i := range len(officeKeys) {
+		office += pressed.count(uint64(officeKeys[i]), uint64(officeKeys[i]))
+	}
+	for _, fact := range [...]struct {
+		key string
+		is  bool
+	}{
+		{".STICK", n > 0}, {".STICKS", n > 1},
+		{".OFFICE", office >= 4 && s.can('e', "1")},
+		{".LETTERS", len(pressed) > 0 && pressed[0]&letterKeys == letterKeys},
+	} {
+		if fact.is {
+			s.set(fact.key, "1")
+		}
+	}
+}

@@ -1,0 +1,137 @@
+package identity
+
+import (
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// mapperFlags are the bits from 16 on of an event's DM_COOKIE, as udev's rules know them
+// (libdevmapper.h, DM_UDEV_*).
+const mapperFlags = "DISABLE_DM_RULES_FLAG DISABLE_SUBSYSTEM_RULES_FLAG DISABLE_DISK_RULES_FLAG " +
+	"DISABLE_OTHER_RULES_FLAG LOW_PRIORITY_FLAG DISABLE_LIBRARY_FALLBACK_FLAG PRIMARY_SOURCE_FLAG FLAG7 "
+
+// readFlags sets the flags that who changed the device wants obeyed: by the event's
+// cookie, or where that says nothing by the event's own variables, in which whoever keeps
+// a device's earlier properties may have given them back.
+func (s *subject) readFlags() {
+	cookie, _ := s.e.Get("DM_COOKIE")
+	bits, _ := strconv.ParseUint(cookie, 0, 32)
+	for rest := mapperFlags; rest != ""; bits >>= 1 {
+		var flag string
+		flag, rest, _ = strings.Cut(rest, " ")
+		flag = "DM_UDEV_" + flag
+		before, _ := s.e.Get(flag)
+		switch {
+		case bits>>16&1 == 1 && before != "1":
+			s.set(flag, "1")
+		case bits>>16&1 == 0 && before == "1" && cookie != "":
+			s.set(flag, "0")
+		}
+	}
+}
+
+func (s *subject) is(key string) bool { return s.value(key) == "1" }
+
+// hidden reports whether the contents of a device of device-mapper are not to be looked
+// at now.
+func (s *subject) hidden() bool {
+	s.readFlags()
+	return s.dev.value("dm/suspended") == "1" || s.is("DISK_RO") || s.is("DM_NOSCAN") ||
+		s.is("DM_UDEV_DISABLE_DISK_RULES_FLAG") || s.is("DM_UDEV_DISABLE_OTHER_RULES_FLAG")
+}
+
+// mapper: a device of device-mapper is made first and gets its table later. Until then,
+// and where its maker says so, it has no names.
+func (s *subject) mapper() {
+	hidden := s.hidden()
+	suspended := s.dev.value("dm/suspended") == "1"
+	hasTable := s.e.Action != "add" || s.dev.value("size") != "0"
+	s.id.Keep = hasTable && (suspended || s.is("DISK_RO"))
+	if s.is("DISK_RO") || !hasTable {
+		s.setAll("DM_UDEV_DISABLE_", "SUBSYSTEM_RULES_FLAG DISK_RULES_FLAG OTHER_RULES_FLAG", []string{"1", "1", "1"})
+		s.set(".HIDDEN", "1")
+		return
+	}
+	s.setAll("DM_", "ACTIVATION NAME UUID SUSPENDED UDEV_RULES UDEV_RULES_VSN", []string{
+		"1", s.value("dm/name"), s.value("dm/uuid"), strconv.Itoa(bit(suspended)), "1", "2"})
+	if !s.is("DM_UDEV_DISABLE_DM_RULES_FLAG") {
+		s.link("mapper/{DM_NAME}")
+	}
+	if suspended {
+		s.set("DM_UDEV_DISABLE_OTHER_RULES_FLAG", "1")
+	}
+	if !s.is("DM_UDEV_DISABLE_DISK_RULES_FLAG") {
+		s.link("disk/by-id/dm-name-{DM_NAME}")
+		s.link("disk/by-id/dm-uuid-{DM_UUID}")
+	}
+	if s.is("DM_UDEV_LOW_PRIORITY_FLAG") {
+		s.set(".PRIORITY", "-100")
+	}
+	if hidden {
+		s.set(".HIDDEN", "1")
+	}
+}
+
+func bit(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+// array is for RAID arrays of the kernel. Before it runs, an array is a node with nothing
+// behind it; a container of others never does.
+func (s *subject) array() {
+	state := s.value("md/array_state")
+	isContainer := state == "inactive" && strings.HasPrefix(s.value("md/metadata_version"), "external:")
+	if !isContainer && (state == "" || state == "inactive" || strings.HasPrefix(state, "clear")) {
+		s.setAll("", "SYSTEMD_READY .HIDDEN", []string{"0", "1"})
+		return
+	}
+	uuid, name := s.arrayNames()
+	s.setAll("", ".PRIORITY MD_UUID MD_NAME MD_LEVEL MD_METADATA", []string{
+		"100", uuid, name, s.value("md/level"), s.value("md/metadata_version")})
+	s.link("disk/by-id/md-name-{MD_NAME}{.P}")
+	s.link("disk/by-id/md-uuid-{MD_UUID}{.P}")
+	// The kernel names an array md_NAME where its maker asked for a name, and mdadm looks
+	// for it at md/NAME.
+	given, is := strings.CutPrefix(s.e.Sysname(), "md_")
+	if is {
+		s.set(".ARRAY", given)
+		s.link("md/{.ARRAY}")
+	}
+}
+
+// arrayNames finds an array's UUID, as mdadm writes it, and its name. The kernel tells
+// the UUID since Linux 6.2. The rest stands in the superblocks of its members alone, of
+// which the first is read.
+func (s *subject) arrayNames() (uuid, name string) {
+	uuid = arrayUUID(s.value("md/uuid"))
+	if s.wholeFd() < 0 || s.p.Contents == nil {
+		return uuid, ""
+	}
+	slaves := &dir{s: s, path: s.base.path + "/slaves"}
+	for _, member := range slaves.list() {
+		fd := s.openAt(&dir{s: s, path: slaves.path + "/" + member})
+		if fd < 0 {
+			continue
+		}
+		found := Identity{Properties: s.p.Contents(Disk{Fd: fd, Whole: -1})}
+		unix.Close(fd)
+		if found.Get("ID_FS_TYPE") == "linux_raid_member" {
+			return arrayUUID(found.Get("ID_FS_UUID")), found.Get("ID_FS_LABEL")
+		}
+	}
+	return uuid, ""
+}
+
+// arrayUUID writes a UUID in mdadm's groups of eight.
+func arrayUUID(text string) string {
+	digits := strings.ReplaceAll(text, "-", "")
+	if len(digits) != 32 {
+		return ""
+	}
+	return digits[:8] + ":" + digits[8:16] + ":" + digits[16:24] + ":" + digits[24:]
+}

@@ -1,0 +1,30 @@
+package superblock
+
+// XFS: xfs_format.h of Linux.
+
+var xfsFormat = format{name: "xfs", usage: filesystem, big: true, magics: []magic{{0, "XFSB"}}, probe: probeXFS}
+
+func probeXFS(p *probe) bool {
+	if !p.load(0, 200) {
+		return false
+	}
+	block, blocks := p.u(4, 4), p.u(8, 8)
+	extent := p.u(80, 4) * block
+	groupBlocks, groups := p.u(84, 4), p.u(88, 4)
+	blockLog, sectorLog, inodeLog := p.u(120, 1), p.u(121, 1), p.u(122, 1)
+	if sectorLog-9 > 15-9 || p.u(102, 2) != 1<<sectorLog ||
+		blockLog-9 > 16-9 || block != 1<<blockLog ||
+		inodeLog-8 > 11-8 || p.u(104, 2) != 1<<inodeLog || blockLog-inodeLog != p.u(123, 1) ||
+		extent < 4<<10 || extent > 1<<30 || p.u(127, 1) > 100 ||
+		groups == 0 || blocks > groups*groupBlocks || blocks < (groups-1)*groupBlocks+64 {
+		return false
+	}
+	p.label(108, 12)
+	p.uuid(32)
+	used := p.u(96, 4) // by the log
+	if p.u(48, 8) == 0 {
+		used = 0 // it is on another disk
+	}
+	p.sizes(block, blocks, (blocks-used)*block)
+	return true
+}
