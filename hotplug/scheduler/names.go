@@ -212,8 +212,11 @@ func (a *applier) planOf(e *uevent.Event, id *Identity, kind Kind) (p *nodes.Pla
 	} else {
 		p = a.rules.Plan(e)
 	}
+	if !conf.HasNames {
+		return p
+	}
 	p.Event = e.With(p.Properties)
-	if conf.HasNames && id != nil && !p.NoNames {
+	if id != nil && !p.NoNames {
 		p.Properties = append(slices.Clone(id.Properties), p.Properties...)
 		if p.Work == nodes.Create {
 			addNames(p, id)
@@ -317,10 +320,13 @@ func (s *Scheduler) Complete(e *uevent.Event) *uevent.Event {
 // Identity returns the properties of the device of e, as its last event had them, and the
 // paths of all links that it is to have, of which another device may have some.
 func (s *Scheduler) Identity(e *uevent.Event) (properties, links []string) {
+	if !conf.HasNames {
+		return nil, nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := &s.applier
-	if was := a.names.found[e.Devpath]; conf.HasNames && was != nil {
+	if was := a.names.found[e.Devpath]; was != nil {
 		properties = was.Properties
 	}
 	if a.isDryRun() {
