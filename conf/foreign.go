@@ -23,8 +23,12 @@ func foreign(text string) (what, remedy string) {
 // other operators may stand for the ==. A condition of ours in the place of that ends in
 // a semicolon.
 func isUdevs(line string) bool {
-	key, value, _ := strings.Cut(line, `"`)
-	return strings.HasSuffix(key, "=") && strings.Trim(key, upper+lower+"_{}=!+:- \t") == "" && strings.IndexByte(value, ';') < 0
+	left, value, quoted := strings.Cut(line, `"`)
+	if !quoted || !strings.HasSuffix(strings.TrimRight(left, " \t"), "=") || strings.IndexByte(value, ';') >= 0 {
+		return false
+	}
+	key, attribute, _ := strings.Cut(strings.TrimRight(left, "=!+:- \t"), "{")
+	return key != "" && strings.Trim(key, upper+"_") == "" && (attribute == "" || strings.HasSuffix(attribute, "}"))
 }
 
 // rejectUdevRules makes one problem of many where most of the rules of a file are udev's.
