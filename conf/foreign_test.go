@@ -10,7 +10,7 @@ func TestIsUdevs(t *testing.T) {
 		`ATTRS{idVendor}=="04f9", MODE="0660"`:         true,
 		`SUBSYSTEM == "block", GROUP="disk"`:           true,
 		`ENV{ID_FS_TYPE}!="", IMPORT{program}="x $id"`: true,
-		`sds	daemon:disk a=`:                            false,
+		`sds	daemon:disk a=`:                           false,
 		`sds daemon:disk a="x"`:                        false,
 		`sda 0:0 660 @echo A="x"`:                      false,
 		`SUBSYSTEM="x";sda 0:0 660`:                    false,
