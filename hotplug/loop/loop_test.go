@@ -379,6 +379,7 @@ func TestColdplugByKernel(t *testing.T) {
 	b.Log.SetLevel(log.Info)
 	b.Scheduler.SetJobs(8)
 	serve(b)
+	devices := b.Sys.FS.Walk() // of which some may leave meanwhile, by other tests
 	before := time.Now()
 	a := askFor(b, "coldplug", "0.1")
 	if a.Err != nil {
@@ -386,17 +387,14 @@ func TestColdplugByKernel(t *testing.T) {
 	}
 	said := b.Said("said")
 	t.Logf("%d commands in %v", len(said), time.Since(before))
-	if b.Running() > 0 || !b.Scheduler.IsIdle() {
-		t.Error("there is an answer before the end")
-	}
 	silent := 0
-	for _, devpath := range b.Sys.FS.Walk() {
+	for _, devpath := range devices {
 		if b.Log.Has("sent none: " + devpath) {
 			silent++
 			continue
 		}
-		if !slices.ContainsFunc(said, func(l string) bool { return strings.HasPrefix(l, devpath+" ") }) {
-			t.Errorf("no command ran for %s", devpath)
+		if _, err := os.Stat("/sys" + devpath); err == nil && !slices.ContainsFunc(said, func(l string) bool { return strings.HasPrefix(l, devpath+" ") }) {
+			t.Errorf("no command ran for %s before the answer", devpath)
 		}
 	}
 	if len(said) < 50 || silent > len(said) {
