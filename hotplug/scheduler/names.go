@@ -46,10 +46,13 @@ type Watcher interface {
 }
 
 // probeLimit is how long an event waits for what its disk holds. After that it goes on
-// without.
-const probeLimit = 10 * time.Second
+// without. SlotLimit is how long the disk keeps others from being read.
+const (
+	probeLimit = 10 * time.Second
+	slotLimit  = time.Second
+)
 
-// maxProbes is how many disks are read at once.
+// maxProbes is how many disks are read at once, but for those that hang.
 const maxProbes = 8
 
 // names are the links and properties that devices deserve. Scheduler.mu guards it.
@@ -62,7 +65,7 @@ type names struct {
 	probes     chan struct{}        // holds a token for each disk that is being read
 	watcher    Watcher              // or nil
 	found      map[string]*Identity // by devpath, of devices that were set up
-	slow       map[string]bool      // devpaths of disks that did not answer in time
+	slow       map[string]bool      // devpaths of disks that have not answered yet, though their time is over
 }
 
 // init sets up names. Fs is where devices are described, wanted what the config says.
@@ -93,27 +96,14 @@ func (n *names) concerns(e *uevent.Event) bool {
 	return n.active && e.Action != uevent.Remove && e.Action != "unbind" && e.Action != "offline"
 }
 
-// probe reads a disk, or returns nil where that takes too long.
-func (n *names) probe(e *uevent.Event) *Identity {
-	n.probes <- struct{}{}
-	defer func() { <-n.probes }()
-	found := make(chan *Identity, 1)
-	go func() { found <- n.Probe(e) }()
+// within returns what comes in time, or nil.
+func within(limit time.Duration, found chan *Identity) *Identity {
 	select {
 	case id := <-found:
 		return id
-	case <-sys.After(probeLimit):
+	case <-sys.After(limit):
 		return nil
 	}
-}
-
-// isFirstSlow reports whether the disk of e is slow for the first time, for the log.
-func (n *names) isFirstSlow(e *uevent.Event) bool {
-	isFirst := !n.slow[e.Devpath] && len(n.slow) < maxErrors
-	if isFirst {
-		n.slow[e.Devpath] = true
-	}
-	return isFirst
 }
 
 // remember keeps what the device of a task deserves for its later events.
@@ -143,7 +133,10 @@ func (a *applier) identify(t *task) (isKnown bool) {
 		}
 		t.identity = &Identity{}
 	case n.NeedsContents(t.event):
-		return false
+		if !n.slow[t.event.Devpath] {
+			return false
+		}
+		a.identifyUnread(t) // a further thread that reads it would hang too
 	default:
 		a.setIdentity(t, n.Identify(t.event))
 	}
@@ -152,10 +145,6 @@ func (a *applier) identify(t *task) (isKnown bool) {
 
 // identifyUnread is identify for a disk that did not answer in time.
 func (a *applier) identifyUnread(t *task) {
-	if a.names.isFirstSlow(t.event) {
-		a.log.Event(log.Warning, "slow", t.event, "what the disk holds could not be read in "+probeLimit.String()+
-			"; it has no names by its contents")
-	}
 	id := a.names.Identify(t.event)
 	id.Keep = true
 	a.setIdentity(t, id)
@@ -295,6 +284,54 @@ func (a *applier) watch(t *task) {
 func (a *applier) watchUnset(t *task) {
 	if a.names.watcher != nil && !a.isDryRun() && t.event.Devname != "" {
 		a.names.watcher.Watch(t.event, a.dev.Path()+"/"+t.event.Devname)
+	}
+}
+
+// probe reads the disk of e, or returns nil where that takes too long.
+func (s *Scheduler) probe(e *uevent.Event) *Identity {
+	n := &s.applier.names
+	n.probes <- struct{}{}
+	found := make(chan *Identity, 1)
+	go func() {
+		found <- n.Probe(e)
+		s.answered(e)
+	}()
+	id := within(slotLimit, found)
+	<-n.probes
+	if id == nil {
+		id = within(probeLimit-slotLimit, found)
+	}
+	if id == nil {
+		id = s.giveUp(e, found)
+	}
+	return id
+}
+
+// giveUp notes that a disk is slow, unless it has answered at last.
+func (s *Scheduler) giveUp(e *uevent.Event, found chan *Identity) *Identity {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case id := <-found:
+		return id
+	default:
+	}
+	s.applier.names.slow[e.Devpath] = true
+	s.log.Event(log.Warning, "slow", e, "what the disk holds could not be read in "+probeLimit.String()+
+		"; it has no names by that until it answers")
+	return nil
+}
+
+// answered has the kernel send a change event for a disk that answers too late, as one does
+// that had to spin up: what is to be done then is done in the order of events.
+func (s *Scheduler) answered(e *uevent.Event) {
+	s.mu.Lock()
+	late := s.applier.names.slow[e.Devpath]
+	delete(s.applier.names.slow, e.Devpath)
+	late = late && s.pool.resident && !s.applier.isDryRun()
+	s.mu.Unlock()
+	if late {
+		_ = s.applier.sys.Write(e.Devpath+"/uevent", uevent.Change) // the disk may have gone
 	}
 }
 

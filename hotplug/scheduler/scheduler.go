@@ -331,7 +331,7 @@ func (s *Scheduler) readLocked(t *task) {
 	t.state, t.isRead = reading, true
 	s.applier.watchUnset(t)
 	e, id := t.event, (*Identity)(nil)
-	s.runAsync(s.pool.inFlight.Go, func() { id = s.applier.names.probe(e) }, func() {
+	s.runAsync(s.pool.inFlight.Go, func() { id = s.probe(e) }, func() {
 		if id != nil {
 			s.applier.setIdentity(t, id)
 		} else {

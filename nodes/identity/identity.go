@@ -80,7 +80,9 @@ func (p *Prober) Identify(e *uevent.Event) Identity { return p.identify(e, false
 // NeedsContents reports whether Probe would find more than Identify. It costs at most
 // three reads of sysfs, and none for what is no disk.
 func (p *Prober) NeedsContents(e *uevent.Event) bool {
-	return p.Open != nil && e.Action != uevent.Remove && newSubject(p, e).readable()
+	// Most events are of no disk: they cost nothing.
+	return e.Subsystem == "block" && matchAny(readableNames, e.Sysname()) &&
+		p.Open != nil && e.Action != uevent.Remove && newSubject(p, e).readable()
 }
 
 // Probe answers by the contents of the disk as well. It may take as long as the disk
@@ -93,7 +95,13 @@ func (p *Prober) identify(e *uevent.Event, probe bool) *subject {
 	if e.Action == uevent.Remove {
 		return &subject{}
 	}
-	s := newSubject(p, e)
+	rules := rulesOf(e.Subsystem)
+	var s *subject
+	if rules == "" {
+		s = &subject{}
+	} else {
+		s = newSubject(p, e)
+	}
 	if !e.Dev.IsZero() {
 		// As sysfs has them below /sys/dev.
 		s.id.Links = append(s.id.Links, Link{Path: sysfs.KindDir(e.Dev.Block) + "/" + e.Dev.Numbers()})
@@ -102,8 +110,10 @@ func (p *Prober) identify(e *uevent.Event, probe bool) *subject {
 		s.openDisk()
 		defer s.closeDisk()
 	}
-	s.apply()
-	s.finish()
+	if rules != "" {
+		s.apply(rules)
+		s.finish()
+	}
 	return s
 }
 

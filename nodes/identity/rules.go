@@ -295,6 +295,32 @@ DEVTYPE=usb_device =usb
 // and nobody reads them.
 const storage = "loop*|mmcblk*|msblk*|mspblk*|nvme*|sd*|sr*|vd*|xvd*|bcache*|dasd*|ubd*|ubi*|scm*|pmem*|nbd*|zd*|rbd*|zram*|ublkb*"
 
+// readableNames are the kernel's names for disks whose contents count.
+const readableNames = "dm-#|md*|" + storage
+
+// section is the rules of one subsystem.
+type section struct{ subsystem, rules string }
+
+// sections are the parts of rules.
+var sections = func() (all []section) {
+	for _, text := range strings.Split(rules, "\n@") {
+		if name, lines, found := strings.Cut(text, "\n"); found && name != "" {
+			all = append(all, section{name, lines})
+		}
+	}
+	return all
+}()
+
+// rulesOf returns the lines of a subsystem, or "" where it has none.
+func rulesOf(subsystem string) string {
+	for i := range sections {
+		if sections[i].subsystem == subsystem {
+			return sections[i].rules
+		}
+	}
+	return ""
+}
+
 // call calls what rules may call.
 func (s *subject) call(name string) {
 	switch name {
@@ -322,16 +348,13 @@ func (s *subject) call(name string) {
 }
 
 // apply applies the rules of the device's subsystem.
-func (s *subject) apply() {
-	at := strings.Index(rules, "\n@"+s.e.Subsystem+"\n")
-	if at < 0 || s.e.Subsystem == "" || s.base != s.dev && s.dev.has("whole_disk") {
-		return // no names, or a partition that is the same as its disk
+func (s *subject) apply(rules string) {
+	if s.base != s.dev && s.dev.has("whole_disk") {
+		return // a partition that is the same as its disk
 	}
 	label := ""
-	rest := rules[at+len("\n@"+s.e.Subsystem+"\n"):]
-	for rest[0] != '@' {
-		var line string
-		line, rest, _ = strings.Cut(rest, "\n")
+	for line, more := "", true; more; {
+		line, rules, more = strings.Cut(rules, "\n")
 		if label != "" || line[0] == ':' {
 			if line == label {
 				label = ""
