@@ -184,13 +184,14 @@ func udevd(t *testing.T) (entries []initramfs.Entry) {
 	return append(entries, initramfs.File{Path: "etc/passwd", Mode: 0o644, Text: "root:x:0:0:root:/:/bin/sh\n"})
 }
 
-// namesTable says where our links may differ from udev's.
+// differences is testdata/names.txt, which says where we may differ from udevd.
 //
 //go:embed testdata/names.txt
-var namesTable string
+var differences string
 
-// The names that the program gives to devices of all kinds are, link by link, those that
-// Debian's udevd gives in the same machine.
+// The names and properties that the program gives to devices of all kinds are, one by one,
+// those that Debian's udevd gives in the same machine, but for the differences that are
+// listed with their reasons. Each of these must occur.
 func TestNamesLikeUdevd(t *testing.T) {
 	o := boot.Options{Kernel: boot.QEMU, Memory: 1024, Timeout: 2 * time.Minute, Modules: zooDrivers, Append: []string{"net.ifnames=0"}}
 	if onHost() {
@@ -211,6 +212,7 @@ func TestNamesLikeUdevd(t *testing.T) {
 		g.Command(program, "settle", "60")
 		since("our names")
 		ours := ourLinks(g)
+		properties := propertiesOf(g.Command(program, "info", "--export-db"))
 		sameAsFresh(g, "with all devices", "")
 		stop()
 		twoCards(g)
@@ -219,7 +221,14 @@ func TestNamesLikeUdevd(t *testing.T) {
 		g.Command("/bin/udevadm", "trigger", "--action=add")
 		g.Command("/bin/udevadm", "settle", "--timeout=120")
 		since("udevd")
-		compareNames(g, ours, udevdLinks(g))
+		table := loadTable()
+		table.compareLinks(g, ours, udevdLinks(g))
+		table.compareProperties(g, properties, propertiesOf(g.Command("/bin/udevadm", "info", "--export-db")))
+		for _, r := range table {
+			if !r.seen {
+				g.Errorf("names.txt: nothing differs so: %s %s", r.side, r.pattern)
+			}
+		}
 	})
 }
 
@@ -324,33 +333,43 @@ func udevdLinks(g *boot.Guest) map[string][]string {
 	return links
 }
 
-// compareNames compares link by link, but for what the table explains.
-func compareNames(g *boot.Guest, ours map[string]string, theirs map[string][]string) {
-	g.Helper()
-	type line struct {
-		side, pattern string
-		seen          bool
-	}
-	var table []*line
-	for text := range strings.Lines(namesTable) {
+// table is what names.txt says.
+type table []*row
+
+// row explains a difference: who has it, ours or udev, and what.
+type row struct {
+	side, pattern string
+	seen          bool
+}
+
+func loadTable() (all table) {
+	for text := range strings.Lines(differences) {
 		if f := strings.Fields(text); len(f) > 2 && f[0] != "#" {
-			table = append(table, &line{side: f[0], pattern: f[1]})
+			all = append(all, &row{side: f[0], pattern: f[1]})
 		}
 	}
-	explained := func(side, path string) bool {
-		for _, l := range table {
-			if l.side == side && like(l.pattern, path) {
-				l.seen = true
-				return true
-			}
+	return all
+}
+
+// explains reports whether a row says why only one side has something.
+func (all table) explains(side, what string) bool {
+	found := false
+	for _, r := range all {
+		if r.side == side && like(r.pattern, what) {
+			r.seen, found = true, true
 		}
-		return false
 	}
+	return found
+}
+
+// compareLinks compares link by link.
+func (all table) compareLinks(g *boot.Guest, ours map[string]string, theirs map[string][]string) {
+	g.Helper()
 	same := 0
 	for _, path := range slices.Sorted(maps.Keys(ours)) {
 		claimants := theirs[path]
 		switch {
-		case claimants == nil && !explained("ours", path):
+		case claimants == nil && !all.explains("ours", path):
 			g.Errorf("only we have %s (%s)", path, ours[path])
 		case claimants != nil && !slices.Contains(claimants, ours[path]):
 			g.Errorf("%s leads to %s, with udev to %q", path, ours[path], claimants)
@@ -359,22 +378,78 @@ func compareNames(g *boot.Guest, ours map[string]string, theirs map[string][]str
 		}
 	}
 	for _, path := range slices.Sorted(maps.Keys(theirs)) {
-		if ours[path] == "" && !explained("udev", path) {
+		if ours[path] == "" && !all.explains("udev", path) {
 			g.Errorf("only udev has %s (%q)", path, theirs[path])
 		}
 	}
-	for _, l := range table {
-		if !l.seen {
-			g.Errorf("names.txt: nothing differs so: %s %s", l.side, l.pattern)
+	g.Logf("%d links are the same", same)
+	if same < 150 {
+		g.Errorf("only %d links are the same", same)
+	}
+}
+
+// ownKeys are properties that tell of udevd's own work.
+const ownKeys = " DEVLINKS TAGS CURRENT_TAGS USEC_INITIALIZED "
+
+// propertiesOf returns what info --export-db tells of each device: SUBSYSTEM:KEY=VALUE,
+// by devpath.
+func propertiesOf(info string) map[string][]string {
+	found := map[string][]string{}
+	for part := range strings.SplitSeq(info, "\n\n") {
+		var devpath, subsystem string
+		var all []string
+		for line := range strings.Lines(part) {
+			line = strings.TrimSuffix(line, "\n")
+			kind, value, _ := strings.Cut(line, ": ")
+			if kind != "E" {
+				continue
+			}
+			key, text, _ := strings.Cut(value, "=")
+			switch key {
+			case "DEVPATH":
+				devpath = text
+			case "SUBSYSTEM":
+				subsystem = text
+			}
+			if !strings.Contains(ownKeys, " "+key+" ") {
+				all = append(all, value)
+			}
+		}
+		for i := range all {
+			all[i] = subsystem + ":" + all[i]
+		}
+		if devpath != "" {
+			found[devpath] = all
 		}
 	}
-	kinds := map[string]int{}
-	for path := range ours {
-		kinds[filepath.Dir(path)]++
+	return found
+}
+
+// compareProperties compares those of each device.
+func (all table) compareProperties(g *boot.Guest, ours, theirs map[string][]string) {
+	g.Helper()
+	same := 0
+	for _, devpath := range slices.Sorted(maps.Keys(theirs)) {
+		if ours[devpath] == nil {
+			g.Errorf("devspool info does not know %s", devpath)
+			continue
+		}
+		for _, what := range theirs[devpath] {
+			if slices.Contains(ours[devpath], what) {
+				same++
+			} else if !all.explains("udev", what) {
+				g.Errorf("only udev says %s of %s", what, devpath)
+			}
+		}
+		for _, what := range ours[devpath] {
+			if !slices.Contains(theirs[devpath], what) && !all.explains("ours", what) {
+				g.Errorf("only we say %s of %s", what, devpath)
+			}
+		}
 	}
-	g.Logf("%d links are the same; ours by directory: %v", same, kinds)
-	if same < 100 {
-		g.Errorf("only %d links are the same", same)
+	g.Logf("%d properties of %d devices are the same", same, len(theirs))
+	if same < 3000 {
+		g.Errorf("only %d properties are the same", same)
 	}
 }
 
