@@ -3,11 +3,8 @@ package scheduler
 import (
 	"slices"
 	"strings"
-	"time"
 
 	"devspool/conf"
-	"devspool/hotplug/log"
-	"devspool/hotplug/sys"
 	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
@@ -45,16 +42,6 @@ type Watcher interface {
 	Drop(devpath string)
 }
 
-// probeLimit is how long an event waits for what its disk holds. After that it goes on
-// without. SlotLimit is how long the disk keeps others from being read.
-const (
-	probeLimit = 10 * time.Second
-	slotLimit  = time.Second
-)
-
-// maxProbes is how many disks are read at once, but for those that hang.
-const maxProbes = 8
-
 // names are the links and properties that devices deserve. Scheduler.mu guards it.
 type names struct {
 	Identifier                      // nil where devices get no names
@@ -62,17 +49,15 @@ type names struct {
 	wanted     bool                 // by the config
 	active     bool                 // wanted, and sys is the kernel's own, as it was seen last
 	early      bool                 // sys was not mounted then
-	probes     chan struct{}        // holds a token for each disk that is being read
 	watcher    Watcher              // or nil
 	found      map[string]*Identity // by devpath, of devices that were set up
-	slow       map[string]bool      // devpaths of disks that have not answered yet, though their time is over
 }
 
 // init sets up names. Fs is where devices are described, wanted what the config says.
 func (n *names) init(identifier Identifier, watcher Watcher, fs sysfs.FS, wanted bool) {
 	n.Identifier, n.watcher, n.sys, n.wanted = identifier, watcher, fs, wanted
 	if identifier != nil {
-		n.probes, n.found, n.slow = make(chan struct{}, maxProbes), map[string]*Identity{}, map[string]bool{}
+		n.found = map[string]*Identity{}
 		n.refresh()
 	}
 }
@@ -94,16 +79,6 @@ func (n *names) start() {
 // concerns reports whether the device of e may have other names than before.
 func (n *names) concerns(e *uevent.Event) bool {
 	return n.active && e.Action != uevent.Remove && e.Action != "unbind" && e.Action != "offline"
-}
-
-// within returns what comes in time, or nil.
-func within(limit time.Duration, found chan *Identity) *Identity {
-	select {
-	case id := <-found:
-		return id
-	case <-sys.After(limit):
-		return nil
-	}
 }
 
 // remember keeps what the device of a task deserves for its later events.
@@ -132,11 +107,9 @@ func (a *applier) identify(t *task) (isKnown bool) {
 			t.event = t.event.With(was.Properties)
 		}
 		t.identity = &Identity{}
-	case n.NeedsContents(t.event):
-		if !n.slow[t.event.Devpath] {
-			return false
-		}
-		a.identifyUnread(t) // a further thread that reads it would hang too
+	case t.isRead || n.NeedsContents(t.event):
+		t.isRead = true
+		return false
 	default:
 		a.setIdentity(t, n.Identify(t.event))
 	}
@@ -284,54 +257,6 @@ func (a *applier) watch(t *task) {
 func (a *applier) watchUnset(t *task) {
 	if a.names.watcher != nil && !a.isDryRun() && t.event.Devname != "" {
 		a.names.watcher.Watch(t.event, a.dev.Path()+"/"+t.event.Devname)
-	}
-}
-
-// probe reads the disk of e, or returns nil where that takes too long.
-func (s *Scheduler) probe(e *uevent.Event) *Identity {
-	n := &s.applier.names
-	n.probes <- struct{}{}
-	found := make(chan *Identity, 1)
-	go func() {
-		found <- n.Probe(e)
-		s.answered(e)
-	}()
-	id := within(slotLimit, found)
-	<-n.probes
-	if id == nil {
-		id = within(probeLimit-slotLimit, found)
-	}
-	if id == nil {
-		id = s.giveUp(e, found)
-	}
-	return id
-}
-
-// giveUp notes that a disk is slow, unless it has answered at last.
-func (s *Scheduler) giveUp(e *uevent.Event, found chan *Identity) *Identity {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	select {
-	case id := <-found:
-		return id
-	default:
-	}
-	s.applier.names.slow[e.Devpath] = true
-	s.log.Event(log.Warning, "slow", e, "what the disk holds could not be read in "+probeLimit.String()+
-		"; it has no names by that until it answers")
-	return nil
-}
-
-// answered has the kernel send a change event for a disk that answers too late, as one does
-// that had to spin up: what is to be done then is done in the order of events.
-func (s *Scheduler) answered(e *uevent.Event) {
-	s.mu.Lock()
-	late := s.applier.names.slow[e.Devpath]
-	delete(s.applier.names.slow, e.Devpath)
-	late = late && s.pool.resident && !s.applier.isDryRun()
-	s.mu.Unlock()
-	if late {
-		_ = s.applier.sys.Write(e.Devpath+"/uevent", uevent.Change) // the disk may have gone
 	}
 }
 
