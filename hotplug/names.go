@@ -66,6 +66,27 @@ func (r *runner) newWatcher() scheduler.Watcher {
 	return w
 }
 
+// mediaPolling is where the kernel says how often it looks, in milliseconds, whether removable
+// disks have another medium, unless events_poll_msecs of a disk says otherwise. It is 0, for
+// never, unless the kernel's command line says otherwise.
+const mediaPolling = "/module/block/parameters/events_dfl_poll_msecs"
+
+// pollMedia has the kernel look for other media every two seconds, as udevd does, unless it
+// looks already, or a rule takes the names from this device too. An optical drive is asked for its
+// state alone: it does not start for that.
+func (r *runner) pollMedia() {
+	const subsystem, devpath = "module", "/module/block"
+	if r.dev == nil || !r.scheduler.GivesNames(&uevent.Event{Action: uevent.Add, Devpath: devpath, Subsystem: subsystem}) {
+		return
+	}
+	if text, err := sys.ReadAttribute(string(r.sys) + mediaPolling); err != nil || strings.TrimSpace(text) != "0" {
+		return
+	}
+	if err := r.sys.Write(mediaPolling, "2000"); err != nil {
+		r.log.Print(log.Info, "other media go unseen: "+err.Error()) // a container's /sys is read-only
+	}
+}
+
 // newCompleter returns what gives events the properties of their devices where no loop can be
 // asked. Disks are read again once the kernel has sent any event.
 func newCompleter(fs sysfs.FS, dev string) func(*uevent.Event) *uevent.Event {

@@ -339,6 +339,7 @@ func (r *runner) loop() Result {
 			return Failed
 		}
 	}
+	r.pollMedia()
 	go func() {
 		coldplug.Scan(r.scheduler, r.sys).Wait() // in a goroutine: its commands may wait for an event
 		r.tellReady()

@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/kerneltest"
 )
 
 // inJail reports whether this process is the one in the namespaces.
@@ -58,6 +60,9 @@ func newJail(dir string) (*jail, error) {
 	}
 	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return nil, fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := kerneltest.SpareMachine(); err != nil {
+		return nil, err
 	}
 	for _, m := range []struct{ kind, on, options string }{
 		{"proc", "/proc", ""},

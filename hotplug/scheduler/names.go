@@ -260,6 +260,13 @@ func (a *applier) watchUnset(t *task) {
 	}
 }
 
+// GivesNames reports whether the device of e gets names and properties by what it is.
+func (s *Scheduler) GivesNames(e *uevent.Event) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.applier.names.active && !s.applier.rules.Plan(e).NoNames
+}
+
 // Complete returns the event with the properties of its device, where these are known.
 func (s *Scheduler) Complete(e *uevent.Event) *uevent.Event {
 	if !conf.HasNames {
