@@ -144,6 +144,7 @@ func (c *creation) make(path string, n *Node, l *Link) (err error) {
 			break
 		}
 		known = false
+		c.dir.tree.forget() // it may have gone
 	}
 	if why := failure(err); why == unix.EXDEV || why == unix.EBUSY {
 		lost, err = true, c.leaveAlone(path)
@@ -160,11 +161,10 @@ func (c *creation) make(path string, n *Node, l *Link) (err error) {
 // that is not forced takes the place of what is ours, and of nothing else. Where known is set something is there already, so a look comes first.
 func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, err error) {
 	t, dev := &c.dir.tree, c.plan.Event.Dev
-	dir, err := t.parent(path, true)
+	dir, err := t.keptParent(path)
 	if err != nil {
 		return false, wrap("open the directory of", path, err)
 	}
-	defer dir.close()
 	careful, text := false, ""
 	if l != nil {
 		careful, text = !l.Forced, Relative(path, l.Target)

@@ -112,6 +112,7 @@ func (d *Dir) closePrivate() {
 
 // UnlockDev writes what the journal still lacks and lets the next process have its turn.
 func (d *Dir) UnlockDev() error {
+	d.tree.forget()
 	d.tree.setGroup(d.tree.gid)
 	err := d.journal.Flush()
 	d.claims.ranks = nil

@@ -22,6 +22,10 @@ type tree struct {
 	group   int    // the group that this thread makes files with
 	gid     int    // the process's own
 
+	// kept is the directory that something was made in last, while /dev is locked: links of
+	// many devices lie in the same ones. Its name is its path, "" for none.
+	kept parent
+
 	// walk makes parent go a part at a time, as kernels before 5.6 need. (For those
 	// before 4.11 see NoStatx.)
 	walk bool
@@ -95,6 +99,28 @@ func (t *tree) parent(path string, create bool) (parent, error) {
 	return parent{fd: fd, name: name, own: true, inherit: st.Mode&unix.S_ISGID != 0}, nil
 }
 
+// keptParent is parent for what is to be made. The directory stays open until another one is
+// asked for, or forget is called.
+func (t *tree) keptParent(path string) (parent, error) {
+	slash := strings.LastIndexByte(path, '/')
+	if slash < 0 || path[:slash] != t.kept.name {
+		dir, err := t.parent(path, true)
+		if err != nil || slash < 0 {
+			return dir, err
+		}
+		t.forget()
+		t.kept = dir
+		t.kept.name = path[:slash]
+	}
+	return parent{fd: t.kept.fd, name: path[slash+1:], inherit: t.kept.inherit}, nil
+}
+
+// forget closes the directory that is kept.
+func (t *tree) forget() {
+	t.kept.close()
+	t.kept = parent{}
+}
+
 // walkTo opens dir a part at a time, which follows no link on any kernel.
 func (t *tree) walkTo(dir string, create bool) (int, error) {
 	at := parent{fd: t.fd}
@@ -160,6 +186,9 @@ func (t *tree) prune(path string) {
 		}
 		if err != nil {
 			return
+		}
+		if path == t.kept.name {
+			t.forget()
 		}
 		err = unix.Unlinkat(dir.fd, dir.name, unix.AT_REMOVEDIR)
 		dir.close()
