@@ -46,6 +46,9 @@ func (p prober) Identify(e *uevent.Event) *scheduler.Identity { return found(p.P
 func (p prober) Probe(e *uevent.Event) *scheduler.Identity    { return found(p.Prober.Probe(e)) }
 
 func found(id identity.Identity) *scheduler.Identity {
+	if len(id.Links) == 0 {
+		return &scheduler.Identity{Properties: id.Properties, Keep: id.Keep}
+	}
 	links := make([]nodes.Link, len(id.Links))
 	for i, l := range id.Links {
 		links[i] = nodes.Link{Path: l.Path, Priority: l.Priority, Name: true}

@@ -75,7 +75,12 @@ type Prober struct {
 
 // Identify answers by the event and sysfs alone. It opens no device and does not wait.
 // A remove deserves nothing: what the device had, its record tells.
-func (p *Prober) Identify(e *uevent.Event) Identity { return p.identify(e, false).id }
+func (p *Prober) Identify(e *uevent.Event) Identity {
+	if e.Dev.IsZero() && rulesOf(e.Subsystem) == "" {
+		return Identity{} // as for most events
+	}
+	return p.identify(e, false).id
+}
 
 // NeedsContents reports whether Probe would find more than Identify. It costs at most
 // three reads of sysfs, and none for what is no disk.
