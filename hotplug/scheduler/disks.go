@@ -55,17 +55,18 @@ const (
 func (s *Scheduler) readLocked(t *task) bool {
 	d := &s.disks
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.hung[t.event.Devpath] {
+	hangs := d.hung[t.event.Devpath]
+	if hangs {
 		s.applier.identifyUnread(t)
-		return false
+	} else {
+		t.state = reading
+		s.applier.watchUnset(t)
+		s.pool.inFlight.Add(1)
+		d.waiting = append(d.waiting, &diskRead{task: t, event: t.event})
+		s.addReader()
 	}
-	t.state = reading
-	s.applier.watchUnset(t)
-	s.pool.inFlight.Add(1)
-	d.waiting = append(d.waiting, &diskRead{task: t, event: t.event})
-	s.addReader()
-	return true
+	d.mu.Unlock()
+	return !hangs
 }
 
 // addReader starts a reader where one is wanted. Disks.mu is held.
@@ -90,7 +91,7 @@ func (s *Scheduler) readDisks() {
 		d.waiting[0], d.waiting = nil, d.waiting[1:]
 		d.mu.Unlock()
 
-		stop := time.AfterFunc(patientFor, func() { s.isSlow(r) }).Stop
+		stop := time.AfterFunc(patientFor, func() { s.holdUp(r) }).Stop
 		id := s.applier.names.Probe(r.event)
 		stop()
 
@@ -101,7 +102,10 @@ func (s *Scheduler) readDisks() {
 		case isGivenUp:
 			delete(d.hung, r.event.Devpath)
 			d.mu.Unlock()
-			s.askForChange(r.event)
+			// A disk that had to spin up, say. What is to be done is done in the order of events.
+			if !s.applier.isDryRun() {
+				_ = s.applier.sys.Write(r.event.Devpath+"/uevent", uevent.Change) // it may have gone
+			}
 			return
 		case isSlow:
 			d.heldUp--
@@ -132,41 +136,30 @@ func (s *Scheduler) deliverYield() {
 	d.mu.Unlock()
 	for _, r := range read {
 		s.applier.setIdentity(r.task, r.id)
-		s.readDoneYield(r)
+		s.restartYield(r.task)
+		s.pool.inFlight.Done()
 	}
 	s.endSliceYield()
 }
 
-func (s *Scheduler) readDoneYield(r *diskRead) {
-	s.restartYield(r.task)
-	s.pool.inFlight.Done()
-}
-
-// isSlow lets others be read beside a disk that has not answered for patientFor, and
-// isHung one more where it has not for hungAfter.
-func (s *Scheduler) isSlow(r *diskRead) {
+// holdUp lets others be read beside a disk that has not answered for patientFor, and one more
+// where it has not for hungAfter.
+func (s *Scheduler) holdUp(r *diskRead) {
 	d := &s.disks
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if r.progress == isAsked {
+	switch r.progress {
+	case isAsked:
 		r.progress = isSlow
 		d.readers--
 		d.heldUp++
-		s.addReader()
-		time.AfterFunc(hungAfter-patientFor, func() { s.isHung(r) })
-	}
-}
-
-func (s *Scheduler) isHung(r *diskRead) {
-	d := &s.disks
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if r.progress == isSlow {
+		time.AfterFunc(hungAfter-patientFor, func() { s.holdUp(r) })
+	case isSlow:
 		r.progress = isHung
 		d.heldUp--
-		s.addReader()
 		time.AfterFunc(probeLimit-hungAfter, func() { s.giveUp(r) })
 	}
+	s.addReader()
+	d.mu.Unlock()
 }
 
 // giveUp has an event go on without what its disk holds, unless that is known by now.
@@ -188,17 +181,7 @@ func (s *Scheduler) giveUp(r *diskRead) {
 	s.log.Event(log.Warning, "slow", r.event, "what the disk holds could not be read in "+probeLimit.String()+
 		"; it has no names by that until it answers")
 	s.applier.identifyUnread(r.task)
-	s.readDoneYield(r)
+	s.restartYield(r.task)
+	s.pool.inFlight.Done()
 	s.endSliceYield()
-}
-
-// askForChange has the kernel send a change event of a disk that answers too late, as one does
-// that had to spin up: what is to be done then is done in the order of events.
-func (s *Scheduler) askForChange(e *uevent.Event) {
-	s.mu.Lock()
-	stays := s.pool.resident && !s.applier.isDryRun()
-	s.mu.Unlock()
-	if stays {
-		_ = s.applier.sys.Write(e.Devpath+"/uevent", uevent.Change) // the disk may have gone
-	}
 }

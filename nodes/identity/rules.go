@@ -298,24 +298,16 @@ const storage = "loop*|mmcblk*|msblk*|mspblk*|nvme*|sd*|sr*|vd*|xvd*|bcache*|das
 // readableNames are the kernel's names for disks whose contents count.
 const readableNames = "dm-#|md*|" + storage
 
-// section is the rules of one subsystem.
-type section struct{ subsystem, rules string }
+// subsystems are those that rules has lines of. Most events are of others.
+const subsystems = " backlight block drm gpio hidraw infiniband_verbs input media mtd net pci platform ptp rfkill rtc" +
+	" scsi_generic scsi_tape sound tty usb video4linux virtio-ports "
 
-// sections are the parts of rules.
-var sections = func() (all []section) {
-	for _, text := range strings.Split(rules, "\n@") {
-		if name, lines, found := strings.Cut(text, "\n"); found && name != "" {
-			all = append(all, section{name, lines})
-		}
-	}
-	return all
-}()
-
-// rulesOf returns the lines of a subsystem, or "" where it has none.
+// rulesOf returns the rules from the first line of a subsystem on, or "" where it has none.
 func rulesOf(subsystem string) string {
-	for i := range sections {
-		if sections[i].subsystem == subsystem {
-			return sections[i].rules
+	if strings.Contains(subsystems, " "+subsystem+" ") {
+		head := "\n@" + subsystem + "\n"
+		if at := strings.Index(rules, head); at >= 0 {
+			return rules[at+len(head):]
 		}
 	}
 	return ""
@@ -347,14 +339,15 @@ func (s *subject) call(name string) {
 	}
 }
 
-// apply applies the rules of the device's subsystem.
+// apply applies rules, up to the next subsystem.
 func (s *subject) apply(rules string) {
 	if s.base != s.dev && s.dev.has("whole_disk") {
 		return // a partition that is the same as its disk
 	}
 	label := ""
-	for line, more := "", true; more; {
-		line, rules, more = strings.Cut(rules, "\n")
+	for rules[0] != '@' {
+		var line string
+		line, rules, _ = strings.Cut(rules, "\n")
 		if label != "" || line[0] == ':' {
 			if line == label {
 				label = ""
