@@ -69,9 +69,10 @@ func (s *Scheduler) readLocked(t *task) bool {
 	return !hangs
 }
 
-// addReader starts a reader where one is wanted. Disks.mu is held.
+// addReader starts a reader where one is wanted, if only to deliver what one had read before
+// it was held up. Disks.mu is held.
 func (s *Scheduler) addReader() {
-	if d := &s.disks; len(d.waiting) > 0 && d.readers == 0 && d.heldUp < maxHeldUp {
+	if d := &s.disks; len(d.waiting)+len(d.read) > 0 && d.readers == 0 && d.heldUp < maxHeldUp {
 		d.readers++
 		go s.readDisks()
 	}
@@ -110,13 +111,14 @@ func (s *Scheduler) readDisks() {
 		case isSlow:
 			d.heldUp--
 		}
-		d.read = append(d.read, r)
 		if was != isAsked { // another has this one's place
 			s.addReader()
-			d.mu.Unlock()
+		}
+		d.read = append(d.read, r)
+		d.mu.Unlock()
+		if was != isAsked {
 			break
 		}
-		d.mu.Unlock()
 		if s.mu.TryLock() { // else later, with those of other disks
 			s.deliverYield()
 			s.mu.Unlock()
