@@ -215,6 +215,7 @@ func TestNamesLikeUdevd(t *testing.T) {
 		since("our names")
 		ours := ourLinks(g)
 		properties := propertiesOf(g.Command(program, "info", "--export-db"))
+		since("our properties")
 		sameAsFresh(g, "with all devices", "")
 		stop()
 		twoCards(g)
