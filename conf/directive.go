@@ -34,6 +34,8 @@ var directives = append([]directive{
 		"use a number of seconds, or 0 to wait for ever"},
 	{"detach", inRule, parseDetach, "use yes"},
 	{"tag", inRule, parseTag, "use letters, digits, _ - and ."},
+	{"attr", inRule, parseSet, "use PATH:VALUE, with a path below the device's directory in /sys"},
+	{"attrmode", inRule, parseSetMode, "use PATH:MODE, with a path as for attr"},
 	{"jobs", inDefaults, parseJobs, "use a number from 1 to 1000"},
 }, nameDirectives...)
 

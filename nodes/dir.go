@@ -40,6 +40,7 @@ func Open(path string) (*Dir, error) {
 // Close lets go of all descriptors, and with them of the lock.
 func (d *Dir) Close() {
 	d.closePrivate()
+	d.tree.forget()
 	sys.CloseAll(&d.tree.fd)
 }
 

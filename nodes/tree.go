@@ -21,10 +21,7 @@ type tree struct {
 	inherit bool   // nodes made in it get its group, not ours
 	group   int    // the group that this thread makes files with
 	gid     int    // the process's own
-
-	// kept is the directory that something was made in last, while /dev is locked: links of
-	// many devices lie in the same ones. Its name is its path, "" for none.
-	kept parent
+	kept    keptParent
 
 	// walk makes parent go a part at a time, as kernels before 5.6 need. (For those
 	// before 4.11 see NoStatx.)
@@ -72,6 +69,39 @@ func (p parent) close() {
 	}
 }
 
+// keptParent is the directory in which the last link was made, or from which something was
+// removed last: what many devices have lies in one. It stays open until forget is called.
+type keptParent struct {
+	parent
+	dir     string // its path below /dev, or ""
+	emptied string // a path in it from which something was removed, or ""
+}
+
+// keep keeps the parent of path open, in the place of another one. If it is /dev itself there
+// is nothing to keep.
+func (t *tree) keep(path string, p parent) parent {
+	if p.own {
+		t.forget()
+		t.kept = keptParent{parent: p, dir: path[:len(path)-len(p.name)-1]}
+		p.own = false
+	}
+	return p
+}
+
+// forget closes the kept parent, and removes it if it is empty by now. It reports whether
+// that may be so.
+func (t *tree) forget() (pruned bool) {
+	kept := t.kept
+	t.kept = keptParent{}
+	if kept.dir != "" {
+		kept.close()
+	}
+	if kept.emptied != "" {
+		t.prune(kept.emptied)
+	}
+	return kept.emptied != ""
+}
+
 // parent opens the directory of path without following a link, and where create
 // is set makes what is missing, root's and 0755.
 func (t *tree) parent(path string, create bool) (parent, error) {
@@ -80,6 +110,9 @@ func (t *tree) parent(path string, create bool) (parent, error) {
 		return parent{fd: t.fd, name: path, inherit: t.inherit}, nil
 	}
 	dir, name := path[:slash], path[slash+1:]
+	if dir == t.kept.dir {
+		return parent{fd: t.kept.fd, name: name, inherit: t.kept.inherit}, nil
+	}
 	fd, err := sys.None, error(unix.ENOSYS)
 	if !t.walk {
 		fd, err = sys.OpenBeneath(t.fd, dir)
@@ -97,28 +130,6 @@ func (t *tree) parent(path string, create bool) (parent, error) {
 		return parent{}, err
 	}
 	return parent{fd: fd, name: name, own: true, inherit: st.Mode&unix.S_ISGID != 0}, nil
-}
-
-// keptParent is parent for what is to be made. The directory stays open until another one is
-// asked for, or forget is called.
-func (t *tree) keptParent(path string) (parent, error) {
-	slash := strings.LastIndexByte(path, '/')
-	if slash < 0 || path[:slash] != t.kept.name {
-		dir, err := t.parent(path, true)
-		if err != nil || slash < 0 {
-			return dir, err
-		}
-		t.forget()
-		t.kept = dir
-		t.kept.name = path[:slash]
-	}
-	return parent{fd: t.kept.fd, name: path[slash+1:], inherit: t.kept.inherit}, nil
-}
-
-// forget closes the directory that is kept.
-func (t *tree) forget() {
-	t.kept.close()
-	t.kept = parent{}
 }
 
 // walkTo opens dir a part at a time, which follows no link on any kernel.
@@ -186,9 +197,6 @@ func (t *tree) prune(path string) {
 		}
 		if err != nil {
 			return
-		}
-		if path == t.kept.name {
-			t.forget()
 		}
 		err = unix.Unlinkat(dir.fd, dir.name, unix.AT_REMOVEDIR)
 		dir.close()
@@ -371,8 +379,8 @@ func (t *tree) relink(path string, from, to []string) (done, changed bool) {
 	return changed, changed
 }
 
-// remove unlinks path if a node of dev stands there, or a link to one of paths, and then
-// the directories that are empty.
+// remove unlinks path if a node of dev stands there, or a link to one of paths. The directories
+// that are empty then go at the next forget.
 func (t *tree) remove(path string, dev uevent.Dev, paths []string) (removed bool, err error) {
 	dir, err := t.parent(path, false)
 	switch failure(err) {
@@ -385,7 +393,7 @@ func (t *tree) remove(path string, dev uevent.Dev, paths []string) (removed bool
 	default:
 		return false, wrap("open the directory of", path, err)
 	}
-	defer dir.close()
+	dir = t.keep(path, dir)
 	var st unix.Statx_t
 	err = sys.Stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st)
 	if err == nil && !t.isMountedOver(&st) && (isNodeOf(&st, dev) || isLinkTo(dir, &st, path, paths)) {
@@ -395,7 +403,9 @@ func (t *tree) remove(path string, dev uevent.Dev, paths []string) (removed bool
 	}
 	switch {
 	case removed, err == unix.ENOENT:
-		t.prune(path)
+		if dir.fd == t.kept.fd {
+			t.kept.emptied = path
+		}
 	case err != nil && err != unix.EBUSY: // something is mounted there
 		return false, wrap("unlink", path, err)
 	}

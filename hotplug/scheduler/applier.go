@@ -70,7 +70,7 @@ func (a *applier) plan(t *task, late bool) {
 		dropNodeWork(t.plan)
 	}
 	if t.muted {
-		t.plan.Commands, t.plan.Firmware = nil, ""
+		t.plan.Commands, t.plan.Attributes, t.plan.Firmware = nil, nil, ""
 	}
 	for _, fault := range t.plan.Faults {
 		a.failures.add(t.batch, t.event, "refused", fault)
@@ -103,9 +103,9 @@ func (a *applier) isLate(t *task) bool {
 	return true
 }
 
-// dropNodeWork takes the node work out of the plan of a late event. Its commands stay: the
-// event did happen.
-func dropNodeWork(p *nodes.Plan) { p.Late, p.Work = true, nodes.None }
+// dropNodeWork takes the work on nodes and attributes out of the plan of a late event. Its commands
+// stay: the event did happen.
+func dropNodeWork(p *nodes.Plan) { p.Late, p.Work, p.Attributes = true, nodes.None, nil }
 
 // cameMeanwhile reports whether a Missed event has come by itself since it was missed. A
 // remove may be on record though not all of it could be done.

@@ -16,11 +16,9 @@ import (
 // readable reports whether the device is a disk that holds something which can be read
 // now: not a loop device without a file, a reader without a card, an array that stands
 // still. The boot areas of an eMMC chip hold no file system.
-//
-// Its name is one of readableNames.
 func (s *subject) readable() bool {
 	name := s.e.Sysname()
-	if match("mmcblk*boot#", name) {
+	if s.e.Subsystem != "block" || !matchAny("dm-#|md*|"+storage, name) || match("mmcblk*boot#", name) {
 		return false
 	}
 	if size := s.dev.value("size"); size == "" || size == "0" {

@@ -124,24 +124,3 @@ func TestText(t *testing.T) {
 		t.Errorf("%d bytes", len(got))
 	}
 }
-
-// The list of subsystems names those that have rules.
-func TestSubsystems(t *testing.T) {
-	list := " "
-	for line := range strings.Lines(rules) {
-		if name, is := strings.CutPrefix(strings.TrimSpace(line), "@"); is && name != "" {
-			list += name + " "
-			if rulesOf(name) == "" {
-				t.Errorf("no rules of %s", name)
-			}
-		}
-	}
-	if list != subsystems {
-		t.Errorf("rules are of %q, the list says %q", list, subsystems)
-	}
-	for _, name := range []string{"", "memory", "input media", " "} {
-		if rulesOf(name) != "" {
-			t.Errorf("%q has rules", name)
-		}
-	}
-}

@@ -295,24 +295,6 @@ DEVTYPE=usb_device =usb
 // and nobody reads them.
 const storage = "loop*|mmcblk*|msblk*|mspblk*|nvme*|sd*|sr*|vd*|xvd*|bcache*|dasd*|ubd*|ubi*|scm*|pmem*|nbd*|zd*|rbd*|zram*|ublkb*"
 
-// readableNames are the kernel's names for disks whose contents count.
-const readableNames = "dm-#|md*|" + storage
-
-// subsystems are those that rules has lines of. Most events are of others.
-const subsystems = " backlight block drm gpio hidraw infiniband_verbs input media mtd net pci platform ptp rfkill rtc" +
-	" scsi_generic scsi_tape sound tty usb video4linux virtio-ports "
-
-// rulesOf returns the rules from the first line of a subsystem on, or "" where it has none.
-func rulesOf(subsystem string) string {
-	if strings.Contains(subsystems, " "+subsystem+" ") {
-		head := "\n@" + subsystem + "\n"
-		if at := strings.Index(rules, head); at >= 0 {
-			return rules[at+len(head):]
-		}
-	}
-	return ""
-}
-
 // call calls what rules may call.
 func (s *subject) call(name string) {
 	switch name {
@@ -339,15 +321,31 @@ func (s *subject) call(name string) {
 	}
 }
 
-// apply applies rules, up to the next subsystem.
-func (s *subject) apply(rules string) {
+// parseSections returns the lines of rules by subsystem.
+func parseSections() map[string]string {
+	sections := map[string]string{}
+	for rest := rules; ; {
+		_, section, found := strings.Cut(rest, "\n@")
+		if !found {
+			return sections
+		}
+		subsystem, lines, _ := strings.Cut(section, "\n")
+		if end := strings.Index(lines, "\n@"); end >= 0 {
+			sections[subsystem] = lines[:end+1]
+		}
+		rest = section
+	}
+}
+
+// apply applies the rules of the device's subsystem.
+func (s *subject) apply(section string) {
 	if s.base != s.dev && s.dev.has("whole_disk") {
-		return // a partition that is the same as its disk
+		return // a partition that is the same as its disk has no names
 	}
 	label := ""
-	for rules[0] != '@' {
+	for section != "" {
 		var line string
-		line, rules, _ = strings.Cut(rules, "\n")
+		line, section, _ = strings.Cut(section, "\n")
 		if label != "" || line[0] == ':' {
 			if line == label {
 				label = ""
