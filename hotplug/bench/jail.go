@@ -61,9 +61,6 @@ func newJail(dir string) (*jail, error) {
 	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return nil, fmt.Errorf("make mounts private: %w", err)
 	}
-	if err := kerneltest.SpareMachine(); err != nil {
-		return nil, err
-	}
 	for _, m := range []struct{ kind, on, options string }{
 		{"proc", "/proc", ""},
 		{"sysfs", "/sys", ""}, // a new one shows the new network namespace
@@ -79,6 +76,13 @@ func newJail(dir string) (*jail, error) {
 		}
 	}
 	if err := j.furnishEtc(); err != nil {
+		return nil, err
+	}
+	empty := filepath.Join(j.dir, "empty-file")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		return nil, err
+	}
+	if err := kerneltest.SpareMachine(empty); err != nil {
 		return nil, err
 	}
 	var st unix.Stat_t

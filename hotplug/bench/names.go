@@ -19,7 +19,9 @@ const nameless = "nonames"
 func (b *bench) names() error {
 	all := b.contestants
 	defer func() { b.contestants = all }()
-	b.contestants = []contestant{all[0], {name: rival, path: b.jail.program(namelessFile)}}
+	withNames := all[0]
+	withNames.named = true
+	b.contestants = []contestant{withNames, {name: rival, path: b.jail.program(namelessFile)}}
 	b.report.beside(nameless, "Names", "a coldplug of this machine, %d devices, least of %d runs", countDevices(), b.scanRounds())
 	if err := b.scanned("CPU, no rules", emptyConf, milliseconds, 1.5, b.scanRounds(), b.oneShot); err != nil {
 		return err
