@@ -53,7 +53,7 @@ ARCHES := amd64 arm64 arm-6 386 riscv64 mipsle mips s390x
 goarch  = $(word 1,$(subst -, ,$(arch)))
 goarm   = $(word 2,$(subst -, ,$(arch)))
 
-.PHONY: all build flags budgets size core mkinitramfs run test check cross bench bench-helper fuzz clean completions install uninstall dist
+.PHONY: all build flags budgets size core mkinitramfs run test check cross bench bench-helper bench-names fuzz clean completions install uninstall dist
 
 all: build
 
@@ -175,6 +175,12 @@ bench: devspool
 bench-helper:
 	go run ./hotplug/bench -only helper $(BENCH)
 	@DEVSPOOL_BENCH=1 go test -count=1 -v -run TestTimeToDisks ./initramfs/boot | grep -E 'from insmod|NOT TESTED|FAIL|^ok'
+
+# What the names of devices cost: beside a program without them and, under User Mode
+# Linux, beside BusyBox mdev with a script that calls blkid.
+bench-names:
+	go run ./hotplug/bench -only names $(BENCH)
+	@DEVSPOOL_BENCH=1 go test -count=1 -v -run TestNamesCPU ./initramfs/boot | grep -E 'CPU for the names|NOT TESTED|FAIL|^ok'
 
 # Each fuzz target for FUZZTIME.
 FUZZTIME ?= 20s

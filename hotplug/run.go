@@ -344,6 +344,7 @@ func (r *runner) loop() Result {
 			return Failed
 		}
 	}
+	r.pollMedia()
 	r.notify(l)
 	go func() {
 		batch := coldplug.Scan(r.scheduler, r.sys)

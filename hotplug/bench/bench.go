@@ -21,6 +21,7 @@ var (
 
 // contestant is one device manager.
 type contestant struct {
+	named  bool // ours gives devices names
 	name   string
 	path   string
 	prefix []string // arguments before all others
@@ -33,7 +34,7 @@ func (c contestant) args(more ...string) []string {
 // conf returns the config with which the contestant runs. Ours gives devices no names then, as
 // the rivals do not: what names cost is measured by itself.
 func (c contestant) conf(text string) string {
-	if c.name == ours {
+	if c.name == ours && !c.named {
 		return "names=no;\n" + text
 	}
 	return text

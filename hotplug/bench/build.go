@@ -28,8 +28,9 @@ const (
 // The programs below the run's directory.
 const (
 	oursFile     = "devspool"
-	helperFile   = "devspool-helper" // to be started in the kernel's place
-	coreFile     = "devspool-core"   // without the spool
+	helperFile   = "devspool-helper"  // to be started in the kernel's place
+	coreFile     = "devspool-core"    // without the spool
+	namelessFile = "devspool-nonames" // without the names that devices deserve
 	emptyGoFile  = "empty-go"
 	emptyCFile   = "empty-c"
 	fanoutFile   = "fanout"
@@ -94,6 +95,9 @@ func buildAll(dir string) error {
 		return err
 	}
 	if err := build.Program(filepath.Join(dir, coreFile), ".", build.Options{Tags: "nospool"}); err != nil {
+		return err
+	}
+	if err := build.Program(filepath.Join(dir, namelessFile), ".", build.Options{Tags: "nonames"}); err != nil {
 		return err
 	}
 	for name, source := range map[string]string{

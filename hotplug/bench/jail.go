@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/kerneltest"
 )
 
 // inJail reports whether this process is the one in the namespaces.
@@ -74,6 +76,13 @@ func newJail(dir string) (*jail, error) {
 		}
 	}
 	if err := j.furnishEtc(); err != nil {
+		return nil, err
+	}
+	empty := filepath.Join(j.dir, "empty-file")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		return nil, err
+	}
+	if err := kerneltest.SpareMachine(empty); err != nil {
 		return nil, err
 	}
 	var st unix.Stat_t

@@ -1,6 +1,8 @@
 // Bench compares devspool with BusyBox mdev, side by side in one run: the CPU and
 // the system calls of a coldplug, the CPU per event of the loop, memory, losses
-// under a storm, the cost of handing events to clients, the program's size. Run it as root from anywhere in the module:
+// under a storm, the cost of handing events to clients, the program's size; and beside
+// the program built without them what the names of devices cost. Run it as root from
+// anywhere in the module:
 //
 //	go run ./hotplug/bench [-quick] [-only coldplug,loop,...]
 //
@@ -48,6 +50,7 @@ var parts = []struct {
 	{"listeners", (*bench).listeners},
 	{"size", (*bench).size},
 	{"helper", (*bench).helper},
+	{"names", (*bench).names},
 }
 
 func main() { os.Exit(run(os.Args[1:])) }

@@ -21,10 +21,13 @@ func newReport(out io.Writer) *report { return &report{out: out} }
 const row = "  %-52s %12s %12s %7s  %-14s %s\n"
 
 // section starts a part of the table; format tells how it was measured.
-func (r *report) section(part, format string, args ...any) {
+func (r *report) section(part, format string, args ...any) { r.beside(rival, part, format, args...) }
+
+// beside is section where the second column is another's.
+func (r *report) beside(other, part, format string, args ...any) {
 	r.part = part
 	fmt.Fprintf(r.out, "\n%s: %s\n", part, fmt.Sprintf(format, args...))
-	fmt.Fprintf(r.out, row, "", ours, rival, "ratio", "target", "")
+	fmt.Fprintf(r.out, row, "", ours, other, "ratio", "target", "")
 }
 
 // note writes a line of information.

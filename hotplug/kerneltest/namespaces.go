@@ -60,7 +60,20 @@ func (f Flags) furnish() error {
 	if err := unix.Mount("tmpfs", "/dev", "tmpfs", 0, "mode=0755"); err != nil {
 		return fmt.Errorf("mount tmpfs: %w", err)
 	}
-	return MakeBaseNodes("/dev")
+	if err := MakeBaseNodes("/dev"); err != nil {
+		return err
+	}
+	return SpareMachine("/dev/null")
+}
+
+// SpareMachine has a loop that this process starts leave the machine's own settings alone: how
+// often the kernel looks for other media. It needs a mount namespace, and mounts an empty file.
+func SpareMachine(empty string) error {
+	const setting = "/sys/module/block/parameters/events_dfl_poll_msecs"
+	if err := unix.Mount(empty, setting, "", unix.MS_BIND, ""); err != nil && err != unix.ENOENT {
+		return fmt.Errorf("mount over %s: %w", setting, err)
+	}
+	return nil
 }
 
 // baseNodes are the nodes that most programs need.

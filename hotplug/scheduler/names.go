@@ -3,11 +3,8 @@ package scheduler
 import (
 	"slices"
 	"strings"
-	"time"
 
 	"devspool/conf"
-	"devspool/hotplug/log"
-	"devspool/hotplug/sys"
 	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
@@ -45,13 +42,6 @@ type Watcher interface {
 	Drop(devpath string)
 }
 
-// probeLimit is how long an event waits for what its disk holds. After that it goes on
-// without.
-const probeLimit = 10 * time.Second
-
-// maxProbes is how many disks are read at once.
-const maxProbes = 8
-
 // names are the links and properties that devices deserve. Scheduler.mu guards it.
 type names struct {
 	Identifier                      // nil where devices get no names
@@ -59,17 +49,15 @@ type names struct {
 	wanted     bool                 // by the config
 	active     bool                 // wanted, and sys is the kernel's own, as it was seen last
 	early      bool                 // sys was not mounted then
-	probes     chan struct{}        // holds a token for each disk that is being read
 	watcher    Watcher              // or nil
 	found      map[string]*Identity // by devpath, of devices that were set up
-	slow       map[string]bool      // devpaths of disks that did not answer in time
 }
 
 // init sets up names. Fs is where devices are described, wanted what the config says.
 func (n *names) init(identifier Identifier, watcher Watcher, fs sysfs.FS, wanted bool) {
 	n.Identifier, n.watcher, n.sys, n.wanted = identifier, watcher, fs, wanted
 	if identifier != nil {
-		n.probes, n.found, n.slow = make(chan struct{}, maxProbes), map[string]*Identity{}, map[string]bool{}
+		n.found = map[string]*Identity{}
 		n.refresh()
 	}
 }
@@ -91,29 +79,6 @@ func (n *names) start() {
 // concerns reports whether the device of e may have other names than before.
 func (n *names) concerns(e *uevent.Event) bool {
 	return n.active && e.Action != uevent.Remove && e.Action != "unbind" && e.Action != "offline"
-}
-
-// probe reads a disk, or returns nil where that takes too long.
-func (n *names) probe(e *uevent.Event) *Identity {
-	n.probes <- struct{}{}
-	defer func() { <-n.probes }()
-	found := make(chan *Identity, 1)
-	go func() { found <- n.Probe(e) }()
-	select {
-	case id := <-found:
-		return id
-	case <-sys.After(probeLimit):
-		return nil
-	}
-}
-
-// isFirstSlow reports whether the disk of e is slow for the first time, for the log.
-func (n *names) isFirstSlow(e *uevent.Event) bool {
-	isFirst := !n.slow[e.Devpath] && len(n.slow) < maxErrors
-	if isFirst {
-		n.slow[e.Devpath] = true
-	}
-	return isFirst
 }
 
 // remember keeps what the device of a task deserves for its later events.
@@ -143,7 +108,8 @@ func (a *applier) identify(t *task) (isKnown bool) {
 			t.event = t.event.With(was.Properties)
 		}
 		t.identity = &Identity{}
-	case n.NeedsContents(t.event):
+	case t.isRead || n.NeedsContents(t.event):
+		t.isRead = true
 		return false
 	default:
 		a.setIdentity(t, n.Identify(t.event))
@@ -153,10 +119,6 @@ func (a *applier) identify(t *task) (isKnown bool) {
 
 // identifyUnread is identify for a disk that did not answer in time.
 func (a *applier) identifyUnread(t *task) {
-	if a.names.isFirstSlow(t.event) {
-		a.log.Event(log.Warning, "slow", t.event, "what the disk holds could not be read in "+probeLimit.String()+
-			"; it has no names by its contents")
-	}
 	id := a.names.Identify(t.event)
 	id.Keep = true
 	a.setIdentity(t, id)
@@ -302,6 +264,13 @@ func (a *applier) watchUnset(t *task) {
 	if a.names.watcher != nil && !a.isDryRun() && t.event.Devname != "" {
 		a.names.watcher.Watch(t.event, a.dev.Path()+"/"+t.event.Devname)
 	}
+}
+
+// GivesNames reports whether the device of e gets names and properties by what it is.
+func (s *Scheduler) GivesNames(e *uevent.Event) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.applier.names.active && !s.applier.rules.Plan(e).NoNames
 }
 
 // Complete returns the event with the properties of its device, where these are known.

@@ -118,6 +118,7 @@ type Scheduler struct {
 	slice    slice
 	paused   bool    // see Pause
 	deferred []*task // what Resume is to start
+	disks    disks
 	arrivals arrivals
 	counts   Counts
 	released func() // see OnRelease
@@ -286,8 +287,9 @@ func (s *Scheduler) startLocked(t *task) (isDone bool) {
 	t.state = started
 	late := s.applier.isLate(t)
 	if conf.HasNames && !late && !s.applier.identify(t) {
-		s.readLocked(t)
-		return false
+		if s.readLocked(t) {
+			return false
+		}
 	}
 	s.applier.plan(t, late)
 	if conf.HasNames && !late && s.renameLocked(t) {
@@ -327,21 +329,6 @@ func (s *Scheduler) startLocked(t *task) (isDone bool) {
 	}
 	s.completeLocked(t)
 	return true
-}
-
-// readLocked has the disk of t read, which t needs to be identified, and then starts t again.
-func (s *Scheduler) readLocked(t *task) {
-	t.state, t.isRead = reading, true
-	s.applier.watchUnset(t)
-	e, id := t.event, (*Identity)(nil)
-	s.runAsync(s.pool.inFlight.Go, func() { id = s.applier.names.probe(e) }, func() {
-		if id != nil {
-			s.applier.setIdentity(t, id)
-		} else {
-			s.applier.identifyUnread(t)
-		}
-		s.restartYield(t)
-	})
 }
 
 // restartYield starts t once more, when what it waited for outside of the graph has come.

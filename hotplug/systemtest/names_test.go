@@ -289,3 +289,34 @@ func TestContentsStorm(t *testing.T) {
 	makeFS(t, b.dev+"/"+disk, again, "")
 	b.leadsTo("disk/by-uuid/"+again, disk)
 }
+
+// TestMediaPolling shows that the kernel is told to look for other media, once, and how to
+// leave that off.
+func TestMediaPolling(t *testing.T) {
+	t.Parallel()
+	if !jailed(t) {
+		return
+	}
+	for _, c := range []struct{ conf, was, becomes string }{
+		{"", "0\n", "2000"},
+		{"SUBSYSTEM=module;names=no;block 0:0 660\n", "0\n", "0\n"},
+		{"names=no; 0:0 660\n", "0\n", "0\n"},
+		{"", "500\n", "500\n"},
+	} {
+		b := namedBoard(t, c.conf)
+		setting := filepath.Join(b.dir, "setting")
+		b.write(setting, c.was)
+		const path = "/sys/module/block/parameters/events_dfl_poll_msecs"
+		if err := unix.Mount(setting, path, "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		l := b.startLoop()
+		if got := b.read(setting); got != c.becomes {
+			t.Errorf("%q, %q: %q, want %q", c.conf, c.was, got, c.becomes)
+		}
+		l.stop()
+		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -36,7 +36,9 @@ func (s *subject) ata() {
 	if page := scsi.bytes("vpd_pg89", identifyAt+identifySize); len(page) > identifyAt && page[1] == 0x89 {
 		answer = page[identifyAt:] // the kernel keeps it since Linux 5.5
 	} else if fd := s.wholeFd(); fd >= 0 {
-		answer = askIdentify(fd)
+		if answer = askIdentify(fd); answer == "" {
+			answer = keptIdentify(fd)
+		}
 	} else if s.p.Open != nil {
 		s.set(".WAIT", "1")
 	}

@@ -20,8 +20,12 @@ func Superblocks(d Disk) []string {
 	}
 	entry, _ := superblock.Entry((&reader{fd: d.Whole}).disk(), &superblock.Partition{
 		Number: d.Partition, Start: int64(d.Start), Size: int64(d.Size), Disk: d.Numbers})
+	// Those of the disk, where the partition has no table of its own.
 	if scheme := entry.Get("ID_PART_ENTRY_SCHEME"); scheme != "" && found.Get("ID_PART_TABLE_TYPE") == "" {
-		properties = append(properties, "ID_PART_TABLE_TYPE="+scheme) // that of the disk
+		properties = append(properties, "ID_PART_TABLE_TYPE="+scheme)
+	}
+	if entry.Table != "" && found.Table == "" {
+		properties = append(properties, "ID_PART_TABLE_UUID="+entry.Table)
 	}
 	return append(properties, entry.Properties...)
 }

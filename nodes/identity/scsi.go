@@ -55,7 +55,7 @@ func (s *subject) scsiID() {
 		}
 		s.set("ID_WWN_WITH_EXTENSION", "0x"+n.wwn+n.extension)
 	}
-	s.setAll("ID_", "TARGET_PORT SCSI_SERIAL BUS", []string{n.targetPort, word(n.unitSerial, 255), "scsi"})
+	s.setAll("ID_", "TARGET_PORT SCSI_SERIAL BUS", []string{n.targetPort, strings.Trim(n.unitSerial, " \x00"), "scsi"})
 }
 
 // scsiNames is what the pages of vital product data give.

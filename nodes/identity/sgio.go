@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"encoding/binary"
 	"runtime"
 	"unsafe"
 
@@ -85,6 +86,28 @@ func askIdentify(fd int) string {
 	clear(sense)
 	if _, ok := sendCommand(fd, command, answer, sense); !ok || !isATAReturn(sense) {
 		return ""
+	}
+	return string(answer)
+}
+
+// keptIdentify returns what the kernel itself keeps of an ATA device's answer, or "". The
+// device hears nothing of it. An optical drive may answer askIdentify in a way that the
+// kernel takes for an error.
+func keptIdentify(fd int) string {
+	const hdioGetIdentity = 0x30d // linux/hdreg.h
+	answer := make([]byte, identifySize)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), hdioGetIdentity, uintptr(unsafe.Pointer(&answer[0]))); errno != 0 {
+		return ""
+	}
+	// The kernel has the words in its own byte order, and the text as it is read.
+	order := binary.NativeEndian
+	for i := 0; i < identifySize; i += 2 {
+		isText := i >= 2*wordSerial && i < 2*(wordSerial+10) || i >= 2*wordRevision && i < 2*wordModelEnd
+		if word := order.Uint16(answer[i:]); isText {
+			order.PutUint16(answer[i:], word<<8|word>>8)
+		} else {
+			binary.LittleEndian.PutUint16(answer[i:], word)
+		}
 	}
 	return string(answer)
 }

@@ -49,6 +49,9 @@ type Result struct {
 	// to be encoded (see Encode) for a path. Entry puts the partition's here.
 	Label, UUID string
 
+	// Table is the identity of the partition table, as ID_PART_TABLE_UUID has it.
+	Table string
+
 	// Ambivalent says that there are several signatures which exclude each
 	// other, so that nothing is said about the disk.
 	Ambivalent bool

@@ -48,6 +48,7 @@ func (p *probe) table(describe bool) (scheme string) {
 			p.gptSlots()
 		}
 	}
+	p.Table = uuid
 	if describe {
 		p.add("ID_PART_TABLE_UUID", uuid)
 		p.add("ID_PART_TABLE_TYPE", scheme)
@@ -70,7 +71,8 @@ func (p *probe) inPartition(start, end int64) (inside bool) {
 
 // Entry says what the partition table of a disk has about one of its partitions:
 // ID_PART_ENTRY_*. It needs the contents of the whole disk. The result's UUID and
-// Label are those for the links by-partuuid and by-partlabel. A logical partition
+// Label are those for the links by-partuuid and by-partlabel, its Table is the table's own
+// identity. A logical partition
 // so far down the chain that reading it would cost too much is described by what
 // the kernel says; its type and flags are missing.
 func Entry(disk *Disk, part *Partition) (*Result, error) {

@@ -1,0 +1,189 @@
+package scheduler
+
+import (
+	"sync"
+	"time"
+
+	"devspool/hotplug/log"
+	"devspool/hotplug/uevent"
+)
+
+// Most disks answer at once, so that one goroutine reads them one after the other, which
+// costs the least. When a disk has not answered for patientFor another goroutine reads those
+// that wait. At most maxHeldUp are held up so, but for those whose disk has not answered
+// for hungAfter. At probeLimit the event of the disk goes on without.
+const (
+	patientFor = 20 * time.Millisecond
+	hungAfter  = time.Second
+	probeLimit = 10 * time.Second
+	maxHeldUp  = 8
+)
+
+// disks are those that are read for their names.
+type disks struct {
+	mu      sync.Mutex // guards the fields below, and is taken last
+	waiting []*diskRead
+	read    []*diskRead     // those that the events do not have yet
+	readers int             // goroutines that read and are not held up: 0 or 1
+	heldUp  int             // those that are, but not for hungAfter
+	hung    map[string]bool // devpaths of disks that have not answered, though their time is over
+}
+
+// diskRead is a disk that is read for a task. Disks.mu guards the fields from id on.
+type diskRead struct {
+	task  *task
+	event *uevent.Event
+
+	id       *Identity // what was found
+	progress progress
+}
+
+// progress is how far a diskRead is.
+type progress uint8
+
+const (
+	isAsked progress = iota
+	isSlow           // it holds its reader up
+	isHung           // for so long that the reader does not count
+	isGivenUp
+	isRead
+)
+
+// readLocked has the disk of t read, which t needs to be identified, and then starts t
+// again. It returns false where t has to do without: a further goroutine that reads a disk
+// that hangs would hang too.
+func (s *Scheduler) readLocked(t *task) bool {
+	d := &s.disks
+	d.mu.Lock()
+	hangs := d.hung[t.event.Devpath]
+	if hangs {
+		s.applier.identifyUnread(t)
+	} else {
+		t.state = reading
+		s.applier.watchUnset(t)
+		s.pool.inFlight.Add(1)
+		d.waiting = append(d.waiting, &diskRead{task: t, event: t.event})
+		s.addReader()
+	}
+	d.mu.Unlock()
+	return !hangs
+}
+
+// addReader starts a reader where one is wanted, if only to deliver what one had read before
+// it was held up. Disks.mu is held.
+func (s *Scheduler) addReader() {
+	if d := &s.disks; len(d.waiting)+len(d.read) > 0 && d.readers == 0 && d.heldUp < maxHeldUp {
+		d.readers++
+		go s.readDisks()
+	}
+}
+
+// readDisks reads one disk after the other.
+func (s *Scheduler) readDisks() {
+	d := &s.disks
+	for {
+		d.mu.Lock()
+		if len(d.waiting) == 0 {
+			d.readers--
+			d.mu.Unlock()
+			break
+		}
+		r := d.waiting[0]
+		d.waiting[0], d.waiting = nil, d.waiting[1:]
+		d.mu.Unlock()
+
+		stop := time.AfterFunc(patientFor, func() { s.holdUp(r) }).Stop
+		id := s.applier.names.Probe(r.event)
+		stop()
+
+		d.mu.Lock()
+		was := r.progress
+		r.id, r.progress = id, isRead
+		switch was {
+		case isGivenUp:
+			delete(d.hung, r.event.Devpath)
+			d.mu.Unlock()
+			// A disk that had to spin up, say. What is to be done is done in the order of events.
+			if !s.applier.isDryRun() {
+				_ = s.applier.sys.Write(r.event.Devpath+"/uevent", uevent.Change) // it may have gone
+			}
+			return
+		case isSlow:
+			d.heldUp--
+		}
+		if was != isAsked { // another has this one's place
+			s.addReader()
+		}
+		d.read = append(d.read, r)
+		d.mu.Unlock()
+		if was != isAsked {
+			break
+		}
+		if s.mu.TryLock() { // else later, with those of other disks
+			s.deliverYield()
+			s.mu.Unlock()
+		}
+	}
+	s.mu.Lock()
+	s.deliverYield()
+	s.mu.Unlock()
+}
+
+// deliverYield starts the tasks whose disks have been read.
+func (s *Scheduler) deliverYield() {
+	d := &s.disks
+	d.mu.Lock()
+	read := d.read
+	d.read = nil
+	d.mu.Unlock()
+	for _, r := range read {
+		s.applier.setIdentity(r.task, r.id)
+		s.restartYield(r.task)
+		s.pool.inFlight.Done()
+	}
+	s.endSliceYield()
+}
+
+// holdUp lets others be read beside a disk that has not answered for patientFor, and one more
+// where it has not for hungAfter.
+func (s *Scheduler) holdUp(r *diskRead) {
+	d := &s.disks
+	d.mu.Lock()
+	switch r.progress {
+	case isAsked:
+		r.progress = isSlow
+		d.readers--
+		d.heldUp++
+		time.AfterFunc(hungAfter-patientFor, func() { s.holdUp(r) })
+	case isSlow:
+		r.progress = isHung
+		d.heldUp--
+		time.AfterFunc(probeLimit-hungAfter, func() { s.giveUp(r) })
+	}
+	s.addReader()
+	d.mu.Unlock()
+}
+
+// giveUp has an event go on without what its disk holds, unless that is known by now.
+func (s *Scheduler) giveUp(r *diskRead) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := &s.disks
+	d.mu.Lock()
+	if r.progress == isRead {
+		d.mu.Unlock()
+		return
+	}
+	r.progress = isGivenUp
+	if d.hung == nil {
+		d.hung = map[string]bool{}
+	}
+	d.hung[r.event.Devpath] = true
+	d.mu.Unlock()
+	s.log.Event(log.Warning, "slow", r.event, "what the disk holds could not be read in "+probeLimit.String()+
+		"; it has no names by that until it answers")
+	s.applier.identifyUnread(r.task)
+	s.restartYield(r.task)
+	s.pool.inFlight.Done()
+	s.endSliceYield()
+}
