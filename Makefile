@@ -3,7 +3,7 @@
 # Budgets of the amd64 binary in bytes, stripped, and xz -9e: the whole, and what
 # "make core" builds, for boards where nobody listens to events and mdev's names do.
 SIZE_MAX    := 3175000
-SIZE_XZ_MAX := 1105000
+SIZE_XZ_MAX := 1107000
 CORE_MAX    := 2390000
 CORE_XZ_MAX := 850000
 TAGS        :=
