@@ -19,16 +19,18 @@ func foreign(text string) (what, remedy string) {
 	return "", ""
 }
 
-// isUdevs reports whether a line is one of udev's rules: KEY{ATTRIBUTE}=="VALUE", where
-// other operators may stand for the ==. A condition of ours in the place of that ends in
-// a semicolon.
+// isUdevs reports whether a line begins as udev's rules do: KEY{ATTRIBUTE}=="VALUE", where
+// other operators may stand for the ==. The line is none of mdev's then, to which these are a
+// device's name with quotes in it. A condition of ours ends in a semicolon after the quotes.
 func isUdevs(line string) bool {
-	left, value, quoted := strings.Cut(line, `"`)
-	if !quoted || !strings.HasSuffix(strings.TrimRight(left, " \t"), "=") || strings.IndexByte(value, ';') >= 0 {
-		return false
-	}
-	key, attribute, _ := strings.Cut(strings.TrimRight(left, "=!+:- \t"), "{")
-	return key != "" && strings.Trim(key, upper+"_") == "" && (attribute == "" || strings.HasSuffix(attribute, "}"))
+	left, right, quoted := strings.Cut(line, `"`)
+	left = strings.Trim(left, " \t")
+	key := strings.TrimRight(left, "=!+:-")
+	name, attribute, braced := strings.Cut(strings.TrimRight(key, " \t"), "{")
+	_, rest, closed := strings.Cut(right, `"`)
+	return quoted && strings.HasSuffix(left, "=") &&
+		name != "" && strings.Trim(name, upper+"_") == "" && braced == strings.HasSuffix(attribute, "}") &&
+		closed && (rest == "" || strings.IndexByte(", \t", rest[0]) >= 0)
 }
 
 // rejectUdevRules makes one problem of many where most of the rules of a file are udev's.

@@ -5,10 +5,10 @@
 package coldplug
 
 import (
-	"slices"
 	"strings"
 
 	"devspool/hotplug/scheduler"
+	"devspool/hotplug/sys"
 	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
@@ -121,7 +121,7 @@ func removes(v scheduler.View, hasGone func(*nodes.Record) bool) (events []*ueve
 			keys = append(keys, key)
 		}
 	}
-	slices.Sort(keys)
+	sys.Sort(keys)
 	for i := len(keys) - 1; i >= 0; i-- {
 		if e, err := scheduler.EventOf(uevent.Remove, gone[keys[i]]); err == nil {
 			events = append(events, e)

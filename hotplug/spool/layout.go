@@ -71,7 +71,7 @@ func EventNames(dir int) ([]string, error) {
 		_, ok := EventNumber(name)
 		return !ok
 	})
-	slices.Sort(names)
+	sys.Sort(names)
 	return names, err
 }
 

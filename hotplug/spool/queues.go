@@ -1,8 +1,6 @@
 package spool
 
 import (
-	"slices"
-
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/procfs"
@@ -27,7 +25,7 @@ func Queues(root string) ([]Queue, error) {
 	}
 	defer unix.Close(fd)
 	names := sys.List(fd)
-	slices.Sort(names)
+	sys.Sort(names)
 	locks, _ := sys.ReadFile("/proc/locks")
 	var queues []Queue
 	for _, name := range names {

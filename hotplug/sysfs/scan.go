@@ -1,7 +1,6 @@
 package sysfs
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 
@@ -51,7 +50,7 @@ func (s FS) Scan(wanted func(sysname string) bool) []Device {
 	for path := range found {
 		paths = append(paths, path)
 	}
-	slices.Sort(paths)
+	sys.Sort(paths)
 	devices := make([]Device, 0, len(paths))
 	for _, path := range paths {
 		devices = append(devices, found[path])

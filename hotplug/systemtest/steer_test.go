@@ -141,23 +141,29 @@ func TestMemoryBack(t *testing.T) {
 	if !jailed(t) {
 		return
 	}
-	const many, slack = 100_000, 2 << 10
+	const first, many, slack = 2000, 100_000, 2 << 10
 	b := newBoard(t, "")
 	l := b.startLoop()
-	l.flood(1000) // so that what is taken once is taken
+	// What is taken once is taken by the first events. They wait too: so the loop has their
+	// memory until they may go on, however long that takes, and gives it back after that.
+	hold := func(events, sum int) (resident int) {
+		b.ask("ctl", "stop")
+		l.flood(events)
+		kerneltest.Until(t, 2*patience, "the events", func() bool { received, _ := b.events(); return received >= sum })
+		return l.resident()
+	}
+	busy, idle := hold(first, first), 0
+	b.ask("ctl", "start")
 	b.ask("settle", "100", "--quiet", "0")
-	busy, idle := l.resident(), 0
 	kerneltest.Until(t, patience, "the memory of the first events", func() bool { idle = l.resident(); return idle < busy })
-	b.ask("ctl", "stop")
-	l.flood(many)
-	kerneltest.Until(t, 2*patience, "the events", func() bool { received, _ := b.events(); return received >= 1000+many })
-	full := l.resident()
+	full := hold(many, first+many)
 	if full < idle+2*slack {
 		t.Errorf("with %d events waiting it has %d KiB, idle %d", many, full, idle)
 	}
 	b.ask("ctl", "start")
+	received, _ := b.events()
 	b.ask("settle", "100", "--quiet", "0")
-	if received, done := b.events(); done < 1000+many || done != received {
+	if _, done := b.events(); done < received { // others' devices may have had more events since
 		t.Errorf("after settle %d events of %d are done", done, received)
 	}
 	back := 0

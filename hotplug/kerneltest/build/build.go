@@ -37,6 +37,11 @@ func (o Options) program(out, what string, more ...string) error {
 	if err != nil {
 		return err
 	}
+	experiment, err := o.run(root, "make", "-s", "experiment")
+	if err != nil {
+		return err
+	}
+	o.Environ = append(slices.Clip(o.Environ), "GOEXPERIMENT="+strings.TrimSpace(experiment))
 	args := []string{"build"}
 	if o.Test {
 		args = []string{"test", "-c", "-vet=off"}

@@ -1,8 +1,6 @@
 package broker
 
 import (
-	"slices"
-
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/spool"
@@ -68,7 +66,7 @@ func (bl *backlog) name(n uint64) string {
 func (bl *backlog) load() {
 	bl.events, bl.sources = nil, map[uint64]uint64{}
 	names := sys.List(bl.dir)
-	slices.Sort(names) // and so by number, as they begin with it
+	sys.Sort(names) // and so by number, as they begin with it
 	for _, name := range names {
 		if n, ok := spool.EventNumber(name[:min(spool.NameLength, len(name))]); ok {
 			bl.events = append(bl.events, n)

@@ -19,8 +19,9 @@ func (p *processRef) isAlive() bool {
 	if p.fd == sys.None {
 		return p.Process.Alive()
 	}
+	// A signal to this process interrupts even a poll that does not wait, where nothing was ready.
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}, 0)
-	return err == nil && n == 0
+	return err == nil && n == 0 || err == unix.EINTR
 }
 
 // owner is what keeps a queue from being removed. A queue has one of two owners: the

@@ -380,6 +380,11 @@ func TestThousandKilled(t *testing.T) {
 	}
 	h.publish(s, 1, 40)
 	if n := entriesOf(h.Events); n != 1000 {
+		for _, c := range clients { // did a client end, or did the broker think so?
+			queues, _ := filepath.Glob(fmt.Sprint(h.Events, "/*client-", c.Process.Pid, "-*"))
+			stat, _ := os.ReadFile(fmt.Sprint("/proc/", c.Process.Pid, "/stat"))
+			t.Logf("%d queues of %s", len(queues), stat)
+		}
 		t.Fatalf("%d queues", n)
 	}
 	for _, c := range clients {
