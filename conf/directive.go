@@ -33,6 +33,7 @@ var directives = append([]directive{
 	{"patience", inRule | inDefaults, parsePatience,
 		"use a number of seconds, or 0 to wait for ever"},
 	{"detach", inRule, parseDetach, "use yes"},
+	{"modules", inRule | inDefaults, parseModules, "use no"},
 	{"tag", inRule, parseTag, "use letters, digits, _ - and ."},
 	{"jobs", inDefaults, parseJobs, "use a number from 1 to 1000"},
 }, nameDirectives...)
@@ -67,6 +68,12 @@ func parseSeconds(to *nodes.Seconds, value string) bool {
 func parseDetach(r *rule, value string) bool {
 	r.command.Detach = value == "yes"
 	return r.command.Detach
+}
+
+// parseModules leaves calls of modprobe to the program of that name.
+func parseModules(r *rule, value string) bool {
+	r.command.Program = value == "no"
+	return r.command.Program
 }
 
 func parseTag(r *rule, value string) bool {

@@ -49,12 +49,13 @@ type Options struct {
 	Zero    bool   // wake clients of libudev-zero up to 0.5.2
 
 	// For RunLoop.
-	Ready       int  // the descriptor to write to when the loop is ready, or -1
-	Output      int  // the descriptor to write events to, or -1
-	Groups      int  // the mask of netlink groups to send events to
-	UdevControl bool // obey udevcontrol
-	Udev        bool // serve the clients of libudev, and udevadm
-	Detached    bool // the loop is in the background, started by StartLoop
+	Ready       int    // the descriptor to write to when the loop is ready, or -1
+	Output      int    // the descriptor to write events to, or -1
+	Groups      int    // the mask of netlink groups to send events to
+	UdevControl bool   // obey udevcontrol
+	Udev        bool   // serve the clients of libudev, and udevadm
+	First       string // what is wanted before all else, as for wait, each after a blank
+	Detached    bool   // the loop is in the background, started by StartLoop
 
 	// For RunHelper.
 	Kernel bool          // the kernel started this process
@@ -129,6 +130,8 @@ type runner struct {
 	udev      udevSink
 	scheduler *scheduler.Scheduler
 	config    *reload.Config
+	modules   *moduleLoader // or nil
+	first     first
 	stopped   bool // the process was told to end
 }
 
@@ -339,6 +342,8 @@ func (r *runner) loop() Result {
 			return Failed
 		}
 	}
+	r.first.begin(r)
+	go r.first.follow(r, l)
 	go func() {
 		coldplug.Scan(r.scheduler, r.sys).Wait() // in a goroutine: its commands may wait for an event
 		r.tellReady()

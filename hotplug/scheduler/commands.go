@@ -29,7 +29,7 @@ func (s *Scheduler) queueNextLocked(t *task) bool {
 // device. It needs no slot: no process is started.
 func (s *Scheduler) loadModulesLocked(t *task) bool {
 	alias, _ := t.event.Get("MODALIAS")
-	if s.modules == nil || alias == "" || !s.modules.Handles(t.commands[0].Text) {
+	if s.modules == nil || alias == "" || t.commands[0].Program || !s.modules.Handles(t.commands[0].Text) {
 		return false
 	}
 	var err error

@@ -418,7 +418,7 @@ func (s *Scheduler) endSliceYield() {
 		if s.paused || !s.pool.hasSlot() || s.overLimitLocked() {
 			return
 		}
-		s.startCommandYield(s.pool.queue.pop())
+		s.startCommandYield(s.pool.queue.take(s.pool.next()))
 	}
 }
 
