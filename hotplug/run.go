@@ -119,20 +119,21 @@ func CheckFileLimit(way Way) Result {
 // runner holds what the three ways to run work with.
 type runner struct {
 	*Options
-	dev       *nodes.Dir // nil for a dry run
-	sys       sysfs.FS
-	log       *log.Logger
-	event     *uevent.Event // of a helper, or nil
-	sinks     []scheduler.Sink
-	spool     spoolSink
-	groups    *sink.Netlink // of Options.Groups, or nil
-	output    *sink.Pipe    // of Options.Output, or nil
-	udev      udevSink
-	scheduler *scheduler.Scheduler
-	config    *reload.Config
-	modules   *moduleLoader // or nil
-	first     first
-	stopped   bool // the process was told to end
+	dev        *nodes.Dir // nil for a dry run
+	sys        sysfs.FS
+	log        *log.Logger
+	event      *uevent.Event // of a helper, or nil
+	sinks      []scheduler.Sink
+	spool      spoolSink
+	groups     *sink.Netlink // of Options.Groups, or nil
+	output     *sink.Pipe    // of Options.Output, or nil
+	udev       udevSink
+	scheduler  *scheduler.Scheduler
+	config     *reload.Config
+	modules    *moduleLoader // or nil
+	first      first
+	stopped    bool // the process was told to end
+	handedOver bool // another loop has taken the place of this one
 }
 
 // Run makes /dev as /sys and the config say (RunScan), follows events besides until the process is told
@@ -345,7 +346,7 @@ func (r *runner) loop() Result {
 	r.first.begin(r)
 	go r.first.follow(r, l)
 	go func() {
-		coldplug.Scan(r.scheduler, r.sys).Wait() // in a goroutine: its commands may wait for an event
+		l.Scan() // in a goroutine: its commands may wait for an event
 		r.tellReady()
 		r.udev.scanned(r)
 	}()
@@ -353,6 +354,7 @@ func (r *runner) loop() Result {
 		r.log.Print(log.Err, err.Error())
 		return SystemFailed
 	}
+	r.handedOver = l.IsHandedOver()
 	return Done
 }
 

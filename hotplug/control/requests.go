@@ -62,6 +62,8 @@ var Requests = [...]Request{
 	{Name: "running-max", Args: "N", Ctl: true, Help: "have at most N of them on a processor (0: any)", do: (*Server).runningMax},
 	{Name: "scan", do: (*Server).scan},
 	{Name: "identity", do: (*Server).identity},
+	{Name: "hand-over", do: (*Server).handOver},
+	{Name: "switch-root", do: (*Server).switchRoot},
 }
 
 // FindRequest returns the entry of Requests with a name, or nil.
