@@ -27,6 +27,7 @@ func newModules(r *runner) scheduler.ModuleLoader {
 		return nil
 	}
 	r.modules = &moduleLoader{runner: r}
+	r.sinks = append(r.sinks, scheduler.Sink{Status: r.modules.status})
 	return r.modules
 }
 
@@ -54,6 +55,18 @@ func (m *moduleLoader) open() {
 	}
 	loader.First(m.first.holds())
 	m.loader = loader
+}
+
+// status returns a line about the modules that failed, or none.
+func (m *moduleLoader) status() string {
+	text := ""
+	if l := m.opened(); l != nil {
+		l.Failed(func(err *modules.Error) { text += " " + err.Module + " (" + err.Err.Error() + ")" })
+	}
+	if text == "" {
+		return "modules that failed: none"
+	}
+	return "modules that failed:" + text
 }
 
 // program returns what runs the modprobe program, or nil where there is none.
