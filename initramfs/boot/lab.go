@@ -26,6 +26,7 @@ import (
 type Lab struct {
 	guest bool
 	image string
+	dir   string // of the programs
 }
 
 // busybox is the static one that gives the image its shell.
@@ -50,7 +51,7 @@ func NewLab(t *testing.T) *Lab {
 		devspool = filepath.Join(dir, "devspool")
 		program(t, devspool, ".", build.Options{})
 	}
-	l := &Lab{image: filepath.Join(dir, "image")}
+	l := &Lab{image: filepath.Join(dir, "image"), dir: dir}
 	err := create(l.image, func(w io.Writer) error { return initramfs.Archive(w, programs(initBinary, devspool)...) })
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +106,9 @@ func (l *Lab) Run(t *testing.T, o Options, guest func(*Guest)) {
 	o = o.withDefaults()
 	m := o.Kernel.machine(t)
 	image := filepath.Join(t.TempDir(), "image")
-	if err := l.pack(image, m, o); err != nil {
+	if o.Root != nil {
+		l.packRoot(t, image, m, &o)
+	} else if err := l.pack(image, m, o); err != nil {
 		t.Fatal(err)
 	}
 	start := time.Now()
@@ -255,3 +258,6 @@ func tail(s string, n int) string {
 	}
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
+
+// IsGuest reports whether this is the side of the test that runs in the booted kernel.
+func (l *Lab) IsGuest() bool { return l.guest }

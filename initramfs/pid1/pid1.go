@@ -183,9 +183,13 @@ func (b *boot) fail(err error) {
 	if !b.panics && b.shell() {
 		return
 	}
+	why := "the image has no shell"
+	if b.panics {
+		why = "panic= is given, so there is no shell"
+	}
 	for left := 10; left > 0; left-- {
 		if left == 10 || left <= 3 {
-			say("no shell here: panic in " + strconv.Itoa(left) + " s")
+			say(why + ": panic in " + strconv.Itoa(left) + " s")
 		}
 		time.Sleep(time.Second)
 	}
