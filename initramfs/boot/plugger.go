@@ -15,11 +15,11 @@ import (
 
 // Plugger is a program that lets disks come and go all the time, from the early boot on: in
 // an image it is the test's binary under this name. It keeps a queue for events, whose path is
-// PluggerQueue, and ends when it is told to.
+// PluggerQueue and its number, and ends when it is told to.
 const (
 	Plugger      = "plugger"
-	PluggerQueue = spool.DefaultEvents + "/" + Plugger
-	// PluggerRuns has a line for each time that it was started.
+	PluggerQueue = spool.DefaultEvents + "/" + Plugger + "-"
+	// PluggerRuns has for each time that it was started its number, and that of the last event before.
 	PluggerRuns = "/run/plugger"
 )
 
@@ -31,9 +31,21 @@ func (l *Lab) PluggerFile() initramfs.File {
 // plug is what it does. The files that it needs it opens at first: their paths lead nowhere
 // when the root was switched.
 func plug() {
+	if len(os.Args) == 1 { // the command of a rule, which ends when the plugging has begun
+		ready, tell, err := os.Pipe()
+		check(err)
+		cmd := exec.Command("/proc/self/exe", "stay")
+		cmd.Args[0] = Plugger
+		cmd.Stderr, cmd.ExtraFiles = os.Stderr, []*os.File{tell}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		check(cmd.Start())
+		check(tell.Close())
+		_, err = ready.Read(make([]byte, 1))
+		check(err)
+		os.Exit(0)
+	}
 	runs, err := os.OpenFile(PluggerRuns, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	check(err)
-	fmt.Fprintln(runs, os.Getpid())
 	for _, module := range []string{"sd_mod", "sg", "scsi_debug"} {
 		out, err := exec.Command("/sbin/modprobe", module, "dev_size_mb=1", "num_tgts=1", "max_luns=1").CombinedOutput()
 		if err != nil {
@@ -42,21 +54,30 @@ func plug() {
 	}
 	hosts, err := os.OpenFile("/sys/bus/pseudo/drivers/scsi_debug/add_host", os.O_WRONLY, 0)
 	check(err)
-	hidden := spool.DefaultEvents + "/." + Plugger
+	own := strconv.Itoa(os.Getpid())
+	hidden := spool.DefaultEvents + "/.plugger-" + own
 	check(os.Mkdir(hidden, 0o755))
 	check(os.WriteFile(hidden+"/.nolinks", nil, 0o644))
-	check(os.Rename(hidden, PluggerQueue))
+	check(os.Rename(hidden, PluggerQueue+own))
+	// Events from the next one on are for the queue.
+	seqnum, err := os.ReadFile("/sys/kernel/uevent_seqnum")
+	check(err)
+	fmt.Fprintln(runs, os.Getpid(), string(seqnum))
 	told := make(chan os.Signal, 1)
 	signal.Notify(told, syscall.SIGTERM)
 	for i := 0; ; i++ {
 		select {
 		case <-told:
 			fmt.Fprintln(runs, "plugged", i)
-			select {} // the queue is to stay
-		case <-time.After(15 * time.Millisecond):
+			time.Sleep(time.Hour) // the queue is to stay
+		case <-time.After(60 * time.Millisecond):
 		}
 		_, err := hosts.WriteString(strconv.Itoa(1 - 2*(i%2)))
 		check(err)
+		if i == 4 {
+			_, err := os.NewFile(3, "ready").WriteString("\n")
+			check(err)
+		}
 	}
 }
 

@@ -80,9 +80,7 @@ func (l *Lab) Console(t *testing.T, o Options) string {
 	image := filepath.Join(t.TempDir(), "image")
 	l.packRoot(t, image, m, &o)
 	console, err := m.boot(image, t.Name(), o)
-	if err != nil {
-		t.Errorf("%v", err)
-	}
+	t.Logf("the end: %v", err) // a panic of the kernel is one with an error
 	return console
 }
 

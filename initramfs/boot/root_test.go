@@ -87,10 +87,10 @@ func inRoot(g *boot.Guest) {
 }
 
 // takeOver starts a loop, which takes the place of the early boot's.
-func takeOver(g *boot.Guest) (stop func()) {
+func takeOver(g *boot.Guest) {
 	g.Helper()
 	before := loopPid(g)
-	stop = startLoop(g)
+	startLoop(g)
 	if after := loopPid(g); after == before {
 		g.Errorf("the loop of the early boot, %s, still serves", before)
 	}
@@ -100,7 +100,6 @@ func takeOver(g *boot.Guest) (stop func()) {
 		}
 		return nil
 	})
-	return stop
 }
 
 // loopPid returns the process of the loop that serves /dev.
@@ -114,7 +113,7 @@ func loopPid(g *boot.Guest) string {
 // pluggedRules are the config of the early boot and of the system: the plugger is started by
 // the root's disk, and each event of a disk has a command.
 const pluggedRules = `
-detach=yes;ubda	0:6	660	@/sbin/plugger
+ubda	0:6	660	@/sbin/plugger
 sd.*	0:6	660	*echo "$SEQNUM $ACTION $DEVNAME" >>/run/commands
 sg.*	0:6	660
 `
@@ -124,20 +123,23 @@ sg.*	0:6	660
 // from the early boot on gets each event once and in order, and each command runs once.
 func TestNothingLost(t *testing.T) {
 	lab := boot.NewLab(t)
-	conf := initramfs.File{Path: "etc/mdev.conf", Mode: 0o644, Text: pluggedRules}
-	root := boot.Root{Param: uuid + " " + fewTerminals, Attach: func(disk string) []string { return []string{"ubd0=" + disk} }}
+	files := []initramfs.Entry{
+		initramfs.File{Path: "etc/mdev.conf", Mode: 0o644, Text: pluggedRules},
+		initramfs.File{Path: freshConf[1:], Mode: 0o644, Text: "(ubda|sd.*|sg.*)\t0:6\t660\n"},
+	}
+	root := boot.Root{Param: uuid + " loglevel=1 " + fewTerminals, Attach: func(disk string) []string { return []string{"ubd0=" + disk} }}
 	root.Pack = []string{"--set", "filesystem", "--modules", "scsi_debug,sd_mod,sg", "--program", "/bin/busybox", "--link", "bin/sh:busybox"}
 	if !lab.IsGuest() {
 		dir := t.TempDir()
 		hotplugtest.WriteFile(t, dir+"/mdev.conf", pluggedRules)
 		root.Pack = append(root.Pack, "--conf", dir+"/mdev.conf", "--file", lab.PluggerFile().Source+":sbin/plugger")
 	}
-	lab.Run(t, boot.Options{Memory: 384, Timeout: 3 * time.Minute, Root: &root, Files: []initramfs.Entry{conf}}, func(g *boot.Guest) {
-		time.Sleep(time.Second)
-		stop := takeOver(g)
-		time.Sleep(time.Second)
+	lab.Run(t, boot.Options{Memory: 384, Timeout: 3 * time.Minute, Root: &root, Files: files}, func(g *boot.Guest) {
+		time.Sleep(1500 * time.Millisecond)
+		takeOver(g)
+		time.Sleep(1500 * time.Millisecond)
 		runs := strings.Fields(g.Read(boot.PluggerRuns))
-		if len(runs) != 1 {
+		if len(runs) != 2 {
 			g.Fatalf("the plugger was started as %q", runs)
 		}
 		g.Command("/bin/busybox", "kill", "-TERM", runs[0])
@@ -149,58 +151,91 @@ func TestNothingLost(t *testing.T) {
 		})
 		g.Log(g.Read(boot.PluggerRuns))
 		g.Command(program, "settle", "60")
-		nothingLost(g)
-		sameAsFresh(g, "after all", "/etc/mdev.conf")
-		stop()
+		nothingLost(g, boot.PluggerQueue+runs[0], runs[1])
+		if status := g.Command(program, "status"); !strings.Contains(status, "gaps: 0\n") {
+			g.Error(status)
+		}
+		sameAsFresh(g, "after all", freshConf)
 	})
 }
 
-// nothingLost checks what the plugger's queue holds, and which commands ran.
-func nothingLost(g *boot.Guest) {
-	files, err := os.ReadDir(boot.PluggerQueue) // by name
+// nothingLost checks what the plugger's queue holds, and which commands ran. Events that have
+// nothing to do with each other may be done in another order; those of one device may not.
+func nothingLost(g *boot.Guest, queue, before string) {
+	files, err := os.ReadDir(queue) // by name
 	if err != nil {
 		g.Fatal(err)
 	}
-	var last uint64
-	disks := map[string]int{}
+	number := func(text string) uint64 {
+		n, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			g.Fatalf("SEQNUM %q", text)
+		}
+		return n
+	}
+	times, last, disks := map[uint64]int{}, map[string]uint64{}, map[string]bool{}
 	for _, file := range files {
 		if strings.HasPrefix(file.Name(), ".") {
 			continue
 		}
-		p, err := spool.Parse([]byte(g.Read(boot.PluggerQueue + "/" + file.Name())))
+		p, err := spool.Parse([]byte(g.Read(queue + "/" + file.Name())))
 		if err != nil {
 			g.Fatalf("%s: %v", file.Name(), err)
 		}
-		text, _ := p.Get("SEQNUM")
-		n, err := strconv.ParseUint(text, 10, 64)
-		if err != nil {
-			g.Fatalf("%s: %s@%s: SEQNUM %q", file.Name(), p.Action, p.Devpath, text)
+		text, ofKernel := p.Get("SEQNUM")
+		n := uint64(0)
+		if ofKernel {
+			n = number(text)
+			times[n]++
 		}
-		if subsystem, _ := p.Get("SUBSYSTEM"); subsystem == "block" && strings.HasPrefix(path.Base(p.Devpath), "sd") {
-			disks[text+" "+p.Action+" "+path.Base(p.Devpath)]++
+		if was, there := last[p.Devpath]; there && n <= was {
+			g.Errorf("%s@%s: event %d comes after %d", p.Action, p.Devpath, n, was)
 		}
-		if last != 0 && n <= last {
-			g.Errorf("event %d comes after %d", n, last)
+		last[p.Devpath] = n
+		if subsystem, _ := p.Get("SUBSYSTEM"); subsystem == "block" && strings.HasPrefix(path.Base(p.Devpath), "sd") && p.Action != "change" {
+			disks[text+" "+p.Action+" "+path.Base(p.Devpath)] = true
 		}
-		for ; last != 0 && last+1 < n; last++ {
-			g.Errorf("event %d is missing", last+1)
-		}
-		last = n
 	}
-	if end := g.Read("/sys/kernel/uevent_seqnum"); end != strconv.FormatUint(last, 10) {
-		g.Errorf("the queue ends with event %d, and the kernel sent %s", last, end)
+	for n, end := number(before)+1, number(g.Read("/sys/kernel/uevent_seqnum")); n <= end; n++ {
+		if times[n] != 1 {
+			g.Errorf("event %d came %d times", n, times[n])
+		}
 	}
 	ran := map[string]int{}
 	for line := range strings.Lines(g.Read("/run/commands") + "\n") {
 		ran[strings.TrimSpace(line)]++
 	}
-	for key, n := range disks {
-		if n != 1 || ran[key] != 1 && !strings.Contains(key, " change ") {
-			g.Errorf("%s: %d events, %d commands", key, n, ran[key])
+	for key := range disks {
+		if ran[key] != 1 {
+			g.Errorf("%s: %d commands", key, ran[key])
 		}
 	}
-	g.Logf("%d files in the queue, %d events of disks", len(files), len(disks))
+	for key, n := range ran {
+		if n != 1 {
+			g.Errorf("%s: %d commands", key, n)
+		}
+	}
+	g.Logf("%d files in the queue, %d events of disks, %d commands", len(files), len(disks), len(ran))
 	if len(disks) < 20 {
 		g.Errorf("only %d events of disks", len(disks))
+	}
+}
+
+// TestRootMissing shows what is said of a root that does not come, and when.
+func TestRootMissing(t *testing.T) {
+	lab := boot.NewLab(t)
+	root := boot.Root{Param: "root=LABEL=nowhere rd.devspool.timeout=2 loglevel=1 " + fewTerminals,
+		Pack: []string{"--modules", "loop"}, Attach: func(disk string) []string { return []string{"ubd0=" + disk} }}
+	start := time.Now()
+	console := lab.Console(t, boot.Options{Timeout: 50 * time.Second, Root: &root})
+	took := time.Since(start)
+	want := "devspool: root=LABEL=nowhere did not come within 2 s; disks that came: ubda; modules that failed: none\n" +
+		"devspool: panic= is given, so there is no shell: panic in 10 s\n"
+	if !strings.Contains(console, want) || took > 40*time.Second {
+		t.Errorf("after %v, %q is not in:\n%s", took, want, console)
+	}
+	root.Param = "rd.devspool.timeout=2 " + fewTerminals
+	if console := lab.Console(t, boot.Options{Timeout: 50 * time.Second, Root: &root}); !strings.Contains(console, "has no root=") {
+		t.Error(console)
 	}
 }
