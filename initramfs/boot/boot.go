@@ -40,6 +40,7 @@ type Options struct {
 	Files   []initramfs.Entry // of the image, beside those that every boot has
 	Append  []string          // parameters of the kernel
 	Devices []string          // further arguments of QEMU, or of User Mode Linux
+	Answers map[string]string // what is typed at the console where it says what
 	Root    *Root             // the program is /init, and the guest runs in a root of its own
 }
 

@@ -191,8 +191,13 @@ func (m *machine) boot(image, test string, o Options) (console string, err error
 		paramTimeout + "=" + o.Timeout.String(),
 	}, o.Append...)
 	cmd := m.command(image, dir, o, params)
-	var out bytes.Buffer
+	out := typist{answers: o.Answers}
 	cmd.Stdout, cmd.Stderr = &out, &out
+	if len(o.Answers) > 0 {
+		if out.keys, err = cmd.StdinPipe(); err != nil {
+			return "", err
+		}
+	}
 	// The guest's own limit comes first, and shows what it was doing.
 	ctx, cancel := context.WithTimeout(context.Background(), o.Timeout+10*time.Second)
 	defer cancel()
@@ -261,3 +266,23 @@ func tail(s string, n int) string {
 
 // IsGuest reports whether this is the side of the test that runs in the booted kernel.
 func (l *Lab) IsGuest() bool { return l.guest }
+
+// typist keeps what the console says, and answers its questions.
+type typist struct {
+	bytes.Buffer
+	answers map[string]string // by question
+	asked   int               // how much was looked through
+	keys    io.Writer
+}
+
+func (w *typist) Write(text []byte) (int, error) {
+	n, err := w.Buffer.Write(text) // which one goroutine does
+	for question, answer := range w.answers {
+		if i := bytes.Index(w.Bytes()[w.asked:], []byte(question)); i >= 0 {
+			w.asked += i + len(question)
+			// What is typed before the program has turned the echo off is thrown away.
+			time.AfterFunc(time.Second, func() { _, _ = io.WriteString(w.keys, answer+"\n") })
+		}
+	}
+	return n, err
+}

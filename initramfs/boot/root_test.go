@@ -51,7 +51,49 @@ func TestRoots(t *testing.T) {
 	lab := boot.NewLab(t)
 	for _, r := range roots {
 		t.Run(r.name, func(t *testing.T) {
-			lab.Run(t, boot.Options{Kernel: boot.QEMU, Memory: 512, Timeout: 2 * time.Minute, Root: &r.root}, inRoot)
+			lab.Run(t, boot.Options{Kernel: boot.QEMU, Memory: 512, Timeout: 2 * time.Minute, Root: &r.root}, func(g *boot.Guest) {
+				inRoot(g)
+				sameAsFresh(g, "in the root", "")
+			})
+		})
+	}
+}
+
+// luksUUID is that of the disk that is encrypted.
+const luksUUID = "5bb0c2a3-7a4f-4b53-9f0e-6f2a2f0c9d11"
+
+// shapes are roots that other disks have to be made into first.
+var shapes = []struct {
+	name    string
+	root    boot.Root
+	answers map[string]string
+}{
+	{"lvm on luks", boot.Root{Param: "root=/dev/vg/root rw rd.luks.uuid=" + luksUUID, Shape: `
+echo -n 'a secret' >/key
+cryptsetup luksFormat -q --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --uuid ` + luksUUID + ` /dev/vdb /key
+cryptsetup open --key-file /key /dev/vdb c
+lvm pvcreate -y /dev/mapper/c
+lvm vgcreate -y vg /dev/mapper/c
+lvm lvcreate -y -Wn -Zn -n root -l 100%FREE vg
+busybox dd if=/dev/vda of=/dev/mapper/vg-root bs=1M
+lvm vgchange -an vg
+cryptsetup close c`}, map[string]string{"Enter passphrase for": "a secret"}},
+	{"md", boot.Root{Param: uuid, Shape: `
+mdadm --create /dev/md0 --run --level=1 --raid-devices=2 --metadata=1.2 --homehost=any --name=root /dev/vdb /dev/vdc
+busybox dd if=/dev/vda of=/dev/md0 bs=1M
+mdadm --stop /dev/md0`}, nil},
+}
+
+// TestShapes boots from roots on LUKS, LVM and md, which their own tools bring about.
+func TestShapes(t *testing.T) {
+	lab := boot.NewLab(t)
+	for _, s := range shapes {
+		t.Run(s.name, func(t *testing.T) {
+			s.root.Pack = boot.ShapeTools
+			s.root.Attach = func(disk string) []string {
+				return []string{"-drive", "file=" + disk + ",if=virtio,format=raw", "-drive", "file=" + disk + ".2,if=virtio,format=raw"}
+			}
+			lab.Run(t, boot.Options{Kernel: boot.QEMU, Memory: 512, Timeout: 80 * time.Second, Root: &s.root, Answers: s.answers}, inRoot)
 		})
 	}
 }
@@ -83,7 +125,6 @@ func inRoot(g *boot.Guest) {
 		g.Errorf("the loop of the early boot does not answer: %s", out)
 	}
 	takeOver(g)
-	sameAsFresh(g, "in the root", "")
 }
 
 // takeOver starts a loop, which takes the place of the early boot's.
@@ -234,8 +275,8 @@ func TestRootMissing(t *testing.T) {
 	if !strings.Contains(console, want) || took > 40*time.Second {
 		t.Errorf("after %v, %q is not in:\n%s", took, want, console)
 	}
-	root.Param = "rd.devspool.timeout=2 " + fewTerminals
-	if console := lab.Console(t, boot.Options{Timeout: 50 * time.Second, Root: &root}); !strings.Contains(console, "has no root=") {
+	root.Param = "root=98:16 rd.devspool.timeout=1 loglevel=1 " + fewTerminals // and not the 98:0 of User Mode Linux
+	if console := lab.Console(t, boot.Options{Timeout: 50 * time.Second, Root: &root}); !strings.Contains(console, "root=98:16 did not come within 1 s") {
 		t.Error(console)
 	}
 }

@@ -133,27 +133,63 @@ func (b *boot) run() error {
 
 // find waits for the root.
 func (b *boot) find() (err error) {
-	if b.node, err = control.Node(b.dev, b.root); err != nil {
+	ref := b.ref()
+	if b.node, err = control.Node(b.dev, ref); err != nil && ref != b.root {
+		b.node, err = b.makeNode()
+	}
+	if err != nil {
 		return err
 	}
 	if !b.onlyFirst {
 		_ = b.ask([]string{"settle", "30", "0.2"}, b.tell)
 	}
 	for began := sys.Now(); ; {
-		slice := "5"
-		if b.useTools() {
-			slice = "0.2"
+		slice := 5 * time.Second
+		if !b.rootwait {
+			slice = max(0, min(slice, b.timeout-began.Age()))
 		}
-		if err = b.ask([]string{"wait", slice, b.root}, func(string) {}); err == nil {
+		if b.useTools() {
+			slice = min(slice, 200*time.Millisecond)
+		}
+		if err = b.ask([]string{"wait", decimal(slice), ref}, func(string) {}); err == nil {
 			return nil
 		}
 		if !strings.HasPrefix(err.Error(), "timed out") {
 			return err
 		}
 		if waited := began.Age(); waited >= b.timeout && !b.rootwait {
-			return errors.New("root=" + b.root + " did not come within " + strconv.Itoa(int(waited/time.Second)) + " s; " + b.seen())
+			return errors.New("root=" + b.root + " did not come within " + strconv.Itoa(int((waited+time.Second/2)/time.Second)) + " s; " + b.seen())
 		}
 	}
+}
+
+// decimal returns a time in seconds.
+func decimal(d time.Duration) string {
+	ms := strconv.Itoa(int(d/time.Millisecond) + 1000)
+	whole, _ := strconv.Atoi(ms[:len(ms)-3])
+	return strconv.Itoa(whole-1) + "." + ms[len(ms)-3:]
+}
+
+// ref returns the root as wait takes it. MAJOR:MINOR is a device of /sys.
+func (s *settings) ref() string {
+	major, minor, both := strings.Cut(s.root, ":")
+	if both && strings.Trim(major+minor, "0123456789") == "" {
+		return "/sys/dev/block/" + s.root
+	}
+	return s.root
+}
+
+// makeNode makes a node for a root that is named by its numbers.
+func (b *boot) makeNode() (string, error) {
+	major, minor, _ := strings.Cut(b.root, ":")
+	const node = "/run/root"
+	x, _ := strconv.Atoi(major)
+	y, _ := strconv.Atoi(minor)
+	err := unix.Mknod(node, unix.S_IFBLK|0o600, int(unix.Mkdev(uint32(x), uint32(y))))
+	if err == unix.EEXIST {
+		err = nil
+	}
+	return node, err
 }
 
 // seen says what there is instead of the root.

@@ -95,7 +95,7 @@ func (s *settings) first() (refs string) {
 		refs += " UUID=" + s.luks[i].uuid
 	}
 	if refs == "" {
-		refs = s.root
+		refs = s.ref()
 	}
 	return refs
 }
