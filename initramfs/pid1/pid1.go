@@ -134,10 +134,7 @@ func (b *boot) run() error {
 // find waits for the root.
 func (b *boot) find() (err error) {
 	ref := b.ref()
-	if b.node, err = control.Node(b.dev, ref); err != nil && ref != b.root {
-		b.node, err = b.makeNode()
-	}
-	if err != nil {
+	if b.node, err = control.Node(b.dev, ref); err != nil {
 		return err
 	}
 	if !b.onlyFirst {
@@ -170,26 +167,13 @@ func decimal(d time.Duration) string {
 	return strconv.Itoa(whole-1) + "." + ms[len(ms)-3:]
 }
 
-// ref returns the root as wait takes it. MAJOR:MINOR is a device of /sys.
+// ref returns the root as wait takes it. MAJOR:MINOR is a disk by its numbers.
 func (s *settings) ref() string {
 	major, minor, both := strings.Cut(s.root, ":")
 	if both && strings.Trim(major+minor, "0123456789") == "" {
-		return "/sys/dev/block/" + s.root
+		return "/dev/block/" + s.root
 	}
 	return s.root
-}
-
-// makeNode makes a node for a root that is named by its numbers.
-func (b *boot) makeNode() (string, error) {
-	major, minor, _ := strings.Cut(b.root, ":")
-	const node = "/run/root"
-	x, _ := strconv.Atoi(major)
-	y, _ := strconv.Atoi(minor)
-	err := unix.Mknod(node, unix.S_IFBLK|0o600, int(unix.Mkdev(uint32(x), uint32(y))))
-	if err == unix.EEXIST {
-		err = nil
-	}
-	return node, err
 }
 
 // seen says what there is instead of the root.
