@@ -280,8 +280,11 @@ func (w *typist) Write(text []byte) (int, error) {
 	for question, answer := range w.answers {
 		if i := bytes.Index(w.Bytes()[w.asked:], []byte(question)); i >= 0 {
 			w.asked += i + len(question)
-			// What is typed before the program has turned the echo off is thrown away.
-			time.AfterFunc(time.Second, func() { _, _ = io.WriteString(w.keys, answer+"\n") })
+			// What is typed before the program has turned the echo off is thrown away, and a
+			// slow machine takes its time for that.
+			for delay := time.Second; delay < 16*time.Second; delay *= 2 {
+				time.AfterFunc(delay, func() { _, _ = io.WriteString(w.keys, answer+"\n") })
+			}
 		}
 	}
 	return n, err
