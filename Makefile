@@ -44,7 +44,7 @@ ARCHES := amd64 arm64 arm-6 386 riscv64 mipsle mips s390x
 goarch  = $(word 1,$(subst -, ,$(arch)))
 goarm   = $(word 2,$(subst -, ,$(arch)))
 
-.PHONY: all build flags budgets size core mkinitramfs run test check cross bench bench-helper fuzz clean
+.PHONY: all build flags budgets size core mkinitramfs run test check cross bench bench-helper bench-boot fuzz clean
 
 all: build
 
@@ -123,6 +123,11 @@ bench: devspool
 bench-helper:
 	go run ./hotplug/bench -only helper $(BENCH)
 	@DEVSPOOL_BENCH=1 go test -count=1 -v -run TestTimeToDisks ./initramfs/boot | grep -E 'from insmod|NOT TESTED|FAIL|^ok'
+
+# From /init to the root mounted, under QEMU: beside BusyBox's mdev with a modprobe for each
+# alias, and beside a boot that has all devices first.
+bench-boot:
+	@DEVSPOOL_BENCH=1 go test -count=1 -v -timeout 30m -run TestTimeToRoot ./initramfs/boot | grep -E 'root_test|speed_test|NOT TESTED|FAIL|^ok'
 
 # Each fuzz target for FUZZTIME.
 FUZZTIME ?= 20s

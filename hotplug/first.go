@@ -17,7 +17,7 @@ import (
 // firstQuiet is how long nothing happens any more before all else is begun with, though a
 // device of Options.First is still missing: the way to it may lead by what was put off, or
 // it is slow to appear.
-const firstQuiet = 300 * time.Millisecond
+const firstQuiet = time.Second
 
 // first puts off what no disk can need until the devices of Options.First are there.
 type first struct{ active atomic.Bool }

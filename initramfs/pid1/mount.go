@@ -113,8 +113,8 @@ func (b *boot) mount() error {
 		return errors.New("root=" + b.root + " has a file system of type " + strings.TrimSpace(kinds) +
 			", which this kernel does not know: add its module to the image; " + b.seen())
 	}
-	if err == nil {
-		err = unix.ENODEV
+	if kinds == "" {
+		return errors.New("root=" + b.root + " (" + b.node + ") holds no file system that is known here; rootfstype= may name it")
 	}
 	return errors.New("root=" + b.root + " (" + b.node + ") cannot be mounted, tried as " + strings.Join(strings.Fields(kinds), ", ") + ": " + err.Error())
 }

@@ -90,7 +90,7 @@ func (b *boot) startLoop() (err error) {
 	if first := b.first(); first != "" {
 		args = append(args, "--first", first)
 	}
-	if b.verbose {
+	if b.loopVerbose {
 		args = append(args, "-v")
 	}
 	b.loop, err = syscall.ForkExec("/proc/self/exe", args, &syscall.ProcAttr{Env: b.environ, Files: []uintptr{0, 1, 2}})

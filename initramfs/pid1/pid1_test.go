@@ -29,7 +29,7 @@ func TestParse(t *testing.T) {
 			s.root, s.fstype, s.flags, s.init = "LABEL=a b", "ext4,xfs", "noatime,commit=9", "/x"
 		}),
 		"panic=5 rd.devspool.timeout=2 rd.devspool.log=info rd.devspool.first=no rd.devspool.break=mount,switch": plain(func(s *settings) {
-			s.panics, s.timeout, s.verbose, s.onlyFirst, s.breaks = true, 2*time.Second, true, false, "mount,switch"
+			s.panics, s.timeout, s.verbose, s.loopVerbose, s.onlyFirst, s.breaks = true, 2*time.Second, true, true, false, "mount,switch"
 		}),
 		"rd.luks.uuid=luks-1 rd.luks.name=2=home rd.luks.key=/k rd.luks.uuid=3": plain(func(s *settings) {
 			s.luks = []volume{{uuid: "1", name: "luks-1", key: "/k"}, {uuid: "2", name: "home", key: "/k"}, {uuid: "3", name: "luks-3"}}

@@ -17,9 +17,10 @@ type settings struct {
 	timeout             time.Duration // for the root to come
 	rootwait            bool          // without end
 	panics              bool          // panic= is there: no shell
-	verbose             bool
-	onlyFirst           bool   // what the root needs comes first
-	breaks              string // points to stop at, each after a comma
+	verbose             bool          // say each step
+	loopVerbose         bool          // say each event
+	onlyFirst           bool          // what the root needs comes first
+	breaks              string        // points to stop at, each after a comma
 	luks                []volume
 }
 
@@ -68,7 +69,7 @@ func (s *settings) parse(line string) {
 				say("rd.devspool.timeout: " + err.Error())
 			}
 		case "rd.devspool.log":
-			s.verbose = value == "info"
+			s.verbose, s.loopVerbose = value == "info" || value == "steps", value == "info"
 		case "rd.devspool.first":
 			s.onlyFirst = value != "no"
 		case "rd.devspool.break":

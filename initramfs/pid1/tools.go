@@ -19,7 +19,9 @@ type tool struct {
 func (b *boot) findTools() (found []tool) {
 	for _, t := range [...]tool{
 		{[]string{"mdadm", "--assemble", "--scan", "--quiet", "--no-degraded"}, "linux_raid_member", ""},
-		{[]string{"lvm", "vgchange", "--activate", "ay", "--sysinit", "--quiet", "--quiet"}, "LVM2_member", ""},
+		// Here is no udev that it would have to wait for.
+		{[]string{"lvm", "vgchange", "--activate", "ay", "--sysinit", "--quiet", "--quiet", "--config",
+			"devices{obtain_device_list_from_udev=0} activation{udev_sync=0 udev_rules=0}"}, "LVM2_member", ""},
 	} {
 		if t.words[0] = sys.LookPath(t.words[0], b.environ); sys.Executable(t.words[0]) {
 			found = append(found, t)
