@@ -202,7 +202,7 @@ func (m *machine) boot(image, test string, o Options) (console string, err error
 	ctx, cancel := context.WithTimeout(context.Background(), o.Timeout+10*time.Second)
 	defer cancel()
 	err = runGroup(ctx, cmd)
-	return strings.ReplaceAll(out.String(), "\r", ""), err
+	return strings.ReplaceAll(out.said.String(), "\r", ""), err
 }
 
 // runGroup runs cmd, and ends it with all its children when ctx is over: User
@@ -269,16 +269,16 @@ func (l *Lab) IsGuest() bool { return l.guest }
 
 // typist keeps what the console says, and answers its questions.
 type typist struct {
-	bytes.Buffer
+	said    bytes.Buffer
 	answers map[string]string // by question
 	asked   int               // how much was looked through
 	keys    io.Writer
 }
 
 func (w *typist) Write(text []byte) (int, error) {
-	n, err := w.Buffer.Write(text) // which one goroutine does
+	n, err := w.said.Write(text) // which one goroutine does
 	for question, answer := range w.answers {
-		if i := bytes.Index(w.Bytes()[w.asked:], []byte(question)); i >= 0 {
+		if i := bytes.Index(w.said.Bytes()[w.asked:], []byte(question)); i >= 0 {
 			w.asked += i + len(question)
 			// What is typed before the program has turned the echo off is thrown away, and a
 			// slow machine takes its time for that.

@@ -68,7 +68,7 @@ var shapes = []struct {
 	root    boot.Root
 	answers map[string]string
 }{
-	{"lvm on luks", boot.Root{Param: "root=/dev/vg/root rw rd.devspool.log=info rd.luks.uuid=" + luksUUID, Shape: `
+	{"lvm on luks", boot.Root{Param: "root=/dev/vg/root rw rd.luks.uuid=" + luksUUID, Shape: `
 echo -n 'a secret' >/key
 cryptsetup luksFormat -q --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --uuid ` + luksUUID + ` /dev/vdb /key
 cryptsetup open --key-file /key /dev/vdb c

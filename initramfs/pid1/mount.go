@@ -90,6 +90,10 @@ func (b *boot) mount() error {
 	if kinds == "" {
 		kinds = b.kind()
 	}
+	if kinds == "" { // the node of what is mapped comes before the event that tells of it
+		_ = b.ask([]string{"settle", "5", "0.2"}, b.tell)
+		kinds = b.kind()
+	}
 	if kinds == "" {
 		text, _ := sys.ReadAttribute("/proc/filesystems")
 		for line := range strings.Lines(text) {

@@ -167,13 +167,20 @@ func decimal(d time.Duration) string {
 	return strconv.Itoa(whole-1) + "." + ms[len(ms)-3:]
 }
 
-// ref returns the root as wait takes it. MAJOR:MINOR is a disk by its numbers.
+// ref returns the root as wait takes it: MAJOR:MINOR by the link that a disk has by its
+// numbers, and /dev/VG/LV of LVM, whose link nobody makes here, by the mapper's name.
 func (s *settings) ref() string {
 	major, minor, both := strings.Cut(s.root, ":")
 	if both && strings.Trim(major+minor, "0123456789") == "" {
 		return "/dev/block/" + s.root
 	}
-	return s.root
+	path, below := strings.CutPrefix(s.root, "/dev/")
+	group, volume, both := strings.Cut(path, "/")
+	if !below || !both || strings.Contains(volume, "/") || strings.Contains(" block disk mapper md ", " "+group+" ") {
+		return s.root
+	}
+	double := func(name string) string { return strings.ReplaceAll(name, "-", "--") }
+	return "/dev/mapper/" + double(group) + "-" + double(volume)
 }
 
 // seen says what there is instead of the root.

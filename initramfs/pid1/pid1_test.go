@@ -48,6 +48,9 @@ func TestFirst(t *testing.T) {
 	for line, want := range map[string]string{
 		"root=/dev/vg/root rd.luks.uuid=1 rd.luks.uuid=2": " UUID=1 UUID=2",
 		"root=98:16":                       "/dev/block/98:16",
+		"root=/dev/v-g/lv":                 "/dev/mapper/v--g-lv",
+		"root=/dev/mapper/x":               "/dev/mapper/x",
+		"root=/dev/disk/by-id/x":           "/dev/disk/by-id/x",
 		"root=LABEL=a:b":                   "LABEL=a:b",
 		"root=/dev/a rd.devspool.first=no": "",
 	} {
