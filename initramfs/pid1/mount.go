@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/sys"
-	"devspool/hotplug/sysfs"
 )
 
 // mountAll mounts what all programs expect, where it is not mounted yet.
@@ -88,11 +87,7 @@ words:
 func (b *boot) mount() error {
 	kinds := strings.ReplaceAll(b.fstype, ",", " ")
 	if kinds == "" {
-		kinds = b.kind()
-	}
-	if kinds == "" { // the node of what is mapped comes before the event that tells of it
-		_ = b.ask([]string{"settle", "5", "0.2"}, b.tell)
-		kinds = b.kind()
+		kinds = kindOf(b.node)
 	}
 	if kinds == "" {
 		text, _ := sys.ReadAttribute("/proc/filesystems")
@@ -121,18 +116,4 @@ func (b *boot) mount() error {
 		return errors.New("root=" + b.root + " (" + b.node + ") holds no file system that is known here; rootfstype= may name it")
 	}
 	return errors.New("root=" + b.root + " (" + b.node + ") cannot be mounted, tried as " + strings.Join(strings.Fields(kinds), ", ") + ": " + err.Error())
-}
-
-// kind returns the type of the file system on the root, or "".
-func (b *boot) kind() (kind string) {
-	devpath, err := sysfs.FS("/sys").Find(b.node, "/dev")
-	if err != nil {
-		return ""
-	}
-	_ = b.ask([]string{"identity", devpath}, func(line string) {
-		if value, is := strings.CutPrefix(line, "ID_FS_TYPE="); is {
-			kind = value
-		}
-	})
-	return kind
 }

@@ -69,7 +69,7 @@ func (b *boot) prepare() (err error) {
 	b.parse(line)
 	b.pause("start")
 	if !sys.Exists(unix.AT_FDCWD, config) {
-		_ = os.WriteFile(config, []byte(conf.Default+loadModules), 0o644)
+		writeConfig()
 	}
 	if b.dev, err = nodes.Open("/dev"); err != nil {
 		return err
@@ -147,6 +147,10 @@ func (b *boot) find() (err error) {
 		}
 		if b.useTools() {
 			slice = min(slice, 200*time.Millisecond)
+		}
+		if node := mapped(b.node); node != "" {
+			b.node = node
+			return nil
 		}
 		if err = b.ask([]string{"wait", decimal(slice), ref}, func(string) {}); err == nil {
 			return nil
@@ -270,4 +274,14 @@ func (b *boot) tell(line string) {
 		_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &up)
 		say(strconv.Itoa(int(up.Nano()/1e6)) + " ms: " + line)
 	}
+}
+
+// writeConfig gives the image a config. (The function of package os would cost the program 30 kB.)
+func writeConfig() {
+	fd, err := unix.Open(config, unix.O_WRONLY|unix.O_CREAT|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return // the loop uses the default config then
+	}
+	_, _ = sys.Write(fd, []byte(conf.Default+loadModules))
+	unix.Close(fd)
 }

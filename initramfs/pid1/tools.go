@@ -2,6 +2,7 @@ package pid1
 
 import (
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -67,4 +68,19 @@ func (b *boot) unlock(v *volume) {
 	} else if code != 0 {
 		say("UUID=" + v.uuid + " is not unlocked: cryptsetup ended with status " + strconv.Itoa(code))
 	}
+}
+
+// mapped returns the kernel's node of what is mapped under the name of a path in /dev/mapper,
+// or "". The tool that maps it and the loop both make that path, and may be at it still.
+func mapped(path string) string {
+	name, is := strings.CutPrefix(path, "/dev/mapper/")
+	for _, disk := range sys.ReadDir("/sys/class/block") {
+		dir := "/sys/class/block/" + disk
+		if found, _ := sys.ReadAttribute(dir + "/dm/name"); is && found == name+"\n" {
+			if size, _ := sys.ReadAttribute(dir + "/size"); size != "0\n" { // it has a table
+				return "/dev/" + disk
+			}
+		}
+	}
+	return ""
 }
