@@ -75,7 +75,7 @@ cryptsetup open --key-file /key /dev/vdb c
 lvm pvcreate -y /dev/mapper/c
 lvm vgcreate -y vg /dev/mapper/c
 lvm lvcreate -y -Wn -Zn -n root -l 100%FREE vg
-busybox dd if=/dev/vda of=/dev/mapper/vg-root bs=1M
+busybox dd if=/dev/vda of=/dev/dm-1 bs=1M conv=notrunc
 lvm vgchange -an vg
 cryptsetup close c`}, map[string]string{"Enter passphrase for": "a secret"}},
 	{"md", boot.Root{Param: uuid, Shape: `
