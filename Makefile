@@ -2,9 +2,9 @@
 
 # Budgets of the amd64 binary in bytes, stripped, and xz -9e: the whole, and what
 # "make core" builds, for boards where nobody listens to events and mdev's names do.
-SIZE_MAX    := 3160000
-SIZE_XZ_MAX := 1100000
-CORE_MAX    := 2370000
+SIZE_MAX    := 3230000
+SIZE_XZ_MAX := 1122000
+CORE_MAX    := 2380000
 CORE_XZ_MAX := 843000
 TAGS        :=
 

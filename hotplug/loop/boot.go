@@ -5,10 +5,12 @@ package loop
 import (
 	"errors"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/coldplug"
 	"devspool/hotplug/control"
 	"devspool/hotplug/log"
 	"devspool/hotplug/netlink"
@@ -151,4 +153,17 @@ func (l *Loop) endUnneeded() {
 		l.Log.Print(log.Info, "no loop of the system has asked for the early boot's: it ends")
 		l.End()
 	}
+}
+
+// once returns f for several callers, the first of which calls it.
+func once(f func()) func() { return sync.OnceFunc(f) }
+
+// Scan has the devices that are there set up, and returns when that is done: by a scan of
+// /sys, or, where another loop has done so before, by what is left of that.
+func (l *Loop) Scan() {
+	scan := coldplug.Scan
+	if l.inherited {
+		scan = coldplug.Inherit
+	}
+	scan(l.Scheduler, l.Sys).Wait()
 }

@@ -98,7 +98,7 @@ func New(o Options) (*Loop, error) {
 	if !l.inherited {
 		o.Scheduler.TellStarted(o.Sys.Seqnum())
 	}
-	l.closeWatch = sync.OnceFunc(o.Config.Watch())
+	l.closeWatch = once(o.Config.Watch())
 	if daemon.IsSubreaper() {
 		go daemon.Reap(o.Scheduler.IsCommand)
 	}
@@ -198,16 +198,6 @@ func (l *Loop) Serve() error {
 		err = l.waitHandedOver()
 	}
 	return err
-}
-
-// Scan has the devices that are there set up, and returns when that is done: by a scan of
-// /sys, or, where another loop has done so before, by what is left of that.
-func (l *Loop) Scan() {
-	scan := coldplug.Scan
-	if l.inherited {
-		scan = coldplug.Inherit
-	}
-	scan(l.Scheduler, l.Sys).Wait()
 }
 
 // submit gives the scheduler a batch of events, and reports whether the loop goes on.

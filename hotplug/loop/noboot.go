@@ -2,7 +2,10 @@
 
 package loop
 
-import "devspool/hotplug/control"
+import (
+	"devspool/hotplug/coldplug"
+	"devspool/hotplug/control"
+)
 
 type boot struct{}
 
@@ -11,3 +14,8 @@ func (l *Loop) bootSide() control.Boot { return nil }
 func (l *Loop) takeOver() bool { return false }
 
 func (l *Loop) waitHandedOver() error { return nil }
+
+func once(f func()) func() { return f }
+
+// Scan has the devices that are there set up, and returns when that is done.
+func (l *Loop) Scan() { coldplug.Scan(l.Scheduler, l.Sys).Wait() }

@@ -377,7 +377,7 @@ func TestFirst(t *testing.T) {
 		"/lib/modules/1/kernel/sound/pci/hda/a.ko":          false,
 		"/lib/modules/1/kernel/drivers/usb/storage/a.ko":    true,
 		"/lib/modules/1/updates/a.ko":                       true,
-		"": true,
+		"":                                                  true,
 	} {
 		if got := (&Step{Path: path}).leadsToDisk(); got != want {
 			t.Errorf("%q: %v", path, got)
