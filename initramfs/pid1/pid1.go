@@ -117,7 +117,7 @@ func (b *boot) ask(words []string, hear func(line string)) error {
 // run boots. It returns only where that fails.
 func (b *boot) run() error {
 	if b.root == "" {
-		return errors.New("the kernel's command line has no root=; name the root file system, as in root=UUID=...")
+		return errors.New("the kernel's command line has no root=; root=UUID=X names the root file system")
 	}
 	if err := b.find(); err != nil {
 		return err
