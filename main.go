@@ -84,9 +84,11 @@ func run(args, environ []string) int {
 	case modeHelp:
 		return show(usage())
 	case modeVersion:
-		return show("devspool " + version + "\n")
+		return show("devspool " + version + " (" + hotplug.Build() + ")\n")
 	case modeDefaultConf:
 		return show(conf.Default)
+	case modeConf:
+		result = hotplug.PrintConf(&o.Options, say)
 	case modeCheck:
 		result = hotplug.Check(&o.Options, say)
 	case modePlan:

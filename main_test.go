@@ -201,7 +201,7 @@ func TestCommandLine(t *testing.T) {
 		{args: "-h", out: usage()},
 		{args: "--help", out: usage()},
 		{args: "-sh", out: usage()},
-		{args: "--version", out: "devspool " + version + "\n"},
+		{args: "--version", out: "devspool " + version + " (spool, names, udev, boot, no hand-off)\n"},
 		{args: "--print-default-conf", out: conf.Default},
 		{args: "", code: exitUsage, errors: usage()},
 		{args: "-v", code: exitUsage, errors: usage()},

@@ -20,6 +20,8 @@ type options struct {
 	device     string   // for the plan
 	words      []string // what the loop is asked for
 	quiet      string   // seconds, for settle and coldplug
+	metrics    bool     // for status
+	json       bool     // for log
 }
 
 type mode int
@@ -31,6 +33,7 @@ const (
 	modeLoop
 	modeCheck
 	modePlan
+	modeConf
 	modeDefaultConf
 	modeHelp
 	modeVersion
@@ -55,6 +58,7 @@ var table = [...]cli.Option{
 			"devpath, or a path below /sys or /dev), or of every\n" +
 			"device, and which line of the config says so; with\n" +
 			"ACTION=remove in the environment, for a remove"},
+	{Name: "--print-conf", Mode: true, Given: &given[modeConf], Help: "print the config that is in force, and from which files"},
 	{Name: "--print-default-conf", Mode: true, Given: &given[modeDefaultConf], Help: "print the config that is compiled in"},
 
 	{Name: "-f", Given: &line.foreground, Help: "stay in the foreground; implies -d"},
@@ -63,6 +67,7 @@ var table = [...]cli.Option{
 	{Name: "-v", Given: &line.Verbose, Help: "log more"},
 	{Name: "-S", Given: &line.Syslog, Help: "log to syslog"},
 	{Name: "-D FD", Number: &line.Ready, Help: "when ready (listening, coldplug done) write a newline to FD"},
+	{Name: "--ready-early", Given: &line.ReadyEarly, Help: "be ready before the commands of the coldplug have ended"},
 	{Name: "-j N", Number: &line.Jobs, Least: 1, Help: "run at most N commands at once (4)"},
 	{Name: "-O MASK", Number: &line.Groups, Least: 1,
 		Help: "send each event, when all is done for it, to these netlink groups:\n4 for libudev-zero; -d only"},
@@ -77,13 +82,15 @@ var table = [...]cli.Option{
 		Help: "let libudev-compat's clients have them too, in DIR\n(/dev/metadata/udev/events)"},
 	{Name: "--libudev-zero", Given: &line.Zero, Help: "wake libudev-zero up to 0.5.2 by each event"},
 	{Name: "--quiet SECONDS", Text: &line.quiet, Help: "for settle and coldplug: no event may have come for so long (0.2)"},
+	{Name: "--metrics", Given: &line.metrics, Help: "for status: the counters, in Prometheus's format"},
+	{Name: "--json", Given: &line.json, Help: "for log: each event as a line of JSON"},
 	{Name: "--dev DIR", Text: &line.Dev, Help: "use DIR for /dev"},
 	{Name: "--sys DIR", Text: &line.Sys, Help: "use DIR for /sys"},
 	{Name: "--conf FILE", Given: &line.ConfNamed, Text: &line.Conf,
-		Help: "use FILE, which must be there; else /etc/mdev.conf is used, and\nwhere that is missing a default config"},
+		Help: "use FILE, which must be there, and before it the pieces\nFILE.d/*.conf; else /etc/mdev.conf is used, and where that is\nmissing a default config"},
 	{Name: "--firmware DIR", Text: &line.Firmware, Help: "use DIR for /lib/firmware"},
 	{Name: "-h, --help", Given: &given[modeHelp], Help: "print this"},
-	{Name: "--version", Given: &given[modeVersion], Help: "print the version"},
+	{Name: "--version", Given: &given[modeVersion], Help: "print the version, the parts that are built in, and\nwhether helpers hand their events over"},
 
 	{Name: "--detached", Given: &line.Detached}, // a loop that -d starts in the background
 }
@@ -238,6 +245,9 @@ func (o *options) request(words []string) error {
 		return o.ctl(rest)
 	}
 	r := control.FindRequest(what)
+	if o.metrics && what == "status" {
+		what = "metrics"
+	}
 	sent, n := [3]string{what}, 1
 	if strings.HasSuffix(r.Args, "[SECONDS]") {
 		sent[n] = defaultWait
@@ -249,6 +259,14 @@ func (o *options) request(words []string) error {
 	if r.Quiet {
 		sent[n] = o.quiet
 		n++
+	}
+	if what == "log" { // its -n is the option that is there for another purpose, and changes nothing
+		if n = 2; len(rest) == 1 && o.DryRun {
+			sent[1], rest = rest[0], nil
+		}
+		if o.json {
+			sent[2], n = "json", 3
+		}
 	}
 	devices := strings.HasPrefix(r.Args, "DEVICE")
 	if devices && len(rest) == 0 {

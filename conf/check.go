@@ -7,14 +7,14 @@ import (
 	"devspool/conf/ere"
 )
 
-// Check is Parse for a person who wants to know: besides what cannot be used, Problems
+// Check is ParseFiles for a person who wants to know: besides what cannot be used, Problems
 // holds what can, and is hardly what its author meant.
-func Check(file, text string, ids IDs) *Config {
+func Check(files []File, ids IDs) *Config {
 	p := parser{warnings: make([]ere.Expr, len(warnings))}
 	for i := range warnings {
 		p.readExpr(&p.warnings[i], field{text: warnings[i].expr}, false)
 	}
-	return parse(file, text, ids, p.warnings)
+	return parse(files, ids, p.warnings)
 }
 
 // The parts of a rule in which warnings look.
@@ -106,7 +106,11 @@ func (p *parser) checkRule(r *rule, match, last field) {
 func (p *parser) checkHidden(r *rule, match field) {
 	for i, e := range p.config.rules {
 		if p.hides(e, p.matches[i], r, match.text) {
-			p.problem(match.offset, "no event reaches this rule: line "+strconv.Itoa(e.node.Rule.Line)+" matches all that it does",
+			place := "line " + strconv.Itoa(e.node.Rule.Line)
+			if e.node.Rule.File != p.file {
+				place = e.node.Rule.String()
+			}
+			p.problem(match.offset, "no event reaches this rule: "+place+" matches all that it does",
 				`move it up, or begin that line with "-"`)
 			break
 		}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"devspool/conf/ere"
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 )
 
@@ -39,8 +40,8 @@ type Config struct {
 	// device at devpath. There is no ".." in path. Where Attr is nil no device has any.
 	Attr func(devpath, path string) (value string, ok bool)
 
-	file     string
-	defaults rule // of which only what directives set
+	name     string // see File
+	defaults rule   // of which only what directives set
 	matcher  ere.Matcher
 	rules    []*rule
 	starts   map[byte][]*rule // see rulesFor
@@ -59,30 +60,63 @@ func (p Problem) String() string {
 		uevent.Printable(p.What+"; "+p.Remedy)
 }
 
-// Parse reads the text of a config; file is its name, for messages. It never
-// fails: what it cannot use becomes a Problem, and costs no other line.
-func Parse(file, text string, ids IDs) *Config {
-	return parse(file, text, ids, nil)
+// File is one of the files of a config.
+type File struct {
+	_     sys.NotComparable
+	Name  string // for messages
+	Text  string
+	Fault string // why it cannot be read, or ""
 }
 
-func parse(file, text string, ids IDs, warnings []ere.Expr) *Config {
-	p := parser{ids: ids, config: &Config{file: file, starts: map[byte][]*rule{}}, warnings: warnings}
-	text = strings.TrimPrefix(text, "\ufeff") // an editor's mark, no part of the first name
-	if what, remedy := foreign(text); what != "" {
-		p.config.Problems = []Problem{{p.config.file, 1, 1, what, remedy}}
-		return p.config
+// Parse reads the text of a config that is one file; file is its name, for messages. It never
+// fails: what it cannot use becomes a Problem, and costs no other line.
+func Parse(file, text string, ids IDs) *Config {
+	return ParseFiles([]File{{Name: file, Text: text}}, ids)
+}
+
+// ParseFiles is Parse for a config of several files, at least one. Their rules follow each other
+// as in one file, but no line goes on in the next file. The last file gives the config its name.
+func ParseFiles(files []File, ids IDs) *Config { return parse(files, ids, nil) }
+
+func parse(files []File, ids IDs, warnings []ere.Expr) *Config {
+	name := files[len(files)-1].Name
+	if more := len(files) - 1; more > 0 {
+		name += ", after " + strconv.Itoa(more) + " of its pieces"
+	}
+	p := parser{ids: ids, config: &Config{name: name, starts: map[byte][]*rule{}}, warnings: warnings}
+	for _, file := range files {
+		if !p.readFile(file) {
+			return &Config{name: name, Err: errors.New(file.Name + ":" + strconv.Itoa(p.line.number) +
+				": more than " + strconv.Itoa(MaxRules) + " rules; put several devices into one expression")}
+		}
+	}
+	return p.config
+}
+
+// readFile reads one file. It returns false where there are too many rules.
+func (p *parser) readFile(file File) bool {
+	p.file, p.fileRules, p.binary, p.udevs = file.Name, len(p.config.rules), false, 0
+	p.fileProblems = len(p.config.Problems)
+	text := strings.TrimPrefix(file.Text, "\ufeff") // an editor's mark, no part of the first name
+	what, remedy := foreign(text)
+	if file.Fault != "" {
+		what, remedy = file.Fault, "until then it is not used"
+	}
+	if what != "" {
+		p.line = line{number: 1}
+		p.problem(0, what, remedy)
+		return true
 	}
 	for number := 1; text != ""; {
 		p.line, text = cutLine(text, number)
 		number += len(p.line.joints) + 1
 		p.readLine()
 		if len(p.config.rules) > MaxRules {
-			return &Config{file: file, Err: errors.New(file + ":" + strconv.Itoa(p.line.number) +
-				": more than " + strconv.Itoa(MaxRules) + " rules; put several devices into one expression")}
+			return false
 		}
 	}
 	p.rejectUdevRules()
-	return p.config
+	return true
 }
 
 // Jobs returns how many commands are to run at once, or 0 where the config says nothing.
@@ -92,16 +126,16 @@ func (c *Config) Jobs() int { return c.defaults.jobs }
 // they are: unless names=no; stands in the config without a device.
 func (c *Config) WantsNames() bool { return !c.defaults.noNames }
 
-// File returns the name that the config was read by.
-func (c *Config) File() string { return c.file }
+// Name returns the name of the config's file, and how many pieces it was read after.
+func (c *Config) Name() string { return c.name }
 
 // WantsUnnumbered reports whether a coldplug has to offer the device of that
 // name to the rules, though it has no numbers: whether there is a rule that asks
-// for a variable, may match it and has a command for it. With "" it reports whether
+// for a variable or sets attributes, may match it, and has something to do for it. With "" it reports whether
 // there is any such rule, for whatever device.
 func (c *Config) WantsUnnumbered(sysname string) bool {
 	for _, r := range c.rules {
-		if !r.asksVariable() || r.kind == ofNumbers || !r.runsOn(uevent.Add) && r.rename == "" {
+		if !r.asksVariable() || r.kind == ofNumbers || !r.runsOn(uevent.Add) && r.rename == "" && len(r.sets) == 0 {
 			continue
 		}
 		if sysname == "" || r.kind == ofVariable || c.matcher.Match(&r.expr, sysname) {

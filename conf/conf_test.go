@@ -217,7 +217,7 @@ func TestDefault(t *testing.T) {
 // as if it stood alone.
 func checkParse(t *testing.T, text string) {
 	whole := Parse("f", text, IDs{})
-	thorough := Check("f", text, IDs{})
+	thorough := Check([]File{{Name: "f", Text: text}}, IDs{})
 	if !slices.EqualFunc(whole.rules, thorough.rules, func(a, b *rule) bool {
 		return a.node.Rule == b.node.Rule && a.target == b.target && a.command == b.command
 	}) ||
@@ -239,7 +239,7 @@ func checkParse(t *testing.T, text string) {
 	var alone []*rule
 	rest := strings.TrimPrefix(text, "\ufeff")
 	for number := 1; rest != ""; {
-		p := parser{config: &Config{file: "f"}}
+		p := parser{file: "f", config: &Config{}}
 		p.line, rest = cutLine(rest, number)
 		last := number + len(p.line.joints)
 		number = last + 1
@@ -274,4 +274,34 @@ func FuzzParse(f *testing.F) {
 	f.Add("sda 0:0 600\\\r\n =../x @c\n#\\\n\n-$A=b;c(d)*{2} x:y u+s >%1/ *z # q")
 	f.Add("if_exists=mask;timeout=5;@8,0-3 7 a=rw ! &c d\n@1 1 1\n$ 1 1\nx= 1 1 =.devspool")
 	f.Fuzz(checkParse)
+}
+
+// TestFiles reads a config of several files: rules follow each other, a problem names its file, a
+// file that is none costs no other, and a line does not go on in the next file.
+func TestFiles(t *testing.T) {
+	c := Check([]File{
+		{Name: "1.conf", Text: "-sda 1:1 600 @one\njobs=3; 0:0 660\nbad\nsdc 0:0 600 \\"},
+		{Name: "2.conf", Text: "SUBSYSTEM==\"block\", MODE=\"0660\"\nKERNEL==\"sd*\", MODE=\"0660\"\n.* 0:0 600\n"},
+		{Name: "3.conf", Text: "\xff\xfes"},
+		{Name: "main", Text: "sda 2:2 640 @two\nsdc 0:0 600\njobs=5; 0:0 660\n"},
+	}, IDs{})
+	if c.Err != nil || c.Name() != "main, after 3 of its pieces" || c.Jobs() != 5 {
+		t.Errorf("%v, %s, jobs %d", c.Err, c.Name(), c.Jobs())
+	}
+	want := []string{"1.conf:3:1: a rule has", "2.conf:1:1: this is a file of udev's rules", "3.conf:1:1: this is UTF-16", "main:2:1: no event reaches this rule: 1.conf:4 matches"}
+	for i, p := range c.Problems {
+		if i >= len(want) || !strings.HasPrefix(p.String(), want[i]) {
+			t.Errorf("problem %d: %s", i, p)
+		}
+	}
+	if len(c.Problems) != len(want) {
+		t.Errorf("%d problems, want %d", len(c.Problems), len(want))
+	}
+	plan := c.Plan(&uevent.Event{Action: "add", Devpath: "/block/sda", Devname: "sda", Subsystem: "block", Dev: uevent.Dev{Block: true, Major: 8}})
+	if got := plan.String(); !strings.Contains(got, "make node sda 0640 2:2") || !strings.Contains(got, "run one") || strings.Index(got, "run one") > strings.Index(got, "run two") {
+		t.Errorf("%s", got)
+	}
+	if c := ParseFiles([]File{{Name: "1.conf", Text: strings.Repeat("a 0:0 660\n", MaxRules)}, {Name: "main", Text: "b 0:0 660\n"}}, IDs{}); c.Err == nil || !strings.HasPrefix(c.Err.Error(), "main:1: more than 10000 rules") {
+		t.Errorf("too many rules: %v", c.Err)
+	}
 }

@@ -35,6 +35,8 @@ var directives = append([]directive{
 	{"detach", inRule, parseDetach, "use yes"},
 	{"modules", inRule | inDefaults, parseModules, "use no"},
 	{"tag", inRule, parseTag, "use letters, digits, _ - and ."},
+	{"attr", inRule, parseSet, "use PATH:VALUE, with a path below the device's directory in /sys"},
+	{"attrmode", inRule, parseSetMode, "use PATH:MODE, with a path as for attr"},
 	{"jobs", inDefaults, parseJobs, "use a number from 1 to 1000"},
 }, nameDirectives...)
 

@@ -27,10 +27,15 @@ func isUdevs(line string) bool {
 	return strings.HasSuffix(key, "=") && strings.Trim(key, upper+lower+"_{}=!+:- \t") == "" && strings.IndexByte(value, ';') < 0
 }
 
-// rejectUdevRules makes one problem of many where most of the rules are udev's.
+// rejectUdevRules makes one problem of many where most of the rules of a file are udev's.
 func (p *parser) rejectUdevRules() {
-	if c := p.config; p.udevs > max(1, len(c.rules)) {
-		c.Problems, c.rules = c.Problems[p.udev:p.udev+1], nil
-		c.Problems[0].What = "this is a file of udev's rules, none of which is used"
+	if c := p.config; p.udevs > max(1, len(c.rules)-p.fileRules) && p.udev >= p.fileProblems {
+		c.Problems[p.fileProblems] = c.Problems[p.udev]
+		c.Problems, c.rules = c.Problems[:p.fileProblems+1], c.rules[:p.fileRules]
+		c.Problems[p.fileProblems].What = "this is a file of udev's rules, none of which is used"
+		p.closed = false
+		if p.matches != nil {
+			p.matches = p.matches[:p.fileRules]
+		}
 	}
 }

@@ -113,6 +113,10 @@ func (b *planner) makesNodes() bool {
 	return b.plan.Work != nodes.None && !b.event.Dev.IsZero()
 }
 
+// comes reports whether the event is one on which attributes are set: the device comes, or its
+// driver, which may bring some of them. On a change they stay as somebody may have set them since.
+func (b *planner) comes() bool { return b.event.Action == uevent.Add || b.event.Action == "bind" }
+
 // matches reports whether all conditions of a rule hold. What costs least is
 // looked at first.
 func (b *planner) matches(r *rule) bool {
@@ -188,6 +192,9 @@ func (b *planner) firstOf(name string, p *ere.Expr) (value string, found bool) {
 func (b *planner) apply(r *rule) {
 	for _, name := range r.tags {
 		b.plan.Tags = append(b.plan.Tags, nodes.Tag{Name: name, Rule: r.node.Rule})
+	}
+	if b.comes() {
+		b.plan.Attributes = append(b.plan.Attributes, r.sets...)
 	}
 	if HasNames {
 		b.applyNames(r)

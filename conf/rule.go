@@ -27,11 +27,12 @@ type rule struct {
 	tags    []string
 	jobs    int // of the whole config
 
-	attributes  []condition // of the device in /sys; all of them must hold
-	links       []string    // templates of paths
-	properties  []string    // KEY=TEMPLATE
-	rename      string      // a template of an interface's name, or ""
-	priority    int         // of all links of the device, if hasPriority
+	sets        []*nodes.Attribute // what it sets in /sys
+	attributes  []condition        // of the device in /sys; all of them must hold
+	links       []string           // templates of paths
+	properties  []string           // KEY=TEMPLATE
+	rename      string             // a template of an interface's name, or ""
+	priority    int                // of all links of the device, if hasPriority
 	hasPriority bool
 	noNames     bool
 }
@@ -46,9 +47,10 @@ const (
 )
 
 // asksVariable reports whether the rule looks at more than the name and the numbers: at a
-// variable of the event or an attribute, or is for interfaces, which have no node.
+// variable of the event or an attribute, or sets attributes, or is for interfaces, which have no
+// node. Such a rule is also for devices without numbers that a scan finds.
 func (r *rule) asksVariable() bool {
-	return r.kind == ofVariable || len(r.env) > 0 || len(r.attributes) > 0 || r.rename != ""
+	return r.kind == ofVariable || len(r.env) > 0 || len(r.attributes) > 0 || r.rename != "" || len(r.sets) > 0
 }
 
 // condition is a prefix NAME=ERE; of a rule, or if_attr=PATH:ERE;.
@@ -79,14 +81,19 @@ func (r *rule) runsOn(action string) bool {
 
 // parser reads a config line by line.
 type parser struct {
-	config  *Config
-	ids     IDs
-	line    line
+	config *Config
+	ids    IDs
+	line   line
+
+	file         string // that is read
+	fileRules    int    // how many rules there were before it
+	fileProblems int    // how many problems
+	udevs        int    // how many of its lines are udev's rules
+	udev         int    // the number of the first one's problem
+	binary       bool   // a NUL was met in it
+
 	unknown map[string]bool // users and groups that were complained about
 	closed  bool            // an earlier rule matches everything, and lets no other follow
-	binary  bool            // a NUL was met
-	udevs   int             // how many lines are udev's rules
-	udev    int             // the number of the first one's problem
 
 	// What is wanted where warnings are problems too: these, as patterns, and field 1 of
 	// each rule.
@@ -100,7 +107,7 @@ func (p *parser) problem(offset int, what, remedy string) {
 		return
 	}
 	number, column := p.line.position(offset)
-	p.config.Problems = append(p.config.Problems, Problem{p.config.file, number, column, what, remedy})
+	p.config.Problems = append(p.config.Problems, Problem{p.file, number, column, what, remedy})
 }
 
 // readLine makes a rule of the current line, or notes why it cannot. It goes on
@@ -134,10 +141,13 @@ func (p *parser) readLine() {
 		return
 	}
 	r := rule{}
-	r.node.Rule = nodes.Origin{File: p.config.file, Line: p.line.number}
+	r.node.Rule = nodes.Origin{File: p.file, Line: p.line.number}
 	r.command.Rule = r.node.Rule
 	ok := p.readMatch(&r, fields[0])
 	r.node.UID, r.node.GID = p.readOwner(fields[1])
+	for _, a := range r.sets {
+		a.UID, a.GID = r.node.UID, r.node.GID
+	}
 	r.node.Mode = p.readMode(fields[2])
 	if n == 4 && !p.readAction(&r, fields[3]) {
 		ok = false

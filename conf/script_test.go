@@ -78,7 +78,7 @@ func runScript(t *testing.T, text string) string {
 				write("problems", showProblems(c.Problems))
 			}
 		case "check":
-			write("warnings", showProblems(Check("mdev.conf", s.body, ParseIDs(given["passwd"], given["group"])).Problems))
+			write("warnings", showProblems(Check([]File{{Name: "mdev.conf", Text: s.body}}, ParseIDs(given["passwd"], given["group"])).Problems))
 		case "event":
 			e, err := uevent.FromEnviron(strings.Split(strings.TrimSpace(s.body), "\n"))
 			if err != nil {

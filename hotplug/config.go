@@ -4,31 +4,66 @@ import (
 	"errors"
 	"os"
 	"path"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
 	"devspool/conf"
 	"devspool/hotplug/log"
+	"devspool/hotplug/pieces"
 	"devspool/hotplug/sys"
 	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 )
 
-// parser is conf.Parse, or conf.Check, which finds more problems.
-type parser func(name, text string, ids conf.IDs) *conf.Config
+// parser is conf.ParseFiles, or conf.Check, which finds more problems.
+type parser func(files []conf.File, ids conf.IDs) *conf.Config
 
-// readConf reads the config with parse, or the default config where there is no file at the usual path.
-// A file that was named must exist. The config is nil where there is an error.
+// maxConf is how long the files of a config may be together, in bytes: as long as one may be.
+const maxConf = 1 << 20
+
+// readFiles reads the files of the config: its pieces, and then the file itself, or the default
+// config where none is at the usual path. A file that was named must exist. A piece that cannot be
+// read has a Fault, and costs no other.
+func (o *Options) readFiles() (files []conf.File, err error) {
+	paths := pieces.Files(absolute(o.Conf))
+	last := len(paths) - 1
+	if last > pieces.Max {
+		return nil, errors.New(o.Conf + ": it has more than " + strconv.Itoa(pieces.Max) + " pieces; put several into one")
+	}
+	paths[last] = o.Conf // as it was named
+	length := 0
+	for i, path := range paths {
+		file := conf.File{Name: path}
+		file.Text, err = sys.ReadFile(path)
+		missing := errors.Is(err, os.ErrNotExist)
+		isLink := missing && unix.Lstat(path, new(unix.Stat_t)) == nil
+		switch {
+		case err == nil:
+		case i < last && missing && !isLink: // it has just gone
+			continue
+		case i < last:
+			file.Fault = err.Error()
+		case isLink && o.way != RunHelper:
+			return nil, errors.New(path + " is a link to what is not there; make the file, or remove the link")
+		case missing && !o.ConfNamed:
+			file.Name, file.Text = "default.conf", conf.Default
+		default:
+			return nil, err
+		}
+		files = append(files, file)
+		length += len(file.Text)
+	}
+	if length > maxConf {
+		return nil, errors.New(o.Conf + ": its files are longer than 1 MiB (1048576 bytes) together; make them shorter")
+	}
+	return files, nil
+}
+
+// readConf reads the config with parse. The config is nil where there is an error.
 func (o *Options) readConf(parse parser) (*conf.Config, error) {
-	file := o.Conf
-	text, err := sys.ReadFile(o.Conf)
-	switch {
-	case err == nil:
-	case errors.Is(err, os.ErrNotExist) && o.way != RunHelper && unix.Lstat(o.Conf, new(unix.Stat_t)) == nil:
-		return nil, errors.New(o.Conf + " is a link to what is not there; make the file, or remove the link")
-	case errors.Is(err, os.ErrNotExist) && !o.ConfNamed:
-		file, text = "default.conf", conf.Default
-	default:
+	files, err := o.readFiles()
+	if err != nil {
 		return nil, err
 	}
 	// Few configs name a user, so passwd and group are read when the first name is looked up.
@@ -49,7 +84,7 @@ func (o *Options) readConf(parse parser) (*conf.Config, error) {
 			return text
 		}
 	}
-	c := parse(file, text, conf.IDs{Passwd: names("/etc/passwd"), Group: names("/etc/group")})
+	c := parse(files, conf.IDs{Passwd: names("/etc/passwd"), Group: names("/etc/group")})
 	if c.Err != nil {
 		return nil, c.Err
 	}
@@ -87,7 +122,7 @@ func Check(o *Options, say func(text string) error) Result {
 // where it is "". The events have the ACTION of the environment, or else add.
 func Plan(o *Options, device string, say func(text string) error) Result {
 	o.makeAbsolute()
-	c, err := o.readConf(conf.Parse)
+	c, err := o.readConf(conf.ParseFiles)
 	if err != nil {
 		return failed(BadConfig, err)
 	}
@@ -113,17 +148,40 @@ func failed(r Result, err error) Result {
 	return r
 }
 
+// PrintConf calls say with the text of the config that is in force: each of its files behind a
+// comment that names it. What is printed is a config that says the same.
+func PrintConf(o *Options, say func(text string) error) Result {
+	files, err := o.readFiles()
+	if err != nil {
+		return failed(BadConfig, err)
+	}
+	for i := range files {
+		file := &files[i]
+		text := "# " + uevent.Printable(file.Name+" "+file.Fault) + "\n" + file.Text + "\n\n" // so that no line goes on in the next file
+		if say(text) != nil {
+			return Failed
+		}
+	}
+	return Done
+}
+
 // makeAbsolute makes the paths independent of the working directory.
 func (o *Options) makeAbsolute() {
-	var cwd [unix.PathMax]byte
-	n, err := unix.Getcwd(cwd[:])
 	for _, option := range []*string{&o.Dev, &o.Sys, &o.Conf, &o.Firmware, &o.Events, &o.Libudev} {
 		if *option == "" || option == &o.Events && *option == NoEvents {
 			continue
 		}
-		if !path.IsAbs(*option) && err == nil {
-			*option = string(cwd[:n-1]) + "/" + *option
-		}
-		*option = path.Clean(*option)
+		*option = absolute(*option)
 	}
+}
+
+// absolute returns a path made independent of the working directory, and clean.
+func absolute(name string) string {
+	if !path.IsAbs(name) {
+		var cwd [unix.PathMax]byte
+		if n, err := unix.Getcwd(cwd[:]); err == nil {
+			name = string(cwd[:n-1]) + "/" + name
+		}
+	}
+	return path.Clean(name)
 }

@@ -44,13 +44,8 @@ type prober struct{ *identity.Prober }
 func (p prober) Identify(e *uevent.Event) *scheduler.Identity { return found(p.Prober.Identify(e)) }
 func (p prober) Probe(e *uevent.Event) *scheduler.Identity    { return found(p.Prober.Probe(e)) }
 
-func found(id identity.Identity) *scheduler.Identity {
-	links := make([]nodes.Link, len(id.Links))
-	for i, l := range id.Links {
-		links[i] = nodes.Link{Path: l.Path, Priority: l.Priority, Name: true}
-	}
-	return &scheduler.Identity{Properties: id.Properties, Links: links, Keep: id.Keep}
-}
+// found converts id: the types differ by name only.
+func found(id identity.Identity) *scheduler.Identity { return (*scheduler.Identity)(&id) }
 
 // newWatcher returns what notices that disks are written to, or nil: that is the loop's.
 func (r *runner) newWatcher() scheduler.Watcher {
@@ -126,6 +121,6 @@ func addTold(id *identity.Identity, line string) {
 		isLink = isLink && id.Links[i].Path != path
 	}
 	if isLink {
-		id.Links = append(id.Links, identity.Link{Path: path})
+		id.Links = append(id.Links, nodes.Link{Path: path})
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"devspool/hotplug/command"
 	"devspool/hotplug/control"
 	"devspool/hotplug/daemon"
+	"devspool/hotplug/eventlog"
 	"devspool/hotplug/helper"
 	"devspool/hotplug/log"
 	"devspool/hotplug/loop"
@@ -50,6 +51,7 @@ type Options struct {
 
 	// For RunLoop.
 	Ready       int    // the descriptor to write to when the loop is ready, or -1
+	ReadyEarly  bool   // it is ready before the commands of the scan have ended
 	Output      int    // the descriptor to write events to, or -1
 	Groups      int    // the mask of netlink groups to send events to
 	UdevControl bool   // obey udevcontrol
@@ -130,10 +132,11 @@ type runner struct {
 	udev       udevSink
 	scheduler  *scheduler.Scheduler
 	config     *reload.Config
-	modules    *moduleLoader // or nil
+	notifier   *daemon.Notifier // or nil
+	modules    *moduleLoader    // or nil
 	first      first
-	stopped    bool // the process was told to end
 	handedOver bool // another loop has taken the place of this one
+	stopped    bool // the process was told to end
 }
 
 // Run makes /dev as /sys and the config say (RunScan), follows events besides until the process is told
@@ -146,6 +149,7 @@ func Run(o *Options, way Way) Result {
 	o.makeAbsolute()
 	unix.Umask(0) // nodes get exactly their modes; commands expect 0 too, as under mdev
 	r := &runner{Options: o, sys: sysfs.FS(o.Sys)}
+	r.takeNotifier()
 	if !r.findEvent() {
 		return BadEvent
 	}
@@ -166,7 +170,7 @@ func Run(o *Options, way Way) Result {
 		Watcher: r.newWatcher(),
 		Jobs:    o.Jobs, Names: newNames(r.sys, o.Dev, r.dev), Modules: loader, ByHand: r.event != nil && r.event.Seqnum == 0,
 	})
-	read := func() (*conf.Config, error) { return o.readConf(conf.Parse) }
+	read := func() (*conf.Config, error) { return o.readConf(conf.ParseFiles) }
 	r.config = reload.New(o.Conf, rules, read, r.scheduler.SetRules, r.log)
 	switch way {
 	case RunScan:
@@ -222,7 +226,7 @@ func (r *runner) findEvent() bool {
 
 // rules returns the config, or nil where a named file cannot be read.
 func (r *runner) rules() *conf.Config {
-	c, err := r.readConf(conf.Parse)
+	c, err := r.readConf(conf.ParseFiles)
 	switch {
 	case err == nil:
 	case r.ConfNamed:
@@ -272,6 +276,7 @@ func (r *runner) openSinks() bool {
 	if r.way != RunLoop {
 		return true
 	}
+	r.sinks = append(r.sinks, new(eventlog.Ring).Sink())
 	// Events are done one after the other. To wake a second processor costs more than it gains for the
 	// little that runs beside.
 	runtime.GOMAXPROCS(1)
@@ -344,14 +349,20 @@ func (r *runner) loop() Result {
 			return Failed
 		}
 	}
+	r.notify(l)
 	r.first.begin(r)
 	go r.first.follow(r, l)
 	go func() {
-		l.Scan() // in a goroutine: its commands may wait for an event
+		batch := l.Scan()
+		if !r.ReadyEarly {
+			batch.Wait() // in a goroutine: its commands may wait for an event
+		}
 		r.tellReady()
 		r.udev.scanned(r)
 	}()
-	if err := l.Serve(); err != nil {
+	err = l.Serve()
+	r.notifier.Tell("STOPPING=1")
+	if err != nil {
 		r.log.Print(log.Err, err.Error())
 		return SystemFailed
 	}
@@ -373,6 +384,7 @@ func (r *runner) tellReady() {
 	if ready >= 0 {
 		tellReady(ready, r.log)
 	}
+	r.notifier.Ready("config: " + r.config.String())
 }
 
 func tellReady(fd int, logger *log.Logger) {

@@ -45,7 +45,8 @@ func (d *Dir) Prepare(plans []*Plan) {
 }
 
 // Apply carries out what p says of nodes and links. Existed is true where the
-// record says that the device was set up before. /dev must be locked.
+// record says that the device was set up before. /dev must be locked; directories that are
+// empty by it go at UnlockDev.
 //
 // What cannot be done does not keep the rest from being done; the errors are
 // joined, each an *Error. Paths that the device does not get, since another one

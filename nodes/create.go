@@ -47,6 +47,7 @@ func (c *creation) run() (existed bool, err error) {
 	if making.inTheWay() {
 		// What the device had itself was in the way: a node where a directory
 		// is to be, or the reverse. It is gone now.
+		d.tree.forget()
 		making = c.makeAll()
 	}
 	for _, err := range making {
@@ -61,6 +62,7 @@ func (c *creation) run() (existed bool, err error) {
 				want.Shared = append(want.Shared, path)
 			}
 		}
+		d.tree.forget() // what nothing on record leads to goes first
 		errs.add(d.put(&want))
 	}
 	return existed, errs.join()
@@ -140,7 +142,10 @@ func (c *creation) make(path string, n *Node, l *Link) (err error) {
 	lost, known := false, c.known
 	for range tries {
 		lost, err = c.try(path, n, l, known)
-		if why := failure(err); why != unix.ENOENT && why != unix.ESTALE {
+		// The kept parent may have gone, or be what is in the way though it is empty.
+		why := failure(err)
+		gone := why == unix.ENOENT || why == unix.ESTALE
+		if !gone && !isInTheWay(err) || !c.dir.tree.forget() && !gone {
 			break
 		}
 		known = false
@@ -163,6 +168,9 @@ func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, er
 	dir, err := t.parent(path, true)
 	if err != nil {
 		return false, wrap("open the directory of", path, err)
+	}
+	if l != nil {
+		dir = t.keep(path, dir)
 	}
 	defer dir.close()
 	careful, text := false, ""

@@ -41,6 +41,7 @@ func Open(path string) (*Dir, error) {
 // Close lets go of all descriptors, and with them of the lock.
 func (d *Dir) Close() {
 	d.closePrivate()
+	d.tree.forget()
 	sys.CloseAll(&d.tree.fd)
 }
 
@@ -129,6 +130,7 @@ func (d *Dir) closePrivate() {
 
 // UnlockDev writes what the journal still lacks and lets the next process have its turn.
 func (d *Dir) UnlockDev() error {
+	d.tree.forget()
 	d.tree.setGroup(d.tree.gid)
 	err := d.journal.Flush()
 	d.claims.ranks = nil

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 )
 
@@ -37,6 +38,9 @@ type Plan struct {
 	Nodes []Node
 	Links []Link
 
+	// Attributes are set in order, after the nodes are there and before the commands run.
+	Attributes []*Attribute
+
 	// Commands run in order: after the nodes are there, on Remove before they go.
 	Commands []Command
 
@@ -55,6 +59,9 @@ type Plan struct {
 
 	// Faults tells what the rules asked for and was refused, a line each.
 	Faults []string
+
+	// Failure is the last that could not be done for the event. The scheduler fills it in.
+	Failure string
 
 	// Lost are the paths of Nodes and Links that the device does not have, since
 	// another one has them, or something is mounted there. Apply fills it in.
@@ -146,6 +153,25 @@ type Link struct {
 	// Forced says that the link takes the place of whatever stands there, as a node does.
 	// Else what is not ours is left alone.
 	Forced bool
+}
+
+// Attribute is an attribute in sysfs to set: its value, or its mode and owner.
+type Attribute struct {
+	_        sys.NotComparable
+	Path     string // below the device's directory, of the form that BadPath lets pass
+	Value    string // or "" where Mode and the owner are to be set
+	Mode     uint32 // permission bits, 0 to 0777
+	UID, GID uint32
+	Rule     Origin
+}
+
+// String shows what is done with the attribute.
+func (a *Attribute) String() string {
+	if a.Value != "" {
+		return "set " + a.Path + " to " + a.Value
+	}
+	n := Node{UID: a.UID, GID: a.GID}
+	return "give " + a.Path + " " + Octal(a.Mode) + " " + n.Owner()
 }
 
 // Tag is a word that rules give a device.
@@ -272,6 +298,9 @@ func (p *Plan) String() string {
 	}
 	for i := range p.Tags {
 		text += planLine("tag "+p.Tags[i].Name, p.Tags[i].Rule)
+	}
+	for _, a := range p.Attributes {
+		text += planLine(a.String(), a.Rule)
 	}
 	if p.Work != Remove {
 		text += commands

@@ -21,6 +21,7 @@ type tree struct {
 	inherit bool   // nodes made in it get its group, not ours
 	group   int    // the group that this thread makes files with
 	gid     int    // the process's own
+	kept    keptParent
 
 	// walk makes parent go a part at a time, as kernels before 5.6 need. (For those
 	// before 4.11 see NoStatx.)
@@ -68,6 +69,39 @@ func (p parent) close() {
 	}
 }
 
+// keptParent is the directory in which the last link was made, or from which something was
+// removed last: what many devices have lies in one. It stays open until forget is called.
+type keptParent struct {
+	parent
+	dir     string // its path below /dev, or ""
+	emptied string // a path in it from which something was removed, or ""
+}
+
+// keep keeps the parent of path open, in the place of another one. If it is /dev itself there
+// is nothing to keep.
+func (t *tree) keep(path string, p parent) parent {
+	if p.own {
+		t.forget()
+		t.kept = keptParent{parent: p, dir: path[:len(path)-len(p.name)-1]}
+		p.own = false
+	}
+	return p
+}
+
+// forget closes the kept parent, and removes it if it is empty by now. It reports whether
+// that may be so.
+func (t *tree) forget() (pruned bool) {
+	kept := t.kept
+	t.kept = keptParent{}
+	if kept.dir != "" {
+		kept.close()
+	}
+	if kept.emptied != "" {
+		t.prune(kept.emptied)
+	}
+	return kept.emptied != ""
+}
+
 // parent opens the directory of path without following a link, and where create
 // is set makes what is missing, root's and 0755.
 func (t *tree) parent(path string, create bool) (parent, error) {
@@ -76,6 +110,9 @@ func (t *tree) parent(path string, create bool) (parent, error) {
 		return parent{fd: t.fd, name: path, inherit: t.inherit}, nil
 	}
 	dir, name := path[:slash], path[slash+1:]
+	if dir == t.kept.dir {
+		return parent{fd: t.kept.fd, name: name, inherit: t.kept.inherit}, nil
+	}
 	fd, err := sys.None, error(unix.ENOSYS)
 	if !t.walk {
 		fd, err = sys.OpenBeneath(t.fd, dir)
@@ -342,8 +379,8 @@ func (t *tree) relink(path string, from, to []string) (done, changed bool) {
 	return changed, changed
 }
 
-// remove unlinks path if a node of dev stands there, or a link to one of paths, and then
-// the directories that are empty.
+// remove unlinks path if a node of dev stands there, or a link to one of paths. The directories
+// that are empty then go at the next forget.
 func (t *tree) remove(path string, dev uevent.Dev, paths []string) (removed bool, err error) {
 	dir, err := t.parent(path, false)
 	switch failure(err) {
@@ -356,7 +393,7 @@ func (t *tree) remove(path string, dev uevent.Dev, paths []string) (removed bool
 	default:
 		return false, wrap("open the directory of", path, err)
 	}
-	defer dir.close()
+	dir = t.keep(path, dir)
 	var st unix.Statx_t
 	err = sys.Stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st)
 	if err == nil && !t.isMountedOver(&st) && (isNodeOf(&st, dev) || isLinkTo(dir, &st, path, paths)) {
@@ -366,7 +403,9 @@ func (t *tree) remove(path string, dev uevent.Dev, paths []string) (removed bool
 	}
 	switch {
 	case removed, err == unix.ENOENT:
-		t.prune(path)
+		if dir.fd == t.kept.fd {
+			t.kept.emptied = path
+		}
 	case err != nil && err != unix.EBUSY: // something is mounted there
 		return false, wrap("unlink", path, err)
 	}

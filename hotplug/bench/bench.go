@@ -30,6 +30,15 @@ func (c contestant) args(more ...string) []string {
 	return append(c.prefix[:len(c.prefix):len(c.prefix)], more...)
 }
 
+// conf returns the config with which the contestant runs. Ours gives devices no names then, as
+// the rivals do not: what names cost is measured by itself.
+func (c contestant) conf(text string) string {
+	if c.name == ours {
+		return "names=no;\n" + text
+	}
+	return text
+}
+
 // bench is one run of this program in the jail.
 type bench struct {
 	opts        options

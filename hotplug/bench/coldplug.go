@@ -57,7 +57,7 @@ func (b *bench) scanRounds() int { return 4 * b.opts.rounds() }
 func (b *bench) scanned(label, conf string, unit unit, target float64, rounds int, measure meter) error {
 	first, second := figures{}, figures{}
 	err := b.interleave(rounds, func(c contestant) error {
-		return b.within(world{conf: conf}, func() error {
+		return b.within(world{conf: c.conf(conf)}, func() error {
 			for _, f := range []figures{first, second} {
 				value, err := measure(c, c.args("-s"))
 				if err != nil {

@@ -52,7 +52,7 @@ func (b *bench) processes(sys string, n int) error {
 		}
 		for _, with := range []struct{ name, conf string }{{"empty", emptyConf}, {"90", largeConf}} {
 			for _, c := range b.contestants {
-				err := b.within(world{conf: with.conf, sys: sys}, func() error {
+				err := b.within(world{conf: c.conf(with.conf), sys: sys}, func() error {
 					took, err := b.sequence(c, n)
 					best.least(c.name+" "+with.name, took)
 					return err
@@ -149,7 +149,7 @@ func (b *bench) helperStorms(sys string, n int) error {
 	}{{"no rules", emptyConf, 0.9}, {"90 rules", largeConf, 0.5}} {
 		best, memory := figures{}, figures{}
 		err := b.interleave(b.opts.rounds(), func(c contestant) error {
-			return b.within(world{conf: with.conf, sys: sys}, func() error {
+			return b.within(world{conf: c.conf(with.conf), sys: sys}, func() error {
 				cpu, resident, err := b.helperStorm(c, n)
 				best.least(c.name, cpu)
 				memory.most(c.name, resident)

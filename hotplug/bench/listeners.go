@@ -49,7 +49,7 @@ func (b *bench) listeners() error {
 		b.report.note("NOT MEASURED: udevd: %v", err)
 	}
 	c := contestant{name: ours, path: b.jail.program(oursFile), prefix: []string{"-O", "4"}}
-	return b.withDaemon(c, world{conf: emptyConf}, func(*daemon) error {
+	return b.withDaemon(c, world{conf: c.conf(emptyConf)}, func(*daemon) error {
 		lost, err := measure(4)
 		if err != nil {
 			return err

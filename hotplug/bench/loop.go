@@ -75,7 +75,7 @@ func (b *bench) lone() error {
 		Vars: []string{"SUBSYSTEM=mem", "MAJOR=1", "MINOR=3", "DEVNAME=null"}})
 	best := figures{}
 	err = b.interleave(b.opts.rounds(), func(c contestant) error {
-		return b.withDaemon(c, world{conf: emptyConf}, func(d *daemon) error {
+		return b.withDaemon(c, world{conf: c.conf(emptyConf)}, func(d *daemon) error {
 			time.Sleep(quietEnough) // what a start leaves to be done is no event's
 			before, err := d.cpu()
 			if err != nil {
@@ -109,7 +109,7 @@ func exists(path string) bool {
 
 // playLoad returns the CPU that c's loop uses for a load, its start left out.
 func (b *bench) playLoad(c contestant, conf string, l load) (used time.Duration, err error) {
-	err = b.withDaemon(c, world{conf: conf, sys: l.sys, realm: l.realm}, func(d *daemon) error {
+	err = b.withDaemon(c, world{conf: c.conf(conf), sys: l.sys, realm: l.realm}, func(d *daemon) error {
 		before, err := d.cpu()
 		if err != nil {
 			return err
@@ -145,7 +145,7 @@ func (b *bench) memory() error {
 	for _, with := range loopConfs {
 		resident, anonymous, after := figures{}, figures{}, figures{}
 		err := b.interleave(b.opts.rounds(), func(c contestant) error {
-			return b.withDaemon(c, world{conf: with.conf}, func(d *daemon) error {
+			return b.withDaemon(c, world{conf: c.conf(with.conf)}, func(d *daemon) error {
 				time.Sleep(quietEnough)
 				start, err := d.memory()
 				if err != nil {

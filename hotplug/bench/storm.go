@@ -81,7 +81,7 @@ func (b *bench) stormOn(c contestant, s *stage, messages [][]byte, events int) (
 		return o, err
 	}
 	conf := strings.Replace(fiftyConf, "bench[0-9]+", fmt.Sprintf(stormRule, log)+"bench[0-9]+", 1)
-	err = b.withDaemon(c, world{conf: conf, sys: s.empty}, func(d *daemon) error {
+	err = b.withDaemon(c, world{conf: c.conf(conf), sys: s.empty}, func(d *daemon) error {
 		return over("/sys", s.full, func() error {
 			o, err = s.rage(d, messages, events, log)
 			return err

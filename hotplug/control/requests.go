@@ -52,6 +52,7 @@ var Requests = [...]Request{
 	{Name: "settle", Args: "[SECONDS]", Word: true, Quiet: true, do: (*Server).settle, Help: "wait until every event is done (120)"},
 	{Name: "wait", Args: "DEVICE... [SECONDS]", Word: true, do: (*Server).wait, Help: "wait until all of these are there (120): a path below\n" +
 		"/dev or /sys, KEY=VALUE of a device's event, or UUID=,\nLABEL=, PARTUUID= or PARTLABEL= of a disk"},
+	{Name: "log", Args: "[-n N] [--json]", Word: true, do: (*Server).log, Help: "print the last events, or N, and what came of them"},
 	{Name: "ping", Ctl: true, Help: "only answer: a loop runs", do: func(*Server, *request) error { return nil }},
 	{Name: "stop", Ctl: true, Help: "begin no further event or command", do: func(c *Server, _ *request) error { c.Scheduler.Pause(); return nil }},
 	{Name: "start", Ctl: true, Help: "go on after stop", do: func(c *Server, _ *request) error { c.Scheduler.Resume(); return nil }},
@@ -60,6 +61,7 @@ var Requests = [...]Request{
 	{Name: "log-level", Args: "LEVEL", Ctl: true, Help: "log error, warning, notice or info", do: (*Server).logLevel},
 	{Name: "children-max", Args: "N", Ctl: true, Help: "run at most N commands at once", do: (*Server).childrenMax},
 	{Name: "running-max", Args: "N", Ctl: true, Help: "have at most N of them on a processor (0: any)", do: (*Server).runningMax},
+	{Name: "metrics", do: (*Server).metrics},
 	{Name: "scan", do: (*Server).scan},
 	{Name: "identity", do: (*Server).identity},
 	{Name: "hand-over", do: (*Server).handOver},

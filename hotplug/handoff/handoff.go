@@ -61,6 +61,10 @@ var turn uintptr
 //lint:ignore U1000 only assembly refers to it
 var beginning = begin
 
+// IsEntry reports whether the process began at Entry, so that it could hand an event over before
+// its runtime started. It did not in a build without the linker's flag.
+func IsEntry() bool { return stack != nil }
+
 // begin ends the process if its event could be handed over. Otherwise it leaves
 // the process as one that the runtime can start in: with descriptors 0 to 2 open.
 //

@@ -158,12 +158,12 @@ func (l *Loop) endUnneeded() {
 // once returns f for several callers, the first of which calls it.
 func once(f func()) func() { return sync.OnceFunc(f) }
 
-// Scan has the devices that are there set up, and returns when that is done: by a scan of
-// /sys, or, where another loop has done so before, by what is left of that.
-func (l *Loop) Scan() {
+// Scan has the devices that are there set up: by a scan of /sys, or, where another loop has
+// done so before, by what is left of that.
+func (l *Loop) Scan() *scheduler.Batch {
 	scan := coldplug.Scan
 	if l.inherited {
 		scan = coldplug.Inherit
 	}
-	scan(l.Scheduler, l.Sys).Wait()
+	return scan(l.Scheduler, l.Sys)
 }

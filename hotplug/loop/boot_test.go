@@ -35,7 +35,7 @@ func TestHandOver(t *testing.T) {
 		t.Errorf("inherited %v, handed over %v", next.inherited, old.IsHandedOver())
 	}
 	stop := runLoop(b, next)
-	next.Scan()
+	next.Scan().Wait()
 	hotplugtest.Eventually(t, "the end of the events", b.Scheduler.IsIdle)
 	if got := b.Said("said"); len(got) != 3 {
 		t.Errorf("the commands say %q", got)

@@ -5,6 +5,7 @@ package loop
 import (
 	"devspool/hotplug/coldplug"
 	"devspool/hotplug/control"
+	"devspool/hotplug/scheduler"
 )
 
 type boot struct{}
@@ -17,5 +18,5 @@ func (l *Loop) waitHandedOver() error { return nil }
 
 func once(f func()) func() { return f }
 
-// Scan has the devices that are there set up, and returns when that is done.
-func (l *Loop) Scan() { coldplug.Scan(l.Scheduler, l.Sys).Wait() }
+// Scan has the devices that are there set up.
+func (l *Loop) Scan() *scheduler.Batch { return coldplug.Scan(l.Scheduler, l.Sys) }

@@ -1,4 +1,4 @@
-// Package reload is the config in use: it watches the config's file, reads it again when it changes,
+// Package reload is the config in use: it watches the config's files, reads them again when one changes,
 // and uses it if it has no new problem. It never parses a config, and knows no scheduler.
 package reload
 
@@ -6,20 +6,25 @@ import (
 	"errors"
 	"strconv"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"devspool/conf"
 	"devspool/hotplug/log"
+	"devspool/hotplug/pieces"
 	"devspool/hotplug/sys"
 )
 
-// Config is the config in use, and the file that it is read from. Several goroutines may use it at once.
+// Config is the config in use, and the file that it is read from, with its pieces. Several goroutines may use it at once.
 type Config struct {
 	path string
 	read func() (*conf.Config, error)
 	use  func(*conf.Config)
 	log  *log.Logger
+
+	begins func() bool // see OnReload
+	ends   func()
 
 	reloading sync.Mutex // held from the read of a config until it is used
 
@@ -31,8 +36,12 @@ type Config struct {
 // New returns a Config with rules in use. read is called to read the file at path, an absolute path, and
 // use with every config that is put to use later.
 func New(path string, rules *conf.Config, read func() (*conf.Config, error), use func(*conf.Config), logger *log.Logger) *Config {
-	return &Config{path: path, rules: rules, read: read, use: use, log: logger}
+	return &Config{path: path, rules: rules, read: read, use: use, log: logger, begins: func() bool { return false }}
 }
+
+// OnReload has begins called when a reload begins, and ends at its end, whatever came of it, if begins
+// returned true. It is to be called before the first reload.
+func (c *Config) OnReload(begins func() bool, ends func()) { c.begins, c.ends = begins, ends }
 
 // Path returns the absolute path of the config's file.
 func (c *Config) Path() string { return c.path }
@@ -42,9 +51,9 @@ func (c *Config) String() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.refused != nil {
-		return c.rules.File() + ", not as it is now: " + c.refused.Error()
+		return c.rules.Name() + ", not as it is now: " + c.refused.Error()
 	}
-	return c.rules.File()
+	return c.rules.Name()
 }
 
 // Reload reads the config and puts it to use. The error, which it also logs, says why not: the file
@@ -52,6 +61,9 @@ func (c *Config) String() string {
 func (c *Config) Reload() error {
 	c.reloading.Lock()
 	defer c.reloading.Unlock()
+	if c.begins() {
+		defer c.ends()
+	}
 	rules, err := c.readUnwritten()
 	if err == nil {
 		err = c.replace(rules)
@@ -76,7 +88,7 @@ func (c *Config) replace(rules *conf.Config) error {
 	}
 	c.rules = rules
 	c.use(rules)
-	c.log.Print(log.Notice, "the config was read anew: "+rules.File())
+	c.log.Print(log.Notice, "the config was read anew: "+rules.Name())
 	return nil
 }
 
@@ -94,19 +106,19 @@ func newProblems(old, reloaded *conf.Config) (added []conf.Problem) {
 	return added
 }
 
-// readUnwritten reads the config, unless a process has the file open for writing. A process that opens
-// it for writing during the read waits.
+// readUnwritten reads the config, unless a process has one of its files open for writing. A process
+// that opens one for writing during the read waits.
 func (c *Config) readUnwritten() (*conf.Config, error) {
-	release, written := lease(c.path)
-	defer release()
-	if written {
-		return nil, errors.New(c.path + " is being written")
+	l := lease(c.path)
+	defer l.release()
+	if l.written != "" {
+		return nil, errors.New(l.written + " is being written")
 	}
 	return c.read()
 }
 
-// Watch reloads the config whenever the file changes, until stop is called. Where the file cannot be
-// watched it logs that.
+// Watch reloads the config whenever one of its files changes, or a piece comes or goes, until stop is
+// called. Where they cannot be watched it logs that.
 func (c *Config) Watch() (stop func()) {
 	w, err := newWatcher(c.path, c.log, func() { c.Reload() }) // which logs its error
 	if err != nil {
@@ -123,17 +135,36 @@ func (c *Config) Watch() (stop func()) {
 	return w.close
 }
 
-// lease takes a read lease on the file at path (F_SETLEASE in fcntl(2)): until release is called, a
-// process that opens it for writing waits. written is true where a process has it open for writing
-// already. On file systems without leases (NFS, FUSE) written is false, and only the debounce time
-// protects from half a file.
-func lease(path string) (release func(), written bool) {
-	fd, err := sys.OpenRegular(path)
-	if err != nil {
-		return func() {}, false
+// leases are read leases on the files of a config (F_SETLEASE in fcntl(2)): until release is called,
+// a process that opens one for writing waits. On file systems without leases (NFS, FUSE) only the
+// debounce time protects from half a file.
+type leases struct {
+	fds     []int
+	written string // the path of a file that a process has open for writing already, or ""
+	states  string // bytes that are different after any change of one of the files
+}
+
+func lease(path string) *leases {
+	l := &leases{}
+	for _, path := range pieces.Files(path) {
+		var st unix.Stat_t
+		if fd, err := sys.OpenRegular(path); err == nil {
+			l.fds = append(l.fds, fd)
+			if _, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK); err == unix.EAGAIN {
+				l.written = path
+			}
+			_ = unix.Fstat(fd, &st)
+			st.Atim = unix.Timespec{}
+		}
+		l.states += path + string((*[unsafe.Sizeof(st)]byte)(unsafe.Pointer(&st))[:])
 	}
-	_, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
-	return func() { unix.Close(fd) }, err == unix.EAGAIN
+	return l
+}
+
+func (l *leases) release() {
+	for _, fd := range l.fds {
+		unix.Close(fd)
+	}
 }
 
 // shownProblems is how many problems of a config are logged: the first ones are enough for a file that

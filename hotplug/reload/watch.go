@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/log"
+	"devspool/hotplug/pieces"
 	"devspool/hotplug/sys"
 )
 
@@ -18,9 +19,9 @@ import (
 // and the rename of an editor are one change.
 const debounce = 100 * time.Millisecond
 
-// watcher reports when the file at a path changes: it is edited in place, replaced by a rename, removed
-// or made again, or one of these happens to a directory or a link that the path leads through. It
-// watches all of these by inotify.
+// watcher reports when the config in the file at a path changes: the file or a piece is edited in
+// place, replaced by a rename, removed or made again, or one of these happens to a directory or a
+// link that a path leads through. It watches all of these by inotify.
 //
 // It does not notice another file system that is mounted over a part of the path.
 type watcher struct {
@@ -30,17 +31,13 @@ type watcher struct {
 	file    *os.File // the inotify descriptor
 	conn    syscall.RawConn
 
-	names  map[int][]string // by watch descriptor, the names in a directory that the path leads through
-	seen   fileState        // when changed was called last
+	names  map[int][]string // by watch descriptor, the names in a directory that matter; anyName for all
+	seen   string           // what the leases said of all files when changed was called last
 	warned bool             // that a watch could not be added
 }
 
-// fileState is different after any change of a file. The zero value stands for no file.
-type fileState struct {
-	dev, ino     uint64
-	size         int64
-	mtime, ctime unix.Timespec
-}
+// anyName stands for each file in a directory.
+const anyName = ""
 
 // newWatcher watches the file at an absolute path, which need not exist. It calls changed in a goroutine
 // of its own, one call at a time.
@@ -54,7 +51,9 @@ func newWatcher(path string, logger *log.Logger, changed func()) (*watcher, erro
 		return nil, err
 	}
 	w.addWatches(uintptr(fd))
-	w.seen = stateOf(path)
+	l := lease(path)
+	l.release()
+	w.seen = l.states
 	go w.serve()
 	return w, nil
 }
@@ -83,27 +82,24 @@ func (w *watcher) serve() {
 	}
 }
 
-// notify calls changed if the file has changed. It does not while a process has the file open for
+// notify calls changed if a file has changed. It does not while a process has one open for
 // writing: the close is another event.
 func (w *watcher) notify() {
-	release, written := lease(w.path)
-	release()
-	if written {
-		return
-	}
-	if now := stateOf(w.path); now != w.seen {
-		w.seen = now
+	l := lease(w.path)
+	l.release()
+	if l.written == "" && l.states != w.seen {
+		w.seen = l.states
 		w.changed()
 	}
 }
 
-// isRelevant reports whether one of the inotify events in buf may be about the path.
+// isRelevant reports whether one of the inotify events in buf may be about the config.
 func (w *watcher) isRelevant(buf []byte) bool {
 	found := false
 	_, lost := sys.EachInotifyEvent(buf, func(e *unix.InotifyEvent, name []byte) {
 		// An event without a name is about the directory, or the file, that is watched.
 		names, watched := w.names[int(e.Wd)]
-		found = found || watched && (len(name) == 0 || slices.Contains(names, string(name)))
+		found = found || watched && (len(name) == 0 || slices.Contains(names, string(name)) || slices.Contains(names, anyName))
 	})
 	return found || lost
 }
@@ -112,14 +108,29 @@ func (w *watcher) isRelevant(buf []byte) bool {
 // and its own removal.
 const directoryEvents = unix.IN_CLOSE_WRITE | unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVE | unix.IN_DELETE_SELF | unix.IN_ONLYDIR
 
-// addWatches watches each directory that the path leads through, as far as these exist, and the file,
-// since it may be written by another of its names. It watches a directory before it reads from it, so
-// that a change in between is an event.
+// addWatches watches the directories of pieces, the pieces, and the file.
 func (w *watcher) addWatches(fd uintptr) {
 	before := w.names
 	w.names = map[int][]string{}
+	for _, dir := range pieces.Dirs(w.path) {
+		w.addPath(fd, dir, directoryEvents)
+	}
+	for _, path := range pieces.Files(w.path) { // listed when their directories are watched
+		w.addPath(fd, path, unix.IN_CLOSE_WRITE)
+	}
+	for wd := range before {
+		if _, still := w.names[wd]; !still {
+			unix.InotifyRmWatch(int(fd), uint32(wd))
+		}
+	}
+}
+
+// addPath watches each directory that a path leads through, as far as these exist, and what is at
+// its end for events: a file may be written by another of its names. It watches a directory before
+// it reads from it, so that a change in between is an event.
+func (w *watcher) addPath(fd uintptr, path string, events uint32) {
 	dir, links := "", 0
-	rest := strings.Split(w.path, "/")
+	rest := strings.Split(path, "/")
 	for len(rest) > 0 {
 		name := rest[0]
 		rest = rest[1:]
@@ -147,12 +158,7 @@ func (w *watcher) addWatches(fd uintptr) {
 		rest = append(strings.Split(text, "/"), rest...)
 	}
 	if len(rest) == 0 {
-		w.add(fd, dir, "", unix.IN_CLOSE_WRITE)
-	}
-	for wd := range before {
-		if _, still := w.names[wd]; !still {
-			unix.InotifyRmWatch(int(fd), uint32(wd))
-		}
+		w.add(fd, dir, anyName, events)
 	}
 }
 
@@ -172,12 +178,4 @@ func (w *watcher) add(fd uintptr, path, name string, events uint32) bool {
 		w.log.Print(log.Warning, "changes of "+w.path+" may not be noticed: cannot watch "+path+": "+err.Error())
 	}
 	return false
-}
-
-func stateOf(path string) fileState {
-	var st unix.Stat_t
-	if unix.Stat(path, &st) != nil {
-		return fileState{}
-	}
-	return fileState{uint64(st.Dev), st.Ino, int64(st.Size), st.Mtim, st.Ctim}
 }

@@ -71,6 +71,12 @@ func (w *watched) want(text string) {
 	})
 }
 
+// wantReads waits until the config was read that often.
+func (w *watched) wantReads(n int) {
+	w.t.Helper()
+	hotplugtest.Eventually(w.t, strconv.Itoa(n)+" reads", func() bool { return len(w.read.List()) >= n })
+}
+
 // wantAll fails the test where other texts were read, or one more often. It ends with a change of its
 // own, behind which no late read can come.
 func (w *watched) wantAll(texts ...string) {
@@ -166,6 +172,31 @@ func TestWatch(t *testing.T) {
 			w.remove("etc/mdev.conf")
 			w.write("etc/mdev.conf", "new")
 		}, []string{"-", "new"}},
+		{"a piece comes, and its directory with it", func(w *watched) { w.write("etc/mdev.conf.d/a.conf", "x") }, []string{"old"}},
+		{"a piece is written, hidden by nothing, and goes", func(w *watched) {
+			w.write("etc/mdev.conf.d/a.conf", "x")
+			w.wantReads(1)
+			w.write("etc/mdev.conf.d/a.conf", "y")
+			w.wantReads(2)
+			w.write("etc/mdev.conf", "new")
+			w.wantReads(3)
+			w.remove("etc/mdev.conf.d/a.conf")
+			w.wantReads(4)
+		}, []string{"old", "old", "new", "new"}},
+		{"a piece behind a link is written", func(w *watched) {
+			w.write("usr/a", "x")
+			w.write("etc/mdev.conf.d/b.conf", "x")
+			w.link("../../usr/a", "etc/mdev.conf.d/a.conf")
+			w.wantReads(1)
+			w.write("usr/a", "y")
+			w.wantReads(2)
+		}, []string{"old", "old"}},
+		{"what is no piece comes", func(w *watched) {
+			w.write("etc/mdev.conf.d/README", "x")
+			w.write("etc/mdev.conf.d/a.conf~", "x")
+			pause()
+			w.write("etc/mdev.conf", "new")
+		}, []string{"new"}},
 		{"others in the directory", func(w *watched) {
 			for _, name := range []string{"etc/mdev", "etc/mdev.conf2", "etc/mdev.conf~", "x/mdev.conf"} {
 				w.write(name, "other")

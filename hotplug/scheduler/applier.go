@@ -73,7 +73,7 @@ func (a *applier) plan(t *task, late bool) {
 	}
 	if t.muted {
 		commands := t.plan.Commands
-		t.plan.Commands, t.plan.Firmware = nil, ""
+		t.plan.Commands, t.plan.Attributes, t.plan.Firmware = nil, nil, ""
 		for i := range commands {
 			if t.kind == Inherited && a.loadsModules(t, &commands[i]) {
 				t.plan.Commands = append(t.plan.Commands, commands[i])
@@ -111,9 +111,9 @@ func (a *applier) isLate(t *task) bool {
 	return true
 }
 
-// dropNodeWork takes the node work out of the plan of a late event. Its commands stay: the
-// event did happen.
-func dropNodeWork(p *nodes.Plan) { p.Late, p.Work = true, nodes.None }
+// dropNodeWork takes the work on nodes and attributes out of the plan of a late event. Its commands
+// stay: the event did happen.
+func dropNodeWork(p *nodes.Plan) { p.Late, p.Work, p.Attributes = true, nodes.None, nil }
 
 // cameMeanwhile reports whether a Missed event has come by itself since it was missed. A
 // remove may be on record though not all of it could be done.

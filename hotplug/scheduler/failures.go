@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -17,7 +18,7 @@ type failures struct {
 	log    *log.Logger
 	count  uint64       // parts of events that could not be done
 	denied uint64       // of count: nodes that the kernel refused to make
-	last   []*LastError // by devpath, at most maxErrors; none is changed once it is here
+	last   []*LastError // by devpath, at most maxErrors; but for told none is changed once it is here
 }
 
 // LastError is the most recent error of a device.
@@ -25,6 +26,8 @@ type LastError struct {
 	Devpath string
 	When    sys.Time
 	Text    string
+
+	told bool // an event of the device was done since
 }
 
 // maxErrors is for how many devices the last error is kept: the most recent ones.
@@ -73,7 +76,7 @@ func (f *failures) keep(e *uevent.Event, text string) {
 		f.last = append(f.last, nil)
 		copy(f.last[at+1:], f.last[at:])
 	}
-	f.last[at] = &LastError{e.Devpath, sys.Now(), e.Action + ": " + text}
+	f.last[at] = &LastError{Devpath: e.Devpath, When: sys.Now(), Text: e.Action + ": " + text}
 	if len(f.last) <= maxErrors {
 		return
 	}
@@ -85,6 +88,17 @@ func (f *failures) keep(e *uevent.Event, text string) {
 	}
 	copy(f.last[oldest:], f.last[oldest+1:])
 	f.last = f.last[:maxErrors]
+}
+
+// take returns the error that an event which is done has had, or "".
+func (f *failures) take(e *uevent.Event) string {
+	for _, last := range f.last {
+		if text, is := strings.CutPrefix(last.Text, e.Action+": "); is && !last.told && last.Devpath == e.Devpath {
+			last.told = true
+			return text
+		}
+	}
+	return ""
 }
 
 // LogDenied logs how many nodes the kernel refused to make, if there were more than the

@@ -123,7 +123,8 @@ func (n *names) remember(t *task) {
 	case t.event.Action == uevent.Remove:
 		delete(n.found, t.event.Devpath)
 	case n.concerns(t.event) && !t.plan.Late:
-		if old, moved := t.event.Get("DEVPATH_OLD"); moved {
+		if t.event.Action == uevent.Move {
+			old, _ := t.event.Get("DEVPATH_OLD")
 			delete(n.found, old)
 		}
 		if len(t.identity.Properties) > 0 || len(t.identity.Links) > 1 {
@@ -136,7 +137,7 @@ func (n *names) remember(t *task) {
 // returns false where the contents of a disk are to be read first.
 func (a *applier) identify(t *task) (isKnown bool) {
 	switch n := &a.names; {
-	case t.identity != nil:
+	case t.identity != nil || !n.active:
 	case !n.concerns(t.event):
 		if was := n.found[t.event.Devpath]; was != nil { // what leaves is known by its names
 			t.event = t.event.With(was.Properties)
@@ -211,8 +212,11 @@ func (a *applier) planOf(e *uevent.Event, id *Identity, kind Kind) (p *nodes.Pla
 	} else {
 		p = a.rules.Plan(e)
 	}
+	if !conf.HasNames {
+		return p
+	}
 	p.Event = e.With(p.Properties)
-	if conf.HasNames && id != nil && !p.NoNames {
+	if id != nil && !p.NoNames {
 		p.Properties = append(slices.Clone(id.Properties), p.Properties...)
 		if p.Work == nodes.Create {
 			addNames(p, id)
@@ -227,7 +231,9 @@ func addNames(p *nodes.Plan, id *Identity) {
 		return
 	}
 	target := p.Nodes[0].Path
-	for _, l := range id.Links {
+	p.Links = slices.Grow(p.Links, len(id.Links))
+	for i := range id.Links {
+		l := &id.Links[i]
 		if p.Claims(l.Path) {
 			continue
 		}
@@ -255,11 +261,11 @@ func (a *applier) planAgain(e *uevent.Event) *nodes.Plan {
 	return p
 }
 
-// renew gives a device other names where an event other than an add brings them: what its
-// disk holds has changed.
+// renew gives a disk other names where an event other than an add brings them: what it holds
+// has changed.
 func (a *applier) renew(t *task) {
 	p := t.plan
-	if !a.names.concerns(t.event) || p.Work != nodes.None || t.event.Dev.IsZero() || p.Late {
+	if !a.names.concerns(t.event) || p.Work != nodes.None || !t.event.Dev.Block || p.Late {
 		return
 	}
 	a.dev.lock()
@@ -314,10 +320,13 @@ func (s *Scheduler) Complete(e *uevent.Event) *uevent.Event {
 // Identity returns the properties of the device of e, as its last event had them, and the
 // paths of all links that it is to have, of which another device may have some.
 func (s *Scheduler) Identity(e *uevent.Event) (properties, links []string) {
+	if !conf.HasNames {
+		return nil, nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := &s.applier
-	if was := a.names.found[e.Devpath]; conf.HasNames && was != nil {
+	if was := a.names.found[e.Devpath]; was != nil {
 		properties = was.Properties
 	}
 	if a.isDryRun() {

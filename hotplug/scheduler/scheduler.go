@@ -304,7 +304,10 @@ func (s *Scheduler) startLocked(t *task) (isDone bool) {
 		s.applier.watch(t)
 	}
 	t.commands = s.applier.runnable(t, existed)
-	if s.queueNextLocked(t) {
+	if len(p.Attributes) > 0 {
+		t.open++
+		s.setAttributesLocked(t)
+	} else if s.queueNextLocked(t) {
 		t.open++
 	}
 	if p.Firmware != "" {
@@ -369,6 +372,7 @@ func (s *Scheduler) completeLocked(t *task) {
 	if t.plan.Late {
 		s.counts.Late++
 	}
+	t.plan.Failure = s.failures.take(t.event)
 	if !t.muted {
 		s.log.Event(log.Info, "done", t.event, "")
 		for i := range s.sinks {

@@ -35,6 +35,22 @@ type Sink struct {
 
 	// Status returns a line of text for the status.
 	Status func() string
+
+	// Recent returns what a sink keeps of the last events.
+	Recent func() string
+}
+
+// Recent returns what the sinks keep of the last events.
+func (s *Scheduler) Recent() string {
+	text := ""
+	s.mu.Lock()
+	for i := range s.sinks {
+		if f := s.sinks[i].Recent; f != nil {
+			text += f()
+		}
+	}
+	s.mu.Unlock()
+	return text
 }
 
 // HasBacklog reports whether a sink would lose events if this process exited.

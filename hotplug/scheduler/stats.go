@@ -39,6 +39,13 @@ type RunningCommand struct {
 	Text            string // the rule and the command
 }
 
+// Received returns how many events were received since the start.
+func (s *Scheduler) Received() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.counts.Received
+}
+
 // Stats returns the state of the Scheduler.
 func (s *Scheduler) Stats() *Stats {
 	s.mu.Lock()

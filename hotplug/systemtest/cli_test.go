@@ -2,11 +2,14 @@ package systemtest
 
 import (
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
+	"devspool/hotplug/hotplugtest"
 	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/kerneltest/build"
 )
 
 // call runs the program without a board.
@@ -42,6 +45,23 @@ func TestExitCodes(t *testing.T) {
 				t.Errorf("stdout %q, stderr %q", r.stdout, r.stderr)
 			}
 		})
+	}
+}
+
+// TestVersion says what was built, by the flags of a release and by others.
+func TestVersion(t *testing.T) {
+	for tags, want := range map[string]string{"": "(spool, names, udev, boot, hand-off)\n", "nospool,noudev": "(names, boot, hand-off)\n"} {
+		for _, plain := range []bool{false, true} {
+			program := filepath.Join(t.TempDir(), "devspool")
+			hotplugtest.Must(t, build.Program(program, ".", build.Options{Tags: tags, Plain: plain}))
+			if plain {
+				want = strings.Replace(want, "hand-off", "no hand-off", 1)
+			}
+			out, err := exec.Command(program, "--version").Output()
+			if err != nil || !strings.HasSuffix(string(out), want) {
+				t.Errorf("tags %q, plain %v: %q, %v, want %s", tags, plain, out, err, want)
+			}
+		}
 	}
 }
 

@@ -12,12 +12,12 @@ import (
 // those on lower floors only; docs/architecture.md says what each is for.
 var floors = [][]string{
 	{"hotplug/uevent", "hotplug/sys", "hotplug/handoff", "hotplug/cli", "conf/ere", "nodes/identity/superblock"},
-	{"hotplug/log", "hotplug/procfs", "nodes/journal"},
+	{"hotplug/log", "hotplug/procfs", "hotplug/pieces", "nodes/journal"},
 	{"hotplug/sysfs"},
 	{"nodes", "hotplug/netlink", "hotplug/contents", "hotplug/firmware", "hotplug/daemon", "hotplug/spool"},
-	{"conf", "hotplug/command", "hotplug/modules", "hotplug/spool/broker", "nodes/identity"},
+	{"conf", "hotplug/attributes", "hotplug/command", "hotplug/modules", "hotplug/spool/broker", "nodes/identity"},
 	{"hotplug/scheduler", "hotplug/reload", "hotplug/spool/applet", "hotplug/info", "hotplug/udev", "hotplug/modules/modprobe"},
-	{"hotplug/coldplug", "hotplug/sink", "hotplug/udev/udevadm"},
+	{"hotplug/coldplug", "hotplug/eventlog", "hotplug/sink", "hotplug/udev/udevadm"},
 	{"hotplug/control"},
 	{"hotplug/loop", "hotplug/helper", "initramfs/pid1"},
 	{"hotplug"},

@@ -19,8 +19,8 @@ type dir struct {
 	attrs     []attr
 }
 
-// nodes is where sysfs.FS.Find looks for the nodes of devices: it is given none.
-const nodes = "/dev"
+// noNodes is where sysfs.FS.Find looks for the nodes of devices: it is given none.
+const noNodes = "/dev"
 
 type attr struct {
 	name, value string

@@ -13,21 +13,20 @@ package identity
 import (
 	"strconv"
 	"strings"
+	"sync"
 
 	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
+	"devspool/nodes"
 )
-
-// Link is a symbolic link to a device's node that the device deserves.
-type Link struct {
-	Path     string // below /dev: disk/by-id/ata-MODEL_SERIAL
-	Priority int    // of several claimants the one with the highest gets the link; 0 for most
-}
 
 // Identity is what a device deserves.
 type Identity struct {
 	Properties []string // KEY=VALUE, each key once, in the order in which they were found
-	Links      []Link   // each path once
+
+	// Links have a Path (disk/by-id/ata-MODEL_SERIAL), each once, and a Priority: of several
+	// claimants the one with the highest gets the link; 0 for most.
+	Links []nodes.Link
 
 	// Keep says that the contents of the disk cannot be read now, since device-mapper has
 	// suspended it: what its contents gave it before still holds.
@@ -71,6 +70,15 @@ type Prober struct {
 	// Contents returns what a disk holds, as properties KEY=VALUE: ID_FS_*, ID_PART_*.
 	// Where it is nil nobody looks.
 	Contents func(Disk) (properties []string)
+
+	once     sync.Once
+	sections map[string]string // of rules, by subsystem; made by once
+}
+
+// section returns the rules of a subsystem, or "".
+func (p *Prober) section(subsystem string) string {
+	p.once.Do(func() { p.sections = parseSections() })
+	return p.sections[subsystem]
 }
 
 // Identify answers by the event and sysfs alone. It opens no device and does not wait.
@@ -80,7 +88,7 @@ func (p *Prober) Identify(e *uevent.Event) Identity { return p.identify(e, false
 // NeedsContents reports whether Probe would find more than Identify. It costs at most
 // three reads of sysfs, and none for what is no disk.
 func (p *Prober) NeedsContents(e *uevent.Event) bool {
-	return p.Open != nil && e.Action != uevent.Remove && newSubject(p, e).readable()
+	return p.Open != nil && e.Subsystem == "block" && e.Action != uevent.Remove && newSubject(p, e).readable()
 }
 
 // Probe answers by the contents of the disk as well. It may take as long as the disk
@@ -93,16 +101,23 @@ func (p *Prober) identify(e *uevent.Event, probe bool) *subject {
 	if e.Action == uevent.Remove {
 		return &subject{}
 	}
-	s := newSubject(p, e)
+	section := p.section(e.Subsystem)
+	s := &subject{}
+	if section != "" {
+		s = newSubject(p, e)
+	}
 	if !e.Dev.IsZero() {
 		// As sysfs has them below /sys/dev.
-		s.id.Links = append(s.id.Links, Link{Path: sysfs.KindDir(e.Dev.Block) + "/" + e.Dev.Numbers()})
+		s.id.Links = append(s.id.Links, nodes.Link{Path: sysfs.KindDir(e.Dev.Block) + "/" + e.Dev.Numbers()})
+	}
+	if section == "" {
+		return s
 	}
 	if probe {
 		s.openDisk()
 		defer s.closeDisk()
 	}
-	s.apply()
+	s.apply(section)
 	s.finish()
 	return s
 }
@@ -183,7 +198,7 @@ func (s *subject) link(template string) {
 			return
 		}
 	}
-	s.id.Links = append(s.id.Links, Link{Path: path})
+	s.id.Links = append(s.id.Links, nodes.Link{Path: path})
 }
 
 // finish takes away what was for the rules alone.

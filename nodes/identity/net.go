@@ -108,7 +108,7 @@ func valueOr(d *dir, name, other string) string {
 func (s *subject) nameByDevicetree(parent *dir) {
 	const base = "/firmware/devicetree/base"
 	s.reads++
-	node, err := s.p.Sys.Find(parent.path+"/of_node", nodes)
+	node, err := s.p.Sys.Find(parent.path+"/of_node", noNodes)
 	path, below := strings.CutPrefix(node, base)
 	if err != nil || !below {
 		return

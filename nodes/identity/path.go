@@ -136,7 +136,7 @@ func (w *pathWalk) nvme(dev, d *dir, subsystem string) *dir {
 	name := dev.name()
 	controller := name[:max(0, strings.LastIndexByte(name, 'n'))]
 	d.s.reads++
-	path, err := d.s.p.Sys.Find("/class/nvme/"+controller, nodes)
+	path, err := d.s.p.Sys.Find("/class/nvme/"+controller, noNodes)
 	if err != nil || strings.Contains(path, "/virtual/") {
 		return nil
 	}

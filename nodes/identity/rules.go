@@ -321,17 +321,31 @@ func (s *subject) call(name string) {
 	}
 }
 
+// parseSections returns the lines of rules by subsystem.
+func parseSections() map[string]string {
+	sections := map[string]string{}
+	for rest := rules; ; {
+		_, section, found := strings.Cut(rest, "\n@")
+		if !found {
+			return sections
+		}
+		subsystem, lines, _ := strings.Cut(section, "\n")
+		if end := strings.Index(lines, "\n@"); end >= 0 {
+			sections[subsystem] = lines[:end+1]
+		}
+		rest = section
+	}
+}
+
 // apply applies the rules of the device's subsystem.
-func (s *subject) apply() {
-	at := strings.Index(rules, "\n@"+s.e.Subsystem+"\n")
-	if at < 0 || s.e.Subsystem == "" || s.base != s.dev && s.dev.has("whole_disk") {
-		return // no names, or a partition that is the same as its disk
+func (s *subject) apply(section string) {
+	if s.base != s.dev && s.dev.has("whole_disk") {
+		return // a partition that is the same as its disk has no names
 	}
 	label := ""
-	rest := rules[at+len("\n@"+s.e.Subsystem+"\n"):]
-	for rest[0] != '@' {
+	for section != "" {
 		var line string
-		line, rest, _ = strings.Cut(rest, "\n")
+		line, section, _ = strings.Cut(section, "\n")
 		if label != "" || line[0] == ':' {
 			if line == label {
 				label = ""

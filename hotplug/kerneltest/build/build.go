@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -18,11 +19,16 @@ type Options struct {
 	Link  []string // further flags for the linker
 	Test  bool     // the tests of a package, as a program
 	Plain bool     // it begins at the Go runtime: for programs without package handoff
+
+	Environ []string // what a distribution sets for its builds, such as GOFLAGS=-buildmode=pie
 }
 
 // Program builds what, a package's path or a Go file, into the file out. It is called
 // anywhere below the module's root; a relative path of a package begins there.
-func Program(out, what string, o Options) error {
+func Program(out, what string, o Options) error { return o.program(out, what) }
+
+// program is Program with flags that come after those of the Makefile.
+func (o Options) program(out, what string, more ...string) error {
 	root, err := Root()
 	if err != nil {
 		return err
@@ -38,7 +44,7 @@ func Program(out, what string, o Options) error {
 	if out, err = filepath.Abs(out); err != nil {
 		return err
 	}
-	_, err = o.run(root, "go", append(append(args, flags...), "-o", out, what)...)
+	_, err = o.run(root, "go", slices.Concat(args, flags, more, []string{"-o", out, what})...)
 	return err
 }
 
@@ -58,6 +64,7 @@ func (o Options) run(root, name string, args ...string) (string, error) {
 	cmd.Dir = root
 	// What a make or a go command around this one was told is not meant for these.
 	cmd.Env = append(os.Environ(), "MAKEFLAGS=", "MAKELEVEL=", "GOFLAGS=", "CGO_ENABLED=0")
+	cmd.Env = append(cmd.Env, o.Environ...)
 	if o.Arch != "" {
 		cmd.Env = append(cmd.Env, "GOARCH="+o.Arch)
 	}

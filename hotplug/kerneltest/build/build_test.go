@@ -20,7 +20,7 @@ func TestFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	flags, err := o.flags(root)
-	if err != nil || len(flags) != 4 {
+	if err != nil || len(flags) < 5 {
 		t.Fatalf("%q, %v", flags, err)
 	}
 	for _, flag := range flags {

@@ -1,0 +1,86 @@
+// Package eventlog keeps the last events of a loop, each with what came of it, in a bounded piece of
+// memory, and shows them. It never keeps an event itself, and writes nothing to a disk.
+package eventlog
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+	"time"
+
+	"devspool/hotplug/scheduler"
+	"devspool/hotplug/uevent"
+	"devspool/nodes"
+)
+
+// size is how many bytes the events of a Ring take at most: those of some hundred.
+const size = 32 << 10
+
+// maxLine is how long the line of one event may be, in bytes. More of it is cut off.
+const maxLine = 1 << 10
+
+// Ring holds a line for each of the last events. The Scheduler's mutex guards it.
+type Ring struct{ lines []byte }
+
+// Sink returns a Sink that puts each event into the ring.
+func (r *Ring) Sink() scheduler.Sink {
+	return scheduler.Sink{Done: r.add, Recent: func() string { return string(r.lines) }}
+}
+
+// fields are the names of what a line has, between tabs.
+var fields = [...]string{"time", "seqnum", "action", "devpath", "node", "outcome"}
+
+// add adds an event. The older half of the ring goes when it is full. A line is of ASCII, without
+// control bytes.
+func (r *Ring) add(e *uevent.Event, p *nodes.Plan) {
+	if r.lines == nil {
+		r.lines = make([]byte, 0, size)
+	}
+	if len(r.lines)+maxLine > size {
+		half := r.lines[size/2:]
+		r.lines = append(r.lines[:0], half[bytes.IndexByte(half, '\n')+1:]...)
+	}
+	node, outcome := "", p.Failure
+	if len(p.Nodes) > 0 {
+		node = p.Nodes[0].Path
+	}
+	if outcome == "" {
+		outcome = "done"
+		if p.Late {
+			outcome = "too late"
+		}
+	}
+	ms := strconv.FormatInt(time.Now().UnixMilli(), 10)
+	second := len(ms) - 3
+	line := ms[:second] + "." + ms[second:] + "\t" + strconv.FormatUint(e.Seqnum, 10) + "\t" + e.Action + "\t" +
+		uevent.Printable(e.Devpath) + "\t" + uevent.Printable(node) + "\t" + uevent.Printable(outcome)
+	for _, c := range []byte(line[:min(len(line), maxLine-1)]) {
+		if c > '~' {
+			c = '?'
+		}
+		r.lines = append(r.lines, c)
+	}
+	r.lines = append(r.lines, '\n')
+}
+
+// Format returns one line of a Ring for a person, or as an object of JSON.
+func Format(line string, json bool) string {
+	text := ""
+	for i := range fields {
+		var value string
+		value, line, _ = strings.Cut(line, "\t")
+		if json && i > 1 {
+			value = strconv.Quote(value) // which is JSON too, for ASCII
+		}
+		if json {
+			value = ",\"" + fields[i] + "\":" + value
+		} else if value != "" {
+			value = " " + value
+		}
+		text += value
+	}
+	if json {
+		return "{" + text[1:] + "}"
+	}
+	return text[1:]
+}

@@ -1,0 +1,40 @@
+package eventlog
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"devspool/hotplug/hotplugtest"
+	"devspool/nodes"
+)
+
+// TestRing shows that a ring keeps the last events within its size, each as one line, whatever devices
+// are called, and that what Format makes of it is JSON.
+func TestRing(t *testing.T) {
+	t.Parallel()
+	var r Ring
+	sink := r.Sink()
+	for _, name := range []string{"x", "a\tb\n\"\\", "é\xff", strings.Repeat("y", 3000)} {
+		for range 300 {
+			e := hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/"+name, "SUBSYSTEM=s", "SEQNUM=7")
+			sink.Done(e, &nodes.Plan{Event: e, Nodes: []nodes.Node{{Path: "n"}}, Failure: "cannot: \"é\t\xfe\""})
+			if len(r.lines) > size || cap(r.lines) != size {
+				t.Fatalf("%d bytes, room for %d", len(r.lines), cap(r.lines))
+			}
+		}
+		lines := strings.Split(strings.TrimSuffix(sink.Recent(), "\n"), "\n")
+		if len(lines) < 10 {
+			t.Errorf("%.20q: only %d lines", name, len(lines))
+		}
+		for _, line := range lines {
+			var got map[string]any
+			if err := json.Unmarshal([]byte(Format(line, true)), &got); err != nil || len(got) != len(fields) || got["action"] != "add" {
+				t.Fatalf("%q: %v, %v", line, got, err)
+			}
+			if strings.ContainsAny(Format(line, false), "\t\n") {
+				t.Errorf("%q", Format(line, false))
+			}
+		}
+	}
+}
