@@ -104,7 +104,8 @@ func (b *boot) startLoop() (err error) {
 func (b *boot) ask(words []string, hear func(line string)) error {
 	for {
 		err := control.Ask(b.dev, words, hear)
-		if !errors.Is(err, control.ErrNoLoop) {
+		// The leader of the kernel's helpers may answer before the loop takes its place, and declines.
+		if err == nil || !errors.Is(err, control.ErrNoLoop) && !errors.Is(err, control.ErrUnanswered) && err.Error() != "declined" {
 			return err
 		}
 		if pid, _ := unix.Wait4(b.loop, nil, unix.WNOHANG, nil); pid != 0 {
