@@ -72,6 +72,8 @@ var table = [...]cli.Option{
 	{Name: "-O MASK", Number: &line.Groups, Least: 1,
 		Help: "send each event, when all is done for it, to these netlink groups:\n4 for libudev-zero; -d only"},
 	{Name: "-o FD", Number: &line.Output, Help: "write each event to FD then, NUL-separated; -f only"},
+	{Name: "--first DEVICES", Text: &line.First,
+		Help: "have these devices, each as for wait, and the modules on the\nway to them before all else; -d only"},
 	{Name: "--udev", Given: &line.Udev, Help: "serve the clients of libudev, and udevadm, by /run/udev; -d only"},
 	{Name: "--udevcontrol", Given: &line.UdevControl, Help: "let the udevcontrol of old steer the loop, at its socket"},
 	{Name: "--events DIR", Text: &line.Events,
@@ -219,6 +221,8 @@ func (o *options) check() error {
 		return errors.New("-O: group 1 is the kernel's, and each event would come back; use 4")
 	case !hotplug.HasSpool && (o.Events != "" && o.Events != hotplug.NoEvents || o.Compat || o.Zero):
 		return errors.New("this program was built without the spool (-tags nospool)")
+	case !hotplug.HasModules && o.First != "":
+		return errors.New("this program was built without what an early boot needs (-tags noboot)")
 	case o.Output >= 0 && !o.foreground:
 		return errors.New("-o needs -f")
 	case o.Output >= 0 && o.Output == o.Ready:

@@ -33,6 +33,7 @@ var directives = append([]directive{
 	{"patience", inRule | inDefaults, parsePatience,
 		"use a number of seconds, or 0 to wait for ever"},
 	{"detach", inRule, parseDetach, "use yes"},
+	{"modules", inRule | inDefaults, parseModules, "use no"},
 	{"tag", inRule, parseTag, "use letters, digits, _ - and ."},
 	{"attr", inRule, parseSet, "use PATH:VALUE, with a path below the device's directory in /sys"},
 	{"attrmode", inRule, parseSetMode, "use PATH:MODE, with a path as for attr"},
@@ -69,6 +70,12 @@ func parseSeconds(to *nodes.Seconds, value string) bool {
 func parseDetach(r *rule, value string) bool {
 	r.command.Detach = value == "yes"
 	return r.command.Detach
+}
+
+// parseModules leaves calls of modprobe to the program of that name.
+func parseModules(r *rule, value string) bool {
+	r.command.Program = value == "no"
+	return r.command.Program
 }
 
 func parseTag(r *rule, value string) bool {

@@ -225,6 +225,7 @@ func (b *planner) apply(r *rule) {
 	if c.Patience == 0 {
 		c.Patience = defaults.Patience
 	}
+	c.Program = c.Program || defaults.Program
 	for _, c.Said = range b.runs(r) {
 		b.plan.Commands = append(b.plan.Commands, c)
 	}

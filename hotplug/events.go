@@ -51,7 +51,7 @@ func (s *spoolSink) close(r *runner) {
 	if s.publisher == nil {
 		return
 	}
-	if r.stopped || r.way == RunLoop {
+	if r.stopped || r.way == RunLoop && !r.handedOver {
 		s.publisher.Leave()
 	}
 	s.publisher.Close()

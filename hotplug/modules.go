@@ -8,6 +8,7 @@ import (
 	"devspool/hotplug/log"
 	"devspool/hotplug/modules"
 	"devspool/hotplug/scheduler"
+	"devspool/hotplug/sys"
 )
 
 // HasModules tells that kernel modules can be loaded without modprobe.
@@ -15,9 +16,9 @@ const HasModules = true
 
 // moduleLoader opens the modules of the running kernel when they are needed first.
 type moduleLoader struct {
-	sys    string
-	log    *log.Logger
-	once   sync.Once
+	*runner
+	mu     sync.Mutex      // guards the fields below
+	tried  bool            // to open it
 	loader *modules.Loader // nil where there are none, or modprobe is to see to them
 }
 
@@ -25,7 +26,9 @@ func newModules(r *runner) scheduler.ModuleLoader {
 	if r.DryRun {
 		return nil
 	}
-	return &moduleLoader{sys: r.Sys, log: r.log}
+	r.modules = &moduleLoader{runner: r}
+	r.sinks = append(r.sinks, scheduler.Sink{Status: r.modules.status})
+	return r.modules
 }
 
 // Handles implements scheduler.ModuleLoader.
@@ -33,15 +36,46 @@ func (m *moduleLoader) Handles(command string) bool {
 	if _, is := modules.ParseCommand(command); !is {
 		return false
 	}
-	m.once.Do(func() {
-		loader, err := modules.Open(modules.Source{}, modules.Options{Log: m.log, Sys: m.sys})
-		if err != nil {
-			m.log.Print(log.Info, "modules are left to modprobe: "+err.Error())
-			return
-		}
-		m.loader = loader
-	})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.tried {
+		m.tried = true
+		m.open()
+	}
 	return m.loader != nil
+}
+
+func (m *moduleLoader) open() {
+	source := modules.Source{}
+	source.Cmdline, _ = sys.ReadFile("/proc/cmdline")
+	loader, err := modules.Open(source, modules.Options{Log: m.log, Sys: m.Sys, Program: m.program()})
+	if err != nil {
+		m.log.Print(log.Info, "modules are left to modprobe: "+err.Error())
+		return
+	}
+	loader.First(m.first.holds())
+	m.loader = loader
+}
+
+// status returns a line about the modules that failed, or none.
+func (m *moduleLoader) status() string {
+	text := ""
+	if l := m.opened(); l != nil {
+		l.Failed(func(err *modules.Error) { text += " " + err.Module + " (" + err.Err.Error() + ")" })
+	}
+	if text == "" {
+		return "modules that failed: none"
+	}
+	return "modules that failed:" + text
+}
+
+// program returns what runs the modprobe program, or nil where there is none.
+func (m *moduleLoader) program() func(args []string) error {
+	path := modules.FindProgram()
+	if path == "" {
+		return nil
+	}
+	return func(args []string) error { return modules.RunProgram(path, args, m.Environ) }
 }
 
 // Load implements scheduler.ModuleLoader.

@@ -50,13 +50,14 @@ type Options struct {
 	Zero    bool   // wake clients of libudev-zero up to 0.5.2
 
 	// For RunLoop.
-	Ready       int  // the descriptor to write to when the loop is ready, or -1
-	ReadyEarly  bool // it is ready before the commands of the scan have ended
-	Output      int  // the descriptor to write events to, or -1
-	Groups      int  // the mask of netlink groups to send events to
-	UdevControl bool // obey udevcontrol
-	Udev        bool // serve the clients of libudev, and udevadm
-	Detached    bool // the loop is in the background, started by StartLoop
+	Ready       int    // the descriptor to write to when the loop is ready, or -1
+	ReadyEarly  bool   // it is ready before the commands of the scan have ended
+	Output      int    // the descriptor to write events to, or -1
+	Groups      int    // the mask of netlink groups to send events to
+	UdevControl bool   // obey udevcontrol
+	Udev        bool   // serve the clients of libudev, and udevadm
+	First       string // what is wanted before all else, as for wait, each after a blank
+	Detached    bool   // the loop is in the background, started by StartLoop
 
 	// For RunHelper.
 	Kernel bool          // the kernel started this process
@@ -120,19 +121,22 @@ func CheckFileLimit(way Way) Result {
 // runner holds what the three ways to run work with.
 type runner struct {
 	*Options
-	dev       *nodes.Dir // nil for a dry run
-	sys       sysfs.FS
-	log       *log.Logger
-	event     *uevent.Event // of a helper, or nil
-	sinks     []scheduler.Sink
-	spool     spoolSink
-	groups    *sink.Netlink // of Options.Groups, or nil
-	output    *sink.Pipe    // of Options.Output, or nil
-	udev      udevSink
-	scheduler *scheduler.Scheduler
-	config    *reload.Config
-	notifier  *daemon.Notifier // or nil
-	stopped   bool             // the process was told to end
+	dev        *nodes.Dir // nil for a dry run
+	sys        sysfs.FS
+	log        *log.Logger
+	event      *uevent.Event // of a helper, or nil
+	sinks      []scheduler.Sink
+	spool      spoolSink
+	groups     *sink.Netlink // of Options.Groups, or nil
+	output     *sink.Pipe    // of Options.Output, or nil
+	udev       udevSink
+	scheduler  *scheduler.Scheduler
+	config     *reload.Config
+	notifier   *daemon.Notifier // or nil
+	modules    *moduleLoader    // or nil
+	first      first
+	handedOver bool // another loop has taken the place of this one
+	stopped    bool // the process was told to end
 }
 
 // Run makes /dev as /sys and the config say (RunScan), follows events besides until the process is told
@@ -160,10 +164,11 @@ func Run(o *Options, way Way) Result {
 	if !r.openSinks() {
 		return SystemFailed
 	}
+	loader := newModules(r)
 	r.scheduler = scheduler.New(scheduler.Options{
 		Rules: rules, Dev: r.dev, Sys: r.sys, Log: r.log, Sinks: r.sinks, FirmwareDir: o.Firmware, Environ: o.Environ,
 		Watcher: r.newWatcher(),
-		Jobs:    o.Jobs, Names: newNames(r.sys, o.Dev, r.dev), Modules: newModules(r), ByHand: r.event != nil && r.event.Seqnum == 0,
+		Jobs:    o.Jobs, Names: newNames(r.sys, o.Dev, r.dev), Modules: loader, ByHand: r.event != nil && r.event.Seqnum == 0,
 	})
 	read := func() (*conf.Config, error) { return o.readConf(conf.ParseFiles) }
 	r.config = reload.New(o.Conf, rules, read, r.scheduler.SetRules, r.log)
@@ -346,8 +351,10 @@ func (r *runner) loop() Result {
 	}
 	r.pollMedia()
 	r.notify(l)
+	r.first.begin(r)
+	go r.first.follow(r, l)
 	go func() {
-		batch := coldplug.Scan(r.scheduler, r.sys)
+		batch := l.Scan()
 		if !r.ReadyEarly {
 			batch.Wait() // in a goroutine: its commands may wait for an event
 		}
@@ -360,6 +367,7 @@ func (r *runner) loop() Result {
 		r.log.Print(log.Err, err.Error())
 		return SystemFailed
 	}
+	r.handedOver = l.IsHandedOver()
 	return Done
 }
 

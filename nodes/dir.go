@@ -2,6 +2,7 @@ package nodes
 
 import (
 	"runtime"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -47,6 +48,9 @@ func (d *Dir) Close() {
 // Path returns the path that d was opened at.
 func (d *Dir) Path() string { return d.path }
 
+// ID returns which directory is held.
+func (d *Dir) ID() sys.FileID { return d.tree.id }
+
 // LockDev waits until this process is the one that may change /dev. (It locks a file,
 // against other processes; no mutex is meant.) Remounted is true where another file
 // system was mounted on /dev since the last call: what was made before is hidden then,
@@ -58,7 +62,7 @@ func (d *Dir) Path() string { return d.path }
 // until then.
 func (d *Dir) LockDev() (remounted bool, err error) {
 	runtime.LockOSThread()
-	if now := sys.FileIDOf(d.path); d.tree.fd == sys.None || now != d.tree.id && now != (sys.FileID{}) {
+	if now := sys.FileIDOf(d.path); d.tree.fd == sys.None || now != d.tree.id && now != (sys.FileID{}) && !d.isLeft(now) {
 		d.Close()
 		if err := d.tree.open(d.path); err != nil {
 			return false, wrap("open", d.path, err)
@@ -71,6 +75,19 @@ func (d *Dir) LockDev() (remounted bool, err error) {
 		err = d.lockPrivate()
 	}
 	return remounted, wrap("lock", Private, err)
+}
+
+// isLeft reports whether what stands at our path now is no file system of its own, while
+// what we hold is: that was moved away, to the root that the system goes on in. It is still
+// the /dev that this process works on.
+func (d *Dir) isLeft(now sys.FileID) bool {
+	above := sys.FileIDOf(d.path + "/..")
+	if now.Major != above.Major || now.Minor != above.Minor || d.tree.id.Major == now.Major && d.tree.id.Minor == now.Minor {
+		return false
+	}
+	// What was unmounted, though we hold it, has no path but its own root.
+	at, err := sys.ReadLink("/proc/self/fd/" + strconv.Itoa(d.tree.fd))
+	return err != nil || at != "/"
 }
 
 // lockPrivate locks the private directory and reads the journal.

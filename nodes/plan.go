@@ -206,6 +206,7 @@ type Command struct {
 	Timeout  Seconds // it is killed then
 	Patience Seconds // the later events of its device, and other commands, no longer wait for it then
 	Detach   bool    // nothing waits for it
+	Program  bool    // it is run even where the process could load the modules itself
 	Rule     Origin
 }
 
@@ -334,6 +335,9 @@ func (c *Command) String() string {
 	text += c.Timeout.directive("timeout") + c.Patience.directive("patience")
 	if c.Detach {
 		text += " (detach=yes)"
+	}
+	if c.Program {
+		text += " (modules=no)"
 	}
 	return text
 }

@@ -7,11 +7,17 @@ import (
 
 	"devspool/hotplug/handoff"
 	"devspool/hotplug/modules/modprobe"
+	"devspool/initramfs/pid1"
 )
 
 // boot has the tools of an early boot.
 var boot = []Applet{
+	{"init", "be the first process of an initramfs: find the root file system\nand start what lies there; also when called so", true, runInit},
 	{"modprobe", "load kernel modules, as modprobe does (modprobe --help);\nalso when called so", true, runModprobe},
+}
+
+func runInit(args []string) int {
+	return pid1.Run(append([]string{"init"}, args...), handoff.Environ())
 }
 
 func runModprobe(args []string) int {

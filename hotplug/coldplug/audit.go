@@ -102,12 +102,7 @@ func (a *Auditor) diff() (events []*uevent.Event) {
 	devices := a.Sys.Scan(sysfs.Nothing)
 	_ = a.Scheduler.Exclusive(func(v scheduler.View) error { // without a lock there is no record to compare with
 		all := removed(v, a.Sys, devices)
-		live := map[string]bool{} // by devpath and numbers
-		for _, rec := range v.Records() {
-			if rec.State == nodes.Live {
-				live[rec.Devpath+rec.Dev().String()] = true
-			}
-		}
+		live := liveRecords(v)
 		for _, d := range devices {
 			if d.Dev.IsZero() || live[d.Devpath+d.Dev.String()] {
 				continue

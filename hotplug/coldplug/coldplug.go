@@ -54,6 +54,33 @@ func Scan(s *scheduler.Scheduler, fs sysfs.FS) *scheduler.Batch {
 	return b
 }
 
+// Inherit submits an add for each device that another process has set up, which this one goes
+// on for: by the record, or without numbers. See scheduler.Inherited. Devices that come or go
+// meanwhile are left to their events.
+func Inherit(s *scheduler.Scheduler, fs sysfs.FS) *scheduler.Batch {
+	return s.Run(func(v scheduler.View, yield func(*uevent.Event, scheduler.Kind)) {
+		devices := fs.Scan(v.WantsUnnumbered)
+		v.Lock()
+		live := liveRecords(v)
+		for _, d := range devices {
+			if e, err := fs.EventOf(uevent.Add, d); err == nil && (d.Dev.IsZero() || live[d.Devpath+d.Dev.String()]) {
+				yield(e, scheduler.Inherited)
+			}
+		}
+	})
+}
+
+// liveRecords has the devpath and the numbers of each device on record that is there.
+func liveRecords(v scheduler.View) map[string]bool {
+	live := map[string]bool{}
+	for _, rec := range v.Records() {
+		if rec.State == nodes.Live {
+			live[rec.Devpath+rec.Dev().String()] = true
+		}
+	}
+	return live
+}
+
 // Prune submits a remove for each device on record that has gone.
 func Prune(s *scheduler.Scheduler, fs sysfs.FS) {
 	s.Run(func(v scheduler.View, yield func(*uevent.Event, scheduler.Kind)) {

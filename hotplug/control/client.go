@@ -24,6 +24,15 @@ var errDeclined = errors.New("declined")
 // dev, and calls say with each line of the answer. It returns when the request is done. The error is
 // ErrNoLoop, ErrUnanswered, or what the answer says.
 func Ask(dev *nodes.Dir, words []string, say func(line string)) error {
+	err := ask(dev, words, func(fd int) error { return readAnswer(fd, say) })
+	if errors.Is(err, ErrUnanswered) && words[0] == "exit" {
+		return nil
+	}
+	return err
+}
+
+// ask makes a request, and has answer read the answer from the connection.
+func ask(dev *nodes.Dir, words []string, answer func(fd int) error) error {
 	if unix.Access(dev.Path()+"/"+nodes.Private, unix.F_OK) == unix.ENOENT {
 		return ErrNoLoop // controlAddress would make the private directory
 	}
@@ -46,11 +55,7 @@ func Ask(dev *nodes.Dir, words []string, say func(line string)) error {
 	if _, err := unix.SendmsgN(fd, []byte(strings.Join(words, "\x00")), nil, nil, unix.MSG_NOSIGNAL); err != nil {
 		return ErrNoLoop // it has just ended
 	}
-	err = readAnswer(fd, say)
-	if errors.Is(err, ErrUnanswered) && words[0] == "exit" {
-		return nil
-	}
-	return err
+	return answer(fd)
 }
 
 func readAnswer(fd int, say func(line string)) error {

@@ -64,6 +64,8 @@ var Requests = [...]Request{
 	{Name: "metrics", do: (*Server).metrics},
 	{Name: "scan", do: (*Server).scan},
 	{Name: "identity", do: (*Server).identity},
+	{Name: "hand-over", do: (*Server).handOver},
+	{Name: "switch-root", do: (*Server).switchRoot},
 }
 
 // FindRequest returns the entry of Requests with a name, or nil.

@@ -59,6 +59,18 @@ type Options struct {
 	Sys       sysfs.FS
 	Log       *log.Logger
 	Source    Source
+	Boot      Boot // what an early boot asks of the source; nil for nothing
+}
+
+// Boot is what an early boot asks of a Source.
+type Boot interface {
+	// HandOver stops the source, and returns the descriptor of the socket at which it got its
+	// events when all that it took are done. The process ends when done is called.
+	HandOver() (socket int, done func(), err error)
+
+	// SwitchRoot moves /dev, /proc, /sys and /run to the root file system mounted at path,
+	// makes that the root of this process, and of all that start at /, and goes on there.
+	SwitchRoot(path string) error
 }
 
 // Server answers requests at the control socket, in the private directory of a /dev.

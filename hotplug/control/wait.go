@@ -145,6 +145,19 @@ func (t *Targets) parse(text string) (*target, error) {
 	return f, nil
 }
 
+// Node returns the path of the node, or of the link to it, that a target of a wait is about,
+// which is a disk's; it need not be there.
+func Node(dev *nodes.Dir, text string) (string, error) {
+	t, err := (&Targets{dev: dev}).parse(text)
+	if err == nil && t.node == "" {
+		err = errors.New("no disk's name: " + strconv.Quote(text) + "; name a path below /dev, or UUID=, LABEL=, PARTUUID= or PARTLABEL=")
+	}
+	if err != nil {
+		return "", err
+	}
+	return t.node, nil
+}
+
 // linkName returns the last part of the link that a disk has by KEY=VALUE.
 func linkName(key, value string) (string, error) {
 	switch {

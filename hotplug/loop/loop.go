@@ -53,15 +53,18 @@ type Options struct {
 // Loop follows the kernel's events. It is a control.Source.
 type Loop struct {
 	Options
-	sock        *netlink.Socket
-	batch       *scheduler.Batch // of all events; nothing waits for its end
-	stopped     atomic.Bool      // Serve is to return
-	isKernels   atomic.Bool      // Sys is the kernel's own sysfs, so it has the devices of the kernel's events
-	auditor     coldplug.Auditor
-	closeWatch  func() // ends the watch of the config
-	delayTrim   func() // puts off the release of memory until quietTime from now
-	sinceTrim   int    // events since delayTrim was called
-	lastSeqnum  uint64 // the highest that came
+	sock       *netlink.Socket
+	batch      *scheduler.Batch // of all events; nothing waits for its end
+	stopped    atomic.Bool      // Serve is to return
+	isKernels  atomic.Bool      // Sys is the kernel's own sysfs, so it has the devices of the kernel's events
+	auditor    coldplug.Auditor
+	closeWatch func()      // ends the watch of the config
+	delayTrim  func()      // puts off the release of memory until quietTime from now
+	sinceTrim  int         // events since delayTrim was called
+	lastSeqnum uint64      // the highest that came
+	leaving    atomic.Bool // Serve is to return when what was read is submitted
+	inherited  bool        // the socket is that of a loop before
+	boot
 	controlLock sync.Mutex
 	control     *control.Server // guarded by controlLock; nil where /dev has no room for the socket
 }
@@ -85,15 +88,17 @@ func New(o Options) (*Loop, error) {
 	o.Scheduler.OnRelease(l.delayTrim)
 	o.Scheduler.Stay(nil)
 	err = l.openControl()
-	for errors.Is(err, control.ErrRunning) && stopLeader(o.Dev) {
+	for errors.Is(err, control.ErrRunning) && (stopLeader(o.Dev) || l.takeOver()) {
 		err = l.openControl()
 	}
 	if err != nil {
-		sock.Close()
+		l.sock.Close()
 		return nil, err
 	}
-	o.Scheduler.TellStarted(o.Sys.Seqnum())
-	l.closeWatch = o.Config.Watch()
+	if !l.inherited {
+		o.Scheduler.TellStarted(o.Sys.Seqnum())
+	}
+	l.closeWatch = once(o.Config.Watch())
 	if daemon.IsSubreaper() {
 		go daemon.Reap(o.Scheduler.IsCommand)
 	}
@@ -132,7 +137,7 @@ func (l *Loop) Pending() bool { return l.sock.Pending() }
 // /dev has no room for it, or no lock, the loop works without.
 func (l *Loop) openControl() error {
 	err := l.Scheduler.Exclusive(func(scheduler.View) error {
-		server, err := control.Listen(control.Options{Scheduler: l.Scheduler, Config: l.Config, Dev: l.Dev, Sys: l.Sys, Log: l.Log, Source: l})
+		server, err := control.Listen(control.Options{Scheduler: l.Scheduler, Config: l.Config, Dev: l.Dev, Sys: l.Sys, Log: l.Log, Source: l, Boot: l.bootSide()})
 		if err != nil {
 			return err
 		}
@@ -178,13 +183,21 @@ func (l *Loop) remounted() {
 // and for a client's request that is under way.
 func (l *Loop) Serve() error {
 	defer l.closeControl()
-	defer l.Scheduler.Shutdown(exitWait)
+	defer func() {
+		if !l.leaving.Load() { // else commands that still run are to go on
+			l.Scheduler.Shutdown(exitWait)
+		}
+	}()
 	defer l.closeWatch()
 	defer sysfs.WatchMounts(func() {
 		l.isKernels.Store(l.Sys.IsKernels())
 		l.Scheduler.CheckRemount()
 	})()
-	return l.sock.Follow(l.submit)
+	err := l.sock.Follow(l.submit)
+	if err == nil && l.leaving.Load() {
+		err = l.waitHandedOver()
+	}
+	return err
 }
 
 // submit gives the scheduler a batch of events, and reports whether the loop goes on.
@@ -216,7 +229,7 @@ func (l *Loop) submit(b *netlink.Batch) (more bool) {
 		l.sinceTrim = 0 // or single events after many would put off the release for ever
 		l.delayTrim()
 	}
-	return true
+	return !l.leaving.Load()
 }
 
 // checkSequence requests a comparison of /dev with /sys where sequence numbers are missing. A gap
@@ -231,6 +244,9 @@ func (l *Loop) checkSequence(events []*uevent.Event) {
 		l.lastSeqnum = max(l.lastSeqnum, e.Seqnum)
 	}
 }
+
+// IsHandedOver reports whether another loop goes on with the work of this one.
+func (l *Loop) IsHandedOver() bool { return l.leaving.Load() }
 
 // End has Serve return, as SIGTERM does.
 func (l *Loop) End() {

@@ -129,7 +129,7 @@ func (c *config) line(text string) bool {
 func (c *config) commandLine(text string) {
 	for text != "" {
 		var w string
-		w, text = parameter(text)
+		w, text = Parameter(text)
 		if w == "--" {
 			return
 		}
@@ -146,9 +146,9 @@ func (c *config) commandLine(text string) {
 	}
 }
 
-// parameter cuts the first word off a command line, as the kernel does: blanks between
+// Parameter cuts the first word off a command line, as the kernel does: blanks between
 // double quotes part no words. Quotes around a whole word are taken away.
-func parameter(text string) (first, rest string) {
+func Parameter(text string) (first, rest string) {
 	text = strings.TrimLeft(text, " \t\n")
 	quoted, i := false, 0
 	for i < len(text) && (quoted || text[i] != ' ' && text[i] != '\t' && text[i] != '\n') {

@@ -61,7 +61,7 @@ func FuzzConfig(f *testing.F) {
 		}
 		for rest := line; rest != ""; {
 			before := len(rest)
-			if _, rest = parameter(rest); len(rest) >= before {
+			if _, rest = Parameter(rest); len(rest) >= before {
 				t.Fatalf("%q: no end", line)
 			}
 		}

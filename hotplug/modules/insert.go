@@ -117,7 +117,7 @@ func (l *Loader) program(s *Step, why error) error {
 	if s.Install == "" && s.Options != "" {
 		for rest := s.Options; rest != ""; {
 			var word string
-			word, rest = parameter(rest)
+			word, rest = Parameter(rest)
 			args = append(args, word)
 		}
 	}

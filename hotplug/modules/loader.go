@@ -43,7 +43,9 @@ type Loader struct {
 	aliases   map[string][]string // the modules of an alias that was asked for; nil where nothing has it
 	modules   map[string]*module  // those that wait or are being loaded, and those that failed
 	ready     []*module
-	idle      int // workers that may still be started
+	later     []*module // ready too, but held back: see First
+	first     bool      // see First
+	idle      int       // workers that may still be started
 	stopRest  func() bool
 }
 
@@ -348,6 +350,63 @@ func (l *Loader) unblock(m *module) {
 	if m.blockers > 0 || m.over {
 		return
 	}
+	if l.first && !m.step.leadsToDisk() {
+		l.later = append(l.later, m)
+		return
+	}
+	l.enqueue(m)
+}
+
+// First holds back the modules that no disk can need, until it is called with false.
+func (l *Loader) First(first bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.first = first
+	if !first {
+		for _, m := range l.later {
+			l.enqueue(m)
+		}
+		l.later = nil
+	}
+}
+
+// IsIdle reports whether nothing is left to do but what First holds back.
+func (l *Loader) IsIdle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.resolving || len(l.ready) > 0 {
+		return false
+	}
+	for _, m := range l.modules {
+		if !m.over && m.blockers == 0 && !l.isHeld(m) {
+			return false
+		}
+	}
+	return true
+}
+
+func (l *Loader) isHeld(m *module) bool {
+	for _, h := range l.later {
+		if h == m {
+			return true
+		}
+	}
+	return false
+}
+
+// Failed calls f for each module that failed, in no order.
+func (l *Loader) Failed(f func(err *Error)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, m := range l.modules {
+		if m.over && m.err != nil && m.err.Err != unix.ENODEV {
+			f(m.err)
+		}
+	}
+}
+
+// enqueue has a worker load a module. The mutex is held.
+func (l *Loader) enqueue(m *module) {
 	l.ready = append(l.ready, m)
 	if l.idle > 0 {
 		l.idle--

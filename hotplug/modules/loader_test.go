@@ -367,3 +367,20 @@ func TestMatch(t *testing.T) {
 		}
 	}
 }
+
+// TestFirst shows that modules which no disk can need are put off, that they do not hold up the
+// others, and are loaded in the end.
+func TestFirst(t *testing.T) {
+	for path, want := range map[string]bool{
+		"/lib/modules/1/kernel/drivers/block/virtio_blk.ko": true,
+		"/lib/modules/1/kernel/drivers/net/phy/a.ko":        false,
+		"/lib/modules/1/kernel/sound/pci/hda/a.ko":          false,
+		"/lib/modules/1/kernel/drivers/usb/storage/a.ko":    true,
+		"/lib/modules/1/updates/a.ko":                       true,
+		"":                                                  true,
+	} {
+		if got := (&Step{Path: path}).leadsToDisk(); got != want {
+			t.Errorf("%q: %v", path, got)
+		}
+	}
+}

@@ -1,6 +1,11 @@
 package modules
 
 import (
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
 	"devspool/hotplug/sys"
 )
 
@@ -14,4 +19,20 @@ func FindProgram() string {
 		}
 	}
 	return ""
+}
+
+// RunProgram runs the modprobe program at path, and returns an error where its exit code is
+// not 0. What it says goes to our standard error.
+func RunProgram(path string, args, environ []string) error {
+	pid, err := syscall.ForkExec(path, append([]string{"modprobe"}, args...),
+		&syscall.ProcAttr{Env: environ, Files: []uintptr{0, 1, 2}})
+	if err != nil {
+		return err
+	}
+	var status unix.WaitStatus
+	err = sys.RetryEINTR(func() error { _, err := unix.Wait4(pid, &status, 0, nil); return err })
+	if err == nil && status != 0 { // ECHILD: a reaper of orphans was faster, and /sys will tell
+		return reason("the modprobe program ended with status " + strconv.Itoa(status.ExitStatus()))
+	}
+	return nil
 }

@@ -85,12 +85,21 @@ func Listen(logger *log.Logger) (*Socket, error) {
 		return nil, err
 	}
 	enlargeBuffer(fd, logger)
+	return Adopt(fd, logger)
+}
+
+// Adopt returns the Socket of a descriptor that another process got by Listen. What is queued
+// there comes first.
+func Adopt(fd int, logger *log.Logger) (*Socket, error) {
 	file, conn, err := sys.Polled(fd, "netlink")
 	if err != nil {
 		return nil, err
 	}
 	return newSocket(fd, file, conn, logger), nil
 }
+
+// Fd returns the socket's descriptor.
+func (s *Socket) Fd() int { return s.fd }
 
 // enlargeBuffer sets the size of the receive buffer, as far as this process may: over
 // net.core.rmem_max only root can.

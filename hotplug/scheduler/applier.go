@@ -15,7 +15,8 @@ type applier struct {
 	sys      sysfs.FS
 	rules    *conf.Config
 	names    names
-	byHand   bool // see Options.ByHand
+	modules  ModuleLoader // or nil
+	byHand   bool         // see Options.ByHand
 	log      *log.Logger
 	failures *failures
 }
@@ -24,6 +25,7 @@ type applier struct {
 func (a *applier) init(o *Options, f *failures) {
 	a.dev.Dir, a.dev.log, a.dev.presence = o.Dev, o.Log, sysfs.NewPresence(o.Sys)
 	a.sys, a.rules, a.byHand, a.log, a.failures = o.Sys, o.Rules, o.ByHand, o.Log, f
+	a.modules = o.Modules
 	if conf.HasNames {
 		a.names.init(o.Names, o.Watcher, o.Sys, o.Rules != nil && o.Rules.WantsNames())
 	}
@@ -58,7 +60,7 @@ func (a *applier) prepare(tasks []task) {
 // plan sets the plan of a task that starts, by the rules and by what /sys says now. Late says
 // that /sys contradicts its event.
 func (a *applier) plan(t *task, late bool) {
-	t.muted = t.kind == Missed && a.cameMeanwhile(t.event)
+	t.muted = t.kind == Inherited || t.kind == Missed && a.cameMeanwhile(t.event)
 	if late {
 		t.event, t.plan = t.event.Late(), nil // rules may ask whether it is late
 	}
@@ -70,7 +72,13 @@ func (a *applier) plan(t *task, late bool) {
 		dropNodeWork(t.plan)
 	}
 	if t.muted {
+		commands := t.plan.Commands
 		t.plan.Commands, t.plan.Attributes, t.plan.Firmware = nil, nil, ""
+		for i := range commands {
+			if t.kind == Inherited && a.loadsModules(t, &commands[i]) {
+				t.plan.Commands = append(t.plan.Commands, commands[i])
+			}
+		}
 	}
 	for _, fault := range t.plan.Faults {
 		a.failures.add(t.batch, t.event, "refused", fault)

@@ -73,3 +73,11 @@ func (s *Scheduler) SetProperty(key, value string) {
 	}
 	s.pool.environ = environ
 }
+
+// First has commands of which no disk can come wait until it is called with false.
+func (s *Scheduler) First(first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pool.first = first
+	s.endSliceYield()
+}

@@ -9,6 +9,7 @@ import (
 	"devspool/hotplug/hotplugtest/board"
 	"devspool/hotplug/procfs"
 	"devspool/hotplug/scheduler"
+	"devspool/hotplug/uevent"
 )
 
 // TestSetJobs shows that more commands start at once when more may run, and
@@ -111,4 +112,24 @@ func TestCountRunnable(t *testing.T) {
 	}
 	hotplugtest.Within(t, "the end", func() { b.Scheduler.Shutdown(0) })
 	b.NoCommands()
+}
+
+// TestFirst shows that commands of which no disk can come wait, and others do not.
+func TestFirst(t *testing.T) {
+	t.Parallel()
+	hotplugtest.NeedRoot(t)
+	b := board.New(t, "(sd.*|tty.*) 0:0 660 *echo $MDEV >>TMP/said\n")
+	b.Scheduler.First(true)
+	b.Sys.Add("/devices/virtual/tty/tty1", "tty", "4:1", "DEVNAME=tty1")
+	tty := b.Sys.NewEvent("add", "/devices/virtual/tty/tty1")
+	b.Scheduler.Run(scheduler.Events(append([]*uevent.Event{tty}, b.Disks(2)...)...))
+	hotplugtest.Eventually(t, "the commands of disks", func() bool { return len(b.Said("said")) == 2 })
+	if b.Scheduler.IsIdle() {
+		t.Error("the command of the terminal is not waited for")
+	}
+	b.Scheduler.First(false)
+	hotplugtest.Eventually(t, "the end of the events", b.Scheduler.IsIdle)
+	if got := b.Said("said"); len(got) != 3 || got[2] != "tty1" {
+		t.Errorf("the commands say %q", got)
+	}
 }

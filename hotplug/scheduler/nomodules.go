@@ -2,5 +2,9 @@
 
 package scheduler
 
+import "devspool/nodes"
+
 // loadModulesLocked leaves modules to the modprobe program.
 func (s *Scheduler) loadModulesLocked(*task) bool { return false }
+
+func (a *applier) loadsModules(*task, *nodes.Command) bool { return false }

@@ -17,6 +17,7 @@ type pool struct {
 	detached int            // how many of running have no slot
 	inFlight sync.WaitGroup // commands and firmware requests
 
+	first    bool     // see First
 	jobs     int      // slots; 0 after Shutdown
 	jobsSet  bool     // an option or a request has set jobs, so the config does not
 	runnable int      // how many commands may be in state R at once; 0 for no limit
@@ -69,7 +70,24 @@ func (p *pool) useRules(rules *conf.Config) {
 func (p *pool) setJobs(n int) { p.jobs, p.jobsSet = n, true }
 
 // hasSlot reports whether a command waits for a slot, and one is free.
-func (p *pool) hasSlot() bool { return len(p.running)-p.detached < p.jobs && p.queue.length() > 0 }
+func (p *pool) hasSlot() bool { return len(p.running)-p.detached < p.jobs && p.next() >= 0 }
+
+// next returns the index in the queue of the task whose command is the next to start, or -1.
+func (p *pool) next() int {
+	for i := p.queue.head; i < len(p.queue.tasks); i++ {
+		if !p.first || p.queue.tasks[i].mayLead() {
+			return i
+		}
+	}
+	return -1
+}
+
+// mayLead reports whether a disk may come of the event of t: its device is one, or has a
+// driver to be found, or another event waits for it.
+func (t *task) mayLead() bool {
+	_, hasAlias := t.event.Get("MODALIAS")
+	return t.event.Dev.Block || hasAlias || len(t.dependents) > 0
+}
 
 // job returns the job whose process has this number, or nil.
 func (p *pool) job(pid int) *job {

@@ -10,10 +10,11 @@ func (q *queue) push(t *task) { q.tasks = append(q.tasks, t) }
 
 func (q *queue) length() int { return len(q.tasks) - q.head }
 
-// pop removes the first task of a queue that is not empty. The memory of a queue that
-// becomes empty is freed.
-func (q *queue) pop() *task {
-	t := q.tasks[q.head]
+// take removes the task with an index, which is the first one most of the time. The memory of
+// a queue that becomes empty is freed.
+func (q *queue) take(i int) *task {
+	t := q.tasks[i]
+	copy(q.tasks[q.head+1:i+1], q.tasks[q.head:i])
 	q.tasks[q.head] = nil
 	if q.head++; q.length() == 0 {
 		*q = queue{}

@@ -13,7 +13,7 @@ func TestQueue(t *testing.T) {
 			q.push(x)
 		}
 		for _, x := range tasks {
-			if q.pop() != x {
+			if q.take(q.head) != x {
 				t.Error("another task came first")
 			}
 		}

@@ -103,7 +103,6 @@ type Scheduler struct {
 	log      *log.Logger
 	sinks    []Sink
 	firmware firmware.Loader
-	modules  ModuleLoader // or nil
 
 	mu sync.Mutex // guards the fields below
 
@@ -134,7 +133,7 @@ type arrivals struct {
 // New returns a Scheduler. It starts no goroutine.
 func New(o Options) *Scheduler {
 	s := &Scheduler{
-		log: o.Log, sinks: o.Sinks, modules: o.Modules,
+		log: o.Log, sinks: o.Sinks,
 		firmware: firmware.Loader{Dir: o.FirmwareDir, Sys: o.Sys, Log: o.Log},
 		pool:     newPool(&o),
 		released: func() {},
@@ -409,7 +408,7 @@ func (s *Scheduler) endSliceYield() {
 		if s.paused || !s.pool.hasSlot() || s.overLimitLocked() {
 			return
 		}
-		s.startCommandYield(s.pool.queue.pop())
+		s.startCommandYield(s.pool.queue.take(s.pool.next()))
 	}
 }
 
@@ -464,6 +463,21 @@ func (s *Scheduler) Shutdown(limit time.Duration) {
 	s.mu.Lock()
 	s.pool.setJobs(0)
 	s.mu.Unlock()
+	if s.Drain(limit) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, j := range s.pool.running {
+		if !command.Outlives(j.Command) {
+			j.Kill("the loop ends")
+		}
+	}
+}
+
+// Drain waits until no command runs and nothing else is done beside, and reports whether that
+// came about within limit. New ones may start meanwhile, unless Pause was called.
+func (s *Scheduler) Drain(limit time.Duration) bool {
 	drained := make(chan struct{})
 	go func() {
 		s.pool.inFlight.Wait()
@@ -471,13 +485,8 @@ func (s *Scheduler) Shutdown(limit time.Duration) {
 	}()
 	select {
 	case <-drained:
+		return true
 	case <-sys.After(limit):
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for _, j := range s.pool.running {
-			if !command.Outlives(j.Command) {
-				j.Kill("the loop ends")
-			}
-		}
+		return false
 	}
 }

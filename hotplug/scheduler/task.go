@@ -16,7 +16,7 @@ type task struct {
 	blockers   int32   // how many earlier tasks this one waits for
 	state      state
 	kind       Kind
-	muted      bool // the event has come by itself meanwhile: no sink gets it, no command runs
+	muted      bool // the event has come by itself meanwhile, or is Inherited: no sink gets it, no command runs
 }
 
 // work is the part of a task that a packed task does without.
@@ -98,6 +98,11 @@ const (
 	// by itself meanwhile is dropped silently.
 	Missed
 
+	// Inherited events were made from /sys, of devices that another process has set up, and
+	// told of, whose work this one goes on with. Only what this process would do otherwise is
+	// done: no sink gets them, and no command runs but what loads modules.
+	Inherited
+
 	// scannedBefore events were made from /sys some time ago.
 	scannedBefore
 )
@@ -117,4 +122,4 @@ func (k Kind) stale() Kind {
 func (k Kind) isCurrent() bool { return k == Current || k == Scanned }
 
 // isScan reports whether the event was made from /sys.
-func (k Kind) isScan() bool { return k == Scanned || k == scannedBefore }
+func (k Kind) isScan() bool { return k >= Scanned && k != Missed }

@@ -19,7 +19,7 @@ var floors = [][]string{
 	{"hotplug/scheduler", "hotplug/reload", "hotplug/spool/applet", "hotplug/info", "hotplug/udev", "hotplug/modules/modprobe"},
 	{"hotplug/coldplug", "hotplug/eventlog", "hotplug/sink", "hotplug/udev/udevadm"},
 	{"hotplug/control"},
-	{"hotplug/loop", "hotplug/helper"},
+	{"hotplug/loop", "hotplug/helper", "initramfs/pid1"},
 	{"hotplug"},
 	{"hotplug/applets"},
 	{"."},

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -38,7 +39,9 @@ type Options struct {
 	Modules []string          // kernel modules for Guest.Insmod; what they need comes along
 	Files   []initramfs.Entry // of the image, beside those that every boot has
 	Append  []string          // parameters of the kernel
-	Devices []string          // further arguments of QEMU
+	Devices []string          // further arguments of QEMU, or of User Mode Linux
+	Answers map[string]string // what is typed at the console where it says what
+	Root    *Root             // the program is /init, and the guest runs in a root of its own
 }
 
 // Kernel is the kind of machine that a boot needs.
@@ -69,6 +72,9 @@ const (
 func Main(m *testing.M) {
 	if os.Getpid() == 1 {
 		initialize()
+	}
+	if filepath.Base(os.Args[0]) == Plugger {
+		plug()
 	}
 	os.Exit(m.Run())
 }

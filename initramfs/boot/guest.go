@@ -67,10 +67,11 @@ func openConsole() error {
 }
 
 func mountKernelFilesystems() error {
-	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+	// In a root that the program's /init has brought they are there.
+	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil && err != unix.EBUSY {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
-	if err := unix.Mount("sysfs", "/sys", "sysfs", 0, ""); err != nil {
+	if err := unix.Mount("sysfs", "/sys", "sysfs", 0, ""); err != nil && err != unix.EBUSY {
 		return fmt.Errorf("mount /sys: %w", err)
 	}
 	return nil

@@ -26,6 +26,7 @@ import (
 type Lab struct {
 	guest bool
 	image string
+	dir   string // of the programs
 }
 
 // busybox is the static one that gives the image its shell.
@@ -50,7 +51,7 @@ func NewLab(t *testing.T) *Lab {
 		devspool = filepath.Join(dir, "devspool")
 		program(t, devspool, ".", build.Options{})
 	}
-	l := &Lab{image: filepath.Join(dir, "image")}
+	l := &Lab{image: filepath.Join(dir, "image"), dir: dir}
 	err := create(l.image, func(w io.Writer) error { return initramfs.Archive(w, programs(initBinary, devspool)...) })
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +106,9 @@ func (l *Lab) Run(t *testing.T, o Options, guest func(*Guest)) {
 	o = o.withDefaults()
 	m := o.Kernel.machine(t)
 	image := filepath.Join(t.TempDir(), "image")
-	if err := l.pack(image, m, o); err != nil {
+	if o.Root != nil {
+		l.packRoot(t, image, m, &o)
+	} else if err := l.pack(image, m, o); err != nil {
 		t.Fatal(err)
 	}
 	start := time.Now()
@@ -188,13 +191,18 @@ func (m *machine) boot(image, test string, o Options) (console string, err error
 		paramTimeout + "=" + o.Timeout.String(),
 	}, o.Append...)
 	cmd := m.command(image, dir, o, params)
-	var out bytes.Buffer
+	out := typist{answers: o.Answers}
 	cmd.Stdout, cmd.Stderr = &out, &out
+	if len(o.Answers) > 0 {
+		if out.keys, err = cmd.StdinPipe(); err != nil {
+			return "", err
+		}
+	}
 	// The guest's own limit comes first, and shows what it was doing.
 	ctx, cancel := context.WithTimeout(context.Background(), o.Timeout+10*time.Second)
 	defer cancel()
 	err = runGroup(ctx, cmd)
-	return strings.ReplaceAll(out.String(), "\r", ""), err
+	return strings.ReplaceAll(out.said.String(), "\r", ""), err
 }
 
 // runGroup runs cmd, and ends it with all its children when ctx is over: User
@@ -254,4 +262,30 @@ func tail(s string, n int) string {
 		lines = append(lines, "    | "+scanner.Text())
 	}
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// IsGuest reports whether this is the side of the test that runs in the booted kernel.
+func (l *Lab) IsGuest() bool { return l.guest }
+
+// typist keeps what the console says, and answers its questions.
+type typist struct {
+	said    bytes.Buffer
+	answers map[string]string // by question
+	asked   int               // how much was looked through
+	keys    io.Writer
+}
+
+func (w *typist) Write(text []byte) (int, error) {
+	n, err := w.said.Write(text) // which one goroutine does
+	for question, answer := range w.answers {
+		if i := bytes.Index(w.said.Bytes()[w.asked:], []byte(question)); i >= 0 {
+			w.asked += i + len(question)
+			// What is typed before the program has turned the echo off is thrown away, and a
+			// slow machine takes its time for that.
+			for delay := time.Second; delay < 16*time.Second; delay *= 2 {
+				time.AfterFunc(delay, func() { _, _ = io.WriteString(w.keys, answer+"\n") })
+			}
+		}
+	}
+	return n, err
 }

@@ -21,7 +21,7 @@ func uml(t *testing.T) *machine {
 			"initrd=" + image,
 			"uml_dir=" + dir, // or it leaves a directory in the user's home
 			"con=null", "con0=fd:0,fd:1",
-		}, params...)...)
+		}, append(params, o.Devices...)...)...)
 		cmd.Env = append(os.Environ(), "TMPDIR="+memoryDir(dir))
 		return cmd
 	}}

@@ -5,9 +5,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"devspool/hotplug/log"
 	"devspool/hotplug/modules"
@@ -142,4 +144,56 @@ func loadAll(g *boot.Guest) {
 	if err := loader.Load("brd"); !errors.As(err, &failed) {
 		g.Errorf("brd: %v", err)
 	}
+}
+
+// nestedRounds is how often TestNestedModules coldplugs; DEVSPOOL_BOOT_ROUNDS says otherwise.
+const nestedRounds = "20"
+
+// TestNestedModules coldplugs a machine whose devices have modules that bring devices, which have
+// modules that bring devices: the end of a coldplug, and what settle says, comes when all of them are there.
+func TestNestedModules(t *testing.T) {
+	lab := boot.NewLab(t)
+	rounds := os.Getenv("DEVSPOOL_BOOT_ROUNDS")
+	if rounds == "" {
+		rounds = nestedRounds
+	}
+	n, err := strconv.Atoi(rounds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := append(modulesTree(t, "drivers/scsi", "lib", "block"),
+		initramfs.File{Path: "etc/mdev.conf", Mode: 0o644, Text: "$MODALIAS=.* 0:0 660 @modprobe -b \"$MODALIAS\"\n"},
+		// A device of the machine asks for a host, the host's disks for their driver.
+		initramfs.File{Path: "etc/modprobe.d/a.conf", Mode: 0o644, Text: "alias platform:uml-blkdev scsi_debug\noptions scsi_debug dev_size_mb=1 num_tgts=4\n"})
+	disk := filepath.Join(t.TempDir(), "disk")
+	if !lab.IsGuest() {
+		if err := os.WriteFile(disk, make([]byte, 1<<20), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := boot.Options{Files: files, Timeout: time.Minute + time.Duration(n)*3*time.Second,
+		Append: []string{fewTerminals, "devspool.rounds=" + rounds, "loglevel=1"}, Devices: []string{"ubd0=" + disk}}
+	lab.Run(t, o, func(g *boot.Guest) {
+		_, rest, _ := strings.Cut(g.Read("/proc/cmdline"), "devspool.rounds=")
+		n, err := strconv.Atoi(strings.Fields(rest)[0])
+		if err != nil {
+			g.Fatal(err)
+		}
+		mountDev(g, "tmpfs")
+		stop := startLoop(g)
+		for round := range n {
+			g.Command(program, "coldplug")
+			now := loaded(g)
+			for _, name := range []string{"sda", "sdb", "sdc", "sdd"} {
+				if _, err := os.Stat("/dev/" + name); err != nil || !now["sd_mod"] {
+					g.Fatalf("round %d: the end of the coldplug came too early: %v, modules %v", round, err, now)
+				}
+			}
+			g.Rmmod("scsi_debug")
+			g.Rmmod("sd_mod")
+			g.Command(program, "settle")
+		}
+		stop()
+		g.Logf("%d rounds", n)
+	})
 }

@@ -1,0 +1,88 @@
+//go:build !noboot
+
+package hotplug
+
+import (
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"devspool/hotplug/control"
+	"devspool/hotplug/log"
+	"devspool/hotplug/loop"
+	"devspool/hotplug/modules"
+	"devspool/hotplug/sys"
+)
+
+// firstQuiet is how long nothing happens any more before all else is begun with, though a
+// device of Options.First is still missing: the way to it may lead by what was put off, or
+// it is slow to appear.
+const firstQuiet = time.Second
+
+// first puts off what no disk can need until the devices of Options.First are there.
+type first struct{ active atomic.Bool }
+
+// holds reports whether modules are to be put off.
+func (f *first) holds() bool { return f.active.Load() }
+
+// begin is called before the loop's first event.
+func (f *first) begin(r *runner) {
+	if r.First == "" || r.dev == nil {
+		return
+	}
+	f.active.Store(true)
+	r.scheduler.First(true)
+}
+
+// follow ends the preference when the devices are there. The loop must be served.
+func (f *first) follow(r *runner, l *loop.Loop) {
+	if !f.active.Load() {
+		return
+	}
+	there := make(chan error, 1)
+	go func() {
+		const forever = "1000000"
+		there <- control.Ask(r.dev, append([]string{"wait", forever}, strings.Fields(r.First)...), func(string) {})
+	}()
+	for {
+		select {
+		case err := <-there:
+			if err != nil {
+				r.log.Print(log.Warning, "--first: "+err.Error())
+			} else {
+				r.log.Print(log.Info, "all of "+r.First+" are there: going on with the rest")
+			}
+		case <-sys.After(4 * sys.PollInterval):
+			if l.Pending() || r.scheduler.Quiet() < firstQuiet || !r.modules.isIdle() {
+				continue
+			}
+			r.log.Print(log.Info, "nothing more comes by itself of the way to "+r.First+": going on with the rest")
+		}
+		break
+	}
+	f.active.Store(false)
+	r.scheduler.First(false)
+	r.modules.release()
+}
+
+func (m *moduleLoader) opened() *modules.Loader {
+	if m == nil {
+		return nil
+	}
+	m.mu.Lock() // a loader that is being opened is waited for
+	defer m.mu.Unlock()
+	return m.loader
+}
+
+// isIdle reports whether no module is being loaded.
+func (m *moduleLoader) isIdle() bool {
+	l := m.opened()
+	return l == nil || l.IsIdle()
+}
+
+// release has the modules loaded that were put off.
+func (m *moduleLoader) release() {
+	if l := m.opened(); l != nil {
+		l.First(false)
+	}
+}

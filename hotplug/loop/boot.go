@@ -1,0 +1,169 @@
+//go:build !noboot
+
+package loop
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/coldplug"
+	"devspool/hotplug/control"
+	"devspool/hotplug/log"
+	"devspool/hotplug/netlink"
+	"devspool/hotplug/scheduler"
+	"devspool/hotplug/sys"
+)
+
+// How long commands may still run before the loop goes on in another root, and events may
+// be under way before it hands over.
+const (
+	switchWait   = 10 * time.Second
+	handOverWait = 30 * time.Second
+)
+
+// Another device manager shows itself by this file of udev's; the loop of an early boot ends
+// then, and where none has shown itself after stayLimit.
+const (
+	udevControl = "/run/udev/control"
+	stayLimit   = 5 * time.Minute
+)
+
+// boot is what the loop of an early boot is asked.
+type boot struct {
+	left    bool          // this process went on in another root: the next loop may have all
+	stopped chan struct{} // closed when Serve reads no more
+	handed  chan struct{} // closed when another process has the socket
+}
+
+// bootSide implements control.Boot.
+func (l *Loop) bootSide() control.Boot {
+	if l.boot.stopped == nil {
+		l.boot.stopped, l.boot.handed = make(chan struct{}), make(chan struct{})
+	}
+	return l
+}
+
+// HandOver implements control.Boot.
+func (l *Loop) HandOver() (socket int, done func(), err error) {
+	if !l.left && !l.isLeftBehind() || l.leaving.Swap(true) {
+		return sys.None, nil, control.ErrRunning
+	}
+	l.closeWatch()
+	l.sock.Wake()
+	<-l.boot.stopped
+	for began := sys.Now(); !l.Scheduler.IsIdle() && began.Age() < handOverWait; {
+		time.Sleep(sys.PollInterval)
+	}
+	if !l.Scheduler.IsIdle() {
+		l.Log.Print(log.Warning, "handing over, though not all events are done")
+	}
+	l.closeControl()
+	return l.sock.Fd(), func() { close(l.boot.handed) }, nil
+}
+
+// waitHandedOver returns when another process has the socket.
+func (l *Loop) waitHandedOver() error {
+	close(l.boot.stopped)
+	<-l.boot.handed
+	return nil
+}
+
+// isLeftBehind reports whether /dev is not the one that is served any more: that was moved
+// to another root, while this process stayed.
+func (l *Loop) isLeftBehind() bool {
+	return sys.FileIDOf(l.Dev.Path()) != l.Dev.ID()
+}
+
+// takeOver gets the socket of a loop that is left from an early boot.
+func (l *Loop) takeOver() bool {
+	socket, err := control.TakeOver(l.Dev)
+	if err != nil {
+		if !errors.Is(err, control.ErrRunning) {
+			l.Log.Print(log.Warning, "the loop that runs does not hand over: "+err.Error())
+		}
+		return false
+	}
+	adopted, err := netlink.Adopt(socket, l.Log)
+	if err != nil {
+		return false
+	}
+	l.sock.Close()
+	l.sock, l.inherited = adopted, true
+	l.auditor.Pending = l.Pending
+	return true
+}
+
+// SwitchRoot implements control.Boot. Events that come meanwhile are done in the new root.
+func (l *Loop) SwitchRoot(path string) error {
+	root, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(root)
+	l.closeWatch() // the config that was read holds on
+	l.Scheduler.Pause()
+	defer l.Scheduler.Resume()
+	if !l.Scheduler.Drain(switchWait) {
+		l.Log.Print(log.Warning, "commands of the early boot still run, in its root")
+	}
+	err = l.Scheduler.Exclusive(func(scheduler.View) error { return moveTo(root, path) })
+	if err == nil {
+		l.left = true
+		go l.endUnneeded()
+	}
+	return err
+}
+
+// moved are the file systems that go along, those that are there.
+var moved = [...]string{"/dev", "/proc", "/sys", "/run"}
+
+// moveTo makes a root file system the root. A directory that it lacks is made, if it can be.
+func moveTo(root int, path string) error {
+	for _, dir := range moved {
+		_ = unix.Mkdir(path+dir, 0o755)
+		err := unix.Mount(dir, path+dir, "", unix.MS_MOVE, "")
+		if err != nil && err != unix.EINVAL && dir != "/run" { // EINVAL: none is mounted there
+			return &os.PathError{Op: "move mount to", Path: path + dir, Err: err}
+		}
+	}
+	if err := unix.Fchdir(root); err != nil {
+		return err
+	}
+	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+		return &os.PathError{Op: "move mount to / from", Path: path, Err: err}
+	}
+	if err := unix.Chroot("."); err != nil {
+		return err
+	}
+	return unix.Chdir("/")
+}
+
+// endUnneeded ends the loop of an early boot where no other loop takes its place.
+func (l *Loop) endUnneeded() {
+	for began := sys.Now(); began.Age() < stayLimit; time.Sleep(time.Second) {
+		if sys.Exists(unix.AT_FDCWD, udevControl) {
+			break
+		}
+	}
+	if !l.leaving.Load() {
+		l.Log.Print(log.Info, "no loop of the system has asked for the early boot's: it ends")
+		l.End()
+	}
+}
+
+// once returns f for several callers, the first of which calls it.
+func once(f func()) func() { return sync.OnceFunc(f) }
+
+// Scan has the devices that are there set up: by a scan of /sys, or, where another loop has
+// done so before, by what is left of that.
+func (l *Loop) Scan() *scheduler.Batch {
+	scan := coldplug.Scan
+	if l.inherited {
+		scan = coldplug.Inherit
+	}
+	return scan(l.Scheduler, l.Sys)
+}

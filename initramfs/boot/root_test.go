@@ -1,0 +1,282 @@
+package boot_test
+
+import (
+	"os"
+	"path"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/spool"
+	"devspool/initramfs"
+	"devspool/initramfs/boot"
+)
+
+// uuid is the root by the way that most systems name it.
+const uuid = "root=UUID=" + boot.RootUUID + " rw"
+
+// drive is QEMU's description of a disk that a device is to have.
+func drive(disk string, device ...string) []string {
+	return append([]string{"-drive", "file=" + disk + ",if=none,id=root,format=raw"}, device...)
+}
+
+// roots are ways to a root on Debian's kernel.
+var roots = []struct {
+	name string
+	root boot.Root
+}{
+	{"virtio", boot.Root{Pack: []string{"--set", "virtio,filesystem"}, Param: uuid,
+		Attach: func(disk string) []string { return drive(disk, "-device", "virtio-blk-pci,drive=root") }}},
+	{"nvme", boot.Root{Pack: []string{"--set", "nvme,filesystem"}, Param: "root=/dev/nvme0n1 rw rootfstype=ext4 rootflags=noatime,errors=panic",
+		Attach: func(disk string) []string { return drive(disk, "-device", "nvme,drive=root,serial=x") }}},
+	{"usb", boot.Root{Pack: []string{"--set", "usb,filesystem"}, Param: uuid + " rootwait",
+		Attach: func(disk string) []string {
+			return drive(disk, "-device", "qemu-xhci", "-device", "usb-hub", "-device", "usb-storage,drive=root")
+		}}},
+	{"scsi", boot.Root{Pack: []string{"--set", "scsi,virtio,filesystem"}, Param: `root=LABEL=a\x20root rw`,
+		Attach: func(disk string) []string {
+			return drive(disk, "-device", "virtio-scsi-pci", "-device", "scsi-hd,drive=root")
+		}}},
+	{"sd", boot.Root{Pack: []string{"--set", "mmc,filesystem"}, Param: uuid,
+		Attach: func(disk string) []string {
+			return append([]string{"-device", "sdhci-pci", "-device", "sd-card,drive=root"}, drive(disk)...)
+		}}},
+}
+
+// TestRoots boots from an image whose /init is the program into a root on every kind of
+// disk, and finds there what a system expects.
+func TestRoots(t *testing.T) {
+	lab := boot.NewLab(t)
+	for _, r := range roots {
+		t.Run(r.name, func(t *testing.T) {
+			lab.Run(t, boot.Options{Kernel: boot.QEMU, Memory: 512, Timeout: 2 * time.Minute, Root: &r.root}, func(g *boot.Guest) {
+				inRoot(g)
+				sameAsFresh(g, "in the root", "")
+			})
+		})
+	}
+}
+
+// luksUUID is that of the disk that is encrypted.
+const luksUUID = "5bb0c2a3-7a4f-4b53-9f0e-6f2a2f0c9d11"
+
+// shapes are roots that other disks have to be made into first.
+var shapes = []struct {
+	name    string
+	root    boot.Root
+	answers map[string]string
+}{
+	{"lvm on luks", boot.Root{Param: "root=/dev/vg/root rw rd.luks.uuid=" + luksUUID, Shape: `
+echo -n 'a secret' >/key
+cryptsetup luksFormat -q --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --uuid ` + luksUUID + ` /dev/vdb /key
+cryptsetup open --key-file /key /dev/vdb c
+lvm pvcreate -y /dev/mapper/c
+lvm vgcreate -y vg /dev/mapper/c
+lvm lvcreate -y -Wn -Zn -n root -l 100%FREE vg
+busybox dd if=/dev/vda of=/dev/dm-1 bs=1M conv=notrunc
+lvm vgchange -an vg
+cryptsetup close c`}, map[string]string{"Enter passphrase for": "a secret"}},
+	{"md", boot.Root{Param: uuid, Shape: `
+mdadm --create /dev/md0 --run --level=1 --raid-devices=2 --metadata=1.2 --homehost=any --name=root /dev/vdb /dev/vdc
+busybox dd if=/dev/vda of=/dev/md0 bs=1M
+mdadm --stop /dev/md0`}, nil},
+}
+
+// TestShapes boots from roots on LUKS, LVM and md, which their own tools bring about.
+func TestShapes(t *testing.T) {
+	lab := boot.NewLab(t)
+	for _, s := range shapes {
+		t.Run(s.name, func(t *testing.T) {
+			s.root.Pack = boot.ShapeTools
+			s.root.Attach = func(disk string) []string {
+				return []string{"-drive", "file=" + disk + ",if=virtio,format=raw", "-drive", "file=" + disk + ".2,if=virtio,format=raw"}
+			}
+			lab.Run(t, boot.Options{Kernel: boot.QEMU, Memory: 512, Timeout: 80 * time.Second, Root: &s.root, Answers: s.answers}, inRoot)
+		})
+	}
+}
+
+// TestRootUML is the same under User Mode Linux, whose kernel starts the helper for each event.
+func TestRootUML(t *testing.T) {
+	lab := boot.NewLab(t)
+	root := boot.Root{Pack: []string{"--set", "filesystem", "--link", "sbin/hotplug:devspool"}, Param: uuid + " " + fewTerminals,
+		Attach: func(disk string) []string { return []string{"ubd0=" + disk} }}
+	lab.Run(t, boot.Options{Root: &root}, inRoot)
+}
+
+// inRoot checks what /init has left.
+func inRoot(g *boot.Guest) {
+	mounts := g.Read("/proc/self/mounts")
+	for _, want := range []string{" / ext4 rw", " /dev devtmpfs ", " /run tmpfs ", " /sys sysfs "} {
+		if !strings.Contains(mounts, want) {
+			g.Errorf("no %q among the mounts:\n%s", want, mounts)
+		}
+	}
+	if strings.Contains(mounts, "/sysroot") {
+		g.Errorf("mounts: %s", mounts)
+	}
+	if _, err := os.Stat("/dev/disk/by-uuid/" + boot.RootUUID); err != nil {
+		g.Error(err)
+	}
+	g.Command(program, "settle", "60")
+	if out := g.Command(program, "status"); !strings.Contains(out, "as loop, pid ") {
+		g.Errorf("the loop of the early boot does not answer: %s", out)
+	}
+	takeOver(g)
+}
+
+// takeOver starts a loop, which takes the place of the early boot's.
+func takeOver(g *boot.Guest) {
+	g.Helper()
+	before := loopPid(g)
+	startLoop(g)
+	if after := loopPid(g); after == before {
+		g.Errorf("the loop of the early boot, %s, still serves", before)
+	}
+	g.Until("the end of the early boot's loop", func() error {
+		if _, err := os.Stat("/proc/" + before); err == nil && !strings.Contains(g.Read("/proc/"+before+"/stat"), ") Z ") {
+			return os.ErrExist
+		}
+		return nil
+	})
+}
+
+// loopPid returns the process of the loop that serves /dev.
+func loopPid(g *boot.Guest) string {
+	g.Helper()
+	_, rest, _ := strings.Cut(g.Command(program, "status"), ", pid ")
+	pid, _, _ := strings.Cut(rest, "\n")
+	return pid
+}
+
+// pluggedRules are the config of the early boot and of the system: the plugger is started by
+// the root's disk, and each event of a disk has a command.
+const pluggedRules = `
+ubda	0:6	660	@/sbin/plugger
+sd.*	0:6	660	*echo "$SEQNUM $ACTION $DEVNAME" >>/run/commands
+sg.*	0:6	660
+`
+
+// TestNothingLost plugs disks throughout a boot: while /init finds the root, switches to it,
+// and while the system's loop takes the place of the early boot's. A client that was there
+// from the early boot on gets each event once and in order, and each command runs once.
+func TestNothingLost(t *testing.T) {
+	lab := boot.NewLab(t)
+	files := []initramfs.Entry{
+		initramfs.File{Path: "etc/mdev.conf", Mode: 0o644, Text: pluggedRules},
+		initramfs.File{Path: freshConf[1:], Mode: 0o644, Text: "(ubda|sd.*|sg.*)\t0:6\t660\n"},
+	}
+	root := boot.Root{Param: uuid + " loglevel=1 " + fewTerminals, Attach: func(disk string) []string { return []string{"ubd0=" + disk} }}
+	root.Pack = []string{"--set", "filesystem", "--modules", "scsi_debug,sd_mod,sg", "--program", "/bin/busybox", "--link", "bin/sh:busybox"}
+	if !lab.IsGuest() {
+		dir := t.TempDir()
+		hotplugtest.WriteFile(t, dir+"/mdev.conf", pluggedRules)
+		root.Pack = append(root.Pack, "--conf", dir+"/mdev.conf", "--file", lab.PluggerFile().Source+":sbin/plugger")
+	}
+	lab.Run(t, boot.Options{Memory: 384, Timeout: 3 * time.Minute, Root: &root, Files: files}, func(g *boot.Guest) {
+		time.Sleep(1500 * time.Millisecond)
+		takeOver(g)
+		time.Sleep(1500 * time.Millisecond)
+		runs := strings.Fields(g.Read(boot.PluggerRuns))
+		if len(runs) != 2 {
+			g.Fatalf("the plugger was started as %q", runs)
+		}
+		g.Command("/bin/busybox", "kill", "-TERM", runs[0])
+		g.Until("the plugger's end", func() error {
+			if !strings.Contains(g.Read(boot.PluggerRuns), "plugged") {
+				return os.ErrNotExist
+			}
+			return nil
+		})
+		g.Log(g.Read(boot.PluggerRuns))
+		g.Command(program, "settle", "60")
+		nothingLost(g, boot.PluggerQueue+runs[0], runs[1])
+		if status := g.Command(program, "status"); !strings.Contains(status, "gaps: 0\n") {
+			g.Error(status)
+		}
+		sameAsFresh(g, "after all", freshConf)
+	})
+}
+
+// nothingLost checks what the plugger's queue holds, and which commands ran. Events that have
+// nothing to do with each other may be done in another order; those of one device may not.
+func nothingLost(g *boot.Guest, queue, before string) {
+	files, err := os.ReadDir(queue) // by name
+	if err != nil {
+		g.Fatal(err)
+	}
+	number := func(text string) uint64 {
+		n, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			g.Fatalf("SEQNUM %q", text)
+		}
+		return n
+	}
+	times, last, disks := map[uint64]int{}, map[string]uint64{}, map[string]bool{}
+	for _, file := range files {
+		if strings.HasPrefix(file.Name(), ".") {
+			continue
+		}
+		p, err := spool.Parse([]byte(g.Read(queue + "/" + file.Name())))
+		if err != nil {
+			g.Fatalf("%s: %v", file.Name(), err)
+		}
+		text, ofKernel := p.Get("SEQNUM")
+		n := uint64(0)
+		if ofKernel {
+			n = number(text)
+			times[n]++
+		}
+		if was, there := last[p.Devpath]; there && n <= was {
+			g.Errorf("%s@%s: event %d comes after %d", p.Action, p.Devpath, n, was)
+		}
+		last[p.Devpath] = n
+		if subsystem, _ := p.Get("SUBSYSTEM"); subsystem == "block" && strings.HasPrefix(path.Base(p.Devpath), "sd") && p.Action != "change" {
+			disks[text+" "+p.Action+" "+path.Base(p.Devpath)] = true
+		}
+	}
+	for n, end := number(before)+1, number(g.Read("/sys/kernel/uevent_seqnum")); n <= end; n++ {
+		if times[n] != 1 {
+			g.Errorf("event %d came %d times", n, times[n])
+		}
+	}
+	ran := map[string]int{}
+	for line := range strings.Lines(g.Read("/run/commands") + "\n") {
+		ran[strings.TrimSpace(line)]++
+	}
+	for key := range disks {
+		if ran[key] != 1 {
+			g.Errorf("%s: %d commands", key, ran[key])
+		}
+	}
+	for key, n := range ran {
+		if n != 1 {
+			g.Errorf("%s: %d commands", key, n)
+		}
+	}
+	g.Logf("%d files in the queue, %d events of disks, %d commands", len(files), len(disks), len(ran))
+	if len(disks) < 20 {
+		g.Errorf("only %d events of disks", len(disks))
+	}
+}
+
+// TestRootMissing shows what is said of a root that does not come, and when.
+func TestRootMissing(t *testing.T) {
+	lab := boot.NewLab(t)
+	root := boot.Root{Param: "root=LABEL=nowhere rd.devspool.timeout=2 loglevel=1 " + fewTerminals,
+		Pack: []string{"--modules", "loop"}, Attach: func(disk string) []string { return []string{"ubd0=" + disk} }}
+	start := time.Now()
+	console := lab.Console(t, boot.Options{Timeout: 50 * time.Second, Root: &root})
+	took := time.Since(start)
+	want := "devspool: root=LABEL=nowhere did not come within 2 s; disks that came: ubda; modules that failed: none\n" +
+		"devspool: panic= is given, so there is no shell: panic in 10 s\n"
+	if !strings.Contains(console, want) || took > 40*time.Second {
+		t.Errorf("after %v, %q is not in:\n%s", took, want, console)
+	}
+	root.Param = "root=98:16 rd.devspool.timeout=1 loglevel=1 " + fewTerminals // and not the 98:0 of User Mode Linux
+	if console := lab.Console(t, boot.Options{Timeout: 50 * time.Second, Root: &root}); !strings.Contains(console, "root=98:16 did not come within 1 s") {
+		t.Error(console)
+	}
+}

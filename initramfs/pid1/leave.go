@@ -1,0 +1,104 @@
+package pid1
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
+)
+
+// inits are where an init may lie, as the kernel has them.
+var inits = [...]string{"/sbin/init", "/etc/init", "/bin/init", "/bin/sh"}
+
+// leave makes the mounted file system the root, and its init this process.
+func (b *boot) leave() error {
+	root, err := unix.Open(newRoot, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	old, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	init := ""
+	if enter(root) == nil { // its links lead from its own root on
+		init = b.findInit()
+		if err = enter(old); err != nil {
+			return err
+		}
+	}
+	if init == "" {
+		return errors.New("the root file system has no init that can be run; looked for " + b.init + " " + inits[0] + " and others; init= may name one")
+	}
+	if err = b.ask([]string{"switch-root", newRoot}, b.tell); err != nil {
+		return err
+	}
+	if err = enter(root); err != nil {
+		return err
+	}
+	b.tell("switched root, starting " + init)
+	clean(old)
+	b.args[0] = init
+	err = unix.Exec(init, b.args, b.environ)
+	return errors.New("cannot start " + init + ": " + err.Error())
+}
+
+// enter makes a directory the root of this process.
+func enter(dir int) error {
+	if err := unix.Fchdir(dir); err != nil {
+		return err
+	}
+	return unix.Chroot(".")
+}
+
+func (b *boot) findInit() string {
+	if b.init != "" {
+		if sys.Executable(b.init) {
+			return b.init
+		}
+		return ""
+	}
+	for _, path := range inits {
+		if sys.Executable(path) {
+			return path
+		}
+	}
+	return ""
+}
+
+// The file systems that an initramfs may be.
+const (
+	ramfs = 0x858458f6
+	tmpfs = 0x01021994
+)
+
+// clean gives the memory of the initramfs back: it removes all that lies in the directory,
+// if that is in memory, and nothing on any other file system.
+func clean(dir int) {
+	var fs unix.Statfs_t
+	var st unix.Statx_t
+	if unix.Fstatfs(dir, &fs) != nil || uint32(fs.Type) != ramfs && uint32(fs.Type) != tmpfs || sys.Fstat(dir, &st) != nil {
+		return
+	}
+	cleanDir(dir, sys.FileIDOfStat(&st))
+}
+
+func cleanDir(dir int, own sys.FileID) {
+	for _, name := range sys.List(dir) {
+		var st unix.Statx_t
+		if sys.Stat(dir, name, unix.AT_SYMLINK_NOFOLLOW, &st) != nil || st.Dev_major != own.Major || st.Dev_minor != own.Minor {
+			continue
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			_ = sys.Unlinkat(dir, name)
+			continue
+		}
+		fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err == nil {
+			cleanDir(fd, own)
+			unix.Close(fd)
+		}
+		_ = unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
+	}
+}

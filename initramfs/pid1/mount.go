@@ -1,0 +1,119 @@
+package pid1
+
+import (
+	"errors"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
+)
+
+// mountAll mounts what all programs expect, where it is not mounted yet.
+func mountAll() error {
+	for _, m := range [...]struct{ kind, at, data string }{
+		{"proc", "/proc", ""}, {"sysfs", "/sys", ""}, {"devtmpfs", "/dev", "mode=0755"}, {"tmpfs", "/run", "mode=0755"},
+	} {
+		_ = unix.Mkdir(m.at, 0o755)
+		flags := uintptr(unix.MS_NOSUID)
+		if m.at != "/dev" {
+			flags |= unix.MS_NODEV
+		}
+		err := unix.Mount(m.kind, m.at, m.kind, flags, m.data)
+		if err == unix.ENODEV && m.at == "/dev" { // the loop makes the nodes
+			err = unix.Mount("tmpfs", m.at, "tmpfs", flags, m.data)
+		}
+		if err != nil && err != unix.EBUSY {
+			return &os.PathError{Op: "mount", Path: m.at, Err: err}
+		}
+	}
+	_ = unix.Mkdir("/run/lock", 0o755)
+	_ = unix.Mkdir(newRoot, 0o755)
+	_ = unix.Mkdir("/etc", 0o755)
+	for _, n := range [...]struct {
+		path         string
+		major, minor uint32
+	}{{"/dev/null", 1, 3}, {"/dev/console", 5, 1}, {"/dev/kmsg", 1, 11}} {
+		_ = unix.Mknod(n.path, unix.S_IFCHR|0o600, int(unix.Mkdev(n.major, n.minor)))
+	}
+	return openConsole()
+}
+
+// openConsole opens the console for all that is said, unless the kernel has.
+func openConsole() error {
+	if _, err := unix.FcntlInt(2, unix.F_GETFD, 0); err == nil {
+		return nil
+	}
+	fd, err := unix.Open("/dev/console", unix.O_RDWR, 0)
+	for ; err == nil && fd < 2; fd, err = unix.Dup(fd) {
+	}
+	return err
+}
+
+// options are the mount options that are no text for the file system.
+var options = [...]struct {
+	word string
+	flag uintptr
+}{
+	{"ro", unix.MS_RDONLY}, {"noatime", unix.MS_NOATIME}, {"nodiratime", unix.MS_NODIRATIME}, {"relatime", unix.MS_RELATIME},
+	{"nosuid", unix.MS_NOSUID}, {"nodev", unix.MS_NODEV}, {"noexec", unix.MS_NOEXEC}, {"sync", unix.MS_SYNCHRONOUS},
+	{"rw", 0}, {"defaults", 0}, {"strictatime", unix.MS_STRICTATIME}, {"lazytime", unix.MS_LAZYTIME},
+}
+
+// mountOptions parts the words of rootflags.
+func (s *settings) mountOptions() (flags uintptr, data string) {
+	if !s.writable {
+		flags = unix.MS_RDONLY
+	}
+words:
+	for rest := s.flags; rest != ""; {
+		var word string
+		word, rest, _ = strings.Cut(rest, ",")
+		for _, o := range options {
+			if o.word == word {
+				flags |= o.flag
+				continue words
+			}
+		}
+		if word != "" {
+			data += "," + word
+		}
+	}
+	return flags, strings.TrimPrefix(data, ",")
+}
+
+// mount mounts the root.
+func (b *boot) mount() error {
+	kinds := strings.ReplaceAll(b.fstype, ",", " ")
+	if kinds == "" {
+		kinds = kindOf(b.node)
+	}
+	if kinds == "" {
+		text, _ := sys.ReadAttribute("/proc/filesystems")
+		for line := range strings.Lines(text) {
+			if !strings.HasPrefix(line, "nodev") {
+				kinds += line
+			}
+		}
+	}
+	flags, data := b.mountOptions()
+	var err error
+	for _, kind := range strings.Fields(kinds) {
+		err = unix.Mount(b.node, newRoot, kind, flags, data)
+		if err == unix.EACCES || err == unix.EROFS {
+			err = unix.Mount(b.node, newRoot, kind, flags|unix.MS_RDONLY, data)
+		}
+		if err == nil || err == unix.EBUSY { // it is mounted by a person, in the shell
+			return nil
+		}
+	}
+	if err == unix.ENODEV {
+		return errors.New("root=" + b.root + " has a file system of type " + strings.TrimSpace(kinds) +
+			", which this kernel does not know: add its module to the image; " + b.seen())
+	}
+	if kinds == "" {
+		return errors.New("root=" + b.root + " (" + b.node + ") holds no file system that is known here; rootfstype= may name it")
+	}
+	return errors.New("root=" + b.root + " (" + b.node + ") cannot be mounted, tried as " + strings.Join(strings.Fields(kinds), ", ") + ": " + err.Error())
+}

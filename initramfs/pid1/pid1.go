@@ -1,0 +1,288 @@
+// Package pid1 is the first process of an initramfs: it mounts what all programs expect, has
+// the loop set up the devices and load their modules, finds the root file system that the
+// kernel's command line names, and gives the machine over to the init that lies there.
+//
+// It never writes to a disk, and knows no name of a device: the loop does, and what unlocks
+// or assembles disks are their own tools, where the image has them.
+package pid1
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/conf"
+	"devspool/hotplug/control"
+	"devspool/hotplug/sys"
+	"devspool/nodes"
+)
+
+// Where the root file system is mounted until it becomes the root.
+const newRoot = "/sysroot"
+
+// path has the directories of the image's programs.
+const path = "PATH=/sbin:/usr/sbin:/bin:/usr/bin"
+
+// boot is one boot.
+type boot struct {
+	settings
+	args    []string // of this process: they are the next init's too
+	environ []string
+	dev     *nodes.Dir
+	loop    int             // the loop's process
+	node    string          // of the root
+	tools   []tool          // that may bring the root about
+	started map[string]bool // breakpoints that were passed
+}
+
+// Run is /init. It returns only where this is not the first process.
+func Run(args, environ []string) int {
+	if unix.Getpid() != 1 {
+		say("init is for the first process of an initramfs; devspool --help shows what else there is")
+		return 100
+	}
+	b := &boot{args: args, environ: append(environ, path), started: map[string]bool{}}
+	err := b.prepare()
+	for {
+		if err == nil {
+			err = b.run()
+		}
+		b.fail(err)
+		err = nil
+	}
+}
+
+// prepare does what every attempt to boot needs.
+func (b *boot) prepare() (err error) {
+	if err = mountAll(); err != nil {
+		return err
+	}
+	line, err := sys.ReadFile("/proc/cmdline")
+	if err != nil {
+		return err
+	}
+	b.parse(line)
+	b.pause("start")
+	if !sys.Exists(unix.AT_FDCWD, config) {
+		writeConfig()
+	}
+	if b.dev, err = nodes.Open("/dev"); err != nil {
+		return err
+	}
+	b.tools = b.findTools()
+	return b.startLoop()
+}
+
+// The config, and the rule that it gets where the image has none.
+const (
+	config      = "/etc/mdev.conf"
+	loadModules = "\n$MODALIAS=.*\t0:0\t660 @modprobe -b -q \"$MODALIAS\"\n"
+)
+
+// startLoop starts the loop as a process of its own, which outlives this program.
+func (b *boot) startLoop() (err error) {
+	args := []string{"devspool", "-f"}
+	if first := b.first(); first != "" {
+		args = append(args, "--first", first)
+	}
+	if b.loopVerbose {
+		args = append(args, "-v")
+	}
+	b.loop, err = syscall.ForkExec("/proc/self/exe", args, &syscall.ProcAttr{Env: b.environ, Files: []uintptr{0, 1, 2}})
+	if err != nil {
+		return &os.PathError{Op: "exec", Path: "/proc/self/exe", Err: err}
+	}
+	return nil
+}
+
+// ask makes a request of the loop, as soon as it listens.
+func (b *boot) ask(words []string, hear func(line string)) error {
+	for {
+		err := control.Ask(b.dev, words, hear)
+		// The leader of the kernel's helpers may answer before the loop takes its place, and declines.
+		if err == nil || !errors.Is(err, control.ErrNoLoop) && !errors.Is(err, control.ErrUnanswered) && err.Error() != "declined" {
+			return err
+		}
+		if pid, _ := unix.Wait4(b.loop, nil, unix.WNOHANG, nil); pid != 0 {
+			return errors.New("the loop has ended, and its last words are above")
+		}
+		time.Sleep(sys.PollInterval)
+	}
+}
+
+// run boots. It returns only where that fails.
+func (b *boot) run() error {
+	if b.root == "" {
+		return errors.New("the kernel's command line has no root=; root=UUID=X names the root file system")
+	}
+	if err := b.find(); err != nil {
+		return err
+	}
+	b.pause("mount")
+	if err := b.mount(); err != nil {
+		return err
+	}
+	b.tell("root is mounted: " + b.root)
+	b.pause("switch")
+	return b.leave()
+}
+
+// find waits for the root.
+func (b *boot) find() (err error) {
+	ref := b.ref()
+	if b.node, err = control.Node(b.dev, ref); err != nil {
+		return err
+	}
+	if !b.onlyFirst {
+		_ = b.ask([]string{"settle", "30", "0.2"}, b.tell)
+	}
+	for began := sys.Now(); ; {
+		slice := 5 * time.Second
+		if !b.rootwait {
+			slice = max(0, min(slice, b.timeout-began.Age()))
+		}
+		if b.useTools() {
+			slice = min(slice, 200*time.Millisecond)
+		}
+		if node := mapped(b.node); node != "" {
+			b.node = node
+			return nil
+		}
+		if err = b.ask([]string{"wait", decimal(slice), ref}, func(string) {}); err == nil {
+			return nil
+		}
+		if !strings.HasPrefix(err.Error(), "timed out") {
+			return err
+		}
+		if waited := began.Age(); waited >= b.timeout && !b.rootwait {
+			return errors.New("root=" + b.root + " did not come within " + strconv.Itoa(int((waited+time.Second/2)/time.Second)) + " s; " + b.seen())
+		}
+	}
+}
+
+// decimal returns a time in seconds.
+func decimal(d time.Duration) string {
+	ms := strconv.Itoa(int(d/time.Millisecond) + 1000)
+	whole, _ := strconv.Atoi(ms[:len(ms)-3])
+	return strconv.Itoa(whole-1) + "." + ms[len(ms)-3:]
+}
+
+// ref returns the root as wait takes it: MAJOR:MINOR by the link that a disk has by its
+// numbers, and /dev/VG/LV of LVM, whose link nobody makes here, by the mapper's name.
+func (s *settings) ref() string {
+	major, minor, both := strings.Cut(s.root, ":")
+	if both && strings.Trim(major+minor, "0123456789") == "" {
+		return "/dev/block/" + s.root
+	}
+	path, below := strings.CutPrefix(s.root, "/dev/")
+	group, volume, both := strings.Cut(path, "/")
+	if !below || !both || strings.Contains(volume, "/") || strings.Contains(" block disk mapper md ", " "+group+" ") {
+		return s.root
+	}
+	double := func(name string) string { return strings.ReplaceAll(name, "-", "--") }
+	return "/dev/mapper/" + double(group) + "-" + double(volume)
+}
+
+// seen says what there is instead of the root.
+func (b *boot) seen() string {
+	disks := ""
+	for _, name := range sys.ReadDir("/sys/class/block") {
+		if size, _ := sys.ReadAttribute("/sys/class/block/" + name + "/size"); size != "0\n" { // of loop devices that are not used
+			disks += " " + name
+		}
+	}
+	if disks == "" {
+		disks = " none"
+	}
+	text := "disks that came:" + disks
+	_ = b.ask([]string{"status"}, func(line string) {
+		if strings.HasPrefix(line, "modules that failed:") || strings.HasPrefix(line, "running:") {
+			text += "; " + line
+		}
+	})
+	return text
+}
+
+// fail says what has gone wrong, and lets a person mend it: when the shell ends the boot is
+// tried again. Where there is no shell, or panic= refuses it, the kernel panics.
+func (b *boot) fail(err error) {
+	say(err.Error())
+	if !b.panics && b.shell() {
+		return
+	}
+	why := "the image has no shell"
+	if b.panics {
+		why = "panic= is given, so there is no shell"
+	}
+	for left := 10; left > 0; left-- {
+		if left == 10 || left <= 3 {
+			say(why + ": panic in " + strconv.Itoa(left) + " s")
+		}
+		time.Sleep(time.Second)
+	}
+	os.Exit(1)
+}
+
+// pause gives a person a shell at a point that the command line names.
+func (b *boot) pause(point string) {
+	if strings.Contains(","+b.breaks+",", ","+point+",") && !b.started[point] {
+		b.started[point] = true
+		say("rd.devspool.break=" + point + ": exit goes on")
+		b.shell()
+	}
+}
+
+// shell runs a shell on the console, and reports whether there was one.
+func (b *boot) shell() bool {
+	if !sys.Executable("/bin/sh") {
+		return false
+	}
+	_, err := b.spawn([]string{"/bin/sh"}, &syscall.SysProcAttr{Setsid: true, Setctty: true})
+	if err != nil { // the console cannot be a controlling terminal
+		_, err = b.spawn([]string{"/bin/sh"}, nil)
+	}
+	return err == nil
+}
+
+// spawn runs a program on the console to its end, and returns its exit code. Orphans that
+// end meanwhile are waited for too.
+func (b *boot) spawn(words []string, attributes *syscall.SysProcAttr) (code int, err error) {
+	pid, err := syscall.ForkExec(words[0], words, &syscall.ProcAttr{Env: b.environ, Files: []uintptr{0, 1, 2}, Sys: attributes})
+	if err != nil {
+		return -1, err
+	}
+	for {
+		var status unix.WaitStatus
+		ended, err := unix.Wait4(-1, &status, 0, nil)
+		if ended == pid || err != nil && err != unix.EINTR {
+			return status.ExitStatus(), nil
+		}
+	}
+}
+
+// say writes a line to the console.
+func say(line string) { _, _ = os.Stderr.WriteString("devspool: " + line + "\n") }
+
+// tell is say for what only some want to know.
+func (b *boot) tell(line string) {
+	if b.verbose {
+		var up unix.Timespec
+		_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &up)
+		say(strconv.Itoa(int(up.Nano()/1e6)) + " ms: " + line)
+	}
+}
+
+// writeConfig gives the image a config. (The function of package os would cost the program 30 kB.)
+func writeConfig() {
+	fd, err := unix.Open(config, unix.O_WRONLY|unix.O_CREAT|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return // the loop uses the default config then
+	}
+	_, _ = sys.Write(fd, []byte(conf.Default+loadModules))
+	unix.Close(fd)
+}

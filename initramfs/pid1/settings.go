@@ -1,0 +1,102 @@
+package pid1
+
+import (
+	"strings"
+	"time"
+
+	"devspool/hotplug/control"
+	"devspool/hotplug/modules"
+)
+
+// settings are what the kernel's command line says. Words that the kernel knows, such as
+// root=, mean what they mean to it.
+type settings struct {
+	root, fstype, flags string
+	writable            bool // rw
+	init                string
+	timeout             time.Duration // for the root to come
+	rootwait            bool          // without end
+	panics              bool          // panic= is there: no shell
+	verbose             bool          // say each step
+	loopVerbose         bool          // say each event
+	onlyFirst           bool          // what the root needs comes first
+	breaks              string        // points to stop at, each after a comma
+	luks                []volume
+}
+
+// volume is a disk to unlock.
+type volume struct {
+	uuid, name string
+	key        string // a file; "" for a passphrase
+	open       bool
+}
+
+// usualTimeout is how long the root may take to come.
+const usualTimeout = 30 * time.Second
+
+// parse reads the command line. What stands behind "--" is for the next init.
+func (s *settings) parse(line string) {
+	s.timeout, s.onlyFirst = usualTimeout, true
+	for line != "" {
+		var word string
+		word, line = modules.Parameter(line)
+		key, value, _ := strings.Cut(word, "=")
+		switch key {
+		case "--":
+			return
+		case "root":
+			s.root = strings.Trim(value, `"`)
+		case "rootfstype":
+			s.fstype = value
+		case "rootflags":
+			s.flags = value
+		case "ro", "rw":
+			s.writable = key == "rw"
+		case "init":
+			s.init = value
+		case "rootwait":
+			s.rootwait = true
+		case "rootdelay":
+			if wait, err := control.ParseSeconds(value); err == nil {
+				s.timeout += wait
+			}
+		case "panic":
+			s.panics = true
+		case "rd.devspool.timeout":
+			if wait, err := control.ParseSeconds(value); err == nil {
+				s.timeout = wait
+			} else {
+				say("rd.devspool.timeout: " + err.Error())
+			}
+		case "rd.devspool.log":
+			s.verbose, s.loopVerbose = value == "info" || value == "steps", value == "info"
+		case "rd.devspool.first":
+			s.onlyFirst = value != "no"
+		case "rd.devspool.break":
+			s.breaks = value
+		case "rd.luks.uuid":
+			s.luks = append(s.luks, volume{uuid: strings.TrimPrefix(value, "luks-"), name: "luks-" + strings.TrimPrefix(value, "luks-")})
+		case "rd.luks.name":
+			uuid, name, _ := strings.Cut(value, "=")
+			s.luks = append(s.luks, volume{uuid: uuid, name: name})
+		case "rd.luks.key":
+			for i := range s.luks {
+				s.luks[i].key = value
+			}
+		}
+	}
+}
+
+// first returns what the loop is to have before all else: the disks to unlock, or the root.
+func (s *settings) first() (refs string) {
+	if !s.onlyFirst {
+		return ""
+	}
+	for i := range s.luks {
+		refs += " UUID=" + s.luks[i].uuid
+	}
+	if refs == "" {
+		refs = s.ref()
+	}
+	return refs
+}

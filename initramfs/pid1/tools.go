@@ -1,0 +1,86 @@
+package pid1
+
+import (
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
+)
+
+// tool makes disks of others.
+type tool struct {
+	words  []string // its command line
+	member string   // the ID_FS_TYPE of what it works on
+	seqnum string   // of the kernel's last event when it was run last
+}
+
+// findTools returns the tools that the image has.
+func (b *boot) findTools() (found []tool) {
+	for _, t := range [...]tool{
+		{[]string{"mdadm", "--assemble", "--scan", "--quiet", "--no-degraded"}, "linux_raid_member", ""},
+		// Here is no udev that it would have to wait for.
+		{[]string{"lvm", "vgchange", "--activate", "ay", "--sysinit", "--quiet", "--quiet", "--config",
+			"devices{obtain_device_list_from_udev=0} activation{udev_sync=0 udev_rules=0}"}, "LVM2_member", ""},
+	} {
+		if t.words[0] = sys.LookPath(t.words[0], b.environ); sys.Executable(t.words[0]) {
+			found = append(found, t)
+		}
+	}
+	return found
+}
+
+// useTools unlocks and assembles what is there, and reports whether more of that may come.
+func (b *boot) useTools() (more bool) {
+	for i := range b.luks {
+		if v := &b.luks[i]; !v.open {
+			more = true
+			b.unlock(v)
+		}
+	}
+	for i := range b.tools {
+		more = true
+		t := &b.tools[i]
+		now, _ := sys.ReadAttribute("/sys/kernel/uevent_seqnum")
+		if now != t.seqnum && b.ask([]string{"wait", "0", "ID_FS_TYPE=" + t.member}, func(string) {}) == nil {
+			t.seqnum = now
+			b.tell("running " + t.words[0])
+			_, _ = b.spawn(t.words, nil)
+		}
+	}
+	return more
+}
+
+// unlock opens a volume, if it is there. The tool asks for the passphrase on the console.
+func (b *boot) unlock(v *volume) {
+	disk := "/dev/disk/by-uuid/" + v.uuid
+	if unix.Access(disk, unix.F_OK) != nil {
+		return
+	}
+	v.open = true // or in vain
+	words := []string{sys.LookPath("cryptsetup", b.environ), "open", disk, v.name}
+	if v.key != "" {
+		words = append(words, "--key-file", v.key)
+	}
+	if code, err := b.spawn(words, nil); err != nil {
+		say("UUID=" + v.uuid + " is not unlocked: " + words[0] + ": " + err.Error())
+	} else if code != 0 {
+		say("UUID=" + v.uuid + " is not unlocked: cryptsetup ended with status " + strconv.Itoa(code))
+	}
+}
+
+// mapped returns the kernel's node of what is mapped under the name of a path in /dev/mapper,
+// or "". The tool that maps it and the loop both make that path, and may be at it still.
+func mapped(path string) string {
+	name, is := strings.CutPrefix(path, "/dev/mapper/")
+	for _, disk := range sys.ReadDir("/sys/class/block") {
+		dir := "/sys/class/block/" + disk
+		if found, _ := sys.ReadAttribute(dir + "/dm/name"); is && found == name+"\n" {
+			if size, _ := sys.ReadAttribute(dir + "/size"); size != "0\n" { // it has a table
+				return "/dev/" + disk
+			}
+		}
+	}
+	return ""
+}
