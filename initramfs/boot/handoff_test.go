@@ -20,7 +20,7 @@ import (
 var storms = boot.Options{
 	Helper:  true,
 	Bare:    true,
-	Timeout: 100 * time.Second,
+	Timeout: 5 * time.Minute,
 	Modules: []string{"scsi_debug", "sd_mod", "sg"},
 	Append:  []string{fewTerminals},
 }

@@ -16,7 +16,7 @@ import (
 // hangs; and the disks have their names as soon as they answer.
 func TestHungDisks(t *testing.T) {
 	const hung, opts, timeout = 12, "/sys/bus/pseudo/drivers/scsi_debug/opts", 25 // seconds, of a command
-	o := boot.Options{Timeout: 2 * time.Minute, Append: []string{fewTerminals}, Modules: []string{"scsi_debug", "sd_mod", "loop"}}
+	o := boot.Options{Timeout: 6 * time.Minute, Append: []string{fewTerminals}, Modules: []string{"scsi_debug", "sd_mod", "loop"}}
 	if onHost() {
 		o.Files = ext4Image(t)
 	}

@@ -122,7 +122,7 @@ func (o Options) withDefaults() Options {
 		o.Memory = 256
 	}
 	if o.Timeout == 0 {
-		o.Timeout = time.Minute
+		o.Timeout = 3 * time.Minute
 	}
 	return o
 }

@@ -193,7 +193,7 @@ var differences string
 // those that Debian's udevd gives in the same machine, but for the differences that are
 // listed with their reasons. Each of these must occur.
 func TestNamesLikeUdevd(t *testing.T) {
-	o := boot.Options{Kernel: boot.QEMU, Memory: 1024, Timeout: 2 * time.Minute, Modules: zooDrivers,
+	o := boot.Options{Kernel: boot.QEMU, Memory: 1024, Timeout: 6 * time.Minute, Modules: zooDrivers,
 		// The guest is to come to rest: no looking for other media.
 		Append: []string{"net.ifnames=0", "block.events_dfl_poll_msecs=600000"}}
 	if onHost() {
