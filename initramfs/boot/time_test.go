@@ -24,7 +24,7 @@ func TestTimeToDisks(t *testing.T) {
 	o.Helper, o.Bare = false, false
 	o.Timeout = 12 * time.Minute
 	o.Files = []initramfs.Entry{
-		initramfs.File{Path: "etc/mdev.conf", Mode: 0o644, Text: "# no rules\n"},
+		initramfs.File{Path: "etc/mdev.conf", Mode: 0o644, Text: "names=no; 0:0 660\n"}, // as the rival
 		initramfs.Symlink{Path: "sbin/mdev", Target: "../bin/busybox"},
 		initramfs.Symlink{Path: "sbin/hotplug", Target: "devspool"},
 	}
