@@ -9,6 +9,9 @@ import (
 	"devspool/hotplug/loop"
 )
 
+// UdevConf is nothing where libudev's clients cannot be served.
+const UdevConf = "# This program was built without --udev.\n"
+
 // HasUdev tells that libudev's clients can be served.
 const HasUdev = false
 
@@ -16,6 +19,7 @@ type udevSink struct{}
 
 func (*udevSink) open(*runner)    {}
 func (*udevSink) scanned(*runner) {}
+func (*udevSink) serves() bool    { return false }
 func (*udevSink) close()          {}
 
 func (*udevSink) start(r *runner, _ *loop.Loop) error {

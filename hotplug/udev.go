@@ -3,6 +3,7 @@
 package hotplug
 
 import (
+	_ "embed"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +18,11 @@ import (
 	"devspool/nodes"
 )
 
+// UdevConf is a piece of a config, for boards with clients of libudev.
+//
+//go:embed udev.conf
+var UdevConf string
+
 // HasUdev tells that libudev's clients can be served.
 const HasUdev = true
 
@@ -24,6 +30,7 @@ const HasUdev = true
 type udevSink struct {
 	udev *udev.Udev // or nil
 	loop *loop.Loop // or nil
+	told bool       // it is one of the sinks
 }
 
 // open adds the sink by which libudev's clients hear of events, where a loop or a board made
@@ -38,6 +45,7 @@ func (u *udevSink) open(r *runner) {
 			return
 		}
 	}
+	u.told = true
 	r.sinks = append(r.sinks, scheduler.Sink{
 		Received:  func(e *uevent.Event) { u.udev.Queued(e) },
 		Done:      func(e *uevent.Event, p *nodes.Plan) { u.udev.Done(e, sink.DeviceOf(p)) },
@@ -45,6 +53,9 @@ func (u *udevSink) open(r *runner) {
 		Remounted: func() { _ = u.udev.Reopen() }, // which logs what is wrong
 	})
 }
+
+// serves reports whether libudev's clients hear of events.
+func (u *udevSink) serves() bool { return u.told }
 
 // start serves libudev's clients in a loop that is about to get its first event.
 func (u *udevSink) start(r *runner, l *loop.Loop) error {
