@@ -4,6 +4,7 @@ package hotplug
 
 import (
 	_ "embed"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +32,8 @@ type udevSink struct {
 	udev *udev.Udev // or nil
 	loop *loop.Loop // or nil
 	told bool       // it is one of the sinks
+
+	recovering sync.Mutex
 }
 
 // open adds the sink by which libudev's clients hear of events, where a loop or a board made
@@ -47,8 +50,13 @@ func (u *udevSink) open(r *runner) {
 	}
 	u.told = true
 	r.sinks = append(r.sinks, scheduler.Sink{
-		Received:  func(e *uevent.Event) { u.udev.Queued(e) },
-		Done:      func(e *uevent.Event, p *nodes.Plan) { u.udev.Done(e, sink.DeviceOf(p)) },
+		Received: func(e *uevent.Event) { u.udev.Queued(e) },
+		Done:     func(e *uevent.Event, p *nodes.Plan) { u.udev.Done(e, sink.DeviceOf(p)) },
+		Gap: func(string) {
+			if u.loop != nil && u.udev != nil {
+				go u.recover(r)
+			}
+		},
 		SliceEnd:  func() { u.udev.Idle() },
 		Remounted: func() { _ = u.udev.Reopen() }, // which logs what is wrong
 	})
@@ -106,12 +114,20 @@ func (u *udevSink) scanned(r *runner) {
 		return
 	}
 	u.udev.Sweep()
-	for idle := false; !idle; time.Sleep(time.Second) {
-		completed := u.udev.RecoverCookies(func() bool {
-			idle = !u.loop.Pending() && r.scheduler.IsIdle()
-			return idle
-		})
-		idle = idle && completed == 0
+	u.recover(r)
+}
+
+// recoverLimit is how long programs may take from a change of device-mapper's that nobody
+// heard of to their wait for it.
+const recoverLimit = 10 * time.Minute
+
+// recover completes the cookies of events that were lost.
+func (u *udevSink) recover(r *runner) {
+	u.recovering.Lock() // another gap has its own turn
+	defer u.recovering.Unlock()
+	idle := func() bool { return !u.loop.Pending() && r.scheduler.IsIdle() }
+	for since := sys.Now(); !u.udev.RecoverCookies(idle) && since.Age() < recoverLimit; {
+		time.Sleep(time.Second)
 	}
 }
 

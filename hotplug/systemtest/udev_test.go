@@ -402,7 +402,7 @@ func TestUdevKilled(t *testing.T) {
 		go func() { done <- cmd.Wait() }()
 	}
 	const rounds, each = 12, 3
-	done := make(chan error, rounds*each)
+	done := make(chan error, rounds*each+1)
 	for round := range rounds {
 		cmd := m.command("-df", "--udev")
 		cmd.Stderr = new(transcript)
@@ -423,8 +423,13 @@ func TestUdevKilled(t *testing.T) {
 	for _, name := range []string{"/data/b250:77", "/data/+usb:99-99", "/data/.#devspool-1", "/tags/seat/b250:77"} {
 		m.write(runUdev+name, "G:seat\n")
 	}
+	tardy, variable := m.cookie() // its event comes to nobody, and it is waited for when all else is over
+	if err := in.Inject(m.disk.With(variable)); err != nil {
+		t.Fatal(err)
+	}
 	l := m.startLoop("--udev")
-	for range rounds * each {
+	time.AfterFunc(2500*time.Millisecond, func() { done <- nil })
+	for range rounds*each + 1 {
 		select {
 		case err := <-done:
 			if err != nil {
@@ -434,6 +439,7 @@ func TestUdevKilled(t *testing.T) {
 			t.Fatalf("somebody still waits for a cookie; the loop says\n%s", l.stderr)
 		}
 	}
+	m.must(m.finish(m.waiting(tardy)))
 	if left := m.cookies(); left > 0 {
 		t.Errorf("%d cookies are left", left)
 	}
