@@ -460,3 +460,51 @@ func TestUdevKilled(t *testing.T) {
 		t.Errorf("after the kills the database differs (-fresh +found):\n%s", head(diff, 40))
 	}
 }
+
+// TestUdevPiece shows which devices of a desktop the printed piece of a config gives which tags.
+func TestUdevPiece(t *testing.T) {
+	if !jailed(t) {
+		return
+	}
+	kerneltest.MountTmpfs(t, "/run")
+	b := newJailedBoard(t, call(t, "--print-udev-conf").stdout+"SUBSYSTEM=drm;.* 0:6 640\n")
+	device := func(devpath, subsystem, devname string, minor uint32, extra ...string) kerneltest.Device {
+		d := kerneltest.Device{Devpath: "/devices/" + devpath, Subsystem: subsystem, Devname: devname, Block: subsystem == "block", Extra: extra}
+		if devname != "" {
+			d.Major, d.Minor = 240, minor
+		}
+		return d
+	}
+	b.add(
+		device("pci0/drm/card0", "drm", "dri/card0", 1), device("pci0/drm/card0/card0-HDMI-A-1", "drm", "", 0),
+		device("pci0/drm/renderD128", "drm", "dri/renderD128", 2),
+		device("pci0/input/input3", "input", "", 0), device("pci0/input/input3/event3", "input", "input/event3", 3, "ID_INPUT_KEY=1"),
+		device("pci0/input/input4", "input", "", 0), device("pci0/input/input4/event4", "input", "input/event4", 4, "ID_INPUT_MOUSE=1"),
+		device("pci0/sound/card0", "sound", "", 0), device("pci0/sound/card0/controlC0", "sound", "snd/controlC0", 5),
+		device("pci0/leds/l", "leds", "", 0), device("pci0/video4linux/video0", "video4linux", "video0", 6),
+		device("virtual/misc/kvm", "misc", "kvm", 7), device("virtual/misc/fuse", "misc", "fuse", 8),
+		device("pci0/block/sda", "block", "sda", 9), device("pci0/block/sr0", "block", "sr0", 10, "ID_CDROM=1"),
+		device("pci0/net/wlan0", "net", "", 0, "INTERFACE=wlan0", "IFINDEX=7"), device("virtual/net/lo", "net", "", 0, "INTERFACE=lo", "IFINDEX=1"),
+		device("virtual/tty/tty1", "tty", "tty1", 11), device("pci0/tty/ttyS0", "tty", "ttyS0", 12))
+	b.startLoop("--udev")
+	for tag, want := range map[string]string{
+		"seat":           "+drm:card0-HDMI-A-1 +input:input3 +input:input4 +leds:l +sound:card0 b240:10 c240:1 c240:2 c240:6 c240:7",
+		"master-of-seat": "+drm:card0-HDMI-A-1 c240:1",
+		"uaccess":        "b240:10 c240:1 c240:2 c240:5 c240:6 c240:7",
+		"power-switch":   "c240:3",
+		"systemd":        "b240:10 b240:9 c240:12 n7",
+	} {
+		got := sys.ReadDir(runUdev + "/tags/" + tag)
+		slices.Sort(got)
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %q, want %q", tag, strings.Join(got, " "), want)
+		}
+	}
+	if _, err := os.Stat(runUdev + "/data/n1"); err != nil {
+		t.Error(err)
+	}
+	if got := b.read(b.tree.Dir + "/devices/pci0/sound/card0/uevent"); got != "change\n" {
+		t.Errorf("the card is asked for %q", got)
+	}
+	kerneltest.Until(t, patience, "the config's own mode", func() bool { return slices.Contains(b.snapshot(), "dri/card0 char 0640 0:6 240:1") })
+}
