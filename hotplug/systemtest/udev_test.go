@@ -214,6 +214,13 @@ func TestUdevClients(t *testing.T) {
 	if got := b.tool(udevadm, "info", "-q", "property", "-n", "zero", "--property=X", "--value"); got != "new\n" {
 		t.Errorf("after control --reload X is %q", got)
 	}
+	b.tool(udevadm, "control", "--log-level=info", "--children-max=2", "--stop-exec-queue")
+	b.tool(udevadm, "trigger", "--sysname-match=null")
+	if r := b.finish(exec.Command(udevadm, "settle", "--timeout=1")); r.code == 0 {
+		t.Error("settle does not wait for a queue that is stopped")
+	}
+	b.tool(udevadm, "control", "--start-exec-queue")
+	b.tool(udevadm, "settle")
 	b.tool(udevadm, "control", "--exit")
 	kerneltest.Until(t, patience, "the end of the loop", func() bool { _, err := os.Stat(runUdev + "/control"); return err != nil })
 	_ = l.cmd.Wait()
