@@ -408,7 +408,7 @@ func TestUdevKilled(t *testing.T) {
 		}
 		go func() { done <- cmd.Wait() }()
 	}
-	const rounds, each = 12, 3
+	const rounds, each = 16, 3
 	done := make(chan error, rounds*each+1)
 	for round := range rounds {
 		cmd := m.command("-df", "--udev")
@@ -419,10 +419,14 @@ func TestUdevKilled(t *testing.T) {
 		if round%2 == 0 {
 			kerneltest.Until(t, patience, "the control socket", func() bool { _, err := os.Stat(runUdev + "/control"); return err == nil })
 		}
-		time.AfterFunc(time.Duration(chance.IntN(60_000))*time.Microsecond, func() { _ = cmd.Process.Kill() })
+		time.AfterFunc(time.Duration(chance.IntN(40_000))*time.Microsecond, func() { _ = cmd.Process.Kill() })
 		for range each {
 			waits(done)
-			_ = os.WriteFile("/sys/devices/virtual/mem/null/uevent", []byte("change"), 0)
+			for n := range 20 {
+				if err := in.Send("change", "/devices/virtual/tty/tty"+strconv.Itoa(n), "SUBSYSTEM=tty", "MAJOR=4", "MINOR="+strconv.Itoa(n), "DEVNAME=tty"+strconv.Itoa(n)); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
 		_ = cmd.Wait()
 	}
