@@ -2,6 +2,7 @@ package systemtest
 
 import (
 	"bufio"
+	"bytes"
 	"io"
 	"os"
 	"os/exec"
@@ -338,6 +339,17 @@ func TestMapper(t *testing.T) {
 	if ratio > 1.5 {
 		t.Error("who waits for a cookie waits too long")
 	}
+	name, _ := m.cookie()
+	last := m.waiting(name)
+	if err := last.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(500 * time.Millisecond)
+	if code := l.stop(); code != exitDone {
+		t.Errorf("the loop ends with %d:\n%s", code, l.stderr)
+	}
+	var none bytes.Buffer
+	m.must(await(t, last, &none, &none))
 	if left := m.cookies(); left > 0 {
 		t.Errorf("%d cookies are left", left)
 	}

@@ -106,8 +106,8 @@ func (u *Udev) open() error {
 	return nil
 }
 
-// Close takes the control socket and the queue file away, so that no client waits for
-// this process. The database stays. Events that are still under way are to be done before.
+// Close takes the control socket and the queue file away, and completes all cookies, so that
+// no client waits for this process: libdevmapper makes what is missing itself. The database stays. Events that are still under way are to be done before.
 func (u *Udev) Close() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -115,6 +115,7 @@ func (u *Udev) Close() {
 		sys.Unlinkat(u.db.root, ControlName)
 		u.control.file.Close()
 		sys.Unlinkat(u.db.root, queueName)
+		u.RecoverCookies(func() bool { return true })
 	}
 	u.db.close()
 	u.sender.Close()
