@@ -20,7 +20,7 @@ type udevSink struct{}
 func (*udevSink) open(*runner)    {}
 func (*udevSink) scanned(*runner) {}
 func (*udevSink) serves() bool    { return false }
-func (*udevSink) close()          {}
+func (*udevSink) close(*runner)   {}
 
 func (*udevSink) start(r *runner, _ *loop.Loop) error {
 	if !r.Udev {

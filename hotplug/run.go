@@ -189,7 +189,7 @@ func (r *runner) close() {
 	if r.groups != nil {
 		r.groups.Flush(time.Second)
 	}
-	r.udev.close()
+	r.udev.close(r)
 	r.spool.close(r)
 }
 

@@ -4,6 +4,7 @@ package hotplug
 
 import (
 	_ "embed"
+	"errors"
 	"sync"
 	"time"
 
@@ -74,8 +75,16 @@ func (u *udevSink) start(r *runner, l *loop.Loop) error {
 	return u.make(r, u.handlers(r))
 }
 
+// endLimit is how long a loop that has handed over may take to its end.
+const endLimit = 3 * time.Second
+
 func (u *udevSink) make(r *runner, handlers *udev.Handlers) (err error) {
-	u.udev, err = udev.New(udev.Options{Run: udev.DefaultRun, Sys: r.sys, Log: r.log, Handlers: handlers})
+	for since := sys.Now(); ; time.Sleep(sys.PollInterval) {
+		u.udev, err = udev.New(udev.Options{Run: udev.DefaultRun, Sys: r.sys, Log: r.log, Handlers: handlers})
+		if !errors.Is(err, udev.ErrTaken) || since.Age() > endLimit {
+			break
+		}
+	}
 	if err != nil {
 		r.log.Print(log.Err, "libudev's clients are not served: "+err.Error())
 	}
@@ -131,8 +140,14 @@ func (u *udevSink) recover(r *runner) {
 	}
 }
 
-func (u *udevSink) close() {
-	if u.udev != nil {
-		u.udev.Close()
+// close ends the service. Where no other loop goes on, who waits for a cookie does not wait for
+// ever: libdevmapper makes what is missing itself.
+func (u *udevSink) close(r *runner) {
+	if u.udev == nil {
+		return
+	}
+	u.udev.Close()
+	if u.loop != nil && !r.handedOver {
+		u.udev.RecoverCookies(func() bool { return true })
 	}
 }
