@@ -15,11 +15,10 @@ const UdevConf = "# This program was built without --udev.\n"
 // HasUdev tells that libudev's clients can be served.
 const HasUdev = false
 
-type udevSink struct{}
+type udevSink struct{ told bool }
 
 func (*udevSink) open(*runner)    {}
 func (*udevSink) scanned(*runner) {}
-func (*udevSink) serves() bool    { return false }
 func (*udevSink) close(*runner)   {}
 
 func (*udevSink) start(r *runner, _ *loop.Loop) error {

@@ -5,7 +5,6 @@ package hotplug
 import (
 	_ "embed"
 	"errors"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,8 +32,6 @@ type udevSink struct {
 	udev *udev.Udev // or nil
 	loop *loop.Loop // or nil
 	told bool       // it is one of the sinks
-
-	recovering sync.Mutex
 }
 
 // open adds the sink by which libudev's clients hear of events, where a loop or a board made
@@ -63,9 +60,6 @@ func (u *udevSink) open(r *runner) {
 	})
 }
 
-// serves reports whether libudev's clients hear of events.
-func (u *udevSink) serves() bool { return u.told }
-
 // start serves libudev's clients in a loop that is about to get its first event.
 func (u *udevSink) start(r *runner, l *loop.Loop) error {
 	if !r.Udev || r.DryRun {
@@ -75,15 +69,16 @@ func (u *udevSink) start(r *runner, l *loop.Loop) error {
 	return u.make(r, u.handlers(r))
 }
 
-// endLimit is how long a loop that has handed over may take to its end.
-const endLimit = 3 * time.Second
+// endSteps is how many tenths of a second a loop that has handed over may take to its end.
+const endSteps = 30
 
 func (u *udevSink) make(r *runner, handlers *udev.Handlers) (err error) {
-	for since := sys.Now(); ; time.Sleep(sys.PollInterval) {
+	for range endSteps {
 		u.udev, err = udev.New(udev.Options{Run: udev.DefaultRun, Sys: r.sys, Log: r.log, Handlers: handlers})
-		if !errors.Is(err, udev.ErrTaken) || since.Age() > endLimit {
+		if !errors.Is(err, udev.ErrTaken) {
 			break
 		}
+		time.Sleep(100 * time.Millisecond)
 	}
 	if err != nil {
 		r.log.Print(log.Err, "libudev's clients are not served: "+err.Error())
@@ -126,16 +121,15 @@ func (u *udevSink) scanned(r *runner) {
 	u.recover(r)
 }
 
-// recoverLimit is how long programs may take from a change of device-mapper's that nobody
-// heard of to their wait for it.
-const recoverLimit = 10 * time.Minute
+// recoverLimit is how many seconds programs may take from a change of device-mapper's that
+// nobody heard of to their wait for it.
+const recoverLimit = 600
 
-// recover completes the cookies of events that were lost.
+// recover completes the cookies of events that were lost. After a further gap another
+// goroutine may do so at the same time.
 func (u *udevSink) recover(r *runner) {
-	u.recovering.Lock() // another gap has its own turn
-	defer u.recovering.Unlock()
 	idle := func() bool { return !u.loop.Pending() && r.scheduler.IsIdle() }
-	for since := sys.Now(); !u.udev.RecoverCookies(idle) && since.Age() < recoverLimit; {
+	for n := 0; n < recoverLimit && !u.udev.RecoverCookies(idle); n++ {
 		time.Sleep(time.Second)
 	}
 }
