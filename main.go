@@ -87,6 +87,8 @@ func run(args, environ []string) int {
 		return show("devspool " + version + " (" + hotplug.Build() + ")\n")
 	case modeDefaultConf:
 		return show(conf.Default)
+	case modeUdevConf:
+		return show(hotplug.UdevConf)
 	case modeConf:
 		result = hotplug.PrintConf(&o.Options, say)
 	case modeCheck:

@@ -35,6 +35,7 @@ const (
 	modePlan
 	modeConf
 	modeDefaultConf
+	modeUdevConf
 	modeHelp
 	modeVersion
 	modeHelper
@@ -60,6 +61,7 @@ var table = [...]cli.Option{
 			"ACTION=remove in the environment, for a remove"},
 	{Name: "--print-conf", Mode: true, Given: &given[modeConf], Help: "print the config that is in force, and from which files"},
 	{Name: "--print-default-conf", Mode: true, Given: &given[modeDefaultConf], Help: "print the config that is compiled in"},
+	{Name: "--print-udev-conf", Mode: true, Given: &given[modeUdevConf], Help: "print a piece of a config that goes with --udev"},
 
 	{Name: "-f", Given: &line.foreground, Help: "stay in the foreground; implies -d"},
 	{Name: "-n, --dry-run", Given: &line.DryRun, Help: "change nothing and run nothing; with -t show what would be done"},

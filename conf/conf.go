@@ -131,11 +131,11 @@ func (c *Config) Name() string { return c.name }
 
 // WantsUnnumbered reports whether a coldplug has to offer the device of that
 // name to the rules, though it has no numbers: whether there is a rule that asks
-// for a variable or sets attributes, may match it, and has something to do for it. With "" it reports whether
+// for a variable or sets attributes, may match it, and has something to do or to say for it. With "" it reports whether
 // there is any such rule, for whatever device.
 func (c *Config) WantsUnnumbered(sysname string) bool {
 	for _, r := range c.rules {
-		if !r.asksVariable() || r.kind == ofNumbers || !r.runsOn(uevent.Add) && r.rename == "" && len(r.sets) == 0 {
+		if !r.asksVariable() || r.kind == ofNumbers || !r.runsOn(uevent.Add) && r.rename == "" && len(r.sets)+len(r.tags)+len(r.properties) == 0 {
 			continue
 		}
 		if sysname == "" || r.kind == ofVariable || c.matcher.Match(&r.expr, sysname) {

@@ -144,6 +144,8 @@ func TestWantsUnnumbered(t *testing.T) {
 		{"$MODALIAS=.* 0:0 600 @x", true, "1-1:1.0", ""},
 		{"SUBSYSTEM=net;eth0 0:0 600 @x", true, "eth0", "lo"},
 		{"SUBSYSTEM=net;@8,0 0:0 600 @x", false, "", "eth0"},
+		{"tag=a;SUBSYSTEM=net;eth0 0:0 600", true, "eth0", "lo"},
+		{"property=A:b;SUBSYSTEM=net;eth0 0:0 600", true, "eth0", "lo"},
 	} {
 		c := Parse("f", tt.rule, IDs{})
 		if got := c.WantsUnnumbered(""); got != tt.any {

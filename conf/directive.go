@@ -35,6 +35,7 @@ var directives = append([]directive{
 	{"detach", inRule, parseDetach, "use yes"},
 	{"modules", inRule | inDefaults, parseModules, "use no"},
 	{"tag", inRule, parseTag, "use letters, digits, _ - and ."},
+	{"persist", inRule, parsePersist, "use yes"},
 	{"attr", inRule, parseSet, "use PATH:VALUE, with a path below the device's directory in /sys"},
 	{"attrmode", inRule, parseSetMode, "use PATH:MODE, with a path as for attr"},
 	{"jobs", inDefaults, parseJobs, "use a number from 1 to 1000"},
@@ -84,6 +85,11 @@ func parseTag(r *rule, value string) bool {
 	}
 	r.tags = append(r.tags, value)
 	return true
+}
+
+func parsePersist(r *rule, value string) bool {
+	r.persist = value == "yes"
+	return r.persist
 }
 
 func parseJobs(r *rule, value string) bool {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"devspool/conf/ere"
+	"devspool/hotplug/uevent"
 	"devspool/nodes"
 )
 
@@ -51,10 +52,17 @@ func parseName(r *rule, value string) bool {
 	return true
 }
 
+// parseProperty reads NAME:VALUE. In VALUE \xNN stands for a byte, such as a blank.
 func parseProperty(r *rule, value string) bool {
 	key, text, _ := strings.Cut(value, ":")
-	if variable(key) != key || key == "" || len(key) == len(value) || text != "" && !isTemplate(text) || strings.Contains(ofKernel, " "+key+" ") {
+	if variable(key) != key || key == "" || len(key) == len(value) || text != "" && !isTemplateOf(text, harmless+`\`) || strings.Contains(ofKernel, " "+key+" ") {
 		return false
+	}
+	text = uevent.Unescape(text)
+	for i := range len(text) {
+		if text[i] < ' ' {
+			return false
+		}
 	}
 	r.properties = append(r.properties, key+"="+text)
 	return true

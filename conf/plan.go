@@ -193,6 +193,7 @@ func (b *planner) apply(r *rule) {
 	for _, name := range r.tags {
 		b.plan.Tags = append(b.plan.Tags, nodes.Tag{Name: name, Rule: r.node.Rule})
 	}
+	b.plan.Persist = b.plan.Persist || r.persist
 	if b.comes() {
 		b.plan.Attributes = append(b.plan.Attributes, r.sets...)
 	}

@@ -25,6 +25,7 @@ type rule struct {
 	when    byte          // the character that the command began with, or 0 for no command
 	command nodes.Command // but for what the event says
 	tags    []string
+	persist bool
 	jobs    int // of the whole config
 
 	sets        []*nodes.Attribute // what it sets in /sys

@@ -18,14 +18,17 @@ const harmless = lower + upper + "0123456789#+-.:=@_"
 const maxValue = 255
 
 // isTemplate reports whether text can be a template.
-func isTemplate(text string) bool {
+func isTemplate(text string) bool { return isTemplateOf(text, harmless) }
+
+// isTemplateOf is isTemplate with other characters than those that are harmless in a path.
+func isTemplateOf(text, characters string) bool {
 	if text == "" || text[0] == '+' {
 		return false
 	}
 	for text != "" {
 		_, length := cutReference(text)
 		if length == 0 {
-			if c := text[0]; c < 0x80 && c != '/' && strings.IndexByte(harmless, c) < 0 {
+			if c := text[0]; c < 0x80 && c != '/' && strings.IndexByte(characters, c) < 0 {
 				return false
 			}
 			length = 1

@@ -9,14 +9,17 @@ import (
 	"devspool/hotplug/loop"
 )
 
+// UdevConf is nothing where libudev's clients cannot be served.
+const UdevConf = "# This program was built without --udev.\n"
+
 // HasUdev tells that libudev's clients can be served.
 const HasUdev = false
 
-type udevSink struct{}
+type udevSink struct{ told bool }
 
 func (*udevSink) open(*runner)    {}
 func (*udevSink) scanned(*runner) {}
-func (*udevSink) close()          {}
+func (*udevSink) close(*runner)   {}
 
 func (*udevSink) start(r *runner, _ *loop.Loop) error {
 	if !r.Udev {

@@ -167,8 +167,8 @@ func Run(o *Options, way Way) Result {
 	loader := newModules(r)
 	r.scheduler = scheduler.New(scheduler.Options{
 		Rules: rules, Dev: r.dev, Sys: r.sys, Log: r.log, Sinks: r.sinks, FirmwareDir: o.Firmware, Environ: o.Environ,
-		Watcher: r.newWatcher(),
-		Jobs:    o.Jobs, Names: newNames(r.sys, o.Dev, r.dev), Modules: loader, ByHand: r.event != nil && r.event.Seqnum == 0,
+		Watcher: r.newWatcher(), Interfaces: r.udev.told,
+		Jobs: o.Jobs, Names: newNames(r.sys, o.Dev, r.dev), Modules: loader, ByHand: r.event != nil && r.event.Seqnum == 0,
 	})
 	read := func() (*conf.Config, error) { return o.readConf(conf.ParseFiles) }
 	r.config = reload.New(o.Conf, rules, read, r.scheduler.SetRules, r.log)
@@ -189,7 +189,7 @@ func (r *runner) close() {
 	if r.groups != nil {
 		r.groups.Flush(time.Second)
 	}
-	r.udev.close()
+	r.udev.close(r)
 	r.spool.close(r)
 }
 

@@ -3,6 +3,8 @@
 package hotplug
 
 import (
+	_ "embed"
+	"errors"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +19,11 @@ import (
 	"devspool/nodes"
 )
 
+// UdevConf is a piece of a config, for boards with clients of libudev.
+//
+//go:embed udev.conf
+var UdevConf string
+
 // HasUdev tells that libudev's clients can be served.
 const HasUdev = true
 
@@ -24,6 +31,7 @@ const HasUdev = true
 type udevSink struct {
 	udev *udev.Udev // or nil
 	loop *loop.Loop // or nil
+	told bool       // it is one of the sinks
 }
 
 // open adds the sink by which libudev's clients hear of events, where a loop or a board made
@@ -38,9 +46,15 @@ func (u *udevSink) open(r *runner) {
 			return
 		}
 	}
+	u.told = true
 	r.sinks = append(r.sinks, scheduler.Sink{
-		Received:  func(e *uevent.Event) { u.udev.Queued(e) },
-		Done:      func(e *uevent.Event, p *nodes.Plan) { u.udev.Done(e, sink.DeviceOf(p)) },
+		Received: func(e *uevent.Event) { u.udev.Queued(e) },
+		Done:     func(e *uevent.Event, p *nodes.Plan) { u.udev.Done(e, sink.DeviceOf(p)) },
+		Gap: func(string) {
+			if u.loop != nil && u.udev != nil {
+				go u.recover(r)
+			}
+		},
 		SliceEnd:  func() { u.udev.Idle() },
 		Remounted: func() { _ = u.udev.Reopen() }, // which logs what is wrong
 	})
@@ -55,8 +69,17 @@ func (u *udevSink) start(r *runner, l *loop.Loop) error {
 	return u.make(r, u.handlers(r))
 }
 
+// endSteps is how many tenths of a second a loop that has handed over may take to its end.
+const endSteps = 30
+
 func (u *udevSink) make(r *runner, handlers *udev.Handlers) (err error) {
-	u.udev, err = udev.New(udev.Options{Run: udev.DefaultRun, Sys: r.sys, Log: r.log, Handlers: handlers})
+	for range endSteps {
+		u.udev, err = udev.New(udev.Options{Run: udev.DefaultRun, Sys: r.sys, Log: r.log, Handlers: handlers})
+		if !errors.Is(err, udev.ErrTaken) {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 	if err != nil {
 		r.log.Print(log.Err, "libudev's clients are not served: "+err.Error())
 	}
@@ -95,17 +118,30 @@ func (u *udevSink) scanned(r *runner) {
 		return
 	}
 	u.udev.Sweep()
-	for idle := false; !idle; time.Sleep(time.Second) {
-		completed := u.udev.RecoverCookies(func() bool {
-			idle = !u.loop.Pending() && r.scheduler.IsIdle()
-			return idle
-		})
-		idle = idle && completed == 0
+	u.recover(r)
+}
+
+// recoverLimit is how many seconds programs may take from a change of device-mapper's that
+// nobody heard of to their wait for it.
+const recoverLimit = 600
+
+// recover completes the cookies of events that were lost. After a further gap another
+// goroutine may do so at the same time.
+func (u *udevSink) recover(r *runner) {
+	idle := func() bool { return !u.loop.Pending() && r.scheduler.IsIdle() }
+	for n := 0; n < recoverLimit && !u.udev.RecoverCookies(idle); n++ {
+		time.Sleep(time.Second)
 	}
 }
 
-func (u *udevSink) close() {
-	if u.udev != nil {
-		u.udev.Close()
+// close ends the service. Where no other loop goes on, who waits for a cookie does not wait for
+// ever: libdevmapper makes what is missing itself.
+func (u *udevSink) close(r *runner) {
+	if u.udev == nil {
+		return
+	}
+	u.udev.Close()
+	if u.loop != nil && !r.handedOver {
+		u.udev.RecoverCookies(func() bool { return true })
 	}
 }

@@ -47,6 +47,10 @@ type Plan struct {
 	// Tags are what clients' filters may ask for.
 	Tags []Tag
 
+	// Persist says that what libudev's clients are told of the device is to outlive the
+	// change from an initramfs to the root.
+	Persist bool
+
 	NoNames     bool // the device is to have no links but those that rules give it
 	HasPriority bool
 	Priority    int      // of all its links, if HasPriority; those of Links have it already
@@ -298,6 +302,9 @@ func (p *Plan) String() string {
 	}
 	for i := range p.Tags {
 		text += planLine("tag "+p.Tags[i].Name, p.Tags[i].Rule)
+	}
+	if p.Persist {
+		text += "  persist\n"
 	}
 	for _, a := range p.Attributes {
 		text += planLine(a.String(), a.Rule)

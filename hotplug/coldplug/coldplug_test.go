@@ -80,7 +80,7 @@ func TestScanUnnumbered(t *testing.T) {
 }
 
 // departedOf returns the events of departed, given the devices that a scan finds.
-func departedOf(b *board.Board, wanted func(string) bool) (events []*uevent.Event) {
+func departedOf(b *board.Board, wanted func(_, _ string) bool) (events []*uevent.Event) {
 	b.T.Helper()
 	found := b.Sys.Scan(wanted)
 	hotplugtest.Must(b.T, b.Scheduler.Exclusive(func(v scheduler.View) error {
@@ -105,7 +105,7 @@ func TestDeparted(t *testing.T) {
 	// Another device with the same devpath.
 	b.Sys.Remove("/devices/virtual/tty/tty0")
 	b.Sys.Add("/devices/virtual/tty/tty0", "tty", "4:64", "DEVNAME=tty0")
-	for name, wanted := range map[string]func(string) bool{"everything": sysfs.Everything, "numbers alone": sysfs.Nothing} {
+	for name, wanted := range map[string]func(_, _ string) bool{"everything": sysfs.Everything, "numbers alone": sysfs.Nothing} {
 		var got []string
 		for _, e := range departedOf(b, wanted) {
 			got = append(got, fmt.Sprint(e.Action, " ", e.Devpath, " ", e.ID(), " ", e.Devname))

@@ -68,6 +68,10 @@ type Options struct {
 	Log   *log.Logger
 	Sinks []Sink // each gets every event at its end, in this order
 
+	// Interfaces says that sinks are to be told of network interfaces too, of which a scan
+	// else finds only those that a rule may match.
+	Interfaces bool
+
 	FirmwareDir string   // the directory that holds firmware
 	Environ     []string // the environment that commands inherit
 	Jobs        int      // commands at once; 0 for what the config says, else defaultJobs
@@ -100,9 +104,11 @@ type ModuleLoader interface {
 // does is reached through them: 31 are exported, most of which lock mu and ask one of the
 // parts, and the others are the steps in the life of an event.
 type Scheduler struct {
-	log      *log.Logger
-	sinks    []Sink
-	firmware firmware.Loader
+	log   *log.Logger
+	sinks []Sink
+
+	interfaces bool // see Options
+	firmware   firmware.Loader
 
 	mu sync.Mutex // guards the fields below
 
@@ -133,7 +139,7 @@ type arrivals struct {
 // New returns a Scheduler. It starts no goroutine.
 func New(o Options) *Scheduler {
 	s := &Scheduler{
-		log: o.Log, sinks: o.Sinks,
+		log: o.Log, sinks: o.Sinks, interfaces: o.Interfaces,
 		firmware: firmware.Loader{Dir: o.FirmwareDir, Sys: o.Sys, Log: o.Log},
 		pool:     newPool(&o),
 		released: func() {},

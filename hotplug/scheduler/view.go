@@ -41,10 +41,11 @@ func (v View) IsOtherDisk(e *uevent.Event) bool {
 // Plan returns what the rules want done for an event.
 func (v View) Plan(e *uevent.Event) *nodes.Plan { return v.s.applier.rules.Plan(e) }
 
-// WantsUnnumbered reports whether a rule may match a device of that name which has no
-// numbers; see conf.Config.
-func (v View) WantsUnnumbered(sysname string) bool {
-	return v.s.applier.rules.WantsUnnumbered(sysname)
+// WantsUnnumbered reports whether a device of that subsystem and name which has no numbers is
+// somebody's business: a rule's that may match it (see conf.Config), or as a network interface
+// a sink's. With two empty strings it reports whether any is.
+func (v View) WantsUnnumbered(subsystem, sysname string) bool {
+	return v.s.interfaces && (subsystem == "net" || sysname == "") || v.s.applier.rules.WantsUnnumbered(sysname)
 }
 
 // IsPending reports whether an event of the device at devpath is under way.

@@ -3,6 +3,9 @@
 package sink
 
 import (
+	"strings"
+
+	"devspool/hotplug/sysfs"
 	"devspool/hotplug/udev"
 	"devspool/nodes"
 )
@@ -12,8 +15,11 @@ func DeviceOf(p *nodes.Plan) (d udev.Device) {
 	if len(p.Nodes) > 0 {
 		d.Node = p.Nodes[0].Path
 	}
+	own := sysfs.KindDir(p.Event.Dev.Block) + "/" // udevd makes block/8:0, and tells nobody
 	for _, l := range p.Links {
-		d.Links = append(d.Links, l.Path)
+		if !strings.HasPrefix(l.Path, own) {
+			d.Links = append(d.Links, l.Path)
+		}
 		if l.Priority != 0 {
 			d.Priority = l.Priority
 		}
@@ -21,6 +27,6 @@ func DeviceOf(p *nodes.Plan) (d udev.Device) {
 	for _, t := range p.Tags {
 		d.Tags = append(d.Tags, t.Name)
 	}
-	d.Properties = p.Properties
+	d.Properties, d.Persist = p.Properties, p.Persist
 	return d
 }

@@ -22,12 +22,12 @@ func (d Device) head() string {
 }
 
 // Scan lists the devices in /sys, parents before children: all that have numbers, and those of
-// the others for whose sysname, the last part of the devpath, wanted returns true. It reads the
-// classes and buses only where wanted returns true for "".
-func (s FS) Scan(wanted func(sysname string) bool) []Device {
-	found := map[string]Device{}
+// the others for whose subsystem and sysname, the last part of the devpath, wanted returns true.
+// It reads the classes and buses only where wanted returns true for two empty strings.
+func (s FS) Scan(wanted func(subsystem, sysname string) bool) []Device {
+	found, all := map[string]Device{}, func(string) bool { return true }
 	for _, block := range []bool{true, false} {
-		s.eachLink("/dev/"+KindDir(block), Everything, func(name, devpath string) {
+		s.eachLink("/dev/"+KindDir(block), all, func(name, devpath string) {
 			major, minor, ok := uevent.ParseNumbers(name)
 			if !ok {
 				return
@@ -39,11 +39,11 @@ func (s FS) Scan(wanted func(sysname string) bool) []Device {
 			found[devpath] = d
 		})
 	}
-	if wanted("") {
+	if wanted("", "") {
 		s.scanUnnumbered(found, wanted)
 	}
 	// A request for firmware from before this process began still waits for its answer.
-	s.eachLink("/class/firmware", Everything, func(_, devpath string) {
+	s.eachLink("/class/firmware", all, func(_, devpath string) {
 		found[devpath] = Device{Devpath: devpath, Subsystem: "firmware"}
 	})
 	paths := make([]string, 0, len(found))
@@ -59,9 +59,10 @@ func (s FS) Scan(wanted func(sysname string) bool) []Device {
 }
 
 // scanUnnumbered adds the devices of every class and bus. Their links also tell the subsystem.
-func (s FS) scanUnnumbered(found map[string]Device, wanted func(sysname string) bool) {
+func (s FS) scanUnnumbered(found map[string]Device, wanted func(subsystem, sysname string) bool) {
 	add := func(dir, subsystem string) {
-		s.eachLink(dir, wanted, func(_, devpath string) {
+		of := func(sysname string) bool { return wanted(subsystem, sysname) }
+		s.eachLink(dir, of, func(_, devpath string) {
 			d := found[devpath]
 			d.Devpath, d.Subsystem = devpath, subsystem
 			found[devpath] = d
@@ -76,10 +77,10 @@ func (s FS) scanUnnumbered(found map[string]Device, wanted func(sysname string) 
 }
 
 // Everything has Scan list every device of a class or a bus.
-func Everything(string) bool { return true }
+func Everything(_, _ string) bool { return true }
 
 // Nothing has Scan list only the devices that have numbers.
-func Nothing(string) bool { return false }
+func Nothing(_, _ string) bool { return false }
 
 // Walk lists the devpaths of all devices, also of those without a class or a bus, parents before
 // children.

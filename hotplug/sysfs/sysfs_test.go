@@ -21,11 +21,11 @@ func TestScan(t *testing.T) {
 	s := hotplugtest.NewMachine(t)
 	for _, c := range []struct {
 		name   string
-		wanted func(string) bool
+		wanted func(_, _ string) bool
 		want   []string
 	}{
 		{"numbers alone", sysfs.Nothing, []string{"/devices/pci0/block/sda block b8:0", "/devices/pci0/block/sda/sda1 block b8:1", "/devices/virtual/tty/tty0  c4:0"}},
-		{"one", func(name string) bool { return name == "" || name == "eth0" }, []string{"/devices/pci0/block/sda block b8:0",
+		{"one", func(of, name string) bool { return name == "" || of == "net" && name == "eth0" }, []string{"/devices/pci0/block/sda block b8:0",
 			"/devices/pci0/block/sda/sda1 block b8:1", "/devices/pci0/net/eth0 net c0:0", "/devices/virtual/tty/tty0  c4:0"}},
 		{"everything", sysfs.Everything, []string{"/devices/pci0/block/sda block b8:0", "/devices/pci0/block/sda/sda1 block b8:1", "/devices/pci0/net/eth0 net c0:0",
 			"/devices/usb1/1-1/1-1:1.0 usb c0:0", "/devices/usb1/input/input5 input c0:0", "/devices/virtual/tty/tty0 tty c4:0"}},

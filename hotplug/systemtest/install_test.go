@@ -115,11 +115,11 @@ _arguments() { print -rl -- "$@" $first $ctl | tr "'[:()" " " }; autoload -U +X 
 		shell, script, line string
 		want                []string
 	}{
-		{"bash", bash, "devspool --print", []string{"--print-conf", "--print-default-conf"}},
+		{"bash", bash, "devspool --print", []string{"--print-conf", "--print-default-conf", "--print-udev-conf"}},
 		{"bash", bash, "mdev ctl st", []string{"status", "stop", "start"}},
 		{"bash", bash, "mdev se", []string{"settle"}},
 		{"bash", bash, "mdev --conf " + dir + "/fi", []string{dir + "/fish"}},
-		{"fish", fish, "devspool --print", []string{"--print-conf", "--print-default-conf"}},
+		{"fish", fish, "devspool --print", []string{"--print-conf", "--print-default-conf", "--print-udev-conf"}},
 		{"fish", fish, "mdev ctl st", []string{"status", "stop", "start"}},
 		{"fish", fish, "mdev se", []string{"settle"}},
 		{"zsh", zsh, "devspool", []string{"--print-conf", "reload", "settle"}},

@@ -171,8 +171,8 @@ func openControl(dir int, run string, h *Handlers, logger *log.Logger) (*control
 	return c, nil
 }
 
-// errControlTaken is returned where another process listens.
-var errControlTaken = errors.New("a udevd, or another loop, listens there; stop it first")
+// ErrTaken is returned by New where another process listens at the control socket.
+var ErrTaken = errors.New("a udevd, or another loop, listens there; stop it first")
 
 func bindControl(dir int, addr *unix.SockaddrUnix) (int, error) {
 	const kind = unix.SOCK_SEQPACKET | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
@@ -182,7 +182,7 @@ func bindControl(dir int, addr *unix.SockaddrUnix) (int, error) {
 	}
 	if err = unix.Connect(fd, addr); err == nil || err == unix.EAGAIN {
 		unix.Close(fd)
-		return sys.None, errControlTaken
+		return sys.None, ErrTaken
 	}
 	sys.Unlinkat(dir, ControlName)               // of a process that was killed
 	if err = sys.Fchmod(fd, 0o600); err == nil { // bind gives this mode to the file

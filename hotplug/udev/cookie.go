@@ -77,30 +77,29 @@ func completeCookie(cookie uint32) error {
 }
 
 // RecoverCookies completes the cookies of events that were lost: sent while no loop
-// listened, or dropped by an overrun. It returns how many semaphores it brought to 0.
-// Call it when the first scan is over, and after an overrun, and again every second or so
-// until it returns 0 while idle returned true.
+// listened, or dropped by an overrun. It reports whether all are: call it when the first
+// scan is over, and after an overrun, and again every second or so until it returns true. It
+// does not while a semaphore counts events for which nobody waits yet.
 //
 // idle is asked after the semaphores were looked at. It is to report that no event is
 // under way, and none waits in the kernel's socket. The event of a cookie is sent before
 // anybody waits for the semaphore, so where one waits and idle holds it is lost.
-func (u *Udev) RecoverCookies(idle func() bool) (completed int) {
-	waited := waitedCookies()
-	if len(waited) == 0 || !idle() {
-		return 0
+func (u *Udev) RecoverCookies(idle func() bool) (all bool) {
+	waited, pending := waitedCookies()
+	if !idle() {
+		return false
 	}
 	for _, id := range waited {
-		value, err := sys.Semctl(id, sys.SemValue)
-		if err != nil || value <= 0 || sys.Semop(id, int16(-min(value, 1<<15-1))) != nil {
-			continue
+		if value, err := sys.Semctl(id, sys.SemValue); err == nil && value > 0 {
+			_ = sys.Semop(id, int16(-min(value, 1<<15-1))) // it may be gone by now
 		}
-		completed++
 	}
-	return completed
+	return len(waited) == 0 && !pending
 }
 
-// waitedCookies returns the semaphores of cookies that a process waits for.
-func waitedCookies() (ids []int) {
+// waitedCookies returns the semaphores of cookies that a process waits for, and whether
+// there are others with events under way: until somebody waits a cookie counts one more.
+func waitedCookies() (ids []int, pending bool) {
 	text, _ := sys.ReadFile("/proc/sysvipc/sem")
 	for line := range strings.Lines(text) {
 		words := strings.Fields(line) // key, id, permissions, how many, owner, ...
@@ -117,7 +116,9 @@ func waitedCookies() (ids []int) {
 		}
 		if n, err := sys.Semctl(id, sys.SemZeroWaiters); err == nil && n > 0 {
 			ids = append(ids, id)
+		} else if value, err := sys.Semctl(id, sys.SemValue); err == nil && value > 1 {
+			pending = true
 		}
 	}
-	return ids
+	return ids, pending
 }

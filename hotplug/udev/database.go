@@ -116,26 +116,26 @@ func (d *database) read(id string) (r *Record, known bool) {
 }
 
 // write makes the device's file say what r does, where it does not yet. was is what read
-// has just returned.
+// has just returned. The tags come first: a file has no tag by which its device is not found,
+// even where the process was killed on the way.
 func (d *database) write(id string, kind class, r, was *Record, known bool) error {
 	if kind == other && r.isEmpty() {
 		return d.remove(id, was)
 	}
+	var err error
+	for _, tag := range r.Tags {
+		if err == nil && !slices.Contains(was.Tags, tag) {
+			err = d.tag(tag, id)
+		}
+	}
 	d.buf = r.Append(d.buf[:0], kind == numbered)
 	made := d.absent && len(d.buf) == 0 && !r.Persist && d.makeEmpty(id)
 	if !made && (!known || r.Persist != was.Persist || string(d.buf) != string(d.old)) {
-		if err := d.replace(id, r.Persist); err != nil {
-			return err
+		if failure := d.replace(id, r.Persist); failure != nil {
+			err = failure
 		}
 	}
-	for _, tag := range r.Tags {
-		if !slices.Contains(was.Tags, tag) {
-			if err := d.tag(tag, id); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return err
 }
 
 // makeEmpty makes an empty file by one system call, where the umask lets it have the right
@@ -187,21 +187,22 @@ func (d *database) replace(id string, persist bool) error {
 	return err
 }
 
-// remove takes the device's file and its tags away. was is what read has just returned.
+// remove takes the device's file and then its tags away. was is what read has just returned.
 func (d *database) remove(id string, was *Record) error {
 	if d.absent {
 		return nil
 	}
+	err := sys.Unlinkat(d.data, id)
 	for _, tag := range was.Tags {
 		if at, err := d.tagDirectory(tag); err == nil {
 			sys.Unlinkat(at, id)
 			sys.Close(at)
 		}
 	}
-	if err := sys.Unlinkat(d.data, id); err != unix.ENOENT {
-		return err
+	if err == unix.ENOENT {
+		err = nil
 	}
-	return nil
+	return err
 }
 
 // tag makes the empty file by which clients find the devices with a tag.
@@ -279,21 +280,19 @@ func unnumbered(subsystem, devpath string) string {
 	return id
 }
 
-// sweep removes what the database holds of devices that are not in /sys, and tags of
-// devices that it does not hold.
+// sweep removes what the database holds of devices that are not in /sys, and tags that no
+// device has by its file: what a process that was killed left.
 func (d *database) sweep(s sysfs.FS) {
 	interfaces := map[string]bool{}
 	for _, name := range sys.ReadDir(string(s) + "/class/net") {
 		text, _ := sys.ReadAttribute(string(s) + "/class/net/" + name + "/ifindex")
 		interfaces["n"+strings.TrimSuffix(text, "\n")] = true
 	}
-	here := map[string]bool{}
 	for _, id := range sys.List(d.data) {
 		switch {
 		case strings.HasPrefix(id, temporary):
 			sys.Unlinkat(d.data, id)
 		case interfaces[id] || lives(s, id):
-			here[id] = true
 		default:
 			was, _ := d.read(id)
 			_ = d.remove(id, was)
@@ -305,7 +304,7 @@ func (d *database) sweep(s sysfs.FS) {
 			continue
 		}
 		for _, id := range sys.List(at) {
-			if !here[id] {
+			if was, _ := d.read(id); !slices.Contains(was.Tags, tag) {
 				sys.Unlinkat(at, id)
 			}
 		}

@@ -106,15 +106,15 @@ func (u *Udev) open() error {
 	return nil
 }
 
-// Close takes the control socket and the queue file away, so that no client waits for
+// Close takes the queue file and the control socket away, so that no client waits for
 // this process. The database stays. Events that are still under way are to be done before.
 func (u *Udev) Close() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.control != nil {
-		sys.Unlinkat(u.db.root, ControlName)
-		u.control.file.Close()
 		sys.Unlinkat(u.db.root, queueName)
+		sys.Unlinkat(u.db.root, ControlName)
+		u.control.file.Close() // from here on another loop can have these names
 	}
 	u.db.close()
 	u.sender.Close()
