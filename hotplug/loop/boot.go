@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,7 +35,7 @@ const (
 
 // boot is what the loop of an early boot is asked.
 type boot struct {
-	left    bool          // this process went on in another root: the next loop may have all
+	left    atomic.Bool   // this process went on in another root: the next loop may have all
 	stopped chan struct{} // closed when Serve reads no more
 	handed  chan struct{} // closed when another process has the socket
 }
@@ -49,7 +50,7 @@ func (l *Loop) bootSide() control.Boot {
 
 // HandOver implements control.Boot.
 func (l *Loop) HandOver() (socket int, done func(), err error) {
-	if !l.left && !l.isLeftBehind() || l.leaving.Swap(true) {
+	if !l.left.Load() && !l.isLeftBehind() || l.leaving.Swap(true) {
 		return sys.None, nil, control.ErrRunning
 	}
 	l.closeWatch()
@@ -112,7 +113,7 @@ func (l *Loop) SwitchRoot(path string) error {
 	}
 	err = l.Scheduler.Exclusive(func(scheduler.View) error { return moveTo(root, path) })
 	if err == nil {
-		l.left = true
+		l.left.Store(true)
 		go l.endUnneeded()
 	}
 	return err

@@ -26,7 +26,7 @@ func TestHandOver(t *testing.T) {
 		t.Fatalf("another loop: %v", err)
 	}
 	b.Scheduler.Run(scheduler.Events(b.Disks(3)...))
-	old.left = true
+	old.left.Store(true)
 	fd := old.sock.Fd()
 	next, err := New(loopOptions(b))
 	hotplugtest.Must(t, err)

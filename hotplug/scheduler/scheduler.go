@@ -171,7 +171,11 @@ func (s *Scheduler) OnRelease(f func()) {
 }
 
 // Released calls the function that OnRelease was given.
-func (s *Scheduler) Released() { s.released() }
+func (s *Scheduler) Released() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.released()
+}
 
 // A Generator calls yield for each of some events, in their order, with the Kind of each.
 // It must not call the Scheduler; v answers what it may ask.
