@@ -2,8 +2,8 @@
 
 # Budgets of the amd64 binary in bytes, stripped, and xz -9e: the whole, and what
 # "make core" builds, for boards where nobody listens to events and mdev's names do.
-SIZE_MAX    := 3191000
-SIZE_XZ_MAX := 1103000
+SIZE_MAX    := 3195000
+SIZE_XZ_MAX := 1104000
 CORE_MAX    := 2350000
 CORE_XZ_MAX := 826000
 TAGS        :=
