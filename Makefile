@@ -2,7 +2,7 @@
 
 # Budgets of the amd64 binary in bytes, stripped, and xz -9e: the whole, and what
 # "make core" builds, for boards where nobody listens to events and mdev's names do.
-SIZE_MAX    := 3195000
+SIZE_MAX    := 3200000
 SIZE_XZ_MAX := 1104000
 CORE_MAX    := 2350000
 CORE_XZ_MAX := 826000
