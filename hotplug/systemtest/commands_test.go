@@ -251,9 +251,6 @@ func alive(t *testing.T, file string) bool {
 	if err != nil || len(text) == 0 { // it is still to be written
 		return false
 	}
-	if len(text) == 0 {
-		return false // the shell has made the file, and is about to write it
-	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	if err != nil {
 		t.Fatal(err)

@@ -60,9 +60,7 @@ func TestLongCommands(t *testing.T) {
 	if took := time.Since(since); took > 6*time.Second {
 		t.Errorf("the command of the remove ran %v after that of the add", took)
 	}
-	if alive(t, b.dir+"/pid.sda") {
-		t.Error("it has not ended that")
-	}
+	kerneltest.Until(t, patience, "the end of that", func() bool { return !alive(t, b.dir+"/pid.sda") }) // it was sent a signal
 	kerneltest.Until(t, patience, "a fifth device's command", b.contains("done", "done"))
 	b.must(b.run("settle", "10"))
 	if got := b.status("commands"); !strings.Contains(got, "3 running, 3 of them for long") {
