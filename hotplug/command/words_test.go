@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"devspool/hotplug/hotplugtest"
-	"devspool/hotplug/sys"
 	"devspool/nodes"
 )
 
@@ -189,28 +188,5 @@ func TestResolve(t *testing.T) {
 		if got := append([]string{program}, argv...); err != nil || !slices.Equal(got, c.want) {
 			t.Errorf("resolve(%q, execline %v) is %q, error %v; want %q", c.line, c.execline, got, err, c.want)
 		}
-	}
-}
-
-// TestLookPath shows where the program of a plain word is found.
-func TestLookPath(t *testing.T) {
-	t.Parallel()
-	bin := t.TempDir()
-	prog := hotplugtest.Script(t, filepath.Join(bin, "prog"), "#!/bin/sh\n")
-	for _, c := range []struct{ name, path, want string }{
-		{"prog", bin, prog},
-		{"prog", "/nowhere:" + bin, prog},
-		{"prog", "/nowhere", ""},
-		{"prog", "", ""},
-		{"./prog", "/nowhere", "./prog"},
-		{"a/b", "/nowhere", "a/b"},
-		{"", bin, ""},
-	} {
-		if got := sys.LookPath(c.name, []string{"PATH=" + c.path}); got != c.want {
-			t.Errorf("LookPath(%q) in %q is %q, want %q", c.name, c.path, got, c.want)
-		}
-	}
-	if got := sys.LookPath("sh", nil); !strings.HasSuffix(got, "/sh") {
-		t.Errorf("without PATH, sh is %q", got)
 	}
 }

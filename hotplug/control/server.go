@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -149,24 +148,9 @@ func (c *Server) Close() {
 	c.file.Close()
 }
 
-// serve accepts connections until the socket is closed.
+// serve answers each connection until the socket is closed.
 func (c *Server) serve() {
-	for {
-		var fd int
-		var failure error
-		err := c.conn.Read(func(listener uintptr) bool {
-			fd, _, failure = unix.Accept4(int(listener), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
-			return failure != unix.EAGAIN
-		})
-		if err != nil {
-			return
-		}
-		if failure != nil {
-			time.Sleep(100 * time.Millisecond) // too many open files, perhaps
-			continue
-		}
-		go c.answer(fd)
-	}
+	sys.Accept(c.conn, unix.SOCK_NONBLOCK, func(fd int) { go c.answer(fd) })
 }
 
 // answer reads the request of a connection, does it, and answers. It answers root and the server's

@@ -30,7 +30,7 @@ func (c *Server) trigger(gone <-chan struct{}) error {
 		return nil
 	}
 	coldplug.Prune(c.Scheduler, c.Sys)
-	run := syntheticRun{sys: c.Sys, uuid: newUUID(), open: map[string]bool{}}
+	run := syntheticRun{sys: c.Sys, uuid: sysfs.NewUUID(), open: map[string]bool{}}
 	return c.follow(&run, c.Sys.Walk(), gone)
 }
 
@@ -141,20 +141,4 @@ func (run *syntheticRun) done(pending bool) bool {
 		delete(run.open, run.responder) // its first answer is enough
 	}
 	return !pending && run.last.Age() >= afterLast
-}
-
-// newUUID returns a random identifier in the form that the kernel accepts: all zeros where the kernel
-// has no random numbers yet, which does too.
-func newUUID() string {
-	var b [16]byte
-	_, _ = unix.Getrandom(b[:], 0)
-	const digits = "0123456789abcdef"
-	text := make([]byte, 0, 36)
-	for i, c := range b {
-		if i == 4 || i == 6 || i == 8 || i == 10 {
-			text = append(text, '-')
-		}
-		text = append(text, digits[c>>4], digits[c&15])
-	}
-	return string(text)
 }

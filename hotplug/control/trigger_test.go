@@ -11,6 +11,7 @@ import (
 	"devspool/hotplug/log"
 	"devspool/hotplug/scheduler"
 	"devspool/hotplug/sys"
+	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 )
 
@@ -157,7 +158,7 @@ func TestFollow(t *testing.T) {
 func TestNewUUID(t *testing.T) {
 	t.Parallel()
 	form := regexp.MustCompile("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
-	if a, b := newUUID(), newUUID(); a == b || !form.MatchString(a) || !form.MatchString(b) {
+	if a, b := sysfs.NewUUID(), sysfs.NewUUID(); a == b || !form.MatchString(a) || !form.MatchString(b) {
 		t.Errorf("%s and %s", a, b)
 	}
 }

@@ -168,7 +168,7 @@ func (c *udevControl) serve() {
 
 // dispatch obeys a message from root. The error says why it is refused.
 func (c *udevControl) dispatch(msg, oob []byte) error {
-	if !fromRoot(oob) {
+	if !sys.IsFromRoot(oob) {
 		return errUdevSender
 	}
 	change, err := parseUdevControl(msg)
@@ -176,18 +176,4 @@ func (c *udevControl) dispatch(msg, oob []byte) error {
 		change(c.tunables)
 	}
 	return err
-}
-
-// fromRoot reports whether the control messages of a message hold root's credentials.
-func fromRoot(oob []byte) bool {
-	messages, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return false
-	}
-	for i := range messages {
-		if ucred, err := unix.ParseUnixCredentials(&messages[i]); err == nil {
-			return ucred.Uid == 0
-		}
-	}
-	return false
 }

@@ -1,6 +1,7 @@
 package modules
 
 import (
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -212,7 +213,7 @@ type planner struct {
 // module places a module behind all that it needs and wishes for. In a circle of wishes
 // it is placed only once.
 func (p *planner) module(name string) {
-	if contains(p.visited, name) {
+	if slices.Contains(p.visited, name) {
 		return
 	}
 	p.visited = append(p.visited, name)
@@ -269,15 +270,6 @@ func (p *planner) wish(softdep, which string, placed func(step int)) {
 	}
 }
 
-func contains(names []string, name string) bool {
-	for _, n := range names {
-		if n == name {
-			return true
-		}
-	}
-	return false
-}
-
 func (p *planner) index(name string) int {
 	for i := range p.steps {
 		if p.steps[i].Name == name {
@@ -315,7 +307,7 @@ func (p *planner) append(name, softdep string) int {
 	}
 	s := &p.steps[i]
 	s.Target = s.Target || isTarget
-	s.Optional = s.Optional && !isTarget && !contains(p.needs, name)
+	s.Optional = s.Optional && !isTarget && !slices.Contains(p.needs, name)
 	return i
 }
 

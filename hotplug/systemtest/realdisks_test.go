@@ -115,23 +115,8 @@ func loadDifferences(t *testing.T, path string) *differences {
 func (d *differences) explain(side, path string) bool {
 	for _, line := range d.lines {
 		its, pattern, _ := strings.Cut(line, " ")
-		if its == side && glob(pattern, path) {
+		if its == side && kerneltest.Glob(pattern, path) {
 			d.seen[line] = true
-			return true
-		}
-	}
-	return false
-}
-
-// glob matches with * for anything, slashes too.
-func glob(pattern, text string) bool {
-	first, rest, star := strings.Cut(pattern, "*")
-	if !star {
-		return pattern == text
-	}
-	text, is := strings.CutPrefix(text, first)
-	for i := 0; is && i <= len(text); i++ {
-		if glob(rest, text[i:]) {
 			return true
 		}
 	}

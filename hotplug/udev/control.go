@@ -204,26 +204,14 @@ func (c *control) serve() {
 	if err != nil {
 		return
 	}
-	for {
-		fd, failure := sys.None, error(nil)
-		err := conn.Read(func(listener uintptr) bool {
-			fd, _, failure = unix.Accept4(int(listener), unix.SOCK_CLOEXEC)
-			return failure != unix.EAGAIN
-		})
-		if err != nil {
-			return
-		}
-		if failure != nil {
-			time.Sleep(100 * time.Millisecond) // short of descriptors, perhaps
-			continue
-		}
+	sys.Accept(conn, 0, func(fd int) {
 		c.slots <- struct{}{}
 		go func() {
 			c.converse(fd)
 			unix.Close(fd)
 			<-c.slots
 		}()
-	}
+	})
 }
 
 // converse does what the messages of one connection ask for. The end of its own sending

@@ -358,7 +358,7 @@ func loadTable() (all table) {
 func (all table) explains(side, what string) bool {
 	found := false
 	for _, r := range all {
-		if r.side == side && like(r.pattern, what) {
+		if r.side == side && kerneltest.Glob(r.pattern, what) {
 			r.seen, found = true, true
 		}
 	}
@@ -454,19 +454,4 @@ func (all table) compareProperties(g *boot.Guest, ours, theirs map[string][]stri
 	if same < 3000 {
 		g.Errorf("only %d properties are the same", same)
 	}
-}
-
-// like matches with * for anything, slashes too.
-func like(pattern, text string) bool {
-	first, rest, star := strings.Cut(pattern, "*")
-	if !star {
-		return pattern == text
-	}
-	text, is := strings.CutPrefix(text, first)
-	for i := 0; is && i <= len(text); i++ {
-		if like(rest, text[i:]) {
-			return true
-		}
-	}
-	return false
 }

@@ -94,7 +94,7 @@ func (p *Prober) NeedsContents(e *uevent.Event) bool {
 // Probe answers by the contents of the disk as well. It may take as long as the disk
 // does, or for ever: it is to run beside what must go on.
 func (p *Prober) Probe(e *uevent.Event) Identity {
-	return p.identify(e, p.NeedsContents(e)).id
+	return p.identify(e, true).id
 }
 
 func (p *Prober) identify(e *uevent.Event, probe bool) *subject {
@@ -113,7 +113,7 @@ func (p *Prober) identify(e *uevent.Event, probe bool) *subject {
 	if section == "" {
 		return s
 	}
-	if probe {
+	if probe && p.Open != nil && s.readable() {
 		s.openDisk()
 		defer s.closeDisk()
 	}

@@ -143,15 +143,6 @@ func listed(properties []string, g *given) string {
 	return text
 }
 
-func contains(list []string, text string) bool {
-	for _, s := range list {
-		if s == text {
-			return true
-		}
-	}
-	return false
-}
-
 func (t *tool) numbersOf(file string) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(file, &st); err != nil {

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/netlink"
+	"devspool/hotplug/sys"
 	"devspool/hotplug/udev"
 	"devspool/hotplug/uevent"
 )
@@ -94,16 +95,7 @@ func (l *listener) trusts(from unix.Sockaddr, oob []byte) bool {
 	if !ok || sender.Groups&l.group == 0 || l.group == netlink.KernelGroup && sender.Pid != 0 {
 		return false
 	}
-	messages, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return false
-	}
-	for i := range messages {
-		if who, err := unix.ParseUnixCredentials(&messages[i]); err == nil {
-			return who.Uid == 0
-		}
-	}
-	return false
+	return sys.IsFromRoot(oob)
 }
 
 // parse returns the properties of a message of either form, or nil.

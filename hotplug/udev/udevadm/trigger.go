@@ -3,6 +3,7 @@ package udevadm
 import (
 	"errors"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -158,28 +159,12 @@ func (t *tool) ask(devpath, action string, known bool) (id string, err error) {
 	if !known {
 		return "", t.sys.Write(devpath+"/uevent", action)
 	}
-	id = newUUID()
+	id = sysfs.NewUUID()
 	err = t.sys.Write(devpath+"/uevent", action+" "+id)
 	if err == unix.EINVAL {
 		return "", t.sys.Write(devpath+"/uevent", action)
 	}
 	return id, err
-}
-
-// newUUID returns a random UUID (version 4).
-func newUUID() string {
-	var b [16]byte
-	_, _ = unix.Getrandom(b[:], 0)
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	const hex = "0123456789abcdef"
-	text := make([]byte, 0, 36)
-	for i, c := range b {
-		if i == 4 || i == 6 || i == 8 || i == 10 {
-			text = append(text, '-')
-		}
-		text = append(text, hex[c>>4], hex[c&15])
-	}
-	return string(text)
 }
 
 // selected returns the devpaths of the devices that are meant, parents before children.
@@ -332,7 +317,7 @@ func (d *device) tagged(tags []string) bool {
 		return true
 	}
 	for _, tag := range tags {
-		if contains(d.record.Current, tag) {
+		if slices.Contains(d.record.Current, tag) {
 			return true
 		}
 	}
