@@ -24,7 +24,7 @@ NOINLINE := devspool golang.org slices strings sync syscall
 
 # The rest is inlined where it costs at most 20 by the compiler's measure, in place of 80. The
 # runtime is tuned for 80 and slower by a tenth without: it has 60, and nothing where it panics
-# or starts, which is slower by one in a hundred. Of several flags for a package the last holds.
+# or starts, which made no difference that showed. Of several flags for a package the last holds.
 BUDGET = $(if $(findstring newinliner,$(GOEXPERIMENT)), \
 	"-gcflags=std=-d=inlbudgetslack=-60" \
 	"-gcflags=runtime=-d=inlbudgetslack=-20$(comma)inlscoreadj=panicPathAdj:100/initFuncAdj:100" \

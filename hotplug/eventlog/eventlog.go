@@ -52,13 +52,18 @@ func (r *Ring) add(e *uevent.Event, p *nodes.Plan) {
 	}
 	ms := strconv.FormatInt(time.Now().UnixMilli(), 10)
 	second := len(ms) - 3
-	line := ms[:second] + "." + ms[second:] + "\t" + strconv.FormatUint(e.Seqnum, 10) + "\t" + e.Action + "\t" +
-		uevent.Printable(e.Devpath) + "\t" + uevent.Printable(node) + "\t" + uevent.Printable(outcome)
-	for _, c := range []byte(line[:min(len(line), maxLine-1)]) {
+	start := len(r.lines)
+	for _, text := range [...]string{
+		ms[:second], ".", ms[second:], "\t", strconv.FormatUint(e.Seqnum, 10), "\t", e.Action, "\t",
+		uevent.Printable(e.Devpath), "\t", uevent.Printable(node), "\t", uevent.Printable(outcome),
+	} {
+		room := start + maxLine - 1 - len(r.lines)
+		r.lines = append(r.lines, text[:min(len(text), room)]...)
+	}
+	for i, c := range r.lines[start:] {
 		if c > '~' {
-			c = '?'
+			r.lines[start+i] = '?'
 		}
-		r.lines = append(r.lines, c)
 	}
 	r.lines = append(r.lines, '\n')
 }
