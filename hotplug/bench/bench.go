@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 )
 
 // The configs. The empty one says something all the same, lest an empty file be
@@ -34,7 +35,7 @@ func (c contestant) args(more ...string) []string {
 // conf returns the config with which the contestant runs. Ours gives devices no names then, as
 // the rivals do not: what names cost is measured by itself.
 func (c contestant) conf(text string) string {
-	if c.name == ours && !c.named {
+	if c.name != rival && !c.named {
 		return "names=no;\n" + text
 	}
 	return text
@@ -64,7 +65,12 @@ func newBench(opts options) (*bench, error) {
 	if missing == nil {
 		all = append(all, contestant{name: rival, path: busybox, prefix: []string{"mdev"}})
 	}
-	return &bench{opts: opts, jail: j, contestants: all, report: newReport(os.Stdout)}, nil
+	r := newReport(os.Stdout)
+	for _, path := range filepath.SplitList(os.Getenv(envBeside)) {
+		c := contestant{name: filepath.Base(path), path: path}
+		all, r.builds = append(all, c), append(r.builds, c.name)
+	}
+	return &bench{opts: opts, jail: j, contestants: all, report: r}, nil
 }
 
 // figures are what was measured of each contestant, by its name.

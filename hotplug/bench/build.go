@@ -19,6 +19,9 @@ const (
 	envTestAll = "DEVSPOOL_TEST_ALL"
 	// envBinary names the program to measure, in place of one built for the run.
 	envBinary = "DEVSPOOL_BINARY"
+	// envBeside names further programs of ours to measure beside it, such as that of an older
+	// commit: paths with a colon between them.
+	envBeside = "DEVSPOOL_BESIDE"
 	// envJail names the run's directory, for the process in the namespaces.
 	envJail = "DEVSPOOL_BENCH_JAIL"
 	// envBudgets holds the Makefile's budgets for it.

@@ -13,6 +13,7 @@ type report struct {
 	missed []string // rows that missed their target
 	absent []string // rows whose target could not be judged
 	part   string   // the section that is being written
+	builds []string // other builds of ours, which take part
 }
 
 func newReport(out io.Writer) *report { return &report{out: out} }
@@ -65,6 +66,11 @@ func (r *report) row(label string, f figures, unit unit, goal, verdict string) {
 		share = strconv.FormatFloat(f[ours]/f[rival], 'f', 2, 64)
 	}
 	fmt.Fprintf(r.out, row, label, text(ours), text(rival), share, goal, verdict)
+	for _, name := range r.builds {
+		if v, measured := f[name]; measured {
+			r.note("  %s: %s; this one needs %.2f of it", name, unit(v), f[ours]/v)
+		}
+	}
 }
 
 func (r *report) judge(label string, known, met bool) string {

@@ -39,7 +39,7 @@ func TestNamesCPU(t *testing.T) {
 		t.Skip("a measurement, for DEVSPOOL_BENCH=1")
 	}
 	o := boot.Options{
-		Memory: 768, Timeout: 150 * time.Second, Append: []string{fewTerminals}, Modules: []string{"scsi_debug", "sd_mod"},
+		Memory: 768, Append: []string{fewTerminals}, Modules: []string{"scsi_debug", "sd_mod"},
 		Files: []initramfs.Entry{
 			initramfs.Symlink{Path: "sbin/mdev", Target: "../bin/busybox"},
 			initramfs.Symlink{Path: "sbin/hotplug", Target: "devspool"},

@@ -66,7 +66,6 @@ func TestDisks(t *testing.T) {
 	for _, r := range rooms {
 		t.Run(r.name, func(t *testing.T) {
 			o := boot.Options{
-				Timeout: 5 * time.Minute,
 				Modules: []string{"scsi_debug", "sd_mod", "sg", "loop", "dm-mod"},
 				Append:  []string{fewTerminals},
 				Files:   r.configs(),

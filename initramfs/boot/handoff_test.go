@@ -20,7 +20,6 @@ import (
 var storms = boot.Options{
 	Helper:  true,
 	Bare:    true,
-	Timeout: 5 * time.Minute,
 	Modules: []string{"scsi_debug", "sd_mod", "sg"},
 	Append:  []string{fewTerminals},
 }

@@ -16,7 +16,7 @@ import (
 // hangs; and the disks have their names as soon as they answer.
 func TestHungDisks(t *testing.T) {
 	const hung, opts, timeout = 12, "/sys/bus/pseudo/drivers/scsi_debug/opts", 25 // seconds, of a command
-	o := boot.Options{Timeout: 6 * time.Minute, Append: []string{fewTerminals}, Modules: []string{"scsi_debug", "sd_mod", "loop"}}
+	o := boot.Options{Append: []string{fewTerminals}, Modules: []string{"scsi_debug", "sd_mod", "loop"}}
 	if onHost() {
 		o.Files = ext4Image(t)
 	}
@@ -39,7 +39,7 @@ func TestHungDisks(t *testing.T) {
 		took := func() time.Duration { return time.Since(start).Round(10 * time.Millisecond) }
 		stop := startLoop(g, "-S") // it warns of them, and is ready when the coldplug is over
 		g.Logf("a coldplug with %d disks that hang: %v", hung, took())
-		if took() < 9*time.Second || took() > 16*time.Second {
+		if took() < 9*time.Second || took() > time.Minute {
 			g.Errorf("a coldplug took %v", took())
 		}
 		for _, disk := range disks {
@@ -59,7 +59,7 @@ func TestHungDisks(t *testing.T) {
 		}
 		g.Command(program, "settle", "20")
 		g.Logf("further events: %v", took())
-		if took() > 5*time.Second {
+		if took() > 30*time.Second {
 			g.Errorf("further events took %v", took())
 		}
 		if n := len(loopThreads(g)); n > before+4 {

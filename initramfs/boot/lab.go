@@ -122,7 +122,7 @@ func (o Options) withDefaults() Options {
 		o.Memory = 256
 	}
 	if o.Timeout == 0 {
-		o.Timeout = 3 * time.Minute
+		o.Timeout = 15 * time.Minute // a busy machine takes many times as long as an idle one
 	}
 	return o
 }

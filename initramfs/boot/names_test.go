@@ -193,7 +193,7 @@ var differences string
 // those that Debian's udevd gives in the same machine, but for the differences that are
 // listed with their reasons. Each of these must occur.
 func TestNamesLikeUdevd(t *testing.T) {
-	o := boot.Options{Kernel: boot.QEMU, Memory: 1024, Timeout: 6 * time.Minute, Modules: zooDrivers,
+	o := boot.Options{Kernel: boot.QEMU, Memory: 1024, Modules: zooDrivers,
 		// The guest is to come to rest: no looking for other media.
 		Append: []string{"net.ifnames=0", "block.events_dfl_poll_msecs=600000"}}
 	if onHost() {
@@ -247,7 +247,7 @@ func awaitZoo(g *boot.Guest) {
 		{"/sys/class/input/event*", 10}, {"/sys/class/virtio-ports/*", 2}, {"/sys/class/drm/card?", 1},
 	} {
 		var found []string
-		there := kerneltest.Eventually(time.Minute/6, func() bool {
+		there := kerneltest.Eventually(boot.Patience/3, func() bool {
 			found, _ = filepath.Glob(want.pattern)
 			return len(found) >= want.n
 		})

@@ -69,7 +69,6 @@ func TestPlug(t *testing.T) {
 	o := boot.Options{
 		Kernel:  boot.QEMU,
 		Memory:  512,
-		Timeout: 5 * time.Minute,
 		Modules: drivers,
 		Devices: sockets,
 		Files: []initramfs.Entry{

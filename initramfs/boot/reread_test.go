@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"devspool/hotplug/kerneltest"
 	"devspool/hotplug/spool"
@@ -32,7 +31,6 @@ func TestReread(t *testing.T) {
 	for _, mode := range []string{"loop", "helper"} {
 		t.Run(mode, func(t *testing.T) {
 			o := boot.Options{
-				Timeout: 5 * time.Minute,
 				Modules: []string{"scsi_debug", "sd_mod"},
 				Append:  []string{fewTerminals},
 				Files:   []initramfs.Entry{initramfs.File{Path: "etc/mdev.conf", Mode: 0o644, Text: rereadConf}},

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"devspool/initramfs"
 )
@@ -82,7 +81,7 @@ busybox poweroff -f
 	image := filepath.Join(dir, "image")
 	run(t, "go", append([]string{"run", "devspool/initramfs/mkinitramfs", "-q", "--devspool", l.devspool(),
 		"--modules-dir", m.modules, "-o", image, "--init", init}, ShapeTools...)...)
-	o := Options{Memory: 512, Timeout: 2 * time.Minute}
+	o := Options{Memory: 512}
 	for i, file := range []string{disk, dir + "/b", dir + "/c"} {
 		if i > 0 {
 			run(t, "truncate", "-s", "176M", file)

@@ -51,7 +51,7 @@ func TestRoots(t *testing.T) {
 	lab := boot.NewLab(t)
 	for _, r := range roots {
 		t.Run(r.name, func(t *testing.T) {
-			lab.Run(t, boot.Options{Kernel: boot.QEMU, Memory: 512, Timeout: 6 * time.Minute, Root: &r.root}, func(g *boot.Guest) {
+			lab.Run(t, boot.Options{Kernel: boot.QEMU, Memory: 512, Root: &r.root}, func(g *boot.Guest) {
 				inRoot(g)
 				sameAsFresh(g, "in the root", "")
 			})
@@ -93,7 +93,7 @@ func TestShapes(t *testing.T) {
 			s.root.Attach = func(disk string) []string {
 				return []string{"-drive", "file=" + disk + ",if=virtio,format=raw", "-drive", "file=" + disk + ".2,if=virtio,format=raw"}
 			}
-			lab.Run(t, boot.Options{Kernel: boot.QEMU, Memory: 512, Timeout: 5 * time.Minute, Root: &s.root, Answers: s.answers}, inRoot)
+			lab.Run(t, boot.Options{Kernel: boot.QEMU, Memory: 512, Root: &s.root, Answers: s.answers}, inRoot)
 		})
 	}
 }
@@ -175,7 +175,7 @@ func TestNothingLost(t *testing.T) {
 		hotplugtest.WriteFile(t, dir+"/mdev.conf", pluggedRules)
 		root.Pack = append(root.Pack, "--conf", dir+"/mdev.conf", "--file", lab.PluggerFile().Source+":sbin/plugger")
 	}
-	lab.Run(t, boot.Options{Memory: 384, Timeout: 5 * time.Minute, Root: &root, Files: files}, func(g *boot.Guest) {
+	lab.Run(t, boot.Options{Memory: 384, Root: &root, Files: files}, func(g *boot.Guest) {
 		time.Sleep(1500 * time.Millisecond)
 		takeOver(g)
 		time.Sleep(1500 * time.Millisecond)
@@ -268,15 +268,15 @@ func TestRootMissing(t *testing.T) {
 	root := boot.Root{Param: "root=LABEL=nowhere rd.devspool.timeout=2 loglevel=1 " + fewTerminals,
 		Pack: []string{"--modules", "loop"}, Attach: func(disk string) []string { return []string{"ubd0=" + disk} }}
 	start := time.Now()
-	console := lab.Console(t, boot.Options{Timeout: 5 * time.Minute, Root: &root})
+	console := lab.Console(t, boot.Options{Root: &root})
 	took := time.Since(start)
 	want := "devspool: root=LABEL=nowhere did not come within 2 s; disks that came: ubda; modules that failed: none\n" +
 		"devspool: panic= is given, so there is no shell: panic in 10 s\n"
-	if !strings.Contains(console, want) || took > 40*time.Second {
+	if !strings.Contains(console, want) || took > 2*time.Minute {
 		t.Errorf("after %v, %q is not in:\n%s", took, want, console)
 	}
 	root.Param = "root=98:16 rd.devspool.timeout=1 loglevel=1 " + fewTerminals // and not the 98:0 of User Mode Linux
-	if console := lab.Console(t, boot.Options{Timeout: 5 * time.Minute, Root: &root}); !strings.Contains(console, "root=98:16 did not come within 1 s") {
+	if console := lab.Console(t, boot.Options{Root: &root}); !strings.Contains(console, "root=98:16 did not come within 1 s") {
 		t.Error(console)
 	}
 }

@@ -88,7 +88,6 @@ func TestScriptedHelper(t *testing.T) {
 func TestHelpersKilled(t *testing.T) {
 	lab := boot.NewLab(t)
 	o := storms
-	o.Timeout = 3 * time.Minute
 	lab.Run(t, o, func(g *boot.Guest) {
 		g.Command(program, "-s")
 		g.Insmod("sd_mod")

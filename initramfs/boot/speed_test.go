@@ -65,7 +65,7 @@ func TestTimeToRoot(t *testing.T) {
 			Attach: func(disk string) []string {
 				return append([]string{"-drive", "file=" + disk + ",if=virtio,format=raw"}, others...)
 			}}
-		console := lab.Console(t, boot.Options{Kernel: boot.QEMU, Memory: 1024, Timeout: 5 * time.Minute, Root: &root})
+		console := lab.Console(t, boot.Options{Kernel: boot.QEMU, Memory: 1024, Root: &root})
 		begun, mounted := seconds(t, console, `devspool-boot: begun ([0-9.]+)`), seconds(t, console, `(?:devspool-boot: mounted |devspool: )([0-9.]+)(?: ms: root is mounted)?`)
 		if strings.Contains(console, " ms: root is mounted") {
 			mounted = seconds(t, console, `devspool: ([0-9]+) ms: root is mounted`) / 1000

@@ -22,7 +22,6 @@ func TestTimeToDisks(t *testing.T) {
 	lab := boot.NewLab(t)
 	o := storms
 	o.Helper, o.Bare = false, false
-	o.Timeout = 12 * time.Minute
 	o.Files = []initramfs.Entry{
 		initramfs.File{Path: "etc/mdev.conf", Mode: 0o644, Text: "names=no; 0:0 660\n"}, // as the rival
 		initramfs.Symlink{Path: "sbin/mdev", Target: "../bin/busybox"},

@@ -173,6 +173,7 @@ func (b *Board) Free() bool {
 	}
 	hotplugtest.Must(b.T, err)
 	defer unix.Close(fd)
+	defer unix.Flock(fd, unix.LOCK_UN) // a process that another test starts may have a copy of the descriptor
 	return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil
 }
 
