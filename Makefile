@@ -2,8 +2,8 @@
 
 # Budgets of the amd64 binary in bytes, stripped, and xz -9e: the whole, and what
 # "make core" builds, for boards where nobody listens to events and mdev's names do.
-SIZE_MAX    := 3200000
-SIZE_XZ_MAX := 1104000
+SIZE_MAX    := 3070000
+SIZE_XZ_MAX := 965000
 CORE_MAX    := 2350000
 CORE_XZ_MAX := 826000
 TAGS        :=
@@ -18,17 +18,9 @@ STAY    := 2000
 # In a tarball of "make dist" the file VERSION says what git does elsewhere.
 VERSION := $(shell cat VERSION 2>/dev/null || git describe --tags --always --dirty 2>/dev/null || echo unreleased)
 
-# What is not inlined. That saves 80 kB and costs no time that shows; more packages would: the
-# runtime is built of those below internal/.
+# What is not inlined: it saves 200 kB and costs a few hundredths of the loop's time. The
+# runtime would be slower by a tenth.
 NOINLINE := devspool golang.org slices strings sync syscall
-
-# The rest is inlined where it costs at most 20 by the compiler's measure, in place of 80. The
-# runtime is tuned for 80 and slower by a tenth without: it has 60, and nothing where it panics
-# or starts, which made no difference that showed. Of several flags for a package the last holds.
-BUDGET = $(if $(findstring newinliner,$(GOEXPERIMENT)), \
-	"-gcflags=std=-d=inlbudgetslack=-60" \
-	"-gcflags=runtime=-d=inlbudgetslack=-20$(comma)inlscoreadj=panicPathAdj:100/initFuncAdj:100" \
-	"-gcflags=internal/runtime/...=-d=inlbudgetslack=-20")
 
 # The flags of "go build" for a GOARCH, $(1), each in quotes. LINK is more for the linker.
 #
@@ -36,23 +28,22 @@ BUDGET = $(if $(findstring newinliner,$(GOEXPERIMENT)), \
 # needs an interpreter, which an empty root does not have, and does not begin at our entry.
 # What stands here comes after GOFLAGS and prevails.
 LINK  :=
-flags = -trimpath -buildmode=exe $(BUDGET) $(NOINLINE:%="-gcflags=%/...=-l") "-tags=$(TAGS)" "-ldflags=$(strip -linkmode=internal -s -w -buildid= \
-	-X main.version=$(VERSION) -X main.stay=$(STAY) $(call align,$(1)) $(call entry,$(1)) $(LINK))"
+flags = -trimpath -buildmode=exe $(NOINLINE:%="-gcflags=%/...=-l") "-tags=$(TAGS)" "-ldflags=$(strip -linkmode=internal -s -w -buildid= \
+	-X main.version=$(VERSION) -X main.stay=$(STAY) $(call entry,$(1)) $(LINK))"
 GOBUILD := CGO_ENABLED=0 go build
 
 # The collector of Go 1.25 is 45 kB smaller than that of 1.26, and as good for so small a
-# heap. The new inliner takes a budget. A go command that does not know the one or the other
-# any more builds without it.
-known = $(shell GOEXPERIMENT=$(1) go env GOVERSION >/dev/null 2>&1 && echo $(1))
-export GOEXPERIMENT := $(subst $(space),$(comma),$(strip $(call known,nogreenteagc) $(call known,newinliner)))
+# heap. A go command that does not know the choice any more builds without it.
+export GOEXPERIMENT := $(shell GOEXPERIMENT=nogreenteagc go env GOVERSION >/dev/null 2>&1 && echo nogreenteagc)
 HOST    := $(shell go env GOARCH)
-
-# align: the linker begins each function at a multiple of 32 bytes on amd64, and of 16
-# or less elsewhere. 8 saves 48 kB, of padding that packs well.
-align = $(if $(filter amd64,$(1)),-funcalign=8)
 
 # entry: where the process begins, see hotplug/handoff.
 entry = $(if $(filter amd64 arm64 arm 386 riscv64 mipsle mips,$(1)),-E=devspool/hotplug/handoff.Entry)
+
+# What a release goes through after "go build", see hotplug/kerneltest/build/striplines.
+# KEEPLINES=yes is for a traceback that tells lines.
+KEEPLINES  :=
+striplines = $(if $(KEEPLINES),:,env -u GOOS -u GOARCH -u GOARM GOFLAGS= CGO_ENABLED=0 go run ./hotplug/kerneltest/build/striplines)
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ERRCHECK    := github.com/kisielk/errcheck@v1.30.0 -ignoretests -exclude $(CURDIR)/scripts/errcheck.exclude
@@ -71,6 +62,7 @@ build: devspool size
 
 devspool: FORCE
 	@$(GOBUILD) $(call flags,$(HOST)) -o $@ .
+	@$(striplines) $@
 
 FORCE:
 
@@ -138,6 +130,7 @@ PARTS := nospool nonames noudev noboot
 core: TAGS = $(subst $(space),$(comma),$(PARTS))
 core:
 	@$(GOBUILD) $(call flags,$(HOST)) -o dist/devspool-core .
+	@$(striplines) dist/devspool-core
 	@scripts/size dist/devspool-core $(CORE_MAX) $(CORE_XZ_MAX)
 
 # The packer of boot images, as a program: dist/mkinitramfs. "go run
@@ -179,6 +172,7 @@ $(ARCHES:%=dist/devspool-%): arch = $(@:dist/devspool-%=%)
 $(ARCHES:%=dist/devspool-%): FORCE
 	@GOOS=linux GOARCH=$(goarch) GOARM=$(goarm) \
 		$(GOBUILD) $(call flags,$(goarch)) -o $@ .
+	@$(striplines) $@
 
 # Speed and memory beside the rivals', as ratios. Needs root and BusyBox.
 bench: devspool

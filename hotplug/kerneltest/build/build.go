@@ -49,7 +49,10 @@ func (o Options) program(out, what string, more ...string) error {
 	if out, err = filepath.Abs(out); err != nil {
 		return err
 	}
-	_, err = o.run(root, "go", slices.Concat(args, flags, more, []string{"-o", out, what})...)
+	if _, err = o.run(root, "go", slices.Concat(args, flags, more, []string{"-o", out, what})...); err != nil || o.Test {
+		return err // a test tells the lines where it fails
+	}
+	_, err = Options{}.run(root, "go", "run", "./hotplug/kerneltest/build/striplines", out)
 	return err
 }
 

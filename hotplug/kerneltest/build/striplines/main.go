@@ -1,0 +1,62 @@
+// Striplines takes the tables of source lines out of a Go program, in place: a tenth of a
+// small one, which packs badly. They serve tracebacks alone. Those keep the names of
+// functions and the offsets in them; "make LINES=yes" builds the same program with lines.
+//
+//	striplines PROGRAM...
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+func main() {
+	if len(os.Args) < 2 {
+		fmt.Fprintln(os.Stderr, "usage: striplines PROGRAM...")
+		os.Exit(2)
+	}
+	failed := false
+	for _, path := range os.Args[1:] {
+		if err := stripFile(path); err != nil {
+			fmt.Fprintf(os.Stderr, "striplines: %s: %v\n", path, err)
+			failed = true
+		}
+	}
+	if failed {
+		os.Exit(1)
+	}
+}
+
+// stripFile replaces a program by one without lines. A program of a Go release whose tables
+// are not known stays as it is, which is said and is no failure: it works, and is larger.
+func stripFile(path string) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	stripped, err := strip(data)
+	if errors.Is(err, errUnknown) {
+		fmt.Fprintf(os.Stderr, "striplines: %s keeps its lines: %v\n", path, err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	temp := path + ".stripped"
+	if err := os.WriteFile(temp, stripped, 0o777); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return errors.Join(err, ignoreMissing(os.Remove(temp)))
+	}
+	return nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

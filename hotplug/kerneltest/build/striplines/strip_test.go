@@ -1,0 +1,118 @@
+package main
+
+import (
+	"debug/buildinfo"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// emulators are QEMU's programs for what Linux runs on, by GOARCH.
+var emulators = map[string]string{"amd64": "x86_64", "arm64": "aarch64", "arm": "arm", "386": "i386", "riscv64": "riscv64",
+	"mips": "mips", "mipsle": "mipsel", "s390x": "s390x", "ppc64le": "ppc64le", "loong64": "loongarch64"}
+
+// TestStripped runs a program on each architecture before and after.
+func TestStripped(t *testing.T) {
+	for arch, emulator := range emulators {
+		t.Run(arch, func(t *testing.T) {
+			t.Parallel()
+			path := build(t, arch)
+			words := []string{"qemu-" + emulator + "-static", path}
+			if arch == runtime.GOARCH {
+				words = words[1:]
+			}
+			if _, err := exec.LookPath(words[0]); err != nil {
+				line := fmt.Sprintf("NOT TESTED: a program without lines on %s: %v", arch, err)
+				if os.Getenv("DEVSPOOL_TEST_ALL") == "1" {
+					t.Fatal(line)
+				}
+				t.Skip(line)
+			}
+			before, full := run(t, words...), size(t, path)
+			trace, _ := exec.Command(words[0], append(words[1:], "crash")...).CombinedOutput()
+			if !strings.Contains(string(trace), "main.go:") {
+				t.Fatalf("a program with lines does not tell them:\n%s", trace)
+			}
+			if err := stripFile(path); err != nil {
+				t.Fatal(err)
+			}
+			if after := run(t, words...); after != before {
+				t.Errorf("it says:\n%s\nand before:\n%s", after, before)
+			}
+			if stripped := size(t, path); stripped > full*19/20 {
+				t.Errorf("%d bytes, and %d before", stripped, full)
+			}
+			trace, _ = exec.Command(words[0], append(words[1:], "crash")...).CombinedOutput()
+			for _, want := range []string{"panic: asked for", "\nmain.main()\n\t?:0 +0x"} {
+				if !strings.Contains(string(trace), want) {
+					t.Errorf("%q is not in its traceback:\n%s", want, trace)
+				}
+			}
+			if info, err := buildinfo.ReadFile(path); err != nil || info.Main.Path != "devspool" {
+				t.Errorf("what it was built of: %v, %v", info, err)
+			}
+		})
+	}
+}
+
+// TestUnknown shows that what striplines does not know stays as it is.
+func TestUnknown(t *testing.T) {
+	pie := build(t, runtime.GOARCH, "-buildmode=pie")
+	stripped := build(t, runtime.GOARCH)
+	if err := stripFile(stripped); err != nil {
+		t.Fatal(err)
+	}
+	text := filepath.Join(t.TempDir(), "text")
+	if err := os.WriteFile(text, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for path, fails := range map[string]bool{pie: false, stripped: false, text: true} {
+		before, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stripFile(path); fails != (err != nil) {
+			t.Errorf("%s: %v", path, err)
+		}
+		if after, err := os.ReadFile(path); err != nil || len(after) != len(before) {
+			t.Errorf("%s has %d bytes, and %d before; %v", path, len(after), len(before), err)
+		}
+	}
+	if _, err := strip([]byte("\x7fELF")); err == nil || errors.Is(err, errUnknown) {
+		t.Errorf("of half a header: %v", err)
+	}
+}
+
+func build(t *testing.T, arch string, flags ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "walk")
+	cmd := exec.Command("go", append(append([]string{"build", "-ldflags=-s -w", "-o", path}, flags...), "./testdata/walk")...)
+	cmd.Env = append(os.Environ(), "GOARCH="+arch, "CGO_ENABLED=0", "GOFLAGS=")
+	if said, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	return path
+}
+
+func run(t *testing.T, words ...string) string {
+	t.Helper()
+	said, err := exec.Command(words[0], words[1:]...).CombinedOutput()
+	if err != nil {
+		t.Errorf("%s: %v\n%s", words, err, said)
+	}
+	return string(said)
+}
+
+func size(t *testing.T, path string) int64 {
+	t.Helper()
+	fi, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fi.Size()
+}
