@@ -262,7 +262,7 @@ func (b *planner) applyNames(r *rule) {
 	case !isInterface(name):
 		b.addFault(r.node.Rule.String() + ": " + quote(name) + " cannot be the name of an interface, which keeps its own")
 	default:
-		p.Rename, p.RenameRule = name, r.node.Rule
+		p.Rename = &nodes.Rename{Name: name, Rule: r.node.Rule}
 	}
 }
 

@@ -63,8 +63,8 @@ func checkPlan(t *testing.T, p *nodes.Plan) {
 			t.Errorf("property %q in\n%s", kv, p)
 		}
 	}
-	if p.Rename != "" && !isInterface(p.Rename) {
-		t.Errorf("name %q in\n%s", p.Rename, p)
+	if p.Rename != nil && !isInterface(p.Rename.Name) {
+		t.Errorf("name %q in\n%s", p.Rename.Name, p)
 	}
 	if p.Firmware != "" && !isClean(p.Firmware) {
 		t.Errorf("firmware in\n%s", p)

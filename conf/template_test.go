@@ -61,7 +61,7 @@ func TestUnnumbered(t *testing.T) {
 	if !c.WantsUnnumbered("eth0") || c.WantsUnnumbered("lo") {
 		t.Error("the scan leaves out the interface, or brings another one")
 	}
-	if p := c.PlanScan(event(t, "ACTION=add DEVPATH=/devices/x/net/eth0 SUBSYSTEM=net")); p.Rename != "lan0" {
+	if p := c.PlanScan(event(t, "ACTION=add DEVPATH=/devices/x/net/eth0 SUBSYSTEM=net")); p.Rename == nil || p.Rename.Name != "lan0" {
 		t.Errorf("%s", p)
 	}
 	c = Parse("f", "if_attr=address:1;e.* 0:0 660 @x", IDs{})

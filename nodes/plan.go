@@ -33,6 +33,14 @@ type Plan struct {
 	// made once more, and whether a remove has ended it stays as it was.
 	Again bool
 
+	// Persist says that what libudev's clients are told of the device is to outlive the
+	// change from an initramfs to the root.
+	Persist bool
+
+	NoNames     bool // the device is to have no links but those that rules give it
+	HasPriority bool
+	Priority    int // of all its links, if HasPriority; those of Links have it already
+
 	// Nodes and Links are to be made, or on Remove are those that the rules would
 	// have made; what the record says of the device is removed in any case.
 	Nodes []Node
@@ -47,16 +55,8 @@ type Plan struct {
 	// Tags are what clients' filters may ask for.
 	Tags []Tag
 
-	// Persist says that what libudev's clients are told of the device is to outlive the
-	// change from an initramfs to the root.
-	Persist bool
-
-	NoNames     bool // the device is to have no links but those that rules give it
-	HasPriority bool
-	Priority    int      // of all its links, if HasPriority; those of Links have it already
-	Rename      string   // what a network interface is to be called, or ""
-	RenameRule  Origin   // the rule that says so
-	Properties  []string // KEY=VALUE, which rules give the device, in their order
+	Rename     *Rename  // nil for a device that keeps its name
+	Properties []string // KEY=VALUE, which rules give the device, in their order
 
 	// Firmware is the path below the firmware directory that the device asks for, or "".
 	Firmware string
@@ -70,6 +70,12 @@ type Plan struct {
 	// Lost are the paths of Nodes and Links that the device does not have, since
 	// another one has them, or something is mounted there. Apply fills it in.
 	Lost []string
+}
+
+// Rename is what a network interface is to be called, and the rule that says so.
+type Rename struct {
+	Name string
+	Rule Origin
 }
 
 // Actual returns the Plan of what the device has: p itself, or where it lost paths a
@@ -294,8 +300,8 @@ func (p *Plan) String() string {
 	if p.HasPriority && !p.NoNames && len(p.Links) == 0 {
 		text += "  names (prio=" + strconv.Itoa(p.Priority) + ")\n"
 	}
-	if p.Rename != "" {
-		text += planLine("rename to "+p.Rename, p.RenameRule)
+	if p.Rename != nil {
+		text += planLine("rename to "+p.Rename.Name, p.Rename.Rule)
 	}
 	for _, property := range p.Properties {
 		text += "  property " + uevent.Printable(property) + "\n"

@@ -136,7 +136,7 @@ func TestPlanString(t *testing.T) {
 `,
 		}, {
 			name: "an interface",
-			plan: &Plan{Event: event(uevent.Add, "", "eth0"), Rename: "lan0", RenameRule: rule, NoNames: true, HasPriority: true},
+			plan: &Plan{Event: event(uevent.Add, "", "eth0"), Rename: &Rename{"lan0", rule}, NoNames: true, HasPriority: true},
 			want: `add /devices/test/eth0
   no names
   rename to lan0                                mdev.conf:12

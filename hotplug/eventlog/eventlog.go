@@ -27,7 +27,8 @@ func (r *Ring) Sink() scheduler.Sink {
 	return scheduler.Sink{Done: r.add, Recent: func() string { return string(r.lines) }}
 }
 
-// fields are the names of what a line has, between tabs.
+// fields are the names of what a line has, between tabs. The time is in milliseconds there, and in
+// seconds where it is shown.
 var fields = [...]string{"time", "seqnum", "action", "devpath", "node", "outcome"}
 
 // add adds an event. The older half of the ring goes when it is full. A line is of ASCII, without
@@ -50,12 +51,11 @@ func (r *Ring) add(e *uevent.Event, p *nodes.Plan) {
 			outcome = "too late"
 		}
 	}
-	ms := strconv.FormatInt(time.Now().UnixMilli(), 10)
-	second := len(ms) - 3
 	start := len(r.lines)
+	r.lines = strconv.AppendInt(r.lines, time.Now().UnixMilli(), 10)
+	r.lines = strconv.AppendUint(append(r.lines, '\t'), e.Seqnum, 10)
 	for _, text := range [...]string{
-		ms[:second], ".", ms[second:], "\t", strconv.FormatUint(e.Seqnum, 10), "\t", e.Action, "\t",
-		uevent.Printable(e.Devpath), "\t", uevent.Printable(node), "\t", uevent.Printable(outcome),
+		"\t", e.Action, "\t", uevent.Printable(e.Devpath), "\t", uevent.Printable(node), "\t", uevent.Printable(outcome),
 	} {
 		room := start + maxLine - 1 - len(r.lines)
 		r.lines = append(r.lines, text[:min(len(text), room)]...)
@@ -74,6 +74,10 @@ func Format(line string, json bool) string {
 	for i := range fields {
 		var value string
 		value, line, _ = strings.Cut(line, "\t")
+		if i == 0 && len(value) > 3 {
+			second := len(value) - 3
+			value = value[:second] + "." + value[second:]
+		}
 		if json && i > 1 {
 			value = strconv.Quote(value) // which is JSON too, for ASCII
 		}

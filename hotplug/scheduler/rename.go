@@ -19,26 +19,26 @@ const renameLimit = 10 * time.Second
 // renameLocked has a network interface renamed as a rule says, and reports whether t is started
 // again when that is done. The kernel's move event, which follows, waits for t.
 func (s *Scheduler) renameLocked(t *task) bool {
-	e, name := t.event, t.plan.Rename
-	if name == "" || name == e.Sysname() || e.Subsystem != "net" || e.Action != uevent.Add || s.applier.isDryRun() || !s.applier.sys.IsKernels() {
+	e, rename := t.event, t.plan.Rename
+	if rename == nil || rename.Name == e.Sysname() || e.Subsystem != "net" || e.Action != uevent.Add || s.applier.isDryRun() || !s.applier.sys.IsKernels() {
 		return false
 	}
 	text, _ := e.Get("IFINDEX")
 	index, _ := strconv.Atoi(text)
 	is, err := "", error(nil)
-	s.runAsync(s.pool.inFlight.Go, func() { is, err = renameInterface(index, e.Sysname(), name) }, func() {
+	s.runAsync(s.pool.inFlight.Go, func() { is, err = renameInterface(index, e.Sysname(), rename.Name) }, func() {
 		if is != e.Sysname() {
 			t.event = e.Renamed(is)
 			s.log.Event(log.Info, "renamed", e, is)
 		}
-		t.plan.Event, t.plan.Rename, t.plan.Faults = t.event, "", nil // done, and told
+		t.plan.Event, t.plan.Rename, t.plan.Faults = t.event, nil, nil // done, and told
 		for i := range t.plan.Commands {
 			if c := &t.plan.Commands[i]; c.Node == e.Sysname() {
 				c.Node = is
 			}
 		}
 		if err != nil && err != unix.ENODEV { // it has left
-			why := "to " + name + ": " + err.Error()
+			why := "to " + rename.Name + ": " + err.Error()
 			if err == unix.EBUSY {
 				why += ": this kernel renames none that is up; set it down first"
 			}

@@ -8,7 +8,16 @@ import (
 
 // Printable makes text from a device safe for a line of a log: control bytes
 // become \xNN.
-func Printable(s string) string { return string(AppendEscaped(nil, s, false)) }
+func Printable(s string) string {
+	for i := range len(s) {
+		if isControl(s[i]) {
+			return string(AppendEscaped(nil, s, false))
+		}
+	}
+	return s
+}
+
+func isControl(c byte) bool { return c < ' ' || c == 0x7f }
 
 // AppendEscaped appends text in which control bytes have become \xNN. Where it has to
 // stay one word of ASCII, so have blanks, bytes above ASCII and the backslash itself.
@@ -17,7 +26,7 @@ func AppendEscaped(to []byte, text string, word bool) []byte {
 	done := 0
 	for i := range len(text) {
 		c := text[i]
-		if c < ' ' || c == 0x7f || word && (c == ' ' || c > 0x7f || c == '\\') {
+		if isControl(c) || word && (c == ' ' || c > 0x7f || c == '\\') {
 			to = append(append(to, text[done:i]...), '\\', 'x', hex[c>>4], hex[c&15])
 			done = i + 1
 		}
