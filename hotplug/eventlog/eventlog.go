@@ -31,8 +31,7 @@ func (r *Ring) Sink() scheduler.Sink {
 // seconds where it is shown.
 var fields = [...]string{"time", "seqnum", "action", "devpath", "node", "outcome"}
 
-// add adds an event. The older half of the ring goes when it is full. A line is of ASCII, without
-// control bytes.
+// add adds an event. The older half of the ring goes when it is full. A line has no control bytes.
 func (r *Ring) add(e *uevent.Event, p *nodes.Plan) {
 	if r.lines == nil {
 		r.lines = make([]byte, 0, size)
@@ -60,11 +59,6 @@ func (r *Ring) add(e *uevent.Event, p *nodes.Plan) {
 		room := start + maxLine - 1 - len(r.lines)
 		r.lines = append(r.lines, text[:min(len(text), room)]...)
 	}
-	for i, c := range r.lines[start:] {
-		if c > '~' {
-			r.lines[start+i] = '?'
-		}
-	}
 	r.lines = append(r.lines, '\n')
 }
 
@@ -79,7 +73,7 @@ func Format(line string, json bool) string {
 			value = value[:second] + "." + value[second:]
 		}
 		if json && i > 1 {
-			value = strconv.Quote(value) // which is JSON too, for ASCII
+			value = string(uevent.AppendQuoted(nil, value))
 		}
 		if json {
 			value = ",\"" + fields[i] + "\":" + value
