@@ -223,11 +223,11 @@ func (a *applier) planAgain(e *uevent.Event) *nodes.Plan {
 	return p
 }
 
-// renew gives a disk other names where an event other than an add brings them: what it holds
-// has changed.
+// renew gives a device other names where an event other than an add brings them: what a disk
+// holds has changed, or a driver has learned late what a port is called.
 func (a *applier) renew(t *task) {
 	p := t.plan
-	if !a.names.concerns(t.event) || p.Work != nodes.None || !t.event.Dev.Block || p.Late {
+	if !a.names.concerns(t.event) || p.Work != nodes.None || p.Late || !a.mayBeRenamed(t) {
 		return
 	}
 	a.dev.lock()
@@ -243,6 +243,11 @@ func (a *applier) renew(t *task) {
 		again = again.Actual()
 	}
 	p.Nodes, p.Links = again.Nodes, again.Links // for clients
+}
+
+// mayBeRenamed spares most events of devices that have no names but that by their numbers.
+func (a *applier) mayBeRenamed(t *task) bool {
+	return t.event.Dev.Block || !t.event.Dev.IsZero() && (len(t.identity.Links) > 1 || a.names.found[t.event.Devpath] != nil)
 }
 
 // watch watches the disk of t from now on, where what is written to it can change its names.
