@@ -227,7 +227,7 @@ func (b *planner) apply(r *rule) {
 		c.Patience = defaults.Patience
 	}
 	c.Program = c.Program || defaults.Program
-	for _, c.Said = range b.runs(r) {
+	for _, c.Matched = range b.runs(r) {
 		b.plan.Commands = append(b.plan.Commands, c)
 	}
 }

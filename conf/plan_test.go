@@ -42,7 +42,7 @@ func checkPlan(t *testing.T, p *nodes.Plan) {
 		if c.Socket != "" && (c.Socket[0] != '/' && c.Socket[0] != '@' || len(c.Socket) < 2 || len(c.Socket) > maxAddress || c.Text != socketPrefix+c.Socket) {
 			t.Errorf("socket %q of %q in\n%s", c.Socket, c.Text, p)
 		}
-		for _, said := range strings.SplitAfter(c.Said, "\x00") {
+		for _, said := range strings.SplitAfter(c.Matched, "\x00") {
 			env := slices.Collect(p.Event.Env())
 			if kv, ended := strings.CutSuffix(said, "\x00"); said != "" && (!ended || !slices.Contains(env, kv)) {
 				t.Errorf("the command is for %q, which the event does not say, in\n%s", said, p)

@@ -15,7 +15,7 @@ const UdevConf = "# This program was built without --udev.\n"
 // HasUdev tells that libudev's clients can be served.
 const HasUdev = false
 
-type udevSink struct{ told bool }
+type udevSink struct{ added bool }
 
 func (*udevSink) open(*runner)    {}
 func (*udevSink) scanned(*runner) {}

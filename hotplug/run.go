@@ -167,7 +167,7 @@ func Run(o *Options, way Way) Result {
 	loader := newModules(r)
 	r.scheduler = scheduler.New(scheduler.Options{
 		Rules: rules, Dev: r.dev, Sys: r.sys, Log: r.log, Sinks: r.sinks, FirmwareDir: o.Firmware, Environ: o.Environ,
-		Watcher: r.newWatcher(), Interfaces: r.udev.told,
+		Watcher: r.newWatcher(), Interfaces: r.udev.added,
 		Jobs: o.Jobs, Names: newNames(r.sys, o.Dev, r.dev), Modules: loader, ByHand: r.event != nil && r.event.Seqnum == 0,
 	})
 	read := func() (*conf.Config, error) { return o.readConf(conf.ParseFiles) }

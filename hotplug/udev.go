@@ -29,9 +29,9 @@ const HasUdev = true
 
 // udevSink is what speaks to libudev's clients.
 type udevSink struct {
-	udev *udev.Udev // or nil
-	loop *loop.Loop // or nil
-	told bool       // it is one of the sinks
+	udev  *udev.Udev // or nil
+	loop  *loop.Loop // or nil
+	added bool       // it is one of the sinks
 }
 
 // open adds the sink by which libudev's clients hear of events, where a loop or a board made
@@ -46,7 +46,7 @@ func (u *udevSink) open(r *runner) {
 			return
 		}
 	}
-	u.told = true
+	u.added = true
 	r.sinks = append(r.sinks, scheduler.Sink{
 		Received: func(e *uevent.Event) { u.udev.Queued(e) },
 		Done:     func(e *uevent.Event, p *nodes.Plan) { u.udev.Done(e, sink.DeviceOf(p)) },

@@ -211,7 +211,7 @@ type Command struct {
 	Execline bool   // it is for execlineb, and never given to a shell
 	Socket   string // where the event is to be sent, with nothing to run: a path, or @ and an abstract name; or ""
 	Node     string // for $MDEV: the node's path below /dev
-	Said     string // which value the command is for, of variables that the event says several times: KEY=VALUE and a NUL each
+	Matched  string // the values that the command runs for, of variables that the event has several times: KEY=VALUE and a NUL each
 	Exists   Exists
 	Timeout  Seconds // it is killed then
 	Patience Seconds // the later events of its device, and other commands, no longer wait for it then
@@ -339,8 +339,8 @@ func (c *Command) String() string {
 	if c.Socket != "" {
 		text = "send to " + c.Socket
 	}
-	if c.Said != "" {
-		text += " (" + strings.Join(strings.Split(c.Said[:len(c.Said)-1], "\x00"), ", ") + ")"
+	if c.Matched != "" {
+		text += " (" + strings.Join(strings.Split(c.Matched[:len(c.Matched)-1], "\x00"), ", ") + ")"
 	}
 	if c.Exists != ExistsRun {
 		text += " (if_exists=" + c.Exists.String() + ")"

@@ -209,7 +209,7 @@ func commandEnviron(inherited []string, p *nodes.Plan, c *nodes.Command) []strin
 	if tags := p.TagList(); tags != "" {
 		add("TAGS=" + tags)
 	}
-	for _, kv := range strings.Split(c.Said, "\x00") {
+	for _, kv := range strings.Split(c.Matched, "\x00") {
 		add(kv)
 	}
 	for kv := range p.Event.Env() {

@@ -30,7 +30,7 @@ func (c *Server) trigger(gone <-chan struct{}) error {
 		return nil
 	}
 	coldplug.Prune(c.Scheduler, c.Sys)
-	run := syntheticRun{sys: c.Sys, uuid: sysfs.NewUUID(), open: map[string]bool{}}
+	run := syntheticRun{sys: c.Sys, uuid: sysfs.NewUUID(), unanswered: map[string]bool{}}
 	return c.follow(&run, c.Sys.Walk(), gone)
 }
 
@@ -52,7 +52,7 @@ func (c *Server) follow(run *syntheticRun, devpaths []string, gone <-chan struct
 			run.record(e)
 		}
 	}
-	for devpath := range run.open {
+	for devpath := range run.unanswered {
 		c.Log.Print(log.Info, "accepted the request for an event and sent none: "+devpath)
 	}
 	return run.refusal()
@@ -84,14 +84,14 @@ func (run *syntheticRun) refusal() error {
 // accept the request and send nothing. So once a device has answered, one more request goes to it:
 // the wait for the others lasts until afterLast past the last request or event.
 type syntheticRun struct {
-	sys       sysfs.FS
-	uuid      string          // "" on an older kernel: any add counts
-	open      map[string]bool // devices that accepted the request and have not answered, by devpath
-	responder string          // the device that answered last
-	probeSent bool            // the extra request was made
-	accepted  bool            // a device accepted the request
-	refused   []string        // the files of those that did not, and why
-	last      sys.Time        // of the last request or event
+	sys        sysfs.FS
+	uuid       string          // "" on an older kernel: any add counts
+	unanswered map[string]bool // devices that accepted the request and have not answered, by devpath
+	responder  string          // the device that answered last
+	probeSent  bool            // the extra request was made
+	accepted   bool            // a device accepted the request
+	refused    []string        // the files of those that did not, and why
+	last       sys.Time        // of the last request or event
 }
 
 // request requests an event of a device.
@@ -103,7 +103,7 @@ func (run *syntheticRun) request(devpath string) {
 	}
 	switch err {
 	case nil:
-		run.open[devpath], run.accepted = true, true
+		run.unanswered[devpath], run.accepted = true, true
 	case unix.ENOENT, unix.ENODEV: // it was just removed
 	default:
 		run.refused = append(run.refused, string(run.sys)+devpath+"/uevent: "+err.Error())
@@ -124,7 +124,7 @@ func (run *syntheticRun) record(e *uevent.Event) {
 	if uuid, _ := e.Get("SYNTH_UUID"); e.Action != uevent.Add || run.uuid != "" && uuid != run.uuid {
 		return
 	}
-	delete(run.open, e.Devpath)
+	delete(run.unanswered, e.Devpath)
 	run.responder = e.Devpath
 	run.last = sys.Now()
 }
@@ -132,13 +132,13 @@ func (run *syntheticRun) record(e *uevent.Event) {
 // done reports whether every event of the run has come, or no more are expected. pending tells that
 // the source has events.
 func (run *syntheticRun) done(pending bool) bool {
-	if len(run.open) == 0 {
+	if len(run.unanswered) == 0 {
 		return true
 	}
 	if !run.probeSent && run.responder != "" {
 		run.probeSent = true
 		run.request(run.responder)
-		delete(run.open, run.responder) // its first answer is enough
+		delete(run.unanswered, run.responder) // its first answer is enough
 	}
 	return !pending && run.last.Age() >= afterLast
 }

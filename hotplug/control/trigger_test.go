@@ -22,7 +22,7 @@ func newRun(b *board.Board, uuid string) (run *syntheticRun, devpaths []string) 
 		b.Sys.Add("/devices/"+name, "x", "", "")
 		devpaths = append(devpaths, "/devices/"+name)
 	}
-	return &syntheticRun{sys: b.Sys.FS, uuid: uuid, open: map[string]bool{}}, devpaths
+	return &syntheticRun{sys: b.Sys.FS, uuid: uuid, unanswered: map[string]bool{}}, devpaths
 }
 
 // answers returns the event by which a device answers a request.
@@ -49,7 +49,7 @@ func TestRequests(t *testing.T) {
 		answers(t, "/devices/a", "SYNTH_UUID=other"),
 		hotplugtest.NewEvent(t, "ACTION=change", "DEVPATH=/devices/a", "SYNTH_UUID="+uuid),
 	} {
-		if run.record(e); len(run.open) != 3 || run.responder != "" {
+		if run.record(e); len(run.unanswered) != 3 || run.responder != "" {
 			t.Errorf("%q counts", e.Devpath)
 		}
 	}
@@ -83,8 +83,8 @@ func TestRequestsSilent(t *testing.T) {
 	if run.done(false) || b.Sys.Requested("/devices/b") != "add u" {
 		t.Errorf("the extra request is %q", b.Sys.Requested("/devices/b"))
 	}
-	if run.open["/devices/b"] || len(run.open) != 2 {
-		t.Errorf("open are %v", run.open)
+	if run.unanswered["/devices/b"] || len(run.unanswered) != 2 {
+		t.Errorf("open are %v", run.unanswered)
 	}
 	hotplugtest.WriteFile(t, b.Sys.Path("/devices/b/uevent"), "")
 	run.last -= sys.Time(afterLast)
@@ -105,7 +105,7 @@ func TestRequestsOldKernel(t *testing.T) {
 	if got := b.Sys.Requested(devpaths[0]); !strings.HasPrefix(got, "add\n") && got != "add" {
 		t.Errorf("the request is %q", got)
 	}
-	if run.record(answers(t, devpaths[0])); len(run.open) > 0 {
+	if run.record(answers(t, devpaths[0])); len(run.unanswered) > 0 {
 		t.Error("an answer does not count")
 	}
 }
@@ -142,7 +142,7 @@ func TestFollow(t *testing.T) {
 		t.Errorf("logged %q", b.Log.Lines())
 	}
 	source.pending.Store(true)
-	follow(&syntheticRun{sys: b.Sys.FS, uuid: "v", open: map[string]bool{}})
+	follow(&syntheticRun{sys: b.Sys.FS, uuid: "v", unanswered: map[string]bool{}})
 	close(stop)
 	hotplugtest.Within(t, "the end", func() {
 		if <-followed {
@@ -168,11 +168,11 @@ func TestNewUUID(t *testing.T) {
 func TestOldKernelRefuses(t *testing.T) {
 	t.Parallel()
 	hotplugtest.NeedRoot(t)
-	run := syntheticRun{sys: "/sys", uuid: "none", open: map[string]bool{}}
+	run := syntheticRun{sys: "/sys", uuid: "none", unanswered: map[string]bool{}}
 	if !run.sys.IsKernels() {
 		t.Fatal("NOT TESTED: no sysfs at /sys")
 	}
-	if run.request("/devices/virtual/mem/null"); run.uuid != "" || len(run.open) != 1 {
-		t.Errorf("the identifier is %q, open are %v", run.uuid, run.open)
+	if run.request("/devices/virtual/mem/null"); run.uuid != "" || len(run.unanswered) != 1 {
+		t.Errorf("the identifier is %q, open are %v", run.uuid, run.unanswered)
 	}
 }

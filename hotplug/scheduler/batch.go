@@ -9,9 +9,9 @@ import (
 // Batch is a set of events whose end can be waited for. Scheduler.mu guards its fields until
 // end is closed.
 type Batch struct {
-	open   int           // events under way, and one while more may be added
-	failed bool          // a part of an event failed
-	end    chan struct{} // closed when all events are done
+	unfinished int           // events under way, and one while more may be added
+	failed     bool          // a part of an event failed
+	end        chan struct{} // closed when all events are done
 }
 
 func newBatch() *Batch { return &Batch{end: make(chan struct{})} }
@@ -19,7 +19,7 @@ func newBatch() *Batch { return &Batch{end: make(chan struct{})} }
 // NewBatch returns a Batch that never ends: RunIn can always add events to it.
 func NewBatch() *Batch {
 	b := newBatch()
-	b.open++
+	b.unfinished++
 	return b
 }
 
@@ -47,7 +47,7 @@ func (b *Batch) EndsWithin(limit time.Duration) bool {
 
 // partDone counts one event of the batch as done, or that no more will be added.
 func (b *Batch) partDone() {
-	if b.open--; b.open == 0 {
+	if b.unfinished--; b.unfinished == 0 {
 		close(b.end)
 	}
 }

@@ -18,7 +18,7 @@ type failures struct {
 	log    *log.Logger
 	count  uint64       // parts of events that could not be done
 	denied uint64       // of count: nodes that the kernel refused to make
-	last   []*LastError // by devpath, at most maxErrors; but for told none is changed once it is here
+	last   []*LastError // by devpath, at most maxErrors; but for isPublished none is changed once it is here
 }
 
 // LastError is the most recent error of a device.
@@ -27,7 +27,7 @@ type LastError struct {
 	When    sys.Time
 	Text    string
 
-	told bool // an event of the device was done since
+	isPublished bool // a Plan has it; see take
 }
 
 // maxErrors is for how many devices the last error is kept: the most recent ones.
@@ -93,8 +93,8 @@ func (f *failures) keep(e *uevent.Event, text string) {
 // take returns the error that an event which is done has had, or "".
 func (f *failures) take(e *uevent.Event) string {
 	for _, last := range f.last {
-		if text, is := strings.CutPrefix(last.Text, e.Action+": "); is && !last.told && last.Devpath == e.Devpath {
-			last.told = true
+		if text, is := strings.CutPrefix(last.Text, e.Action+": "); is && !last.isPublished && last.Devpath == e.Devpath {
+			last.isPublished = true
 			return text
 		}
 	}

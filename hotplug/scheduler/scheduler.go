@@ -202,7 +202,7 @@ func (s *Scheduler) Run(generate Generator) *Batch {
 func (s *Scheduler) RunIn(b *Batch, generate Generator) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b.open++
+	b.unfinished++
 	s.arrivals.producers++ // between two slices, others must not find the scheduler idle
 	s.arrivals.last = sys.Now()
 	if conf.HasNames {
@@ -267,7 +267,7 @@ func (s *Scheduler) submitSliceLocked(b *Batch) {
 
 // submitLocked accepts one event, and starts it if nothing keeps it from that.
 func (s *Scheduler) submitLocked(t *task) {
-	t.batch.open++
+	t.batch.unfinished++
 	s.counts.Received++
 	s.arrivals.seqnum = max(s.arrivals.seqnum, t.event.Seqnum)
 	s.observers.notify(t.event, true)
@@ -317,20 +317,20 @@ func (s *Scheduler) startLocked(t *task) (isDone bool) {
 	}
 	t.commands = s.applier.runnable(t, existed)
 	if len(p.Attributes) > 0 {
-		t.open++
+		t.parts++
 		s.setAttributesLocked(t)
 	} else if s.queueNextLocked(t) {
-		t.open++
+		t.parts++
 	}
 	if p.Firmware != "" {
-		t.open++
+		t.parts++
 		ok := false
 		s.runAsync(s.pool.inFlight.Go, func() { ok = s.firmware.Load(e, p.Firmware) }, func() {
 			t.batch.failed = t.batch.failed || !ok
 			s.partDoneYield(t)
 		})
 	}
-	if t.open > 0 {
+	if t.parts > 0 {
 		return false
 	}
 	if endsLater { // its commands were events to send, which are sent by now
@@ -354,7 +354,7 @@ func (s *Scheduler) restartYield(t *task) {
 // partDoneYield counts one part of t as done: its commands or its firmware. After the last
 // one, t is done.
 func (s *Scheduler) partDoneYield(t *task) {
-	if t.open--; t.open > 0 {
+	if t.parts--; t.parts > 0 {
 		return
 	}
 	s.applier.end(t)

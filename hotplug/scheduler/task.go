@@ -26,7 +26,7 @@ type work struct {
 	isRead   bool      // it is a disk whose contents give it names
 	plan     *nodes.Plan
 	commands []nodes.Command // those that have not ended yet, the running one first
-	open     int             // parts under way: one for the commands, one for the firmware
+	parts    int             // under way: one for the commands, one for the firmware
 }
 
 // state is how far a task is in its life. The package comment shows which state follows

@@ -21,7 +21,7 @@ type Netlink struct {
 	sender *netlink.Sender
 	groups []uint32 // one bit each: of a mask with two, the kernel serves the lower alone
 	buf    []byte
-	said   map[error]bool
+	logged map[error]bool // errors that the log has a line of
 	pacer  pacer
 
 	// Sys, where set, gives the SEQNUM of the kernel's last event. Events without one, as
@@ -37,7 +37,7 @@ func NewNetlink(mask uint32, logger *log.Logger) (*Netlink, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Netlink{log: logger, sender: sender, said: map[error]bool{}}
+	b := &Netlink{log: logger, sender: sender, logged: map[error]bool{}}
 	b.pacer = pacer{groups: mask, send: b.multicast}
 	for bit := uint32(1); bit != 0; bit <<= 1 {
 		if mask&bit != 0 {
@@ -75,10 +75,10 @@ func (b *Netlink) Flush(limit time.Duration) { b.pacer.flush(limit) }
 func (b *Netlink) multicast(msg []byte) {
 	for _, group := range b.groups {
 		err := b.sender.Send(group, msg)
-		if err == nil || b.said[err] {
+		if err == nil || b.logged[err] {
 			continue
 		}
-		b.said[err] = true
+		b.logged[err] = true
 		head, _, _ := strings.Cut(string(msg), "\x00") // action@devpath
 		b.log.Print(log.Warning, "not sent to group "+strconv.Itoa(int(group))+": "+head+": "+err.Error())
 	}

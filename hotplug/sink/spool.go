@@ -114,7 +114,7 @@ func (s *Spool) status() string {
 func (s *Spool) hasBacklog() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.spool != nil && s.spool.Held()
+	return s.spool != nil && s.spool.HasBacklog()
 }
 
 // done keeps an event until publish.

@@ -70,13 +70,13 @@ type Udev struct {
 	queued int  // events under way
 	queue  bool // the queue file is there
 	msg    []byte
-	said   map[string]bool // what is wrong, each once
+	logged map[string]bool // texts that the log has; see warnOnce
 }
 
 // New opens the directory, the database in it, and the sockets. What a process that was
 // killed left behind goes, but for the records of devices: see Sweep.
 func New(o Options) (*Udev, error) {
-	u := &Udev{options: o, said: map[string]bool{}}
+	u := &Udev{options: o, logged: map[string]bool{}}
 	var err error
 	if u.sender, err = netlink.NewSender(); err != nil {
 		return nil, err
@@ -161,7 +161,7 @@ func (u *Udev) markQueue() {
 	}
 	fd, err := sys.Openat(u.db.root, queueName, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o644)
 	if err != nil {
-		u.complain("the queue file is not made: " + err.Error())
+		u.warnOnce("the queue file is not made: " + err.Error())
 		return
 	}
 	sys.Close(fd)
@@ -193,7 +193,7 @@ func (u *Udev) Done(e *uevent.Event, d Device) {
 	}
 	if cookie := cookieOf(e); cookie != 0 {
 		if err := completeCookie(cookie); err != nil {
-			u.complain("a cookie of device-mapper is not completed: " + err.Error())
+			u.warnOnce("a cookie of device-mapper is not completed: " + err.Error())
 		}
 	}
 }
@@ -227,7 +227,7 @@ func (u *Udev) record(e *uevent.Event, id string, kind class, d *Device) *Record
 		err = u.db.write(id, kind, r, was, known)
 	}
 	if err != nil {
-		u.complain("the database is not up to date: " + err.Error())
+		u.warnOnce("the database is not up to date: " + err.Error())
 	}
 	return r
 }
@@ -341,7 +341,7 @@ func (u *Udev) send(e *uevent.Event, r *Record, node string) {
 	devtype, _ := e.Get("DEVTYPE")
 	seal(u.msg, e.Subsystem, devtype, r.Tags)
 	if err := u.sender.Send(Group, u.msg); err != nil {
-		u.complain("libudev's monitors are not told: " + err.Error())
+		u.warnOnce("libudev's monitors are not told: " + err.Error())
 	}
 }
 
@@ -361,7 +361,7 @@ func ours(kv string) bool {
 // too long for older clients. What is appended first counts most.
 func (u *Udev) put(head, tail string) {
 	if len(u.msg)+len(head)+len(tail)+1 > mostMessage {
-		u.complain("a message to libudev's monitors has no room for all properties")
+		u.warnOnce("a message to libudev's monitors has no room for all properties")
 		return
 	}
 	u.msg = append(append(u.msg, oneLine(head)...), oneLine(tail)...)
@@ -381,10 +381,10 @@ func (u *Udev) putLinks(links []string) {
 	}
 }
 
-// complain logs something once: what is wrong is so for each event.
-func (u *Udev) complain(text string) {
-	if !u.said[text] {
-		u.said[text] = true
+// warnOnce logs a text once: what is wrong for one event is wrong for all.
+func (u *Udev) warnOnce(text string) {
+	if !u.logged[text] {
+		u.logged[text] = true
 		u.options.Log.Print(log.Warning, text)
 	}
 }

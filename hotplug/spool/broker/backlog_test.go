@@ -61,7 +61,7 @@ func testEverybodyGetsAll(t *testing.T, start uint64, window int) {
 	}
 	h.publish(s, 1, events)
 	all.Wait()
-	h.until("nothing is held back", func() bool { return !s.Held() })
+	h.until("nothing is held back", func() bool { return !s.HasBacklog() })
 	h.must(s.Upkeep())
 	h.clean()
 }
@@ -95,7 +95,7 @@ func testWindow(h *shop) {
 	h.publish(s, 1, 30)
 	h.holds(slow, span(1, 11)) // .nolinks takes the room of one
 	h.holds(compat, span(1, 12))
-	if !s.Held() {
+	if !s.HasBacklog() {
 		h.Error("nothing is held back")
 	}
 	// Who comes after a publisher that was killed finds it all.
@@ -114,7 +114,7 @@ func testWindow(h *shop) {
 		}
 	}
 	h.must(s.Upkeep())
-	if s.Held() {
+	if s.HasBacklog() {
 		h.Error("something is held back still")
 	}
 	h.clean()
@@ -129,7 +129,7 @@ func TestCap(t *testing.T) {
 		return
 	}
 	h := newShop(t)
-	h.Window, h.Held = 11, 20
+	h.Window, h.Backlog = 11, 20
 	s := h.open()
 	slow := h.queue(h.Events, "slow", ".nolinks")
 	h.publish(s, 1, 100)

@@ -17,7 +17,7 @@ import (
 // The defaults of Options.
 const (
 	defaultWindow  = 4096
-	defaultHeld    = 16384
+	defaultBacklog = 16384
 	defaultPerUser = 256
 )
 
@@ -50,7 +50,7 @@ type Options struct {
 	Zero bool
 
 	Window  int // limit of unread files in a queue (4096; less on a small file system)
-	Held    int // limit of events kept for slow queues (16384; less on a small file system)
+	Backlog int // limit of events kept for slow queues (16384; less on a small file system)
 	PerUser int // limit of entries in a root of one user other than root (256)
 
 	// Source, where set, is the path of a queue that gets nothing of what is published,
@@ -107,8 +107,8 @@ func Open(o Options) (*Broker, error) {
 	if o.Window == 0 {
 		o.Window = defaultWindow
 	}
-	if o.Held == 0 {
-		o.Held = defaultHeld
+	if o.Backlog == 0 {
+		o.Backlog = defaultBacklog
 	}
 	if o.PerUser == 0 {
 		o.PerUser = defaultPerUser
@@ -134,7 +134,7 @@ func (b *Broker) wire() {
 
 	base := &b.base
 	b.links.base, b.links.windows = base, &b.windows
-	b.backlog.base, b.backlog.limit = base, o.Held
+	b.backlog.base, b.backlog.limit = base, o.Backlog
 	b.lifecycle.base = base
 	r := &b.registry
 	r.base, r.lifecycle, r.windows = base, &b.lifecycle, &b.windows
@@ -264,9 +264,9 @@ func (b *Broker) Close() {
 	b.mu.Unlock()
 }
 
-// Held reports whether events are kept for slow clients. A process that would end
+// HasBacklog reports whether events are kept for slow clients. A process that would end
 // otherwise should stay, as only a publisher can deliver them.
-func (b *Broker) Held() bool {
+func (b *Broker) HasBacklog() bool {
 	b.mu.Lock()
 	lagging := b.registry.lagging
 	b.mu.Unlock()
@@ -362,7 +362,7 @@ func (b *Broker) begin() error {
 	}
 	r := &b.registry
 	r.readChanges()
-	b.lifecycle.creatorBudget = creatorsPerTurn
+	b.lifecycle.creatorBudget = creatorsPerRound
 	if b.upkeep.poller == nil {
 		r.quota.removals = math.MaxInt // nothing removes the rest later
 	}
@@ -383,7 +383,7 @@ func (b *Broker) begin() error {
 // dead owners, updates head and tail, and delivers kept events.
 func (b *Broker) Upkeep() error {
 	b.mu.Lock()
-	b.registry.quota.removals = removalsPerTurn
+	b.registry.quota.removals = removalsPerRound
 	err := b.begin()
 	if err == nil {
 		b.serviceAll()
@@ -402,7 +402,7 @@ func (b *Broker) serviceAll() {
 	for _, q := range b.registry.live {
 		b.deliveries.service(q)
 	}
-	b.finishTurn()
+	b.finishRound()
 }
 
 // checkOwner removes q if its owner is dead.
@@ -412,8 +412,8 @@ func (b *Broker) checkOwner(q *queue) {
 	}
 }
 
-// finishTurn does what is left at the end of a turn.
-func (b *Broker) finishTurn() {
+// finishRound does what is left at the end of a round.
+func (b *Broker) finishRound() {
 	if !b.registry.listed {
 		b.registry.relist()
 	}
@@ -425,19 +425,19 @@ func (b *Broker) finishTurn() {
 func (b *Broker) run() {
 	var fired []uint64
 	var err error
-	for err == nil && b.turn(fired) {
+	for err == nil && b.round(fired) {
 		fired, err = b.upkeep.poller.Wait(fired[:0])
 	}
 	close(b.upkeep.done)
 }
 
-// turn is a turn of the upkeep goroutine: it looks at the queues whose inodes are in
+// round is a round of the upkeep goroutine: it looks at the queues whose inodes are in
 // fired, at those whose clients removed something, and at those that are due. It
 // returns false after Close.
-func (b *Broker) turn(fired []uint64) (more bool) {
+func (b *Broker) round(fired []uint64) (more bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.upkeep.retry, b.registry.quota.removals = false, removalsPerTurn
+	b.upkeep.retry, b.registry.quota.removals = false, removalsPerRound
 	if b.begin() != nil {
 		return false
 	}
@@ -453,8 +453,8 @@ func (b *Broker) turn(fired []uint64) (more bool) {
 		b.deliveries.service(q)
 	}
 	b.checkDue()
-	b.finishTurn()
-	b.upkeep.poller.SetDeadline(b.nextTurn()) // under the mutex, else a kick could get lost
+	b.finishRound()
+	b.upkeep.poller.SetDeadline(b.nextRound()) // under the mutex, else a kick could get lost
 	b.space.release()
 	return true
 }
@@ -469,9 +469,9 @@ func (b *Broker) checkDue() {
 	}
 }
 
-// nextTurn returns when the next turn is due, or the zero time if only an event of the
+// nextRound returns when the next round is due, or the zero time if only an event of the
 // kernel's makes one necessary.
-func (b *Broker) nextTurn() time.Time {
+func (b *Broker) nextRound() time.Time {
 	const never = time.Duration(math.MaxInt64)
 	wait, t := never, now()
 	for _, q := range b.registry.queues {

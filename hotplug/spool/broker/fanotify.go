@@ -13,9 +13,9 @@ import (
 // descriptor of the process itself, in any namespace, so that a number which is used
 // again does no harm. Kernels before 5.15 do not have that: there nothing is found.
 
-// creatorsPerTurn is how many events are read in one turn. A flood makes more: to read
+// creatorsPerRound is how many events are read in one round. A flood makes more: to read
 // an event takes longer than to make a directory.
-const creatorsPerTurn = 512
+const creatorsPerRound = 512
 
 // watchCreators makes the kernel report the processes that make directories in a root.
 // It returns none where the kernel is too old.

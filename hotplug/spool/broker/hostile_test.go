@@ -277,7 +277,7 @@ func (h *shop) letsIn() bool {
 	return <-f.refused == 0
 }
 
-// Of a flood no more is removed in one turn than others can wait for, and nothing is
+// Of a flood no more is removed in one round than others can wait for, and nothing is
 // taken for a queue.
 func TestSurplus(t *testing.T) {
 	t.Parallel()
@@ -292,10 +292,10 @@ func TestSurplus(t *testing.T) {
 	if refused := <-f.refused; refused != 0 {
 		t.Errorf("the kernel refused %d before anybody looked", refused)
 	}
-	s.registry.quota.removals = removalsPerTurn
+	s.registry.quota.removals = removalsPerRound
 	h.must(s.begin())
 	s.space.release()
-	if n := entriesOf(h.Events); n != count-removalsPerTurn {
+	if n := entriesOf(h.Events); n != count-removalsPerRound {
 		t.Errorf("%d are left of %d", n, count)
 	}
 	if len(s.registry.queues) > 0 {
@@ -367,14 +367,14 @@ func TestManyMade(t *testing.T) {
 	if s.registry.roots[0].fanotify == sys.None {
 		kerneltest.Cannot(t, "needs fanotify with pidfds")
 	}
-	const count = 2*creatorsPerTurn + 1
+	const count = 2*creatorsPerRound + 1
 	s.mu.Lock() // so that they all come at once
 	for i := range count {
 		h.must(os.Mkdir(filepath.Join(h.Events, fmt.Sprint("odd", i)), 0o755))
 	}
 	h.must(s.begin())
 	if s.lifecycle.creatorBudget > 0 {
-		t.Error("all makers were heard in one turn")
+		t.Error("all creators were heard in one round")
 	}
 	s.checkDue()
 	time.Sleep(graceLive)

@@ -128,7 +128,7 @@ func (q *queue) readOrder() {
 }
 
 // update corrects head and tail after the client removed something. It reads each link
-// once: what the client removes meanwhile is for the next turn.
+// once: what the client removes meanwhile is for the next round.
 func (l *links) update(q *queue) {
 	before := [2]uint64{q.head, q.tail}
 	oldHead, hasHead := linkTarget(q, linkHead)

@@ -21,7 +21,7 @@ import (
 //	        because its owner died; see ownerIsDead
 //
 // lifecycle makes all changes but those between current and lags, which delivery makes.
-// A queue whose owner is dead loses its name first, so that no client sees it; a turn of
+// A queue whose owner is dead loses its name first, so that no client sees it; a round of
 // the upkeep removes its files from the trash later.
 type state uint8
 
@@ -97,7 +97,7 @@ func (q *queue) close() {
 // lifecycle takes a queue from its first sight to its end: it opens it, reads the dot
 // files of its client, and finds out who owns it.
 type lifecycle struct {
-	creatorBudget int // how many events of fanotify may still be read in this turn
+	creatorBudget int // how many events of fanotify may still be read in this round
 	*base
 }
 

@@ -25,7 +25,7 @@ type quota struct {
 	entries map[uint32]int   // how many queues each user has
 	denied  map[uint32]int64 // until when a user is denied, by now
 
-	removals int // how many excess entries may still be removed in this turn
+	removals int // how many excess entries may still be removed in this round
 	refused  int // how many were removed since Open
 }
 
@@ -134,9 +134,9 @@ func (r *registry) refuse(root *root, name string, st *unix.Stat_t, why string) 
 	}
 }
 
-// removalsPerTurn is how many refused entries a turn of the upkeep removes, while
+// removalsPerRound is how many refused entries a round of the upkeep removes, while
 // publishers wait. Publishing an event removes none.
-const removalsPerTurn = 256
+const removalsPerRound = 256
 
 // removeExcess removes more of the entries that were refused. Their names are not kept:
 // a user that makes many would fill the memory. So it reads the roots, a part at a time.

@@ -97,12 +97,12 @@ func (t *trash) add(dir int, name string) {
 	t.pending = true
 }
 
-// trashPerTurn is how many files are removed in one turn, while publishers wait.
-const trashPerTurn = 512
+// trashPerRound is how many files are removed in one round, while publishers wait.
+const trashPerRound = 512
 
 // empty removes a part of what is in the trash.
 func (t *trash) empty() {
-	for left := trashPerTurn; t.pending && left > 0; {
+	for left := trashPerRound; t.pending && left > 0; {
 		unix.Seek(t.dir, 0, 0)
 		names := sys.ListSome(t.dir, t.space.buffer[:])
 		t.pending = len(names) > 0 // look again: directories in these come beside them

@@ -18,7 +18,7 @@ type upkeep struct {
 	inotify int              // reports what clients remove from their queues
 	watched map[int32]*queue // by the watch of inotify
 	done    chan struct{}    // closed when the goroutine has ended; nil where it never ran
-	retry   bool             // something could not be done in this turn
+	retry   bool             // something could not be done in this round
 	noPidfd bool             // use no pidfds, for tests
 	notice  func(text string)
 }
@@ -42,7 +42,7 @@ func (u *upkeep) open(sources []int) (err error) {
 	return nil
 }
 
-// kick starts a turn at once, where the upkeep is open. An event of the kernel's that a
+// kick starts a round at once, where the upkeep is open. An event of the kernel's that a
 // publisher has read does not start one.
 func (u *upkeep) kick() {
 	if u.poller != nil {
@@ -73,7 +73,7 @@ func (u *upkeep) changed(buf []byte, someLag bool) []*queue {
 	return all
 }
 
-// follow starts a turn when an owner of q ends, where the kernel has pidfds (5.3), and
+// follow starts a round when an owner of q ends, where the kernel has pidfds (5.3), and
 // starts one now, since the owner may have ended already.
 func (u *upkeep) follow(q *queue) {
 	if u.poller == nil {
@@ -93,7 +93,7 @@ func (u *upkeep) follow(q *queue) {
 			sys.CloseAll(&p.fd) // its end would go unseen, so it is polled instead
 		}
 	}
-	q.owner.nextCheck = 1 // at the next turn
+	q.owner.nextCheck = 1 // at the next round
 	u.kick()
 }
 
@@ -110,7 +110,7 @@ func openProcess(p procfs.Process) int {
 	return fd
 }
 
-// watch starts a turn each time that something is removed from q.
+// watch starts a round each time that something is removed from q.
 func (u *upkeep) watch(q *queue) {
 	if u.poller == nil || q.watch != sys.None {
 		return
