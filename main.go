@@ -72,7 +72,7 @@ func run(args, environ []string) int {
 		return misuse(err)
 	}
 	if o.Kernel = handoff.FromKernel(args, environ); o.Kernel && handoff.Offer(environ) {
-		return exitDone // a server is there already
+		return exitDone // another helper leads, and does the event
 	}
 	ms, _ := strconv.Atoi(stay)
 	o.Linger = time.Duration(ms) * time.Millisecond

@@ -128,14 +128,14 @@ func moveTo(root int, path string) error {
 		_ = unix.Mkdir(path+dir, 0o755)
 		err := unix.Mount(dir, path+dir, "", unix.MS_MOVE, "")
 		if err != nil && err != unix.EINVAL && dir != "/run" { // EINVAL: none is mounted there
-			return &os.PathError{Op: "move mount to", Path: path + dir, Err: err}
+			return &os.PathError{Op: "mount", Path: path + dir, Err: err}
 		}
 	}
 	if err := unix.Fchdir(root); err != nil {
 		return err
 	}
 	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
-		return &os.PathError{Op: "move mount to / from", Path: path, Err: err}
+		return &os.PathError{Op: "mount", Path: path, Err: err}
 	}
 	if err := unix.Chroot("."); err != nil {
 		return err

@@ -3,9 +3,9 @@ package applet
 import (
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"devspool/hotplug/spool"
+	"devspool/hotplug/uevent"
 )
 
 // appendJSON appends a line with an object that holds the variables of an event:
@@ -21,7 +21,7 @@ func appendJSON(b []byte, p spool.Packet) []byte {
 		if b[len(b)-1] != '{' {
 			b = append(b, ',')
 		}
-		b = append(appendQuoted(b, key), ':')
+		b = append(uevent.AppendQuoted(b, key), ':')
 		b = appendValues(b, p.Values(key))
 	}
 	return append(b, "}\n"...)
@@ -30,28 +30,11 @@ func appendJSON(b []byte, p spool.Packet) []byte {
 // appendValues appends one value, or an array of several.
 func appendValues(b []byte, values []string) []byte {
 	if len(values) == 1 {
-		return appendQuoted(b, values[0])
+		return uevent.AppendQuoted(b, values[0])
 	}
 	for i, value := range values {
 		b = append(b, "[,"[min(i, 1)])
-		b = appendQuoted(b, value)
+		b = uevent.AppendQuoted(b, value)
 	}
 	return append(b, ']')
-}
-
-// appendQuoted appends a string of JSON.
-func appendQuoted(b []byte, text string) []byte {
-	const hex = "0123456789abcdef"
-	b = append(b, '"')
-	for _, c := range text {
-		switch {
-		case c == '"' || c == '\\':
-			b = append(b, '\\', byte(c))
-		case c < ' ' || c == 0x7f:
-			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
-		default:
-			b = utf8.AppendRune(b, c) // U+FFFD for what is no rune
-		}
-	}
-	return append(b, '"')
 }

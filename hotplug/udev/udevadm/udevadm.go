@@ -151,7 +151,7 @@ func (t *tool) devpath(name, within string) (string, error) {
 		err = unix.ENODEV
 	}
 	if err != nil {
-		return "", &os.PathError{Op: "no device", Path: name, Err: bare(err)}
+		return "", errors.New("no device " + name + ": " + bare(err).Error())
 	}
 	return path, nil
 }
