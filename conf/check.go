@@ -7,7 +7,7 @@ import (
 	"devspool/conf/ere"
 )
 
-// Check is ParseFiles for a person who wants to know: besides what cannot be used, Problems
+// Check is ParseFiles for devspool --check: besides what cannot be used, Problems
 // holds what can, and is hardly what its author meant.
 func Check(files []File, ids IDs) *Config {
 	p := parser{warnings: make([]ere.Expr, len(warnings))}

@@ -82,7 +82,8 @@ func work(e *uevent.Event) nodes.Work {
 	return nodes.None
 }
 
-// planner makes the Plan of one event.
+// planner makes the Plan of one event. It has a method for each thing that a rule may ask for,
+// and for each that has to be checked when all rules have been tried.
 type planner struct {
 	config *Config
 	event  *uevent.Event

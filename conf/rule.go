@@ -9,7 +9,7 @@ import (
 	"devspool/nodes"
 )
 
-// rule is one line of a config.
+// rule is one line of a config, with a field for each thing that a line may say.
 type rule struct {
 	continues bool // the rules after it are tried also where it matches
 
@@ -80,7 +80,8 @@ func (r *rule) runsOn(action string) bool {
 	return false
 }
 
-// parser reads a config line by line.
+// parser reads a config line by line. It has a method for each part of the grammar, and one for
+// each mistake that is told from others by more than the part it is in.
 type parser struct {
 	config *Config
 	ids    IDs

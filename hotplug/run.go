@@ -30,7 +30,8 @@ import (
 // NoEvents, in place of a directory for queues, has the program make none.
 const NoEvents = "none"
 
-// Options are what the command line and the environment say. Paths may be relative.
+// Options are what the command line and the environment say, a field for each option. Paths may
+// be relative.
 type Options struct {
 	Dev, Sys  string   // directories: where to make nodes, and the sysfs
 	Conf      string   // the config's file
@@ -118,7 +119,8 @@ func CheckFileLimit(way Way) Result {
 		", and "+strconv.FormatUint(fewest, 10)+" are needed: raise it with ulimit -n"))
 }
 
-// runner holds what the three ways to run work with.
+// runner holds what the three ways to run work with: all that this package puts together, each
+// thing in a field, nil where the options do not ask for it.
 type runner struct {
 	*Options
 	dev        *nodes.Dir // nil for a dry run

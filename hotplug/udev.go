@@ -121,8 +121,8 @@ func (u *udevSink) scanned(r *runner) {
 	u.recover(r)
 }
 
-// recoverLimit is how many seconds programs may take from a change of device-mapper's that
-// nobody heard of to their wait for it.
+// recoverLimit is how many seconds a program may take from a change of device-mapper's whose
+// event was lost to its wait for the cookie.
 const recoverLimit = 600
 
 // recover completes the cookies of events that were lost. After a further gap another
@@ -134,8 +134,8 @@ func (u *udevSink) recover(r *runner) {
 	}
 }
 
-// close ends the service. Where no other loop goes on, who waits for a cookie does not wait for
-// ever: libdevmapper makes what is missing itself.
+// close ends the service. Where no other loop goes on, it completes the cookies that processes
+// wait for: libdevmapper makes what is missing itself.
 func (u *udevSink) close(r *runner) {
 	if u.udev == nil {
 		return

@@ -75,7 +75,7 @@ func (r *Reader) Next() (Header, error) {
 	}
 	if h.Path == trailer {
 		r.over = true
-		// What the trailer's record has as body, nobody asked for.
+		// The trailer's body, which is of no use.
 		if err := r.skip(h.Size); err != nil {
 			return Header{}, err
 		}

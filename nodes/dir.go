@@ -18,7 +18,8 @@ const Private = ".devspool"
 // processes take turns by LockDev. The process's umask must be 0.
 //
 // Its parts: tree does the work in the file system, journal says what was made, claims
-// says which device has a path that several want.
+// says which device has a path that several want. A method of Dir is what the scheduler may
+// ask of /dev, or a step of Apply; most only bring the parts together.
 type Dir struct {
 	path     string
 	tree     tree
@@ -70,7 +71,7 @@ func (d *Dir) LockDev() (remounted bool, err error) {
 		remounted = true
 	}
 	if err = d.lockPrivate(); err == unix.ENOENT {
-		// Somebody removed the private directory, so what we hold excludes nobody.
+		// The private directory was removed, so the lock that we hold excludes no other process.
 		d.closePrivate()
 		err = d.lockPrivate()
 	}

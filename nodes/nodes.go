@@ -30,6 +30,7 @@ func (e *Error) Error() string {
 	return e.Op + " " + uevent.Printable(e.Path) + ": " + e.Err.Error() + remedy(e.Err)
 }
 
+// Unwrap returns the errno.
 func (e *Error) Unwrap() error { return e.Err }
 
 // remedy says what to do about the errors that a board meets in practice.
@@ -78,7 +79,7 @@ func (f faults) Error() (text string) {
 	return text
 }
 
-// Unwrap returns the errors one by one, for errors.Is and whoever logs them.
+// Unwrap returns the errors one by one, for errors.Is and for logs with a line for each.
 func (f faults) Unwrap() []error { return f }
 
 // inTheWay reports whether something of another kind stood in a place.

@@ -21,12 +21,13 @@ const (
 	Remove
 )
 
-// Plan is what the rules say of one event: plain data, which touches nothing.
+// Plan is what the rules say of one event: plain data, which touches nothing. It has a field
+// for each thing that a rule may ask for.
 type Plan struct {
 	Event *uevent.Event
 	Work  Work
 
-	// Late says that /sys bears the event out no more. Only the record changes for it.
+	// Late says that /sys does not confirm the event any more. Only the record changes for it.
 	Late bool
 
 	// Again says that no event of the device's own leads to the Plan: its paths are
@@ -255,6 +256,7 @@ type Origin struct {
 	Line int    // from 1; 0 for what no file says
 }
 
+// String returns FILE:LINE, or for what no file says "built in", as --plan and warnings show it.
 func (o Origin) String() string {
 	if o.Line == 0 {
 		return "built in"

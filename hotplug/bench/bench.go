@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 )
 
-// The configs. The empty one says something all the same, lest an empty file be
-// taken for none: without a config a program may have rules of its own.
+// The configs. The empty one has a comment, so that no program takes an empty file for
+// none: without a config a program may have rules of its own.
 const emptyConf = "# no rules\n"
 
 var (
@@ -41,7 +41,7 @@ func (c contestant) conf(text string) string {
 	return text
 }
 
-// bench is one run of this program in the jail.
+// bench is one run of this program in the jail, with a method for each measurement.
 type bench struct {
 	opts        options
 	jail        *jail

@@ -16,11 +16,11 @@ const (
 	udevdControl = "/run/udev/control"
 )
 
-// told is how many events those who listen to a netlink group get at once.
+// told is how many events the listeners of a netlink group get at once.
 const told = 5000
 
-// listeners measures how many events of a burst are lost by those who listen to a netlink
-// group: the kernel's, in which nobody waits for them, as with mdev; that of udevd; and ours.
+// listeners measures how many events of a burst are lost by listeners of a netlink group: of
+// the kernel's, where no sender waits for them, as with mdev; of udevd's; and of ours.
 func (b *bench) listeners() error {
 	b.report.section("Listeners", "events of a burst of %s that a netlink group's clients lose, which have the default buffer", count(told))
 	measure := func(group uint32) ([]int, error) {

@@ -12,8 +12,8 @@ import (
 )
 
 // realm is a network namespace whose devices come and go as the bench likes: taps of
-// macvlan(4), each of which has a node. A sysfs shows them, and only who listens in
-// that namespace hears of them.
+// macvlan(4), each of which has a node. A sysfs shows them, and only a listener in
+// that namespace gets their events.
 type realm struct {
 	sys     string // the directory that its sysfs is mounted on
 	do      chan func()

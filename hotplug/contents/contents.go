@@ -24,8 +24,8 @@ import (
 // (fs.inotify.max_user_watches) may be lower.
 const maxWatches = 4096
 
-// The first close after writing counts at once: whoever waits for the end of all events after
-// a mkfs finds its event there. Further ones within a pause count once, when that is over.
+// The first close after writing counts at once: devspool settle after a mkfs waits
+// for its event. Further ones within a pause count once, when that is over.
 // Each pause is twice as long as the one before, until nobody writes for so long: a command
 // of a rule for change events that writes to the disk itself causes few of them.
 const (
@@ -177,7 +177,7 @@ func (w *Watcher) isDueLocked(d *disk) bool {
 // tell has the kernel send the events. An error means that the disk has left.
 func (w *Watcher) tell(d *disk) {
 	_ = w.sys.Write(d.devpath+"/uevent", uevent.Change)
-	// The partitions of a disk may hold something else too, of which nobody tells.
+	// The partitions of a disk may hold something else now too, and have no event of their own.
 	for _, name := range sys.Subdirs(string(w.sys) + d.devpath) {
 		if part := d.devpath + "/" + name; sys.Exists(unix.AT_FDCWD, string(w.sys)+part+"/partition") {
 			_ = w.sys.Write(part+"/uevent", uevent.Change)

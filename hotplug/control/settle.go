@@ -10,7 +10,7 @@ import (
 // returns false where timeout or gone is closed first.
 func (c *Server) settled(quiet time.Duration, timeout, gone <-chan struct{}) bool {
 	for {
-		// The source first: an event is in the scheduler before the source has it no more.
+		// The source first: it gives an event up only when the scheduler has it.
 		if !c.Source.Pending() && c.Scheduler.IsIdle() && c.Scheduler.Quiet() >= quiet {
 			return true
 		}

@@ -93,6 +93,9 @@ func Serve(o Options, e *uevent.Event) (ok, stopped bool) {
 //
 // A leader that is killed leaves "serving" behind; the next one then rescans /sys. A mount over /dev
 // hides the FIFO: such a leader stays in its phase, with no time to linger.
+//
+// Its fields are those of one goroutine, but for the atomic ones and those behind mu; each group
+// belongs to one concern: the phase, the descriptors, the clock, the order, the audit.
 type leader struct {
 	Options
 	phase    phase

@@ -157,7 +157,7 @@ func syslogAt(address string, open func() *Logger) *Logger {
 }
 
 // File returns a log at level Info that appends to the file at path, or nil where there is none:
-// whoever wants this log makes the file. Each line begins with the SEQNUM of the event that it, or
+// a user who wants this log makes the file. Each line begins with the SEQNUM of the event that it, or
 // the last line about an event, is about; the first with seqnum.
 func File(path string, seqnum uint64) *Logger {
 	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)

@@ -27,6 +27,7 @@ type Options struct {
 // A request passes through three states: in the queue; resolved, where it waits for
 // modules; done. A module waits for others (blockers > 0), is ready, is being loaded, and
 // then is forgotten if it was a success, since /sys tells of it, or else kept with its error.
+// Each of these steps is a method.
 type Loader struct {
 	log   *log.Logger
 	sys   string
@@ -301,7 +302,7 @@ func (l *Loader) submit(steps []Step, anew bool, done func(error)) {
 }
 
 // add returns the module of a step, which may be known. A new one waits for those before
-// it in made that it is to wait for. So whoever waits is younger than what it waits for,
+// it in made that it is to wait for. So a module is younger than those that it waits for,
 // and nothing waits in a circle. The mutex is held.
 func (l *Loader) add(s *Step, made []*module) *module {
 	if m := l.modules[s.Name]; m != nil {

@@ -280,7 +280,7 @@ func (p *planner) index(name string) int {
 }
 
 // append adds the step of a module, unless it is there, and returns its index. A module
-// with a softdep has no install command: such a line says the same in the way of old.
+// with a softdep has no install command: such a line is the older way to say the same.
 func (p *planner) append(name, softdep string) int {
 	isTarget := name == p.target.Name
 	i := p.index(name)
@@ -312,7 +312,7 @@ func (p *planner) append(name, softdep string) int {
 }
 
 // Weak returns the modules, by name or alias, that a module may load at some time
-// (weakdep): an image has to have them, while nobody loads them ahead.
+// (weakdep): an image has to have them, while modprobe does not load them ahead.
 func (t *Tree) Weak(name string) []string {
 	wishes, _ := t.conf.find('w', name)
 	return strings.Fields(wishes)

@@ -22,6 +22,7 @@ func NewSender() (*Sender, error) {
 	return &Sender{fd}, nil
 }
 
+// Close closes the socket. It may be called again.
 func (s *Sender) Close() { sys.CloseAll(&s.fd) }
 
 // Send sends a message to a group, given as its bit: of a mask with two, the kernel

@@ -10,6 +10,8 @@ import (
 
 // applier does the node work of tasks: it asks the rules what to do, asks /sys whether the
 // event still holds, and changes /dev under its lock. Scheduler.mu guards it.
+//
+// It has many methods since each step of the node work is one, those for names among them.
 type applier struct {
 	dev      devLock
 	sys      sysfs.FS

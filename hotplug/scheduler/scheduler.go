@@ -101,8 +101,9 @@ type ModuleLoader interface {
 // beside it.
 //
 // Its methods may be called by several goroutines. They are many, since all that the package
-// does is reached through them: 31 are exported, most of which lock mu and ask one of the
-// parts, and the others are the steps in the life of an event.
+// does is reached through them: more than half are exported, most of which lock mu and ask one
+// of the parts, and the others are the steps in the life of an event. Most of its fields are
+// these parts, which have fields and methods of their own.
 type Scheduler struct {
 	log   *log.Logger
 	sinks []Sink

@@ -42,8 +42,8 @@ func (v View) IsOtherDisk(e *uevent.Event) bool {
 func (v View) Plan(e *uevent.Event) *nodes.Plan { return v.s.applier.rules.Plan(e) }
 
 // WantsUnnumbered reports whether a device of that subsystem and name which has no numbers is
-// somebody's business: a rule's that may match it (see conf.Config), or as a network interface
-// a sink's. With two empty strings it reports whether any is.
+// wanted: by a rule that may match it (see conf.Config), or as a network interface by a sink.
+// With two empty strings it reports whether any is.
 func (v View) WantsUnnumbered(subsystem, sysname string) bool {
 	return v.s.interfaces && (subsystem == "net" || sysname == "") || v.s.applier.rules.WantsUnnumbered(sysname)
 }

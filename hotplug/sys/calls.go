@@ -187,6 +187,8 @@ func Renameat(at int, from, to string) error {
 	return Failure(errno)
 }
 
+// Fchmod sets the permission bits of an open file. Unlike unix.Fchmod it does not tell the
+// scheduler of the runtime about the call.
 func Fchmod(fd int, mode uint32) error {
 	_, _, errno := unix.RawSyscall(unix.SYS_FCHMOD, uintptr(fd), uintptr(mode), 0)
 	return Failure(errno)

@@ -1,7 +1,7 @@
 package sys
 
 // Sort sorts names as slices.Sort does. It takes about twice the time, never more than n log n
-// steps whoever chose the names, and saves the program the code of a faster way.
+// steps for any names, and saves the program the code of a faster way.
 func Sort(names []string) {
 	// A heap: what is greatest comes to its root, and goes behind it.
 	for end, root := len(names), len(names)/2; end > 1; {

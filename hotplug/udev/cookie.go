@@ -62,8 +62,8 @@ func Flags(e *uevent.Event) (properties []string) {
 	return properties
 }
 
-// completeCookie tells who waits for the event that it is at its end. A cookie whose
-// semaphore is gone, or is 0 already, has nobody that waits.
+// completeCookie tells the process that waits for the event that it is done. Where the
+// semaphore is gone, or is 0 already, no process waits for the cookie.
 func completeCookie(cookie uint32) error {
 	id, err := sys.Semget(int32(cookie&cookieBase | cookieMagic))
 	if err == nil {

@@ -34,6 +34,7 @@ func AppendEscaped(to []byte, text string, word bool) []byte {
 	return append(to, text[done:]...)
 }
 
+// Unescape returns the text that AppendEscaped was given. What is not an escape stays as it is.
 func Unescape(s string) string {
 	if strings.IndexByte(s, '\\') < 0 {
 		return s

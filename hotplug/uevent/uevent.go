@@ -25,8 +25,8 @@ var (
 	ErrIncomplete = errors.New("uevent without a usable ACTION and DEVPATH")
 )
 
-// Actions that the kernel sends (lib/kobject_uevent.c). Others may come in
-// time; whoever meets one that it does not know takes it for a Change.
+// Actions that the kernel sends (lib/kobject_uevent.c). Later kernels may send
+// others: an unknown action is treated as a Change.
 const (
 	Add     = "add"
 	Remove  = "remove"

@@ -58,7 +58,7 @@ func (b *boot) unlock(v *volume) {
 	if unix.Access(disk, unix.F_OK) != nil {
 		return
 	}
-	v.open = true // or in vain
+	v.open = true // also where it fails: it is tried once
 	words := []string{sys.LookPath("cryptsetup", b.environ), "open", disk, v.name}
 	if v.key != "" {
 		words = append(words, "--key-file", v.key)

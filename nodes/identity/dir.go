@@ -136,8 +136,8 @@ func (d *dir) within(subsystem string) *dir {
 	return d
 }
 
-// top returns the highest of the devices of the same subsystem that follow upon each
-// other, beginning with d.
+// top returns the highest of the devices of one subsystem that lie above each other without
+// another between them, beginning with d.
 func (d *dir) top() *dir {
 	for up := d.parent(); up != nil && up.readSubsystem() == d.readSubsystem(); up = up.parent() {
 		d = up

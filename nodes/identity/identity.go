@@ -122,7 +122,8 @@ func (p *Prober) identify(e *uevent.Event, probe bool) *subject {
 	return s
 }
 
-// subject is the device that a call is about, and what it deserves so far.
+// subject is the device that a call is about, and what it deserves so far. It has a method for
+// each source of names (SCSI, USB, ATA, PCI, device-mapper, ...), which the rules call.
 type subject struct {
 	p         *Prober
 	e         *uevent.Event

@@ -28,7 +28,8 @@ const (
 	capabilityLetters      = "ekrap"
 )
 
-// wordBits is how many bits a word has. The kernel writes for the word size of who reads.
+// wordBits is how many bits a word has. The kernel writes words of the size that the
+// reading process has.
 const wordBits = 32 << (^uint(0) >> 63)
 
 // maxWords bounds a set: enough for all keys in words of 32 bits.

@@ -12,9 +12,9 @@ import (
 const mapperFlags = "DISABLE_DM_RULES_FLAG DISABLE_SUBSYSTEM_RULES_FLAG DISABLE_DISK_RULES_FLAG " +
 	"DISABLE_OTHER_RULES_FLAG LOW_PRIORITY_FLAG DISABLE_LIBRARY_FALLBACK_FLAG PRIMARY_SOURCE_FLAG FLAG7 "
 
-// readFlags sets the flags that who changed the device wants obeyed: by the event's
-// cookie, or where that says nothing by the event's own variables, in which whoever keeps
-// a device's earlier properties may have given them back.
+// readFlags reads the flags that the program which changed the device has set (libdevmapper):
+// from the event's cookie, or where that has none from the event's variables, where a caller
+// that keeps a device's earlier properties may have put them back.
 func (s *subject) readFlags() {
 	cookie, _ := s.e.Get("DM_COOKIE")
 	bits, _ := strconv.ParseUint(cookie, 0, 32)

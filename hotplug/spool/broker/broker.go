@@ -70,7 +70,8 @@ type old struct {
 
 // Broker publishes events to the queues of a spool. Its methods may be called by several
 // goroutines; several processes may have the same spool open. It owns every part, and
-// none of the parts knows it.
+// none of the parts knows it. The methods that are not exported are those that several parts
+// take part in: one event, one round of the upkeep, the start and the end.
 type Broker struct {
 	options Options
 	id      uint64 // identifies this Broker to other publishers, in the counter

@@ -48,7 +48,8 @@ type Streams struct {
 	Out, Err io.Writer
 }
 
-// tool is a run of the program.
+// tool is a run of the program. It has a method for each of udevadm's commands, and those that
+// they share.
 type tool struct {
 	Streams
 	env []string

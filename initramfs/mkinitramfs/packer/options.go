@@ -28,7 +28,7 @@ func usage() string {
 	return strings.Replace(usageText, "SETS\n", b.String(), 1)
 }
 
-// options is what the command line asks for.
+// options is what the command line asks for, a field for each option.
 type options struct {
 	output, compress, appendTo  string
 	microcode                   bool

@@ -20,7 +20,7 @@ import (
 	"devspool/initramfs/mkinitramfs/packer/programs"
 )
 
-// packer makes one image.
+// packer makes one image. It has a method for each kind of thing that goes into one.
 type packer struct {
 	o      *options
 	report *report

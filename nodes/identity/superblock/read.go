@@ -25,7 +25,8 @@ type window struct {
 	bytes []byte
 }
 
-// probe is a probe of one disk.
+// probe is a probe of one disk. It has a method for each way to read, and for each kind of value
+// that formats share; a format is a function that calls these.
 type probe struct {
 	*Result
 	disk    *Disk
