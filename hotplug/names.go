@@ -3,9 +3,7 @@
 package hotplug
 
 import (
-	"strconv"
 	"strings"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -14,7 +12,6 @@ import (
 	"devspool/hotplug/info"
 	"devspool/hotplug/log"
 	"devspool/hotplug/scheduler"
-	"devspool/hotplug/sys"
 	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
@@ -34,7 +31,7 @@ func newProber(fs sysfs.FS, path string, dev *nodes.Dir) prober {
 			if fd, err = opened(d); err == nil || dev == nil {
 				return fd, err
 			}
-			return openUnnamed(path, d) // its node is still to be made
+			return nodes.OpenUnnamed(path, d) // its node is still to be made
 		},
 	}}
 }
@@ -61,23 +58,14 @@ func (r *runner) newWatcher() scheduler.Watcher {
 	return w
 }
 
-// mediaPolling is where the kernel says how often it looks, in milliseconds, whether removable
-// disks have another medium, unless events_poll_msecs of a disk says otherwise. It is 0, for
-// never, unless the kernel's command line says otherwise.
-const mediaPolling = "/module/block/parameters/events_dfl_poll_msecs"
-
-// pollMedia has the kernel look for other media every two seconds, as udevd does, unless it
-// looks already, or a rule takes the names from this device too. An optical drive is asked for its
-// state alone: it does not start for that.
+// pollMedia has the kernel look for other media, unless a rule takes the names from this device
+// too.
 func (r *runner) pollMedia() {
 	const subsystem, devpath = "module", "/module/block"
 	if r.dev == nil || !r.scheduler.GivesNames(&uevent.Event{Action: uevent.Add, Devpath: devpath, Subsystem: subsystem}) {
 		return
 	}
-	if text, err := sys.ReadAttribute(string(r.sys) + mediaPolling); err != nil || strings.TrimSpace(text) != "0" {
-		return
-	}
-	if err := r.sys.Write(mediaPolling, "2000"); err != nil {
+	if err := contents.PollMedia(r.sys); err != nil {
 		r.log.Print(log.Info, "other media go unseen: "+err.Error()) // a container's /sys is read-only
 	}
 }
@@ -99,42 +87,6 @@ func newCompleter(fs sysfs.FS, dev string) func(*uevent.Event) *uevent.Event {
 		}
 		return e.With(properties)
 	}
-}
-
-// unnamed counts the nodes of openUnnamed.
-var unnamed atomic.Uint32
-
-// maxUnnamed is how many names there are for the nodes of one disk: what a process leaves that
-// is killed a later one takes for its own.
-const maxUnnamed = 64
-
-// openUnnamed opens a disk by a node of our own, which is in the private directory for no
-// longer than that takes. Disks are opened beside all else, so this shares no descriptor with
-// the nodes.Dir, which closes its own when another file system is mounted over dev.
-func openUnnamed(dev string, d uevent.Dev) (fd int, err error) {
-	top, err := unix.Open(dev, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return sys.None, err
-	}
-	defer unix.Close(top)
-	private, err := sys.OwnDirectory(top, nodes.Private)
-	if err != nil {
-		return sys.None, err
-	}
-	defer unix.Close(private)
-	// Another process may use the same name, for the same disk, and be done before us.
-	for range 3 {
-		name := "probe-" + d.Numbers() + "-" + strconv.Itoa(int(unnamed.Add(1)%maxUnnamed))
-		if err = sys.Mknodat(private, name, unix.S_IFBLK|0o600, unix.Mkdev(d.Major, d.Minor)); err != nil && err != unix.EEXIST {
-			break
-		}
-		fd, err = unix.Openat(private, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NOCTTY, 0)
-		sys.Unlinkat(private, name)
-		if err != unix.ENOENT {
-			return fd, err
-		}
-	}
-	return sys.None, err
 }
 
 // NewLookup returns where devspool info looks, given the directories of its command line.

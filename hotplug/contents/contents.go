@@ -1,6 +1,6 @@
-// Package contents notices that somebody has written to a disk, and has the kernel send a
-// change event then, so that the disk is looked at anew: mkfs, e2label, dd, cryptsetup. It
-// does what udevd does for OPTIONS+="watch".
+// Package contents notices that a disk was written to, and has the kernel send a change event
+// then, so that the disk is read again: mkfs, e2label, dd, cryptsetup. It does what udevd does
+// for OPTIONS+="watch". It also has the kernel look for other media (PollMedia).
 //
 // It never opens a disk, never reads one and has no partition table read: the kernel's own
 // events tell of partitions.
@@ -26,7 +26,7 @@ const maxWatches = 4096
 
 // The first close after writing counts at once: devspool settle after a mkfs waits
 // for its event. Further ones within a pause count once, when that is over.
-// Each pause is twice as long as the one before, until nobody writes for so long: a command
+// Each pause is twice as long as the one before, until nothing is written for so long: a command
 // of a rule for change events that writes to the disk itself causes few of them.
 const (
 	shortestPause = 250 * time.Millisecond
@@ -183,4 +183,18 @@ func (w *Watcher) tell(d *disk) {
 			_ = w.sys.Write(part+"/uevent", uevent.Change)
 		}
 	}
+}
+
+// mediaPolling is where the kernel says how often it looks, in milliseconds, whether removable
+// disks have another medium, unless events_poll_msecs of a disk says otherwise. It is 0, for
+// never, unless the kernel's command line says otherwise.
+const mediaPolling = "/module/block/parameters/events_dfl_poll_msecs"
+
+// PollMedia has the kernel look for other media every two seconds, as udevd does, unless it looks
+// already or never can. An optical drive is asked for its state alone: it does not start for that.
+func PollMedia(fs sysfs.FS) error {
+	if text, err := sys.ReadAttribute(string(fs) + mediaPolling); err != nil || strings.TrimSpace(text) != "0" {
+		return nil
+	}
+	return fs.Write(mediaPolling, "2000")
 }

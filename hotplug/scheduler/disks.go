@@ -29,7 +29,7 @@ type disks struct {
 	hung    map[string]bool // devpaths of disks that have not answered, though their time is over
 }
 
-// diskRead is a disk that is read for a task. Disks.mu guards the fields from id on.
+// diskRead is a disk that is read for a task. disks.mu guards the fields from id on.
 type diskRead struct {
 	task  *task
 	event *uevent.Event
@@ -70,7 +70,7 @@ func (s *Scheduler) readLocked(t *task) bool {
 }
 
 // addReader starts a reader where one is wanted, if only to deliver what one had read before
-// it was held up. Disks.mu is held.
+// it was held up. disks.mu is held.
 func (s *Scheduler) addReader() {
 	if d := &s.disks; len(d.waiting)+len(d.read) > 0 && d.readers == 0 && d.heldUp < maxHeldUp {
 		d.readers++

@@ -40,7 +40,8 @@
 //   - all others take it themselves, if they need it.
 //
 // The lock on /dev (devLock) is a file lock, which excludes other processes. It is taken
-// while mu is held, never the other way round.
+// while mu is held, never the other way round. The part disks has a mutex of its own, since
+// the goroutines that read disks share it; it is taken last.
 package scheduler
 
 import (
