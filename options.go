@@ -42,7 +42,8 @@ const (
 	modeAsk
 )
 
-// The command line of this process. The options of the table are stored here.
+// The command line of this process. The options of the table are stored here: in variables of
+// the package, so that the linker fills in the table, and no code does.
 var (
 	line = options{quiet: "0.2", Options: hotplug.Options{Ready: -1, Output: -1,
 		Dev: "/dev", Sys: "/sys", Conf: "/etc/mdev.conf", Firmware: "/lib/firmware"}}
@@ -77,7 +78,7 @@ var table = [...]cli.Option{
 	{Name: "--first DEVICES", Text: &line.First,
 		Help: "have these devices, each as for wait, and the modules on the\nway to them before all else; -d only"},
 	{Name: "--udev", Given: &line.Udev, Help: "serve the clients of libudev, and udevadm, by /run/udev; -d only"},
-	{Name: "--udevcontrol", Given: &line.UdevControl, Help: "let the udevcontrol of old steer the loop, at its socket"},
+	{Name: "--udevcontrol", Given: &line.UdevControl, Help: "let the udevcontrol of 2006 steer the loop, at its socket"},
 	{Name: "--events DIR", Text: &line.Events,
 		Help: "where clients make queues for events (/dev/events), or none,\nwhich is the default with another --dev"},
 	{Name: "--libudev[=DIR]", Given: &line.Compat, Text: &line.Libudev,
