@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/hotplugtest"
 	"devspool/hotplug/kerneltest"
 	"devspool/hotplug/sys"
 )
@@ -85,15 +86,12 @@ func TestUdevClients(t *testing.T) {
 	l := b.startLoop("--udev")
 
 	for _, client := range [][]string{{udevadm}, {b.program, "udevadm"}} {
-		fastest := time.Hour
-		for range 30 {
+		// On a busy machine it takes many tries until the processor is free for one.
+		hotplugtest.Eventually(t, client[0]+" settle of an idle loop that takes 30 ms at most", func() bool {
 			begun := time.Now()
 			b.tool(client[0], append(client[1:], "settle")...)
-			fastest = min(fastest, time.Since(begun))
-		}
-		if t.Logf("%s settle: %v", client[0], fastest); fastest > 30*time.Millisecond {
-			t.Errorf("%s settle of an idle loop takes %v", client[0], fastest)
-		}
+			return time.Since(begun) <= 30*time.Millisecond
+		})
 	}
 
 	// What the first scan told the database.

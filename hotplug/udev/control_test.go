@@ -277,16 +277,12 @@ func TestUdevadmControl(t *testing.T) {
 		}
 	}
 
-	best := time.Hour
-	for range 5 {
+	// On a busy machine it takes many tries until the processor is free for one.
+	hotplugtest.Eventually(t, "a settle with nothing to wait for that takes 30 ms at most", func() bool {
 		start := time.Now()
 		output(t, udevadm, "settle")
-		best = min(best, time.Since(start))
-	}
-	t.Logf("udevadm settle took %v", best)
-	if best > 30*time.Millisecond {
-		t.Errorf("settle with nothing to wait for took %v", best)
-	}
+		return time.Since(start) <= 30*time.Millisecond
+	})
 
 	u.Queued(disk(t, "add"))
 	if out, err := exec.Command(udevadm, "settle", "--timeout=1").CombinedOutput(); err == nil {
