@@ -53,6 +53,9 @@ func called(args, environ []string) *applets.Applet {
 	return applets.Find(args[1])
 }
 
+// run does what the command line and the environment ask for, and returns the exit code. The name
+// that the program was called by comes first: an applet's, or that of udevd. A helper that
+// hands its event over ends before anything is opened.
 func run(args, environ []string) int {
 	name := args[0][strings.LastIndexByte(args[0], '/')+1:]
 	if applet := applets.Find(name); applet != nil && applet.IsOwn {

@@ -36,9 +36,8 @@ const (
 )
 
 // warnings are what is searched for, by expressions that have a group, so that the place is
-// known. They are for those who know globs, udev's rules or
-// the other one of two languages, and for what word processors and pages of the web
-// write.
+// known. They find globs, the language of udev's rules, that of the shell in place of
+// execline's and the other way round, and the characters that word processors write.
 var warnings = [...]struct {
 	in                 uint8
 	expr, what, remedy string

@@ -78,6 +78,8 @@ func Parse(file, text string, ids IDs) *Config {
 // as in one file, but no line goes on in the next file. The last file gives the config its name.
 func ParseFiles(files []File, ids IDs) *Config { return parse(files, ids, nil) }
 
+// parse is ParseFiles. Warnings are expressions for text that is valid and hardly meant; only
+// Check has them.
 func parse(files []File, ids IDs, warnings []ere.Expr) *Config {
 	name := files[len(files)-1].Name
 	if more := len(files) - 1; more > 0 {

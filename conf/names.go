@@ -25,6 +25,8 @@ var nameDirectives = []directive{
 	{"if_attr", inRule, parseAttr, "use PATH:EXPR, with a path in /sys from the device's directory on, such as vendor or ../serial"},
 }
 
+// parseLink reads the template of a link's path below /dev. What %0 or $VARIABLE put into it
+// is checked again when it is known.
 func parseLink(r *rule, value string) bool {
 	if !isTemplate(value) || nodes.Refusal(value) != "" {
 		return false
@@ -44,6 +46,8 @@ func parseNames(r *rule, value string) bool {
 	return r.noNames
 }
 
+// parseName reads the template of an interface's name. One without references must be a valid
+// name by itself.
 func parseName(r *rule, value string) bool {
 	if !isTemplate(value) || !hasReferences(value) && !isInterface(value) {
 		return false
@@ -72,6 +76,7 @@ func parseProperty(r *rule, value string) bool {
 // done: no property has such a name.
 const ofKernel = " ACTION DEVPATH SUBSYSTEM SEQNUM DEVNAME MAJOR MINOR DEVMODE DEVUID DEVGID FIRMWARE DEVLINKS TAGS MDEV PATH "
 
+// parseAttr reads PATH:EXPR. PATH may climb by ../ to the devices above, at its begin only.
 func parseAttr(r *rule, value string) bool {
 	path, expr, both := strings.Cut(value, ":")
 	below := path

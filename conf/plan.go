@@ -21,15 +21,17 @@ import (
 //
 // For a device with numbers, add and move make nodes and remove clears them. A
 // remove without numbers that has a DEVNAME, or comes from a script (it has no
-// SEQNUM), clears what the record holds, but the rules cannot say what that is. Every other action leaves nodes
-// alone. Commands run whatever the device has: on add and remove as they say,
-// those with "*" on every action.
+// SEQNUM), clears what the record holds, but the rules cannot say what that is. Every
+// other action leaves nodes alone. Commands run whatever the device has: on add and
+// remove as they say, those with "*" on every action.
 func (c *Config) Plan(e *uevent.Event) *nodes.Plan { return c.plan(e, false) }
 
 // PlanScan returns the Plan of an event that a scan of /sys made. Rules that match by
 // name alone are not for its devices without numbers, which BusyBox leaves out.
 func (c *Config) PlanScan(e *uevent.Event) *nodes.Plan { return c.plan(e, e.Dev.IsZero()) }
 
+// plan tries the rules in order until one matches that does not let others follow. With
+// onlyVariables, rules without a condition on a variable are left out.
 func (c *Config) plan(e *uevent.Event, onlyVariables bool) *nodes.Plan {
 	b := planner{config: c, event: e, plan: &nodes.Plan{Event: e, Work: work(e)}}
 	b.setName()

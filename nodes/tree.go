@@ -149,6 +149,8 @@ func (t *tree) walkTo(dir string, create bool) (int, error) {
 	return at.fd, nil
 }
 
+// openPart opens one directory of a path, and follows no link. With create it makes one that
+// is missing. Another process may have made it meanwhile, which does no harm.
 func (t *tree) openPart(at int, part string, create bool) (int, error) {
 	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Openat(at, part, flags, 0)

@@ -221,6 +221,8 @@ func (r *parser) atom() node {
 	return node{kind: char, char: c, size: 1}
 }
 
+// group reads what follows a "(". at is the place of that, for messages. The depth is limited
+// since alternation calls group again.
 func (r *parser) group(at int) node {
 	if r.depth == maxDepth {
 		return r.fail(at, "parentheses are nested too deeply", "simplify the expression")

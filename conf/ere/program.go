@@ -42,6 +42,8 @@ func (p *program) add(in instruction) int {
 	return len(*p) - 1
 }
 
+// emit appends the instructions of an expression. They run into those that follow when the
+// expression has matched.
 func (p *program) emit(e *node) {
 	switch e.kind {
 	case sequence:
@@ -67,6 +69,8 @@ func (p *program) emit(e *node) {
 	}
 }
 
+// emitAlternation appends a fork before each part but the last, and a jump to the end behind
+// each. The targets are known, and set, only when the parts are there.
 func (p *program) emitAlternation(parts []node) {
 	var ends []int
 	for i := range parts[:len(parts)-1] {
@@ -81,6 +85,9 @@ func (p *program) emitAlternation(parts []node) {
 	}
 }
 
+// emitRepetition appends an expression as often as it has to match, and then either a loop
+// (high < 0: no limit), or a fork to the end before each further time. The parser has
+// bounded the product of nested intervals, so that this stays small.
 func (p *program) emitRepetition(e *node, low, high int) {
 	for range max(low-1, 0) {
 		p.emit(e)

@@ -58,6 +58,8 @@ func ask(dev *nodes.Dir, words []string, answer func(fd int) error) error {
 	return answer(fd)
 }
 
+// readAnswer reads messages until one ends the answer, and calls say with each line. Without
+// such a message the loop has died.
 func readAnswer(fd int, say func(line string)) error {
 	buf := make([]byte, 64<<10)
 	for {

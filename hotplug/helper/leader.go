@@ -308,6 +308,9 @@ func (l *leader) submit() {
 	l.checkRemount()
 }
 
+// submitWaiting submits the events whose turn it is: those that follow the last SEQNUM without a
+// gap, and those for which the wait for a missing one is over. Where there is a /dev/mdev.seq it
+// says whose turn it is, and is advanced.
 func (l *leader) submitWaiting() {
 	f, ok := openSeqFile(l.Dev.Path())
 	if l.inTurn = ok; ok {

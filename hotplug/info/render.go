@@ -88,6 +88,8 @@ func (o *options) wants(kv string) (key, value string, wanted bool) {
 	return key, value, o.only == "" || strings.Contains(","+o.only+",", ","+key+",")
 }
 
+// list writes the properties that are asked for, a line each. A value for a shell is in single
+// quotes, the one form in which no other character means anything.
 func (o *options) list(d *device) (text string) {
 	for _, kv := range d.properties {
 		switch key, value, wanted := o.wants(kv); {

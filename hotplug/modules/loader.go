@@ -142,8 +142,8 @@ func NewLoader(tree *Tree, o Options) *Loader {
 // Request has the modules of an alias loaded, those that are blacklisted left out, and
 // returns at once. Done is called from another goroutine when they and what they wish to
 // have behind them are loaded: with ErrNotFound where nothing has the alias, or with an
-// *Error; it must not block. The answer for an alias is remembered; whether its modules are still loaded is
-// looked up each time.
+// *Error; it must not block. The answer for an alias is remembered; whether its modules
+// are still loaded is looked up each time.
 func (l *Loader) Request(alias string, done func(error)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

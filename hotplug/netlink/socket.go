@@ -115,6 +115,8 @@ func enlargeBuffer(fd int, logger *log.Logger) {
 	}
 }
 
+// newSocket prepares the arguments of recvmmsg(2) once for all calls: a piece of the buffer for
+// each message, and room for the sender's address and credentials.
 func newSocket(fd int, file *os.File, conn syscall.RawConn, logger *log.Logger) *Socket {
 	s := &Socket{fd: fd, file: file, conn: conn, log: logger, buffer: make([]byte, recvBatch*uevent.MaxMessage)}
 	for i := range s.messages {

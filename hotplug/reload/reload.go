@@ -144,6 +144,8 @@ type leases struct {
 	states  string // bytes that are different after any change of one of the files
 }
 
+// lease takes a lease on each file of the config that can be opened. It never fails: without a
+// lease the file is read all the same.
 func lease(path string) *leases {
 	l := &leases{}
 	for _, path := range pieces.Files(path) {

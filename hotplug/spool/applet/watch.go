@@ -63,6 +63,8 @@ func Watch(args []string, s Streams, replay Replay) int {
 	return s.end(watchUsage, "watch", err)
 }
 
+// parse reads the command line. It checks the conditions here, since only here a wrong one
+// is an error of usage.
 func (w *watch) parse(args []string) error {
 	rest, err := parse(args, w.options())
 	if err != nil {
@@ -109,6 +111,8 @@ func (w *watch) run(ctx spool.Context, replay Replay) error {
 	}
 }
 
+// replayed shows an add of each device that is there, as far as the filter lets them through.
+// The broker has the filter for live events, but these do not pass through it.
 func (w *watch) replayed(replay Replay) error {
 	filter, err := spool.ParseFilter(strings.Join(w.filter, "\n"))
 	if err != nil {
