@@ -162,7 +162,8 @@ func (c *creation) make(path string, n *Node, l *Link) (err error) {
 }
 
 // try makes it once, with its owner and mode, whatever stands there but a directory. A link
-// that is not forced takes the place of what is ours, and of nothing else. Where known is set something is there already, so a look comes first.
+// that is not forced takes the place of what is ours, and of nothing else. Where known is set
+// something is there already, so a look comes first.
 func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, err error) {
 	t, dev := &c.dir.tree, c.plan.Event.Dev
 	dir, err := t.parent(path, true)

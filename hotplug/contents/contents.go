@@ -40,9 +40,9 @@ type Watcher struct {
 	file *os.File // inotify's
 	fd   int      // the same
 
-	mu    sync.Mutex
+	mu    sync.Mutex       // guards the fields below
 	disks map[string]*disk // by devpath
-	full  bool             // a disk could not be watched; said once
+	full  bool             // a disk could not be watched, and the log says so
 }
 
 // disk is one that is watched.
@@ -147,7 +147,7 @@ func (w *Watcher) written(watch int) {
 	}
 	w.mu.Unlock()
 	for _, d := range now {
-		w.tell(d)
+		w.sendChange(d)
 	}
 }
 
@@ -161,21 +161,21 @@ func (w *Watcher) isDueLocked(d *disk) bool {
 			due := w.disks[d.devpath] == d && w.isDueLocked(d)
 			w.mu.Unlock()
 			if due {
-				w.tell(d)
+				w.sendChange(d)
 			}
 		})
 		return false
 	}
 	if d.ends.Age() > d.pause {
-		d.pause = 0 // nobody wrote for as long
+		d.pause = 0 // nothing was written for as long
 	}
 	d.pause = min(max(2*d.pause, shortestPause), longestPause)
 	d.ends = sys.Now() + sys.Time(d.pause)
 	return true
 }
 
-// tell has the kernel send the events. An error means that the disk has left.
-func (w *Watcher) tell(d *disk) {
+// sendChange has the kernel send the events. An error means that the disk has left.
+func (w *Watcher) sendChange(d *disk) {
 	_ = w.sys.Write(d.devpath+"/uevent", uevent.Change)
 	// The partitions of a disk may hold something else now too, and have no event of their own.
 	for _, name := range sys.Subdirs(string(w.sys) + d.devpath) {

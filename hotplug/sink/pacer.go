@@ -30,12 +30,12 @@ type pacer struct {
 	groups uint32 // a mask
 	send   func(msg []byte)
 
-	mu     sync.Mutex
-	queue  [][]byte // that wait
-	size   int      // bytes in these
-	since  sys.Time // when the first of them came
-	last   sys.Time // when a batch was begun
-	batch  int      // messages of it that were sent
+	mu     sync.Mutex // guards the fields below
+	queue  [][]byte   // that wait
+	size   int        // bytes in these
+	since  sys.Time   // when the first of them came
+	last   sys.Time   // when a batch was begun
+	batch  int        // messages of it that were sent
 	waited time.Duration
 	deaf   []string // sockets that are not waited for
 }
@@ -58,7 +58,7 @@ func (p *pacer) put(msg []byte) {
 	}
 	p.queue = append(p.queue, append([]byte(nil), msg...))
 	if p.size += len(msg); p.size > paceQueue {
-		p.sendBatch()
+		p.sendBatchLocked()
 	}
 }
 
@@ -75,13 +75,13 @@ func (p *pacer) tick() {
 		}
 		p.deaf, p.waited = full, 0 // those that took nothing, and that are so still
 	}
-	if p.sendBatch(); p.queue != nil {
+	if p.sendBatchLocked(); p.queue != nil {
 		time.AfterFunc(paceTick, p.tick)
 	}
 }
 
-// sendBatch sends some of what waits.
-func (p *pacer) sendBatch() {
+// sendBatchLocked sends some of what waits.
+func (p *pacer) sendBatchLocked() {
 	n := min(paceBatch, len(p.queue))
 	for _, msg := range p.queue[:n] {
 		p.size -= len(msg)
@@ -100,7 +100,7 @@ func (p *pacer) flush(limit time.Duration) {
 	defer p.mu.Unlock()
 	for begun := sys.Now(); p.queue != nil; {
 		if begun.Age() >= limit {
-			p.sendBatch()
+			p.sendBatchLocked()
 			continue
 		}
 		p.mu.Unlock()

@@ -27,7 +27,7 @@ type Spool struct {
 
 	mu     sync.Mutex      // guards the fields below
 	spool  *broker.Broker  // nil where there is none, or none is needed yet
-	warned map[string]bool // texts that were logged; see warnOnce
+	warned map[string]bool // texts that were logged; see warnOnceLocked
 }
 
 // finished is an event at its end.
@@ -42,7 +42,7 @@ func NewSpool(o broker.Options, logger *log.Logger) *Spool {
 	s := &Spool{log: logger, options: o, warned: map[string]bool{}}
 	s.options.Log = func(text string) { logger.Print(log.Notice, text) }
 	if o.Resident {
-		s.open()
+		s.openLocked()
 	}
 	return s
 }
@@ -51,7 +51,7 @@ func NewSpool(o broker.Options, logger *log.Logger) *Spool {
 func (s *Spool) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.close()
+	s.closeLocked()
 }
 
 // Leave is Close for a process that was told to end: it also unmounts what is mounted for
@@ -65,24 +65,24 @@ func (s *Spool) Leave() {
 	}
 }
 
-func (s *Spool) close() {
+func (s *Spool) closeLocked() {
 	if s.spool != nil {
 		s.spool.Close()
 		s.spool = nil
 	}
 }
 
-func (s *Spool) open() {
+func (s *Spool) openLocked() {
 	b, err := broker.Open(s.options)
 	if err != nil {
-		s.warnOnce("no spool: " + err.Error())
+		s.warnOnceLocked("no spool: " + err.Error())
 		return
 	}
 	s.spool = b
 }
 
-// warnOnce logs a text once, since what is wrong with the spool is wrong for each event.
-func (s *Spool) warnOnce(text string) {
+// warnOnceLocked logs a text once, since what is wrong with the spool is wrong for each event.
+func (s *Spool) warnOnceLocked(text string) {
 	if !s.warned[text] {
 		s.warned[text] = true
 		s.log.Print(log.Warning, text)
@@ -198,12 +198,12 @@ func (s *Spool) withSpool(f func(*broker.Broker) error) {
 		if s.options.Resident || broker.Empty(s.options) {
 			return
 		}
-		if s.open(); s.spool == nil {
+		if s.openLocked(); s.spool == nil {
 			return
 		}
 	}
 	if err := f(s.spool); err != nil {
-		s.warnOnce("an event is not published: " + err.Error())
+		s.warnOnceLocked("an event is not published: " + err.Error())
 	}
 }
 
@@ -211,9 +211,9 @@ func (s *Spool) withSpool(f func(*broker.Broker) error) {
 func (s *Spool) reopen() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.close()
+	s.closeLocked()
 	if s.options.Resident {
-		s.open()
+		s.openLocked()
 	}
 }
 

@@ -64,7 +64,8 @@ type Udev struct {
 	options Options
 	control *control
 
-	mu     sync.Mutex // guards what follows
+	// mu guards what follows. The methods that are not exported need it held.
+	mu     sync.Mutex
 	db     *database
 	sender *netlink.Sender
 	queued int  // events under way
