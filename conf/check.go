@@ -118,8 +118,8 @@ func (p *parser) checkHidden(r *rule, match field) {
 }
 
 // hides reports whether the rule e, which is written as before, matches whatever r does,
-// and lets nothing go on. It knows names, and expressions that begin with plain text; of
-// all others only whether they are the same. Of a rule that matches everything checkReach
+// and lets nothing go on. It knows numbers, names, and expressions that begin with plain
+// text; of all others only whether they are the same. Of a rule that matches everything checkReach
 // tells.
 func (p *parser) hides(e *rule, before string, r *rule, match string) bool {
 	conditions := before[:strings.LastIndexByte(before, ';')+1]
@@ -128,8 +128,10 @@ func (p *parser) hides(e *rule, before string, r *rule, match string) bool {
 		return false
 	case match == before, e.matchesAll():
 		return true
-	case r.kind == ofNumbers, e.kind != r.kind, e.name != r.name:
+	case e.kind != r.kind, e.name != r.name:
 		return false
+	case r.kind == ofNumbers:
+		return e.major == r.major && e.minor <= r.minor && r.maxMinor <= e.maxMinor
 	}
 	return p.config.matcher.Covers(&e.expr, &r.expr)
 }

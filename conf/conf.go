@@ -29,7 +29,8 @@ type Config struct {
 	// that no real config has.
 	Problems []Problem
 
-	// Err is not nil where the config is not to be used: it has too many rules.
+	// Err is not nil where the config is not to be used: it has too many rules
+	// or conditions.
 	Err error
 
 	// Root is the block device that "/" is on; its node gets the link "root".
@@ -88,14 +89,18 @@ func parse(files []File, ids IDs, warnings []ere.Expr) *Config {
 	p := parser{ids: ids, config: &Config{name: name, starts: map[byte][]*rule{}}, warnings: warnings}
 	for _, file := range files {
 		if !p.readFile(file) {
+			what, most := " rules", MaxRules
+			if p.conditions > maxConditions {
+				what, most = " conditions and directives", maxConditions
+			}
 			return &Config{name: name, Err: errors.New(file.Name + ":" + strconv.Itoa(p.line.number) +
-				": more than " + strconv.Itoa(MaxRules) + " rules; put several devices into one expression")}
+				": more than " + strconv.Itoa(most) + what + "; put several devices, or values, into one expression")}
 		}
 	}
 	return p.config
 }
 
-// readFile reads one file. It returns false where there are too many rules.
+// readFile reads one file. It returns false where there are too many rules or conditions.
 func (p *parser) readFile(file File) bool {
 	p.file, p.fileRules, p.binary, p.udevs = file.Name, len(p.config.rules), false, 0
 	p.fileProblems = len(p.config.Problems)
@@ -113,7 +118,7 @@ func (p *parser) readFile(file File) bool {
 		p.line, text = cutLine(text, number)
 		number += len(p.line.joints) + 1
 		p.readLine()
-		if len(p.config.rules) > MaxRules {
+		if len(p.config.rules) > MaxRules || p.conditions > maxConditions {
 			return false
 		}
 	}
@@ -157,6 +162,10 @@ type line struct {
 // MaxRules is how many rules a config may have. It keeps the memory that any text
 // takes within bounds.
 const MaxRules = 10000
+
+// maxConditions is how many conditions and directives all its rules together may have, for
+// the same reason.
+const maxConditions = 50000
 
 // maxProblems is how many problems of a config are kept.
 const maxProblems = 10000

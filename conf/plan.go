@@ -330,6 +330,9 @@ func (b *planner) giveNode(r *rule, moved string) {
 	if r.target.kind != '>' || path == b.own || !b.requireName() {
 		return
 	}
+	if n := b.linked(b.own); n != nil && n.Path != path {
+		return // of several such rules the first one's link stays
+	}
 	if strings.HasPrefix(path, b.own+"/") || strings.HasPrefix(b.own, path+"/") {
 		b.addFault(r.node.Rule.String() + ": the link " + quote(b.own) + " would stand in the way of " + quote(path) +
 			", so it is not made")

@@ -94,8 +94,9 @@ type parser struct {
 	udev         int    // the number of the first one's problem
 	binary       bool   // a NUL was met in it
 
-	unknown map[string]bool // users and groups that were complained about
-	closed  bool            // an earlier rule matches everything, and lets no other follow
+	unknown    map[string]bool // users and groups that were complained about
+	conditions int             // and directives, of all rules
+	closed     bool            // an earlier rule matches everything, and lets no other follow
 
 	// What is wanted where warnings are problems too: these, as patterns, and field 1 of
 	// each rule.
@@ -247,6 +248,9 @@ func prefix(f field) (name string, value, after field, is bool) {
 // readPrefix reads a condition NAME=ERE; or a directive. f is what stands between '='
 // and ';'.
 func (p *parser) readPrefix(r *rule, name string, f field) bool {
+	if p.conditions++; p.conditions > maxConditions {
+		return false // and the config is not used
+	}
 	if isDirective(name) {
 		return p.readDirective(r, inRule, name, f)
 	}

@@ -115,7 +115,7 @@ func TestMake(t *testing.T) {
 			name:   "what follows an error is done all the same",
 			before: func(b *board) { b.mkdir("a"); b.mkdir("c") },
 			plan:   makes("c1:3", "null", "a 0666 0:0", "b 0666 0:0", "c -> b", "d -> b"),
-			want:   []string{"a/ 0755 0:0", "b c1:3 0666 0:0", "c/ 0755 0:0", "d -> b"},
+			want:   []string{"a/ 0755 0:0", "b c1:3 0666 0:0", "c/ 0755 0:0", "d -> b", "null c1:3 0666 0:0"},
 			fails:  unix.EISDIR,
 		}, {
 			name:   "a file where a parent should be",
@@ -204,7 +204,8 @@ func TestMake(t *testing.T) {
 	}
 }
 
-// TestMakeOutside shows that nothing in /dev leads Apply out of it.
+// TestMakeOutside shows that nothing in /dev leads Apply out of it. Where the node cannot be
+// at its path it is at its own name.
 func TestMakeOutside(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -215,8 +216,8 @@ func TestMakeOutside(t *testing.T) {
 	}{
 		{"the node's place", "null", makes("c1:3", "null", "null 0666 7:6"), []string{"null c1:3 0666 7:6"}, false},
 		{"the link's place", "zero", makes("c1:3", "null", "null 0666 7:6", "zero -> null"), []string{"null c1:3 0666 7:6", "zero -> null"}, false},
-		{"the node's parent", "snd", makes("c1:3", "null", "snd/null 0666 7:6"), nil, true},
-		{"a parent above", "snd", makes("c1:3", "null", "snd/by/null 0666 7:6"), nil, true},
+		{"the node's parent", "snd", makes("c1:3", "null", "snd/null 0666 7:6"), []string{"null c1:3 0666 7:6"}, true},
+		{"a parent above", "snd", makes("c1:3", "null", "snd/by/null 0666 7:6"), []string{"null c1:3 0666 7:6"}, true},
 		{"the link's parent", "snd", makes("c1:3", "null", "null 0666 0:0", "snd/x -> null"), []string{"null c1:3 0666 0:0"}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -15,6 +15,7 @@ type creation struct {
 	record Record   // what is on record meanwhile: what the device is to have, and still has
 	known  bool     // something may stand there already, so a look comes before each attempt
 	alone  []string // shared paths of the device that no other wants any more
+	yields bool     // where something is in the way of a node for good, it stands at its own name
 }
 
 // run makes the nodes and links of the Plan, and removes what else the device had.
@@ -48,6 +49,10 @@ func (c *creation) run() (existed bool, err error) {
 		// What the device had itself was in the way: a node where a directory
 		// is to be, or the reverse. It is gone now.
 		d.tree.forget()
+		making = c.makeAll()
+	}
+	if making.inTheWay() {
+		c.yields = true
 		making = c.makeAll()
 	}
 	for _, err := range making {
@@ -152,8 +157,12 @@ func (c *creation) make(path string, n *Node, l *Link) (err error) {
 	}
 	if why := failure(err); why == unix.EXDEV || why == unix.EBUSY {
 		lost, err = true, c.leaveAlone(path)
-	} else if l != nil && isInTheWay(err) {
-		lost = true
+	} else if (l != nil || c.yields && path != Name(c.plan.Event)) && isInTheWay(err) {
+		lost = true // and an error
+		if n != nil {
+			c.alone = without(c.alone, []string{path})
+			_ = c.dir.claims.markShared(path, nil, &c.record) // so that a remove looks at its own name
+		}
 	}
 	if lost {
 		c.plan.Lost = append(c.plan.Lost, path)

@@ -17,7 +17,7 @@ import (
 type failures struct {
 	log    *log.Logger
 	count  uint64       // parts of events that could not be done
-	denied uint64       // of count: nodes that the kernel refused to make
+	denied [3]uint64    // of count: what failed for a reason that all devices share, by reason
 	last   []*LastError // by devpath, at most maxErrors; but for isPublished none is changed once it is here
 }
 
@@ -53,17 +53,43 @@ func (f *failures) addError(b *Batch, e *uevent.Event, err error) {
 		return
 	}
 	text := err.Error()
-	if failed, is := err.(*nodes.Error); is && failed.Op == "mknod" && failed.Err == unix.EPERM { // errors.As would cost 10 kB
-		// Without the rights of the real root every node is denied: one line is enough.
-		if f.denied++; f.denied > 1 {
+	if i := widespread(err); i >= 0 && (i == byRights || e.Seqnum == 0) { // in a scan, whose events have no number
+		if f.denied[i]++; f.denied[i] > 1 {
 			b.failed = true
 			f.count++
 			return
 		}
-		text += "; in a user namespace (unshare -U, a rootless container) nobody may make them:" +
-			" have the host's nodes mounted there. Further ones are counted"
+		if i == byRights {
+			text += "; in a user namespace (unshare -U, a rootless container) nobody may make them: have the host's nodes mounted there"
+		}
+		text += ". Further ones are counted"
 	}
 	f.add(b, e, "failed", text)
+}
+
+// byRights is the first of the reasons that widespread knows, and the one that no event to
+// come can change: without the rights of the real root every node is denied.
+const byRights = 0
+
+// reasons are those by number, as the kernel says them.
+var reasons = [...]unix.Errno{unix.EPERM, unix.EROFS, unix.ENOSPC}
+
+// widespread returns the number of the reason for err, if it is one that keeps all devices
+// from having their nodes, so that one line is enough; else -1.
+func widespread(err error) int {
+	failed, is := err.(*nodes.Error) // errors.As would cost 10 kB
+	if !is {
+		return -1
+	}
+	if failed.Err == unix.EACCES {
+		return byRights
+	}
+	for i, reason := range reasons {
+		if failed.Err == reason {
+			return i
+		}
+	}
+	return -1
 }
 
 // keep makes text the last error of the device of e.
@@ -101,12 +127,17 @@ func (f *failures) take(e *uevent.Event) string {
 	return ""
 }
 
-// LogDenied logs how many nodes the kernel refused to make, if there were more than the
-// one that the log has a line of.
+// LogDenied ends a scan: it logs how many nodes, links or records could not be made for a
+// reason that the log has only one line of, if there were more than that.
 func (s *Scheduler) LogDenied() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n := s.failures.denied; n > 1 {
-		s.log.Print(log.Err, strconv.FormatUint(n, 10)+" nodes could not be made: "+unix.EPERM.Error())
+	for i := range reasons {
+		if n := s.failures.denied[i]; n > 1 {
+			s.log.Print(log.Err, strconv.FormatUint(n, 10)+" nodes could not be made: "+reasons[i].Error())
+		}
+		if i != byRights {
+			s.failures.denied[i] = 0
+		}
 	}
 }

@@ -93,6 +93,7 @@ func TestCheckDoubts(t *testing.T) {
 		{"–sda 0:0 640", "1:1", "write that of ASCII"},
 		{"sd.* 0:0 640\n-x 0:0 640\nsda|sdb.* 0:0 640", "3:1", "move it up"},
 		{"SUBSYSTEM=block;.* 0:0 640\nSUBSYSTEM=block;DEVTYPE=disk;$DEVNAME=sda 0:0 640", "2:1", "move it up"},
+		{"@8,0-15 0:0 640\n@9,1 0:0 640\n@8,1 0:0 600", "3:1", "line 1 matches"},
 		{"-sda 0:0 640 *foreground { true } true", "1:15", "begin it with +"},
 		{"-sda 0:0 640 >x &true | true", "1:18", "begin it with @"},
 	} {

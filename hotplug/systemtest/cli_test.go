@@ -18,6 +18,7 @@ func call(t *testing.T, args ...string) result {
 	return (&board{T: t}).finish(exec.Command(kerneltest.Build(t), args...))
 }
 
+// TestExitCodes has wrong command lines too, each of which gets two lines and not a page.
 func TestExitCodes(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -34,6 +35,11 @@ func TestExitCodes(t *testing.T) {
 		{"option without value", []string{"-s", "--dev"}, exitUsage},
 		{"no number", []string{"-d", "-D", "three"}, exitUsage},
 		{"no commands", []string{"-s", "-j", "0"}, exitUsage},
+		{"option of watch", []string{"watch", "--frobnicate"}, exitUsage},
+		{"event without a queue", []string{"event", "pop"}, exitUsage},
+		{"option of info", []string{"info", "--frobnicate"}, exitUsage},
+		{"option of log", []string{"log", "--frobnicate"}, exitUsage},
+		{"settle's words", []string{"settle", "1", "2"}, exitUsage},
 		{"no config", []string{"--check", "--conf", "/nonexistent"}, exitConfig},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -43,6 +49,9 @@ func TestExitCodes(t *testing.T) {
 			}
 			if (c.code == exitDone) != (r.stdout != "") && c.code != exitConfig {
 				t.Errorf("stdout %q, stderr %q", r.stdout, r.stderr)
+			}
+			if lines := strings.Count(r.stderr, "\n"); c.code == exitUsage && c.args != nil && lines != 2 {
+				t.Errorf("stderr has %d lines, want 2: %s", lines, r.stderr)
 			}
 		})
 	}

@@ -41,6 +41,21 @@ func TestGarbage(t *testing.T) {
 	}
 }
 
+// TestManyConditions refuses a config that is short enough, and would take a lot of memory.
+func TestManyConditions(t *testing.T) {
+	b := newSandbox(t, "")
+	for _, prefix := range []string{"A=b;", "link=x;", "if_attr=a:b;"} {
+		b.write(b.conf, strings.Repeat(prefix, 25_000)+"sda 0:0 660\n"+strings.Repeat(prefix, 25_000)+"sda 0:0 660\n")
+		if o := b.do(nil, "-sn"); o.code != exitDone {
+			t.Errorf("%s: %+v", prefix, o)
+		}
+		b.write(b.conf, "# one more\n"+strings.Repeat(prefix, 50_001)+"sda 0:0 660\n")
+		if o := b.do(nil, "-sn"); o.code != exitConfig || !strings.Contains(o.stderr, ":2: more than 50000 conditions") {
+			t.Errorf("%s: %+v", prefix, o)
+		}
+	}
+}
+
 // TestContinuations reads very many lines that backslashes join, which is done in
 // time that grows with their length.
 func TestContinuations(t *testing.T) {

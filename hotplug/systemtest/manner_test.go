@@ -130,6 +130,8 @@ var mannerCases = []mannerCase{
 		"pcmC1D2p link -> sndD2/pcmC1D2p\nsndD2 dir 0755 0:0\nsndD2/pcmC1D2p char 0600 0:0 116:34", ""},
 	{"- and another mode", "-sda 0:0 640\nsda 0:0 600\n", "add /block/sda", "sda block 0600 0:0 8:0", ""},
 	{"- with > keeps its link", "-sda 0:0 640 >disk\nsda 0:0 600\n", "add /block/sda", "disk block 0600 0:0 8:0\nsda link -> disk", ""},
+	{"- with > and a later >", "-sda 0:0 640 >a\nsda 0:0 600 >b\n", "add /block/sda", "a block 0640 0:0 8:0\nb block 0600 0:0 8:0\nsda link -> a", ""},
+	{"- with > and a later > there", "-sda 0:0 640 >a\nsda 0:0 600 >a\n", "add /block/sda", "a block 0600 0:0 8:0\nsda link -> a", ""},
 	{"- with = and a later rule", "-sda 0:0 640 =disk\nsda 0:0 600\n", "add /block/sda", "disk block 0640 0:0 8:0\nsda block 0600 0:0 8:0", ""},
 	{"- with ! and a later rule", "-sda 0:0 640 !\nsda 0:0 600 =disk\n", "add /block/sda", "", ""},
 	{"@ numbers", "@8,0 0:0 606\n", "add /block/sda", "sda block 0606 0:0 8:0", ""},

@@ -63,7 +63,8 @@ func TestLongDevpath(t *testing.T) {
 	b.has()
 }
 
-// TestFullDev has no room on /dev for all; when there is, a scan makes the rest.
+// TestFullDev has no room on /dev for all, of which a few lines tell; when there is, a scan
+// makes the rest.
 func TestFullDev(t *testing.T) {
 	t.Parallel()
 	if !jailed(t) {
@@ -78,7 +79,7 @@ func TestFullDev(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Unmount(b.dev, unix.MNT_DETACH)
-	if r := b.run("-s"); r.code != exitEvent || !strings.Contains(r.stderr, "no space") {
+	if r := b.run("-s"); r.code != exitEvent || !strings.Contains(r.stderr, "no space") || strings.Count(r.stderr, "\n") > 5 {
 		t.Errorf("exit code %d\n%s", r.code, head(r.stderr, 5))
 	}
 	if err := unix.Mount("tmpfs", b.dev, "tmpfs", unix.MS_REMOUNT, "nr_inodes=10000"); err != nil {
@@ -90,19 +91,22 @@ func TestFullDev(t *testing.T) {
 	}
 }
 
-// TestReadOnlyDev can make nothing, and says what to do about it.
+// TestReadOnlyDev can make nothing, and says once what to do about it.
 func TestReadOnlyDev(t *testing.T) {
 	t.Parallel()
 	if !jailed(t) {
 		return
 	}
 	b := newBoard(t, "")
-	b.add(disk(0))
+	for n := range 20 {
+		b.add(disk(n))
+	}
 	if err := unix.Mount("tmpfs", b.dev, "tmpfs", unix.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Unmount(b.dev, unix.MNT_DETACH)
-	if r := b.run("-s"); r.code != exitEvent && r.code != exitSystem || !strings.Contains(r.stderr, "mount") {
+	if r := b.run("-s"); r.code != exitEvent && r.code != exitSystem || !strings.Contains(r.stderr, "mount") ||
+		!strings.Contains(r.stderr, "20 nodes") || strings.Count(r.stderr, "\n") > 3 {
 		t.Errorf("exit code %d\n%s", r.code, r.stderr)
 	}
 }

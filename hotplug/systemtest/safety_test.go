@@ -134,6 +134,51 @@ func TestDirectoryAtNodesPlace(t *testing.T) {
 	})
 }
 
+// TestTargetInTheWay has what stands in /dev keep a device from the path that its rule
+// gives it: it has its node at its own name, of which its commands hear, until it leaves,
+// or the path is free.
+func TestTargetInTheWay(t *testing.T) {
+	t.Parallel()
+	if !jailed(t) {
+		return
+	}
+	for _, target := range []string{"=dir", ">dir", "=file/x", ">file/x", "=ttyS0/x", "=link/x"} {
+		t.Run(target, func(t *testing.T) {
+			b := newBoard(t, "sda 0:6 640 "+target+" *echo $ACTION $MDEV >>../log\n")
+			b.tell(b.plug(terminal(0)))
+			if err := os.MkdirAll(b.dev+"/dir/full", 0o755); err != nil {
+				t.Fatal(err)
+			}
+			b.write(b.dev+"/file", "")
+			b.symlink(t.TempDir(), "link")
+			before := b.snapshot()
+			with := append(slices.Clone(before), "sda block 0640 0:6 8:0")
+			slices.Sort(with)
+			if r := b.finish(b.helper(b.plug(disk(0)))); r.code != exitEvent || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, "remove it") {
+				t.Errorf("exit code %d\n%s", r.code, r.stderr)
+			}
+			b.has(with...)
+			b.run("-s")
+			b.has(with...)
+			b.tell(b.unplug(disk(0)))
+			b.has(before...)
+			b.logs("at its own name", "log", "add sda", "add sda", "remove sda")
+			b.finish(b.helper(b.plug(disk(0))))
+			for _, name := range []string{"dir", "file", "link"} {
+				os.RemoveAll(b.dev + "/" + name)
+			}
+			if target == "=ttyS0/x" {
+				b.tell(b.unplug(terminal(0)))
+			}
+			b.scan()
+			path := target[1:]
+			if found := strings.Join(b.snapshot(), "\n"); !strings.Contains(found, path+" block 0640 0:6 8:0") || strings.Contains(found, "sda block") {
+				t.Errorf("when the path is free /dev holds\n%s", found)
+			}
+		})
+	}
+}
+
 // TestForeignNameOnRemove removes a device whose name is that of a node which is
 // not its own: a network interface named null, a module named tty.
 func TestForeignNameOnRemove(t *testing.T) {

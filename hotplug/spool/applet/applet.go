@@ -62,7 +62,7 @@ func (s Streams) end(usage func() string, tool string, err error) int {
 		return s.end(usage, tool, s.print([]byte(usage())))
 	}
 	if wrong, is := err.(cli.Error); is {
-		_, _ = s.Err.Write([]byte(usage() + "\n" + string(wrong) + "\n"))
+		_, _ = s.Err.Write([]byte("devspool " + tool + ": " + string(wrong) + "\ndevspool: the options are shown by " + tool + " --help\n"))
 		return exitUsage
 	}
 	_, _ = s.Err.Write([]byte("devspool " + tool + ": error: " + err.Error() + "\n"))
