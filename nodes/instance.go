@@ -37,6 +37,13 @@ func (d *Dir) Recorded(e *uevent.Event) *Record {
 	return r
 }
 
+// Shares reports whether another device wants a path that the device of e wants, by what was
+// read of the record. /dev need not be locked.
+func (d *Dir) Shares(e *uevent.Event) bool {
+	r := d.Recorded(e)
+	return r != nil && len(r.Shared) > 0
+}
+
 // IsSetUp reports whether the record says that the device of e was set up, as the
 // one at this devpath. /dev must be locked.
 func (d *Dir) IsSetUp(e *uevent.Event) bool {

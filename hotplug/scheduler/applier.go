@@ -146,6 +146,22 @@ func (a *applier) begin(t *task) (existed bool) {
 	return false
 }
 
+// relocate tells the commands of t that are left where the device's node is by now: another
+// device may have come meanwhile that has the better claim to its path.
+func (a *applier) relocate(t *task) {
+	if a.isDryRun() || !a.dev.Shares(t.event) {
+		return
+	}
+	a.dev.lock()
+	a.dev.Locate(t.plan)
+	if len(t.plan.Lost) > 0 {
+		p := *t.plan
+		p.Commands = t.commands
+		t.plan = p.Actual()
+		t.commands = t.plan.Commands
+	}
+}
+
 // removesAfterCommands reports whether t removes nodes that its commands may still use.
 func (a *applier) removesAfterCommands(t *task) bool {
 	return t.plan.Work == nodes.Remove && len(t.plan.Commands) > 0

@@ -35,6 +35,7 @@ func (s *Scheduler) sendLocked(t *task, c *nodes.Command) {
 
 // startCommandYield starts the next command of t. One that cannot start counts as ended.
 func (s *Scheduler) startCommandYield(t *task) {
+	s.applier.relocate(t)
 	c := &t.commands[0]
 	run, err := command.Start(&command.Spec{
 		Command: c, Plan: t.plan, Dir: s.applier.dev.Path(), Environ: s.pool.environ, KeepErrors: s.pool.keepErrors,

@@ -134,6 +134,7 @@ type Scheduler struct {
 // arrivals are what is known about events that come.
 type arrivals struct {
 	producers int      // calls of Run that may still submit events
+	scans     int      // how many of them submit what a scan found; commands start after that
 	last      sys.Time // when Run was last called
 	seqnum    uint64   // the highest SEQNUM submitted
 }
@@ -210,13 +211,21 @@ func (s *Scheduler) RunIn(b *Batch, generate Generator) {
 	if conf.HasNames {
 		s.applier.names.start()
 	}
+	isScan := false
 	generate(View{s, b}, func(e *uevent.Event, kind Kind) {
+		if kind.isScan() && !isScan {
+			isScan = true
+			s.arrivals.scans++
+		}
 		if s.slice.add(e, kind) {
 			s.submitSliceLocked(b)
 			s.yield()
 		}
 	})
 	s.submitSliceLocked(b)
+	if isScan {
+		s.arrivals.scans--
+	}
 	s.endSliceYield()
 	s.arrivals.producers--
 	b.partDone()
@@ -412,12 +421,13 @@ func (s *Scheduler) releaseYield(t *task) {
 }
 
 // endSliceYield unlocks /dev, reports what is done to sinks and batches, and starts
-// commands in free slots.
+// commands in free slots. A scan's commands start when all it found is set up: only then is
+// it known which of two devices has a path.
 func (s *Scheduler) endSliceYield() {
 	for {
 		s.applier.dev.unlock()
 		s.reportFinishedLocked()
-		if s.paused || !s.pool.hasSlot() || s.overLimitLocked() {
+		if s.paused || s.arrivals.scans > 0 || !s.pool.hasSlot() || s.overLimitLocked() {
 			return
 		}
 		s.startCommandYield(s.pool.queue.take(s.pool.next()))

@@ -254,6 +254,49 @@ func TestLoserIsCalledByItsName(t *testing.T) {
 	}
 }
 
+// TestScanTellsLoser has the commands of a first scan hear of the node that their device has
+// when all are set up, though the stick is found before the soldered disk that has the better
+// claim: its command never works on the other one's node.
+func TestScanTellsLoser(t *testing.T) {
+	t.Parallel()
+	if !jailed(t) {
+		return
+	}
+	for _, mode := range []string{"scan", "loop"} {
+		t.Run(mode, func(t *testing.T) {
+			b := newBoard(t, "")
+			words, file := b.witness("seen")
+			b.configure("$PARTNAME=(.+) 0:6 640 >disk/by-partlabel/%1 @" + words + "\n")
+			usb, data := stick(0, 9)
+			mmc, fixed := fixedDisk()
+			plugged := []kerneltest.Device{usb, data, mmc, fixed}
+			for n := range 200 { // the scan has more than one slice
+				plugged = append(plugged, disk(n+1))
+			}
+			for _, d := range plugged {
+				b.plug(d)
+			}
+			if mode == "scan" {
+				b.scan()
+			} else {
+				b.startLoop()
+			}
+			var got []string
+			kerneltest.Until(b, patience, "both commands", func() bool {
+				got = nil
+				for _, y := range b.testimonies(file) {
+					got = append(got, y.get("DEVNAME")+" "+y.get("MDEV"))
+				}
+				return len(got) == 2
+			})
+			slices.Sort(got)
+			if want := []string{"mmcblk0p2 disk/by-partlabel/data", "sda1 sda1"}; !slices.Equal(got, want) {
+				b.Errorf("commands ran with %q, want %q", got, want)
+			}
+		})
+	}
+}
+
 // TestNameIsNeverAnothers looks at the names of two devices that are always there
 // while others take their paths and give them back: each name always leads to its own.
 func TestNameIsNeverAnothers(t *testing.T) {
