@@ -54,6 +54,8 @@ const (
 	functionPcfile    = 20
 	functionPcln      = 24
 	functionNpcdata   = 28
+	functionUnit      = 32
+	functionStartLine = 36
 	functionSize      = 44
 	functabEntry      = 8 // two words of 32 bits, the second of which is where the record stands
 	functabRecordWord = 4
@@ -169,8 +171,9 @@ func (p *program) rewriteFunctions(old []byte, functab, functions, end uint64) (
 		if record+functionSize+4*tables > end {
 			return nil, errors.New("a function has more tables than there is room for")
 		}
-		p.order.PutUint32(p.data[record+functionPcfile:], 0)
-		p.order.PutUint32(p.data[record+functionPcln:], 0)
+		for _, field := range []uint64{functionPcfile, functionPcln, functionUnit, functionStartLine} {
+			p.order.PutUint32(p.data[record+field:], 0)
+		}
 		if err := move(record + functionPcsp); err != nil {
 			return nil, err
 		}
