@@ -164,6 +164,9 @@ func reexec(tb testing.TB, flags Flags) ([]byte, error) {
 	if testing.Short() {
 		args = append(args, "-test.short")
 	}
+	if f := flag.Lookup("update"); f != nil && f.Value.String() == "true" {
+		args = append(args, "-update") // golden files
+	}
 	ctx, cancel := context.Background(), func() {}
 	if t, ok := tb.(*testing.T); ok {
 		if deadline, ok := t.Deadline(); ok {
