@@ -507,3 +507,19 @@ func running(t *testing.T, word string) (pids []int) {
 	}
 	return pids
 }
+
+// TestAsUdevd shows what a command line of udevd's becomes, and that the process in the background
+// does not start another one.
+func TestAsUdevd(t *testing.T) {
+	for line, want := range map[string]string{
+		"udevd":                                   "udevd -f --udev",
+		"udevd --daemon --resolve-names=never":    "udevd -d --udev",
+		"udevd -d -D --children-max=3":            "udevd -d --udev -v -j 3",
+		"udevd -d --udev -f --detached":           "udevd -d --udev -f --detached",
+		"systemd-udevd --help --daemon --unknown": "systemd-udevd --help",
+	} {
+		if got := strings.Join(asUdevd(strings.Fields(line)), " "); got != want {
+			t.Errorf("%q becomes %q, want %q", line, got, want)
+		}
+	}
+}

@@ -307,6 +307,9 @@ func isSeconds(text string) bool {
 // called as args say: it follows events, in the background with --daemon, and serves the
 // clients of libudev. The other options of udevd have no use here.
 func asUdevd(args []string) []string {
+	if args[len(args)-1] == "--detached" {
+		return args // the process in the background, which gets what this returned before
+	}
 	ours := []string{args[0], "-f", "--udev"}
 	for _, arg := range args[1:] {
 		switch {
