@@ -79,10 +79,10 @@ type Running struct {
 type Outcome struct {
 	Status unix.WaitStatus
 	Killed string // the reason given to Kill, or ""
-	Errors string // the last line of its standard error, where Spec.KeepErrors was set
+	Errors string // the last lines of its standard error, where Spec.KeepErrors was set
 }
 
-// String returns how the command ended, and the last line of its standard error.
+// String returns how the command ended, and the last lines of its standard error.
 func (o *Outcome) String() string {
 	text := "exit status " + strconv.Itoa(o.Status.ExitStatus())
 	switch {
@@ -156,7 +156,7 @@ func (r *Running) Wait() (o Outcome) {
 	o.Killed = r.killed
 	r.mu.Unlock()
 	_ = sys.RetryEINTR(func() error { _, err := unix.Wait4(r.PID, &o.Status, 0, nil); return err })
-	o.Errors = r.errors.lastLine()
+	o.Errors = r.errors.lastLines()
 	return o
 }
 

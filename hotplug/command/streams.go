@@ -1,6 +1,7 @@
 package command
 
 import (
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -75,19 +76,23 @@ func errorPipe() (command, ours int) {
 	return command, p[0]
 }
 
-// errorTail reads a command's standard error, and keeps the end of it until the command
-// ends. What is left behind then may write on: it is read until nobody has the pipe open.
+// errorTail reads a command's standard error, and keeps the end of it, until the command ends.
+// What is left behind then may write on: a drain takes the pipe over.
 type errorTail struct {
 	command int // the command's end of the pipe
 
 	mu    sync.Mutex
-	conn  syscall.RawConn // our end
+	file  *os.File // our end
+	conn  syscall.RawConn
 	tail  []byte
-	ended bool // nothing more is kept
+	atEnd bool // nobody has the pipe open any more
+	ended bool // nothing more is read
 }
 
-// maxTail is how much of a command's standard error is looked at, in bytes.
-const maxTail = 1024
+const (
+	maxTail      = 1024 // how much of a command's standard error is looked at, in bytes
+	maxTailLines = 3    // how many of its lines are kept, blank ones not counted
+)
 
 // newErrorTail reads the pipe from now on. The descriptors are its own.
 func newErrorTail(command, ours int) *errorTail {
@@ -96,16 +101,16 @@ func newErrorTail(command, ours int) *errorTail {
 		sys.CloseAll(&command)
 		return nil
 	}
-	t := &errorTail{command: command, conn: conn}
+	t := &errorTail{command: command, file: file, conn: conn}
 	go func() {
-		conn.Read(func(fd uintptr) bool {
+		// It ends with the pipe, or with an error once lastLines has closed the file.
+		_ = conn.Read(func(fd uintptr) bool {
 			for {
 				if n, err := t.read(fd); n <= 0 {
 					return err != unix.EAGAIN
 				}
 			}
 		})
-		file.Close()
 	}()
 	return t
 }
@@ -114,38 +119,129 @@ func newErrorTail(command, ours int) *errorTail {
 func (t *errorTail) read(fd uintptr) (n int, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.ended {
+		return 0, nil
+	}
 	var buf [4096]byte
-	if n, err = unix.Read(int(fd), buf[:]); n > 0 && !t.ended {
+	if n, err = unix.Read(int(fd), buf[:]); n > 0 {
 		t.tail = append(t.tail, buf[:n]...)
 		t.tail = append(t.tail[:0], t.tail[max(0, len(t.tail)-maxTail):]...)
 	}
+	t.atEnd = t.atEnd || n == 0 && err == nil
 	return n, err
 }
 
 // unblock has no write to the pipe wait for us any more: we may end before the writer.
 func (t *errorTail) unblock() { _ = unix.SetNonblock(t.command, true) }
 
-// lastLine returns the last line that the command has written, which has ended.
-func (t *errorTail) lastLine() string {
+// lastLines returns the last lines that the command has written, which has ended, with bars
+// between them. It must be called once.
+func (t *errorTail) lastLines() string {
 	if t == nil {
 		return ""
 	}
 	t.unblock()
 	sys.CloseAll(&t.command)
 	_ = t.conn.Control(func(fd uintptr) {
-		const fullPipe = 32 // reads; what was left behind may write without end
+		const fullPipe = errorPipeSize / 4096 // reads; what was left behind may write without end
 		for range fullPipe {
 			if n, _ := t.read(fd); n <= 0 {
 				break
 			}
 		}
+		if !t.atEnd {
+			leftBehind.add(int(fd))
+		}
 	})
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.ended = true
-	text := strings.TrimRight(string(t.tail), "\n\r\t ")
-	t.tail = nil
-	return text[strings.LastIndexByte(text, '\n')+1:]
+	rest := string(t.tail)
+	t.mu.Unlock()
+	t.file.Close() // it waits for the goroutine, which takes the mutex
+	var lines string
+	for n := 0; n < maxTailLines && rest != ""; {
+		at := strings.LastIndexByte(rest, '\n')
+		line := strings.Trim(rest[at+1:], "\r\t ")
+		rest = rest[:max(0, at)]
+		switch {
+		case line == "":
+			continue
+		case lines != "":
+			line += " | "
+		}
+		lines = line + lines
+		n++
+	}
+	return lines
+}
+
+// drain reads the pipes that commands have left to what they have started, and keeps nothing, so
+// that a write to one neither waits nor fails. It takes one goroutine, and that only as long as
+// there is such a pipe.
+type drain struct {
+	mu     sync.Mutex
+	poller *sys.Poller // or nil
+	pipes  int
+}
+
+var leftBehind drain
+
+// add takes over a pipe, whose descriptor the caller keeps. Without the means the pipe fills
+// up; then writes to it are told to try again.
+func (d *drain) add(fd int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if fd, _ = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); fd < 0 {
+		return
+	}
+	if d.poller == nil {
+		p, err := sys.NewPoller("stderr")
+		if err != nil {
+			unix.Close(fd)
+			return
+		}
+		d.poller = p
+		go d.serve(p)
+	}
+	if d.poller.Add(fd, unix.EPOLLIN, uint64(fd)) != nil {
+		unix.Close(fd)
+		return
+	}
+	d.pipes++
+}
+
+// serve reads from the pipes in p until the last of them is at its end.
+func (d *drain) serve(p *sys.Poller) {
+	var tags []uint64
+	for {
+		var err error
+		if tags, err = p.Wait(tags[:0]); err != nil {
+			return
+		}
+		if d.read(p, tags) == 0 {
+			return
+		}
+	}
+}
+
+// read reads once from each of these pipes, and returns how many are left.
+func (d *drain) read(p *sys.Poller, pipes []uint64) (left int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, fd := range pipes {
+		var buf [4096]byte
+		if n, err := unix.Read(int(fd), buf[:]); n == 0 && err == nil {
+			// Our other descriptor of it may still be open, so that closing this one is not enough.
+			_ = unix.EpollCtl(p.Fd(), unix.EPOLL_CTL_DEL, int(fd), nil)
+			unix.Close(int(fd))
+			d.pipes--
+		}
+	}
+	if d.pipes == 0 {
+		p.Close()
+		d.poller = nil
+	}
+	return d.pipes
 }
 
 // isDirectory reports whether a descriptor was closed when the process began: package

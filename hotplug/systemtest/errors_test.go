@@ -63,7 +63,7 @@ func failures(dir string) string {
 		"-sda 0:0 660 *nosuch-program at all\n" +
 		"-sda 0:0 660 */nosuch/program\n" +
 		"-sda 0:0 660 *kill -9 $$\n" +
-		"-sd[b-z] 0:0 660 @echo each >&2; exit 4\n" +
+		"-sd[b-z] 0:0 660 @printf 'one\\ntwo\\n\\nthree\\n \\nfour\\n' >&2; exit 4\n" +
 		"-ttyS1 0:0 660 @head -c 100000 /dev/zero | tr '\\0' x >&2; exit 5\n" +
 		"-ttyS2 0:0 660 @head -c 1048576 /dev/zero | tr '\\0' '\\n' >&2; echo $? >" + dir + "/status; echo the end >&2; exit 6\n" +
 		"-ttyS3 0:0 660 @(until test -e " + dir + "/go; do sleep 0.05; done; head -c 300000 /dev/zero >&2; echo $? >" + dir + "/daemon) & echo left >&2; exit 7\n"
@@ -91,14 +91,14 @@ func (b *board) checkFailures(in *kerneltest.Injector, log func() string, escape
 	}
 	text := log()
 	for what, times := range map[string]int{
-		"exit status 3: last " + escapes: 1, "first": 1, // which stands in the command
-		"exit status 127: ":             1,
-		"/nosuch/program: no such file": 1,
-		"by signal 9":                   1,
-		"exit status 4: each":           10,
-		"exit status 5: xxx":            1,
-		"exit status 6: the end":        1,
-		"exit status 7: left":           1,
+		"exit status 3: first | last " + escapes: 1,
+		"exit status 127: ":                      1,
+		"/nosuch/program: no such file":          1,
+		"by signal 9":                            1,
+		"exit status 4: two | three | four":      10,
+		"exit status 5: xxx":                     1,
+		"exit status 6: the end":                 1,
+		"exit status 7: left":                    1,
 	} {
 		if n := strings.Count(text, what); n != times {
 			b.Errorf("the log says %q %d times, want %d:\n%s", what, n, times, head(text, 40))
@@ -148,7 +148,7 @@ func TestErrorsOfHelper(t *testing.T) {
 	if err := b.serve(b.plug(disk(0))).Wait(); err != nil {
 		t.Error(err)
 	}
-	if text := b.read(log); !strings.Contains(text, `exit status 3: last \x01line`) {
+	if text := b.read(log); !strings.Contains(text, `exit status 3: first | last \x01line`) {
 		t.Errorf("the log says\n%s", text)
 	}
 }
