@@ -216,7 +216,7 @@ func TestContribCard(t *testing.T) {
 			t.Errorf("left: %v", left)
 		}
 	})
-	if text := l.stderr.String(); strings.Contains(text, "devspool: warning") || strings.Contains(text, "devspool: error") {
+	if text := l.stderr.String(); strings.Contains(text, "50-card.conf:") {
 		t.Errorf("the log says\n%s", text)
 	}
 }
@@ -241,7 +241,7 @@ func TestContribNetwork(t *testing.T) {
 	if isUp("wlan7") {
 		t.Error("wlan7 is up")
 	}
-	if text := l.stderr.String(); strings.Contains(text, "devspool: warning") || strings.Contains(text, "devspool: error") {
+	if text := l.stderr.String(); strings.Contains(text, "40-network.conf:") {
 		t.Errorf("the log says\n%s", text)
 	}
 }
