@@ -183,10 +183,7 @@ func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, er
 		dir = t.keep(path, dir)
 	}
 	defer dir.close()
-	careful, text := false, ""
-	if l != nil {
-		careful, text = !l.Forced, Relative(path, l.Target)
-	}
+	careful := l != nil && !l.Forced
 	// Else no other device was met who wants one of its paths, or wants this link, or may
 	// have a link of the same text.
 	shared := c.record.Shared
@@ -194,6 +191,13 @@ func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, er
 		if lost, err = c.resolve(path); lost || err != nil {
 			return lost, err
 		}
+	}
+	text := ""
+	if l != nil {
+		if known && t.right.targets[path] == l.Target {
+			return false, nil
+		}
+		text = Relative(path, l.Target)
 	}
 	if !known {
 		if err := t.create(dir, n, dev, text); err != unix.EEXIST {
@@ -207,6 +211,7 @@ func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, er
 	is := "" // the text of the link that stands there
 	if l != nil {
 		if is, err = sys.ReadLinkAt(dir.fd, dir.name); err == nil && is == text {
+			t.right.add(path, l.Target)
 			return false, nil
 		}
 	}

@@ -83,7 +83,12 @@ func (p *Prober) section(subsystem string) string {
 
 // Identify answers by the event and sysfs alone. It opens no device and does not wait.
 // A remove deserves nothing: what the device had, its record tells.
-func (p *Prober) Identify(e *uevent.Event) Identity { return p.identify(e, false).id }
+func (p *Prober) Identify(e *uevent.Event) *Identity {
+	if e.Action != uevent.Remove && p.section(e.Subsystem) == "" { // most devices: this costs little
+		return &Identity{Links: numbersLink(e)}
+	}
+	return p.identify(e, false).identity()
+}
 
 // NeedsContents reports whether Probe would find more than Identify. It costs at most
 // three reads of sysfs, and none for what is no disk.
@@ -93,26 +98,15 @@ func (p *Prober) NeedsContents(e *uevent.Event) bool {
 
 // Probe answers by the contents of the disk as well. It may take as long as the disk
 // does, or for ever: it is to run beside what must go on.
-func (p *Prober) Probe(e *uevent.Event) Identity {
-	return p.identify(e, true).id
-}
+func (p *Prober) Probe(e *uevent.Event) *Identity { return p.identify(e, true).identity() }
 
 func (p *Prober) identify(e *uevent.Event, probe bool) *subject {
 	if e.Action == uevent.Remove {
 		return &subject{}
 	}
 	section := p.section(e.Subsystem)
-	s := &subject{}
-	if section != "" {
-		s = newSubject(p, e)
-	}
-	if !e.Dev.IsZero() {
-		// As sysfs has them below /sys/dev.
-		s.id.Links = append(s.id.Links, nodes.Link{Path: sysfs.KindDir(e.Dev.Block) + "/" + e.Dev.Numbers()})
-	}
-	if section == "" {
-		return s
-	}
+	s := newSubject(p, e)
+	s.id.Links = numbersLink(e)
 	if probe && p.Open != nil && s.readable() {
 		s.openDisk()
 		defer s.closeDisk()
@@ -120,6 +114,14 @@ func (p *Prober) identify(e *uevent.Event, probe bool) *subject {
 	s.apply(section)
 	s.finish()
 	return s
+}
+
+// numbersLink returns the link that every device with numbers has, as sysfs has it below /sys/dev.
+func numbersLink(e *uevent.Event) []nodes.Link {
+	if e.Dev.IsZero() {
+		return nil
+	}
+	return []nodes.Link{{Path: sysfs.KindDir(e.Dev.Block) + "/" + e.Dev.Numbers()}}
 }
 
 // subject is the device that a call is about, and what it deserves so far. It has a method for
@@ -200,6 +202,12 @@ func (s *subject) link(template string) {
 		}
 	}
 	s.id.Links = append(s.id.Links, nodes.Link{Path: path})
+}
+
+// identity returns what was found without what it was found by.
+func (s *subject) identity() *Identity {
+	id := s.id
+	return &id
 }
 
 // finish takes away what was for the rules alone.
