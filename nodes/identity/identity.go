@@ -75,16 +75,20 @@ type Prober struct {
 	sections map[string]string // of rules, by subsystem; made by once
 }
 
-// section returns the rules of a subsystem, or "".
-func (p *Prober) section(subsystem string) string {
+// section returns the rules for a device, or "".
+func (p *Prober) section(e *uevent.Event) string {
 	p.once.Do(func() { p.sections = parseSections() })
-	return p.sections[subsystem]
+	lines := p.sections[e.Subsystem]
+	if strings.HasPrefix(lines, "/virtual/ >end\n") && isVirtual(e) { // there are many, so that no rule is applied
+		return ""
+	}
+	return lines
 }
 
 // Identify answers by the event and sysfs alone. It opens no device and does not wait.
 // A remove deserves nothing: what the device had, its record tells.
 func (p *Prober) Identify(e *uevent.Event) *Identity {
-	if e.Action != uevent.Remove && p.section(e.Subsystem) == "" { // most devices: this costs little
+	if e.Action != uevent.Remove && p.section(e) == "" { // most devices: this costs little
 		return &Identity{Links: numbersLink(e)}
 	}
 	return p.identify(e, false).identity()
@@ -104,7 +108,7 @@ func (p *Prober) identify(e *uevent.Event, probe bool) *subject {
 	if e.Action == uevent.Remove {
 		return &subject{}
 	}
-	section := p.section(e.Subsystem)
+	section := p.section(e)
 	s := newSubject(p, e)
 	s.id.Links = numbersLink(e)
 	if probe && p.Open != nil && s.readable() {
