@@ -194,7 +194,7 @@ func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, er
 	}
 	text := ""
 	if l != nil {
-		if known && t.right.targets[path] == l.Target {
+		if known && dir.kept.isRight(path, l.Target) {
 			return false, nil
 		}
 		text = Relative(path, l.Target)
@@ -211,7 +211,7 @@ func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, er
 	is := "" // the text of the link that stands there
 	if l != nil {
 		if is, err = sys.ReadLinkAt(dir.fd, dir.name); err == nil && is == text {
-			t.right.add(path, l.Target)
+			dir.kept.addRight(path, l.Target)
 			return false, nil
 		}
 	}

@@ -21,9 +21,9 @@ type tree struct {
 	inherit bool   // nodes made in it get its group, not ours
 	group   int    // the group that this thread makes files with
 	gid     int    // the process's own
-	kept    keptParent
+	kept    [maxKept]keptParent
+	next    int      // which of kept is given up when all are taken
 	opened  dirState // of the directory that parent opened last
-	right   rightLinks
 
 	// walk makes parent go a part at a time, as kernels before 5.6 need. (For those
 	// before 4.11 see NoStatx.)
@@ -57,109 +57,6 @@ func (t *tree) setGroup(gid int) bool {
 	return t.group == gid
 }
 
-// parent is the open directory that a path's last part lies in.
-type parent struct {
-	fd      int
-	name    string // the last part
-	own     bool   // fd is to be closed
-	inherit bool   // files made in it get its group, not ours
-}
-
-func (p parent) close() {
-	if p.own {
-		sys.Close(p.fd)
-	}
-}
-
-// keptParent is the directory in which the last link was made, or from which something was
-// removed last: what many devices have lies in one. It stays open until forget is called.
-type keptParent struct {
-	parent
-	dir     string // its path below /dev, or ""
-	emptied string // a path in it from which something was removed, or ""
-}
-
-// keep keeps the parent of path open, in the place of another one. If it is /dev itself there
-// is nothing to keep. No other directory was opened since p was.
-func (t *tree) keep(path string, p parent) parent {
-	if p.own {
-		is := t.opened
-		t.forget()
-		t.right.in(is)
-		t.kept = keptParent{parent: p, dir: path[:len(path)-len(p.name)-1]}
-		p.own = false
-	}
-	return p
-}
-
-// forget closes the kept parent, and removes it if it is empty by now. It reports whether
-// that may be so.
-func (t *tree) forget() (pruned bool) {
-	kept := t.kept
-	t.kept = keptParent{}
-	if kept.dir != "" {
-		kept.close()
-	}
-	if kept.emptied != "" {
-		t.prune(kept.emptied)
-	}
-	return kept.emptied != ""
-}
-
-// dirState is a directory as it is since its last change. Whatever is made or removed in it, by
-// anybody, is a change.
-type dirState struct {
-	id   sys.FileID
-	sec  int64 // when it was changed
-	nsec uint32
-}
-
-// rightLinks are links of one directory that were found as they are to be: while its dirState
-// stays the same they need not be looked at again.
-type rightLinks struct {
-	state   dirState
-	targets map[string]string // of links, by path
-	counts  bool              // state is old enough for a later change to differ
-}
-
-// maxRight bounds what rightLinks takes of memory.
-const maxRight = 1024
-
-// in begins to look at a directory.
-func (r *rightLinks) in(is dirState) {
-	if is != r.state {
-		*r = rightLinks{state: is, targets: r.targets}
-		clear(r.targets)
-	}
-	if r.counts || is.nsec == 0 { // on some file systems times are whole seconds, which tell too little
-		return
-	}
-	// By this clock changes get their times. It goes in steps: a change that comes now is not to
-	// get the same time as the last one.
-	var now unix.Timespec
-	err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now)
-	r.counts = err == nil && (int64(now.Sec) > is.sec || int64(now.Sec) == is.sec && uint32(now.Nsec) > is.nsec)
-}
-
-// add notes that the link at path, in the kept parent, leads to target.
-func (r *rightLinks) add(path, target string) {
-	if !r.counts {
-		return
-	}
-	if r.targets == nil {
-		r.targets = map[string]string{}
-	}
-	if len(r.targets) < maxRight {
-		r.targets[path] = target
-	}
-}
-
-// reset is for changes of our own, which come in the midst of looking.
-func (r *rightLinks) reset() {
-	clear(r.targets)
-	r.counts = false
-}
-
 // parent opens the directory of path without following a link, and where create
 // is set makes what is missing, root's and 0755.
 func (t *tree) parent(path string, create bool) (parent, error) {
@@ -168,8 +65,10 @@ func (t *tree) parent(path string, create bool) (parent, error) {
 		return parent{fd: t.fd, name: path, inherit: t.inherit}, nil
 	}
 	dir, name := path[:slash], path[slash+1:]
-	if dir == t.kept.dir {
-		return parent{fd: t.kept.fd, name: name, inherit: t.kept.inherit}, nil
+	for i := range t.kept {
+		if k := &t.kept[i]; k.dir == dir {
+			return parent{fd: k.fd, name: name, inherit: k.inherit, kept: k}, nil
+		}
 	}
 	fd, err := sys.None, error(unix.ENOSYS)
 	if !t.walk {
@@ -275,7 +174,7 @@ func (t *tree) create(dir parent, n *Node, dev uevent.Dev, text string) error {
 	switch {
 	case n == nil:
 		t.setGroup(t.gid)
-		t.right.reset()
+		dir.kept.changes()
 		return unix.Symlinkat(text, dir.fd, dir.name)
 	case n.UID == 0 && !dir.inherit && t.setGroup(int(n.GID)):
 		return mknod(dir.fd, dir.name, n, dev)
@@ -317,7 +216,7 @@ func makeComplete(at int, name string, n *Node, dev uevent.Dev) error {
 // What a crash left under it is removed first.
 func (t *tree) viaTemp(dir parent, replace bool, make func(at int, name string) error) error {
 	t.setGroup(t.gid)
-	t.right.reset()
+	dir.kept.changes()
 	at, name := t.private, "staged"
 	if at == sys.None {
 		at, name = t.fd, Private+"-staged"
@@ -460,15 +359,15 @@ func (t *tree) remove(path string, dev uevent.Dev, paths []string) (removed bool
 	var st unix.Statx_t
 	err = sys.Stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st)
 	if err == nil && !t.isMountedOver(&st) && (isNodeOf(&st, dev) || isLinkTo(dir, &st, path, paths)) {
-		t.right.reset()
+		dir.kept.changes()
 		if err = sys.Unlinkat(dir.fd, dir.name); err == nil {
 			removed = true
 		}
 	}
 	switch {
 	case removed, err == unix.ENOENT:
-		if dir.fd == t.kept.fd {
-			t.kept.emptied = path
+		if dir.kept != nil {
+			dir.kept.emptied = path
 		}
 	case err != nil && err != unix.EBUSY: // something is mounted there
 		return false, wrap("unlink", path, err)

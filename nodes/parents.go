@@ -1,0 +1,145 @@
+package nodes
+
+import (
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
+)
+
+// parent is the open directory that a path's last part lies in.
+type parent struct {
+	fd      int
+	name    string // the last part
+	own     bool   // fd is to be closed
+	inherit bool   // files made in it get its group, not ours
+	kept    *keptParent
+}
+
+func (p parent) close() {
+	if p.own {
+		sys.Close(p.fd)
+	}
+}
+
+// keptParent is a directory in which a link was made, or from which something was removed: what
+// many devices have lies in a few. It stays open until forget is called.
+type keptParent struct {
+	fd      int
+	inherit bool
+	dir     string // its path below /dev, or ""
+	emptied string // a path in it from which something was removed, or ""
+
+	// Links that were found as they are to be need not be looked at again while the state of
+	// the directory stays the same. What is known of them outlives forget.
+	state   dirState
+	targets map[string]string // of these links, by path
+	settled bool              // a later change leads to another state
+	stale   bool              // the directory was changed here, after its state was read
+}
+
+// maxKept is how many directories stay open: more than those in which a disk has its names.
+const maxKept = 12
+
+// maxRight bounds what the targets of a keptParent take of memory.
+const maxRight = 1024
+
+// dirState is a directory as it is since its last change. Whatever is made or removed in it, by
+// anybody, is a change.
+type dirState struct {
+	id   sys.FileID
+	sec  int64 // when it was changed
+	nsec uint32
+}
+
+// keep keeps the parent of path open. If it is /dev itself there is nothing to keep. No other
+// directory was opened since p was.
+func (t *tree) keep(path string, p parent) parent {
+	if !p.own {
+		return p
+	}
+	is := t.opened
+	k := t.room(is.id)
+	k.fd, k.inherit, k.dir = p.fd, p.inherit, path[:len(path)-len(p.name)-1]
+	if k.state != is {
+		k.state, k.settled, k.stale = is, false, false
+		clear(k.targets)
+	}
+	p.own, p.kept = false, k
+	return p
+}
+
+// room returns where a directory can be kept: where it was before, if possible.
+func (t *tree) room(id sys.FileID) (k *keptParent) {
+	for i := range t.kept {
+		if is := &t.kept[i]; is.dir == "" && (k == nil || is.state.id == id) {
+			k = is
+		}
+	}
+	if k == nil {
+		k = &t.kept[t.next]
+		t.next = (t.next + 1) % maxKept
+		sys.Close(k.fd)
+		k.dir = ""
+		t.pruneKept(k)
+	}
+	return k
+}
+
+// forget closes the kept parents, and removes those that are empty by now. It reports whether
+// that may be so.
+func (t *tree) forget() (pruned bool) {
+	for i := range t.kept {
+		if k := &t.kept[i]; k.dir != "" {
+			sys.Close(k.fd)
+			k.dir = ""
+		}
+	}
+	for i := range t.kept {
+		pruned = t.pruneKept(&t.kept[i]) || pruned
+	}
+	return pruned
+}
+
+func (t *tree) pruneKept(k *keptParent) bool {
+	path := k.emptied
+	k.emptied = ""
+	if path != "" {
+		t.prune(path)
+	}
+	return path != ""
+}
+
+// isRight reports whether the link at path leads to target for certain.
+func (k *keptParent) isRight(path, target string) bool { return k != nil && k.targets[path] == target }
+
+// addRight notes that the link at path leads to target.
+func (k *keptParent) addRight(path, target string) {
+	if k == nil || k.stale || len(k.targets) == maxRight {
+		return
+	}
+	if k.settled = k.settled || k.state.isPast(); !k.settled {
+		return
+	}
+	if k.targets == nil {
+		k.targets = map[string]string{}
+	}
+	k.targets[path] = target
+}
+
+// isPast reports whether a change that comes now leads to another dirState for certain.
+func (s dirState) isPast() bool {
+	if s.nsec == 0 { // on some file systems times are whole seconds
+		return false
+	}
+	var now unix.Timespec
+	err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now) // changes get their times by it; it goes in steps
+	return err == nil && (int64(now.Sec) > s.sec || int64(now.Sec) == s.sec && uint32(now.Nsec) > s.nsec)
+}
+
+// changes is called before anything in the directory is changed here: its state is known no more.
+func (k *keptParent) changes() {
+	if k != nil {
+		clear(k.targets)
+		k.stale = true
+	}
+}
