@@ -91,7 +91,7 @@ func (p *Prober) Identify(e *uevent.Event) *Identity {
 	if e.Action != uevent.Remove && p.section(e) == "" { // most devices: this costs little
 		return &Identity{Links: numbersLink(e)}
 	}
-	return p.identify(e, false).identity()
+	return &p.identify(e, false).id
 }
 
 // NeedsContents reports whether Probe would find more than Identify. It costs at most
@@ -102,7 +102,7 @@ func (p *Prober) NeedsContents(e *uevent.Event) bool {
 
 // Probe answers by the contents of the disk as well. It may take as long as the disk
 // does, or for ever: it is to run beside what must go on.
-func (p *Prober) Probe(e *uevent.Event) *Identity { return p.identify(e, true).identity() }
+func (p *Prober) Probe(e *uevent.Event) *Identity { return &p.identify(e, true).id }
 
 func (p *Prober) identify(e *uevent.Event, probe bool) *subject {
 	if e.Action == uevent.Remove {
@@ -125,7 +125,9 @@ func numbersLink(e *uevent.Event) []nodes.Link {
 	if e.Dev.IsZero() {
 		return nil
 	}
-	return []nodes.Link{{Path: sysfs.KindDir(e.Dev.Block) + "/" + e.Dev.Numbers()}}
+	links := make([]nodes.Link, 1)
+	links[0].Path = sysfs.KindDir(e.Dev.Block) + "/" + e.Dev.Numbers()
+	return links
 }
 
 // subject is the device that a call is about, and what it deserves so far. It has a method for
@@ -206,12 +208,6 @@ func (s *subject) link(template string) {
 		}
 	}
 	s.id.Links = append(s.id.Links, nodes.Link{Path: path})
-}
-
-// identity returns what was found without what it was found by.
-func (s *subject) identity() *Identity {
-	id := s.id
-	return &id
 }
 
 // finish takes away what was for the rules alone.
