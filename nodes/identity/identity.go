@@ -62,8 +62,8 @@ type Disk struct {
 type Prober struct {
 	Sys sysfs.FS
 
-	// Open opens a disk for reading and does not wait for a medium (O_NONBLOCK). Where it
-	// is nil no disk is opened. Whoever provides it takes care that the node is the
+	// Open opens a disk or an input device for reading and does not wait for a medium
+	// (O_NONBLOCK). Where it is nil none is opened. Whoever provides it takes care that the node is the
 	// device's own.
 	Open func(uevent.Dev) (fd int, err error)
 
@@ -95,12 +95,12 @@ func (p *Prober) Identify(e *uevent.Event) *Identity {
 }
 
 // NeedsContents reports whether Probe would find more than Identify. It costs at most
-// three reads of sysfs, and none for what is no disk.
+// three reads of sysfs, and none for what is neither a disk nor an input device.
 func (p *Prober) NeedsContents(e *uevent.Event) bool {
-	return p.Open != nil && e.Subsystem == "block" && e.Action != uevent.Remove && newSubject(p, e).readable()
+	return p.Open != nil && (e.Subsystem == "block" || e.Subsystem == "input") && e.Action != uevent.Remove && newSubject(p, e).readable()
 }
 
-// Probe answers by the contents of the disk as well. It may take as long as the disk
+// Probe answers by the contents of the disk as well, and by the size of a touchpad. It may take as long as the disk
 // does, or for ever: it is to run beside what must go on.
 func (p *Prober) Probe(e *uevent.Event) *Identity { return &p.identify(e, true).id }
 
