@@ -179,11 +179,13 @@ func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, er
 	if err != nil {
 		return false, wrap("open the directory of", path, err)
 	}
+	careful := false
+	var in *keptParent // of a link
 	if l != nil {
 		dir = t.keep(path, dir)
+		in, careful = t.keptOf(dir), !l.Forced
 	}
 	defer dir.close()
-	careful := l != nil && !l.Forced
 	// Else no other device was met who wants one of its paths, or wants this link, or may
 	// have a link of the same text.
 	shared := c.record.Shared
@@ -194,7 +196,7 @@ func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, er
 	}
 	text := ""
 	if l != nil {
-		if known && dir.kept.isRight(path, l.Target) {
+		if known && in.isRight(path, l.Target) {
 			return false, nil
 		}
 		text = Relative(path, l.Target)
@@ -211,7 +213,7 @@ func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, er
 	is := "" // the text of the link that stands there
 	if l != nil {
 		if is, err = sys.ReadLinkAt(dir.fd, dir.name); err == nil && is == text {
-			dir.kept.addRight(path, l.Target)
+			in.addRight(path, l.Target)
 			return false, nil
 		}
 	}

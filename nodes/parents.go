@@ -12,7 +12,7 @@ type parent struct {
 	name    string // the last part
 	own     bool   // fd is to be closed
 	inherit bool   // files made in it get its group, not ours
-	kept    *keptParent
+	kept    int8   // one more than its place in tree.kept, or 0
 }
 
 func (p parent) close() {
@@ -46,9 +46,8 @@ const maxRight = 1024
 // dirState is a directory as it is since its last change. Whatever is made or removed in it, by
 // anybody, is a change.
 type dirState struct {
-	id   sys.FileID
-	sec  int64 // when it was changed
-	nsec uint32
+	ino     uint64
+	changed int64 // when, in nanoseconds since 1970
 }
 
 // keep keeps the parent of path open. If it is /dev itself there is nothing to keep. No other
@@ -58,31 +57,30 @@ func (t *tree) keep(path string, p parent) parent {
 		return p
 	}
 	is := t.opened
-	k := t.room(is.id)
+	i := t.room(is.ino)
+	k := &t.kept[i]
 	k.fd, k.inherit, k.dir = p.fd, p.inherit, path[:len(path)-len(p.name)-1]
-	if k.state != is {
+	if k.state.ino != is.ino || k.state.changed != is.changed {
 		k.state, k.settled, k.stale = is, false, false
 		clear(k.targets)
 	}
-	p.own, p.kept = false, k
+	p.own, p.kept = false, int8(i+1)
 	return p
 }
 
 // room returns where a directory can be kept: where it was before, if possible.
-func (t *tree) room(id sys.FileID) (k *keptParent) {
+func (t *tree) room(ino uint64) (free int) {
+	free = maxKept
 	for i := range t.kept {
-		if is := &t.kept[i]; is.dir == "" && (k == nil || is.state.id == id) {
-			k = is
+		if k := &t.kept[i]; k.dir == "" && (free == maxKept || k.state.ino == ino) {
+			free = i
 		}
 	}
-	if k == nil {
-		k = &t.kept[t.next]
-		t.next = (t.next + 1) % maxKept
-		sys.Close(k.fd)
-		k.dir = ""
-		t.pruneKept(k)
+	if free == maxKept {
+		t.forget()
+		free = 0
 	}
-	return k
+	return free
 }
 
 // forget closes the kept parents, and removes those that are empty by now. It reports whether
@@ -95,18 +93,21 @@ func (t *tree) forget() (pruned bool) {
 		}
 	}
 	for i := range t.kept {
-		pruned = t.pruneKept(&t.kept[i]) || pruned
+		path := t.kept[i].emptied
+		if t.kept[i].emptied = ""; path != "" {
+			t.prune(path)
+			pruned = true
+		}
 	}
 	return pruned
 }
 
-func (t *tree) pruneKept(k *keptParent) bool {
-	path := k.emptied
-	k.emptied = ""
-	if path != "" {
-		t.prune(path)
+// keptOf returns what is known of dir if it is kept, or nil.
+func (t *tree) keptOf(dir parent) *keptParent {
+	if dir.kept == 0 {
+		return nil
 	}
-	return path != ""
+	return &t.kept[dir.kept-1]
 }
 
 // isRight reports whether the link at path leads to target for certain.
@@ -114,26 +115,22 @@ func (k *keptParent) isRight(path, target string) bool { return k != nil && k.ta
 
 // addRight notes that the link at path leads to target.
 func (k *keptParent) addRight(path, target string) {
-	if k == nil || k.stale || len(k.targets) == maxRight {
+	if k == nil || k.stale || !k.settled && !k.state.isPast() {
 		return
 	}
-	if k.settled = k.settled || k.state.isPast(); !k.settled {
-		return
-	}
-	if k.targets == nil {
+	if k.settled = true; k.targets == nil || len(k.targets) == maxRight {
 		k.targets = map[string]string{}
 	}
 	k.targets[path] = target
 }
 
-// isPast reports whether a change that comes now leads to another dirState for certain.
+// isPast reports whether a change that comes now leads to another dirState for certain. Changes
+// get their times by a clock that goes in steps, and on some file systems whole seconds.
 func (s dirState) isPast() bool {
-	if s.nsec == 0 { // on some file systems times are whole seconds
-		return false
-	}
+	const second = 1e9
 	var now unix.Timespec
-	err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now) // changes get their times by it; it goes in steps
-	return err == nil && (int64(now.Sec) > s.sec || int64(now.Sec) == s.sec && uint32(now.Nsec) > s.nsec)
+	err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now)
+	return err == nil && now.Nano() > s.changed && s.changed%second != 0
 }
 
 // changes is called before anything in the directory is changed here: its state is known no more.

@@ -22,7 +22,6 @@ type tree struct {
 	group   int    // the group that this thread makes files with
 	gid     int    // the process's own
 	kept    [maxKept]keptParent
-	next    int      // which of kept is given up when all are taken
 	opened  dirState // of the directory that parent opened last
 
 	// walk makes parent go a part at a time, as kernels before 5.6 need. (For those
@@ -67,7 +66,7 @@ func (t *tree) parent(path string, create bool) (parent, error) {
 	dir, name := path[:slash], path[slash+1:]
 	for i := range t.kept {
 		if k := &t.kept[i]; k.dir == dir {
-			return parent{fd: k.fd, name: name, inherit: k.inherit, kept: k}, nil
+			return parent{fd: k.fd, name: name, inherit: k.inherit, kept: int8(i + 1)}, nil
 		}
 	}
 	fd, err := sys.None, error(unix.ENOSYS)
@@ -86,7 +85,7 @@ func (t *tree) parent(path string, create bool) (parent, error) {
 		unix.Close(fd)
 		return parent{}, err
 	}
-	t.opened = dirState{sys.FileIDOfStat(&st), st.Ctime.Sec, st.Ctime.Nsec}
+	t.opened = dirState{st.Ino, st.Ctime.Sec*1e9 + int64(st.Ctime.Nsec)}
 	return parent{fd: fd, name: name, own: true, inherit: st.Mode&unix.S_ISGID != 0}, nil
 }
 
@@ -174,7 +173,7 @@ func (t *tree) create(dir parent, n *Node, dev uevent.Dev, text string) error {
 	switch {
 	case n == nil:
 		t.setGroup(t.gid)
-		dir.kept.changes()
+		t.keptOf(dir).changes()
 		return unix.Symlinkat(text, dir.fd, dir.name)
 	case n.UID == 0 && !dir.inherit && t.setGroup(int(n.GID)):
 		return mknod(dir.fd, dir.name, n, dev)
@@ -216,7 +215,7 @@ func makeComplete(at int, name string, n *Node, dev uevent.Dev) error {
 // What a crash left under it is removed first.
 func (t *tree) viaTemp(dir parent, replace bool, make func(at int, name string) error) error {
 	t.setGroup(t.gid)
-	dir.kept.changes()
+	t.keptOf(dir).changes()
 	at, name := t.private, "staged"
 	if at == sys.None {
 		at, name = t.fd, Private+"-staged"
@@ -359,15 +358,15 @@ func (t *tree) remove(path string, dev uevent.Dev, paths []string) (removed bool
 	var st unix.Statx_t
 	err = sys.Stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st)
 	if err == nil && !t.isMountedOver(&st) && (isNodeOf(&st, dev) || isLinkTo(dir, &st, path, paths)) {
-		dir.kept.changes()
+		t.keptOf(dir).changes()
 		if err = sys.Unlinkat(dir.fd, dir.name); err == nil {
 			removed = true
 		}
 	}
 	switch {
 	case removed, err == unix.ENOENT:
-		if dir.kept != nil {
-			dir.kept.emptied = path
+		if k := t.keptOf(dir); k != nil {
+			k.emptied = path
 		}
 	case err != nil && err != unix.EBUSY: // something is mounted there
 		return false, wrap("unlink", path, err)

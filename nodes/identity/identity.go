@@ -78,11 +78,10 @@ type Prober struct {
 // section returns the rules for a device, or "".
 func (p *Prober) section(e *uevent.Event) string {
 	p.once.Do(func() { p.sections = parseSections() })
-	lines := p.sections[e.Subsystem]
-	if strings.HasPrefix(lines, "/virtual/ >end\n") && isVirtual(e) { // there are many, so that no rule is applied
+	if e.Subsystem == "tty" && isVirtual(e) { // there are many, and none has names
 		return ""
 	}
-	return lines
+	return p.sections[e.Subsystem]
 }
 
 // Identify answers by the event and sysfs alone. It opens no device and does not wait.

@@ -154,12 +154,7 @@ func (s *subject) size() {
 		if errno != 0 || a.resolution <= 0 {
 			return
 		}
-		sizes[i] = a.size()
+		sizes[i] = strconv.FormatInt((int64(a.maximum)-int64(a.minimum))/int64(a.resolution), 10)
 	}
 	s.setAll("ID_INPUT_", "WIDTH_MM HEIGHT_MM", sizes[:])
-}
-
-// size returns the length of the axis in millimetres.
-func (a *axis) size() string {
-	return strconv.Itoa(int((int64(a.maximum) - int64(a.minimum)) / int64(a.resolution)))
 }

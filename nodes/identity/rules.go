@@ -268,7 +268,6 @@ ID_BUS=pci ID_PATH=pci-0000:00:* SOUND_FORM_FACTOR=internal
 !SOUND_FORM_FACTOR ID_MODEL=*Handset*|*handset* SOUND_FORM_FACTOR=handset
 !SOUND_FORM_FACTOR ID_MODEL=*Microphone*|*microphone* SOUND_FORM_FACTOR=microphone
 @tty
-/virtual/ >end
 /usb =usb
 !ID_BUS /pci ^pci ID_VENDOR_ID={vendor}
 !ID_BUS /pci ^pci ID_MODEL_ID={device}
