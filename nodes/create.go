@@ -196,7 +196,7 @@ func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, er
 	}
 	text := ""
 	if l != nil {
-		if known && in.isRight(path, l.Target) {
+		if known && in != nil && in.targets[path] == l.Target { // and is right
 			return false, nil
 		}
 		text = Relative(path, l.Target)

@@ -110,9 +110,6 @@ func (t *tree) keptOf(dir parent) *keptParent {
 	return &t.kept[dir.kept-1]
 }
 
-// isRight reports whether the link at path leads to target for certain.
-func (k *keptParent) isRight(path, target string) bool { return k != nil && k.targets[path] == target }
-
 // addRight notes that the link at path leads to target.
 func (k *keptParent) addRight(path, target string) {
 	if k == nil || k.stale || !k.settled && !k.state.isPast() {
