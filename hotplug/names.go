@@ -43,7 +43,7 @@ func (p prober) Identify(e *uevent.Event) *scheduler.Identity { return found(p.P
 func (p prober) Probe(e *uevent.Event) *scheduler.Identity    { return found(p.Prober.Probe(e)) }
 
 // found converts id: the types differ by name only.
-func found(id identity.Identity) *scheduler.Identity { return (*scheduler.Identity)(&id) }
+func found(id *identity.Identity) *scheduler.Identity { return (*scheduler.Identity)(id) }
 
 // newWatcher returns what notices that disks are written to, or nil: that is the loop's.
 func (r *runner) newWatcher() scheduler.Watcher {
@@ -95,10 +95,10 @@ func NewLookup(sysDir, devDir string) info.Lookup {
 	p := newProber(fs, devDir, nil)
 	look := info.Lookup{Sys: fs, Dev: devDir, Serves: unix.Access(devDir+"/"+nodes.Private, unix.F_OK) == nil}
 	dev, err := nodes.Open(devDir)
-	look.Identify = func(e *uevent.Event) identity.Identity {
+	look.Identify = func(e *uevent.Event) *identity.Identity {
 		id := p.Prober.Probe(e)
 		if look.Serves && err == nil { // a loop knows more, and tells root
-			_ = control.Ask(dev, []string{"identity", e.Devpath}, func(line string) { addTold(&id, line) })
+			_ = control.Ask(dev, []string{"identity", e.Devpath}, func(line string) { addTold(id, line) })
 		}
 		return id
 	}

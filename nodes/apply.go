@@ -19,8 +19,11 @@ func recordOf(p *Plan) Record {
 	if e.Dev.Block {
 		r.Diskseq, _ = e.Get(diskseq)
 	}
+	all := make([]string, len(p.Nodes)+2*len(p.Links)) // one piece of memory: each event has some
+	r.Nodes, all = all[:len(p.Nodes):len(p.Nodes)], all[len(p.Nodes):]
+	r.Links, r.Names = all[:0:len(p.Links)], all[len(p.Links):len(p.Links)]
 	for i := range p.Nodes {
-		r.Nodes = append(r.Nodes, p.Nodes[i].Path)
+		r.Nodes[i] = p.Nodes[i].Path
 	}
 	for i := range p.Links {
 		l := &p.Links[i]
@@ -37,7 +40,7 @@ func (d *Dir) Records() []*Record { return d.journal.All() }
 // is not made until UnlockDev is taken back. /dev must be locked.
 func (d *Dir) Prepare(plans []*Plan) {
 	for _, p := range plans {
-		if p.Work == Create {
+		if p.Work == Create && !d.journal.Has(p.Event.ID()) {
 			r := recordOf(p)
 			d.journal.Prepare(&r)
 		}

@@ -179,14 +179,13 @@ func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, er
 	if err != nil {
 		return false, wrap("open the directory of", path, err)
 	}
+	careful := false
+	var in *keptParent // of a link
 	if l != nil {
 		dir = t.keep(path, dir)
+		in, careful = t.keptOf(dir), !l.Forced
 	}
 	defer dir.close()
-	careful, text := false, ""
-	if l != nil {
-		careful, text = !l.Forced, Relative(path, l.Target)
-	}
 	// Else no other device was met who wants one of its paths, or wants this link, or may
 	// have a link of the same text.
 	shared := c.record.Shared
@@ -194,6 +193,13 @@ func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, er
 		if lost, err = c.resolve(path); lost || err != nil {
 			return lost, err
 		}
+	}
+	text := ""
+	if l != nil {
+		if known && in != nil && in.targets[path] == l.Target { // and is right
+			return false, nil
+		}
+		text = Relative(path, l.Target)
 	}
 	if !known {
 		if err := t.create(dir, n, dev, text); err != unix.EEXIST {
@@ -207,6 +213,7 @@ func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, er
 	is := "" // the text of the link that stands there
 	if l != nil {
 		if is, err = sys.ReadLinkAt(dir.fd, dir.name); err == nil && is == text {
+			in.addRight(path, l.Target)
 			return false, nil
 		}
 	}

@@ -21,7 +21,8 @@ type tree struct {
 	inherit bool   // nodes made in it get its group, not ours
 	group   int    // the group that this thread makes files with
 	gid     int    // the process's own
-	kept    keptParent
+	kept    [maxKept]keptParent
+	opened  dirState // of the directory that parent opened last
 
 	// walk makes parent go a part at a time, as kernels before 5.6 need. (For those
 	// before 4.11 see NoStatx.)
@@ -55,53 +56,6 @@ func (t *tree) setGroup(gid int) bool {
 	return t.group == gid
 }
 
-// parent is the open directory that a path's last part lies in.
-type parent struct {
-	fd      int
-	name    string // the last part
-	own     bool   // fd is to be closed
-	inherit bool   // files made in it get its group, not ours
-}
-
-func (p parent) close() {
-	if p.own {
-		sys.Close(p.fd)
-	}
-}
-
-// keptParent is the directory in which the last link was made, or from which something was
-// removed last: what many devices have lies in one. It stays open until forget is called.
-type keptParent struct {
-	parent
-	dir     string // its path below /dev, or ""
-	emptied string // a path in it from which something was removed, or ""
-}
-
-// keep keeps the parent of path open, in the place of another one. If it is /dev itself there
-// is nothing to keep.
-func (t *tree) keep(path string, p parent) parent {
-	if p.own {
-		t.forget()
-		t.kept = keptParent{parent: p, dir: path[:len(path)-len(p.name)-1]}
-		p.own = false
-	}
-	return p
-}
-
-// forget closes the kept parent, and removes it if it is empty by now. It reports whether
-// that may be so.
-func (t *tree) forget() (pruned bool) {
-	kept := t.kept
-	t.kept = keptParent{}
-	if kept.dir != "" {
-		kept.close()
-	}
-	if kept.emptied != "" {
-		t.prune(kept.emptied)
-	}
-	return kept.emptied != ""
-}
-
 // parent opens the directory of path without following a link, and where create
 // is set makes what is missing, root's and 0755.
 func (t *tree) parent(path string, create bool) (parent, error) {
@@ -110,8 +64,10 @@ func (t *tree) parent(path string, create bool) (parent, error) {
 		return parent{fd: t.fd, name: path, inherit: t.inherit}, nil
 	}
 	dir, name := path[:slash], path[slash+1:]
-	if dir == t.kept.dir {
-		return parent{fd: t.kept.fd, name: name, inherit: t.kept.inherit}, nil
+	for i := range t.kept {
+		if k := &t.kept[i]; k.dir == dir {
+			return parent{fd: k.fd, name: name, inherit: k.inherit, kept: int8(i + 1)}, nil
+		}
 	}
 	fd, err := sys.None, error(unix.ENOSYS)
 	if !t.walk {
@@ -129,6 +85,7 @@ func (t *tree) parent(path string, create bool) (parent, error) {
 		unix.Close(fd)
 		return parent{}, err
 	}
+	t.opened = dirState{st.Ino, st.Ctime.Sec*1e9 + int64(st.Ctime.Nsec)}
 	return parent{fd: fd, name: name, own: true, inherit: st.Mode&unix.S_ISGID != 0}, nil
 }
 
@@ -216,6 +173,7 @@ func (t *tree) create(dir parent, n *Node, dev uevent.Dev, text string) error {
 	switch {
 	case n == nil:
 		t.setGroup(t.gid)
+		t.keptOf(dir).changes()
 		return unix.Symlinkat(text, dir.fd, dir.name)
 	case n.UID == 0 && !dir.inherit && t.setGroup(int(n.GID)):
 		return mknod(dir.fd, dir.name, n, dev)
@@ -257,6 +215,7 @@ func makeComplete(at int, name string, n *Node, dev uevent.Dev) error {
 // What a crash left under it is removed first.
 func (t *tree) viaTemp(dir parent, replace bool, make func(at int, name string) error) error {
 	t.setGroup(t.gid)
+	t.keptOf(dir).changes()
 	at, name := t.private, "staged"
 	if at == sys.None {
 		at, name = t.fd, Private+"-staged"
@@ -399,14 +358,15 @@ func (t *tree) remove(path string, dev uevent.Dev, paths []string) (removed bool
 	var st unix.Statx_t
 	err = sys.Stat(dir.fd, dir.name, unix.AT_SYMLINK_NOFOLLOW, &st)
 	if err == nil && !t.isMountedOver(&st) && (isNodeOf(&st, dev) || isLinkTo(dir, &st, path, paths)) {
+		t.keptOf(dir).changes()
 		if err = sys.Unlinkat(dir.fd, dir.name); err == nil {
 			removed = true
 		}
 	}
 	switch {
 	case removed, err == unix.ENOENT:
-		if dir.fd == t.kept.fd {
-			t.kept.emptied = path
+		if k := t.keptOf(dir); k != nil {
+			k.emptied = path
 		}
 	case err != nil && err != unix.EBUSY: // something is mounted there
 		return false, wrap("unlink", path, err)

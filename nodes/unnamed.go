@@ -17,7 +17,7 @@ var unnamed atomic.Uint32
 // is killed a later one takes for its own.
 const maxUnnamed = 64
 
-// OpenUnnamed opens a disk by a node of our own, which is in the private directory for no
+// OpenUnnamed opens a device by a node of our own, which is in the private directory for no
 // longer than that takes. Disks are opened beside all else, so this shares no descriptor with
 // a Dir, which closes its own when another file system is mounted over dev. The error is the
 // errno of the call that failed.
@@ -34,8 +34,8 @@ func OpenUnnamed(dev string, d uevent.Dev) (fd int, err error) {
 	defer unix.Close(private)
 	// Another process may use the same name, for the same disk, and be done before us.
 	for range 3 {
-		name := "probe-" + d.Numbers() + "-" + strconv.Itoa(int(unnamed.Add(1)%maxUnnamed))
-		if err = sys.Mknodat(private, name, unix.S_IFBLK|0o600, unix.Mkdev(d.Major, d.Minor)); err != nil && err != unix.EEXIST {
+		name := "probe-" + d.String() + "-" + strconv.Itoa(int(unnamed.Add(1)%maxUnnamed))
+		if err = sys.Mknodat(private, name, fileType(d)|0o600, unix.Mkdev(d.Major, d.Minor)); err != nil && err != unix.EEXIST {
 			break
 		}
 		fd, err = unix.Openat(private, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NOCTTY, 0)

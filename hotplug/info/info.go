@@ -29,7 +29,7 @@ type Streams struct{ Out, Err io.Writer }
 type Lookup struct {
 	Sys      sysfs.FS
 	Dev      string
-	Identify func(*uevent.Event) identity.Identity
+	Identify func(*uevent.Event) *identity.Identity
 
 	// Serves says that links are made in Dev: those that a device has not are left out.
 	Serves bool

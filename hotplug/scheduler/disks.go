@@ -180,8 +180,8 @@ func (s *Scheduler) giveUp(r *diskRead) {
 	}
 	d.hung[r.event.Devpath] = true
 	d.mu.Unlock()
-	s.log.Event(log.Warning, "slow", r.event, "what the disk holds could not be read in "+probeLimit.String()+
-		"; it has no names by that until it answers")
+	s.log.Event(log.Warning, "slow", r.event, "the device could not be read in "+probeLimit.String()+
+		"; it has no names by its contents until it answers")
 	s.applier.identifyUnread(r.task)
 	s.restartYield(r.task)
 	s.pool.inFlight.Done()

@@ -266,7 +266,7 @@ func (a *applier) watch(t *task) {
 // watchUnset is watch for a disk that is about to be read, by the node that the kernel may have
 // made: what is written meanwhile is not missed.
 func (a *applier) watchUnset(t *task) {
-	if a.names.watcher != nil && !a.isDryRun() && t.event.Devname != "" {
+	if a.names.watcher != nil && !a.isDryRun() && t.event.Dev.Block && t.event.Devname != "" {
 		a.names.watcher.Watch(t.event, a.dev.Path()+"/"+t.event.Devname)
 	}
 }

@@ -290,6 +290,56 @@ func TestContentsStorm(t *testing.T) {
 	b.leadsTo("disk/by-uuid/"+again, disk)
 }
 
+// loopChangeFD is LOOP_CHANGE_FD of linux/loop.h.
+const loopChangeFD = 0x4c06
+
+// TestMediaChange puts another medium into a disk: a loop device that gets another file while it
+// is open. The kernel tells that as it does of a card reader.
+func TestMediaChange(t *testing.T) {
+	t.Parallel()
+	if !jailed(t) {
+		return
+	}
+	b := onRealDisks(t)
+	l := b.startLoop()
+	var media, uuids [2]string
+	for i := range media {
+		media[i], uuids[i] = b.image("medium"+strconv.Itoa(i), 8), newUUID()
+		makeFS(t, media[i], uuids[i], "medium"+uuids[i][:8])
+	}
+	d := b.newLoopDisk()
+	d.attach(media[0], media[0])
+	b.leadsTo("disk/by-uuid/"+uuids[0], d.name)
+	number := func() string { return "disk/by-diskseq/" + strings.TrimSpace(b.read("/sys/block/"+d.name+"/diskseq")) }
+	was := number()
+	b.leadsTo(was, d.name)
+	for i := range 4 {
+		in, out := uuids[(i+1)%2], uuids[i%2]
+		file, err := os.Open(media[(i+1)%2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.IoctlSetInt(d.node, loopChangeFD, int(file.Fd())); err != nil {
+			t.Fatal(err)
+		}
+		file.Close()
+		b.leadsTo("disk/by-uuid/"+in, d.name)
+		b.leadsTo("disk/by-label/medium"+in[:8], d.name)
+		b.lacks("disk/by-uuid/" + out)
+		b.lacks("disk/by-label/medium" + out[:8])
+		if now := number(); now == was {
+			t.Errorf("it is still %s", now)
+		} else {
+			b.leadsTo(now, d.name)
+			b.lacks(was)
+			was = now
+		}
+	}
+	if code := l.stop(); code != exitDone || l.stderr.String() != "" {
+		t.Errorf("the loop ended with %d:\n%s", code, l.stderr)
+	}
+}
+
 // TestMediaPolling shows that the kernel is told to look for other media, once, and how to
 // leave that off.
 func TestMediaPolling(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/sys"
+	"devspool/hotplug/uevent"
 )
 
 // dir is a directory of sysfs on the way up from a device, with what was read of it. Each
@@ -145,4 +146,4 @@ func (d *dir) top() *dir {
 	return d
 }
 
-func (s *subject) isVirtual() bool { return strings.Contains(s.e.Devpath, "/virtual/") }
+func isVirtual(e *uevent.Event) bool { return strings.Contains(e.Devpath, "/virtual/") }

@@ -13,11 +13,14 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// readable reports whether the device is a disk that holds something which can be read
-// now: not a loop device without a file, a reader without a card, an array that stands
+// readable reports whether the device is an input device that has a size, or a disk that holds
+// something which can be read now: not a loop device without a file, a reader without a card, an array that stands
 // still. The boot areas of an eMMC chip hold no file system.
 func (s *subject) readable() bool {
 	name := s.e.Sysname()
+	if s.e.Subsystem == "input" {
+		return s.hasSize()
+	}
 	if s.e.Subsystem != "block" || !matchAny("dm-#|md*|"+storage, name) || match("mmcblk*boot#", name) {
 		return false
 	}
@@ -40,7 +43,7 @@ func (s *subject) openDisk() {
 			s.fd = fd
 		}
 	}
-	if fd := s.wholeFd(); fd >= 0 && !matchAny("dm-#|md*", s.e.Sysname()) && !lock(fd) {
+	if fd := s.wholeFd(); fd >= 0 && s.e.Dev.Block && !matchAny("dm-#|md*", s.e.Sysname()) && !lock(fd) {
 		s.closeDisk()
 		s.fd, s.whole, s.id.Keep = -1, -1, true
 	}

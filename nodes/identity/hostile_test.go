@@ -22,7 +22,7 @@ var hostile = []string{
 
 // checkSafe fails the test where a name could lead out of its directory, or a property
 // forge another.
-func checkSafe(t *testing.T, id Identity) {
+func checkSafe(t *testing.T, id *Identity) {
 	t.Helper()
 	for _, l := range id.Links {
 		for i, part := range strings.Split(l.Path, "/") {
@@ -148,7 +148,7 @@ func FuzzPages(f *testing.F) {
 		s := newSubject(&Prober{Sys: "/nonexistent"}, &uevent.Event{Devpath: "/devices/x", Subsystem: "block"})
 		s.ataID(string(answer))
 		s.finish()
-		checkSafe(t, s.id)
+		checkSafe(t, &s.id)
 		encode(text)
 		if got := replaceChars(replaceSpace(text), ""); strings.ContainsAny(got, "/ \n") || !utf8.ValidString(got) {
 			t.Errorf("%q", got)

@@ -62,8 +62,8 @@ type Disk struct {
 type Prober struct {
 	Sys sysfs.FS
 
-	// Open opens a disk for reading and does not wait for a medium (O_NONBLOCK). Where it
-	// is nil no disk is opened. Whoever provides it takes care that the node is the
+	// Open opens a disk or an input device for reading and does not wait for a medium
+	// (O_NONBLOCK). Where it is nil none is opened. Whoever provides it takes care that the node is the
 	// device's own.
 	Open func(uevent.Dev) (fd int, err error)
 
@@ -75,44 +75,41 @@ type Prober struct {
 	sections map[string]string // of rules, by subsystem; made by once
 }
 
-// section returns the rules of a subsystem, or "".
-func (p *Prober) section(subsystem string) string {
+// section returns the rules for a device, or "".
+func (p *Prober) section(e *uevent.Event) string {
 	p.once.Do(func() { p.sections = parseSections() })
-	return p.sections[subsystem]
+	if e.Subsystem == "tty" && isVirtual(e) { // there are many, and none has names
+		return ""
+	}
+	return p.sections[e.Subsystem]
 }
 
 // Identify answers by the event and sysfs alone. It opens no device and does not wait.
 // A remove deserves nothing: what the device had, its record tells.
-func (p *Prober) Identify(e *uevent.Event) Identity { return p.identify(e, false).id }
+func (p *Prober) Identify(e *uevent.Event) *Identity {
+	if e.Action != uevent.Remove && p.section(e) == "" { // most devices: this costs little
+		return &Identity{Links: numbersLink(e)}
+	}
+	return &p.identify(e, false).id
+}
 
 // NeedsContents reports whether Probe would find more than Identify. It costs at most
-// three reads of sysfs, and none for what is no disk.
+// three reads of sysfs, and none for what is neither a disk nor an input device.
 func (p *Prober) NeedsContents(e *uevent.Event) bool {
-	return p.Open != nil && e.Subsystem == "block" && e.Action != uevent.Remove && newSubject(p, e).readable()
+	return p.Open != nil && (e.Subsystem == "block" || e.Subsystem == "input") && e.Action != uevent.Remove && newSubject(p, e).readable()
 }
 
-// Probe answers by the contents of the disk as well. It may take as long as the disk
+// Probe answers by the contents of the disk as well, and by the size of a touchpad. It may take as long as the disk
 // does, or for ever: it is to run beside what must go on.
-func (p *Prober) Probe(e *uevent.Event) Identity {
-	return p.identify(e, true).id
-}
+func (p *Prober) Probe(e *uevent.Event) *Identity { return &p.identify(e, true).id }
 
 func (p *Prober) identify(e *uevent.Event, probe bool) *subject {
 	if e.Action == uevent.Remove {
 		return &subject{}
 	}
-	section := p.section(e.Subsystem)
-	s := &subject{}
-	if section != "" {
-		s = newSubject(p, e)
-	}
-	if !e.Dev.IsZero() {
-		// As sysfs has them below /sys/dev.
-		s.id.Links = append(s.id.Links, nodes.Link{Path: sysfs.KindDir(e.Dev.Block) + "/" + e.Dev.Numbers()})
-	}
-	if section == "" {
-		return s
-	}
+	section := p.section(e)
+	s := newSubject(p, e)
+	s.id.Links = numbersLink(e)
 	if probe && p.Open != nil && s.readable() {
 		s.openDisk()
 		defer s.closeDisk()
@@ -120,6 +117,16 @@ func (p *Prober) identify(e *uevent.Event, probe bool) *subject {
 	s.apply(section)
 	s.finish()
 	return s
+}
+
+// numbersLink returns the link that every device with numbers has, as sysfs has it below /sys/dev.
+func numbersLink(e *uevent.Event) []nodes.Link {
+	if e.Dev.IsZero() {
+		return nil
+	}
+	links := make([]nodes.Link, 1)
+	links[0].Path = sysfs.KindDir(e.Dev.Block) + "/" + e.Dev.Numbers()
+	return links
 }
 
 // subject is the device that a call is about, and what it deserves so far. It has a method for

@@ -9,7 +9,7 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-func links(id Identity) (paths []string) {
+func links(id *Identity) (paths []string) {
 	for _, l := range id.Links {
 		paths = append(paths, l.Path)
 	}

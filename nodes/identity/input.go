@@ -1,6 +1,12 @@
 package identity
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
 
 // Numbers of linux/input-event-codes.h that rules alone cannot count.
 const (
@@ -120,4 +126,35 @@ func (s *subject) countKeys(pressed capabilities) {
 			s.set(fact.key, "1")
 		}
 	}
+}
+
+// axis is struct input_absinfo of linux/input.h: what an absolute axis can say.
+type axis struct {
+	value, minimum, maximum, fuzz, flat int32
+	resolution                          int32 // units in a millimetre, for X and Y; 0 if unknown
+}
+
+// getAxis is EVIOCGABS(0). How it says that it reads, some architectures write in other bits.
+const getAxis = unix.BLKGETSIZE64&0xe0000000 | unsafe.Sizeof(axis{})<<16 | 'E'<<8 | 0x40
+
+// hasSize reports whether the device may tell how large it is: where events come that have the
+// axes X and Y.
+func (s *subject) hasSize() bool {
+	return match("event*", s.e.Sysname()) && s.dev.up != nil &&
+		parseCapabilities(s.dev.up.value(capabilityFiles[absolute])).count(0, 1) == 2
+}
+
+// size asks an open input device how large it is, which libinput wants to know of touchpads and
+// tablets.
+func (s *subject) size() {
+	var sizes [2]string
+	for i := range sizes {
+		var a axis
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(s.fd), getAxis+uintptr(i), uintptr(unsafe.Pointer(&a)))
+		if errno != 0 || a.resolution <= 0 {
+			return
+		}
+		sizes[i] = strconv.FormatInt((int64(a.maximum)-int64(a.minimum))/int64(a.resolution), 10)
+	}
+	s.setAll("ID_INPUT_", "WIDTH_MM HEIGHT_MM", sizes[:])
 }

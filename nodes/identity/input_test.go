@@ -3,9 +3,12 @@ package identity
 import (
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/hotplugtest"
 	"devspool/hotplug/uevent"
@@ -83,4 +86,37 @@ func TestInputKinds(t *testing.T) {
 		}
 	}
 	t.Logf("%d combinations of kinds", len(seen))
+}
+
+// TestInputSize: only nodes of devices with the axes X and Y are opened, and what the kernel does
+// not tell is no property. (That it is as udev has it shows the test with emulated devices.)
+func TestInputSize(t *testing.T) {
+	s := hotplugtest.NewSysfs(t)
+	for i, abs := range []string{"3", "1", "0", "260800000000003"} {
+		devpath := "/devices/platform/x/input/input" + strconv.Itoa(i)
+		s.Add(devpath, "input", "")
+		hotplugtest.WriteFile(t, s.Path(devpath+"/capabilities/ev"), "b\n")
+		hotplugtest.WriteFile(t, s.Path(devpath+"/capabilities/abs"), abs+"\n")
+		for j, name := range []string{"event", "mouse"} {
+			node := devpath + "/" + name + strconv.Itoa(i)
+			s.Add(node, "input", "13:"+strconv.Itoa(64-32*j+i))
+			e, err := s.Event("add", node)
+			hotplugtest.Must(t, err)
+			opened := 0
+			p := &Prober{Sys: s.FS, Open: func(d uevent.Dev) (int, error) {
+				opened++
+				return unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			}}
+			want := name == "event" && strings.HasSuffix(abs, "3")
+			if p.NeedsContents(e) != want {
+				t.Errorf("%s with the axes %s: NeedsContents is not %v", name, abs, want)
+			}
+			if got := p.Probe(e).Get("ID_INPUT_WIDTH_MM"); got != "" || (opened == 1) != want {
+				t.Errorf("%s with the axes %s: opened %d times, width %q", name, abs, opened, got)
+			}
+		}
+	}
+	if runtime.GOARCH == "amd64" && getAxis != 0x80184540 {
+		t.Errorf("EVIOCGABS(0) is %#x", getAxis)
+	}
 }

@@ -105,7 +105,7 @@ func (m *machine) add(devpath, subsystem, numbers string, lines []string) {
 }
 
 // render writes what a device deserves in the letters of udevadm info.
-func render(devpath string, id Identity) string {
+func render(devpath string, id *Identity) string {
 	var b strings.Builder
 	b.WriteString("P: " + devpath + "\n")
 	for _, l := range id.Links {

@@ -30,7 +30,7 @@ func (s *subject) net() {
 	case arpSLIP:
 		prefix = "sl"
 	}
-	if !s.isVirtual() {
+	if !isVirtual(s.e) {
 		s.setAll("ID_NET_", "DRIVER", []string{(&dir{s: s, path: s.dev.path + "/device"}).linked("driver")})
 	}
 	// A VLAN and its like stands on another interface, whose names they would be.
@@ -42,7 +42,7 @@ func (s *subject) net() {
 	if address := s.dev.value("address"); s.dev.value("addr_assign_type") == "0" && len(address) == 17 && prefix != "ib" {
 		s.set("ID_NET_NAME_MAC", prefix+"x"+strings.ReplaceAll(address, ":", ""))
 	}
-	if !s.isVirtual() {
+	if !isVirtual(s.e) {
 		s.nameByPlace(prefix)
 	}
 }

@@ -124,7 +124,7 @@ func explained(all []*difference, side, devpath, what string) bool {
 }
 
 // items makes one list of what a device got: properties, and links as LINK=path.
-func items(id Identity) (list []string) {
+func items(id *Identity) (list []string) {
 	for _, l := range id.Links {
 		list = append(list, "LINK="+l.Path)
 		if l.Priority != 0 && !slices.Contains(list, "LINK_PRIORITY="+strconv.Itoa(l.Priority)) {

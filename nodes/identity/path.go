@@ -40,7 +40,7 @@ func (w *pathWalk) prepend(part string) {
 
 // pathID finds ID_PATH.
 func (s *subject) pathID() {
-	if s.isVirtual() && !strings.Contains(s.e.Devpath, "/nvme-subsystem/") {
+	if isVirtual(s.e) && !strings.Contains(s.e.Devpath, "/nvme-subsystem/") {
 		return
 	}
 	w := &pathWalk{}

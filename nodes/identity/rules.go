@@ -120,6 +120,7 @@ ID_USB_INTERFACE_NUM=00 +input/by-id/{ID_BUS}-{ID_SERIAL}-hidraw
 +infiniband/by-ibdev/uverbs-{ibdev}
 @input
 =input
+=size
 %p6 ID_INPUT_ACCELEROMETER=1
 !%e1 %a0 %a1 %a2 ID_INPUT_ACCELEROMETER=1
 ID_INPUT_ACCELEROMETER >keys
@@ -316,6 +317,8 @@ func (s *subject) call(name string) {
 		s.pathID()
 	case "scsi":
 		s.scsiID()
+	case "size":
+		s.size()
 	case "usb":
 		s.usbID()
 	}

@@ -8,6 +8,9 @@ const (
 	// headSize is read at once: nearly all formats have their marks in it, the
 	// last one is btrfs at 64 KiB.
 	headSize = 68 << 10
+
+	// tableSize is enough of it for the table of partitions.
+	tableSize = 24 << 10
 )
 
 // steps are the sizes of the areas that are skipped when reading the head fails.
@@ -49,20 +52,21 @@ type probe struct {
 	slots []slot // the partitions that table found
 }
 
-func newProbe(disk *Disk) *probe {
+// newProbe reads the begin of a disk.
+func newProbe(disk *Disk, head int64) *probe {
 	p := &probe{Result: &Result{}, disk: disk, block: int64(disk.BlockSize)}
 	if p.block < 512 || p.block > 64<<10 || p.block&(p.block-1) != 0 {
 		p.block = 512
 	}
 	p.size = max(disk.Size, 0) &^ (p.block - 1)
-	p.readHead()
+	p.readHead(head)
 	return p
 }
 
 // readHead reads the begin of the disk. It goes on behind blocks that cannot be
 // read.
-func (p *probe) readHead() {
-	end := min((headSize+p.block-1)&^(p.block-1), p.size)
+func (p *probe) readHead(size int64) {
+	end := min((size+p.block-1)&^(p.block-1), p.size)
 	for _, step := range steps {
 		if p.read >= end {
 			return

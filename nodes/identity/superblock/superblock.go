@@ -71,7 +71,7 @@ func (r *Result) Get(key string) string {
 // that reading met. A block that cannot be read costs only what lies in it: the
 // result is valid in any case.
 func Probe(disk *Disk) (*Result, error) {
-	p := newProbe(disk)
+	p := newProbe(disk, headSize)
 	p.probe()
 	return p.Result, p.err
 }

@@ -76,7 +76,7 @@ func (p *probe) inPartition(start, end int64) (inside bool) {
 // so far down the chain that reading it would cost too much is described by what
 // the kernel says; its type and flags are missing.
 func Entry(disk *Disk, part *Partition) (*Result, error) {
-	p := newProbe(disk)
+	p := newProbe(disk, tableSize)
 	scheme := p.table(false)
 	found := slot{number: part.Number, start: part.Start, size: part.Size}
 	known := scheme == "dos" && part.Number >= firstLogical+maxLogical

@@ -1,0 +1,139 @@
+package nodes
+
+import (
+	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
+)
+
+// parent is the open directory that a path's last part lies in.
+type parent struct {
+	fd      int
+	name    string // the last part
+	own     bool   // fd is to be closed
+	inherit bool   // files made in it get its group, not ours
+	kept    int8   // one more than its place in tree.kept, or 0
+}
+
+func (p parent) close() {
+	if p.own {
+		sys.Close(p.fd)
+	}
+}
+
+// keptParent is a directory in which a link was made, or from which something was removed: what
+// many devices have lies in a few. It stays open until forget is called.
+type keptParent struct {
+	fd      int
+	inherit bool
+	dir     string // its path below /dev, or ""
+	emptied string // a path in it from which something was removed, or ""
+
+	// Links that were found as they are to be need not be looked at again while the state of
+	// the directory stays the same. What is known of them outlives forget.
+	state   dirState
+	targets map[string]string // of these links, by path
+	settled bool              // a later change leads to another state
+	stale   bool              // the directory was changed here, after its state was read
+}
+
+// maxKept is how many directories stay open: more than those in which a disk has its names.
+const maxKept = 12
+
+// maxRight bounds what the targets of a keptParent take of memory.
+const maxRight = 1024
+
+// dirState is a directory as it is since its last change. Whatever is made or removed in it, by
+// anybody, is a change.
+type dirState struct {
+	ino     uint64
+	changed int64 // when, in nanoseconds since 1970
+}
+
+// keep keeps the parent of path open. If it is /dev itself there is nothing to keep. No other
+// directory was opened since p was.
+func (t *tree) keep(path string, p parent) parent {
+	if !p.own {
+		return p
+	}
+	is := t.opened
+	i := t.room(is.ino)
+	k := &t.kept[i]
+	k.fd, k.inherit, k.dir = p.fd, p.inherit, path[:len(path)-len(p.name)-1]
+	if k.stale || k.state.ino != is.ino || k.state.changed != is.changed {
+		k.state, k.settled, k.stale = is, false, false
+		clear(k.targets)
+	}
+	p.own, p.kept = false, int8(i+1)
+	return p
+}
+
+// room returns where a directory can be kept: where it was before, if possible.
+func (t *tree) room(ino uint64) (free int) {
+	free = maxKept
+	for i := range t.kept {
+		if k := &t.kept[i]; k.dir == "" && (free == maxKept || k.state.ino == ino) {
+			free = i
+		}
+	}
+	if free == maxKept {
+		t.forget()
+		free = 0
+	}
+	return free
+}
+
+// forget closes the kept parents, and removes those that are empty by now. It reports whether
+// that may be so.
+func (t *tree) forget() (pruned bool) {
+	for i := range t.kept {
+		if k := &t.kept[i]; k.dir != "" {
+			sys.Close(k.fd)
+			k.dir = ""
+		}
+	}
+	for i := range t.kept {
+		path := t.kept[i].emptied
+		if t.kept[i].emptied = ""; path != "" {
+			t.prune(path)
+			pruned = true
+		}
+	}
+	return pruned
+}
+
+// keptOf returns what is known of dir if it is kept, or nil.
+func (t *tree) keptOf(dir parent) *keptParent {
+	if dir.kept == 0 {
+		return nil
+	}
+	return &t.kept[dir.kept-1]
+}
+
+// addRight notes that the link at path leads to target.
+func (k *keptParent) addRight(path, target string) {
+	if k == nil || k.stale || !k.settled && !k.state.isPast() {
+		return
+	}
+	if k.settled = true; k.targets == nil || len(k.targets) == maxRight {
+		k.targets = map[string]string{}
+	}
+	k.targets[path] = target
+}
+
+// isPast reports whether a change that comes now leads to another dirState for certain. Changes
+// get their times by a clock that goes in steps, and on some file systems whole seconds.
+func (s dirState) isPast() bool {
+	const second = 1e9
+	var now unix.Timespec
+	err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now)
+	return err == nil && now.Nano() > s.changed && s.changed%second != 0
+}
+
+// changes is called before anything in the directory is changed here: its state is known no more.
+func (k *keptParent) changes() {
+	if k != nil {
+		clear(k.targets)
+		k.stale = true
+	}
+}
