@@ -17,12 +17,18 @@ var ErrNoLoop = errors.New("no loop serves this /dev; start one with: devspool -
 // ErrUnanswered is returned where the loop ended before it answered.
 var ErrUnanswered = errors.New("the loop ended before it answered")
 
-// errDeclined is the answer to a request that the client has to do itself.
-var errDeclined = errors.New("declined")
+// ErrDeclined is the answer to a request that the client has to do itself, or that the process
+// which serves this /dev cannot do, since it is the leader of helpers and no loop.
+var ErrDeclined = errors.New("declined")
+
+// Timeout is the error of a request for which there was not enough time, as a line of text.
+type Timeout string
+
+func (t Timeout) Error() string { return string(t) }
 
 // Ask makes a request, the words of which are its name and arguments, of the process that serves
 // dev, and calls say with each line of the answer. It returns when the request is done. The error is
-// ErrNoLoop, ErrUnanswered, or what the answer says.
+// ErrNoLoop, ErrUnanswered, ErrDeclined, a Timeout, or what the answer says.
 func Ask(dev *nodes.Dir, words []string, say func(line string)) error {
 	err := ask(dev, words, func(fd int) error { return readAnswer(fd, say) })
 	if errors.Is(err, ErrUnanswered) && words[0] == "exit" {
@@ -74,7 +80,9 @@ func readAnswer(fd int, say func(line string)) error {
 		case answerDone:
 			return nil
 		case answerDeclined:
-			return errDeclined
+			return ErrDeclined
+		case answerTimeout:
+			return Timeout(text)
 		default:
 			return errors.New(text)
 		}
@@ -86,7 +94,7 @@ func readAnswer(fd int, say func(line string)) error {
 // another config than the file at conf, or the loop waits for a command that this process is.
 func Delegate(dev *nodes.Dir, conf string) (served bool, err error) {
 	err = Ask(dev, []string{"scan", conf}, func(string) {})
-	if errors.Is(err, ErrNoLoop) || errors.Is(err, errDeclined) || errors.Is(err, ErrUnanswered) {
+	if errors.Is(err, ErrNoLoop) || errors.Is(err, ErrDeclined) || errors.Is(err, ErrUnanswered) {
 		return false, nil
 	}
 	return true, err

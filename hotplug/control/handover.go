@@ -15,7 +15,7 @@ import (
 // ends this process. The last packet of the answer has the descriptor with it.
 func (c *Server) handOver(q *request) error {
 	if c.Boot == nil {
-		return errDeclined
+		return ErrDeclined
 	}
 	socket, done, err := c.Boot.HandOver()
 	if err != nil {
@@ -35,7 +35,7 @@ func (c *Server) handOver(q *request) error {
 // switchRoot has the source go on in another root: PATH.
 func (c *Server) switchRoot(q *request) error {
 	if c.Boot == nil {
-		return errDeclined
+		return ErrDeclined
 	}
 	return c.Boot.SwitchRoot(arg(q, 0))
 }

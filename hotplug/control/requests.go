@@ -143,7 +143,7 @@ var errLogged = errors.New("the loop could not do all; its log says what")
 // command that a rule runs, which would wait for itself.
 func (c *Server) scan(q *request) error {
 	if arg(q, 0) != c.Config.Path() || c.inCommand(q) {
-		return errDeclined
+		return ErrDeclined
 	}
 	if c.Scheduler.IsPaused() {
 		return errPaused
@@ -215,7 +215,7 @@ func (c *Server) settle(q *request) error {
 		for _, line := range Status(c.Scheduler, c.Config) {
 			q.say(line)
 		}
-		return errors.New("timed out: not all events are done")
+		return Timeout("timed out: not all events are done")
 	}
 	return nil
 }

@@ -30,6 +30,7 @@ const (
 	answerLine     = 'l' // the line follows
 	answerDone     = 'd'
 	answerFailed   = 'f' // the error's text follows
+	answerTimeout  = 't' // the same, of a Timeout
 	answerDeclined = 'n' // the client is to do the work itself
 )
 
@@ -182,10 +183,14 @@ func (c *Server) answer(fd int) {
 	switch {
 	case err == nil:
 		q.write(answerDone, "")
-	case errors.Is(err, errDeclined):
+	case errors.Is(err, ErrDeclined):
 		q.write(answerDeclined, "")
 	default:
-		q.write(answerFailed, err.Error())
+		kind := byte(answerFailed)
+		if _, late := err.(Timeout); late {
+			kind = answerTimeout
+		}
+		q.write(kind, err.Error())
 	}
 	c.Scheduler.Released()
 }

@@ -63,7 +63,7 @@ func (c *Server) wait(q *request) error {
 		for _, line := range seen {
 			q.say("seen meanwhile: " + line)
 		}
-		return errors.New("timed out: still missing:" + unmet)
+		return Timeout("timed out: still missing:" + unmet)
 	}
 }
 

@@ -105,7 +105,7 @@ func (b *boot) ask(words []string, hear func(line string)) error {
 	for {
 		err := control.Ask(b.dev, words, hear)
 		// The leader of the kernel's helpers may answer before the loop takes its place, and declines.
-		if err == nil || !errors.Is(err, control.ErrNoLoop) && !errors.Is(err, control.ErrUnanswered) && err.Error() != "declined" {
+		if err == nil || !errors.Is(err, control.ErrNoLoop) && !errors.Is(err, control.ErrUnanswered) && !errors.Is(err, control.ErrDeclined) {
 			return err
 		}
 		if pid, _ := unix.Wait4(b.loop, nil, unix.WNOHANG, nil); pid != 0 {
@@ -156,7 +156,7 @@ func (b *boot) find() (err error) {
 		if err = b.ask([]string{"wait", decimal(slice), ref}, func(string) {}); err == nil {
 			return nil
 		}
-		if !strings.HasPrefix(err.Error(), "timed out") {
+		if _, late := err.(control.Timeout); !late {
 			return err
 		}
 		if waited := began.Age(); waited >= b.timeout && !b.rootwait {
