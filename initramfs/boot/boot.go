@@ -52,6 +52,10 @@ const (
 	UML Kernel = iota
 	// QEMU is Debian's kernel for amd64 under software emulation, without helper.
 	QEMU
+	// Arm64, Arm and S390x are Debian's kernels for other architectures, for NewForeignLab.
+	Arm64
+	Arm
+	S390x
 )
 
 // The names of the kernel's parameters that tell the guest what to do. The

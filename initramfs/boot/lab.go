@@ -27,6 +27,7 @@ type Lab struct {
 	guest bool
 	image string
 	dir   string // of the programs
+	board board  // of a foreign lab
 }
 
 // busybox is the static one that gives the image its shell.
@@ -56,6 +57,18 @@ func NewLab(t *testing.T) *Lab {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return l
+}
+
+// NewForeignLab is NewLab for a kernel of another architecture, into a Root: the packer builds
+// the program, and there is no shell.
+func NewForeignLab(t *testing.T, k Kernel) *Lab {
+	t.Helper()
+	if inGuest() {
+		return &Lab{guest: true}
+	}
+	l := &Lab{dir: t.TempDir(), board: boards[k]}
+	program(t, filepath.Join(l.dir, "init"), "./initramfs/boot", build.Options{Test: true, Plain: true, Arch: l.board.arch, Environ: l.board.environ})
 	return l
 }
 
@@ -169,10 +182,10 @@ type machine struct {
 
 func (k Kernel) machine(t *testing.T) *machine {
 	t.Helper()
-	if k == QEMU {
-		return qemu(t)
+	if k == UML {
+		return uml(t)
 	}
-	return uml(t)
+	return boards[k].machine(t)
 }
 
 // boot runs the machine until it switches itself off, and returns all that its

@@ -1,7 +1,6 @@
 package boot
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -47,34 +46,57 @@ func memoryDir(fallback string) string {
 	return fallback
 }
 
-// qemu is Debian's kernel for amd64, as the script fetch-kernels keeps it, in a
-// machine without virtualisation of the hardware: it runs everywhere.
-func qemu(t *testing.T) *machine {
+// board is a machine of QEMU, without virtualisation of the hardware: it runs everywhere.
+type board struct {
+	program string
+	kernel  string // Debian's package, as the script fetch-kernels keeps it
+	console string // the parameter of the kernel for it
+	args    []string
+	arch    string   // GOARCH, where it is not this machine's
+	environ []string // of the build
+	dist    string   // the program of the Makefile for it
+}
+
+var boards = map[Kernel]board{
+	QEMU: {program: "qemu-system-x86_64", kernel: "linux-image-amd64", console: "console=ttyS0",
+		args: []string{
+			"-M", "q35", // has the ports of PCI Express that disks are plugged into
+			"-smp", "2", // so that events come from two processors at once
+		}},
+	Arm64: {program: "qemu-system-aarch64", kernel: "linux-image-arm64", console: "console=ttyAMA0",
+		args: []string{"-M", "virt", "-cpu", "cortex-a53"}, arch: "arm64", dist: "dist/devspool-arm64"},
+	Arm: {program: "qemu-system-arm", kernel: "linux-image-armmp", console: "console=ttyAMA0",
+		args: []string{"-M", "virt,highmem=off", "-cpu", "cortex-a15"}, arch: "arm", environ: []string{"GOARM=6"}, dist: "dist/devspool-arm-6"},
+	S390x: {program: "qemu-system-s390x", kernel: "linux-image-s390x", console: "console=ttysclp0",
+		args: []string{"-M", "s390-ccw-virtio"}, arch: "s390x", dist: "dist/devspool-s390x"},
+}
+
+// machine finds the board's program and its kernel.
+func (b board) machine(t *testing.T) *machine {
 	t.Helper()
-	const program = "qemu-system-x86_64"
-	needs(t, "boots of Debian's kernel", program)
-	root := fetchedKernel(t, "linux-image-amd64")
+	needs(t, "boots of Debian's kernel", b.program)
+	root := fetchedKernel(t, b.kernel)
 	kernels, err := filepath.Glob(filepath.Join(root, "boot/vmlinuz-*"))
 	if err != nil || len(kernels) != 1 {
 		t.Fatalf("kernels in %s: %q, %v", root, kernels, err)
 	}
 	return &machine{kernel: filepath.Base(kernels[0]), modules: filepath.Join(root, "lib/modules"), command: func(image, dir string, o Options, params []string) *exec.Cmd {
-		monitor := filepath.Join(dir, "qmp")
-		return exec.Command(program, append([]string{
+		args := append([]string{
 			"-accel", "tcg",
-			"-M", "q35", // has the ports of PCI Express that disks are plugged into
 			"-m", strconv.Itoa(o.Memory),
-			"-smp", "2", // so that events come from two processors at once
 			"-nodefaults", "-display", "none", "-no-reboot",
 			"-kernel", kernels[0], "-initrd", image,
-			"-append", strings.Join(append(params, "console=ttyS0"), " "),
+			"-append", strings.Join(append(params, b.console), " "),
 			"-serial", "stdio",
+		}, b.args...)
+		if b.arch == "" {
 			// The guest plugs its own devices: its second serial line is a client of
 			// the machine's monitor, so a test is one sequence of steps.
-			"-chardev", "socket,id=qmp,server=on,wait=off,path=" + monitor,
-			"-mon", "chardev=qmp,mode=control",
-			"-serial", "unix:" + monitor,
-		}, o.Devices...)...)
+			monitor := filepath.Join(dir, "qmp")
+			args = append(args, "-chardev", "socket,id=qmp,server=on,wait=off,path="+monitor,
+				"-mon", "chardev=qmp,mode=control", "-serial", "unix:"+monitor)
+		}
+		return exec.Command(b.program, append(args, o.Devices...)...)
 	}}
 }
 
@@ -92,7 +114,7 @@ func fetchedKernel(t *testing.T, name string) string {
 	}
 	dir := filepath.Join(cache, "kernels", name)
 	if _, err := os.Stat(dir); err != nil {
-		NotTested(t, "boots of Debian's kernel", fmt.Sprintf("%s (initramfs/fetch-kernels brings it)", name))
+		NotTested(t, "boots of Debian's kernel", name+" (initramfs/fetch-kernels brings it)")
 	}
 	return dir
 }

@@ -33,6 +33,11 @@ const (
 func (l *Lab) packRoot(t *testing.T, image string, m *machine, o *Options) {
 	t.Helper()
 	needs(t, "boots from a root of its own", "mkfs.ext4")
+	args := []string{"run", "devspool/initramfs/mkinitramfs", "-q", "--modules-dir", m.modules, "-o", image}
+	if l.board.arch == "" {
+		args = append(args, "--devspool", l.devspool())
+	}
+	run(t, "go", append(args, o.Root.Pack...)...)
 	dir := filepath.Dir(image)
 	tree := filepath.Join(dir, "tree")
 	l.plant(t, tree, o.Files)
@@ -46,8 +51,6 @@ func (l *Lab) packRoot(t *testing.T, image string, m *machine, o *Options) {
 		o.Devices = append(slices.Clone(o.Devices), o.Root.Attach(disk)...)
 	}
 	o.Append = append(slices.Clone(o.Append), strings.Fields(o.Root.Param)...)
-	run(t, "go", append([]string{"run", "devspool/initramfs/mkinitramfs", "-q", "--devspool", l.devspool(),
-		"--modules-dir", m.modules, "-o", image}, o.Root.Pack...)...)
 }
 
 // ShapeTools are the programs of a script of Root, and what an image needs that is to bring
@@ -98,8 +101,11 @@ busybox poweroff -f
 	}
 }
 
-// devspool is the program's file.
+// devspool is the program's file. For a foreign lab the packer has made it.
 func (l *Lab) devspool() string {
+	if l.board.dist != "" {
+		return filepath.Join("../..", l.board.dist)
+	}
 	if path := os.Getenv("DEVSPOOL_BINARY"); path != "" {
 		return path
 	}
@@ -111,6 +117,9 @@ func (l *Lab) plant(t *testing.T, tree string, files []initramfs.Entry) {
 	t.Helper()
 	entries := programs(filepath.Join(l.dir, "init"), l.devspool())
 	entries[0] = initramfs.File{Path: "sbin/init", Mode: 0o755, Source: filepath.Join(l.dir, "init")}
+	if l.board.arch != "" {
+		entries = slices.DeleteFunc(entries, func(e initramfs.Entry) bool { f, is := e.(initramfs.File); return is && f.Source == busybox })
+	}
 	entries = append(entries, initramfs.Dir{Path: "dev", Mode: 0o755})
 	archive := filepath.Join(filepath.Dir(tree), "tree.cpio")
 	if err := create(archive, func(w io.Writer) error { return initramfs.Archive(w, append(entries, files...)...) }); err != nil {

@@ -59,6 +59,27 @@ func TestRoots(t *testing.T) {
 	}
 }
 
+// TestArchitectures boots other architectures from an image that the packer has made for them,
+// into a root on a disk that a module drives.
+func TestArchitectures(t *testing.T) {
+	for _, m := range []struct {
+		name   string
+		kernel boot.Kernel
+		disk   string
+	}{
+		{"arm64", boot.Arm64, "virtio-blk-pci"},
+		{"armhf", boot.Arm, "virtio-blk-device"},
+		{"s390x", boot.S390x, "virtio-blk-ccw"},
+	} {
+		t.Run(m.name, func(t *testing.T) {
+			lab := boot.NewForeignLab(t, m.kernel)
+			root := boot.Root{Pack: []string{"--set", "virtio", "--modules", "ext4"}, Param: uuid + " rd.devspool.log=steps",
+				Attach: func(disk string) []string { return drive(disk, "-device", m.disk+",drive=root") }}
+			lab.Run(t, boot.Options{Kernel: m.kernel, Memory: 512, Root: &root}, inRoot)
+		})
+	}
+}
+
 // luksUUID is that of the disk that is encrypted.
 const luksUUID = "5bb0c2a3-7a4f-4b53-9f0e-6f2a2f0c9d11"
 
