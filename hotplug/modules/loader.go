@@ -76,6 +76,7 @@ func (e *Error) Unwrap() error { return e.Err }
 type module struct {
 	step       Step
 	over       bool
+	needed     bool // by a module that leads to a disk: First does not hold it back
 	err        *Error
 	blockers   int      // modules that are to end before it is loaded
 	dependents []blocks // those that wait for it
@@ -326,6 +327,10 @@ func (l *Loader) block(m, other *module, needs bool) {
 	switch {
 	case other == nil:
 	case !other.over:
+		if needs && m.step.leadsToDisk() { // needs has all that those need
+			other.needed = true
+			l.release()
+		}
 		m.blockers++
 		other.dependents = append(other.dependents, blocks{m, needs})
 	case needs: // what is over is kept only if it failed
@@ -351,7 +356,7 @@ func (l *Loader) unblock(m *module) {
 	if m.blockers > 0 || m.over {
 		return
 	}
-	if l.first && !m.step.leadsToDisk() {
+	if l.isHeldBack(m) {
 		l.later = append(l.later, m)
 		return
 	}
@@ -363,11 +368,23 @@ func (l *Loader) First(first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.first = first
-	if !first {
-		for _, m := range l.later {
+	l.release()
+}
+
+func (l *Loader) isHeldBack(m *module) bool {
+	return l.first && !m.needed && !m.step.leadsToDisk()
+}
+
+// release has the modules loaded that First held back, and does not any more. The mutex is held.
+func (l *Loader) release() {
+	waiting := l.later
+	l.later = nil
+	for _, m := range waiting {
+		if l.isHeldBack(m) {
+			l.later = append(l.later, m)
+		} else {
 			l.enqueue(m)
 		}
-		l.later = nil
 	}
 }
 

@@ -369,8 +369,31 @@ func TestMatch(t *testing.T) {
 }
 
 // TestFirst shows that modules which no disk can need are put off, that they do not hold up the
-// others, and are loaded in the end.
+// others, and are loaded in the end; and that those which a disk's module needs are not put off.
 func TestFirst(t *testing.T) {
+	k := newKernel(t, "sound/tone: sound/core\nsound/core:\ndrivers/scsi/disk: drivers/scsi/mid\ndrivers/scsi/mid:\n"+
+		"drivers/scsi/far: drivers/net/card drivers/net/base\ndrivers/net/card: drivers/net/base\ndrivers/net/base:\n",
+		map[string]string{"modules.alias": "alias net:* base\n"})
+	k.loader.First(true)
+	answers := make(chan error, 2)
+	for _, name := range []string{"tone", "net:x"} {
+		k.loader.Request(name, func(err error) { answers <- err })
+	}
+	hotplugtest.Must(t, k.request("disk"))
+	expect(t, k.loaded(), "mid", "disk")
+	hotplugtest.Eventually(t, "nothing to do but what is put off", k.loader.IsIdle)
+	hotplugtest.Must(t, k.request("far"))
+	got := k.loaded()
+	if len(got) != 5 || got[4] != "far" || slices.Contains(got, "core") {
+		t.Errorf("loaded %q", got)
+	}
+	k.loader.First(false)
+	for range 2 {
+		hotplugtest.Within(t, "what was put off", func() { hotplugtest.Must(t, <-answers) })
+	}
+	if got := k.loaded(); !slices.Equal(got[5:], []string{"core", "tone"}) {
+		t.Errorf("loaded %q", got)
+	}
 	for path, want := range map[string]bool{
 		"/lib/modules/1/kernel/drivers/block/virtio_blk.ko": true,
 		"/lib/modules/1/kernel/drivers/net/phy/a.ko":        false,
