@@ -19,10 +19,12 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// How long commands may still run before the loop goes on in another root, and events may
-// be under way before it hands over.
+// How long commands may still run before the loop goes on in another root, how long no event
+// comes to an end where what is left hangs, and how long events may be under way before the
+// loop hands over.
 const (
 	switchWait   = 10 * time.Second
+	hangWait     = time.Second
 	handOverWait = 30 * time.Second
 )
 
@@ -108,7 +110,7 @@ func (l *Loop) SwitchRoot(path string) error {
 	l.closeWatch() // the config that was read holds on
 	l.Scheduler.Pause()
 	defer l.Scheduler.Resume()
-	if !l.Scheduler.Drain(switchWait) {
+	if !l.drain() && l.Scheduler.CommandsRunning() > 0 {
 		l.Log.Print(log.Warning, "commands of the early boot still run, in its root")
 	}
 	err = l.Scheduler.Exclusive(func(scheduler.View) error { return moveTo(root, path) })
@@ -117,6 +119,28 @@ func (l *Loop) SwitchRoot(path string) error {
 		go l.endUnneeded()
 	}
 	return err
+}
+
+// drain waits for commands, and for the modules and disks of other events as long as these
+// come to an end: one that hangs, far from the root, does not hold up the switch to it. The
+// result tells whether all is done.
+func (l *Loop) drain() bool {
+	drained := make(chan bool, 1)
+	go func() { drained <- l.Scheduler.Drain(switchWait) }()
+	last, changed := uint64(0), sys.Now()
+	for {
+		select {
+		case done := <-drained:
+			return done
+		case <-sys.After(sys.PollInterval):
+		}
+		if done := l.Scheduler.Stats().Done; done != last {
+			last, changed = done, sys.Now()
+		}
+		if changed.Age() >= hangWait && l.Scheduler.CommandsRunning() == 0 {
+			return false
+		}
+	}
 }
 
 // moved are the file systems that go along, those that are there.

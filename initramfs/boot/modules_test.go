@@ -86,6 +86,7 @@ func TestModules(t *testing.T) {
 			g.Errorf("after modprobe -r: %v", now)
 		}
 		loadByRule(g)
+		leaveToProgram(g)
 		loadAll(g)
 	})
 }
@@ -107,6 +108,39 @@ func loadByRule(g *boot.Guest) {
 			g.Errorf("%s: the program did not see to it: %s", alias, out)
 		case module != "" && !loaded(g)[module]:
 			g.Errorf("%s: %s is not loaded: %s", alias, module, out)
+		}
+	}
+}
+
+// leaveToProgram has rules whose calls of modprobe are the program's work: by modules=no, and
+// since they are others than the one that is known.
+func leaveToProgram(g *boot.Guest) {
+	const dir, said = "/own", "/tmp/program"
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		g.Fatal(err)
+	}
+	script := "#!/bin/sh\necho \"$@\" >>" + said + "\n"
+	if err := os.WriteFile(dir+"/modprobe", []byte(script), 0o755); err != nil {
+		g.Fatal(err)
+	}
+	want := ""
+	for _, c := range []struct{ rule, said string }{
+		{`modules=no;$MODALIAS=.* 0:0 660 @modprobe -b "$MODALIAS"`, "-b char-major-10-203\n"},
+		{"modules=no;\n" + `$MODALIAS=.* 0:0 660 @modprobe $MODALIAS`, "char-major-10-203\n"},
+		{`$MODALIAS=.* 0:0 660 @modprobe -v "$MODALIAS"`, "-v char-major-10-203\n"},
+		{`$MODALIAS=.* 0:0 660 @/own/modprobe "$MODALIAS"`, "char-major-10-203\n"},
+		{`$MODALIAS=.* 0:0 660 @/own/modprobe "$MODALIAS" && echo done >>` + said, "char-major-10-203\ndone\n"},
+	} {
+		if err := os.WriteFile("/etc/rules.conf", []byte(c.rule+"\n"), 0o644); err != nil {
+			g.Fatal(err)
+		}
+		g.Command(program, "modprobe", "-r", "cuse")
+		cmd := exec.Command(program, "-v", "--conf", "/etc/rules.conf")
+		cmd.Env = []string{"ACTION=add", "DEVPATH=/devices/x", "SUBSYSTEM=x", "MODALIAS=char-major-10-203", "PATH=" + dir}
+		out, err := cmd.CombinedOutput()
+		want += c.said
+		if got, _ := os.ReadFile(said); err != nil || string(got) != want || loaded(g)["cuse"] {
+			g.Fatalf("%s: the programs were called with %q, want %q; %v: %s", c.rule, got, want, err, out)
 		}
 	}
 }

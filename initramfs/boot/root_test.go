@@ -27,8 +27,11 @@ var roots = []struct {
 	name string
 	root boot.Root
 }{
-	{"virtio", boot.Root{Pack: []string{"--set", "virtio,filesystem"}, Param: uuid,
-		Attach: func(disk string) []string { return drive(disk, "-device", "virtio-blk-pci,drive=root") }}},
+	// This one has another device, whose module hangs.
+	{"virtio", boot.Root{Pack: []string{"--set", "virtio,filesystem", "--modules", "scsi_debug,sd_mod"}, Param: uuid + " rd.devspool.log=steps scsi_mod.scan=sync",
+		Attach: func(disk string) []string {
+			return drive(disk, "-device", "virtio-rng-pci", "-device", "virtio-blk-pci,drive=root")
+		}}},
 	{"nvme", boot.Root{Pack: []string{"--set", "nvme,filesystem"}, Param: "root=/dev/nvme0n1 rw rootfstype=ext4 rootflags=noatime,errors=panic",
 		Attach: func(disk string) []string { return drive(disk, "-device", "nvme,drive=root,serial=x") }}},
 	{"usb", boot.Root{Pack: []string{"--set", "usb,filesystem"}, Param: uuid + " rootwait",
@@ -45,13 +48,42 @@ var roots = []struct {
 		}}},
 }
 
+// hanging is what modprobe.d has for a device of the first machine: a module that asks a disk
+// while it is loaded, and gets no answer.
+const hanging = "alias virtio:d00000004v* scsi_debug\noptions scsi_debug every_nth=1 opts=4 dev_size_mb=1\n"
+
+// goOn has the disk of the module that hangs answer, after it was seen that all else did not
+// wait for it.
+func goOn(g *boot.Guest) {
+	const module = "/sys/module/scsi_debug/initstate"
+	if state := g.Read(module); state != "coming" {
+		g.Errorf("in the root, the module that was to hang is %s", state)
+	}
+	g.Write("/sys/bus/pseudo/drivers/scsi_debug/opts", "0")
+	g.Until("the end of the module's initialization", func() error {
+		if g.Read(module) != "live" {
+			return os.ErrNotExist
+		}
+		return nil
+	})
+}
+
 // TestRoots boots from an image whose /init is the program into a root on every kind of
-// disk, and finds there what a system expects.
+// disk, and finds there what a system expects. A module that hangs on the first machine
+// does not delay it.
 func TestRoots(t *testing.T) {
 	lab := boot.NewLab(t)
-	for _, r := range roots {
+	for i, r := range roots {
+		if i == 0 && !lab.IsGuest() {
+			conf := t.TempDir() + "/hanging.conf"
+			hotplugtest.WriteFile(t, conf, hanging)
+			r.root.Pack = append(r.root.Pack, "--modprobe-conf", conf)
+		}
 		t.Run(r.name, func(t *testing.T) {
 			lab.Run(t, boot.Options{Kernel: boot.QEMU, Memory: 512, Root: &r.root}, func(g *boot.Guest) {
+				if i == 0 {
+					goOn(g)
+				}
 				inRoot(g)
 				sameAsFresh(g, "in the root", "")
 			})
@@ -73,7 +105,7 @@ func TestArchitectures(t *testing.T) {
 	} {
 		t.Run(m.name, func(t *testing.T) {
 			lab := boot.NewForeignLab(t, m.kernel)
-			root := boot.Root{Pack: []string{"--set", "virtio", "--modules", "ext4"}, Param: uuid + " rd.devspool.log=steps",
+			root := boot.Root{Pack: []string{"--set", "virtio", "--modules", "ext4"}, Param: uuid + " rd.devspool.log=steps scsi_mod.scan=sync",
 				Attach: func(disk string) []string { return drive(disk, "-device", m.disk+",drive=root") }}
 			lab.Run(t, boot.Options{Kernel: m.kernel, Memory: 512, Root: &root}, inRoot)
 		})
@@ -125,6 +157,41 @@ func TestRootUML(t *testing.T) {
 	root := boot.Root{Pack: []string{"--set", "filesystem", "--link", "sbin/hotplug:devspool"}, Param: uuid + " " + fewTerminals,
 		Attach: func(disk string) []string { return []string{"ubd0=" + disk} }}
 	lab.Run(t, boot.Options{Root: &root}, inRoot)
+}
+
+// otherInit is an init in which the loop has no part: it moves /dev and leaves the loop behind.
+const otherInit = `#!/bin/busybox sh
+export PATH=/sbin:/bin
+busybox mkdir -p /proc /sys /dev /run
+busybox mount -t proc proc /proc
+busybox mount -t sysfs sysfs /sys
+busybox mount -t devtmpfs dev /dev
+busybox mount -t tmpfs run /run
+devspool -d
+devspool wait UUID=` + boot.RootUUID + ` 300
+modprobe ext4
+busybox mount -t ext4 /dev/disk/by-uuid/` + boot.RootUUID + ` /sysroot
+for dir in dev proc sys run; do busybox mount -o move /$dir /sysroot/$dir; done
+exec busybox switch_root /sysroot /sbin/init
+`
+
+// TestOtherSwitchRoot has a script and BusyBox do what /init does: the loop that is left in the
+// old root still does events, and ends by itself when another one serves its /dev.
+func TestOtherSwitchRoot(t *testing.T) {
+	lab := boot.NewLab(t)
+	root := boot.Root{Param: uuid + " " + fewTerminals, Attach: func(disk string) []string { return []string{"ubd0=" + disk} }}
+	if !lab.IsGuest() {
+		script := t.TempDir() + "/init"
+		hotplugtest.WriteFile(t, script, otherInit)
+		root.Pack = []string{"--set", "filesystem", "--program", "/bin/busybox", "--init", script, "--dir", "sysroot"}
+	}
+	lab.Run(t, boot.Options{Root: &root}, func(g *boot.Guest) {
+		if old := g.Command("/bin/busybox", "readlink", "/proc/"+loopPid(g)+"/root"); old != "/\n" {
+			g.Logf("the loop's root is %s", old)
+		}
+		inRoot(g)
+		sameAsFresh(g, "in the root", "")
+	})
 }
 
 // inRoot checks what /init has left.
