@@ -3,6 +3,7 @@ package nodes
 import (
 	"runtime"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -82,7 +83,8 @@ func (d *Dir) LockDev() (remounted bool, err error) {
 // what we hold is: that was moved away, to the root that the system goes on in. It is still
 // the /dev that this process works on.
 func (d *Dir) isLeft(now sys.FileID) bool {
-	above := sys.FileIDOf(d.path + "/..")
+	// By its name: another root may cover this one, and ".." would lead there.
+	above := sys.FileIDOf(d.path[:max(1, strings.LastIndexByte(d.path, '/'))])
 	if now.Major != above.Major || now.Minor != above.Minor || d.tree.id.Major == now.Major && d.tree.id.Minor == now.Minor {
 		return false
 	}

@@ -143,6 +143,69 @@ func (l *Loop) drain() bool {
 	}
 }
 
+// follow has the loop go on in the root to which another program, such as switch_root(8), has
+// moved /dev from an initramfs. Without /sys it could do no event: these wait until that is
+// there too.
+func (l *Loop) follow() {
+	if l.left.Load() || !l.isLeftBehind() {
+		return
+	}
+	l.Scheduler.Pause()
+	if l.Scheduler.Exclusive(func(scheduler.View) error { return l.enter() }) != nil {
+		l.Scheduler.Resume()
+		return
+	}
+	l.closeWatch() // the config that was read holds on
+	l.left.Store(true)
+	go func() {
+		for began := sys.Now(); !l.Sys.Mounted() && began.Age() < switchWait; {
+			time.Sleep(sys.PollInterval)
+		}
+		l.Scheduler.Resume()
+		l.endUnneeded()
+	}()
+}
+
+// enter makes the file system that /dev was moved to the root of this process.
+func (l *Loop) enter() error {
+	private, err := l.Dev.OpenPrivate()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(private)
+	root, err := unix.Openat(private, "../..", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(root)
+	old, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(old)
+	var st unix.Statx_t
+	if err := sys.Fstat(root, &st); err != nil {
+		return err
+	}
+	now, next := sys.FileIDOf("/"), sys.FileIDOfStat(&st)
+	isOther := now.Major != next.Major || now.Minor != next.Minor
+	if !l.isLeftBehind() || !isOther || next == l.Dev.ID() || !sys.IsInMemory(old) {
+		return unix.EBUSY // SwitchRoot was faster; or /dev was unmounted; or there is no initramfs
+	}
+	return chroot(root)
+}
+
+// chroot makes a directory the root of this process.
+func chroot(root int) error {
+	if err := unix.Fchdir(root); err != nil {
+		return err
+	}
+	if err := unix.Chroot("."); err != nil {
+		return err
+	}
+	return unix.Chdir("/")
+}
+
 // moved are the file systems that go along, those that are there.
 var moved = [...]string{"/dev", "/proc", "/sys", "/run"}
 
@@ -161,10 +224,7 @@ func moveTo(root int, path string) error {
 	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
 		return &os.PathError{Op: "mount", Path: path, Err: err}
 	}
-	if err := unix.Chroot("."); err != nil {
-		return err
-	}
-	return unix.Chdir("/")
+	return chroot(root)
 }
 
 // endUnneeded ends the loop of an early boot where no other loop takes its place.

@@ -190,6 +190,7 @@ func (l *Loop) Serve() error {
 	}()
 	defer l.closeWatch()
 	defer sysfs.WatchMounts(func() {
+		l.follow()
 		l.isKernels.Store(l.Sys.IsKernels())
 		l.Scheduler.CheckRemount()
 	})()

@@ -14,6 +14,8 @@ func (l *Loop) bootSide() control.Boot { return nil }
 
 func (l *Loop) takeOver() bool { return false }
 
+func (l *Loop) follow() {}
+
 func (l *Loop) waitHandedOver() error { return nil }
 
 func once(f func()) func() { return f }

@@ -120,6 +120,13 @@ func FileIDOf(path string) FileID {
 // FileIDOfStat returns the FileID of the file that st is about.
 func FileIDOfStat(st *unix.Statx_t) FileID { return FileID{st.Dev_major, st.Dev_minor, st.Ino} }
 
+// IsInMemory reports whether the open directory lies in a file system such as an initramfs is.
+func IsInMemory(dir int) bool {
+	const ramfs = 0x858458f6 // RAMFS_MAGIC of statfs(2), which package unix lacks
+	var fs unix.Statfs_t
+	return unix.Fstatfs(dir, &fs) == nil && (uint32(fs.Type) == ramfs || uint32(fs.Type) == unix.TMPFS_MAGIC)
+}
+
 // Flock takes or releases a lock, as flock(2) does with the operation how. Without
 // unix.LOCK_NB it waits; with it the error is EWOULDBLOCK where another process holds the lock.
 func Flock(fd int, how int) error {

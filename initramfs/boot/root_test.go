@@ -159,7 +159,7 @@ func TestRootUML(t *testing.T) {
 	lab.Run(t, boot.Options{Root: &root}, inRoot)
 }
 
-// otherInit is an init in which the loop has no part: it moves /dev and leaves the loop behind.
+// otherInit is an init that moves /dev, without a word to the loop.
 const otherInit = `#!/bin/busybox sh
 export PATH=/sbin:/bin
 busybox mkdir -p /proc /sys /dev /run
@@ -175,8 +175,8 @@ for dir in dev proc sys run; do busybox mount -o move /$dir /sysroot/$dir; done
 exec busybox switch_root /sysroot /sbin/init
 `
 
-// TestOtherSwitchRoot has a script and BusyBox do what /init does: the loop that is left in the
-// old root still does events, and ends by itself when another one serves its /dev.
+// TestOtherSwitchRoot has a script and BusyBox do what /init does: the loop goes along with its
+// /dev, and ends by itself when another one serves that.
 func TestOtherSwitchRoot(t *testing.T) {
 	lab := boot.NewLab(t)
 	root := boot.Root{Param: uuid + " " + fewTerminals, Attach: func(disk string) []string { return []string{"ubd0=" + disk} }}
@@ -186,9 +186,18 @@ func TestOtherSwitchRoot(t *testing.T) {
 		root.Pack = []string{"--set", "filesystem", "--program", "/bin/busybox", "--init", script, "--dir", "sysroot"}
 	}
 	lab.Run(t, boot.Options{Root: &root}, func(g *boot.Guest) {
-		if old := g.Command("/bin/busybox", "readlink", "/proc/"+loopPid(g)+"/root"); old != "/\n" {
-			g.Logf("the loop's root is %s", old)
+		g.Until("the loop to be in this root", func() error {
+			if _, err := os.Stat("/proc/" + loopPid(g) + "/root/sbin/init"); err != nil {
+				return err
+			}
+			return nil
+		})
+		link := "/dev/disk/by-uuid/" + boot.RootUUID
+		if err := os.Remove(link); err != nil {
+			g.Fatal(err)
 		}
+		g.Write("/sys/class/block/ubda/uevent", "change")
+		g.Until("the link that the loop makes", func() error { _, err := os.Lstat(link); return err })
 		inRoot(g)
 		sameAsFresh(g, "in the root", "")
 	})

@@ -67,18 +67,11 @@ func (b *boot) findInit() string {
 	return ""
 }
 
-// The file systems that an initramfs may be.
-const (
-	ramfs = 0x858458f6
-	tmpfs = 0x01021994
-)
-
 // clean gives the memory of the initramfs back: it removes all that lies in the directory,
 // if that is in memory, and nothing on any other file system.
 func clean(dir int) {
-	var fs unix.Statfs_t
 	var st unix.Statx_t
-	if unix.Fstatfs(dir, &fs) != nil || uint32(fs.Type) != ramfs && uint32(fs.Type) != tmpfs || sys.Fstat(dir, &st) != nil {
+	if !sys.IsInMemory(dir) || sys.Fstat(dir, &st) != nil {
 		return
 	}
 	cleanDir(dir, sys.FileIDOfStat(&st))

@@ -122,7 +122,7 @@ func TestClean(t *testing.T) {
 	defer unix.Close(here)
 	var fs unix.Statfs_t
 	hotplugtest.Must(t, unix.Fstatfs(here, &fs))
-	if uint32(fs.Type) == tmpfs {
+	if uint32(fs.Type) == unix.TMPFS_MAGIC {
 		t.Skip("the temporary directory is in memory itself")
 	}
 	clean(here)
