@@ -191,9 +191,10 @@ bench-names:
 	@DEVSPOOL_BENCH=1 go test -count=1 -v -run TestNamesCPU ./initramfs/boot | grep -E 'CPU for the names|NOT TESTED|FAIL|^ok'
 
 # From /init to the root mounted, under QEMU: beside BusyBox's mdev with a modprobe for each
-# alias, and beside a boot that has all devices first.
+# alias, and beside a boot that has all devices first. Then all modules of a machine, beside
+# kmod's modprobe.
 bench-boot:
-	@DEVSPOOL_BENCH=1 go test -count=1 -v -timeout 30m -run TestTimeToRoot ./initramfs/boot | grep -E 'root_test|speed_test|NOT TESTED|FAIL|^ok'
+	@DEVSPOOL_BENCH=1 go test -count=1 -v -timeout 30m -run "TestTimeToRoot|TestTimeToModules" ./initramfs/boot | grep -E 'root_test|speed_test|NOT TESTED|FAIL|^ok'
 
 # Each fuzz target for FUZZTIME.
 FUZZTIME ?= 20s
