@@ -55,8 +55,17 @@ func (d *Dir) IsSetUp(e *uevent.Event) bool {
 // the same priorities, and no others. /dev must be locked.
 func (d *Dir) HasAll(p *Plan) bool {
 	r, want := d.Recorded(p.Event), recordOf(p)
-	return r != nil && slices.Equal(r.Links, want.Links) && slices.Equal(r.Names, want.Names) &&
-		slices.Equal(r.Priorities, want.Priorities)
+	if r == nil || !slices.Equal(r.Links, want.Links) || !slices.Equal(r.Names, want.Names) ||
+		!slices.Equal(r.Priorities, want.Priorities) {
+		return false
+	}
+	targets := targetsOf(r)
+	for _, path := range r.Links { // somebody may have removed one
+		if !slices.Contains(r.Shared, path) && !d.tree.has(path, r.Dev(), targets) {
+			return false
+		}
+	}
+	return true
 }
 
 // Displaced returns the record of a device that had the devpath of e and other
