@@ -49,21 +49,12 @@ func TestTimeToRoot(t *testing.T) {
 		"/bin/busybox mount -t proc proc /proc\necho devspool-boot: begun $(/bin/busybox cat /proc/uptime)\n/bin/busybox umount /proc\nexec /next/init\n")
 	hotplugtest.Must(t, os.Chmod(dir+"/rival", 0o755))
 	hotplugtest.Must(t, os.Chmod(dir+"/start", 0o755))
-	// 100 devices that the root does not need, and one that is slow: an empty disk with a
-	// limit of bytes a second, and sound cards.
-	var others []string
-	for i := range 12 {
-		others = append(others, "-device", fmt.Sprintf("pcie-root-port,id=p%d,chassis=%d", i, i+1))
-	}
-	others = append(others, "-audiodev", "none,id=a", "-device", "intel-hda", "-device", "hda-duplex,audiodev=a", "-device", "qemu-xhci", "-device", "usb-hub",
-		"-device", "usb-kbd", "-device", "usb-mouse", "-device", "usb-tablet", "-device", "virtio-net-pci", "-device", "e1000e", "-device", "virtio-rng-pci",
-		"-drive", "file=null-co://,if=none,id=slow,format=raw,bps=65536", "-device", "virtio-blk-pci,drive=slow")
 	pack := []string{"--set", "virtio,nvme,usb,keyboard,filesystem,network", "--modules", "drivers/input,sound/core,sound/pci,sound/hda,drivers/char", "--program", "/bin/busybox",
 		"--file", dir + "/start:start", "--link", "bin/sh:busybox", "--dir", "sysroot"}
 	measure := func(name, param string, more ...string) time.Duration {
 		root := boot.Root{Param: uuid + " rd.devspool.log=steps rdinit=/start " + param, Pack: append(pack, more...),
 			Attach: func(disk string) []string {
-				return append([]string{"-drive", "file=" + disk + ",if=virtio,format=raw"}, others...)
+				return append([]string{"-drive", "file=" + disk + ",if=virtio,format=raw"}, otherDevices()...)
 			}}
 		console := lab.Console(t, boot.Options{Kernel: boot.QEMU, Memory: 1024, Root: &root})
 		begun, mounted := seconds(t, console, `devspool-boot: begun ([0-9.]+)`), seconds(t, console, `(?:devspool-boot: mounted |devspool: )([0-9.]+)(?: ms: root is mounted)?`)
@@ -82,6 +73,18 @@ func TestTimeToRoot(t *testing.T) {
 	}
 	t.Logf("from /init to the root mounted: root first %v, all first %v, BusyBox %v; root first is %.2f of BusyBox (target 0.50), and %.2f of all first (target 0.60)",
 		first, full, rival, first.Seconds()/rival.Seconds(), first.Seconds()/full.Seconds())
+}
+
+// otherDevices are QEMU's arguments for 100 devices that the root does not need, and one that is
+// slow: an empty disk with a limit of bytes a second, and sound cards.
+func otherDevices() []string {
+	var others []string
+	for i := range 12 {
+		others = append(others, "-device", fmt.Sprintf("pcie-root-port,id=p%d,chassis=%d", i, i+1))
+	}
+	return append(others, "-audiodev", "none,id=a", "-device", "intel-hda", "-device", "hda-duplex,audiodev=a", "-device", "qemu-xhci", "-device", "usb-hub",
+		"-device", "usb-kbd", "-device", "usb-mouse", "-device", "usb-tablet", "-device", "virtio-net-pci", "-device", "e1000e", "-device", "virtio-rng-pci",
+		"-drive", "file=null-co://,if=none,id=slow,format=raw,bps=65536", "-device", "virtio-blk-pci,drive=slow")
 }
 
 // seconds returns the number that a pattern has for its group in the console's text.
