@@ -54,7 +54,7 @@ ARCHES := amd64 arm64 arm-6 386 riscv64 mipsle mips s390x
 goarch  = $(word 1,$(subst -, ,$(arch)))
 goarm   = $(word 2,$(subst -, ,$(arch)))
 
-.PHONY: all build flags experiment budgets size core mkinitramfs run test check cross bench bench-helper bench-names bench-boot fuzz clean completions install uninstall dist
+.PHONY: all build flags experiment budgets size core mkinitramfs run test check cross bench bench-helper bench-names bench-boot fuzz clean completions install uninstall dist deb bench-debian
 
 all: build
 
@@ -119,6 +119,10 @@ dist:
 	@version=$$(git describe --tags --always) && name=devspool-$$version && \
 	git archive --format=tar --prefix=$$name/ --add-virtual-file=$$name/VERSION:$$version HEAD | gzip -9n >dist/$$name.tar.gz && \
 	echo dist/$$name.tar.gz
+
+# The Debian package of that commit, in dist/deb. Needs dpkg-dev and debhelper.
+deb:
+	@scripts/deb
 
 # Prints the size of the binary and fails past the budget.
 size: devspool
@@ -195,6 +199,11 @@ bench-names:
 # kmod's modprobe.
 bench-boot:
 	@DEVSPOOL_BENCH=1 go test -count=1 -v -timeout 30m -run "TestTimeToRoot|TestTimeToModules" ./initramfs/boot | grep -E 'root_test|speed_test|NOT TESTED|FAIL|^ok'
+
+# The same beside udev, in the images that Debian's initramfs-tools make: their sizes, and from
+# /init to the system's init.
+bench-debian:
+	@DEVSPOOL_BENCH=1 go test -count=1 -v -timeout 60m -run TestDebianTimeToRoot ./initramfs/boot | grep -E 'debian_test|NOT TESTED|FAIL|^ok'
 
 # Each fuzz target for FUZZTIME.
 FUZZTIME ?= 20s

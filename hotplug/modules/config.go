@@ -38,7 +38,7 @@ func (c *config) read(paths []string) {
 				files = insertFile(files, path+"/"+name)
 			}
 		}
-		if names == nil && sys.Exists(unix.AT_FDCWD, path) {
+		if names == nil && sys.Exists(unix.AT_FDCWD, path) && !sys.Exists(unix.AT_FDCWD, path+"/.") { // no directory
 			files = insertFile(files, path)
 		}
 	}

@@ -266,6 +266,17 @@ func TestSoftdep(t *testing.T) {
 	expect(t, k.ended[4:], "y", "x")
 }
 
+// TestNoSettings shows that a directory of modprobe.d that holds nothing is no problem.
+func TestNoSettings(t *testing.T) {
+	k := newKernel(t, "a:\n", map[string]string{})
+	hotplugtest.Must(t, os.MkdirAll(k.root+"/etc/modprobe.d", 0o755))
+	c := config{}
+	c.read([]string{k.root + "/etc/modprobe.d", k.root + "/nothing"})
+	if len(c.problems) > 0 {
+		t.Errorf("problems: %q", c.problems)
+	}
+}
+
 // TestBlacklist shows what the kernel's command line and modprobe.d keep out or alter.
 func TestBlacklist(t *testing.T) {
 	k := newKernel(t, "a-b:\nc:\nd:\ne: c\ninst:\nnone:\nno:\nzipped:\n", map[string]string{

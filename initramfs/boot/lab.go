@@ -173,6 +173,24 @@ func (l *Lab) pack(image string, m *machine, o Options) error {
 	return create(image, func(w io.Writer) error { return initramfs.Join(w, common, &own) })
 }
 
+// Boot boots an image that others have made, with no test in it, and returns what the console
+// said until the machine ended.
+func Boot(t *testing.T, image string, o Options) string {
+	t.Helper()
+	o = o.withDefaults()
+	m := o.Kernel.machine(t)
+	start := time.Now()
+	console, err := m.boot(image, t.Name(), o)
+	t.Logf("boot of %s: %v, %v", m.kernel, time.Since(start).Round(10*time.Millisecond), err)
+	return console
+}
+
+// DebianKernel returns the directory that the package of Debian's kernel was unpacked in.
+func DebianKernel(t *testing.T) string {
+	t.Helper()
+	return fetchedKernel(t, "linux-image-amd64")
+}
+
 // machine is a kernel and how it is started.
 type machine struct {
 	kernel  string

@@ -50,14 +50,11 @@ func TestTimeToRoot(t *testing.T) {
 		"/bin/busybox mount -t proc proc /proc\necho devspool-boot: begun $(/bin/busybox cat /proc/uptime)\n/bin/busybox umount /proc\nexec /next/init\n")
 	hotplugtest.Must(t, os.Chmod(dir+"/rival", 0o755))
 	hotplugtest.Must(t, os.Chmod(dir+"/start", 0o755))
-	// 100 devices that the root does not need, and one that is slow: an empty disk with a
-	// limit of bytes a second.
-	others := append(crowd(), "-drive", "file=null-co://,if=none,id=slow,format=raw,bps=65536", "-device", "virtio-blk-pci,drive=slow")
 	pack := append(crowdPack, "--program", "/bin/busybox", "--file", dir+"/start:start", "--link", "bin/sh:busybox", "--dir", "sysroot")
 	measure := func(name, param string, more ...string) time.Duration {
 		root := boot.Root{Param: uuid + " rd.devspool.log=steps rdinit=/start " + param, Pack: append(pack, more...),
 			Attach: func(disk string) []string {
-				return append([]string{"-drive", "file=" + disk + ",if=virtio,format=raw"}, others...)
+				return append([]string{"-drive", "file=" + disk + ",if=virtio,format=raw"}, otherDevices()...)
 			}}
 		console := lab.Console(t, boot.Options{Kernel: boot.QEMU, Memory: 1024, Root: &root, Devices: counted})
 		begun, mounted := seconds(t, console, `devspool-boot: begun ([0-9.]+)`), seconds(t, console, `(?:devspool-boot: mounted |devspool: )([0-9.]+)(?: ms: root is mounted)?`)
@@ -82,6 +79,12 @@ func crowd() (devices []string) {
 	}
 	return append(devices, "-audiodev", "none,id=a", "-device", "intel-hda", "-device", "hda-duplex,audiodev=a", "-device", "qemu-xhci", "-device", "usb-hub",
 		"-device", "usb-kbd", "-device", "usb-mouse", "-device", "usb-tablet", "-device", "virtio-net-pci", "-device", "e1000e", "-device", "virtio-rng-pci")
+}
+
+// otherDevices are QEMU's arguments for devices that the root does not need: crowd, and one that is
+// slow, an empty disk with a limit of bytes a second.
+func otherDevices() []string {
+	return append(crowd(), "-drive", "file=null-co://,if=none,id=slow,format=raw,bps=65536", "-device", "virtio-blk-pci,drive=slow")
 }
 
 // counted has QEMU count time by instructions: what else this machine does plays no part then.
