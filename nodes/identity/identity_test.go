@@ -125,6 +125,47 @@ func TestVolumes(t *testing.T) {
 	}
 }
 
+// TestArrays: an array has the link at which mdadm looks for it, by what mdadm has written or
+// by the kernel's name.
+func TestArrays(t *testing.T) {
+	const known = "md126 1.2 11111111:22222222:33333333:44444444 /dev/md/other\n\nmd127 1.2 5 \n" +
+		"md127 1.2 11111111:22222222:33333333:44444444 /dev/md/NAME\n"
+	for _, c := range []struct{ sysname, given, want, partition string }{
+		{"md127", "raid", "md/raid", "md/raid2"},
+		{"md127", "raid5", "md/raid5", "md/raid5p2"},
+		{"md127", "../../sda", "md/.._.._sda", "md/.._.._sda2"},
+		{"md127", "..", "", "md/..2"},
+		{"md12", "raid", "", ""},
+		{"md_home", "raid", "md/home", "md/home2"},
+	} {
+		s := hotplugtest.NewSysfs(t)
+		devpath := "/devices/virtual/block/" + c.sysname
+		s.Add(devpath, "block", "9:127", "DEVNAME="+c.sysname, "DEVTYPE=disk")
+		s.Add(devpath+"/"+c.sysname+"p2", "block", "259:1", "DEVNAME="+c.sysname+"p2", "DEVTYPE=partition")
+		hotplugtest.WriteFile(t, s.Path(devpath+"/md/array_state"), "clean\n")
+		run := t.TempDir()
+		hotplugtest.WriteFile(t, run+"/mdadm/map", strings.ReplaceAll(known, "NAME", c.given))
+		p := &Prober{Sys: s.FS, Run: run}
+		for _, e := range []*uevent.Event{
+			hotplugtest.NewEvent(t, "ACTION=change", "DEVPATH="+devpath, "SUBSYSTEM=block", "MAJOR=9", "MINOR=127", "DEVNAME="+c.sysname, "DEVTYPE=disk"),
+			hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH="+devpath+"/"+c.sysname+"p2", "SUBSYSTEM=block", "MAJOR=259", "MINOR=1", "DEVNAME="+c.sysname+"p2", "DEVTYPE=partition"),
+		} {
+			want, got := c.want, ""
+			if devtype, _ := e.Get("DEVTYPE"); devtype == "partition" {
+				want = c.partition
+			}
+			for _, path := range links(p.Identify(e)) {
+				if strings.HasPrefix(path, "md/") {
+					got += path
+				}
+			}
+			if got != want {
+				t.Errorf("%s, which mdadm calls %s: link %q, want %q", e.Sysname(), c.given, got, want)
+			}
+		}
+	}
+}
+
 // TestNeedsContents shows what is opened.
 func TestNeedsContents(t *testing.T) {
 	s := hotplugtest.NewSysfs(t)

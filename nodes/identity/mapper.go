@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
 )
 
 // mapperFlags are the bits from 16 on of an event's DM_COOKIE, as udev's rules know them
@@ -137,13 +139,38 @@ func (s *subject) array() {
 		"100", uuid, name, s.value("md/level"), s.value("md/metadata_version")})
 	s.link("disk/by-id/md-name-{MD_NAME}{.P}")
 	s.link("disk/by-id/md-uuid-{MD_UUID}{.P}")
-	// The kernel names an array md_NAME where its maker asked for a name, and mdadm looks
-	// for it at md/NAME.
-	given, is := strings.CutPrefix(s.e.Sysname(), "md_")
-	if is {
-		s.set(".ARRAY", given)
+	if given := s.givenName(); given != "" {
+		s.setAll("", "MD_DEVNAME .ARRAY", []string{given, given})
+		if number := s.value(".N"); s.base != s.dev {
+			if trailingNumber(given) != "" {
+				given += "p"
+			}
+			s.set(".ARRAY", given+number)
+		}
 		s.link("md/{.ARRAY}")
 	}
+}
+
+// givenName returns the NAME below md/ at which mdadm looks for an array: it says so in a file,
+// in a line "md127 1.2 UUID /dev/md/NAME". For other makers the kernel itself calls it md_NAME.
+func (s *subject) givenName() string {
+	if s.p.Run != "" {
+		text, _ := sys.ReadFile(s.p.Run + "/mdadm/map")
+		for line := range strings.Lines(text) {
+			words := strings.Fields(line)
+			if len(words) != 4 || words[0] != s.base.name() {
+				continue
+			}
+			if name, is := strings.CutPrefix(words[3], "/dev/md/"); is {
+				return name
+			}
+		}
+	}
+	name, is := strings.CutPrefix(s.base.name(), "md_")
+	if !is {
+		return ""
+	}
+	return name
 }
 
 // arrayNames finds an array's UUID, as mdadm writes it, and its name. The kernel tells
