@@ -102,7 +102,8 @@ func messageFacts(g *boot.Guest) facts {
 	return all
 }
 
-// messageOf returns the facts of what udevadm monitor prints of a message about an "add".
+// messageOf returns the facts of what udevadm monitor prints of a message. Of several about a
+// device the last counts: a rule may ask for a change.
 func messageOf(text string) (devpath string, said []string) {
 	var subsystem string
 	var properties []string
@@ -110,8 +111,6 @@ func messageOf(text string) (devpath string, said []string) {
 		line = strings.TrimSuffix(line, "\n")
 		key, value, _ := strings.Cut(line, "=")
 		switch {
-		case line == "ACTION=change": // which a rule has asked for
-			return "", nil
 		case key == "DEVPATH":
 			devpath = value
 		case key == "SUBSYSTEM":
@@ -124,6 +123,8 @@ func messageOf(text string) (devpath string, said []string) {
 	for _, line := range properties {
 		key, value, _ := strings.Cut(line, "=")
 		switch key {
+		case "SYNTH_UUID": // another for each
+			said = append(said, subsystem+":"+key)
 		case "DEVLINKS":
 			for link := range strings.FieldsSeq(value) {
 				said = append(said, strings.TrimPrefix(link, "/dev/"))
