@@ -305,8 +305,7 @@ func isSeconds(text string) bool {
 
 // asUdevd returns the command line by which this program does what a udevd does that is
 // called as args say: it follows events, in the background with --daemon, and serves the
-// clients of libudev. The other options of udevd have no use here. The process that --daemon has
-// started in the background is called by the same name, with a command line of ours.
+// clients of libudev. The other options of udevd have no use here.
 func asUdevd(args []string) []string {
 	if args[len(args)-1] == "--detached" {
 		return args // the process in the background, which gets what this returned before
@@ -314,8 +313,6 @@ func asUdevd(args []string) []string {
 	ours := []string{args[0], "-f", "--udev"}
 	for _, arg := range args[1:] {
 		switch {
-		case arg == "--detached":
-			return args
 		case arg == "-d" || arg == "--daemon":
 			ours[1] = "-d"
 		case arg == "-D" || arg == "--debug":
