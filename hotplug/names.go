@@ -26,7 +26,7 @@ func newNames(fs sysfs.FS, path string, dev *nodes.Dir) scheduler.Identifier {
 func newProber(fs sysfs.FS, path string, dev *nodes.Dir) prober {
 	opened := identity.OpenNodes(fs, path)
 	return prober{&identity.Prober{
-		Sys: fs, Contents: identity.Superblocks,
+		Sys: fs, Run: "/run", Contents: identity.Superblocks,
 		Open: func(d uevent.Dev) (fd int, err error) {
 			if fd, err = opened(d); err == nil || dev == nil {
 				return fd, err

@@ -71,6 +71,11 @@ type Plan struct {
 	// Lost are the paths of Nodes and Links that the device does not have, since
 	// another one has them, or something is mounted there. Apply fills it in.
 	Lost []string
+
+	// Claimed are the paths of links that another device has. Actual fills it in, since
+	// libudev's clients are told of them: when that device goes, this one gets them, and no
+	// event of its own tells so.
+	Claimed []string
 }
 
 // Rename is what a network interface is to be called, and the rule that says so.
@@ -86,7 +91,7 @@ func (p *Plan) Actual() *Plan {
 		return p
 	}
 	a := *p
-	a.Nodes, a.Links, a.Commands, a.Lost = nil, nil, nil, nil
+	a.Nodes, a.Links, a.Commands, a.Lost, a.Claimed = nil, nil, nil, nil, nil
 	own := Name(p.Event)
 	usable := CleanPath(own) && !p.lost(own)
 	home := func(path string) string { // where what is at path leads to now
@@ -107,6 +112,8 @@ func (p *Plan) Actual() *Plan {
 		if l := p.Links[i]; !p.lost(l.Path) && !a.hasNode(l.Path) {
 			l.Target = home(l.Target)
 			a.Links = append(a.Links, l)
+		} else if p.lost(l.Path) {
+			a.Claimed = append(a.Claimed, l.Path)
 		}
 	}
 	a.Commands = slices.Clone(p.Commands)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 
 	"devspool/conf"
 )
@@ -51,6 +52,17 @@ func TestParseNetlink(t *testing.T) {
 	} {
 		if got := parseNetlink(head + c.lines); got != c.want {
 			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestCPUInStat(t *testing.T) {
+	for stat, want := range map[string]time.Duration{
+		"": 0,
+		"9 (a b) S 1 2 3 4 5 6 7 8 9 10 100 20 3 4 15 16": 1270 * time.Millisecond,
+	} {
+		if got := cpuInStat(stat); got != want {
+			t.Errorf("%q: %v, want %v", stat, got, want)
 		}
 	}
 }

@@ -1,7 +1,8 @@
 // Bench compares devspool with BusyBox mdev, side by side in one run: the CPU and
 // the system calls of a coldplug, the CPU per event of the loop, memory, losses
 // under a storm, the cost of handing events to clients, the program's size; and beside
-// the program built without them what the names of devices cost. Run it as root from
+// the program built without them what the names of devices cost, and beside udevd what its
+// clients cost. Run it as root from
 // anywhere in the module:
 //
 //	go run ./hotplug/bench [-quick] [-only coldplug,loop,...]
@@ -54,6 +55,7 @@ var parts = []struct {
 	{"size", (*bench).size},
 	{"helper", (*bench).helper},
 	{"names", (*bench).names},
+	{"udev", (*bench).udev},
 }
 
 func main() { os.Exit(run(os.Args[1:])) }

@@ -242,7 +242,7 @@ func (a *applier) renew(t *task) {
 		a.carryOut(t, again)
 		again = again.Actual()
 	}
-	p.Nodes, p.Links = again.Nodes, again.Links // for clients
+	p.Nodes, p.Links, p.Claimed = again.Nodes, again.Links, again.Claimed // for clients
 }
 
 // mayBeRenamed spares most events of devices that have no names but that by their numbers.

@@ -24,6 +24,7 @@ func DeviceOf(p *nodes.Plan) (d udev.Device) {
 			d.Priority = l.Priority
 		}
 	}
+	d.Links = append(d.Links, p.Claimed...)
 	for _, t := range p.Tags {
 		d.Tags = append(d.Tags, t.Name)
 	}

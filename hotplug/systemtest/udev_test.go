@@ -518,7 +518,7 @@ func TestUdevPiece(t *testing.T) {
 		"master-of-seat": "+drm:card0-HDMI-A-1 c240:1",
 		"uaccess":        "b240:10 c240:1 c240:2 c240:5 c240:6 c240:7",
 		"power-switch":   "c240:3",
-		"systemd":        "b240:10 b240:9 c240:12 n7",
+		"systemd":        "b240:10 b240:9 c240:12 c240:5 n7",
 	} {
 		got := sys.ReadDir(runUdev + "/tags/" + tag)
 		slices.Sort(got)

@@ -63,6 +63,7 @@ type Device struct {
 type Udev struct {
 	options Options
 	control *control
+	zero    uint64 // see clockAtZero
 
 	// mu guards what follows. The methods that are not exported need it held.
 	mu     sync.Mutex
@@ -77,7 +78,7 @@ type Udev struct {
 // New opens the directory, the database in it, and the sockets. What a process that was
 // killed left behind goes, but for the records of devices: see Sweep.
 func New(o Options) (*Udev, error) {
-	u := &Udev{options: o, logged: map[string]bool{}}
+	u := &Udev{options: o, zero: clockAtZero(), logged: map[string]bool{}}
 	var err error
 	if u.sender, err = netlink.NewSender(); err != nil {
 		return nil, err
@@ -223,7 +224,7 @@ func (u *Udev) record(e *uevent.Event, id string, kind class, d *Device) *Record
 		err = u.db.remove(id, was)
 	default:
 		if r.Initialized == 0 {
-			r.Initialized = now()
+			r.Initialized = u.now()
 		}
 		err = u.db.write(id, kind, r, was, known)
 	}
@@ -256,8 +257,11 @@ func usableTags(tags []string) (usable []string) {
 
 // forgetOld removes the record that a device had by the sysname from which it was moved.
 func (u *Udev) forgetOld(e *uevent.Event, id string) {
+	if id[0] != '+' || e.Action != uevent.Move {
+		return
+	}
 	old, moved := e.Get("DEVPATH_OLD")
-	if _, late := e.Get(uevent.LateKey); late || !moved || id[0] != '+' {
+	if _, late := e.Get(uevent.LateKey); late || !moved {
 		return
 	}
 	if from := unnumbered(e.Subsystem, old); from != "" && from != id {
@@ -266,12 +270,16 @@ func (u *Udev) forgetOld(e *uevent.Event, id string) {
 	}
 }
 
-// now returns the time of CLOCK_MONOTONIC in microseconds.
-func now() uint64 {
+// clockAtZero returns what CLOCK_MONOTONIC says in microseconds when sys.Now is 0. The clock
+// of Now is the same, and is read without a system call.
+func clockAtZero() uint64 {
 	var t unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t)
-	return uint64(t.Nano() / 1000)
+	return uint64(t.Nano()-int64(sys.Now())) / 1000
 }
+
+// now returns the time of CLOCK_MONOTONIC in microseconds.
+func (u *Udev) now() uint64 { return u.zero + uint64(sys.Now())/1000 }
 
 // Known returns what the database holds of the event's device: for rules that go on from
 // what an earlier event found, as udev's IMPORT{db} does. There is a Record in any case.

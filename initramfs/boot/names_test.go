@@ -162,11 +162,11 @@ func withLibraries(t *testing.T, paths ...string) (entries []initramfs.Entry) {
 	return entries
 }
 
-// udevd returns Debian's udev, without its database of hardware.
-func udevd(t *testing.T) (entries []initramfs.Entry) {
+// udevd returns Debian's udev, without its database of hardware, and other programs.
+func udevd(t *testing.T, programs ...string) (entries []initramfs.Entry) {
 	t.Helper()
 	need(t, "udevadm")
-	programs := []string{"/bin/udevadm"}
+	programs = append(programs, "/bin/udevadm")
 	for _, name := range []string{"ata_id", "scsi_id", "cdrom_id", "mtd_probe", "v4l_id", "fido_id"} {
 		programs = append(programs, "/lib/udev/"+name)
 	}
@@ -202,9 +202,12 @@ func TestNamesLikeUdevd(t *testing.T) {
 	}
 	boot.NewLab(t).Run(t, o, func(g *boot.Guest) {
 		start := time.Now()
+		if err := os.WriteFile("/etc/mdev.conf", []byte(g.Command(program, "--print-udev-conf")), 0o644); err != nil {
+			g.Fatal(err)
+		}
 		since := func(what string) { g.Logf("%s: %v", what, time.Since(start).Round(100*time.Millisecond)) }
 		mountDev(g, "tmpfs")
-		stop := startLoop(g)
+		stop := startLoop(g, "--udev")
 		for _, name := range zooDrivers {
 			g.Insmod(name)
 		}
@@ -217,16 +220,22 @@ func TestNamesLikeUdevd(t *testing.T) {
 		properties := propertiesOf(g.Command(program, "info", "--export-db"))
 		since("our properties")
 		sameAsFresh(g, "with all devices", "")
+		since("a fresh scan")
+		messages, database := messageFacts(g), databaseFacts(g)
+		since("our messages and database")
 		stop()
 		twoCards(g)
-		since("a fresh scan")
+		if err := os.RemoveAll("/run/udev"); err != nil {
+			g.Fatal(err)
+		}
 		g.Command("/lib/systemd/systemd-udevd", "--daemon")
-		g.Command("/bin/udevadm", "trigger", "--action=add")
-		g.Command("/bin/udevadm", "settle", "--timeout=120")
+		theirMessages, theirDatabase := messageFacts(g), databaseFacts(g)
 		since("udevd")
 		table := loadTable()
 		table.compareLinks(g, ours, udevdLinks(g))
 		table.compareProperties(g, properties, propertiesOf(g.Command("/bin/udevadm", "info", "--export-db")))
+		table.compareFacts(g, "messages", messages, theirMessages, 1000)
+		table.compareFacts(g, "database", database, theirDatabase, 1000)
 		for _, r := range table {
 			if !r.seen {
 				g.Errorf("names.txt: nothing differs so: %s %s", r.side, r.pattern)

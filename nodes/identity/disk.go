@@ -27,7 +27,11 @@ func (s *subject) readable() bool {
 	if size := s.dev.value("size"); size == "" || size == "0" {
 		return false
 	}
-	return !match("dm-#", name) || !s.hidden()
+	if !match("dm-#", name) {
+		return true
+	}
+	s.readFlags()
+	return !s.hidden()
 }
 
 // openDisk opens the device, and for a partition its disk. A partition that has just come is

@@ -67,6 +67,10 @@ type Prober struct {
 	// device's own.
 	Open func(uevent.Dev) (fd int, err error)
 
+	// Run is the directory in which programs say what else the devices are called that they
+	// make: /run. Where it is "" nobody looks.
+	Run string
+
 	// Contents returns what a disk holds, as properties KEY=VALUE: ID_FS_*, ID_PART_*.
 	// Where it is nil nobody looks.
 	Contents func(Disk) (properties []string)

@@ -44,7 +44,7 @@ func TestMapper(t *testing.T) {
 		for file, text := range map[string]string{"size": c.size, "dm/suspended": c.suspended, "dm/name": "v", "dm/uuid": "U"} {
 			hotplugtest.WriteFile(t, s.Path(devpath+"/"+file), text+"\n")
 		}
-		e := hotplugtest.NewEvent(t, append([]string{"ACTION=" + c.action, "DEVPATH=" + devpath, "SUBSYSTEM=block", "MAJOR=254", "MINOR=5", "DEVNAME=dm-5"}, c.variables...)...)
+		e := mapperEvent(t, c.action, devpath, c.variables)
 		p := &Prober{Sys: s.FS, Open: func(uevent.Dev) (int, error) { return -1, nil }}
 		id := p.Identify(e)
 		if got := strings.Join(links(id)[1:], " "); got != c.links {
@@ -58,6 +58,110 @@ func TestMapper(t *testing.T) {
 		}
 		if low := name == "low priority"; low != (id.Links[0].Priority == -100) {
 			t.Errorf("%s: %v", name, id.Links)
+		}
+	}
+}
+
+func mapperEvent(t *testing.T, action, devpath string, variables []string) *uevent.Event {
+	t.Helper()
+	return hotplugtest.NewEvent(t, append([]string{"ACTION=" + action, "DEVPATH=" + devpath, "SUBSYSTEM=block", "MAJOR=254", "MINOR=5", "DEVNAME=dm-5"}, variables...)...)
+}
+
+// TestVolumes: a volume of LVM has the link by which LVM opens it, what it is made of has none.
+func TestVolumes(t *testing.T) {
+	const devpath = "/devices/virtual/block/dm-5"
+	for _, c := range []struct {
+		name, uuid string
+		variables  []string
+		links      string // but for those that all devices of device-mapper have
+		properties string
+		readable   bool
+	}{
+		{"vg-lv", "LVM-U", nil, "vg/lv", "vg lv ", true},
+		{"a--b-c--d--e", "LVM-U", nil, "a-b/c-d-e", "a-b c-d-e ", true},
+		{"vg-lv", "CRYPT-U", nil, "", "  ", true},
+		{"vg", "LVM-U", nil, "", "vg  ", true},
+		{"vg-", "LVM-U", nil, "", "vg-  ", true},
+		{"vg---lv", "LVM-U", nil, "vg-/lv", "vg- lv ", true},
+		{"vg-lv-a-b", "LVM-U", nil, "no names", "vg lv a", false},
+		{"-lv", "LVM-U", nil, "", " lv ", true},
+		{"..-lv", "LVM-U", nil, "", ".. lv ", true},
+		{"vg-..", "LVM-U", nil, "", "vg .. ", true},
+		{"vg-lv-real", "LVM-U", nil, "no names", "vg lv real", false},
+		{"vg-pool_tdata-x--y", "LVM-U", nil, "no names", "vg pool_tdata x-y", false},
+		{"vg-pvmove0", "LVM-U", nil, "no names", "vg pvmove0 ", false},
+		{"vg-pvmove", "LVM-U", nil, "vg/pvmove", "vg pvmove ", true},
+		{"vg-x_vorigin", "LVM-U", nil, "no names", "vg x_vorigin ", false},
+		{"vg-_vorigin", "LVM-U", nil, "vg/_vorigin", "vg _vorigin ", true},
+		{"vg-lv", "LVM-U", []string{"DM_COOKIE=4325376"}, "", "vg lv ", true},          // no rules of a subsystem
+		{"vg-lv", "LVM-U", []string{"DM_COOKIE=20971520"}, "vg/lv", "vg lv ", false},   // to be wiped
+		{"vg-lv", "CRYPT-U", []string{"DM_COOKIE=20971520"}, "", "  ", true},           // another subsystem's flag
+		{"vg-lv-real", "LVM-U", []string{"DM_COOKIE=4325376"}, "", "vg lv real", true}, // its maker says so
+	} {
+		s := hotplugtest.NewSysfs(t)
+		s.Add(devpath, "block", "254:5", "DEVNAME=dm-5", "DEVTYPE=disk")
+		for file, text := range map[string]string{"size": "8", "dm/suspended": "0", "dm/name": c.name, "dm/uuid": c.uuid} {
+			hotplugtest.WriteFile(t, s.Path(devpath+"/"+file), text+"\n")
+		}
+		e := mapperEvent(t, "change", devpath, c.variables)
+		p := &Prober{Sys: s.FS, Open: func(uevent.Dev) (int, error) { return -1, nil }}
+		id := p.Identify(e)
+		want := []string{"block/254:5", "mapper/" + c.name}
+		if c.links != "no names" {
+			if c.links != "" {
+				want = append(want, c.links)
+			}
+			want = append(want, "disk/by-id/dm-name-"+c.name, "disk/by-id/dm-uuid-"+c.uuid)
+		}
+		if got := links(id); !slices.Equal(got, want) {
+			t.Errorf("%s %q: links %q, want %q", c.name, c.variables, got, want)
+		}
+		if got := id.Get("DM_VG_NAME") + " " + id.Get("DM_LV_NAME") + " " + id.Get("DM_LV_LAYER"); got != c.properties {
+			t.Errorf("%s %q: properties %q, want %q", c.name, c.variables, got, c.properties)
+		}
+		if got := p.NeedsContents(e); got != c.readable {
+			t.Errorf("%s %q: to be read: %v", c.name, c.variables, got)
+		}
+	}
+}
+
+// TestArrays: an array has the link at which mdadm looks for it, by what mdadm has written or
+// by the kernel's name.
+func TestArrays(t *testing.T) {
+	const known = "md126 1.2 11111111:22222222:33333333:44444444 /dev/md/other\n\nmd127 1.2 5 \n" +
+		"md127 1.2 11111111:22222222:33333333:44444444 /dev/md/NAME\n"
+	for _, c := range []struct{ sysname, given, want, partition string }{
+		{"md127", "raid", "md/raid", "md/raid2"},
+		{"md127", "raid5", "md/raid5", "md/raid5p2"},
+		{"md127", "../../sda", "md/.._.._sda", "md/.._.._sda2"},
+		{"md127", "..", "", "md/..2"},
+		{"md12", "raid", "", ""},
+		{"md_home", "raid", "md/home", "md/home2"},
+	} {
+		s := hotplugtest.NewSysfs(t)
+		devpath := "/devices/virtual/block/" + c.sysname
+		s.Add(devpath, "block", "9:127", "DEVNAME="+c.sysname, "DEVTYPE=disk")
+		s.Add(devpath+"/"+c.sysname+"p2", "block", "259:1", "DEVNAME="+c.sysname+"p2", "DEVTYPE=partition")
+		hotplugtest.WriteFile(t, s.Path(devpath+"/md/array_state"), "clean\n")
+		run := t.TempDir()
+		hotplugtest.WriteFile(t, run+"/mdadm/map", strings.ReplaceAll(known, "NAME", c.given))
+		p := &Prober{Sys: s.FS, Run: run}
+		for _, e := range []*uevent.Event{
+			hotplugtest.NewEvent(t, "ACTION=change", "DEVPATH="+devpath, "SUBSYSTEM=block", "MAJOR=9", "MINOR=127", "DEVNAME="+c.sysname, "DEVTYPE=disk"),
+			hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH="+devpath+"/"+c.sysname+"p2", "SUBSYSTEM=block", "MAJOR=259", "MINOR=1", "DEVNAME="+c.sysname+"p2", "DEVTYPE=partition"),
+		} {
+			want, got := c.want, ""
+			if devtype, _ := e.Get("DEVTYPE"); devtype == "partition" {
+				want = c.partition
+			}
+			for _, path := range links(p.Identify(e)) {
+				if strings.HasPrefix(path, "md/") {
+					got += path
+				}
+			}
+			if got != want {
+				t.Errorf("%s, which mdadm calls %s: link %q, want %q", e.Sysname(), c.given, got, want)
+			}
 		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/sys"
 )
 
 // mapperFlags are the bits from 16 on of an event's DM_COOKIE, as udev's rules know them
@@ -30,14 +32,53 @@ func (s *subject) readFlags() {
 			s.set(flag, "0")
 		}
 	}
+	if !strings.HasPrefix(s.value("dm/uuid"), "LVM-") {
+		return
+	}
+	// What is left of the bits are a subsystem's. LVM's first says that a volume is about to
+	// be wiped.
+	if bits>>16&1 == 1 {
+		s.setAll("DM_", "NOSCAN UDEV_DISABLE_OTHER_RULES_FLAG", []string{"1", "1"})
+	}
+	s.volume()
+}
+
+// volume is for devices that LVM has made, whose names are GROUP-VOLUME or
+// GROUP-VOLUME-LAYER. A volume has a link GROUP/VOLUME, by which LVM's own tools open it;
+// what it is made of has no names.
+func (s *subject) volume() {
+	group, rest := cutDash(s.value("dm/name"))
+	volume, rest := cutDash(rest)
+	layer, _ := cutDash(rest)
+	s.setAll("DM_", "VG_NAME LV_NAME LV_LAYER", []string{group, volume, layer})
+	switch {
+	case s.is("DM_UDEV_DISABLE_SUBSYSTEM_RULES_FLAG"):
+	case layer != "" || len(volume) > 6 && volume[:6] == "pvmove" || strings.HasSuffix(volume[min(1, len(volume)):], "_vorigin"):
+		s.setAll("DM_UDEV_DISABLE_", "DISK_RULES_FLAG OTHER_RULES_FLAG", []string{"1", "1"})
+	default:
+		s.set(".VOLUME", volume)
+	}
+}
+
+// cutDash cuts a name at its first single dash that is not its end, as "dmsetup splitname"
+// does. A double one stands for a dash.
+func cutDash(name string) (before, after string) {
+	for i := 0; i < len(name); i++ {
+		if name[i] == '-' && i+1 < len(name) {
+			if i++; name[i] != '-' {
+				return before, name[i:]
+			}
+		}
+		before += name[i : i+1]
+	}
+	return before, ""
 }
 
 func (s *subject) is(key string) bool { return s.value(key) == "1" }
 
 // hidden reports whether the contents of a device of device-mapper are not to be looked
-// at now.
+// at now. It goes by the flags that were read.
 func (s *subject) hidden() bool {
-	s.readFlags()
 	return s.dev.value("dm/suspended") == "1" || s.is("DISK_RO") || s.is("DM_NOSCAN") ||
 		s.is("DM_UDEV_DISABLE_DISK_RULES_FLAG") || s.is("DM_UDEV_DISABLE_OTHER_RULES_FLAG")
 }
@@ -45,7 +86,7 @@ func (s *subject) hidden() bool {
 // mapper: a device of device-mapper is made first and gets its table later. Until then,
 // and where its maker says so, it has no names.
 func (s *subject) mapper() {
-	hidden := s.hidden()
+	s.readFlags()
 	suspended := s.dev.value("dm/suspended") == "1"
 	hasTable := s.e.Action != "add" || s.dev.value("size") != "0"
 	s.id.Keep = hasTable && (suspended || s.is("DISK_RO"))
@@ -62,6 +103,9 @@ func (s *subject) mapper() {
 	if suspended {
 		s.set("DM_UDEV_DISABLE_OTHER_RULES_FLAG", "1")
 	}
+	if s.value(".VOLUME") != "" {
+		s.link("{DM_VG_NAME}/{DM_LV_NAME}")
+	}
 	if !s.is("DM_UDEV_DISABLE_DISK_RULES_FLAG") {
 		s.link("disk/by-id/dm-name-{DM_NAME}")
 		s.link("disk/by-id/dm-uuid-{DM_UUID}")
@@ -69,7 +113,7 @@ func (s *subject) mapper() {
 	if s.is("DM_UDEV_LOW_PRIORITY_FLAG") {
 		s.set(".PRIORITY", "-100")
 	}
-	if hidden {
+	if s.hidden() {
 		s.set(".HIDDEN", "1")
 	}
 }
@@ -95,13 +139,38 @@ func (s *subject) array() {
 		"100", uuid, name, s.value("md/level"), s.value("md/metadata_version")})
 	s.link("disk/by-id/md-name-{MD_NAME}{.P}")
 	s.link("disk/by-id/md-uuid-{MD_UUID}{.P}")
-	// The kernel names an array md_NAME where its maker asked for a name, and mdadm looks
-	// for it at md/NAME.
-	given, is := strings.CutPrefix(s.e.Sysname(), "md_")
-	if is {
-		s.set(".ARRAY", given)
+	if given := s.givenName(); given != "" {
+		s.setAll("", "MD_DEVNAME .ARRAY", []string{given, given})
+		if number := s.value(".N"); s.base != s.dev {
+			if trailingNumber(given) != "" {
+				given += "p"
+			}
+			s.set(".ARRAY", given+number)
+		}
 		s.link("md/{.ARRAY}")
 	}
+}
+
+// givenName returns the NAME below md/ at which mdadm looks for an array: it says so in a file,
+// in a line "md127 1.2 UUID /dev/md/NAME". For other makers the kernel itself calls it md_NAME.
+func (s *subject) givenName() string {
+	if s.p.Run != "" {
+		text, _ := sys.ReadFile(s.p.Run + "/mdadm/map")
+		for line := range strings.Lines(text) {
+			words := strings.Fields(line)
+			if len(words) != 4 || words[0] != s.base.name() {
+				continue
+			}
+			if name, is := strings.CutPrefix(words[3], "/dev/md/"); is {
+				return name
+			}
+		}
+	}
+	name, is := strings.CutPrefix(s.base.name(), "md_")
+	if !is {
+		return ""
+	}
+	return name
 }
 
 // arrayNames finds an array's UUID, as mdadm writes it, and its name. The kernel tells
