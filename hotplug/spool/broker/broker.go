@@ -146,6 +146,8 @@ func (b *Broker) wire() {
 	d.zero = o.Zero
 	d.base, d.registry, d.backlog, d.windows, d.links = base, r, &b.backlog, &b.windows, &b.links
 
+	// 0 is a descriptor too: without this, closing a part that was not opened would close
+	// stdin.
 	for _, fd := range []*int{&b.space.dir, &b.space.lock, &b.records.dir, &b.trash.dir, &b.files.making, &b.backlog.dir,
 		&r.inotify, &b.upkeep.inotify} {
 		*fd = sys.None
@@ -157,6 +159,7 @@ func (b *Broker) wire() {
 
 // open opens all parts. Where it fails, Close closes those that are open.
 func (b *Broker) open() (err error) {
+	// Where only one root opens, the registry still gets it, so that Close finds it.
 	roots, err := b.space.open()
 	b.registry.roots, b.registry.quota.roots = roots, roots
 	if err != nil {
@@ -168,11 +171,14 @@ func (b *Broker) open() (err error) {
 	if b.deliveries.source, err = b.findSource(); err != nil {
 		return err
 	}
+	// A kept event takes an inode, and a block or more. The windows take half of the inodes,
+	// and a publisher needs some to write events at all.
 	for _, size := range b.space.limits() {
 		if size > 0 {
 			b.backlog.limit = min(b.backlog.limit, max(1, size/4))
 		}
 	}
+	// Not before openPrivate: an empty directory does not show what an entry counts.
 	b.space.dirSizes = !b.options.old.dirSize && sizesCountEntries(b.space.dir)
 	if b.options.Resident {
 		return b.startUpkeep()
@@ -190,6 +196,8 @@ func (b *Broker) openPrivate() (err error) {
 			return err
 		}
 	}
+	// The lock is on a file that no client can open: a client that held it would stop all
+	// events.
 	if b.space.lock, err = sys.OwnFile(b.space.dir, "lock", unix.O_RDONLY); err != nil {
 		return err
 	}
@@ -213,6 +221,7 @@ func (b *Broker) findSource() (ino uint64, err error) {
 	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		err = unix.ENOTDIR
 	}
+	// An inode number says which queue it is only within the spool's file system.
 	if err == nil && uint64(st.Dev) != b.space.dev {
 		err = unix.EXDEV
 	}
@@ -222,7 +231,8 @@ func (b *Broker) findSource() (ino uint64, err error) {
 	return st.Ino, nil
 }
 
-// startUpkeep makes the Broker resident.
+// startUpkeep makes the Broker resident. The watches come before the first Upkeep, which reads
+// the roots: a queue that is made between the two is found twice, and never missed.
 func (b *Broker) startUpkeep() error {
 	r := &b.registry
 	if err := r.watchRoots(); err != nil {
@@ -330,6 +340,7 @@ func (b *Broker) publish(n int, event func(i int) (*uevent.Event, []string), p s
 		return err
 	}
 	defer b.space.release()
+	// No goroutine does the upkeep in this process, so each publisher does it.
 	if !b.options.Resident {
 		b.serviceAll()
 	}
@@ -358,6 +369,8 @@ func (b *Broker) begin() error {
 	if err := b.space.acquire(); err != nil {
 		return err
 	}
+	// Another publisher may have moved cursors and changed the backlog. inotify watches the
+	// roots only, so nothing reports that.
 	if b.counter.load(wordWriter) != b.id {
 		b.registry.stale = true
 	}
@@ -373,6 +386,8 @@ func (b *Broker) begin() error {
 	} else {
 		r.update()
 	}
+	// A publisher clears this before it gives up the lock, and this one has the lock: so that
+	// publisher was killed.
 	if b.counter.load(wordBusy) != 0 {
 		b.deliveries.recover()
 	}
@@ -422,7 +437,7 @@ func (b *Broker) finishRound() {
 	b.trash.empty()
 }
 
-// run is the upkeep goroutine.
+// run is the upkeep goroutine. Wait fails once Close has closed the poller, which ends it.
 func (b *Broker) run() {
 	var fired []uint64
 	var err error
@@ -445,6 +460,8 @@ func (b *Broker) round(fired []uint64) (more bool) {
 	b.registry.quota.unthrottle()
 	b.registry.removeExcess()
 	b.lifecycle.readCreators(b.registry.roots)
+	// The descriptors that belong to no queue have the number 0. They are read in every round,
+	// as they may have more than one round takes.
 	for _, ino := range fired {
 		if q := b.registry.queues[ino]; q != nil {
 			b.checkOwner(q)
@@ -497,6 +514,7 @@ func (b *Broker) nextRound() time.Time {
 	if wait == never {
 		return time.Time{}
 	}
+	// Even where there is more to do now, publishers get the mutex and the lock in between.
 	return time.Now().Add(max(wait, time.Millisecond))
 }
 
@@ -536,7 +554,8 @@ func printOnce(print func(text string)) func(text string) {
 	}
 }
 
-// now returns the time since the boot in nanoseconds. No clock adjustment changes it.
+// now returns the time since the boot in nanoseconds. No clock adjustment changes it, and all
+// processes share it, so a record may hold it.
 func now() int64 {
 	var t unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) != nil {

@@ -106,5 +106,5 @@ func newID() uint64 {
 	if _, err := unix.Getrandom(b[:], unix.GRND_NONBLOCK); err != nil {
 		n = uint64(now())<<16 ^ uint64(unix.Getpid()) // early in a boot
 	}
-	return n | 1
+	return n | 1 // 0 is what a new counter holds
 }

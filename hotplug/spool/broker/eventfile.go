@@ -49,6 +49,8 @@ func (ef *eventFiles) create(text []byte, name string) (*eventFile, error) {
 // write opens the file of f and fills it. Without O_TMPFILE that needs a name.
 func (ef *eventFiles) write(f *eventFile) (err error) {
 	if !ef.noTmpfile {
+		// A file system without O_TMPFILE returns EOPNOTSUPP. A kernel without it takes the
+		// call for one that opens the directory itself, for writing.
 		f.fd, err = sys.OpenUnnamed(ef.making, 0o444)
 		ef.noTmpfile = err == unix.EOPNOTSUPP || err == unix.EISDIR || err == unix.EINVAL
 	}
@@ -62,6 +64,7 @@ func (ef *eventFiles) write(f *eventFile) (err error) {
 		return err
 	}
 	n, err := sys.Write(f.fd, f.text)
+	// A full tmpfs writes what fits, and fails only where nothing does.
 	if err == nil && n < len(f.text) {
 		err = unix.ENOSPC
 	}
@@ -99,6 +102,8 @@ func (ef *eventFiles) link(f *eventFile, dir int, name string) error {
 		return unix.Linkat(ef.making, f.making, dir, name, 0)
 	}
 	if !ef.viaProc {
+		// ENOENT says either that the capability for AT_EMPTY_PATH is missing, or that f has no
+		// link left. Where the call worked before, it is the second, which recreate mends.
 		err := sys.LinkFD(f.fd, dir, name)
 		ef.viaFD = ef.viaFD || err == nil
 		if ef.viaFD || err != unix.ENOENT && err != unix.EPERM {
@@ -121,7 +126,7 @@ func (ef *eventFiles) recreate(f *eventFile) error {
 	ef.anchor(again)
 	sys.Close(f.fd)
 	f.fd, f.named, f.making = again.fd, again.named, again.making
-	ef.open--
+	ef.open-- // create counted the file that f takes over
 	return nil
 }
 

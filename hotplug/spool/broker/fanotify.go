@@ -128,7 +128,7 @@ const (
 // creator is dead already.
 func readFanotify(fanotify, limit int, made func(name string, pid, pidfd int)) (count int) {
 	const size = int(unsafe.Sizeof(unix.FanotifyEventMetadata{}))
-	var aligned [512]uint64
+	var aligned [512]uint64 // as the kernel's structures are
 	buf := (*[len(aligned) * 8]byte)(unsafe.Pointer(&aligned))[:]
 	for count < limit {
 		n, err := unix.Read(fanotify, buf)
@@ -153,7 +153,8 @@ func readFanotify(fanotify, limit int, made func(name string, pid, pidfd int)) (
 	return count
 }
 
-// readInfo reads the records that follow an event.
+// readInfo reads the records that follow an event, each a byte for its type, a spare one, and
+// its length in 16 bits, which counts these too. A length that cannot be ends it.
 func readInfo(info []byte) (name string, pidfd int) {
 	pidfd = sys.None
 	for len(info) >= infoHeader {
@@ -165,6 +166,8 @@ func readInfo(info []byte) (name string, pidfd int) {
 		switch info[0] {
 		case infoName:
 			if len(record) >= nameHeader+handleHeader {
+				// A struct file_handle: how many bytes it has, its type, and these bytes. The
+				// name follows, ended by NUL.
 				handle := int(*(*uint32)(unsafe.Pointer(&record[nameHeader])))
 				if at := nameHeader + handleHeader + handle; at >= 0 && at <= len(record) {
 					name = unix.ByteSliceToString(record[at:])
@@ -172,6 +175,8 @@ func readInfo(info []byte) (name string, pidfd int) {
 			}
 		case infoPidfd:
 			if len(record) >= infoHeader+4 {
+				// FAN_NOPIDFD for a process that is dead, FAN_EPIDFD where no descriptor could
+				// be made.
 				if pidfd = int(*(*int32)(unsafe.Pointer(&record[infoHeader]))); pidfd < 0 {
 					pidfd = sys.None
 				}

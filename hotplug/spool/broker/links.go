@@ -151,12 +151,16 @@ func (l *links) update(q *queue) {
 			q.head = head
 		}
 	}
+	// The next publisher takes a link that is recorded and missing for one that the client
+	// removed.
 	if before != [2]uint64{q.head, q.tail} {
 		l.records.write(q)
 	}
 }
 
-// dropRead drops the events at both ends of order that the client has removed.
+// dropRead drops the events at both ends of order that the client has removed: a client that
+// follows head removes the oldest, one that follows tail the newest. Events removed from the
+// middle stay in order until an end reaches them.
 func (q *queue) dropRead() {
 	for len(q.order) > 0 && !sys.Exists(q.fd, spool.EventName(q.order[0])) {
 		q.order = q.order[1:]

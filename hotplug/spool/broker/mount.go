@@ -115,6 +115,8 @@ func (s *space) mount(private int) bool {
 			return false
 		}
 	}
+	// Users write to it, so nothing in it may be run or be a device. The size is a limit, of
+	// the memory of the machine, and takes none in advance.
 	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	const options = "mode=0700,size=20%"
 	// A user's own files in it are limited too, where the kernel can.
@@ -129,6 +131,7 @@ func (s *space) mount(private int) bool {
 		s.notice("cannot mount a tmpfs on " + s.path + ": " + err.Error())
 		return false
 	}
+	// s.dir is still the directory that the mount covers.
 	dir, err := sys.OwnDirectory(private, spoolDir)
 	if err != nil {
 		return false
@@ -186,6 +189,8 @@ func (s *space) openRoot(path, name string) (int, error) {
 	if err != nil {
 		return sys.None, err
 	}
+	// The owner of a directory may remove and rename what is in it, whatever its sticky bit
+	// says. Links need one file system.
 	err = unix.Fstat(fd, &st)
 	if err == nil && (uint64(st.Dev) != s.dev || int(st.Uid) != unix.Geteuid()) {
 		err = ErrUnusable
@@ -230,7 +235,8 @@ func (s *space) bindRoot(path, name string) (int, error) {
 	return fd, nil
 }
 
-// makeWorldWritable lets every user make queues in a root, and none remove another's.
+// makeWorldWritable lets every user make queues in a root, and none remove another's: mode
+// 1777, from which mkdir takes what the umask says.
 func makeWorldWritable(fd int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&0o7777 == 0o1777 {
@@ -242,6 +248,7 @@ func makeWorldWritable(fd int) error {
 // Leave closes the spool as Close does, and unmounts it where Mount is set and no queue
 // is left. Else the next start serves the queues.
 func (b *Broker) Leave() {
+	// Clients that end in a shutdown may not have removed their queues yet; those would count.
 	if err := b.Upkeep(); err != nil {
 		b.notice("cannot clean up the queues: " + err.Error())
 	}

@@ -111,6 +111,8 @@ func (d *delivery) markHeader(text []byte) []byte {
 // deliver gives the event its number and links it into the targets. A target that cannot
 // take it lags from then on.
 func (d *delivery) deliver(targets []*queue, text []byte) error {
+	// Busy is set before the number is taken. A kill between the two makes a gap too many; the
+	// other way round a number would be missing that nothing reports.
 	n := d.counter.load(wordLast) + 1
 	d.counter.setBusy(true)
 	d.counter.store(wordLast, n)
@@ -121,6 +123,7 @@ func (d *delivery) deliver(targets []*queue, text []byte) error {
 		if d.windows.hasRoom(q, len(text)) {
 			ready = append(ready, q)
 		} else {
+			// It gets n out of the backlog, to which n is added below.
 			d.markLagging(q, n)
 			later = append(later, q)
 		}
@@ -175,6 +178,7 @@ func (d *delivery) give(q *queue, f *eventFile, n uint64) bool {
 		return true
 	case err == unix.EEXIST:
 		return true // the client made a file of that name, and reads that
+	// Its client removed the queue meanwhile, which is no failure.
 	case q.isGone():
 		d.registry.forget(q)
 		return true
@@ -298,6 +302,8 @@ func (d *delivery) feedOne(q *queue) (more bool) {
 		return true
 	}
 	text, wanted, err := d.readFor(q, n)
+	// The file is gone, and the number with it: the next call finds it missing, and gives a
+	// gap.
 	if err == unix.ENOENT {
 		d.backlog.events = slices.Delete(d.backlog.events, i, i+1)
 		return true
@@ -337,6 +343,7 @@ func (d *delivery) readFor(q *queue, n uint64) (text []byte, wanted bool, err er
 	if q.filter == nil {
 		return text, true, nil
 	}
+	// What cannot be parsed passes: better an event too many than one that is lost unseen.
 	p, err := spool.Parse(text)
 	if err != nil {
 		return nil, true, nil

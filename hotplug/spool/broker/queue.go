@@ -143,6 +143,8 @@ func (l *lifecycle) activate(q *queue) {
 		q.filter, err = spool.ParseFilter(text)
 	}
 	if err != nil {
+		// It gets every event: a client can skip those that it does not want, and cannot ask
+		// for one that it never got.
 		q.filter = nil
 		l.notice("ignoring a filter of user " + strconv.Itoa(int(q.uid)) + ": " + err.Error())
 	}
@@ -190,6 +192,7 @@ func (l *lifecycle) readFilter(q *queue) (string, error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return "", err
 	}
+	// Only a plain file: to read a FIFO or a device may take from another reader.
 	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > spool.MaxFilter {
 		return "", spool.ErrFilter
 	}

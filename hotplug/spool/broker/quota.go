@@ -50,6 +50,7 @@ func (qu *quota) throttle(pending []change, queues map[uint64]*queue) {
 		return
 	}
 	made := map[uint32]int{}
+	// Each name costs a system call, and the user goes on making more meanwhile.
 	for _, c := range pending[:min(len(pending), 8*limit)] {
 		var st unix.Stat_t
 		err := unix.Fstatat(c.root.fd, c.name, &st, unix.AT_SYMLINK_NOFOLLOW)
@@ -77,7 +78,9 @@ func (qu *quota) unthrottle() {
 }
 
 // An access control list in an extended attribute is a version, then entries of a tag,
-// permissions, and a user where the tag is about one (linux/posix_acl_xattr.h).
+// permissions, and a user where the tag is about one (linux/posix_acl_xattr.h). An entry is
+// written as one little-endian number: the tag in bits 0 to 15, the permissions in 16 to 31,
+// the user in 32 to 63.
 const (
 	aclName    = "system.posix_acl_access"
 	aclVersion = 2
@@ -100,6 +103,7 @@ func (qu *quota) writeDenied() {
 		return
 	}
 	order := binary.LittleEndian
+	// The kernel takes entries in this order only, and wants a mask where there are users.
 	list := order.AppendUint32(nil, aclVersion)
 	list = order.AppendUint64(list, aclOwner|aclAll|aclNoUser)
 	for uid := range qu.denied {
@@ -126,6 +130,7 @@ func (r *registry) refuse(root *root, name string, st *unix.Stat_t, why string) 
 		return
 	}
 	r.quota.refused++
+	// rmdir first: nearly all that a flood makes is empty, and then the trash need not be read.
 	switch {
 	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
 		unix.Unlinkat(root.fd, name, 0)

@@ -34,6 +34,7 @@ func (r *records) read(q *queue) {
 	if err != nil {
 		return
 	}
+	// One byte more than a record has, so that a longer file is noticed and left alone.
 	text, err := sys.ReadAll(fd, recordSize+1)
 	unix.Close(fd)
 	if err != nil || len(text) != recordSize {

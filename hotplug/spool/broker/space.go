@@ -31,6 +31,7 @@ func (s *space) openDirectory(at int, name string) (int, error) {
 
 // openBeneath opens the file name, one part of a path, following no link.
 func (s *space) openBeneath(at int, name string, flags int) (int, error) {
+	// O_NONBLOCK: a FIFO in the place of a filter would make the open wait for a writer.
 	flags |= unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NONBLOCK
 	if !s.noOpenat2 {
 		fd, err := unix.Openat2(at, name, &unix.OpenHow{
@@ -45,8 +46,8 @@ func (s *space) openBeneath(at int, name string, flags int) (int, error) {
 	return unix.Openat(at, name, flags, 0) // the name is one part, so O_NOFOLLOW is enough
 }
 
-// entrySize is what one entry adds to the size of a directory on tmpfs. An empty
-// directory has the size of two.
+// entrySize is what one entry adds to the size of a directory on tmpfs (BOGO_DIRENT_SIZE in the
+// kernel's mm/shmem.c). An empty directory has the size of two.
 const entrySize = 20
 
 // sizesCountEntries reports whether the size of a directory tells how many entries it

@@ -23,7 +23,9 @@ type upkeep struct {
 	notice  func(text string)
 }
 
-// open makes the set of descriptors to wait for; sources are some of them.
+// open makes the set of descriptors to wait for; sources are some of them. All of them report
+// edges (EPOLLET): the pidfd of a dead process stays readable, and would start round after
+// round while its queue stays for another reason.
 func (u *upkeep) open(sources []int) (err error) {
 	if u.inotify, err = sys.NewInotify(); err != nil {
 		return err
@@ -50,8 +52,8 @@ func (u *upkeep) kick() {
 	}
 }
 
-// changed returns the queues from which something was removed. To these it adds the
-// queues that lag, and all of them where the kernel dropped events.
+// changed returns the queues from which something was removed. To these it adds the queues that
+// lag, and all that are watched where the kernel dropped events.
 func (u *upkeep) changed(buf []byte, someLag bool) []*queue {
 	var all []*queue
 	seen := map[*queue]bool{}

@@ -29,6 +29,7 @@ func (w *windows) divide(queues int) (smaller bool) {
 	if files > 0 {
 		fair = min(fair, max(1, files/2/max(1, queues)))
 	}
+	// Not divided by the queues: an event has its blocks once, however many queues it is in.
 	if blocks > 0 {
 		fair = min(fair, max(1, blocks/4))
 	}
@@ -51,6 +52,7 @@ func (w *windows) hasRoom(q *queue, size int) bool {
 	if q.root.libudev {
 		return w.hasRoomLibudev(q, size)
 	}
+	// The room that was found last is a lower bound, since clients only remove.
 	if q.room <= 0 {
 		q.room = w.of(q) - w.space.entries(q.fd)
 	}
@@ -60,7 +62,8 @@ func (w *windows) hasRoom(q *queue, size int) bool {
 	return q.room > 0
 }
 
-// wrap removes the oldest events of a ring, until half of its window is free.
+// wrap removes the oldest events of a ring, until half of its window is free. The half makes it
+// list the directory once for many events, not for each.
 func (w *windows) wrap(q *queue) {
 	names, _ := spool.EventNames(q.fd)
 	for _, name := range names[:max(0, len(names)-w.of(q)/2)] {
