@@ -49,6 +49,8 @@ func Subscribe(ctx Context, s Subscription) (*Reader, error) {
 			q += "-" + strconv.Itoa(slot)
 		}
 		r, err := s.makeQueue(ctx, q)
+		// EEXIST: another queue of this process has the name, or a sticky one that is left of a
+		// process which had the same number.
 		if !errors.Is(err, unix.EEXIST) {
 			return r, err
 		}
@@ -115,6 +117,8 @@ func (s Subscription) prepare(dir int) error {
 		err = writeAt(dir, StickyFile, "")
 	}
 	if err == nil {
+		// A Reader lists the queue. Head and tail would cost the broker system calls for
+		// nothing.
 		err = writeAt(dir, NoLinksFile, "")
 	}
 	return err

@@ -71,6 +71,7 @@ func (c condition) match(p Packet) bool {
 		tags, _ := p.Get("TAGS")
 		return slices.ContainsFunc(c.values, func(value string) bool { return strings.Contains(tags, ":"+value+":") })
 	}
+	// Of a variable that counts once, the last value decides, also against a match before it.
 	matches := false
 	for _, kv := range p.Env {
 		if key, said, _ := strings.Cut(kv, "="); key == c.key && (!matches || isSingle(key)) {

@@ -60,7 +60,7 @@ func NewReader(ctx Context, path string) (*Reader, error) {
 func (r *Reader) watchContext() {
 	select {
 	case <-r.ctx.Done():
-		r.notifier.poller.SetDeadline(time.Unix(1, 0))
+		r.notifier.poller.SetDeadline(time.Unix(1, 0)) // long over
 	case <-r.closed:
 	}
 }
@@ -134,6 +134,7 @@ func (r *Reader) pop() (string, error) {
 
 // take reads and removes one event file.
 func (r *Reader) take(name string) (string, error) {
+	// O_NONBLOCK: a FIFO of that name would make the open wait for a writer.
 	fd, err := unix.Openat(r.dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", err

@@ -33,7 +33,8 @@ func (s Streams) print(text []byte) error {
 	return err
 }
 
-// read returns all of stdin, which is to be no more than a uevent.
+// read returns all of stdin, which is to be no more than a uevent. Text that fills the buffer
+// is refused, since the rest of an event may follow.
 func (s Streams) read() ([]byte, error) {
 	text := make([]byte, 0, uevent.MaxMessage)
 	for len(text) < cap(text) {

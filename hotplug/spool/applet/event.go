@@ -99,7 +99,8 @@ func (s Streams) put(args []string) error {
 	return s.publish(o.dev, o.source, p)
 }
 
-// publish gives an event to every queue but the one it comes from.
+// publish gives an event to every queue but the one it comes from. It neither mounts a spool
+// nor stays to look after it: this process has one event, and ends.
 func (s Streams) publish(dev, source string, p spool.Packet) error {
 	o := broker.Options{Private: dev + "/.devspool", Events: dev + "/events",
 		Libudev: dev + strings.TrimPrefix(spool.DefaultLibudev, "/dev"), Source: source,

@@ -15,6 +15,7 @@ func appendJSON(b []byte, p spool.Packet) []byte {
 	b = append(b, '{')
 	for i, kv := range p.Env {
 		key, _, _ := strings.Cut(kv, "=")
+		// The last of several has the place of all, as a JSON object must not have a key twice.
 		if slices.ContainsFunc(p.Env[i+1:], func(kv string) bool { return strings.HasPrefix(kv, key+"=") }) {
 			continue // said again
 		}
@@ -33,7 +34,7 @@ func appendValues(b []byte, values []string) []byte {
 		return uevent.AppendQuoted(b, values[0])
 	}
 	for i, value := range values {
-		b = append(b, "[,"[min(i, 1)])
+		b = append(b, "[,"[min(i, 1)]) // a bracket before the first, a comma before the others
 		b = uevent.AppendQuoted(b, value)
 	}
 	return append(b, ']')

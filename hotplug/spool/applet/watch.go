@@ -19,7 +19,7 @@ import (
 // Replay returns an add event of each device that is there.
 type Replay func() ([]*uevent.Event, error)
 
-// watch is what its command line asks for.
+// watch is what its command line asks for, and the clock that tests replace.
 type watch struct {
 	Streams
 	property, json, replay bool
@@ -105,6 +105,7 @@ func (w *watch) run(ctx spool.Context, replay Replay) error {
 		if err == nil {
 			err = w.show(p)
 		}
+		// A file that is no event costs itself only.
 		if err != nil && err != spool.ErrMalformed {
 			return err
 		}
@@ -181,6 +182,7 @@ func uptime() string {
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
 		return "-"
 	}
+	// The million keeps the leading zeros of the fraction, and is cut off again.
 	micros := strconv.FormatInt(1_000_000+t.Nano()/1000%1_000_000, 10)
 	return strconv.FormatInt(t.Nano()/1_000_000_000, 10) + "." + micros[1:]
 }
@@ -192,6 +194,8 @@ var errInterrupted = errors.New("interrupted")
 type signalled chan struct{}
 
 func interrupted() signalled {
+	// Next returns when the channel is closed, and the queue is removed on the way out; a
+	// signal that killed the process would leave that to the broker.
 	ended, signals := make(signalled), make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	go func() {
