@@ -44,6 +44,7 @@ func shown(f func(letter, long, arg, help string)) {
 	}
 }
 
+// oneLine returns a help text without its line breaks, which are for the columns of the usage.
 func oneLine(help string) string { return strings.ReplaceAll(help, "\n", " ") }
 
 // word is a word of the command line that is no option.
@@ -67,6 +68,7 @@ func words() (first, ctl []word) {
 	return first, ctl
 }
 
+// names returns the words alone, as bash wants them.
 func names(words []word) string {
 	var all []string
 	for _, w := range words {
@@ -75,6 +77,8 @@ func names(words []word) string {
 	return strings.Join(all, " ")
 }
 
+// bash returns the completion for bash, which has no help texts. It serves bash-completion's
+// lazy loading and a plain source alike.
 func bash() string {
 	first, ctl := words()
 	var options, files, dirs, others []string
@@ -115,9 +119,12 @@ complete -F _devspool devspool mdev
 `
 }
 
+// zsh returns the completion for zsh, an argument of _arguments for each option. An option that
+// has a letter and a long name is given twice, each time excluding both.
 func zsh() string {
 	first, ctl := words()
 	quote := func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+	// In a specification of _arguments these characters have a meaning.
 	escape := strings.NewReplacer(`\`, `\\`, "[", `\[`, "]", `\]`, ":", `\:`).Replace
 	var b strings.Builder
 	b.WriteString("#compdef devspool mdev\n_devspool() {\n\tlocal -a first ctl\n")
@@ -151,10 +158,13 @@ func zsh() string {
 		}
 	})
 	b.WriteString("\t\t'1:word:{_describe word first}' \\\n\t\t'2:request:{[[ $words[2] = ctl ]] && _describe request ctl}'\n}\n")
+	// From fpath the file is the function's body, and has to call it; else it is sourced.
 	b.WriteString("if [ \"$funcstack[1]\" = _devspool ]; then _devspool \"$@\"; else compdef _devspool devspool mdev; fi\n")
 	return b.String()
 }
 
+// fish returns the completion for fish, a command for each option and word, for both names of
+// the program.
 func fish() string {
 	first, ctl := words()
 	quote := func(s string) string {

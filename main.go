@@ -18,7 +18,7 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// What the build sets.
+// What the build sets by the linker's -X, which sets strings only.
 var (
 	version = "unreleased"
 	stay    = "2000" // milliseconds that the first helper stays after the last event; 0 for never
@@ -77,6 +77,7 @@ func run(args, environ []string) int {
 	if o.Kernel = handoff.FromKernel(args, environ); o.Kernel && handoff.Offer(environ) {
 		return exitDone // another helper leads, and does the event
 	}
+	// What is no number is 0: such a build has no helper stay, and each does its own event.
 	ms, _ := strconv.Atoi(stay)
 	o.Linger = time.Duration(ms) * time.Millisecond
 	var result hotplug.Result
@@ -112,12 +113,15 @@ func run(args, environ []string) int {
 
 // loop follows events, here or in the background.
 func loop(o *options, args []string) int {
+	// First of all: a file that is opened before it could get the number that -D or -o names.
 	if err := hotplug.CheckDescriptors(&o.Options); err != nil {
 		return misuse(err)
 	}
 	if o.foreground {
 		return exitCodes[hotplug.Run(&o.Options, hotplug.RunLoop)]
 	}
+	// The exit code of the loop in the background is this one's, if it fails before it is
+	// ready.
 	code, failure := hotplug.StartLoop(&o.Options, args)
 	if failure != hotplug.Done {
 		return exitCodes[failure]
@@ -139,6 +143,8 @@ func show(text string) int {
 	return exitDone
 }
 
+// say writes to standard output. Its error is the caller's exit code: output that is lost, to a
+// full disk say, must not look like success.
 func say(text string) error {
 	_, err := os.Stdout.WriteString(text)
 	return err

@@ -24,11 +24,12 @@ type options struct {
 	json       bool     // for log
 }
 
+// mode is one thing that the program can be called for; a command line has one.
 type mode int
 
 // What the program is to do. Those up to modeVersion have an option.
 const (
-	modeNone mode = iota
+	modeNone mode = iota // neither options nor environment say
 	modeScan
 	modeLoop
 	modeCheck
@@ -38,8 +39,8 @@ const (
 	modeUdevConf
 	modeHelp
 	modeVersion
-	modeHelper
-	modeAsk
+	modeHelper // the environment holds an event
+	modeAsk    // the words are a request to the loop
 )
 
 // The command line of this process. The options of the table are stored here: in variables of
@@ -184,6 +185,9 @@ func (o *options) operands(words, args []string) error {
 	switch {
 	case event && len(words) == 0:
 		o.mode = modeHelper
+	// A word that is also a request counts as the subsystem only where the environment says so.
+	// Commands of rules inherit an event's environment, and "devspool settle" in one of them
+	// must not do that event again.
 	case event && len(words) == 1 && words[0] == args[len(args)-1] && (!isRequest(words[0]) || words[0] == sys.Getenv(o.Environ, "SUBSYSTEM")):
 		o.mode = modeHelper // the kernel gives the subsystem, which the environment says too
 	case len(words) == 0 || o.mode == modeHelp:
@@ -213,7 +217,8 @@ func isRequest(word string) bool {
 	return word == "ctl" || r != nil && r.Word
 }
 
-// check finds options that do not go together, and numbers that make no sense.
+// check finds options that do not go together, and numbers that make no sense. It comes after
+// operands, since that may change the mode.
 func (o *options) check() error {
 	switch {
 	case !isSeconds(o.quiet):
@@ -251,6 +256,8 @@ func (o *options) request(words []string) error {
 	if o.metrics && what == "status" {
 		what = "metrics"
 	}
+	// What the loop is sent: the request's name, the timeout where it has one, the quiet time
+	// where it has one, and then the devices.
 	sent, n := [3]string{what}, 1
 	if strings.HasSuffix(r.Args, "[SECONDS]") {
 		sent[n] = defaultWait
@@ -298,6 +305,8 @@ func (o *options) ctl(words []string) error {
 	return nil
 }
 
+// isSeconds reports whether the loop would take text for a time. By it a last word of "wait" is
+// told from a device.
 func isSeconds(text string) bool {
 	_, err := control.ParseSeconds(text)
 	return err == nil

@@ -83,6 +83,8 @@ func parseLetters(letters string, args []string, options []Option) (rest []strin
 	for i, letter := range letters {
 		o, value := find(options, letter, ""), ""
 		if o != nil && o.hasArgument() {
+			// The loop still goes over the letters as they were: what is cut off here is the
+			// argument.
 			value, letters = letters[i+1:], letters[:i+1]
 		}
 		args, err = take(o, "-"+string(letter), strings.TrimPrefix(value, "="), value != "", args)
@@ -120,6 +122,7 @@ func take(o *Option, name, value string, given bool, args []string) (rest []stri
 	case !o.hasArgument() && given:
 		wrong = " takes no value"
 	case !o.hasArgument() || !given && strings.Contains(o.Name, "[="):
+	// Where no word is left the value is empty, and store says what is missing.
 	case given || len(args) == 0:
 		wrong = o.store(value)
 	default:
