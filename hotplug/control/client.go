@@ -65,7 +65,8 @@ func ask(dev *nodes.Dir, words []string, answer func(fd int) error) error {
 }
 
 // readAnswer reads messages until one ends the answer, and calls say with each line. Without
-// such a message the loop has died.
+// such a message the loop has died. A SEQPACKET read returns one message, and cuts one that is
+// longer than the buffer.
 func readAnswer(fd int, say func(line string)) error {
 	buf := make([]byte, 64<<10)
 	for {

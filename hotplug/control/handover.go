@@ -45,6 +45,7 @@ func (c *Server) switchRoot(q *request) error {
 // is ErrRunning where the loop is none to be replaced.
 func TakeOver(dev *nodes.Dir) (socket int, err error) {
 	err = ask(dev, []string{"hand-over"}, func(fd int) error {
+		// Room for an error's text, and for one descriptor.
 		data, rights := make([]byte, 512), make([]byte, unix.CmsgSpace(4))
 		n, size, _, _, err := unix.Recvmsg(fd, data, rights, unix.MSG_CMSG_CLOEXEC)
 		switch {

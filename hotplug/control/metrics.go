@@ -29,7 +29,7 @@ func (c *Server) metrics(q *request) error {
 // log sends the last events: N, and json where they are to be JSON.
 func (c *Server) log(q *request) error {
 	text := c.Scheduler.Recent()
-	n, err := strconv.Atoi(arg(q, 0))
+	n, err := strconv.Atoi(arg(q, 0)) // without a number, all
 	for skip := strings.Count(text, "\n") - n; text != ""; skip-- {
 		var line string
 		line, text, _ = strings.Cut(text, "\n")

@@ -87,6 +87,7 @@ func (c *Server) dispatch(name string, q *request) error {
 	return r.do(c, q)
 }
 
+// status answers with lines for a person, the first of which says which process answers.
 func (c *Server) status(q *request) error {
 	q.say("serving: " + c.Dev.Path() + ", as " + c.Source.Name() + ", pid " + strconv.Itoa(unix.Getpid()))
 	for _, line := range Status(c.Scheduler, c.Config) {
@@ -101,6 +102,7 @@ func (c *Server) exit(q *request) error {
 	return nil
 }
 
+// logLevel changes what is logged from now on: LEVEL. A reload of the config does not undo it.
 func (c *Server) logLevel(q *request) error {
 	level, ok := log.ParseLevel(arg(q, 0))
 	if !ok {
@@ -110,6 +112,7 @@ func (c *Server) logLevel(q *request) error {
 	return nil
 }
 
+// childrenMax limits how many commands run at once: N. Those that run already go on.
 func (c *Server) childrenMax(q *request) error {
 	n, err := strconv.Atoi(arg(q, 0))
 	if err != nil || n < 1 {
@@ -119,6 +122,8 @@ func (c *Server) childrenMax(q *request) error {
 	return nil
 }
 
+// runningMax limits how many of the commands that run may be on a processor: N. No other is
+// started while more are; 0 is no limit.
 func (c *Server) runningMax(q *request) error {
 	n, err := strconv.Atoi(arg(q, 0))
 	if err != nil || n < 0 {

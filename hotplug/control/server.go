@@ -160,9 +160,11 @@ func (c *Server) answer(fd int) {
 	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	file := os.NewFile(uintptr(fd), "control")
 	defer file.Close()
+	// SO_PEERCRED has the credentials that the client had when it called connect(2).
 	if err != nil || peer.Uid != 0 && int(peer.Uid) != unix.Geteuid() {
 		return
 	}
+	// One byte more than a request may have, by which a longer one is noticed.
 	buf := make([]byte, maxRequest+1)
 	n, err := file.Read(buf)
 	if err != nil {

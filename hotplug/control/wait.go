@@ -23,6 +23,7 @@ const maxSeen = 100
 // events that are pending then are done. They may be about the targets: the kernel's devtmpfs has a
 // node before its event comes.
 func (c *Server) wait(q *request) error {
+	// Before the first look at /sys, so that no event falls between the two.
 	observer := c.Scheduler.Observe(false)
 	defer observer.Stop()
 	targets, timeout, err := ParseWait(q.args, c.Dev, c.Sys)
@@ -55,6 +56,7 @@ func (c *Server) wait(q *request) error {
 		case <-sys.After(10 * sys.PollInterval): // other processes make nodes too
 			continue
 		case <-over:
+			// The targets are there; only events that may be about them are not done in time.
 			if unmet == "" {
 				return nil
 			}
@@ -124,6 +126,7 @@ func (t *Targets) parse(text string) (*target, error) {
 			return f, err
 		}
 	}
+	// The /dev that is served goes first. Users write /dev also where --dev names another one.
 	below := func(dir string) (string, bool) { return strings.CutPrefix(text, strings.TrimSuffix(dir, "/")+"/") }
 	if name, is := below(t.dev.Path()); is {
 		f.node = t.dev.Path() + "/" + name
@@ -255,6 +258,7 @@ func (t *Targets) isMet(f *target) bool {
 	if f.node != "" && unix.Stat(f.node, &st) != nil {
 		return false
 	}
+	// One of the two is "".
 	devpath, err := t.fs.Find(f.node+f.devpath, t.dev.Path())
 	if err != nil {
 		return f.node != "" && !t.pending("", sysfs.NodeDev(&st)) // a file that is no device's node will do
