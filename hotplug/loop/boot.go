@@ -58,6 +58,7 @@ func (l *Loop) HandOver() (socket int, done func(), err error) {
 	l.closeWatch()
 	l.sock.Wake()
 	<-l.boot.stopped
+	// Nothing is read any more, so what is under way is all that this process will do.
 	for began := sys.Now(); !l.Scheduler.IsIdle() && began.Age() < handOverWait; {
 		time.Sleep(sys.PollInterval)
 	}
@@ -212,6 +213,8 @@ var moved = [...]string{"/dev", "/proc", "/sys", "/run"}
 // moveTo makes a root file system the root. A directory that it lacks is made, if it can be.
 func moveTo(root int, path string) error {
 	for _, dir := range moved {
+		// This may fail, on a root that is mounted read-only: then the mount fails too, and its
+		// error names the directory.
 		_ = unix.Mkdir(path+dir, 0o755)
 		err := unix.Mount(dir, path+dir, "", unix.MS_MOVE, "")
 		if err != nil && err != unix.EINVAL && dir != "/run" { // EINVAL: none is mounted there
@@ -221,6 +224,8 @@ func moveTo(root int, path string) error {
 	if err := unix.Fchdir(root); err != nil {
 		return err
 	}
+	// As switch_root(8) does: the root of an initramfs cannot be left by pivot_root(2). The
+	// mount covers /, and chroot makes it the root of this process too.
 	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
 		return &os.PathError{Op: "mount", Path: path, Err: err}
 	}

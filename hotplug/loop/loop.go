@@ -88,6 +88,8 @@ func New(o Options) (*Loop, error) {
 	o.Scheduler.OnRelease(l.delayTrim)
 	o.Scheduler.Stay(nil)
 	err = l.openControl()
+	// A leader of helpers gives way, and so does the loop that an early boot left behind. Any
+	// other loop stays, and this one does not start.
 	for errors.Is(err, control.ErrRunning) && (stopLeader(o.Dev) || l.takeOver()) {
 		err = l.openControl()
 	}
@@ -95,6 +97,7 @@ func New(o Options) (*Loop, error) {
 		l.sock.Close()
 		return nil, err
 	}
+	// The loop before has told what came until its end, and no event is missing since.
 	if !l.inherited {
 		o.Scheduler.TellStarted(o.Sys.Seqnum())
 	}
@@ -121,6 +124,7 @@ func (l *Loop) handleSignals(signals <-chan os.Signal) {
 			}()
 		default:
 			signal.Reset(syscall.SIGTERM, syscall.SIGINT) // a second signal kills the process
+			// Serve kills commands after exitWait; this is for a process that hangs elsewhere.
 			time.AfterFunc(2*exitWait, func() { os.Exit(1) })
 			l.End()
 		}
@@ -182,6 +186,7 @@ func (l *Loop) remounted() {
 // Serve follows events until the loop is told to end. It waits for running commands, up to exitWait,
 // and for a client's request that is under way.
 func (l *Loop) Serve() error {
+	// The last to run: clients that wait are answered while commands end.
 	defer l.closeControl()
 	defer func() {
 		if !l.leaving.Load() { // else commands that still run are to go on
@@ -265,6 +270,8 @@ func (l *Loop) Stop(gone <-chan struct{}) {
 // stopLeader has the leader of the kernel's helpers leave, and reports whether there was one. The
 // loop does its work.
 func stopLeader(dev *nodes.Dir) bool {
+	// Helpers have no options, so their FIFO is below /dev, and a loop for another directory
+	// leaves them alone.
 	if path.Dir(path.Dir(handoff.Path)) != dev.Path() {
 		return false
 	}
