@@ -139,6 +139,7 @@ func kernels(stack unsafe.Pointer) (block unsafe.Pointer, size uintptr) {
 	if *(*uintptr)(stack) != 2 {
 		return nil, 0
 	}
+	// The words are: 2, the program's name, the subsystem, nil, and then the environment.
 	subsystem := *(*unsafe.Pointer)(unsafe.Add(stack, 2*word))
 	envp := unsafe.Add(stack, 4*word)
 	block = *(*unsafe.Pointer)(envp)
@@ -274,7 +275,7 @@ func write(fd uintptr, block unsafe.Pointer, size uintptr) bool {
 		case 0:
 			return n == HeaderSize+size
 		case syscall.EAGAIN:
-			syscall.RawSyscall(syscall.SYS_FCNTL, fd, syscall.F_SETFL, 0)
+			syscall.RawSyscall(syscall.SYS_FCNTL, fd, syscall.F_SETFL, 0) // from now on it blocks
 		case syscall.EINTR:
 		default: // EPIPE: the leader died
 			return false

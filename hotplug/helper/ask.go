@@ -57,6 +57,7 @@ func Ask(dev *nodes.Dir, fs sysfs.FS, words []string, complete func(*uevent.Even
 		if w.late {
 			return errors.New("timed out: " + why)
 		}
+		// A process that answers next time gets what is left of the timeout.
 		if len(words) > 1 {
 			words[1] = strconv.Itoa(int((left + time.Second - 1) / time.Second))
 		}
@@ -157,6 +158,7 @@ func leaderState(dev *nodes.Dir) (last uint64, known bool, why string) {
 	text := ""
 	fd, err := unix.Open(dev.Path()+"/"+nodes.Private+"/"+leaderLock, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err == nil {
+		// A shared lock: several that ask at once do not take each other for a leader.
 		err = sys.Flock(fd, unix.LOCK_SH|unix.LOCK_NB)
 		text, _ = sys.ReadAll(fd, maxState)
 		unix.Close(fd)

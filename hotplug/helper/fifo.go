@@ -48,6 +48,7 @@ func (l *leader) read(limit time.Duration) (any bool) {
 	start := time.Now()
 	timeout := unix.NsecToTimespec(limit.Nanoseconds())
 	_, _ = unix.Ppoll([]unix.PollFd{{Fd: int32(l.fifo), Events: unix.POLLIN}}, &timeout, nil) // the read tells
+	// Only waits count, for while this leader works it sees no event that comes.
 	l.elapsed += time.Since(start)
 	for {
 		n, err := sys.ReadBlocking(l.fifo, l.buffer)

@@ -58,6 +58,7 @@ func Serve(o Options, e *uevent.Event) (ok, stopped bool) {
 	for o.Linger > 0 && o.Dev != nil {
 		l, err := newLeader(o)
 		if err == nil {
+			// The FIFO is there now, so the helpers that wait behind this one can hand over.
 			handoff.Pass()
 			return true, l.lead(e)
 		}
@@ -65,6 +66,7 @@ func Serve(o Options, e *uevent.Event) (ok, stopped bool) {
 			o.Log.Print(log.Info, "this helper does its own event only: "+err.Error())
 			break
 		}
+		// The leader takes the event, unless it is about to leave.
 		if handoff.Give(o.Environ) {
 			return true, false
 		}
@@ -249,7 +251,8 @@ func (l *leader) loadState(text string) {
 	}
 }
 
-// saveState replaces the text of the lock.
+// saveState replaces the text of the lock. It writes before it truncates: a kill between the
+// two leaves text that is no intervals, and the next leader scans /sys.
 func (l *leader) saveState(text string) error {
 	if _, err := unix.Pwrite(l.lock, []byte(text), 0); err != nil {
 		return os.NewSyscallError("write", err)
@@ -288,6 +291,7 @@ func (l *leader) lead(first *uevent.Event) (stopped bool) {
 			break
 		}
 	}
+	// The text stays stateServing, which has the next leader scan.
 	if !l.isIdle() {
 		l.Log.Print(log.Warning, "told to end while events are under way: the next helper scans /sys anew")
 	} else if err := l.saveState(l.seen.String()); err != nil {
@@ -295,6 +299,7 @@ func (l *leader) lead(first *uevent.Event) (stopped bool) {
 	}
 	l.close()
 	close(l.done)
+	// Behind close: commands that still run do not keep the next helper from leading.
 	l.Scheduler.Shutdown(leaderExitWait)
 	return l.stopping.Load() != 0
 }
@@ -348,6 +353,7 @@ func (l *leader) canExit() bool {
 	case !idle:
 		return false
 	}
+	// An audit waits for calm. A time Linger that is shorter than that goes before.
 	quiet := l.elapsed - l.lastEvent
 	if l.Scheduler.CommandsRunning() > 0 || quiet < min(l.Linger, calm) || l.audits(quiet >= l.Linger) {
 		return false
@@ -373,6 +379,7 @@ func (l *leader) audits(leaving bool) bool {
 		return false
 	}
 	l.missed = false
+	// In a goroutine: between its two looks an audit sleeps for seconds, and events go on.
 	l.auditing.Store(true)
 	go func() {
 		l.auditor.Audit()

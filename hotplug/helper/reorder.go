@@ -32,6 +32,7 @@ func (s *reorderBuffer) add(e *uevent.Event, now time.Duration) {
 	if e.Seqnum != 0 && !s.seen.add(e.Seqnum) {
 		return
 	}
+	// From the end, since events come nearly in order.
 	s.waiting = append(s.waiting, arrival{})
 	i := len(s.waiting) - 1
 	for ; i > 0 && s.waiting[i-1].event.Seqnum > e.Seqnum; i-- {
@@ -73,6 +74,7 @@ func (s *reorderBuffer) pop(now time.Duration, limit int) (events []*uevent.Even
 }
 
 // expired returns how many events there are up to the last one that has waited long enough.
+// Those before that one go with it, whenever they came: they are older events.
 func (s *reorderBuffer) expired(now time.Duration) (n int) {
 	for i, a := range s.waiting {
 		if now-a.since >= s.patience() {
@@ -130,6 +132,7 @@ const maxIntervals = 256
 // add adds n to the set, and reports whether it was not in it yet.
 func (s *intervals) add(n uint64) bool {
 	all := *s
+	// From the end: a number is nearly always among the last, or the next.
 	i := len(all)
 	for i > 0 && all[i-1].first > n {
 		i--
@@ -177,7 +180,8 @@ func (s intervals) String() string {
 	return string(b)
 }
 
-// parseIntervals parses the text of String. ok is false for other text.
+// parseIntervals parses the text of String. ok is false for other text. No text at all is the
+// empty set: no leader was there before.
 func parseIntervals(text string) (s intervals, ok bool) {
 	for line := range strings.Lines(text) {
 		first, last, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")

@@ -40,6 +40,8 @@ func waitSeq(path string, seqnum uint64) seqTurn {
 			return t
 		case turn == seqnum || left <= 0:
 			return t
+		// Helpers behind this one have given up waiting for it. It does its event at once, and
+		// the file stays theirs.
 		case turn > seqnum:
 			return seqTurn{}
 		}
