@@ -57,6 +57,8 @@ func (p *pacer) put(msg []byte) {
 		time.AfterFunc(paceTick, p.tick)
 	}
 	p.queue = append(p.queue, append([]byte(nil), msg...))
+	// Too much waits: the oldest messages go at once, still in order, for listeners that are in
+	// time.
 	if p.size += len(msg); p.size > paceQueue {
 		p.sendBatchLocked()
 	}
@@ -67,6 +69,8 @@ func (p *pacer) tick() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if full := p.fullSockets(); p.since.Age() < paceLimit {
+		// A listener that was slow for paceWait is not waited for again before it has taken
+		// something.
 		slow := slices.ContainsFunc(full, func(id string) bool { return !slices.Contains(p.deaf, id) })
 		if slow && p.waited < paceWait {
 			p.waited += paceTick
@@ -87,7 +91,7 @@ func (p *pacer) sendBatchLocked() {
 		p.size -= len(msg)
 		p.send(msg)
 	}
-	clear(p.queue[:n])
+	clear(p.queue[:n]) // or the array would keep the messages
 	if p.queue = p.queue[n:]; len(p.queue) == 0 {
 		p.queue = nil
 		p.last, p.batch = sys.Now(), n

@@ -58,6 +58,7 @@ func (p *Pipe) send(e *uevent.Event) {
 	}
 	if p.dropped > 0 {
 		p.log.Print(log.Warning, "the reader of "+p.name+" has lost "+strconv.Itoa(p.dropped)+" events, up to SEQNUM "+strconv.FormatUint(e.Seqnum, 10))
+		// Half of the queue is free here, so there is room for the gap and for the event.
 		p.put(uevent.Gap("REASON=" + strconv.Itoa(p.dropped) + " events were lost, since the reader is too slow"))
 		p.dropped = 0
 	}

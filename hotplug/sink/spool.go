@@ -218,7 +218,8 @@ func (s *Spool) reopen() {
 }
 
 // variables returns the variables that clients get besides those of the event. Names are
-// absolute paths, as udev has them.
+// absolute paths, as udev has them. The paths begin with /dev also where --dev names another
+// directory: clients compare them with what udev would say.
 func variables(e *uevent.Event, p *nodes.Plan) []string {
 	const dev = "/dev/"
 	var more []string
