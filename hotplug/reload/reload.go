@@ -82,6 +82,8 @@ func (c *Config) Reload() error {
 func (c *Config) replace(rules *conf.Config) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	// A config that is half written, or broken by an edit, must not replace one that works.
+	// Problems that the config in use has too are accepted: it works with them.
 	if added := newProblems(c.rules, rules); len(added) > 0 {
 		LogProblems(c.log, log.Err, added[1:])
 		return errors.New(added[0].String())
@@ -152,11 +154,13 @@ func lease(path string) *leases {
 		var st unix.Stat_t
 		if fd, err := sys.OpenRegular(path); err == nil {
 			l.fds = append(l.fds, fd)
+			// EAGAIN says that a process has it open for writing. Any other error says that
+			// there are no leases here, and is no reason to leave the file unread.
 			if _, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK); err == unix.EAGAIN {
 				l.written = path
 			}
 			_ = unix.Fstat(fd, &st)
-			st.Atim = unix.Timespec{}
+			st.Atim = unix.Timespec{} // a read is no change
 		}
 		l.states += path + string((*[unsafe.Sizeof(st)]byte)(unsafe.Pointer(&st))[:])
 	}

@@ -51,6 +51,7 @@ func newWatcher(path string, logger *log.Logger, changed func()) (*watcher, erro
 		return nil, err
 	}
 	w.addWatches(uintptr(fd))
+	// What changed before now is not reported. The caller reads the file once more after this.
 	l := lease(path)
 	l.release()
 	w.seen = l.states
