@@ -61,6 +61,8 @@ func orElse(d, usual time.Duration) time.Duration {
 
 // Audit compares /dev with /sys twice, and submits the events that both comparisons miss.
 func (a *Auditor) Audit() {
+	// A difference alone proves nothing, since an event may be on its way. One that is there
+	// twice, with auditPause between, does.
 	first := map[string]bool{}
 	for _, e := range a.diff() {
 		first[key(e)] = true

@@ -38,6 +38,7 @@ func Background(args, environ []string) (code int, err error) {
 	if err != nil {
 		return 0, &os.PathError{Op: "exec", Path: self, Err: err}
 	}
+	// The only other copy of p[1] is the child's: if that ends, the read returns 0 bytes.
 	var newline [1]byte
 	if n, _ := unix.Read(p[0], newline[:]); n == 1 {
 		return 0, nil

@@ -26,6 +26,7 @@ type Notifier struct {
 func TakeNotifier(environ []string) (*Notifier, []string) {
 	n := &Notifier{address: sys.Getenv(environ, "NOTIFY_SOCKET")}
 	if pid := sys.Getenv(environ, "WATCHDOG_PID"); pid == "" || pid == strconv.Itoa(unix.Getpid()) {
+		// 52 bits: more microseconds would overflow when they become nanoseconds.
 		us, _ := strconv.ParseUint(sys.Getenv(environ, "WATCHDOG_USEC"), 10, 52)
 		n.interval = time.Duration(us) * time.Microsecond / 2
 	}
@@ -35,6 +36,8 @@ func TakeNotifier(environ []string) (*Notifier, []string) {
 			rest = append(rest, kv)
 		}
 	}
+	// A path, or the name of an abstract socket. Other forms that systemd knows, such as
+	// vsock:, are for virtual machines.
 	if n.address == "" || n.address[0] != '/' && n.address[0] != '@' {
 		n = nil
 	}

@@ -44,6 +44,7 @@ func RenameLink(index int, name string) error {
 		unix.NlMsghdr
 		unix.NlMsgerr
 	}
+	// The kernel answers with NLMSG_ERROR in any case; 0 in it says that all went well.
 	n, err := unix.Read(fd, unsafe.Slice((*byte)(unsafe.Pointer(&answer)), unsafe.Sizeof(answer)))
 	switch {
 	case err != nil:

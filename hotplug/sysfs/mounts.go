@@ -17,6 +17,8 @@ func WatchMounts(f func()) (stop func()) {
 	if err != nil {
 		return func() {}
 	}
+	// The kernel reports a change of the mounts as EPOLLERR, by which the runtime's poller
+	// wakes a goroutine that waits to read.
 	go mounts.Read(func(fd uintptr) (done bool) {
 		f() // the call at once covers mounts from before the watch
 		return false

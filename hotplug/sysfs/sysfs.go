@@ -32,7 +32,8 @@ func (s FS) Helper() string {
 	return text
 }
 
-// Mounted reports whether there is a sysfs. Early in a boot there may be none.
+// Mounted reports whether there is a sysfs. Early in a boot there may be none. It looks for
+// /devices, as an empty directory /sys may be there before.
 func (s FS) Mounted() bool {
 	var st unix.Stat_t
 	return unix.Stat(string(s)+"/devices", &st) == nil
@@ -45,7 +46,8 @@ func (s FS) Seqnum() uint64 {
 	return n
 }
 
-// Exists reports whether there is a device at devpath.
+// Exists reports whether there is a device at devpath. A directory of sysfs alone need not be
+// one: groups of attributes, such as power, are directories too, without a uevent file.
 func (s FS) Exists(devpath string) bool {
 	var st unix.Stat_t
 	return unix.Stat(string(s)+devpath+"/uevent", &st) == nil
