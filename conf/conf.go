@@ -180,6 +180,7 @@ func cutLine(text string, number int) (line, string) {
 		part, rest, _ := strings.Cut(text, "\n")
 		part = strings.TrimSuffix(part, "\r")
 		part, joins := strings.CutSuffix(part, `\`)
+		// A backslash at the end of the file has nothing to join, and is dropped.
 		if !joins || rest == "" {
 			l.text = part
 			if len(joined) > 0 {

@@ -295,6 +295,7 @@ func (b *planner) runs(r *rule) []string {
 func (b *planner) times(runs []string, name string, p *ere.Expr) (all []string) {
 	values := b.event.Values(name)
 	values.Next()
+	// All of runs are for the same variables, so the first speaks for them.
 	if _, again := values.Next(); !again || strings.Contains("\x00"+runs[0], "\x00"+name+"=") {
 		return runs
 	}

@@ -122,6 +122,7 @@ func (p *parser) readLine() {
 		return
 	}
 	if at := strings.IndexByte(p.line.text, 0); at >= 0 {
+		// One problem for each file is enough: where one line has NUL bytes, most have.
 		if !p.binary {
 			p.problem(at, "there is a NUL byte in the line, which is not used", "write the file anew, as text")
 		}

@@ -93,7 +93,7 @@ var classes = [...]struct{ name, ranges string }{
 	{"alnum", "azAZ09"},
 	{"xdigit", "09afAF"},
 	{"blank", "  \t\t"},
-	{"space", "  \t\r"},
+	{"space", "  \t\r"}, // from \t to \r: also \n, \v and \f
 	{"cntrl", "\x00\x1f\x7f\x7f"},
 	{"print", " ~"},
 	{"graph", "!~"},

@@ -67,6 +67,7 @@ const (
 	char
 	set
 	dot
+	// The anchors come last, and in the order of their opcodes: isAnchor and emit go by that.
 	textBegin  // '^'
 	textEnd    // '$'
 	wordEdge   // '\b'
@@ -183,6 +184,7 @@ func (r *parser) sequence() node {
 	for r.more() && r.src[r.pos] != '|' && (r.src[r.pos] != ')' || r.depth == 0) {
 		at := r.pos
 		part := r.atom()
+		// Nothing repeats an anchor: a '*' behind one counts as having nothing before it.
 		if !part.isAnchor() {
 			part = r.repetitions(part)
 		}
@@ -236,7 +238,7 @@ func (r *parser) group(at int) node {
 		return r.fail(at, "the parenthesis is never closed", `add a ")", or write \( for the character`)
 	}
 	p.parts = []node{inner}
-	p.size = inner.size + 2
+	p.size = inner.size + 2 // the places of its ends are saved
 	return p
 }
 
@@ -302,6 +304,8 @@ func (r *parser) repetitions(p node) node {
 		if r.err != nil {
 			return p
 		}
+		// Written out, each time takes p and a fork. low and high are at most maxSize+1, and
+		// p.size not much more, so the product fits.
 		size := min((p.size+1)*int32(max(low, high, 1))+1, maxSize+1)
 		p = node{kind: repetition, low: int16(low), high: int16(high), size: size, parts: []node{p}}
 		if size > maxSize {
@@ -336,7 +340,8 @@ func (r *parser) interval(at int) (low, high int) {
 	return low, high
 }
 
-// count reads a number of an interval; none is 0.
+// count reads a number of an interval; none is 0. A number above maxSize becomes maxSize+1: its
+// expression is refused all the same, and nothing overflows.
 func count(text string) (n int, ok bool) {
 	for i := range len(text) {
 		if text[i] < '0' || text[i] > '9' {

@@ -149,6 +149,8 @@ func (m *Matcher) match(p program, text string, whole bool, groups int) bool {
 		m.places[0], m.places[1] = 0, len(text)
 		return m.from(0)
 	}
+	// What was visited from an earlier start led to no match, and would lead to none now: so
+	// the visits are not forgotten, and the search takes no longer than a match of all.
 	for start := range len(text) + 1 {
 		if m.from(start) {
 			m.places[0] = start
@@ -223,7 +225,7 @@ func (m *Matcher) visit(pc, pos int) bool {
 	return false
 }
 
-// holds reports whether an anchor matches at a place.
+// holds reports whether an anchor matches at a place. The ends of the text count as no word.
 func (m *Matcher) holds(anchor op, pos int) bool {
 	switch anchor {
 	case opTextBegin:
