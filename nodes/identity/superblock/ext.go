@@ -28,11 +28,14 @@ func probeExt(p *probe) bool {
 	if !p.load(extOffset, 512) {
 		return false
 	}
+	// Three sets of features: compatible ones (92), incompatible ones (96), and those (100)
+	// that make the file system read-only to a kernel which does not know them.
 	features := p.u(96, 4)
 	if features&^(ext2Features|extRecover) == 0 && p.u(100, 4)&^ext2ReadOnly == 0 {
 		p.Type = "ext3"
 		if p.u(92, 4)&extHasJournal == 0 {
 			p.Type = "ext2"
+			// Without a journal there is nothing to recover from: this is none of the three.
 			if features&extRecover != 0 {
 				return false
 			}
@@ -45,11 +48,14 @@ func probeJBD(p *probe) bool {
 	return p.load(extOffset, 512) && p.u(96, 4)&extJournalDev != 0 && ext(p)
 }
 
-// ext sets what all have. It returns true.
+// ext sets what all have. It returns true: a label that is empty, or a size that cannot be,
+// does not make it another format.
 func ext(p *probe) bool {
 	p.label(120, 16)
 	p.uuid(104)
 	p.versions(p.u(76, 4), p.u(62, 2))
+	// Blocks have 1024<<log bytes, 64 KiB at most in practice; the bound keeps the shift in 32
+	// bits.
 	if log := p.u(24, 4); log < 22 {
 		blocks := p.u(4, 4)
 		if p.u(96, 4)&ext64Bit != 0 {

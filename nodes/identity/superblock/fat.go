@@ -40,6 +40,8 @@ func isFAT(p *probe) (clusters uint64, ok bool) {
 	dir := (p.u(17, 2)*dirEntry + sector - 1) / sector
 	// libblkid counts in 32 bits, and what is negative is too much.
 	clusters = uint64(uint32(either(p, 19, 32)-reserved-fats*either(p, 22, 36)-dir)) / cluster
+	// A table without a length in the short field is that of FAT32. Between the other two the
+	// number of clusters decides, whatever the mark says.
 	most := uint64(fat12Max)
 	if p.zero(22, 2) && !p.zero(36, 4) {
 		most = fat32Max
@@ -73,7 +75,7 @@ func probeFAT(p *probe) bool {
 		heap:    reserved + int64(p.u(16, 1)*length*sector),
 		cluster: int64(p.u(13, 1) * sector),
 		count:   length * sector / 4,
-		mask:    fat32Max | 0xf,
+		mask:    fat32Max | 0xf, // an entry of FAT32 has 28 bits
 		look:    fatLook,
 	}
 	version, signature, info, root := "FAT32", 0x42, int64(p.u(48, 2)*sector), p.u(44, 4)
@@ -87,6 +89,7 @@ func probeFAT(p *probe) bool {
 	} else if p.zero(36, 4) {
 		version, signature = "", 0
 	}
+	// 0x28 or 0x29 says that a serial number follows.
 	if p.u(signature, 1)&^1 == 0x28 {
 		p.setUUID(p.serial(signature + 1))
 	}

@@ -33,6 +33,8 @@ func (p *probe) loadGPT(block int64) bool {
 	size := p.u(12, 4)
 	low, high := p.u(40, 8), p.u(48, 8) // usable blocks
 	start, count, crc := p.u(72, 8), p.u(80, 4), p.u(88, 4)
+	// A header says where it lies itself. One that lies within the blocks for partitions is
+	// none.
 	if size < gptMinHeader || size > uint64(p.block) || p.u(24, 8) != uint64(block) ||
 		high < low || high > last || low < uint64(block) && uint64(block) < high ||
 		p.u(84, 4) != gptEntry || start > last || count == 0 || count > maxGPT {
@@ -45,6 +47,7 @@ func (p *probe) loadGPT(block int64) bool {
 	if p.crc32(sum, 20, int(size)-20)^0xffffffff != p.u(16, 4) {
 		return false
 	}
+	// The structure that is looked at is the header again when the entries were checked.
 	header := p.b
 	sound := p.load(int64(start)*p.block, int(count)*gptEntry) &&
 		p.crc32(0xffffffff, 0, len(p.b))^0xffffffff == crc

@@ -40,6 +40,8 @@ func probeISO(p *probe) bool {
 		if kind == isoEnd {
 			break
 		}
+		// Joliet is a supplementary descriptor with one of these escape sequences, which stand
+		// for the levels of UCS-2. Others have another character set.
 		if int(kind) < len(at) && at[kind] == 0 &&
 			(kind != isoSupplementary || p.is(88, "%/@") || p.is(88, "%/C") || p.is(88, "%/E")) {
 			at[kind] = i
@@ -63,6 +65,7 @@ func probeISO(p *probe) bool {
 			p.id(f.name, text)
 		}
 	}
+	// When it was modified, or where that is not set, created.
 	date := p.isoDate(830)
 	if date == "" {
 		date = p.isoDate(813)

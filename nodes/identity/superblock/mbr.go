@@ -30,6 +30,8 @@ func (p *probe) hasMBR() bool {
 			return false
 		}
 	}
+	// An entry begins with 0 or, if it is active, with 0x80. The code of a boot sector has
+	// other bytes there. A partition that stands for a GPT is for hasProtectiveMBR.
 	for at := mbrEntries; at < mbrEnd; at += mbrEntry {
 		if p.u(at, 1)&0x7f != 0 || p.u(at+4, 1) == mbrGPT {
 			return false
@@ -47,6 +49,7 @@ func (p *probe) loadMBR(offset int64) bool { return p.load(offset, 512) && p.is(
 
 // mbrSlot returns one of the four entries of the loaded sector. Its size may be 0.
 func (p *probe) mbrSlot(i int) slot {
+	// The table counts in blocks of the disk, the kernel in units of 512 bytes.
 	unit := p.block / 512
 	at := mbrEntries + mbrEntry*i
 	return slot{
@@ -61,7 +64,9 @@ func (p *probe) mbrSlot(i int) slot {
 // isExtended reports whether partitions of a type hold logical ones.
 func isExtended(kind uint64) bool { return kind == 0x05 || kind == 0x0f || kind == 0x85 }
 
-// logical adds the logical partitions of an extended one.
+// logical adds the logical partitions of an extended one. Each lies behind a sector with a
+// table of its own: an entry for the partition, counted from that sector, and one that leads to
+// the next sector, counted from the begin of the extended partition.
 func (p *probe) logical(extended slot) {
 	at := extended
 	for range maxLogical {

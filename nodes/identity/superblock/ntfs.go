@@ -18,6 +18,8 @@ func probeNTFS(p *probe) bool {
 	}
 	sector, perCluster := p.u(11, 2), p.u(13, 1)
 	cluster := sector * perCluster
+	// NTFS has 0 where FAT has its reserved sectors, its tables, the entries of its root
+	// directory and its sectors (14 to 20, 22 and 32).
 	if !p.is(3, ntfsName) || sector < 256 || sector > 4096 || !isPower(perCluster) ||
 		cluster > 64<<10 || !p.zero(14, 7) || !p.zero(22, 2) || !p.zero(32, 4) {
 		return false
@@ -48,7 +50,9 @@ func probeNTFS(p *probe) bool {
 	return true
 }
 
-// ntfsLabel looks through the attributes of a record for the name of the volume.
+// ntfsLabel looks through the attributes of a record for the name of the volume. Of an
+// attribute it reads the type, the length, and the length and offset of a value that lies in
+// the record. What lies outside of the record reads as 0, which ends it.
 func ntfsLabel(p *probe) {
 	for at := int(p.u(20, 2)); at < ntfsRecord; {
 		if p.u(at, 4) == ntfsVolumeName {

@@ -55,6 +55,7 @@ type probe struct {
 // newProbe reads the begin of a disk.
 func newProbe(disk *Disk, head int64) *probe {
 	p := &probe{Result: &Result{}, disk: disk, block: int64(disk.BlockSize)}
+	// What no disk has. Offsets are cut to blocks by masks, which takes a power of two.
 	if p.block < 512 || p.block > 64<<10 || p.block&(p.block-1) != 0 {
 		p.block = 512
 	}
@@ -84,6 +85,8 @@ func (p *probe) readHead(size int64) {
 // block size, and returns what could be read, in whole blocks.
 func (p *probe) readWindow(start, length int64) []byte {
 	err, n, buf := error(limitError{}), 0, []byte(nil)
+	// A disk decides by what it holds where is read next, so the number is limited here, once
+	// for all formats.
 	if p.reads < maxReads && p.bytes+length <= maxBytes {
 		p.reads++
 		p.bytes += length

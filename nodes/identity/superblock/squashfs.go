@@ -24,5 +24,6 @@ func probeSquashfs(p *probe) bool {
 		return true
 	}
 	p.sizes(p.u(12, 4), 0, p.u(40, 8))
+	// Version 4 is little endian on every machine.
 	return !p.big
 }

@@ -122,6 +122,8 @@ func (p *probe) superblock() (found *format) {
 		}
 		exclusive = exclusive || !f.tolerant
 	}
+	// Several formats were tried into p.Result; the first that was found counts, unless they
+	// exclude each other.
 	p.Result = first
 	if count > 1 && exclusive {
 		p.Result = &Result{Ambivalent: true}

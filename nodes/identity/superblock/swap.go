@@ -18,6 +18,7 @@ var swapMarks = [...][2]string{
 }
 
 func probeSwap(p *probe) bool {
+	// Pages have 4 to 64 KiB.
 	page, kind := 2<<10, len(swapMarks)
 	for kind == len(swapMarks) {
 		if page *= 2; page > 64<<10 || !p.load(int64(page)-10, 10) {

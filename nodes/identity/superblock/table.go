@@ -80,6 +80,8 @@ func Entry(disk *Disk, part *Partition) (*Result, error) {
 	scheme := p.table(false)
 	found := slot{number: part.Number, start: part.Start, size: part.Size}
 	known := scheme == "dos" && part.Number >= firstLogical+maxLogical
+	// The kernel makes an extended partition only as long as a boot loader needs, so that
+	// nobody takes it for one to hold files.
 	for _, s := range p.slots {
 		if s.start == part.Start && (s.size == part.Size || isExtended(s.kind) && part.Size <= 1024) {
 			found, known = s, true

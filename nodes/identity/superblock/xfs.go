@@ -12,6 +12,9 @@ func probeXFS(p *probe) bool {
 	extent := p.u(80, 4) * block
 	groupBlocks, groups := p.u(84, 4), p.u(88, 4)
 	blockLog, sectorLog, inodeLog := p.u(120, 1), p.u(121, 1), p.u(122, 1)
+	// The numbers are unsigned, so that one comparison rules out what is below the range and
+	// above it. The mark has four bytes of ASCII, which other contents may begin with: hence so
+	// many checks.
 	if sectorLog-9 > 15-9 || p.u(102, 2) != 1<<sectorLog ||
 		blockLog-9 > 16-9 || block != 1<<blockLog ||
 		inodeLog-8 > 11-8 || p.u(104, 2) != 1<<inodeLog || blockLog-inodeLog != p.u(123, 1) ||
