@@ -81,12 +81,15 @@ func (s *subject) ataID(answer string) {
 	}
 	s.setAll("ID_", "ATA TYPE BUS MODEL MODEL_ENC REVISION SERIAL SERIAL_SHORT", []string{
 		"1", kind, "ata", model, encode(modelText), word(identifyText(answer, wordRevision, wordModel), 8), id, serial})
+	// 1 is a disk that does not turn. What is no speed by the standard is left out.
 	switch speed := at(wordRotation); {
 	case speed == 1:
 		s.set("ID_ATA_ROTATION_RATE_RPM", "0")
 	case speed >= 0x401 && speed <= 0xfffe:
 		s.set("ID_ATA_ROTATION_RATE_RPM", decimal(speed))
 	}
+	// A name begins with its kind, of which 5 is that with a maker's number from IEEE. Words
+	// that a disk does not have are 0.
 	if at(wordWWN)>>12 == 5 {
 		wwn := "0x" + hex4(at(wordWWN)) + hex4(at(wordWWN+1)) + hex4(at(wordWWN+2)) + hex4(at(wordWWN+3))
 		s.setAll("ID_WWN", " _WITH_EXTENSION", []string{wwn, wwn})

@@ -30,6 +30,7 @@ type attr struct {
 
 // dirs makes the directories from devpath up. It reads nothing.
 func (s *subject) dirs(devpath string) *dir {
+	// One piece of memory for all of them.
 	all := make([]dir, strings.Count(devpath, "/"))
 	n := 0
 	for path := devpath; n < len(all); n++ {

@@ -82,6 +82,7 @@ func (s *subject) openAt(d *dir) int {
 	return fd
 }
 
+// closeDisk closes both, and with them ends the lock.
 func (s *subject) closeDisk() {
 	for _, fd := range [...]int{s.fd, s.whole} {
 		if fd >= 0 {

@@ -32,10 +32,12 @@ func OpenNodes(fs sysfs.FS, dev string) func(uevent.Dev) (fd int, err error) {
 		if !isNode(&st, d) {
 			return -1, unix.ESTALE
 		}
+		// O_NONBLOCK: a drive is opened without a medium too, and no open waits for one.
 		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NOCTTY, 0)
 		if err != nil {
 			return -1, err
 		}
+		// Another node may have come to the path between the look and the open.
 		if err := unix.Fstat(fd, &st); err != nil || !isNode(&st, d) {
 			unix.Close(fd)
 			return -1, unix.ESTALE

@@ -107,6 +107,8 @@ func (w *pathWalk) usb(d *dir) *dir {
 }
 
 func usbRevision(root *dir) string {
+	// What hubs have there (USB 2.0, 11.23.1, and for 03 USB 3). Some root hubs of high speed
+	// have 0, so the speed decides.
 	switch root.value("bDeviceProtocol") {
 	case "00":
 		if root.value("speed") != "480" {
@@ -121,6 +123,7 @@ func usbRevision(root *dir) string {
 	return ""
 }
 
+// nvme: the number of the namespace tells apart what lies behind one controller.
 func (w *pathWalk) nvme(dev, d *dir, subsystem string) *dir {
 	nsid := dev.value("nsid")
 	if nsid == "" {
@@ -160,6 +163,8 @@ var scsiParts = [...][3]string{
 	{"/VMBUS", "vmbus-{.GUID}-{.LUN}", ""},
 }
 
+// scsi adds what a disk's transport says of it. Where the transport is known and says too
+// little, there is no path: one that is not unique is worse than none.
 func (w *pathWalk) scsi(d *dir) *dir {
 	s := d.s
 	a := parseSCSI(d.name())

@@ -361,7 +361,8 @@ func (s *subject) apply(section string) {
 	}
 }
 
-// applyLine applies a rule, and returns the label of the line to go on at, if any.
+// applyLine applies a rule, and returns the label of the line to go on at, if any. Attributes
+// are the device's own until a ^ leads to one above, and from there on that one's.
 func (s *subject) applyLine(line string) (label string) {
 	s.at = s.base
 	for {
@@ -491,6 +492,8 @@ func matchAny(patterns, text string) bool {
 	return false
 }
 
+// match matches with one pattern. Each * multiplies the time by the length of the text, and so
+// patterns have few: they are all in this program, none in a config.
 func match(pattern, text string) bool {
 	for i := 0; i < len(pattern); i++ {
 		switch c := pattern[i]; {

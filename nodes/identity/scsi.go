@@ -20,7 +20,7 @@ const scsiTypes = " 0disk 1tape 4optical 5cd 7optical 14disk 15optical "
 
 // readInquiry takes it from sysfs, where the kernel keeps it from the scan of the bus.
 func readInquiry(scsi *dir) inquiry {
-	kind := "generic"
+	kind := "generic" // any type that has no name
 	if code := scsi.value("type"); code != "" {
 		if _, rest, found := strings.Cut(scsiTypes, " "+code); found && !isDigit(rest[0]) {
 			kind, _, _ = strings.Cut(rest, " ")
@@ -115,6 +115,8 @@ func (n *scsiNames) search(page, which, maker string) bool {
 		end := min(len(rest), 4+int(rest[3]))
 		code, about, data := rest[0]&0xf, rest[1], rest[4:end]
 		rest = rest[end:]
+		// What is named: 0 is the disk itself, 0x10 the port that it was asked by. Of names of
+		// ports only the group counts, which says by which path the disk is reached.
 		association := about & 0x30
 		if about&0xf+'0' != kind || code+'0' != which[2] || data == "" || naa != 0 && data[0]>>4 != naa ||
 			association != 0 && !(association == 0x10 && kind == designatorPortGroup) {

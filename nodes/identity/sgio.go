@@ -34,10 +34,11 @@ type sgHeader struct {
 	duration, info uint32
 }
 
+// The request SG_IO and the values of its fields (scsi/sg.h), and codes of SPC.
 const (
-	sgIO           = 0x2285
-	sgFromDevice   = -3
-	sgTimeout      = 10000 // ms: what takes a disk longer is no identity
+	sgIO           = 0x2285 // SG_IO
+	sgFromDevice   = -3     // SG_DXFER_FROM_DEV
+	sgTimeout      = 10000  // ms: what takes a disk longer is no identity
 	inquiryLength  = 36
 	opticalType    = 5
 	senseDescribed = 0x72
@@ -74,6 +75,8 @@ func askIdentify(fd int) string {
 		transfer = 0x2e // check condition, from the device, in blocks, as many as in the sector count
 	)
 	var command []byte
+	// ATA PASS-THROUGH (12) with IDENTIFY DEVICE for a disk; ATA PASS-THROUGH (16) with
+	// IDENTIFY PACKET DEVICE for an optical drive.
 	switch about[0] & 0x1f {
 	case 0, 0x14:
 		command = []byte{0xa1, pioIn, transfer, 0, 1, 0, 0, 0, 0, 0xec, 0, 0}
@@ -112,7 +115,10 @@ func keptIdentify(fd int) string {
 	return string(answer)
 }
 
-// isATAReturn reports whether the sense data says that an ATA device answered.
+// isATAReturn reports whether the sense data says that an ATA device answered: by a descriptor
+// with its registers (code 9, of 12 bytes), or in the fixed form by "ATA pass-through
+// information available" (0x00, 0x1d). A translation that does not know the command leaves
+// neither.
 func isATAReturn(sense []byte) bool {
 	return sense[0] == senseDescribed && sense[8] == 9 && sense[9] == 12 ||
 		sense[0] == senseFixed && sense[12] == 0 && sense[13] == 0x1d
@@ -121,7 +127,7 @@ func isATAReturn(sense []byte) bool {
 // discPresent asks a drive whether a disc is in it, which does not make it spin.
 func discPresent(fd int) bool {
 	const (
-		cdromDriveStatus = 0x5326
+		cdromDriveStatus = 0x5326 // of linux/cdrom.h, as those below
 		currentSlot      = 0x7fffffff
 		discOK           = 4
 	)

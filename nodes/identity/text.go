@@ -160,6 +160,7 @@ func hexText(data string) string {
 // hex4 writes the low 16 bits as four digits.
 func hex4(n uint64) string { return hexText(string([]byte{byte(n >> 8), byte(n)})) }
 
+// cutNUL returns text up to its first NUL, at which strings of C end.
 func cutNUL(text string) string {
 	text, _, _ = strings.Cut(text, "\x00")
 	return text

@@ -133,6 +133,8 @@ const maxInterfaces = 72
 // once: ":080650:".
 func usbInterfaces(descriptors string) string {
 	list := ""
+	// 18 bytes is the device's own descriptor; the others follow it, each with its length in
+	// front.
 	for rest := descriptors; len(descriptors) >= 18 && len(rest) > interfaceEnd && len(list) < 7*maxInterfaces; {
 		length := int(rest[descriptorLength])
 		if length < shortestDescriptor || length > len(rest) {
