@@ -124,11 +124,14 @@ func (d *Dir) remove(p *Plan) (existed bool, err error) {
 			r, existed = found, true
 		}
 	} else if existed = d.journal.Has(want.ID); existed && !d.journal.Holds(&want) {
+		// The record says what was made. What rules say now may be another thing, by another config
+		// or by what the event leaves out.
 		r = d.journal.Get(want.ID)
 	}
 	if r.Devpath != e.Devpath {
 		return false, nil // these numbers are another device's by now, and so is the node
 	}
+	// A remove without numbers, as a script may send it, is about what the record says.
 	dev := e.Dev
 	if dev.IsZero() {
 		dev = r.Dev()

@@ -153,6 +153,7 @@ func (c *creation) make(path string, n *Node, l *Link) (err error) {
 		if !gone && !isInTheWay(err) || !c.dir.tree.forget() && !gone {
 			break
 		}
+		// The next try makes it before it looks: what was seen may be gone.
 		known = false
 	}
 	if why := failure(err); why == unix.EXDEV || why == unix.EBUSY {

@@ -63,6 +63,7 @@ func (d *Dir) ID() sys.FileID { return d.tree.id }
 // UnlockDev is to be called in either case. The calling goroutine keeps its thread
 // until then.
 func (d *Dir) LockDev() (remounted bool, err error) {
+	// The group by which files are made is a thread's own (setfsgid(2)), and not the process's.
 	runtime.LockOSThread()
 	if now := sys.FileIDOf(d.path); d.tree.fd == sys.None || now != d.tree.id && now != (sys.FileID{}) && !d.isLeft(now) {
 		d.Close()
@@ -150,5 +151,6 @@ func (d *Dir) OpenPrivate() (int, error) {
 	if err := d.openPrivate(); err != nil {
 		return sys.None, wrap("open", Private, err)
 	}
+	// No number below 3: commands take these for their standard descriptors.
 	return unix.FcntlInt(uintptr(d.tree.private), unix.F_DUPFD_CLOEXEC, 3)
 }

@@ -38,6 +38,8 @@ func OpenUnnamed(dev string, d uevent.Dev) (fd int, err error) {
 		if err = sys.Mknodat(private, name, fileType(d)|0o600, unix.Mkdev(d.Major, d.Minor)); err != nil && err != unix.EEXIST {
 			break
 		}
+		// The name goes at once, also where the open fails: the descriptor is all that is
+		// wanted.
 		fd, err = unix.Openat(private, name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NOCTTY, 0)
 		sys.Unlinkat(private, name)
 		if err != unix.ENOENT {

@@ -131,6 +131,8 @@ func (j *Journal) Put(r *Record) error {
 	}
 	if err := j.write(); err != nil {
 		j.pending = j.pending[:waiting]
+		// write has cut the file back to where it was, so that nothing of this counts. The
+		// lines that were prepared still wait.
 		if prepared != "" {
 			j.prepared[r.ID] = prepared
 		}
@@ -164,6 +166,8 @@ func (j *Journal) Flush() error {
 	if j == nil {
 		return nil
 	}
+	// The line written ahead is the last of its device, and would count: so what counts is
+	// written behind it.
 	for id := range j.prepared {
 		j.pending = appendLine(j.pending, id, j.lines[id])
 	}
@@ -171,6 +175,7 @@ func (j *Journal) Flush() error {
 	if err := j.write(); err != nil {
 		return err
 	}
+	// So a small record is not written anew again and again.
 	const slack = 64 << 10
 	if j.offset <= 2*j.live+slack {
 		return nil
@@ -225,6 +230,7 @@ func (j *Journal) write() error {
 		err = unix.ENOSPC
 	}
 	if err != nil {
+		// No half of a line is left; where this fails too, the next Refresh cuts it off.
 		_ = unix.Ftruncate(j.out, j.offset)
 		return err
 	}
@@ -243,6 +249,7 @@ func (j *Journal) Refresh() error {
 		if err := sys.Fstat(j.in, &st); err != nil {
 			return err
 		}
+		// Nothing was written: that is the case nearly always, and costs this one call.
 		if st.Nlink > 0 && int64(st.Size) == j.offset {
 			return nil
 		}
@@ -308,6 +315,7 @@ func (j *Journal) compact() error {
 		return err
 	}
 	defer unix.Close(fd)
+	// Whatever failed, the old file is there, whole, and counts.
 	if n, err := sys.Write(fd, all); err != nil || n < len(all) {
 		return unix.ENOSPC
 	}

@@ -134,6 +134,7 @@ func parse(id, line string) *Record {
 			}
 		}
 	}
+	// A name stands in the line once, as such, and is a link too.
 	r.Links = append(r.Links, r.Names...)
 	return r
 }
