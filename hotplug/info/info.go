@@ -47,6 +47,7 @@ type options struct {
 // The queries, which begin with different letters: all, property, name, symlink, path.
 const queries = " all property name symlink path "
 
+// table is the table of the options, which are stored in o.
 func (o *options) table() []cli.Option {
 	return []cli.Option{
 		{Name: "-q, --query WHAT", Text: &o.query, Help: "show all (the default), property, name, symlink or path"},
@@ -61,6 +62,7 @@ func (o *options) table() []cli.Option {
 	}
 }
 
+// usage is the help text, with the options from the table that parse reads them by.
 func usage() string {
 	return `usage: devspool info [OPTIONS] DEVICE...
 shows the names and properties of devices. A DEVICE is a node or a link below /dev, a
@@ -81,6 +83,7 @@ func parse(args []string) (o *options, err error) {
 	case !strings.Contains(queries, " "+o.query+" "):
 		err = cli.Error("no such query: " + o.query)
 	case o.all:
+		// Which stands for every device, as sysfs.FS.Events has it.
 		o.devices = []string{""}
 	case len(o.devices) == 0:
 		err = cli.Error("name a device")
@@ -102,6 +105,7 @@ func Run(args []string, streams Streams, open func(sys, dev string) Lookup) int 
 	}
 	look := open(o.sys, o.dev)
 	code, between := exitDone, ""
+	// A device that cannot be shown does not keep the others from it.
 	for _, name := range o.devices {
 		// A change: what a device deserves while it is there.
 		events, err := look.Sys.Events(uevent.Change, name, look.Dev)

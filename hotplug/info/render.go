@@ -33,6 +33,8 @@ func newDevice(look *Lookup, e *uevent.Event) *device {
 	d.properties = []string{"DEVPATH=" + e.Devpath}
 	for kv := range e.Env() {
 		switch key, value, _ := strings.Cut(kv, "="); key {
+		// Action and SEQNUM are those of an event that was made here, and DEVPATH is there
+		// already.
 		case "ACTION", "DEVPATH", "SEQNUM":
 		case "DEVNAME":
 			d.properties = append(d.properties, "DEVNAME=/dev/"+uevent.Printable(value))
@@ -140,12 +142,13 @@ func (d *device) record() (text string) {
 	}
 	name := e.Sysname()
 	line("P", e.Devpath)
+	// The kernel writes '!' for a slash in names of sysfs.
 	line("M", strings.Join(strings.Split(name, "!"), "/"))
 	line("R", name[len(strings.TrimRight(name, "0123456789")):])
 	line("U", e.Subsystem)
 	said("T", "DEVTYPE")
 	if !e.Dev.IsZero() {
-		line("D", e.Dev.String()[:1]+" "+e.Dev.Numbers())
+		line("D", e.Dev.String()[:1]+" "+e.Dev.Numbers()) // b or c, and the numbers
 	}
 	said("I", "IFINDEX")
 	if e.Devname != "" {
