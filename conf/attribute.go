@@ -25,6 +25,8 @@ func parseSetMode(r *rule, value string) bool {
 	return ok && mode <= 0o777 && r.addAttribute(path, "", mode)
 }
 
+// addAttribute adds what a directive asks for, unless its path could lead out of the device's
+// directory. The owner is that of field 2, which is read later.
 func (r *rule) addAttribute(path, value string, mode uint32) bool {
 	if nodes.BadPath(path) != "" {
 		return false

@@ -44,6 +44,7 @@ var directives = append([]directive{
 // maxJobs is the largest number that jobs may set.
 const maxJobs = 1000
 
+// parseExists reads what to do where the device was set up before; see nodes.Exists.
 func parseExists(r *rule, value string) bool {
 	for x := nodes.ExistsRun; x <= nodes.ExistsReport; x++ {
 		if value == x.String() {
@@ -57,6 +58,8 @@ func parseExists(r *rule, value string) bool {
 func parseTimeout(r *rule, value string) bool  { return parseSeconds(&r.command.Timeout, value) }
 func parsePatience(r *rule, value string) bool { return parseSeconds(&r.command.Patience, value) }
 
+// parseSeconds reads a time limit. 0 is for none, which a Seconds writes as Unlimited: its own
+// 0 is for a config that says nothing.
 func parseSeconds(to *nodes.Seconds, value string) bool {
 	n, err := strconv.ParseUint(value, 10, 31)
 	if err != nil {
@@ -68,6 +71,7 @@ func parseSeconds(to *nodes.Seconds, value string) bool {
 	return true
 }
 
+// parseDetach reads "yes". There is no "no": a directive that is not there says that.
 func parseDetach(r *rule, value string) bool {
 	r.command.Detach = value == "yes"
 	return r.command.Detach
@@ -79,6 +83,7 @@ func parseModules(r *rule, value string) bool {
 	return r.command.Program
 }
 
+// parseTag reads a tag. No character that ends one in the variable TAGS (":a:b:") is let in.
 func parseTag(r *rule, value string) bool {
 	if value == "" || strings.Trim(value, inTag) != "" {
 		return false
@@ -92,6 +97,7 @@ func parsePersist(r *rule, value string) bool {
 	return r.persist
 }
 
+// parseJobs reads how many commands may run at once.
 func parseJobs(r *rule, value string) bool {
 	n, err := strconv.ParseUint(value, 10, 31)
 	if err != nil || n < 1 || n > maxJobs {

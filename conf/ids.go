@@ -58,9 +58,9 @@ func (ids IDs) groupID(name string) (gid uint32, ok bool) {
 	return gid, ok
 }
 
-// findLine returns the numbers in the first well-formed line of a passwd file, which has
-// five columns or more, or a group file with four, whose column holds value: the third
-// column, and of passwd the fourth.
+// findLine returns the numbers in the first well-formed line of a passwd file, which has five
+// columns or more, or a group file with four, whose column holds value: the third column, and
+// of passwd the fourth. It passes over a line that is not well formed.
 func findLine(text string, least, column int, value string) (id, gid uint32, ok bool) {
 	for more := true; more; {
 		var line string

@@ -35,12 +35,16 @@ func parseLink(r *rule, value string) bool {
 	return true
 }
 
+// parsePriority reads a number, which may be negative. 0 is not the same as none: it takes the
+// place of what the device deserves.
 func parsePriority(r *rule, value string) bool {
 	n, err := strconv.ParseInt(value, 10, 32)
 	r.priority, r.hasPriority = int(n), err == nil
 	return r.hasPriority
 }
 
+// parseNames reads "no". There is no yes, since names are the default, and rules for one device
+// do not undo what is said of all.
 func parseNames(r *rule, value string) bool {
 	r.noNames = value == "no"
 	return r.noNames
