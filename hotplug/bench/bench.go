@@ -28,6 +28,8 @@ type contestant struct {
 	prefix []string // arguments before all others
 }
 
+// args returns the arguments with which the contestant gets more of them. The slice is cut to
+// its length, so that two calls never share what is appended.
 func (c contestant) args(more ...string) []string {
 	return append(c.prefix[:len(c.prefix):len(c.prefix)], more...)
 }
@@ -56,6 +58,7 @@ const (
 )
 
 func newBench(opts options) (*bench, error) {
+	// Without a rival its column stays empty.
 	busybox, missing := exec.LookPath("busybox")
 	j, err := newJail(os.Getenv(envJail))
 	if err != nil {

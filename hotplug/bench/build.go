@@ -83,6 +83,7 @@ func missingTools() bool {
 	return missing
 }
 
+// buildAll builds all programs that the parts measure, whichever parts are wanted.
 func buildAll(dir string) error {
 	if err := buildOurs(filepath.Join(dir, oursFile)); err != nil {
 		return err
@@ -113,6 +114,8 @@ func buildAll(dir string) error {
 	return nil
 }
 
+// buildOurs builds the program as make does, with more flags for the linker, or takes the one
+// that envBinary names as it is.
 func buildOurs(path string, flags ...string) error {
 	if binary := os.Getenv(envBinary); binary != "" {
 		program, err := os.ReadFile(binary)

@@ -100,6 +100,7 @@ func (d *daemon) settle() error {
 		if err != nil {
 			return err
 		}
+		// The clock alone would not do: a daemon that waits for a processor uses none.
 		if run++; !sock.bound || sock.waiting > 0 || now-last > still || d.waits() {
 			run, last = 0, now
 		}
@@ -232,6 +233,9 @@ func (d *daemon) hearOnlyNodes() error {
 		at   = len("/devices/virtual/net/mv000001/")
 		mark = 'm'
 	)
+	// A classic BPF program over the message: its first byte says which action it is, and where
+	// it is this one, the byte that tells a tap from the other devices decides. next is how
+	// many instructions to skip for another action.
 	keep := func(action string, next uint8) []unix.SockFilter {
 		return []unix.SockFilter{
 			{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 0},

@@ -91,6 +91,7 @@ func floodOnce() (f deluge, err error) {
 // kernel refused.
 func makeAsNobody(count int) (refused int) {
 	runtime.LockOSThread() // for good: the thread ends, and with it that it is that user
+	// The user of this thread for files alone (setfsuid(2)): no other thread changes.
 	unix.Setfsuid(65534)
 	for i := range count {
 		if unix.Mkdir(spool.DefaultEvents+"/flood-1-"+strconv.Itoa(i), 0o755) == unix.EACCES {

@@ -117,6 +117,8 @@ func awaitFIFO(c contestant) error {
 
 // fork starts the helper of event i with as little ado as can be.
 func (b *bench) fork(c contestant, i int) (pid int, err error) {
+	// The build for this takes any parent for the kernel. In the program itself an event is
+	// handed over only by a child of the kernel's own thread, which nothing here can be.
 	if c.name == ours {
 		c.path = b.jail.program(helperFile)
 	}
@@ -126,6 +128,8 @@ func (b *bench) fork(c contestant, i int) (pid int, err error) {
 		&syscall.ProcAttr{Env: e.Environ(uint64(i + 1)), Files: []uintptr{null, null, null}})
 }
 
+// reap waits for a process, whose failure is one of the measurement: a helper that did nothing
+// is not fast.
 func reap(pid int) error {
 	var status syscall.WaitStatus
 	for {
@@ -194,6 +198,8 @@ func (b *bench) helperStorm(c contestant, n int) (cpu, resident float64, err err
 			return 0, 0, err
 		}
 	}
+	// Ours lingers after the last event and can be asked. A rival has ended, and its status has
+	// no such line.
 	if status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", first)); err == nil {
 		resident = statusBytes(string(status), "VmHWM")
 	}

@@ -72,6 +72,7 @@ func (b *bench) newStage(events int) (*stage, error) {
 	return &stage{injector: injector, events: events, empty: dir("empty"), full: full.Dir, realm: realm}, nil
 }
 
+// close removes the trees, of which each part of the run makes its own.
 func (s *stage) close() error {
 	s.injector.Close()
 	if s.realm != nil {
@@ -160,6 +161,8 @@ func (s *stage) newOnes(d *daemon) error {
 
 // grow adds so many devices to those that are always there.
 func (s *stage) grow(d *daemon, always, many int) error {
+	// The daemon is stopped while a batch is made, and then drains it all: so what counts is
+	// its work, not how fast the kernel makes devices.
 	for s.realm.devices < many {
 		if err := d.meanwhile(s.realm.grow); err != nil {
 			return err

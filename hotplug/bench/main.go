@@ -65,6 +65,8 @@ func run(args []string) int {
 	if err != nil {
 		return exitUsage
 	}
+	// The program runs twice: outside, where it builds, and then in the namespaces, where it
+	// measures.
 	if !inJail() {
 		return prepare(args)
 	}
@@ -120,6 +122,7 @@ func parseFlags(args []string) (options, error) {
 	return opts, nil
 }
 
+// wants reports whether a part is to run: all are, unless some are named.
 func (o options) wants(part string) bool {
 	return len(o.only) == 0 || slices.Contains(o.only, part)
 }

@@ -193,6 +193,7 @@ func (b *bench) backlog(s *stage) error {
 		if err := s.settled(d, s.events); err != nil {
 			return err
 		}
+		// The memory goes when the loop has been idle for a while, so this waits for it.
 		left := full
 		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 			if left, err = d.memory(); err != nil {
@@ -229,6 +230,7 @@ func awaitFile(path string) bool {
 	return false
 }
 
+// median sorts the values and returns the middle one, which a few disturbed runs do not move.
 func median(values []float64) float64 {
 	slices.Sort(values)
 	return values[len(values)/2]

@@ -54,6 +54,8 @@ func (r *report) limit(label string, f figures, unit unit, target float64) {
 	r.row(label, f, unit, "<= "+unit(target), r.judge(label, known, f[ours] <= target))
 }
 
+// row writes a row, with a dash for what was not measured, and a line for each other build of
+// ours that took part.
 func (r *report) row(label string, f figures, unit unit, goal, verdict string) {
 	text := func(name string) string {
 		if v, measured := f[name]; measured {
@@ -73,6 +75,8 @@ func (r *report) row(label string, f figures, unit unit, goal, verdict string) {
 	}
 }
 
+// judge notes whether a row met its target, for summary, and returns the word for it. What was
+// not measured is neither met nor missed.
 func (r *report) judge(label string, known, met bool) string {
 	label = r.part + ": " + label
 	switch {

@@ -159,6 +159,7 @@ func (b *bench) published(clients, events int, mark string) (cost float64, err e
 		if _, err := makeQueues(clients, mark); err != nil {
 			return err
 		}
+		// The first events find the queues, and are no measure.
 		if _, err := publishMany(s, 10); err != nil {
 			return err
 		}
@@ -180,6 +181,8 @@ func (b *bench) bare(how string, clients, events int) (cost float64, err error) 
 	return cost, err
 }
 
+// makeBare makes directories for the C program, on the spool's tmpfs, as links need one file
+// system.
 func makeBare(count int) ([]string, error) {
 	var dirs []string
 	for i := range count {
@@ -216,6 +219,7 @@ func multicast(clients, events int) (float64, error) {
 		if err == nil {
 			err = unix.Bind(fd, bind)
 		}
+		// Room for all events of a run, since nobody reads them.
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20)
 		return fd, err
 	}
@@ -405,6 +409,7 @@ type popper struct {
 	count atomic.Int64
 }
 
+// popAll starts a popper in a goroutine; stop ends it.
 func popAll(dirs []string) (*popper, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {

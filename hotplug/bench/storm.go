@@ -97,6 +97,7 @@ func (s *stage) rage(d *daemon, messages [][]byte, events int, log string) (o ou
 		return o, err
 	}
 	start := time.Now()
+	// No pause, and no look at the buffer: what is lost is what is measured.
 	for i := range events {
 		if err := s.injector.Write(messages[i%len(messages)]); err != nil {
 			return o, err
@@ -137,6 +138,8 @@ func awaitLines(name string, wanted int) int {
 	return n
 }
 
+// differentLines returns how many different whole lines a file has: a command that ran twice
+// for one event does not stand for one that did not run.
 func differentLines(name string) int {
 	text, err := os.ReadFile(name)
 	if err != nil {
