@@ -10,6 +10,7 @@ var bcacheFormat = format{
 	probe:  probeBcache,
 }
 
+// probeBcache takes a superblock that says itself that it lies at this sector (8).
 func probeBcache(p *probe) bool {
 	if !p.load(bcacheOffset, 56) || p.u(8, 8) != bcacheOffset/512 {
 		return false

@@ -11,6 +11,8 @@ var btrfsFormat = format{
 	probe:  probeBtrfs,
 }
 
+// probeBtrfs sets two UUIDs: that of the file system, which all of its disks have, and that of
+// this disk (UUID_SUB).
 func probeBtrfs(p *probe) bool {
 	if !p.load(btrfsOffset, 0x22b) {
 		return false

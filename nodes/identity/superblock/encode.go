@@ -19,6 +19,8 @@ func Safe(s string) string {
 	return clean(trim(s[:min(len(s), maxValue+1)]), false)
 }
 
+// clean is Encode, or Safe for text without blanks at its ends. It never cuts an escape or a
+// character in two.
 func clean(s string, encode bool) (out string) {
 	for i := 0; i < len(s); {
 		n := validRune(s[i:])

@@ -10,6 +10,7 @@ var erofsFormat = format{
 	probe:  probeEROFS,
 }
 
+// probeEROFS takes blocks of up to 64 KiB, the size of which stands there as a logarithm (12).
 func probeEROFS(p *probe) bool {
 	if !p.load(erofsOffset, 128) || p.u(12, 1) > 16 {
 		return false

@@ -10,6 +10,7 @@ const (
 	exfatLabel = 0x83 // type of the directory entry
 )
 
+// probeExFAT checks the boot sector, and by a sum the whole of the boot region.
 func probeExFAT(p *probe) bool {
 	p.load(0, 512)
 	sectorLog := p.u(108, 1)

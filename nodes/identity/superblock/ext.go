@@ -24,6 +24,8 @@ const (
 	ext2Features = 2 | 0x10
 )
 
+// probeExt takes for ext2 or ext3 what has no feature of ext4 alone, and tells these two apart
+// by the journal.
 func probeExt(p *probe) bool {
 	if !p.load(extOffset, 512) {
 		return false
@@ -44,6 +46,7 @@ func probeExt(p *probe) bool {
 	return features&extJournalDev == 0 && ext(p)
 }
 
+// probeJBD looks for a journal on a disk of its own, which holds no files.
 func probeJBD(p *probe) bool {
 	return p.load(extOffset, 512) && p.u(96, 4)&extJournalDev != 0 && ext(p)
 }

@@ -10,6 +10,8 @@ var f2fsFormat = format{
 	probe:  probeF2FS,
 }
 
+// probeF2FS says nothing but the type of version 1.0, where the label and the UUID lie
+// elsewhere.
 func probeF2FS(p *probe) bool {
 	if !p.load(f2fsOffset, 0x47c) {
 		return false

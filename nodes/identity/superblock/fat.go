@@ -60,6 +60,8 @@ func either(p *probe, offset2, offset4 int) uint64 {
 	return p.u(offset4, 4)
 }
 
+// probeFAT reads the boot sector, and the label from the root directory: in clusters for FAT32,
+// in a place of its own for the others.
 func probeFAT(p *probe) bool {
 	if !p.load(0, 512) {
 		return false

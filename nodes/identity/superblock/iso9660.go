@@ -33,6 +33,8 @@ var isoFields = [...]isoField{
 	{"", 40, 32, false}, // the label
 }
 
+// probeISO goes through the row of volume descriptors, which one of type 255 ends, and sets
+// what the primary one says, with the text of Joliet where that has more.
 func probeISO(p *probe) bool {
 	var at [4]int64 // offset of the first descriptor of each kind
 	for i := int64(vsdOffset); i < vsdOffset+maxVSDs*vsdSize && p.load(i, vsdSize); i += vsdSize {

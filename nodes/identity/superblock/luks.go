@@ -12,6 +12,8 @@ var luksFormat = format{
 
 const luksSecond = "SKUL\xba\xbe"
 
+// probeLUKS reads the header at the mark: the first one, or where that was destroyed the second
+// one, which says where it lies.
 func probeLUKS(p *probe) bool {
 	if !p.load(p.markAt, 512) {
 		return false

@@ -11,6 +11,8 @@ var lvmFormat = format{
 
 const lvmType = "LVM2 001"
 
+// probeLVM takes a label that says in which sector it lies, and whose CRC is right: what was a
+// physical volume once may still have the mark.
 func probeLVM(p *probe) bool {
 	offset := p.markAt - 0x18
 	if !p.load(offset, 512) || !p.is(0, "LABELONE") || p.u(8, 8) != uint64(offset>>9) ||

@@ -14,12 +14,15 @@ const (
 	mdRoles    = 256  // offset of the array of roles in version 1
 )
 
+// probeMD tries all places where a superblock may lie, those at the end of the disk first.
 func probeMD(p *probe) bool {
 	return p.size > mdReserved && (probeMD0(p, p.size&^(mdReserved-1)-mdReserved) ||
 		probeMD1(p, p.size&^0xfff-0x2000, "1.0")) ||
 		probeMD1(p, 0, "1.1") || probeMD1(p, 0x1000, "1.2")
 }
 
+// probeMD0 looks for version 0.90. The size of the member's data (32, in KiB) says whether the
+// superblock can be of this disk: one of the last partition lies at the same place.
 func probeMD0(p *probe, offset int64) bool {
 	if !p.load(offset, mdSize) {
 		return false
@@ -38,6 +41,8 @@ func probeMD0(p *probe, offset int64) bool {
 	return true
 }
 
+// probeMD1 looks for version 1, which says where it lies and has a sum. Its name has the host
+// in front where mdadm put that there: "host:0".
 func probeMD1(p *probe, offset int64, version string) bool {
 	if !p.load(offset, mdRoles) || p.u(0, 4) != mdMagic || p.u(4, 4) != 1 || p.u(144, 8) != uint64(offset)>>9 {
 		return false

@@ -12,6 +12,8 @@ const (
 	ntfsRecord     = 4096 // bytes of a record that are looked at
 )
 
+// probeNTFS checks the boot sector, and then that the records 0 and 3 of the table are records:
+// a disk that was made anew without its begin being wiped has the first alone.
 func probeNTFS(p *probe) bool {
 	if !p.load(0, 512) {
 		return false

@@ -11,6 +11,7 @@ var squashfsFormat = format{
 
 const squashfsBig = "sqsh"
 
+// probeSquashfs tells by the mark in which byte order the numbers are.
 func probeSquashfs(p *probe) bool {
 	if !p.load(0, 48) {
 		return false

@@ -76,6 +76,8 @@ func Probe(disk *Disk) (*Result, error) {
 	return p.Result, p.err
 }
 
+// probe puts together what lies on the disk: contents, and a partition table beside them, where
+// one does not rule out the other.
 func (p *probe) probe() {
 	if p.size <= tinySize && !p.disk.Partition && p.table(true) != "" {
 		return // a small disk with a table has no file system beside it

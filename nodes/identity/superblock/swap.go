@@ -17,6 +17,7 @@ var swapMarks = [...][2]string{
 	{"LINHIB0001", "linhib0001"},
 }
 
+// probeSwap tries the sizes of a page, as the mark is at the end of the first one.
 func probeSwap(p *probe) bool {
 	// Pages have 4 to 64 KiB.
 	page, kind := 2<<10, len(swapMarks)

@@ -7,6 +7,8 @@ var (
 	ubifsFormat = format{name: "ubifs", usage: filesystem, magics: []magic{{0, "\x31\x18\x10\x06"}}, probe: probeUBIFS}
 )
 
+// probeUBI reads the header of the first eraseblock. The sequence number of the image stands
+// for a UUID; 0 is what older tools write.
 func probeUBI(p *probe) bool {
 	if !p.load(0, 64) {
 		return false
@@ -18,6 +20,7 @@ func probeUBI(p *probe) bool {
 	return true
 }
 
+// probeUBIFS checks the CRC over the node, from which its type and all that follows is read.
 func probeUBIFS(p *probe) bool {
 	const superblockNode = 6
 	if !p.load(0, 4096) || p.u(20, 1) != superblockNode ||

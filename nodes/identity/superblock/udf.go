@@ -34,6 +34,8 @@ const (
 	udfIntegrity  = 9
 )
 
+// probeUDF tries sizes of a block until the anchor is found at block 256: the disk's own first,
+// and then those that media have.
 func probeUDF(p *probe) bool {
 	for i, block := range [...]int64{p.block, 512, 1024, 2048, 4096} {
 		if i > 0 && block == p.block || !hasNSR(p, max(block, vsdSize)) {

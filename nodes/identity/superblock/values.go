@@ -18,6 +18,8 @@ func (p *probe) addText(key, s string) {
 // label sets the label to n bytes of the structure, up to the first NUL.
 func (p *probe) label(offset, n int) { p.setLabel(cString(p.cut(offset, n))) }
 
+// setLabel sets the properties of the label, and the result's Label, without the blanks with
+// which many formats fill the field.
 func (p *probe) setLabel(s string) {
 	p.Label = trimRight(s)
 	p.addText("ID_FS_LABEL", p.Label)

@@ -19,6 +19,8 @@ var zfsFormat = format{
 	probe: probeZFS,
 }
 
+// probeZFS goes through the list of names and values. Each pair says how long it is, so the
+// walk ends where one is shorter than its own head.
 func probeZFS(p *probe) bool {
 	var version, label, pool, member string
 	p.load(zfsOffset, zfsList)
