@@ -98,6 +98,7 @@ func (c *creation) makeAll() (errs faults) {
 	return errs
 }
 
+// makeNode makes a node, and notes in missing where it could not: no link is to lead there.
 func (c *creation) makeNode(n *Node, missing *[]string, errs *faults) {
 	if err := c.make(n.Path, n, nil); err != nil {
 		errs.add(err)

@@ -126,6 +126,7 @@ func (d *Dir) openPrivate() (err error) {
 	return err
 }
 
+// closePrivate closes the private directory and what is open in it, with which the lock ends.
 func (d *Dir) closePrivate() {
 	d.journal.Close()
 	d.journal = nil

@@ -92,6 +92,8 @@ func (f faults) inTheWay() bool {
 	return false
 }
 
+// isInTheWay reports whether an error says that something of another kind stands where a thing
+// is to be made.
 func isInTheWay(err error) bool {
 	switch failure(err) {
 	case unix.ENOTDIR, unix.EISDIR, unix.EEXIST, unix.ENOTEMPTY, unix.ELOOP:

@@ -53,6 +53,8 @@ func (r *reader) ReadAt(p []byte, offset int64) (int, error) {
 	return unix.Pread(r.fd, p, r.start+offset)
 }
 
+// disk returns all of the open disk. A size or block size that the kernel does not tell is 0:
+// then nothing, or blocks of 512 bytes, are read.
 func (r *reader) disk() *superblock.Disk {
 	size, _ := unix.Seek(r.fd, 0, unix.SEEK_END)
 	block, _ := unix.IoctlGetInt(r.fd, unix.BLKSSZGET)

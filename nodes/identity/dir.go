@@ -25,7 +25,7 @@ const noNodes = "/dev"
 
 type attr struct {
 	name, value string
-	there       bool
+	there       bool // false where the read found nothing
 }
 
 // dirs makes the directories from devpath up. It reads nothing.
@@ -52,6 +52,7 @@ func (s *subject) dirs(devpath string) *dir {
 
 func (d *dir) name() string { return d.path[strings.LastIndexByte(d.path, '/')+1:] }
 
+// readSubsystem returns the subsystem, or "" for a directory that is no device's.
 func (d *dir) readSubsystem() string {
 	if !d.known {
 		d.s.reads++
@@ -147,4 +148,6 @@ func (d *dir) top() *dir {
 	return d
 }
 
+// isVirtual reports whether the device has no hardware of its own: the kernel puts such devices
+// below /devices/virtual.
 func isVirtual(e *uevent.Event) bool { return strings.Contains(e.Devpath, "/virtual/") }

@@ -74,6 +74,7 @@ func cutDash(name string) (before, after string) {
 	return before, ""
 }
 
+// is reports whether a flag is set, which stands in a property or variable as 1.
 func (s *subject) is(key string) bool { return s.value(key) == "1" }
 
 // hidden reports whether the contents of a device of device-mapper are not to be looked

@@ -28,6 +28,8 @@ type pathWalk struct {
 	parent       bool   // a P was seen
 }
 
+// prepend puts a part in front, since the walk goes from the device up and the path is read
+// from the root down.
 func (w *pathWalk) prepend(part string) {
 	if w.path != "" {
 		part += "-"
@@ -106,6 +108,7 @@ func (w *pathWalk) usb(d *dir) *dir {
 	return d
 }
 
+// usbRevision returns v1, v2 or v3 for a root hub, or "" where it does not say.
 func usbRevision(root *dir) string {
 	// What hubs have there (USB 2.0, 11.23.1, and for 03 USB 3). Some root hubs of high speed
 	// have 0, so the speed decides.

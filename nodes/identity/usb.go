@@ -83,6 +83,7 @@ func (d *dir) usbAbove(isInterface bool) *dir {
 	return nil
 }
 
+// usbType returns what a class, with its subclass for storage, is called in ID_TYPE.
 func usbType(class string) string {
 	if _, rest, found := strings.Cut(usbTypes, " "+class); found && len(class) >= 2 {
 		rest, _, _ = strings.Cut(rest, " ")

@@ -211,6 +211,8 @@ func (j *Journal) set(id, words string) (known bool) {
 	return known
 }
 
+// lineSize returns about how many bytes a line takes in the file; an ID that has to be escaped
+// takes a few more.
 func lineSize(id, words string) int64 { return int64(len(id) + len(words) + 2) }
 
 // write appends the lines that wait, whole or not at all.

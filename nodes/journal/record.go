@@ -42,6 +42,7 @@ const (
 // Dev returns the device that ID names, or the zero Dev for one without numbers.
 func (r *Record) Dev() uevent.Dev { return devOf(r.ID) }
 
+// devOf reads an ID that has numbers, such as b8:0. The others begin with "+".
 func devOf(id string) uevent.Dev {
 	if id == "" || id[0] == '+' {
 		return uevent.Dev{}
