@@ -92,6 +92,7 @@ func parseTag(r *rule, value string) bool {
 	return true
 }
 
+// parsePersist reads "yes"; see nodes.Plan.
 func parsePersist(r *rule, value string) bool {
 	r.persist = value == "yes"
 	return r.persist

@@ -18,6 +18,7 @@ func ParseIDs(passwd, group string) IDs {
 	return IDs{func() string { return passwd }, func() string { return group }}
 }
 
+// passwd returns the text of the file, "" where no function reads it.
 func (ids IDs) passwd() string {
 	if ids.Passwd == nil {
 		return ""

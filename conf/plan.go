@@ -552,6 +552,8 @@ func kernelSays(e *uevent.Event) (mode, uid, gid uint32) {
 	return mode, uid, gid
 }
 
+// idOrRoot reads the number of a user or group. What is none is root: a node must not go to a
+// user by mistake.
 func idOrRoot(text string) uint32 {
 	if id, ok := parseID(text); ok {
 		return id

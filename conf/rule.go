@@ -376,6 +376,7 @@ func (p *parser) readUser(f field) (uid, gid uint32) {
 	return uid, gid
 }
 
+// readGroup returns the number of a group. f is where it stands, for a problem.
 func (p *parser) readGroup(f field, name string) (gid uint32) {
 	if gid, ok := parseID(name); ok {
 		return gid

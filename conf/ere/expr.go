@@ -86,6 +86,8 @@ func (m *Matcher) Covers(e, other *Expr) bool {
 	return true
 }
 
+// coversBranch reports whether e matches all that b does: by trying it where b is plain text,
+// or where a branch of e is the begin of that text and ".*".
 func (m *Matcher) coversBranch(e *Expr, b *branch) bool {
 	if b.all && !b.any {
 		return m.Match(e, b.text)
@@ -98,6 +100,8 @@ func (m *Matcher) coversBranch(e *Expr, b *branch) bool {
 	return false
 }
 
+// run makes the program of e when it is needed for the first time: MayMatch alone decides about
+// many texts.
 func (m *Matcher) run(e *Expr, s string) bool {
 	if e.program == nil {
 		e.program = compile(&e.tree)

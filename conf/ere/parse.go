@@ -77,6 +77,7 @@ const (
 // isAnchor reports whether p matches a place, not text.
 func (p *node) isAnchor() bool { return p.kind >= textBegin }
 
+// isDotStar reports whether p is ".*", which matches whatever follows and needs no program.
 func (p *node) isDotStar() bool {
 	return p.kind == repetition && p.low == 0 && p.high < 0 && p.parts[0].kind == dot
 }
@@ -273,6 +274,8 @@ func (r *parser) escape(at int) node {
 	return node{kind: char, char: c, size: 1}
 }
 
+// setOf returns the node of a set. A negated one matches a newline too, as regcomp has it
+// without REG_NEWLINE.
 func setOf(s byteSet, negated bool) node {
 	if negated {
 		s.negate()

@@ -237,6 +237,7 @@ func (m *Matcher) holds(anchor op, pos int) bool {
 	return edge == (anchor == opWordEdge)
 }
 
+// isWord reports whether the byte at a place belongs to a word, as \w has it.
 func (m *Matcher) isWord(pos int) bool {
 	if pos < 0 || pos >= len(m.text) {
 		return false
