@@ -55,6 +55,7 @@ func ask(dev *nodes.Dir, words []string, answer func(fd int) error) error {
 		return os.NewSyscallError("socket", err)
 	}
 	defer unix.Close(fd)
+	// There is no socket (ENOENT), or one whose process was killed (ECONNREFUSED).
 	if unix.Connect(fd, addr) != nil {
 		return ErrNoLoop
 	}
@@ -95,6 +96,8 @@ func readAnswer(fd int, say func(line string)) error {
 // another config than the file at conf, or the loop waits for a command that this process is.
 func Delegate(dev *nodes.Dir, conf string) (served bool, err error) {
 	err = Ask(dev, []string{"scan", conf}, func(string) {})
+	// A loop that ended in the midst may have done a part. The caller's scan goes over all of
+	// it again.
 	if errors.Is(err, ErrNoLoop) || errors.Is(err, ErrDeclined) || errors.Is(err, ErrUnanswered) {
 		return false, nil
 	}

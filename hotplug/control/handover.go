@@ -22,6 +22,7 @@ func (c *Server) handOver(q *request) error {
 		return err
 	}
 	defer done()
+	// Whatever comes of the answer, this process reads no events any more and is to end.
 	conn, err := q.file.SyscallConn()
 	if err != nil {
 		return err

@@ -153,6 +153,8 @@ func (c *Server) scan(q *request) error {
 	if c.Scheduler.IsPaused() {
 		return errPaused
 	}
+	// Where the new config is refused, the scan is done by the old one, and the answer is the
+	// refusal.
 	refusal := c.Config.Reload()
 	if !coldplug.Scan(c.Scheduler, c.Sys).Wait() {
 		return errLogged
@@ -196,6 +198,7 @@ func (c *Server) coldplug(q *request) error {
 	if err != nil {
 		return err
 	}
+	// Where some devices refused, the events of the others are waited for all the same.
 	refusal := c.trigger(q.gone)
 	if !c.settled(quiet, nil, q.gone) {
 		return errLogged

@@ -99,6 +99,8 @@ func controlAddress(dev *nodes.Dir) (addr *unix.SockaddrUnix, private int, err e
 	return &unix.SockaddrUnix{Name: path + "/" + controlName}, private, nil
 }
 
+// controlSocket makes a socket that keeps messages apart, so that neither side has to look for
+// the ends of lines.
 func controlSocket(flags int) (int, error) {
 	return unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|flags, 0)
 }
@@ -126,6 +128,8 @@ func listenAt(addr *unix.SockaddrUnix) (*os.File, syscall.RawConn, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	// The file of a socket stays when its process is killed, so only this shows whether a
+	// process listens.
 	err = unix.Connect(fd, addr)
 	if err == nil || err == unix.EAGAIN { // EAGAIN: there is a loop, and its queue is full
 		unix.Close(fd)
@@ -194,5 +198,6 @@ func (c *Server) answer(fd int) {
 		}
 		q.write(kind, err.Error())
 	}
+	// A request, such as a coldplug, may have taken much memory.
 	c.Scheduler.Released()
 }

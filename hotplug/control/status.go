@@ -33,6 +33,7 @@ func Status(s *scheduler.Scheduler, config *reload.Config) []string {
 		"failures: " + decimal(st.Failed),
 		"gaps: " + decimal(st.Gaps),
 	}
+	// Sinks say for themselves how they stand, a line each.
 	lines = append(lines, st.Sinks...)
 	for _, c := range st.Running {
 		lines = append(lines, "running: "+c.Since.Ago()+", pid "+strconv.Itoa(c.PID)+": "+c.Action+" "+c.Devpath+": "+c.Text)

@@ -270,6 +270,8 @@ func (t *Targets) isMet(f *target) bool {
 	return t.isReady == nil || t.isReady(e)
 }
 
+// pending reports whether an event about a device is under way. Where no process serves /dev
+// nobody knows, and then the node alone decides.
 func (t *Targets) pending(devpath string, dev uevent.Dev) bool {
 	return t.isPending != nil && t.isPending(devpath, dev)
 }

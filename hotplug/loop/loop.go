@@ -160,6 +160,7 @@ func (l *Loop) openControl() error {
 	return nil
 }
 
+// closeControl closes the control socket, if it is open. It may be called again.
 func (l *Loop) closeControl() {
 	l.controlLock.Lock()
 	defer l.controlLock.Unlock()
