@@ -57,6 +57,7 @@ const (
 	rival = "busybox"
 )
 
+// newBench enters the jail, for good, and lists who takes part.
 func newBench(opts options) (*bench, error) {
 	// Without a rival its column stays empty.
 	busybox, missing := exec.LookPath("busybox")

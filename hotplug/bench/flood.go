@@ -50,6 +50,8 @@ func (b *bench) flood() error {
 	return nil
 }
 
+// floodOnce has a hostile user make directories while a client waits for one event after the
+// other.
 func floodOnce() (f deluge, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

@@ -60,6 +60,7 @@ var parts = []struct {
 
 func main() { os.Exit(run(os.Args[1:])) }
 
+// run does both halves of a run, each in a process of its own, and returns the exit code.
 func run(args []string) int {
 	opts, err := parseFlags(args)
 	if err != nil {
@@ -92,6 +93,8 @@ func run(args []string) int {
 	return exitOK
 }
 
+// parseFlags reads the command line, which both processes get. It has printed what is wrong
+// where it returns an error.
 func parseFlags(args []string) (options, error) {
 	names := make([]string, len(parts))
 	for i, part := range parts {

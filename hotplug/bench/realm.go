@@ -51,6 +51,7 @@ func newRealm(sys string) (*realm, error) {
 	return r, nil
 }
 
+// close unmounts the sysfs and ends the thread, with which the namespace goes, and its devices.
 func (r *realm) close() error {
 	close(r.do)
 	err := unix.Unmount(r.sys, unix.MNT_DETACH)
@@ -89,6 +90,7 @@ func (r *realm) clear() error {
 	return r.ip("link del near\n")
 }
 
+// ip runs many commands in one process of ip(8): one for each device would take far longer.
 func (r *realm) ip(commands string) error {
 	return r.within(func() error {
 		cmd := exec.Command("ip", "-batch", "-")

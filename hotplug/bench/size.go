@@ -22,6 +22,7 @@ func (b *bench) size() error {
 	return b.sizes(", without the queues for listeners", []contestant{core}, allowed[2], allowed[3])
 }
 
+// sizes writes the rows of one build, with its budgets in bytes.
 func (b *bench) sizes(what string, of []contestant, plain, packed int) error {
 	bytes, small := figures{}, figures{}
 	for _, c := range of {

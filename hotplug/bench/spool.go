@@ -128,6 +128,7 @@ func makeQueues(count int, mark string) ([]string, error) {
 	return all, nil
 }
 
+// benchEvent and benchMore are an event of the usual length, as the loop publishes it.
 var benchEvent, _ = uevent.FromEnviron([]string{
 	"ACTION=change", "DEVPATH=/devices/virtual/mem/null", "SUBSYSTEM=mem", "SYNTH_UUID=0", "MAJOR=1", "MINOR=3",
 	"DEVMODE=0666", "SEQNUM=11165275",
@@ -431,6 +432,8 @@ func popAll(dirs []string) (*popper, error) {
 
 func (p *popper) stop() { p.file.Close() }
 
+// pop removes each file that inotify reports, until stop closes that. It never reads one: what
+// is measured is the publisher.
 func (p *popper) pop(byWatch map[int32]string) {
 	buf := make([]byte, 64<<10)
 	for {

@@ -30,6 +30,7 @@ type outcome struct {
 	footprint memory
 }
 
+// clean reports whether nothing at all was lost.
 func (o outcome) clean() bool {
 	return o.survived && o.drops == 0 && o.commands == 0 && o.nodes == 0
 }
