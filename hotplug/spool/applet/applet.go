@@ -28,6 +28,7 @@ type Streams struct {
 	Out, Err io.Writer
 }
 
+// print writes to standard output. A failure, as on a full disk, is the tool's failure.
 func (s Streams) print(text []byte) error {
 	_, err := s.Out.Write(text)
 	return err
@@ -50,6 +51,8 @@ func (s Streams) read() ([]byte, error) {
 	return nil, unix.EMSGSIZE
 }
 
+// noSpool is the error where there is no directory for queues. What is missing is then most
+// often the program that makes it.
 func noSpool(root string) error {
 	return errors.New("no spool at " + root + "; does devspool run there?")
 }

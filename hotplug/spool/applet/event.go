@@ -18,6 +18,7 @@ type eventOptions struct {
 	wait           bool
 }
 
+// put, pop and ls return the options of each tool, which the usage shows too.
 func (o *eventOptions) put() []cli.Option {
 	return []cli.Option{
 		{Name: "-n SEQNUM", Text: &o.seqnum, Help: "the event's SEQNUM"},
@@ -34,6 +35,7 @@ func (o *eventOptions) ls() []cli.Option {
 	return []cli.Option{{Name: "--events DIR", Text: &o.events, Help: "the spool's directory (/dev/events)"}}
 }
 
+// eventUsage is the help of all three tools: they are small, and are used together.
 func eventUsage() string {
 	const indent, column = "      ", 21
 	var o eventOptions

@@ -29,6 +29,8 @@ func (s Streams) ls(args []string) error {
 	}
 	text := "   UID    OWNER  UNREAD  QUEUE\n"
 	for _, q := range queues {
+		// Without the right to read it, a queue of another user shows its owner and nothing
+		// more.
 		unread := "?"
 		if q.Unread >= 0 {
 			unread = strconv.Itoa(q.Unread)

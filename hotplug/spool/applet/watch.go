@@ -22,13 +22,14 @@ type Replay func() ([]*uevent.Event, error)
 // watch is what its command line asks for, and the clock that tests replace.
 type watch struct {
 	Streams
-	property, json, replay bool
-	events                 string
+	property, json, replay bool   // as the options of these names
+	events                 string // the spool's directory, "" for the usual one
 	subsystem              string
-	filter                 []string
-	clock                  func() string
+	filter                 []string      // conditions, as .filter has them
+	clock                  func() string // the time for a row
 }
 
+// options is the table of the options, which are stored in w.
 func (w *watch) options() []cli.Option {
 	return []cli.Option{
 		{Name: "--subsystem S[/T]", Text: &w.subsystem, Help: "only events of subsystem S, and devtype T"},
@@ -39,6 +40,7 @@ func (w *watch) options() []cli.Option {
 	}
 }
 
+// watchUsage is the help, with the options from the table that parse reads them by.
 func watchUsage() string {
 	return `usage: devspool watch [OPTIONS] [CONDITION...]
 prints each event when it is done, a line each: seconds since the boot, action,
@@ -193,6 +195,8 @@ var errInterrupted = errors.New("interrupted")
 // signalled is a spool.Context that a signal ends.
 type signalled chan struct{}
 
+// interrupted returns a Context that the first signal ends. A hangup counts: the terminal is
+// gone, and nobody reads what would be printed.
 func interrupted() signalled {
 	// Next returns when the channel is closed, and the queue is removed on the way out; a
 	// signal that killed the process would leave that to the broker.

@@ -26,6 +26,8 @@ const (
 	recordSize    = recordNumbers * recordField
 )
 
+// recordName is the inode: a queue keeps it when it is renamed, and no name of a client's
+// choice gets into a path.
 func recordName(q *queue) string { return strconv.FormatUint(q.ino, 10) }
 
 // read reads the record of q. A new queue has none.
