@@ -16,6 +16,8 @@ var boot = []Applet{
 	{"modprobe", "load kernel modules, as modprobe does (modprobe --help);\nalso when called so", true, runModprobe},
 }
 
+// runInit gives the applet the whole environment: what the kernel does not know on its command
+// line it puts there.
 func runInit(args []string) int {
 	return pid1.Run(append([]string{"init"}, args...), handoff.Environ())
 }

@@ -106,6 +106,7 @@ func find(options []Option, letter rune, name string) *Option {
 	return nil
 }
 
+// hasArgument reports whether the option has a place for an argument, and so takes one.
 func (o *Option) hasArgument() bool { return o.Text != nil || o.Number != nil }
 
 // take stores that the option is given, and its argument: value, or if that is not given the

@@ -251,6 +251,7 @@ type Batch struct {
 	later    map[uevent.Dev]bool // for Current, and empty outside of it
 }
 
+// clear empties the batch, and keeps the memory of its slices for the next one.
 func (b *Batch) clear() {
 	clear(b.Events) // or they would stay in memory
 	*b = Batch{Events: b.Events[:0], byKernel: b.byKernel[:0], later: b.later}

@@ -167,6 +167,7 @@ func lease(path string) *leases {
 	return l
 }
 
+// release gives the leases up, by closing the files: writers that wait go on.
 func (l *leases) release() {
 	for _, fd := range l.fds {
 		unix.Close(fd)

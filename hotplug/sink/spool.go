@@ -72,6 +72,7 @@ func (s *Spool) closeLocked() {
 	}
 }
 
+// openLocked opens the spool. Where it cannot, the log says why, once, and s.spool stays nil.
 func (s *Spool) openLocked() {
 	b, err := broker.Open(s.options)
 	if err != nil {
@@ -111,6 +112,7 @@ func (s *Spool) status() string {
 	return "queues: " + strconv.Itoa(queues) + ", " + strconv.Itoa(behind) + " of them behind, " + strconv.Itoa(refused) + " refused"
 }
 
+// hasBacklog reports whether events are kept for slow clients: a leader then stays for a while.
 func (s *Spool) hasBacklog() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

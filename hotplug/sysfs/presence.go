@@ -35,6 +35,8 @@ func (p *Presence) Refresh() {
 	p.reopen(&p.char, false)
 }
 
+// reopen opens the directory of the links of one kind. It stays None where there is none yet,
+// and Has reads attributes then.
 func (p *Presence) reopen(dir *int, block bool) {
 	sys.CloseAll(dir)
 	path := string(p.fs) + "/dev/" + KindDir(block)
