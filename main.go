@@ -64,6 +64,7 @@ func run(args, environ []string) int {
 	if hotplug.HasUdev && (name == "udevd" || name == "systemd-udevd") {
 		args = asUdevd(args)
 	}
+	// Before parse, since an applet's options are its own.
 	if applet := called(args, environ); applet != nil {
 		if failure := hotplug.CheckFileLimit(0); failure != hotplug.Done {
 			return exitCodes[failure]

@@ -114,6 +114,8 @@ usage:
 		cli.Row("  ACTION=... DEVPATH=... devspool [SUBSYSTEM]", `do one event, given in the environment: the way the
 kernel calls its helper (/proc/sys/kernel/hotplug)`, waysColumn)
 	ctl := cli.Row("  devspool ctl REQUEST", "steer a running loop; REQUEST is one of", waysColumn)
+	// The requests and applets say for themselves what they are, so the usage is never out of
+	// date.
 	for i := range control.Requests {
 		r := &control.Requests[i]
 		call := r.Name + " " + r.Args
@@ -190,6 +192,7 @@ func (o *options) operands(words, args []string) error {
 	// must not do that event again.
 	case event && len(words) == 1 && words[0] == args[len(args)-1] && (!isRequest(words[0]) || words[0] == sys.Getenv(o.Environ, "SUBSYSTEM")):
 		o.mode = modeHelper // the kernel gives the subsystem, which the environment says too
+	// Help does not mind what else the command line says.
 	case len(words) == 0 || o.mode == modeHelp:
 	case o.mode == modePlan && len(words) == 1:
 		o.device = words[0]
@@ -243,7 +246,8 @@ func (o *options) check() error {
 	return nil
 }
 
-// defaultWait is how long settle and wait take at most, in seconds.
+// defaultWait is how long settle and wait take at most, in seconds: text, the form in which it
+// is sent.
 const defaultWait = "120"
 
 // request turns the words of the command line into those that the loop is sent.
@@ -294,6 +298,7 @@ func (o *options) ctl(words []string) error {
 	if len(words) == 0 {
 		return errors.New("ctl needs a word; see --help")
 	}
+	// None of these requests has more than one argument.
 	r, arguments := control.FindRequest(words[0]), 0
 	if r != nil && r.Args != "" {
 		arguments = 1
