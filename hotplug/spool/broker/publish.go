@@ -148,6 +148,7 @@ func (d *delivery) deliver(targets []*queue, text []byte) error {
 	for _, q := range later {
 		d.feed(q) // its client may have read since
 	}
+	// Kept for the next event, for its memory alone.
 	d.later = later[:0]
 	d.release()
 	d.files.close(f)

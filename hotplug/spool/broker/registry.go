@@ -76,6 +76,7 @@ func (r *registry) close() {
 	for _, root := range r.roots {
 		sys.CloseAll(&root.fd, &root.fanotify)
 	}
+	// Counts and the like may still be called after Close. They find nothing then.
 	r.queues, r.live, r.roots = map[uint64]*queue{}, nil, nil
 	r.lagging = 0
 	sys.CloseAll(&r.inotify)
@@ -116,6 +117,7 @@ func (r *registry) update() {
 	if len(r.pending) == 0 && len(r.gone) == 0 {
 		return
 	}
+	// A process with one event does not stay to let a denied user in again.
 	if r.upkeep.poller != nil {
 		r.quota.throttle(r.pending, r.queues)
 	}
