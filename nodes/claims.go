@@ -128,7 +128,9 @@ func (c *claims) lostPath(r *Record, asked map[string]bool) bool {
 	return false
 }
 
-// hasBetterClaim reports whether the device of a has a better claim to path than that of b.
+// hasBetterClaim reports whether the device of a has a better claim to path than that of b. The
+// order is that of the comment at the head of this file. It must be the same in every process,
+// so the ID decides where nothing else does.
 func (c *claims) hasBetterClaim(a, b *Record, path string) bool {
 	if own := ownPath(a) == path; own != (ownPath(b) == path) {
 		return own

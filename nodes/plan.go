@@ -92,6 +92,8 @@ func (p *Plan) Actual() *Plan {
 	}
 	a := *p
 	a.Nodes, a.Links, a.Commands, a.Lost, a.Claimed = nil, nil, nil, nil, nil
+	// A node whose path was lost goes to the device's own name, unless that is lost too, or is
+	// no path.
 	own := Name(p.Event)
 	usable := CleanPath(own) && !p.lost(own)
 	home := func(path string) string { // where what is at path leads to now

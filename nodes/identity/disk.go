@@ -105,6 +105,7 @@ func (s *subject) contents() {
 		return
 	}
 	d := Disk{Fd: s.fd, Optical: strings.HasPrefix(s.e.Sysname(), "sr"), Whole: s.whole}
+	// Without a disc there is nothing to read.
 	if d.Optical {
 		if !discPresent(s.fd) {
 			return

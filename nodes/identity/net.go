@@ -19,6 +19,7 @@ func (s *subject) net() {
 	switch devtype, _ := s.e.Get("DEVTYPE"); s.dev.value("type") {
 	case arpEthernet:
 		prefix = "en"
+		// The hardware type of these is Ethernet's too.
 		switch devtype {
 		case "wlan":
 			prefix = "wl"
@@ -133,6 +134,7 @@ func (s *subject) nameByDevicetree(parent *dir) {
 // physicalFunction returns the device that a virtual function of SR-IOV is a part of, and
 // its number there.
 func (pci *dir) physicalFunction() (physical *dir, n string) {
+	// Only a virtual function has this link.
 	of := pci.linked("physfn")
 	if of == "" {
 		return nil, ""
@@ -211,6 +213,8 @@ func (s *subject) hotplugSlot(pci *dir) (slot string, anyDomain bool) {
 		}
 		for _, name := range names {
 			address := slots.value(name + "/address")
+			// A slot's address has no function (0000:00:1c), since all functions of a device
+			// are in it. Slots with names that are no numbers give no short names.
 			if trailingNumber(name) != name || address == "" || !strings.HasPrefix(d.name(), address) {
 				continue
 			}

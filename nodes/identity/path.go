@@ -55,6 +55,7 @@ func (s *subject) pathID() {
 	if w.path == "" || !w.parent || s.base.readSubsystem() == "block" && !w.transport {
 		return
 	}
+	// ID_PATH goes without the revision, as links had it before there was one.
 	if before, after, found := strings.Cut(w.path, "usbv"); found {
 		s.set("ID_PATH_WITH_USB_REVISION", w.path)
 		w.path = before + "usb" + after[1:]
