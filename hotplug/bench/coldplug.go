@@ -58,6 +58,7 @@ func (b *bench) scanned(label, conf string, unit unit, target float64, rounds in
 	first, second := figures{}, figures{}
 	err := b.interleave(rounds, func(c contestant) error {
 		return b.within(world{conf: c.conf(conf)}, func() error {
+			// The second scan finds all nodes made, and has only to look.
 			for _, f := range []figures{first, second} {
 				value, err := measure(c, c.args("-s"))
 				if err != nil {

@@ -63,6 +63,8 @@ func (b *bench) processes(sys string, n int) error {
 			}
 		}
 	}
+	// A process that hands over reads no config, so that it is the same with any number of
+	// rules.
 	handoff := best[ours+" empty"]
 	beside := func(label, name string, target float64) {
 		f := figures{ours: handoff}

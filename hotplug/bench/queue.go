@@ -80,6 +80,8 @@ func (b *bench) parallel(s *stage) error {
 func (b *bench) latency(s *stage) error {
 	conf := "bench100000 0:0 660 @sleep 1000\nbench1.* 0:0 660 @touch $MDEV.ran\n.* 0:0 660\n"
 	return b.only(world{conf: conf, sys: s.empty}, s, nil, func(*daemon) error {
+		// Only the jail's processes are seen here, so the name is enough. The command outlives
+		// the daemon, which is killed.
 		defer func() { _ = exec.Command("pkill", "-f", "sleep 1000").Run() }()
 		if err := s.injector.Write(kerneltest.Message(made(0).Event("add"))); err != nil {
 			return err

@@ -250,6 +250,7 @@ func multicast(clients, events int) (float64, error) {
 // queued compares an event to a queue in which little is unread with one to a
 // queue in which much is.
 func (b *bench) queued(rounds int) error {
+	// The rival's column has the queue in which little is unread.
 	const few, many, step = 10, 10_000, 200
 	for _, kind := range []struct {
 		mark, label string
@@ -296,6 +297,7 @@ func (b *bench) nobody() error {
 	if err != nil {
 		return err
 	}
+	// The rival's column has our own loop without a spool.
 	path := b.jail.program(oursFile)
 	for _, l := range loads {
 		cost := figures{}
