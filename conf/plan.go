@@ -220,7 +220,7 @@ func (b *planner) apply(r *rule) {
 	if moved == "" {
 		moved = b.commandNode()
 	}
-	c := r.command
+	c := r.command // a copy: the rule is for other events too
 	c.Node = moved
 	defaults := &b.config.defaults.command
 	if c.Timeout == 0 {

@@ -151,6 +151,8 @@ func removes(v scheduler.View, hasGone func(*nodes.Record) bool) (events []*ueve
 		}
 	}
 	sys.Sort(keys)
+	// The devpath of a child begins with its parent's, and so sorts behind it: from the end on,
+	// children come first.
 	for i := len(keys) - 1; i >= 0; i-- {
 		if e, err := scheduler.EventOf(uevent.Remove, gone[keys[i]]); err == nil {
 			events = append(events, e)

@@ -170,6 +170,7 @@ func (c *Server) answer(fd int) {
 	}
 	// One byte more than a request may have, by which a longer one is noticed.
 	buf := make([]byte, maxRequest+1)
+	// A client that connects and sends nothing keeps this goroutine, and nothing else.
 	n, err := file.Read(buf)
 	if err != nil {
 		return

@@ -215,6 +215,8 @@ func (l *Loop) submit(b *netlink.Batch) (more bool) {
 	if len(b.Events) > 0 {
 		l.checkSequence(b.Events)
 		var current []bool
+		// Over a tree that only looks like /sys the kernel's events are about other devices
+		// than it shows, so each is compared with it.
 		if l.isKernels.Load() {
 			current = b.Current()
 		}

@@ -39,7 +39,7 @@ func NewNetlink(mask uint32, logger *log.Logger) (*Netlink, error) {
 	}
 	b := &Netlink{log: logger, sender: sender, logged: map[error]bool{}}
 	b.pacer = pacer{groups: mask, send: b.multicast}
-	for bit := uint32(1); bit != 0; bit <<= 1 {
+	for bit := uint32(1); bit != 0; bit <<= 1 { // until it is shifted out
 		if mask&bit != 0 {
 			b.groups = append(b.groups, bit)
 		}

@@ -50,6 +50,7 @@ func (s FS) Scan(wanted func(subsystem, sysname string) bool) []Device {
 	for path := range found {
 		paths = append(paths, path)
 	}
+	// A parent's devpath is the begin of its children's, and sorts before them.
 	sys.Sort(paths)
 	devices := make([]Device, 0, len(paths))
 	for _, path := range paths {
