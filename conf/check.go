@@ -10,6 +10,8 @@ import (
 // Check is ParseFiles for devspool --check: besides what cannot be used, Problems
 // holds what can, and is hardly what its author meant.
 func Check(files []File, ids IDs) *Config {
+	// The expressions are read as those of rules are. A problem in one would be a fault of this
+	// program.
 	p := parser{warnings: make([]ere.Expr, len(warnings))}
 	for i := range warnings {
 		p.readExpr(&p.warnings[i], field{text: warnings[i].expr}, false)

@@ -26,10 +26,12 @@ func (r *parser) bracket(at int) node {
 func (r *parser) element(s *byteSet, first bool) {
 	at := r.pos
 	from, single := r.member(s)
+	// As in [a-c-e], where the second - could begin a range or stand for itself.
 	if from == '-' && single && !first && r.src[at] == '-' && r.more() && r.src[r.pos] != ']' {
 		r.fail(at, "a - stands between others in the bracket", "put it first or last")
 		return
 	}
+	// A - before the closing bracket stands for itself.
 	if !strings.HasPrefix(r.src[r.pos:], "-") || strings.HasPrefix(r.src[r.pos:], "-]") {
 		if single {
 			s.add(from)
@@ -77,6 +79,7 @@ func (r *parser) member(s *byteSet) (c byte, single bool) {
 		r.fail(at, strconv.Quote(name)+" is not a single character", "write characters one by one")
 		return 0, false
 	}
+	// In the C locale no other character is equivalent to it.
 	if mark == "=" {
 		s.add(name[0])
 		return 0, false
