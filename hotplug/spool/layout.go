@@ -85,6 +85,7 @@ func OwnerNamed(name string, uid uint32) procfs.Process {
 	rest, last := cutLast(name)
 	_, before := cutLast(rest)
 	_, err := strconv.Atoi(before)
+	// The last number is the pid, unless it can be a slot: a small number behind another one.
 	if slot, _ := strconv.Atoi(last); err != nil || slot >= minPID {
 		if p, ok := processOf(last, uid); ok {
 			return p

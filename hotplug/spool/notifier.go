@@ -37,6 +37,8 @@ func newNotifier(path string) (*notifier, error) {
 // open returns the system call that failed with the error.
 func (n *notifier) open(path string) (op string, err error) {
 	if n.inotify, err = sys.NewInotify(); err != nil {
+		// The kernel returns EMFILE for the user's limit of instances as well as for the limit
+		// of descriptors.
 		if err == unix.EMFILE {
 			err = errInotifyLimit
 		}

@@ -35,6 +35,8 @@ func Queues(root string) ([]Queue, error) {
 			continue
 		}
 		q := Queue{Name: name, UID: int(st.Uid), Unread: -1}
+		// By /proc/locks: to try the lock would hold it for a moment, and a client that does
+		// not wait for it would take it for another's.
 		if q.PID = procfs.FlockHolder(locks, uint64(st.Dev), st.Ino); q.PID == 0 {
 			q.PID = OwnerNamed(name, st.Uid).Pid
 		}

@@ -138,6 +138,7 @@ func (r *registry) visitPending() {
 
 // reload reads the whole list, and what other publishers recorded of the queues.
 func (r *registry) reload() {
+	// First, since what inotify drops while the roots are read makes the list stale again.
 	r.stale = false
 	r.pending = nil
 	for _, q := range r.queues {
