@@ -51,7 +51,8 @@ var (
 	given [modeVersion + 1]bool // the modes that it names
 )
 
-// table has every option of the command line.
+// table has every option of the command line, in the order of the help. Completions and usage
+// are made from it too.
 var table = [...]cli.Option{
 	{Name: "-s", Mode: true, Given: &given[modeScan], Help: "coldplug: make /dev what /sys says, then exit"},
 	{Name: "-d", Mode: true, Given: &given[modeLoop], Help: "coldplug, then follow events in the background, or\nwith -f in the foreground"},

@@ -23,6 +23,7 @@ func (c *creation) run() (existed bool, err error) {
 	d := c.dir
 	want, old := recordOf(c.plan), Record{}
 	existed = d.journal.Has(want.ID)
+	// Without a journal nothing says what stands there.
 	c.known = existed || d.journal == nil
 	c.record = want
 	changed := existed && !d.journal.Holds(&want)

@@ -223,6 +223,7 @@ func sysEvents(sys string) ([]kerneltest.Event, error) {
 			return err
 		}
 		dir := filepath.Dir(name)
+		// The kernel's own events say the subsystem, which the file does not hold.
 		subsystem, err := os.Readlink(filepath.Join(dir, "subsystem"))
 		if err != nil {
 			return nil // not a device

@@ -42,6 +42,7 @@ func (e Error) Error() string { return string(e) }
 // arg, with the space or bracket that it begins with.
 func (o *Option) Split() (letter byte, long, arg string) {
 	arg = o.Name
+	// A Name begins with a dash, and then has a letter or a second dash.
 	if arg[1] != '-' {
 		letter, arg = arg[1], strings.TrimPrefix(arg[2:], ", ")
 	}

@@ -12,6 +12,7 @@ import (
 // no helper can lead. It returns when everything is done, commands included, and reports whether all of
 // it succeeded.
 func Run(o Options, e *uevent.Event) (ok bool) {
+	// A script may give ACTION and DEVPATH alone.
 	o.Sys.Complete(e)
 	var turn seqTurn
 	if o.Dev != nil {

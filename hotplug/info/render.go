@@ -144,7 +144,7 @@ func (d *device) record() (text string) {
 	line("P", e.Devpath)
 	// The kernel writes '!' for a slash in names of sysfs.
 	line("M", strings.Join(strings.Split(name, "!"), "/"))
-	line("R", name[len(strings.TrimRight(name, "0123456789")):])
+	line("R", name[len(strings.TrimRight(name, "0123456789")):]) // the number at its end
 	line("U", e.Subsystem)
 	said("T", "DEVTYPE")
 	if !e.Dev.IsZero() {

@@ -119,6 +119,8 @@ func (w *watcher) addWatches(fd uintptr) {
 	for _, path := range pieces.Files(w.path) { // listed when their directories are watched
 		w.addPath(fd, path, unix.IN_CLOSE_WRITE)
 	}
+	// Watches that are still wanted were added again above, which keeps them: so no change is
+	// missed between the two.
 	for wd := range before {
 		if _, still := w.names[wd]; !still {
 			unix.InotifyRmWatch(int(fd), uint32(wd))

@@ -173,6 +173,8 @@ func (s FS) EventOf(action string, d Device) (*uevent.Event, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The numbers were read before this file: another device may have come to the devpath in
+	// between.
 	if strings.HasPrefix(text, "MAJOR=") && !strings.HasPrefix(text, d.head()) {
 		return nil, unix.ESTALE
 	}
