@@ -25,8 +25,7 @@ func Scan(s *scheduler.Scheduler, fs sysfs.FS) *scheduler.Batch {
 			v.Fail("no sysfs at " + string(fs) + "; mount it: mount -t sysfs sysfs " + string(fs))
 			return
 		}
-		// Read without the lock: it takes the most time of a scan, and events may go on
-		// meanwhile.
+		// Read without the lock on /dev, which other processes may have meanwhile.
 		devices := fs.Scan(v.WantsUnnumbered)
 		v.Lock()
 		for _, e := range departed(v, fs, devices) {

@@ -220,8 +220,8 @@ func (s *Spool) reopen() {
 }
 
 // variables returns the variables that clients get besides those of the event. Names are
-// absolute paths, as udev has them. The paths begin with /dev also where --dev names another
-// directory: clients compare them with what udev would say.
+// absolute paths, as udev has them, and begin with /dev also where --dev names another
+// directory.
 func variables(e *uevent.Event, p *nodes.Plan) []string {
 	const dev = "/dev/"
 	var more []string

@@ -46,7 +46,7 @@ func (t *Table) row(e *uevent.Event, p *nodes.Plan) {
 			cells[5] = n.Owner()
 		}
 	}
-	// Before the first row, and again when the heads have left the screen.
+	// Before the first row, and again when the heads may have left the screen.
 	if t.rows%headInterval == 0 {
 		t.write(heads())
 	}
