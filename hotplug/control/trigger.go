@@ -96,12 +96,7 @@ type syntheticRun struct {
 
 // request requests an event of a device.
 func (run *syntheticRun) request(devpath string) {
-	err := run.sys.Write(devpath+"/uevent", run.text())
-	if err == unix.EINVAL && run.uuid != "" {
-		run.uuid = ""
-		err = run.sys.Write(devpath+"/uevent", run.text())
-	}
-	switch err {
+	switch err := run.sys.Write(devpath+"/uevent", run.text()); err {
 	case nil:
 		run.unanswered[devpath], run.accepted = true, true
 	case unix.ENOENT, unix.ENODEV: // it was just removed

@@ -91,11 +91,7 @@ func openSoon(path string, limit time.Duration) (int, error) {
 
 // dirs returns the directories that the kernel itself searches, in its order.
 func (l *Loader) dirs() []string {
-	release := ""
-	var u unix.Utsname
-	if unix.Uname(&u) == nil {
-		release = "/" + unix.ByteSliceToString(u.Release[:])
-	}
+	release := "/" + sys.Release()
 	return []string{l.Dir + "/updates" + release, l.Dir + "/updates", l.Dir + release, l.Dir}
 }
 

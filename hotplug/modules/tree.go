@@ -70,11 +70,7 @@ const (
 // OpenTree reads the configuration. The modules' files are opened when they are asked.
 func OpenTree(s Source) (*Tree, error) {
 	if s.Release == "" {
-		var u unix.Utsname
-		if err := unix.Uname(&u); err != nil {
-			return nil, err
-		}
-		s.Release = unix.ByteSliceToString(u.Release[:])
+		s.Release = sys.Release()
 	}
 	t := &Tree{dir: s.Root + "/lib/modules/" + s.Release}
 	if other := s.Root + "/usr/lib/modules/" + s.Release; !sys.Exists(unix.AT_FDCWD, t.dir) && sys.Exists(unix.AT_FDCWD, other) {

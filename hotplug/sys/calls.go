@@ -35,6 +35,15 @@ func Unlinkat(at int, name string) error {
 	return Failure(errno)
 }
 
+// Release returns the release of the running kernel, such as "6.1.0-18-amd64", or "".
+func Release() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}
+
 // OpenUnnamed opens a new file without a name in a directory, for writing. The error is
 // EOPNOTSUPP on a file system without such files, and EISDIR on a kernel before 3.11.
 func OpenUnnamed(dir int, mode uint32) (int, error) {

@@ -156,15 +156,13 @@ func (t *tool) request(r *request, kind string) error {
 // ask writes an action into a device's uevent file, with a UUID that the event will have
 // as SYNTH_UUID if it is to be known again. The id is "" for a kernel before 4.13.
 func (t *tool) ask(devpath, action string, known bool) (id string, err error) {
-	if !known {
-		return "", t.sys.Write(devpath+"/uevent", action)
+	if known {
+		id = sysfs.NewUUID()
 	}
-	id = sysfs.NewUUID()
-	err = t.sys.Write(devpath+"/uevent", action+" "+id)
-	if err == unix.EINVAL {
-		return "", t.sys.Write(devpath+"/uevent", action)
+	if id != "" {
+		action += " " + id
 	}
-	return id, err
+	return id, t.sys.Write(devpath+"/uevent", action)
 }
 
 // selected returns the devpaths of the devices that are meant, parents before children.
