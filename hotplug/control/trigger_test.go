@@ -162,17 +162,3 @@ func TestNewUUID(t *testing.T) {
 		t.Errorf("%s and %s", a, b)
 	}
 }
-
-// TestOldKernelRefuses is about a kernel that refuses a request with an identifier, as one before Linux
-// 4.13 does; this one does so for an identifier of another form.
-func TestOldKernelRefuses(t *testing.T) {
-	t.Parallel()
-	hotplugtest.NeedRoot(t)
-	run := syntheticRun{sys: "/sys", uuid: "none", unanswered: map[string]bool{}}
-	if !run.sys.IsKernels() {
-		t.Fatal("NOT TESTED: no sysfs at /sys")
-	}
-	if run.request("/devices/virtual/mem/null"); run.uuid != "" || len(run.unanswered) != 1 {
-		t.Errorf("the identifier is %q, open are %v", run.uuid, run.unanswered)
-	}
-}
