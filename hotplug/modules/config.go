@@ -20,10 +20,13 @@ type config struct {
 	problems []string
 }
 
-// line is "DIRECTIVE KEY VALUE". The first letter of the directive tells it from others.
-// The key is normalized: an alias, or the name of a module, or a pattern of either.
+// line is "DIRECTIVE KEY VALUE". No two directives begin with the same letter, so the first
+// one tells which it is. The key is normalized: an alias, the name of a module, or a pattern
+// of either. Of a blacklist line the value is empty.
 type line struct{ directive, key, value string }
 
+// directives are those of modprobe.d(5), each between blanks, so that a search finds whole
+// words only.
 const directives = " alias blacklist install options remove softdep weakdep "
 
 // read reads a modprobe.d: directories, the first of which come first, or single files;
@@ -38,6 +41,8 @@ func (c *config) read(paths []string) {
 				files = insertFile(files, path+"/"+name)
 			}
 		}
+		// A path may also be a single file: modules.softdep, or one of modprobe -C. ReadDir returns
+		// nothing for it, and only for a directory does "path/." exist.
 		if names == nil && sys.Exists(unix.AT_FDCWD, path) && !sys.Exists(unix.AT_FDCWD, path+"/.") { // no directory
 			files = insertFile(files, path)
 		}
@@ -81,6 +86,7 @@ func (c *config) parse(path, text string) {
 		var l string
 		l, text, _ = strings.Cut(text, "\n")
 		l = joined + l
+		// At the end of the file there is no line to join, and the backslash stays.
 		if start, continues := strings.CutSuffix(l, "\\"); continues && text != "" {
 			joined = start
 			continue
@@ -112,6 +118,7 @@ func (c *config) line(text string) bool {
 	}
 	key, value := word(rest)
 	key, ok := normalize(key)
+	// Only blacklist has no value.
 	if !ok || !strings.Contains(directives, " "+directive+" ") || value == "" && directive[0] != 'b' {
 		return false
 	}
@@ -140,14 +147,17 @@ func (c *config) commandLine(text string) {
 				name, value, _ = strings.Cut(value, ",")
 				c.line("blacklist " + name)
 			}
+			// Words for other programs, such as rd.debug, look the same. They become options of a
+			// module that does not exist, and are never asked for.
 		} else if i := strings.IndexByte(key, '.'); i >= 0 {
 			c.line("options " + w[:i] + " " + w[i+1:])
 		}
 	}
 }
 
-// Parameter cuts the first word off a command line, as the kernel does: blanks between
-// double quotes part no words. Quotes around a whole word are taken away.
+// Parameter cuts the first word off a command line, as the kernel does (next_arg in
+// lib/cmdline.c): blanks between double quotes part no words. Quotes around a whole word are
+// taken away; those around a value stay, for the kernel's own parser of module parameters.
 func Parameter(text string) (first, rest string) {
 	text = strings.TrimLeft(text, " \t\n")
 	quoted, i := false, 0
@@ -172,7 +182,8 @@ func (c *config) find(kind byte, name string) (value string, found bool) {
 	return "", false
 }
 
-// options returns the parameters of a module, which may be loaded for an alias.
+// options returns the parameters of a module, which may be loaded for an alias. Unlike those
+// of find, all lines count: for the module and for the alias, in the order of the files.
 func (c *config) options(name, alias string) (all string) {
 	for i := range c.lines {
 		if l := &c.lines[i]; l.directive[0] == 'o' && (l.key == name || l.key == alias) {

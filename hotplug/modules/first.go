@@ -10,7 +10,10 @@ const aside = " drivers/accel/ drivers/bluetooth/ drivers/edac/ drivers/gpu/ dri
 	" drivers/watchdog/ net/ sound/ arch/x86/kvm/ drivers/platform/x86/ drivers/parport/ drivers/usb/serial/ drivers/usb/misc/" +
 	" drivers/usb/class/ drivers/comedi/ drivers/infiniband/ "
 
-// leadsToDisk reports whether a disk may need the module.
+// leadsToDisk reports whether a disk may need the module. The directories of its path are
+// compared from the innermost outwards. What does not lie below kernel/, such as updates/ and
+// extra/, may be the driver of anything, and counts as needed: loading a module early without
+// need costs time, while holding one back by mistake delays the root file system.
 func (s *Step) leadsToDisk() bool {
 	_, path, found := strings.Cut(s.Path, "/kernel/")
 	for rest := path; found && rest != ""; {

@@ -22,11 +22,11 @@ import (
 // tenth for all devices of a machine. The file is not mapped into memory, since one that
 // is cut short meanwhile would then end the process.
 type index struct {
-	fd     int
-	size   uint32
-	root   uint32
-	blocks []*[blockSize]byte
-	budget int // nodes that this search may still visit
+	fd     int                // open until close
+	size   uint32             // of the file in bytes, when it was opened
+	root   uint32             // the reference to the root
+	blocks []*[blockSize]byte // by their number in the file; nil for those that were not read yet
+	budget int                // nodes that this search may still visit
 }
 
 const (
@@ -55,6 +55,7 @@ func openIndex(path string) *index {
 		return nil
 	}
 	var st unix.Stat_t
+	// The header has 12 bytes. The limit also bounds the table of blocks, to 8192 pointers.
 	if unix.Fstat(fd, &st) != nil || st.Size < 12 || st.Size > maxIndex {
 		unix.Close(fd)
 		return nil
@@ -79,6 +80,8 @@ func (x *index) block(at uint32) []byte {
 	b := x.blocks[at/blockSize]
 	if b == nil {
 		b = new([blockSize]byte)
+		// A failed read leaves NULs: a search then ends without a result, as in a file that is cut
+		// short.
 		_ = sys.RetryEINTR(func() error { _, err := unix.Pread(x.fd, b[:], int64(at/blockSize)*blockSize); return err })
 		x.blocks[at/blockSize] = b
 	}
@@ -96,6 +99,7 @@ func (x *index) number(at uint32) (n uint32) {
 	if b := x.block(at); len(b) >= 4 {
 		return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
 	}
+	// The number crosses the end of a block, or of the file.
 	for i := range uint32(4) {
 		n = n<<8 | uint32(x.byte(at+i))
 	}
@@ -142,6 +146,7 @@ func (x *index) node(ref uint32) (n node) {
 		n.first, n.last = x.byte(at), x.byte(at+1)
 		n.children = at + 2
 		at = n.children + 4*(uint32(n.last)-uint32(n.first)+1)
+		// No depmod writes this: the table of children would have a negative length.
 		if n.last < n.first {
 			return node{}
 		}
@@ -184,12 +189,14 @@ func (x *index) lookup(name string) (values []string) {
 		for len(n.prefix) > 0 && s.name != "" && n.prefix[0] == s.name[0] && !isWild(n.prefix[0]) {
 			n.prefix, s.name = n.prefix[1:], s.name[1:]
 		}
+		// The name ends within the prefix, or differs from it: only a pattern can still fit.
 		if len(n.prefix) > 0 {
 			if isWild(n.prefix[0]) {
 				x.walk(&n, nil, &s)
 			}
 			break
 		}
+		// Keys are ASCII: depmod refuses others (INDEX_CHILDMAX in kmod's sources).
 		for c := range byte(128) {
 			if isWild(c) {
 				x.below(&n, c, nil, &s)
@@ -211,6 +218,7 @@ func (x *index) lookup(name string) (values []string) {
 	return values
 }
 
+// isWild reports whether a character begins a pattern within a key.
 func isWild(c byte) bool { return c == '*' || c == '?' || c == '[' }
 
 // walk looks at all keys in n and below it. Key is what leads to n.
@@ -264,6 +272,7 @@ func (s *search) add(value string, priority uint32) {
 
 // all calls f for each key and value of the index.
 func (x *index) all(f func(key, value string)) {
+	// More than a good index has nodes, and still an end for one with circles.
 	x.budget = maxIndex
 	n := x.node(x.root)
 	x.walk(&n, nil, &search{all: f})

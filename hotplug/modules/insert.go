@@ -34,6 +34,8 @@ func (l *Loader) insert(s *Step) error {
 	if why := l.refusal(s); why != nil {
 		return l.program(s, why)
 	}
+	// refusal lets two kinds of install command pass: those that stand for a failure, and those
+	// that do nothing and succeed.
 	switch {
 	case s.Install == "":
 	case isFalse(s.Install):
@@ -48,12 +50,16 @@ func (l *Loader) insert(s *Step) error {
 	if compression(s.Path) != "" {
 		flags |= compressedFile
 	}
+	// finit_module reads the file in the kernel, so that no module ever passes through our memory.
 	fd, err := sys.OpenRegular(s.Path)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
 	err = sys.RetryEINTR(func() error { return l.finit(fd, s.Options, flags) })
+	// EEXIST: another request or process loaded it between the look at /sys and this call, which
+	// waits in the kernel until that one is initialized. ENOENT cannot be the file's, which is
+	// open: the kernel returns it for unknown symbols and parameters.
 	switch err {
 	case unix.EEXIST:
 		return nil
@@ -63,13 +69,14 @@ func (l *Loader) insert(s *Step) error {
 	return err
 }
 
-// isTrue and isFalse tell the usual ways to say that a module is not to be loaded, which
-// need no program.
+// isTrue reports whether a command does nothing and succeeds. Such an install line is the usual
+// way to say that a module is not to be loaded, and needs no program.
 func isTrue(command string) bool {
 	name, _ := word(command)
 	return fileKey(name) == "true" || name == ":"
 }
 
+// isFalse is isTrue for a command that does nothing and fails.
 func isFalse(command string) bool {
 	name, _ := word(command)
 	return fileKey(name) == "false"
@@ -87,6 +94,8 @@ func (l *Loader) refusal(s *Step) error {
 		}
 		return errInstall
 	}
+	// The kernel knows one algorithm, chosen when it was built. Where it decompresses none there
+	// is no such file.
 	if algorithm := compression(s.Path); algorithm != "" {
 		if known, _ := sys.ReadAttribute(l.sys + "/module/compression"); strings.TrimSpace(known) != algorithm {
 			return errCompressed

@@ -40,7 +40,7 @@ type Loader struct {
 
 	mu        sync.Mutex
 	queue     []request
-	resolving bool
+	resolving bool                // a goroutine takes from queue; never two, since tree is not safe for that
 	aliases   map[string][]string // the modules of an alias that was asked for; nil where nothing has it
 	modules   map[string]*module  // those that wait or are being loaded, and those that failed
 	ready     []*module
@@ -50,7 +50,7 @@ type Loader struct {
 	stopRest  func() bool
 }
 
-// request is one alias or name that was asked for.
+// request is one alias or name that was asked for, before it is resolved.
 type request struct {
 	alias string
 	done  func(error)
@@ -74,13 +74,13 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // module is one that waits, is being loaded, or failed.
 type module struct {
-	step       Step
-	over       bool
+	step       Step // what to load
+	over       bool // it is at its end; such a module is kept only if it failed
 	needed     bool // by a module that leads to a disk: First does not hold it back
 	err        *Error
 	blockers   int      // modules that are to end before it is loaded
 	dependents []blocks // those that wait for it
-	waiting    []wait
+	waiting    []wait   // requests that are answered after it
 }
 
 // blocks is a module that waits for another one; it fails with that where it needs it.
@@ -198,6 +198,8 @@ func (l *Loader) resolve() {
 		}
 		r := l.queue[0]
 		l.queue = l.queue[1:]
+		// Requests are resolved one after the other, and loaded in parallel: a search is short,
+		// while a module's initialization may wait for its device.
 		names, known := l.aliases[r.alias]
 		l.mu.Unlock()
 		l.answer(r, names, known)
@@ -214,6 +216,8 @@ func (l *Loader) rest() {
 
 // answer finds the modules of one request and has them loaded.
 func (l *Loader) answer(r request, names []string, known bool) {
+	// A module may have been removed since: only what is not found, or is there still, is
+	// answered without a search.
 	if known && (names == nil || l.allLive(names)) {
 		call(r.done, notFound(names))
 		return
@@ -281,6 +285,8 @@ func (l *Loader) Submit(steps []Step, done func(error)) { l.submit(steps, true, 
 // submit is Submit. With anew a module that has found no device is tried again: an alias
 // that was not asked for before may be that of its device.
 func (l *Loader) submit(steps []Step, anew bool, done func(error)) {
+	// /sys is read without the mutex, which workers need. A module that is loaded between this
+	// look and add is given to the kernel once more, and EEXIST counts as success.
 	live := make([]bool, len(steps))
 	for i := range steps {
 		live[i] = steps[i].Builtin || isLive(l.sys, steps[i].Name)
@@ -309,7 +315,10 @@ func (l *Loader) add(s *Step, made []*module) *module {
 	if m := l.modules[s.Name]; m != nil {
 		return m
 	}
+	// One blocker stands for this function: it goes last, and then the module is ready if it
+	// waits for no other.
 	m := &module{step: *s, blockers: 1}
+	// They are indexes into the steps of this request.
 	m.step.Needs, m.step.After = nil, nil
 	l.modules[s.Name] = m
 	for _, i := range s.Needs {
@@ -327,7 +336,8 @@ func (l *Loader) block(m, other *module, needs bool) {
 	switch {
 	case other == nil:
 	case !other.over:
-		if needs && m.step.leadsToDisk() { // needs has all that those need
+		// needs is transitive, as modules.dep is, so that all below other are marked too.
+		if needs && m.step.leadsToDisk() {
 			other.needed = true
 			l.release()
 		}
@@ -371,6 +381,7 @@ func (l *Loader) First(first bool) {
 	l.release()
 }
 
+// isHeldBack reports whether a module has to wait until First ends. The mutex is held.
 func (l *Loader) isHeldBack(m *module) bool {
 	return l.first && !m.needed && !m.step.leadsToDisk()
 }
@@ -403,6 +414,7 @@ func (l *Loader) IsIdle() bool {
 	return true
 }
 
+// isHeld reports whether a module is in later. The mutex is held.
 func (l *Loader) isHeld(m *module) bool {
 	for _, h := range l.later {
 		if h == m {
@@ -416,7 +428,9 @@ func (l *Loader) isHeld(m *module) bool {
 func (l *Loader) Failed(f func(err *Error)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	// A module without blockers is either held back or being loaded, since ready is empty.
 	for _, m := range l.modules {
+		// ENODEV is no failure: of several modules for one device, those that do not fit say so.
 		if m.over && m.err != nil && m.err.Err != unix.ENODEV {
 			f(m.err)
 		}
@@ -440,9 +454,11 @@ func (l *Loader) work() {
 		m := l.ready[0]
 		l.ready = l.ready[1:]
 		l.mu.Unlock()
+		// Without the mutex: the kernel may take seconds.
 		err := l.insert(&m.step)
 		l.report(m, err)
 		l.mu.Lock()
+		// done functions are called without the mutex, since they may make further requests.
 		ended := l.finish(m, err, nil)
 		l.mu.Unlock()
 		callAll(ended)
@@ -470,8 +486,9 @@ func (l *Loader) say(level log.Level, line string) {
 	}
 }
 
-// finish ends a module, and with it those that need it if it failed. Requests that have
-// waited for nothing else are added to ended. The mutex is held.
+// finish ends a module, and with it those that need it if it failed, and so on through their
+// dependents. Those that only come after it go on. Requests that have waited for nothing else
+// are added to ended. The mutex is held.
 func (l *Loader) finish(m *module, err error, ended []*open) []*open {
 	m.over = true
 	if err == nil {
@@ -496,7 +513,8 @@ func (l *Loader) finish(m *module, err error, ended []*open) []*open {
 	return ended
 }
 
-// leave counts one module less that a request waits for.
+// leave counts one module less that a request waits for, and adds the request to ended after
+// the last one. The mutex is held.
 func (l *Loader) leave(ended []*open, r *open) []*open {
 	r.left--
 	if r.left == 0 {

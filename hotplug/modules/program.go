@@ -10,7 +10,7 @@ import (
 )
 
 // FindProgram returns this system's modprobe program, or "" where there is none besides
-// this one.
+// this one. /sbin/modprobe may be a link to this program, which would call itself without end.
 func FindProgram() string {
 	self := sys.FileIDOf("/proc/self/exe")
 	for _, path := range [...]string{"/sbin/modprobe", "/usr/sbin/modprobe", "/bin/modprobe", "/usr/bin/modprobe"} {
@@ -22,7 +22,8 @@ func FindProgram() string {
 }
 
 // RunProgram runs the modprobe program at path, and returns an error where its exit code is
-// not 0. What it says goes to our standard error.
+// not 0. What it says goes to our standard error. (Package os/exec would cost the program
+// 200 kB.)
 func RunProgram(path string, args, environ []string) error {
 	pid, err := syscall.ForkExec(path, append([]string{"modprobe"}, args...),
 		&syscall.ProcAttr{Env: environ, Files: []uintptr{0, 1, 2}})

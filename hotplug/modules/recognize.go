@@ -3,7 +3,7 @@ package modules
 import "strings"
 
 // Command is what a rule's command line asks of modprobe, where it can be carried out in
-// the process.
+// the process: that spares a process, and often a shell, for each device of a boot.
 type Command struct {
 	Blacklist bool // -b
 	Quiet     bool // -q: an alias that nothing has is no failure worth a word
@@ -34,6 +34,8 @@ func ParseCommand(text string) (c Command, ok bool) {
 	return c, true
 }
 
+// isSilencer reports whether a word sends output away. Here there is none: failures go to the
+// log.
 func isSilencer(word string) bool {
 	return word == ">/dev/null" || word == "2>/dev/null" || word == "2>&1"
 }
@@ -72,6 +74,7 @@ func (c *Command) option(o string) bool {
 	}
 	for _, letter := range letters {
 		switch letter {
+		// -a makes a difference only where several names follow.
 		case 'a':
 		case 'b':
 			c.Blacklist = true

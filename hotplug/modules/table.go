@@ -124,6 +124,7 @@ func (t *table) entry(text string) (key, value, rest string) {
 			key = fileKey(line[:i])
 		}
 		return key, line, rest
+	// modules.builtin has paths as modules.dep does, without what they need.
 	case builtin:
 		return fileKey(line), line, rest
 	case builtinAliases:
@@ -131,6 +132,7 @@ func (t *table) entry(text string) (key, value, rest string) {
 			return line[i+len(".alias="):], line[:i], rest
 		}
 	default:
+		// The pattern may hold blanks, the module's name cannot. Six is the length of "alias ".
 		if i := strings.LastIndexByte(line, ' '); i >= 6 && line[0] != '#' {
 			return line[len("alias "):i], line[i+1:], rest
 		}

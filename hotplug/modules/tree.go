@@ -73,6 +73,7 @@ func OpenTree(s Source) (*Tree, error) {
 		s.Release = sys.Release()
 	}
 	t := &Tree{dir: s.Root + "/lib/modules/" + s.Release}
+	// An image may have no link /lib to usr/lib.
 	if other := s.Root + "/usr/lib/modules/" + s.Release; !sys.Exists(unix.AT_FDCWD, t.dir) && sys.Exists(unix.AT_FDCWD, other) {
 		t.dir = other
 	}
@@ -110,8 +111,8 @@ func (t *Tree) Forget() {
 
 // Lookup returns the modules that a name or an alias stands for, in the order in which
 // they are to be loaded. The first of these that knows it says all: aliases of
-// modprobe.d, modules, symbols, install and remove lines, aliases of modules, modules
-// that are part of the kernel, and their aliases.
+// modprobe.d, modules, install and remove lines, aliases of modules, symbols, modules that
+// are part of the kernel, and their aliases.
 func (t *Tree) Lookup(alias string) (found []Target) {
 	name, ok := normalize(alias)
 	if !ok {
@@ -123,6 +124,7 @@ func (t *Tree) Lookup(alias string) (found []Target) {
 		}
 	}
 	isName := strings.IndexByte(name, ':') < 0 // of a module, for all that can be seen
+	// The order of the tables is that of the search.
 	for i := 0; i < tableCount && found == nil; i++ {
 		switch i {
 		case dependencies, builtin:
@@ -163,7 +165,8 @@ func (t *Tree) hasCommand(name string) bool {
 
 func (t *Tree) isBuiltin(name string) bool { return len(t.tables[builtin].lookup(name)) > 0 }
 
-// isBlacklisted reports whether a target is to be left out.
+// isBlacklisted reports whether a target is to be left out. By modprobe.d(5) a blacklist line
+// takes away a module's own aliases; by its name the module can still be loaded.
 func (t *Tree) isBlacklisted(target Target, mode Mode) bool {
 	if target.Alias == "" && mode&Blacklist == 0 {
 		return false
@@ -188,6 +191,7 @@ func (t *Tree) Steps(targets []Target, mode Mode) []Step {
 	p := planner{tree: t, mode: mode}
 	for _, target := range targets {
 		if !t.isBlacklisted(target, mode) {
+			// What one target only wishes for, another may need: so its steps are looked at again.
 			p.target, p.visited = target, nil
 			_, p.needs = t.files(target.Name)
 			p.module(target.Name)
@@ -235,7 +239,8 @@ func (p *planner) place(name string) {
 	p.wish(softdep, "post:", func(i int) { p.after(i, self) })
 }
 
-// after has a step wait for an earlier one.
+// after has a step wait for an earlier one. In a circle of softdeps the other order can come
+// up, and then neither waits.
 func (p *planner) after(late, early int) {
 	if s := &p.steps[late]; early < late {
 		s.After = append(s.After, early)
@@ -301,6 +306,7 @@ func (p *planner) append(name, softdep string) int {
 			}
 		}
 	}
+	// A step stays optional until a target, or what a target needs, has it.
 	s := &p.steps[i]
 	s.Target = s.Target || isTarget
 	s.Optional = s.Optional && !isTarget && !slices.Contains(p.needs, name)
@@ -328,6 +334,7 @@ func (t *Tree) files(name string) (path string, needs []string) {
 		return "", nil
 	}
 	path, rest, _ := strings.Cut(lines[0], ":")
+	// modules.dep names what is needed in the reverse order: what is loaded first stands last.
 	for rest != "" {
 		i := strings.LastIndexByte(rest, ' ')
 		if need := moduleName(rest[i+1:]); need != "" {

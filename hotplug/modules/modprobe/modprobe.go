@@ -44,7 +44,9 @@ options:
 exit codes: 0 done, 1 not
 `
 
-// options are the letter of each option and its long forms. Those with a = take a value.
+// options are the letter of each option and its long forms, each between blanks. Those with
+// a = take a value. Options that mean the same for us share a letter; the digit 1 stands for
+// one that has no letter. (A map would be larger in the binary.)
 const options = " aall rremove Rresolve-alias Dshow-depends cshowconfig cshow-config ndry-run nshow vverbose qquiet ssyslog" +
 	" buse-blacklist iignore-install iignore-remove 1first-time fforce fforce-modversion fforce-vermagic hhelp Vversion" +
 	" Cconfig= ddirname= Sset-version= "
@@ -58,7 +60,8 @@ const (
 // Streams are what the tool writes to.
 type Streams struct{ Out, Err io.Writer }
 
-// tool is one run.
+// tool is one run. What kmod prints to standard output or error, in which words and with
+// which exit code, scripts depend on: so the texts are kmod's.
 type tool struct {
 	given   [128]bool // options, by their letter
 	source  modules.Source
@@ -72,6 +75,7 @@ type tool struct {
 // Run does what modprobe does with args, which are without the program's name.
 func Run(args, environ []string, streams Streams) int {
 	t := &tool{streams: streams}
+	// Options of the environment come first, so that those of the command line prevail.
 	if err := t.parse(append(strings.Fields(sys.Getenv(environ, "MODPROBE_OPTIONS")), args...)); err != nil {
 		return t.fail("ERROR", err.Error()+"; --help shows the options")
 	}
@@ -119,6 +123,7 @@ const marker = "DEVSPOOL_MODPROBE"
 func (t *tool) become(args, environ []string) int {
 	program := modules.FindProgram()
 	if program != "" && sys.Getenv(environ, marker) == "" {
+		// It returns only where it fails.
 		_ = unix.Exec(program, append([]string{"modprobe"}, args...), append([]string{marker + "=1"}, environ...))
 	}
 	return t.fail("FATAL", "an install or remove command of modprobe.d, or a module that is compressed in a way "+
@@ -145,6 +150,7 @@ func (t *tool) parse(args []string) error {
 			}
 			t.given[letter] = true
 			rest = value
+			// Of letters that stand together each is an option: -rv is -r -v.
 			if !takes {
 				continue
 			}
@@ -191,6 +197,7 @@ func (t *tool) take(letter byte, value string) {
 	}
 }
 
+// print writes to standard output, and returns the exit code.
 func (t *tool) print(text string) int {
 	if _, err := io.WriteString(t.streams.Out, text); err != nil {
 		return exitFailed
@@ -213,6 +220,7 @@ func (t *tool) fail(level, text string) int {
 // run does what the words name. With parameters that is only the first of them.
 func (t *tool) run() (code int) {
 	parameters := ""
+	// Only a plain modprobe takes parameters. Elsewhere each word is a module.
 	if !t.given['a'] && !t.given['r'] && !t.given['R'] && !t.given['D'] {
 		for _, w := range t.words[1:] {
 			parameters += " " + quote(w)
@@ -231,6 +239,7 @@ func (t *tool) run() (code int) {
 		found := t.tree.Lookup(name)
 		if len(found) == 0 {
 			level := "FATAL"
+			// With -a a name that is missing does not keep the others from being loaded.
 			if t.given['a'] {
 				level = "WARNING"
 			}
@@ -254,6 +263,8 @@ func (t *tool) run() (code int) {
 	if t.given['r'] {
 		act = t.remove
 	}
+	// All or nothing: the program does the whole command line anew, and must not find half of it
+	// done.
 	for i := range plans {
 		if !t.given['n'] && !t.given['D'] && t.needsProgram(plans[i]) {
 			return exitProgram
@@ -288,6 +299,7 @@ func (t *tool) needsProgram(steps []modules.Step) bool {
 
 // insert loads all that plans have.
 func (t *tool) insert(plans [][]modules.Step) (code int) {
+	// All plans are under way before the first is waited for, and load in parallel.
 	errs := make(chan error, len(plans))
 	for i := range plans {
 		if !t.show(plans[i]) {
@@ -334,6 +346,8 @@ func (t *tool) show(steps []modules.Step) bool {
 // remove removes the modules that plans name, and then what they needed and nothing else does.
 func (t *tool) remove(plans [][]modules.Step) (code int) {
 	for _, steps := range plans {
+		// Users go before what they use. That a dependency stays, since another module uses it, is
+		// no failure; only the target's is.
 		for i := len(steps) - 1; i >= 0; i-- {
 			if why := t.removeStep(&steps[i]); why != "" && steps[i].Target {
 				code = t.fail("FATAL", "Module "+steps[i].Name+" "+why)
@@ -363,6 +377,7 @@ func (t *tool) removeStep(s *modules.Step) (why string) {
 		return ""
 	}
 	flags := unix.O_NONBLOCK
+	// O_TRUNC is what delete_module(2) calls to remove by force.
 	if t.given['f'] {
 		flags |= unix.O_TRUNC
 	}
