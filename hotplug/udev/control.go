@@ -53,6 +53,7 @@ func Message(kind Kind, number int, text string) ([]byte, error) {
 		return nil, unix.EMSGSIZE
 	}
 	msg := make([]byte, controlSize)
+	// systemd's and eudev's servers compare the magic, and not the version.
 	copy(msg, "udev-252")
 	binary.NativeEndian.PutUint32(msg[atMagicWord:], controlMagic)
 	binary.NativeEndian.PutUint32(msg[atKind:], uint32(kind))
@@ -90,6 +91,7 @@ type Handlers struct {
 
 // parseControl returns what a message asks for; nil for End.
 func parseControl(msg []byte, h *Handlers) (do func(), err error) {
+	// The field for the version is not compared: eudev's is another one.
 	if len(msg) != controlSize || binary.NativeEndian.Uint32(msg[atMagicWord:]) != controlMagic {
 		return nil, errControlForm
 	}
@@ -123,6 +125,7 @@ func parseControl(msg []byte, h *Handlers) (do func(), err error) {
 			do = func() { h.ChildrenMax(number) }
 		}
 	case Property:
+		// Without a NUL the text may have been cut off by a sender that did not check its length.
 		text, _, ended := bytes.Cut(msg[atValue:], []byte{0})
 		key, value, ok := strings.Cut(string(text), "=")
 		if !ended || !ok || key == "" {
@@ -134,6 +137,7 @@ func parseControl(msg []byte, h *Handlers) (do func(), err error) {
 	default:
 		return nil, errControlKind
 	}
+	// The type is known, and not wanted here: the sender gets its answer all the same.
 	if do == nil {
 		do = func() {}
 	}
@@ -144,10 +148,12 @@ func parseControl(msg []byte, h *Handlers) (do func(), err error) {
 // udevadm sends End at once; eudev's sends nothing, and waits for an answer.
 const endWait = 10 * time.Millisecond
 
-// idleWait is how long a connection may stay silent in the midst of its messages.
+// idleWait is how long a connection may stay silent before its first message, and after the
+// server has said that it is done. Without it 16 idle connections would shut others out.
 const idleWait = 30 * time.Second
 
-// control is the server at the control socket.
+// control is the server at the control socket. A goroutine of its own takes connections, and each
+// connection has one; the slots bound how many there are.
 type control struct {
 	file     *os.File
 	handlers *Handlers
@@ -157,6 +163,8 @@ type control struct {
 
 // openControl binds the socket in the directory run, and serves it until it is closed.
 func openControl(dir int, run string, h *Handlers, logger *log.Logger) (*control, error) {
+	// By way of the descriptor: a link or a mount that has taken the directory's place since it was
+	// opened does not lead elsewhere. bind(2) has no form that takes a directory.
 	addr := &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(dir) + "/" + ControlName}
 	if unix.Access("/proc/self/fd", unix.F_OK) != nil {
 		addr.Name = run + "/" + ControlName // no /proc yet
@@ -174,12 +182,15 @@ func openControl(dir int, run string, h *Handlers, logger *log.Logger) (*control
 // ErrTaken is returned by New where another process listens at the control socket.
 var ErrTaken = errors.New("a udevd, or another loop, listens there; stop it first")
 
+// bindControl returns a listening socket at addr in the directory dir. ErrTaken is returned
+// where a process listens there already: two loops would each do every event.
 func bindControl(dir int, addr *unix.SockaddrUnix) (int, error) {
 	const kind = unix.SOCK_SEQPACKET | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
 	fd, err := unix.Socket(unix.AF_UNIX, kind, 0)
 	if err != nil {
 		return sys.None, err
 	}
+	// A full backlog (EAGAIN) has a listener too.
 	if err = unix.Connect(fd, addr); err == nil || err == unix.EAGAIN {
 		unix.Close(fd)
 		return sys.None, ErrTaken
@@ -204,6 +215,7 @@ func (c *control) serve() {
 	if err != nil {
 		return
 	}
+	// The send blocks when all slots are taken; further clients then wait in the kernel's backlog.
 	sys.Accept(conn, 0, func(fd int) {
 		c.slots <- struct{}{}
 		go func() {
@@ -218,6 +230,7 @@ func (c *control) serve() {
 // side is all that the server says, and clients wait for it. It comes after the last
 // message: after End, or where none follows at once. What comes after that is done too.
 func (c *control) converse(fd int) {
+	// The socket's mode keeps others out already, unless it was changed, or the descriptor passed on.
 	if peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil || peer.Uid != 0 {
 		c.refuse(errControlSender)
 		return
@@ -225,6 +238,8 @@ func (c *control) converse(fd int) {
 	var msg [controlSize + 1]byte // so that a longer one is seen to be longer
 	wait := idleWait
 	for {
+		// After endWait the client may be eudev's, which waits for this. After idleWait it is gone or
+		// stuck.
 		if !readable(fd, wait) {
 			if wait == idleWait {
 				return
@@ -253,6 +268,7 @@ func (c *control) converse(fd int) {
 	}
 }
 
+// refuse logs why a connection ends. The client learns nothing but the end.
 func (c *control) refuse(why error) {
 	c.log.Print(log.Warning, "refused a message at the control socket: "+why.Error())
 }

@@ -14,7 +14,8 @@ import (
 // dmsetup or lvcreate waits: the program adds one for each ioctl, the kernel gives the
 // cookie to the ioctl's event as DM_COOKIE, and the device manager subtracts one when the
 // event is at its end. The upper 16 bits of DM_COOKIE are flags; the key has a fixed
-// value in their place (libdm/libdevmapper.h, libdm-common.c in LVM2's sources).
+// value in their place (libdm/libdevmapper.h, libdm-common.c in LVM2's sources). An event
+// that is not completed blocks that program for ever.
 const (
 	cookieKey   = "DM_COOKIE"
 	cookieMagic = 0x0d4d << 16
@@ -29,6 +30,7 @@ var dmFlags = [...]string{
 
 // cookieOf returns the number that an event's cookie has, or 0 for none.
 func cookieOf(e *uevent.Event) uint32 {
+	// device-mapper's devices are disks. Nothing else may touch semaphores by its event.
 	if !e.Dev.Block {
 		return 0
 	}
@@ -66,6 +68,7 @@ func Flags(e *uevent.Event) (properties []string) {
 // semaphore is gone, or is 0 already, no process waits for the cookie.
 func completeCookie(cookie uint32) error {
 	id, err := sys.Semget(int32(cookie&cookieBase | cookieMagic))
+	// Semop does not wait: at 0 it fails with EAGAIN.
 	if err == nil {
 		err = sys.Semop(id, -1)
 	}
@@ -85,6 +88,7 @@ func completeCookie(cookie uint32) error {
 // under way, and none waits in the kernel's socket. The event of a cookie is sent before
 // anybody waits for the semaphore, so where one waits and idle holds it is lost.
 func (u *Udev) RecoverCookies(idle func() bool) (all bool) {
+	// The order counts: an event that comes between the two looks makes idle false.
 	waited, pending := waitedCookies()
 	if !idle() {
 		return false
@@ -102,10 +106,13 @@ func (u *Udev) RecoverCookies(idle func() bool) (all bool) {
 func waitedCookies() (ids []int, pending bool) {
 	text, _ := sys.ReadFile("/proc/sysvipc/sem")
 	for line := range strings.Lines(text) {
+		// Only semaphores of root with one member are looked at. The first line, of headings, has
+		// other words.
 		words := strings.Fields(line) // key, id, permissions, how many, owner, ...
 		if len(words) < 5 || words[3] != "1" || words[4] != "0" {
 			continue
 		}
+		// The kernel prints the key as a signed int of 32 bits.
 		key, err := strconv.ParseInt(words[0], 10, 33)
 		if err != nil || key&^cookieBase != cookieMagic {
 			continue

@@ -60,11 +60,13 @@ func openDatabase(run string) (*database, error) {
 func (d *database) close() { sys.CloseAll(&d.root, &d.data, &d.tags) }
 
 // publicDirectory opens a directory that all may read and only we may write, and makes
-// it where it is missing. One of another user is refused, as is a link.
+// it where it is missing. One of another user is refused (EACCES), as is a link:
+// files that are made there would otherwise be that user's to choose.
 func publicDirectory(at int, name string) (int, error) {
 	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Openat(at, name, flags, 0)
 	if err == unix.ENOENT {
+		// EEXIST: another process was faster.
 		if err = unix.Mkdirat(at, name, 0o755); err != nil && err != unix.EEXIST {
 			return sys.None, err
 		}
@@ -94,6 +96,7 @@ func (d *database) read(id string) (r *Record, known bool) {
 	var st unix.Statx_t
 	err := sys.Stat(d.data, id, unix.AT_SYMLINK_NOFOLLOW, &st)
 	d.absent = err == unix.ENOENT
+	// What is no file, or too large, was not written by a device manager, and counts as nothing.
 	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > maxRecord {
 		return r, false
 	}
@@ -102,6 +105,7 @@ func (d *database) read(id string) (r *Record, known bool) {
 		if err != nil {
 			return r, false
 		}
+		// The buffer grows with the file's size, which maxRecord bounds.
 		d.old = slices.Grow(d.old, int(st.Size))[:st.Size]
 		n, err := sys.Read(fd, d.old)
 		sys.Close(fd)
@@ -129,6 +133,7 @@ func (d *database) write(id string, kind class, r, was *Record, known bool) erro
 		}
 	}
 	d.buf = r.Append(d.buf[:0], kind == numbered)
+	// Most devices have an empty file: by mknod that is one system call in place of four.
 	made := d.absent && len(d.buf) == 0 && !r.Persist && d.makeEmpty(id)
 	if !made && (!known || r.Persist != was.Persist || string(d.buf) != string(d.old)) {
 		if failure := d.replace(id, r.Persist); failure != nil {
@@ -222,6 +227,8 @@ func (d *database) tag(tag, id string) error {
 	return err
 }
 
+// tagDirectory opens the directory of a tag, which may be missing. Unlike publicDirectory it makes
+// none.
 func (d *database) tagDirectory(tag string) (int, error) {
 	if !usableName(tag) {
 		return sys.None, unix.EINVAL
@@ -321,6 +328,7 @@ func lives(s sysfs.FS, id string) bool {
 	case 'c':
 		return at("/dev/char/" + id[1:])
 	}
+	// An id such as n2 ends here: it is an interface that sweep did not find.
 	subsystem, name, named := strings.Cut(id[1:], ":")
 	if id[0] != '+' || !named {
 		return false
@@ -339,6 +347,7 @@ func lives(s sysfs.FS, id string) bool {
 // whether it holds anything; there is a Record in any case.
 func Lookup(run, id string) (r *Record, known bool) {
 	d := database{root: sys.None, tags: sys.None}
+	// A failed open leaves -1, with which read finds nothing.
 	d.data, _ = unix.Open(run+"/data", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	defer d.close()
 	return d.read(id)

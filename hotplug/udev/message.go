@@ -36,6 +36,8 @@ func appendHeader(to []byte) []byte { return append(to, make([]byte, headerSize)
 // hashes that clients' filters in the kernel (BPF) compare: a filter drops a message
 // whose hashes are 0.
 func seal(msg []byte, subsystem, devtype string, tags []string) {
+	// What filters look at is in network order, since BPF loads words in that. The rest is in
+	// the order of this machine, whose programs read it.
 	copy(msg, headerPrefix)
 	binary.BigEndian.PutUint32(msg[atMagic:], headerMagic)
 	binary.NativeEndian.PutUint32(msg[atHeaderSize:], headerSize)
@@ -61,6 +63,7 @@ func ParseMessage(msg []byte) (properties []string, err error) {
 	if len(msg) < leastForHeader || !bytes.HasPrefix(msg, []byte(headerPrefix)) || binary.BigEndian.Uint32(msg[atMagic:]) != headerMagic {
 		return nil, ErrMessage
 	}
+	// Sums of 64 bits do not overflow, whatever the message says.
 	from := uint64(binary.NativeEndian.Uint32(msg[atOffset:]))
 	to := from + uint64(binary.NativeEndian.Uint32(msg[atLength:]))
 	if from < leastMessage || to > uint64(len(msg)) {

@@ -67,7 +67,7 @@ type Udev struct {
 
 	// mu guards what follows. The methods that are not exported need it held.
 	mu     sync.Mutex
-	db     *database
+	db     *database // below Options.Run; never nil between New and Close
 	sender *netlink.Sender
 	queued int  // events under way
 	queue  bool // the queue file is there
@@ -90,6 +90,8 @@ func New(o Options) (*Udev, error) {
 	return u, nil
 }
 
+// open opens the database, and the control socket where there are handlers. On an error nothing
+// is left open, but u.db may be closed.
 func (u *Udev) open() error {
 	db, err := openDatabase(u.options.Run)
 	if err != nil {
@@ -104,6 +106,7 @@ func (u *Udev) open() error {
 		u.db.close()
 		return err
 	}
+	// Whoever wrote it has gone, since the socket was free.
 	sys.Unlinkat(db.root, queueName)
 	return nil
 }
@@ -129,6 +132,7 @@ func (u *Udev) Reopen() error {
 	defer u.mu.Unlock()
 	db, control := u.db, u.control
 	var st unix.Statx_t
+	// The directory that we have is the one that clients see.
 	if sys.Fstat(db.root, &st) == nil && sys.FileIDOf(u.options.Run) == sys.FileIDOfStat(&st) {
 		return nil
 	}
@@ -157,6 +161,8 @@ func (u *Udev) Queued(*uevent.Event) {
 	u.markQueue()
 }
 
+// markQueue makes the queue file, if it is not there. Only a process that serves the control
+// socket makes one: a helper may be killed, and would leave it behind.
 func (u *Udev) markQueue() {
 	if u.queue || u.options.Handlers == nil {
 		return
@@ -187,6 +193,7 @@ func (u *Udev) Idle() {
 func (u *Udev) Done(e *uevent.Event, d Device) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	// An event that Queued was not told of does not count below zero.
 	if u.queued > 0 {
 		u.queued--
 	}
@@ -203,10 +210,13 @@ func (u *Udev) Done(e *uevent.Event, d Device) {
 // record brings the database up to date, and returns what the message is to say.
 func (u *Udev) record(e *uevent.Event, id string, kind class, d *Device) *Record {
 	u.forgetOld(e, id)
+	// What Tags had once stays (libudev: TAGS), since a monitor that filters by a tag is to see its
+	// device lose it; Current is what it has now.
 	was, known := u.db.read(id)
 	d.Properties, d.Tags = usableProperties(d.Properties), usableTags(d.Tags)
 	r := &Record{Links: d.Links, Priority: d.Priority, Properties: d.Properties,
 		Current: merge(nil, d.Tags), Tags: merge(was.Tags, d.Tags), Initialized: was.Initialized, Persist: d.Persist}
+	// A remove says what the device had: rules find no properties any more where /sys has nothing.
 	if d.Keep || e.Action == uevent.Remove {
 		r.Links = merge(was.Links, d.Links)
 		r.Properties = override(was.Properties, d.Properties)
@@ -223,6 +233,7 @@ func (u *Udev) record(e *uevent.Event, id string, kind class, d *Device) *Record
 	case e.Action == uevent.Remove:
 		err = u.db.remove(id, was)
 	default:
+		// The time of the first set-up stays as long as the device has a record.
 		if r.Initialized == 0 {
 			r.Initialized = u.now()
 		}
@@ -264,6 +275,7 @@ func (u *Udev) forgetOld(e *uevent.Event, id string) {
 	if _, late := e.Get(uevent.LateKey); late || !moved {
 		return
 	}
+	// Devices with numbers, and interfaces by their index, keep their record's name when they move.
 	if from := unnumbered(e.Subsystem, old); from != "" && from != id {
 		was, _ := u.db.read(from)
 		_ = u.db.remove(from, was)
@@ -338,6 +350,7 @@ func (u *Udev) send(e *uevent.Event, r *Record, node string) {
 	if len(r.Current) > 0 {
 		u.put("CURRENT_TAGS=", tagList(r.Current))
 	}
+	// What rules say prevails over what the kernel says.
 	for kv := range e.Env() {
 		if !ours(kv) && !hasKey(r.Properties, kv) {
 			u.put(kv, "")
@@ -349,6 +362,7 @@ func (u *Udev) send(e *uevent.Event, r *Record, node string) {
 	u.putLinks(r.Links)
 	devtype, _ := e.Get("DEVTYPE")
 	seal(u.msg, e.Subsystem, devtype, r.Tags)
+	// A group without listeners is no error for the caller.
 	if err := u.sender.Send(Group, u.msg); err != nil {
 		u.warnOnce("libudev's monitors are not told: " + err.Error())
 	}

@@ -13,7 +13,8 @@ import (
 )
 
 // controlOptions are those of control: each that asks for something at the place of its
-// message's type. (At that of End is what no message says; older names are at the end.)
+// message's type, so that the loop over types finds its values. (At that of End is what no
+// message says; older names are at the end, in the order that control copies them in.)
 var controlOptions = []option{
 	udev.End: {'t', required, "timeout"}, udev.LogLevel: {'l', required, "log-level"}, udev.StopQueue: {'s', none, "stop-exec-queue"},
 	udev.StartQueue: {'S', none, "start-exec-queue"}, udev.Reload: {'R', none, "reload"}, udev.Property: {'p', required, "property"},
@@ -21,6 +22,7 @@ var controlOptions = []option{
 	udev.Exit + udev.LogLevel: {0, required, "log-priority"}, udev.Exit + udev.StopQueue: {0, none, "reload-rules"}, udev.Exit + udev.StartQueue: {0, required, "env"},
 }
 
+// control sends messages to the device manager, and returns when it has done what they ask.
 func (t *tool) control(args []string) error {
 	g, err := t.parse(args, controlOptions)
 	if err != nil {
@@ -70,7 +72,8 @@ func (t *tool) control(args []string) error {
 	return nil
 }
 
-// levelOf reads a level as syslog names or numbers it.
+// levelOf reads a level as syslog names or numbers it: 0 to 7, debug being the highest. The names
+// stand at multiples of 7 in one string, and may be cut short to three letters.
 func levelOf(text string) (int, bool) {
 	const names = "emerg  alert  crit   err    warningnotice info   debug  "
 	if at := strings.Index(names, text); at >= 0 && at%7 == 0 && len(text) > 2 {
@@ -87,7 +90,8 @@ func (t *tool) ping(limit time.Duration) error {
 }
 
 // converse sends messages and End, and waits until the other side ends the connection: so
-// it says that all is done.
+// it says that all is done. The error is ETIMEDOUT after limit, and ENOENT or ECONNREFUSED where
+// no device manager runs.
 func (t *tool) converse(messages [][]byte, limit time.Duration) error {
 	start := sys.Now()
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)

@@ -25,6 +25,7 @@ func (t *tool) load(devpath string) (*device, error) {
 	at := sysfs.Device{Devpath: devpath, Subsystem: t.subsystem(devpath)}
 	if text, ok := t.sys.Numbers(devpath); ok {
 		at.Dev.Major, at.Dev.Minor, _ = uevent.ParseNumbers(text)
+		// The numbers alone do not say which kind a device is.
 		at.Dev.Block = at.Subsystem == "block" && !at.Dev.IsZero()
 	}
 	e, err := t.sys.EventOf(uevent.Change, at)
@@ -35,6 +36,7 @@ func (t *tool) load(devpath string) (*device, error) {
 		return nil, err
 	}
 	d := &device{Event: e}
+	// A device without a driver has no link, and an empty name.
 	link, _ := sys.ReadLink(string(t.sys) + devpath + "/driver")
 	d.driver = link[strings.LastIndexByte(link, '/')+1:]
 	d.record, d.initialized = udev.Lookup(t.run, udev.Identify(e))
@@ -70,6 +72,7 @@ func (t *tool) subsystem(devpath string) string {
 	return ""
 }
 
+// get returns the value of a property of the kernel's, or "".
 func (d *device) get(key string) string {
 	value, _ := d.Get(key)
 	return value
@@ -103,6 +106,7 @@ func (d *device) properties() []string {
 	add("SUBSYSTEM", d.Subsystem)
 	for kv := range d.Env() {
 		switch key, value, _ := strings.Cut(kv, "="); key {
+		// What stands before or after the others, in udevadm's order.
 		case "ACTION", "DEVPATH", "SUBSYSTEM", "MAJOR", "MINOR":
 		case "DEVNAME":
 			add(key, "/dev/"+value)
@@ -124,6 +128,7 @@ func (d *device) properties() []string {
 	return all
 }
 
+// replaced reports whether the database has another value for a property of the kernel's.
 func replaced(properties []string, key string) bool {
 	for _, kv := range properties {
 		if len(kv) > len(key) && kv[len(key)] == '=' && kv[:len(key)] == key {
@@ -133,6 +138,7 @@ func replaced(properties []string, key string) bool {
 	return false
 }
 
+// links returns the device's links, a blank between two, each with before in front of it.
 func (d *device) links(before string) string {
 	if len(d.record.Links) == 0 {
 		return ""
@@ -140,6 +146,7 @@ func (d *device) links(before string) string {
 	return before + strings.Join(d.record.Links, " "+before)
 }
 
+// colons returns tags as clients have them: ":a:b:", or "" for none.
 func colons(tags []string) string {
 	if len(tags) == 0 {
 		return ""
@@ -190,6 +197,7 @@ func (t *tool) isSetUp(devpath string) bool {
 func (t *tool) above(devpath string) string {
 	for {
 		devpath = devpath[:strings.LastIndexByte(devpath, '/')]
+		// What is left is a directory such as /devices, which is no device.
 		if strings.Count(devpath, "/") < 2 {
 			return ""
 		}

@@ -21,6 +21,7 @@ var infoOptions = []option{
 	{'w', optional, "wait-for-initialization"}, {0, none, "no-pager"},
 }
 
+// The places in infoOptions.
 const (
 	infoQuery = iota
 	infoProperty
@@ -37,6 +38,7 @@ const (
 	infoWait
 )
 
+// info prints what the database and /sys say of devices, or exports or cleans the database.
 func (t *tool) info(args []string) error {
 	g, err := t.parse(args, infoOptions)
 	switch {
@@ -55,6 +57,8 @@ func (t *tool) info(args []string) error {
 		return errors.New("there is no such query")
 	}
 	var devpaths []string
+	// How a name is read depends on the option: -p is below /sys, -n below /dev, and an operand may be
+	// either.
 	for place, names := range [...][]string{g.values[infoPath], g.values[infoName], g.operands} {
 		for _, name := range names {
 			devpath, err := t.devpath(name, [...]string{string(t.sys), t.dev, ""}[place])
@@ -143,6 +147,8 @@ func listed(properties []string, g *given) string {
 	return text
 }
 
+// numbersOf prints the numbers of the device that a file lies on, as MAJOR:MINOR. Of a link it
+// is the link itself that counts.
 func (t *tool) numbersOf(file string) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(file, &st); err != nil {
@@ -153,6 +159,7 @@ func (t *tool) numbersOf(file string) error {
 	return nil
 }
 
+// exportDB prints all devices, those without a record too.
 func (t *tool) exportDB() error {
 	for _, at := range t.sys.Scan(sysfs.Everything) {
 		if d, err := t.load(at.Devpath); err == nil {
@@ -170,6 +177,8 @@ func (t *tool) cleanup() error {
 	}
 	kept := map[string]bool{}
 	t.clear("data", func(id string, st *unix.Stat_t) bool {
+		// systemd's OPTIONS+="db_persist": an initramfs says so of disks that it has activated and the
+		// real system must go on with.
 		kept[id] = st.Mode&unix.S_ISVTX != 0
 		return !kept[id]
 	})
@@ -189,6 +198,8 @@ func (t *tool) cleanup() error {
 
 // clear removes those files in a directory of udev's that remove approves of.
 func (t *tool) clear(dir string, remove func(name string, st *unix.Stat_t) bool) {
+	// Names come from a directory that is opened once, and no link is followed: what is removed lies
+	// in udev's directory.
 	fd, err := unix.Open(t.run+"/"+dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return
@@ -249,16 +260,19 @@ func (t *tool) attributes(dir, below, many string) string {
 			continue
 		}
 		switch name {
+		// Rules match these by the event's properties, or not at all.
 		case "uevent", "dev", "modalias", "resource":
 			continue
 		}
 		value := "(not readable)"
+		// Root could open it; reading what is only for writing gives an error, or does something.
 		if st.Mode&0o444 != 0 {
 			if value, err = sys.ReadAttribute(path); err != nil {
 				continue
 			}
 		}
 		value = strings.TrimRight(value, "\r\n")
+		// Paths are of no use in a rule, and other bytes could confuse the terminal.
 		if strings.HasPrefix(value, "/") || uevent.Printable(value) != value {
 			continue
 		}

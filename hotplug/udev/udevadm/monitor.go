@@ -18,6 +18,7 @@ var monitorOptions = []option{
 	{'e', none, "environment"},
 }
 
+// The places in monitorOptions.
 const (
 	monitorProperty = iota
 	monitorKernel
@@ -34,9 +35,11 @@ type listener struct {
 	buf   []byte
 }
 
-// listenBuffer is what udevadm asks for; it is charged only when it is used.
+// listenBuffer is what udevadm asks for, in bytes; it is charged only when it is used. Beyond
+// the limit net.core.rmem_max only root gets it.
 const listenBuffer = 128 << 20
 
+// listen opens a socket in a group of the kernel's uevent family.
 func listen(group uint32) (*listener, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
 	if err != nil {
@@ -80,6 +83,7 @@ func (l *listener) next(milliseconds int) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
+		// What is cut off, or comes from another process, may say anything.
 		if flags&unix.MSG_TRUNC != 0 || !l.trusts(from, oob[:oobn]) {
 			continue
 		}
@@ -89,7 +93,8 @@ func (l *listener) next(milliseconds int) ([]string, error) {
 	}
 }
 
-// trusts reports whether a message comes from the kernel, or to udev's group from root.
+// trusts reports whether a message comes from the kernel, or to udev's group from root. Any
+// process can send to a socket directly; then the message has no group.
 func (l *listener) trusts(from unix.Sockaddr, oob []byte) bool {
 	sender, ok := from.(*unix.SockaddrNetlink)
 	if !ok || sender.Groups&l.group == 0 || l.group == netlink.KernelGroup && sender.Pid != 0 {
@@ -114,6 +119,7 @@ func parse(msg []byte) []string {
 	return properties
 }
 
+// monitor prints events until a socket fails.
 func (t *tool) monitor(args []string) error {
 	g, err := t.parse(args, monitorOptions)
 	if err != nil {
@@ -122,6 +128,7 @@ func (t *tool) monitor(args []string) error {
 	if len(g.operands) > 0 {
 		return errOperand
 	}
+	// Two goroutines may print at the same time. Each event is one write, so that lines stay whole.
 	failed := make(chan error)
 	t.print("events as they come:\n")
 	for i, group := range [...]uint32{netlink.KernelGroup, udev.Group} {
@@ -174,6 +181,7 @@ func (g *given) text(label string, properties []string) string {
 	}
 	var now unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
+	// Six digits with leading zeros.
 	micro := strconv.FormatInt(int64(now.Nsec)/1000+1000000, 10)[1:]
 	text := pad(label, 6) + "[" + strconv.FormatInt(int64(now.Sec), 10) + "." + micro + "] " +
 		pad(get("ACTION"), 8) + " " + uevent.Printable(get("DEVPATH")+" ("+subsystem+")") + "\n"
@@ -186,4 +194,5 @@ func (g *given) text(label string, properties []string) string {
 	return text
 }
 
+// pad fills text up to a width with blanks.
 func pad(text string, width int) string { return text + strings.Repeat(" ", max(0, width-len(text))) }

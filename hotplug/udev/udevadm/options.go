@@ -24,7 +24,8 @@ const (
 )
 
 // given is what a command line holds: the values of each option, by its place in the
-// command's table ("" for an option without one), and what else is there.
+// command's table ("" for an option without one), and what else is there. No table has more
+// options than values has room for.
 type given struct {
 	values   [24][]string
 	operands []string
@@ -69,6 +70,7 @@ func (t *tool) parse(args []string, known []option) (*given, error) {
 				return nil, t.stray(name, known)
 			}
 			kind := known[o].value
+			// The rest of a word of short options is the value of the first that takes one.
 			if arg[1] != '-' && kind != none && rest != "" {
 				text, rest, attached = rest, "", true
 			}
@@ -82,6 +84,7 @@ func (t *tool) parse(args []string, known []option) (*given, error) {
 				return nil, errors.New("option --" + known[o].long + " has no value")
 			}
 			g.values[o] = append(g.values[o], text)
+			// Go on with the next letter of the word.
 			if arg[1] != '-' {
 				arg, more = "-"+rest, rest != ""
 			}
@@ -103,6 +106,7 @@ func find(known []option, name string, long bool) int {
 		case o.long == name:
 			return i
 		case name != "" && strings.HasPrefix(o.long, name):
+			// Several begin with this: the user has to say more.
 			if found >= 0 {
 				return -1
 			}
@@ -130,7 +134,8 @@ func (t *tool) stray(name string, known []option) error {
 	return errors.New("no such option, or several: " + name)
 }
 
-// seconds reads a time: a number of seconds, perhaps with a fraction or a unit.
+// seconds reads a time: a number of seconds, perhaps with a fraction or a unit. Of a fraction
+// three digits count.
 func seconds(text string) (time.Duration, error) {
 	if text == "infinity" {
 		return forever, nil
@@ -149,6 +154,7 @@ func seconds(text string) (time.Duration, error) {
 		number = ""
 	}
 	whole, part, _ := strings.Cut(number, ".")
+	// The number is in thousandths of the unit.
 	n, err := strconv.ParseUint(whole+(part + "000")[:3], 10, 40)
 	if err != nil || whole == "" || len(whole) > 9 {
 		return 0, errors.New("no time: " + text)

@@ -15,6 +15,7 @@ var settleOptions = []option{{'t', required, "timeout"}, {'E', required, "exit-i
 // longest is how long a file that nothing tells of is waited for between two looks.
 const longest = 100 * time.Millisecond
 
+// settle waits until no event is under way.
 func (t *tool) settle(args []string) error {
 	g, err := t.parse(args, settleOptions)
 	if err != nil {
@@ -38,6 +39,8 @@ var errOperand = errors.New("a time that is none, or a word too many")
 func (t *tool) settled(limit time.Duration, file string) error {
 	start := sys.Now()
 	if unix.Geteuid() == 0 {
+		// Even with -t 0 the device manager gets some time, as udevadm gives it: the answer says that
+		// the queue file is up to date.
 		switch err := t.ping(max(limit, 5*time.Second)); err {
 		case nil:
 		case unix.ENOENT, unix.ECONNREFUSED:
@@ -45,6 +48,8 @@ func (t *tool) settled(limit time.Duration, file string) error {
 		default:
 			return err
 		}
+		// Only root may ask. Others see whether a device manager runs, and may miss events that it has
+		// not received yet.
 	} else if err := unix.Access(t.run+"/"+udev.ControlName, unix.F_OK); err != nil {
 		return err
 	}
@@ -65,6 +70,7 @@ func (t *tool) settled(limit time.Duration, file string) error {
 		if left <= 0 {
 			return unix.ETIMEDOUT
 		}
+		// Nothing tells when a file appears somewhere.
 		if file != "" {
 			left = min(left, longest)
 		}

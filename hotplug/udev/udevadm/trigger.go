@@ -23,6 +23,7 @@ var triggerOptions = []option{
 	{0, optional, "wait-daemon"}, {0, none, "uuid"}, {0, required, "prioritized-subsystem"},
 }
 
+// The places in triggerOptions.
 const (
 	triggerVerbose = iota
 	triggerDry
@@ -54,6 +55,7 @@ type request struct {
 	roots  []string // devpaths of the devices that are meant with all below them; none for all
 }
 
+// trigger asks the kernel for an event of each device that the options choose.
 func (t *tool) trigger(args []string) error {
 	if t.inChroot() {
 		return nil
@@ -107,6 +109,7 @@ func (t *tool) request(r *request, kind string) error {
 	var listener *listener
 	if settle && !dry {
 		var err error
+		// Before the first request, so that no answer is missed.
 		if listener, err = listen(udev.Group); err != nil {
 			return err
 		}
@@ -123,6 +126,8 @@ func (t *tool) request(r *request, kind string) error {
 		}
 		id, err := t.ask(devpath, r.action, settle || r.has(triggerUUID))
 		switch {
+		// A device that has left is no failure; any other is said, and the rest are asked for all the
+		// same.
 		case err == unix.ENOENT, err == unix.ENODEV: // it has left
 		case err != nil:
 			failed = errSilent
@@ -145,6 +150,7 @@ func (t *tool) request(r *request, kind string) error {
 		}
 		for _, kv := range properties {
 			key, value, _ := strings.Cut(kv, "=")
+			// Other events bring UUIDs and devpaths that nothing waits for.
 			if key == "SYNTH_UUID" || key == "DEVPATH" {
 				delete(waiting, value)
 			}
@@ -224,6 +230,7 @@ func (t *tool) prioritize(devpaths []string, subsystems string) (ordered []strin
 			if t.subsystem(devpath) != subsystem {
 				continue
 			}
+			// A scan lists parents before their children, so what is above stands before.
 			for _, above := range devpaths[:i] {
 				if strings.HasPrefix(devpath, above+"/") {
 					take(above)
@@ -260,6 +267,7 @@ func (t *tool) meant(devpath string, r *request) bool {
 	if !initialized && !not && !r.has(triggerProperty) && !r.has(triggerTag) {
 		return true
 	}
+	// The database is read only where it is asked about: that takes most of the time.
 	d, err := t.load(devpath)
 	return err == nil && (!initialized || d.initialized) && (!not || !d.initialized) &&
 		d.has(r.values[triggerProperty]) && d.tagged(r.values[triggerTag])

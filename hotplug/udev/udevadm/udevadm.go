@@ -77,6 +77,7 @@ func (t *tool) main(args []string) int {
 		t.print(version + "\n")
 		return exitDone
 	case "", "-d", "--debug":
+		// -d before the command asks for more messages: there are none, so it is passed over.
 		if name != "" && len(args) > 2 {
 			return t.main(args[1:])
 		}
@@ -109,6 +110,7 @@ func (t *tool) main(args []string) int {
 	return t.failed(name+": ", err)
 }
 
+// failed says what went wrong, unless that was said, and returns the exit code.
 func (t *tool) failed(where string, err error) int {
 	if err != errSilent {
 		_, _ = t.Err.Write([]byte("udevadm: " + where + err.Error() + "\n"))
@@ -129,10 +131,12 @@ func (t *tool) inChroot() bool {
 	if value := sys.Getenv(t.env, "SYSTEMD_IGNORE_CHROOT"); value == "1" || value == "yes" || value == "true" {
 		return false
 	}
+	// Without /proc, or the right to look, this counts as the root of process 1.
 	root := sys.FileIDOf("/proc/1/root/.")
 	return root != (sys.FileID{}) && root != sys.FileIDOf("/")
 }
 
+// needRoot returns EPERM for others than root.
 func needRoot() error {
 	if unix.Geteuid() != 0 {
 		return unix.EPERM
