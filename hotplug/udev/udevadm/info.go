@@ -265,7 +265,7 @@ func (t *tool) attributes(dir, below, many string) string {
 			continue
 		}
 		value := "(not readable)"
-		// Root could open it; reading what is only for writing gives an error, or does something.
+		// An attribute that is only for writing has no value to show.
 		if st.Mode&0o444 != 0 {
 			if value, err = sys.ReadAttribute(path); err != nil {
 				continue
