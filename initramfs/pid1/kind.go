@@ -10,7 +10,8 @@ import (
 	"devspool/nodes/identity"
 )
 
-// kindOf returns the type of the file system on the disk with a node, or "".
+// kindOf returns the type of the file system on the disk with a node, or "". With it mount need
+// not try all types that the kernel knows, each of which may log a failure.
 func kindOf(node string) string {
 	fd, err := unix.Open(node, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

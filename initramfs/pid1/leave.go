@@ -8,15 +8,19 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// inits are where an init may lie, as the kernel has them.
+// inits are where an init may lie, in the order in which the kernel tries them (kernel_init in
+// init/main.c).
 var inits = [...]string{"/sbin/init", "/etc/init", "/bin/init", "/bin/sh"}
 
-// leave makes the mounted file system the root, and its init this process.
+// leave makes the mounted file system the root, and its init this process. It returns only where
+// that fails. The init is looked for first: as long as nothing was moved, a person in the
+// initramfs's shell can still mend what is wrong.
 func (b *boot) leave() error {
 	root, err := unix.Open(newRoot, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
+	// Once the new root is in its place, the old one is reached by this descriptor alone.
 	old, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -31,6 +35,8 @@ func (b *boot) leave() error {
 	if init == "" {
 		return errors.New("the root file system has no init that can be run; looked for " + b.init + " " + inits[0] + " and others; init= may name one")
 	}
+	// The loop moves the mounts, /dev and the new root among them, while it does no event: this
+	// process would not know when none is under way.
 	if err = b.ask([]string{"switch-root", newRoot}, b.tell); err != nil {
 		return err
 	}
@@ -38,13 +44,15 @@ func (b *boot) leave() error {
 		return err
 	}
 	b.tell("switched root, starting " + init)
+	// From here on there is no way back: the initramfs and its shell go.
 	clean(old)
 	b.args[0] = init
 	err = unix.Exec(init, b.args, b.environ)
 	return errors.New("cannot start " + init + ": " + err.Error())
 }
 
-// enter makes a directory the root of this process.
+// enter makes a directory the root of this process. chroot(2) takes a path, so the working
+// directory stands for the descriptor.
 func enter(dir int) error {
 	if err := unix.Fchdir(dir); err != nil {
 		return err
@@ -52,6 +60,8 @@ func enter(dir int) error {
 	return unix.Chroot(".")
 }
 
+// findInit returns the path of the init in what is the root now, or "". Where init= names one no
+// other will do, as for the kernel.
 func (b *boot) findInit() string {
 	if b.init != "" {
 		if sys.Executable(b.init) {
@@ -77,6 +87,8 @@ func clean(dir int) {
 	cleanDir(dir, sys.FileIDOfStat(&st))
 }
 
+// cleanDir removes what lies in dir on the file system own. What has another device number is
+// mounted there, and must be left alone with all below it.
 func cleanDir(dir int, own sys.FileID) {
 	for _, name := range sys.List(dir) {
 		var st unix.Statx_t

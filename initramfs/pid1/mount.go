@@ -16,6 +16,7 @@ func mountAll() error {
 		{"proc", "/proc", ""}, {"sysfs", "/sys", ""}, {"devtmpfs", "/dev", "mode=0755"}, {"tmpfs", "/run", "mode=0755"},
 	} {
 		_ = unix.Mkdir(m.at, 0o755)
+		// Nodes are for /dev alone.
 		flags := uintptr(unix.MS_NOSUID)
 		if m.at != "/dev" {
 			flags |= unix.MS_NODEV
@@ -24,6 +25,7 @@ func mountAll() error {
 		if err == unix.ENODEV && m.at == "/dev" { // the loop makes the nodes
 			err = unix.Mount("tmpfs", m.at, "tmpfs", flags, m.data)
 		}
+		// EBUSY: a program that has started this one mounted it already.
 		if err != nil && err != unix.EBUSY {
 			return &os.PathError{Op: "mount", Path: m.at, Err: err}
 		}
@@ -31,6 +33,7 @@ func mountAll() error {
 	_ = unix.Mkdir("/run/lock", 0o755)
 	_ = unix.Mkdir(newRoot, 0o755)
 	_ = unix.Mkdir("/etc", 0o755)
+	// Only where /dev is an empty tmpfs: these are used before the loop makes any node.
 	for _, n := range [...]struct {
 		path         string
 		major, minor uint32
@@ -40,7 +43,8 @@ func mountAll() error {
 	return openConsole()
 }
 
-// openConsole opens the console for all that is said, unless the kernel has.
+// openConsole opens the console for all that is said, unless the kernel has: it does not where the
+// image has no /dev/console.
 func openConsole() error {
 	if _, err := unix.FcntlInt(2, unix.F_GETFD, 0); err == nil {
 		return nil
@@ -51,7 +55,8 @@ func openConsole() error {
 	return err
 }
 
-// options are the mount options that are no text for the file system.
+// options are the mount options that are no text for the file system: mount(2) takes them as
+// flags, and a file system would refuse the words.
 var options = [...]struct {
 	word string
 	flag uintptr
@@ -61,7 +66,8 @@ var options = [...]struct {
 	{"rw", 0}, {"defaults", 0}, {"strictatime", unix.MS_STRICTATIME}, {"lazytime", unix.MS_LAZYTIME},
 }
 
-// mountOptions parts the words of rootflags.
+// mountOptions parts the words of rootflags. Without rw on the command line the root is mounted
+// read-only, as the kernel does it: the system's init checks it first, and then remounts it.
 func (s *settings) mountOptions() (flags uintptr, data string) {
 	if !s.writable {
 		flags = unix.MS_RDONLY
@@ -83,7 +89,8 @@ words:
 	return flags, strings.TrimPrefix(data, ",")
 }
 
-// mount mounts the root.
+// mount mounts the root, by the type that rootfstype= says, else by what the disk says it is, else
+// by each type for disks that the kernel knows.
 func (b *boot) mount() error {
 	kinds := strings.ReplaceAll(b.fstype, ",", " ")
 	if kinds == "" {
@@ -101,6 +108,7 @@ func (b *boot) mount() error {
 	var err error
 	for _, kind := range strings.Fields(kinds) {
 		err = unix.Mount(b.node, newRoot, kind, flags, data)
+		// EACCES: the disk is write-protected. EROFS: the file system can only be read.
 		if err == unix.EACCES || err == unix.EROFS {
 			err = unix.Mount(b.node, newRoot, kind, flags|unix.MS_RDONLY, data)
 		}

@@ -40,7 +40,9 @@ type boot struct {
 	started map[string]bool // breakpoints that were passed
 }
 
-// Run is /init. It returns only where this is not the first process.
+// Run is /init. It returns only where this is not the first process: process 1 must not end, or the
+// kernel panics. After a failure and the shell it goes through the boot again, from the search for
+// the root on.
 func Run(args, environ []string) int {
 	if unix.Getpid() != 1 {
 		say("init is for the first process of an initramfs; devspool --help shows what else there is")
@@ -52,6 +54,7 @@ func Run(args, environ []string) int {
 		if err == nil {
 			err = b.run()
 		}
+		// prepare is not tried again. What it has not done a person has to do in the shell.
 		b.fail(err)
 		err = nil
 	}
@@ -108,6 +111,7 @@ func (b *boot) ask(words []string, hear func(line string)) error {
 		if err == nil || !errors.Is(err, control.ErrNoLoop) && !errors.Is(err, control.ErrUnanswered) && !errors.Is(err, control.ErrDeclined) {
 			return err
 		}
+		// Without the loop no device comes, and nothing would ever answer.
 		if pid, _ := unix.Wait4(b.loop, nil, unix.WNOHANG, nil); pid != 0 {
 			return errors.New("the loop has ended, and its last words are above")
 		}
@@ -142,6 +146,7 @@ func (b *boot) find() (err error) {
 		_ = b.ask([]string{"settle", "30", "0.2"}, b.tell)
 	}
 	for began := sys.Now(); ; {
+		// The wait is cut into slices, between which tools work on the disks that have come.
 		slice := 5 * time.Second
 		if !b.rootwait {
 			slice = max(0, min(slice, b.timeout-began.Age()))
@@ -165,7 +170,8 @@ func (b *boot) find() (err error) {
 	}
 }
 
-// decimal returns a time in seconds.
+// decimal returns a time in seconds, with three digits behind the point. (A second is added and
+// taken away again so that there are always digits in front of the last three.)
 func decimal(d time.Duration) string {
 	ms := strconv.Itoa(int(d/time.Millisecond) + 1000)
 	whole, _ := strconv.Atoi(ms[:len(ms)-3])
@@ -184,6 +190,7 @@ func (s *settings) ref() string {
 	if !below || !both || strings.Contains(volume, "/") || strings.Contains(" block disk mapper md ", " "+group+" ") {
 		return s.root
 	}
+	// LVM's tools write a dash in a name twice, since one dash parts the group from the volume.
 	double := func(name string) string { return strings.ReplaceAll(name, "-", "--") }
 	return "/dev/mapper/" + double(group) + "-" + double(volume)
 }
@@ -219,12 +226,14 @@ func (b *boot) fail(err error) {
 	if b.panics {
 		why = "panic= is given, so there is no shell"
 	}
+	// Time to read what is above: a panic may reboot the machine.
 	for left := 10; left > 0; left-- {
 		if left == 10 || left <= 3 {
 			say(why + ": panic in " + strconv.Itoa(left) + " s")
 		}
 		time.Sleep(time.Second)
 	}
+	// The kernel's panic= decides what happens then.
 	os.Exit(1)
 }
 
@@ -237,7 +246,8 @@ func (b *boot) pause(point string) {
 	}
 }
 
-// shell runs a shell on the console, and reports whether there was one.
+// shell runs a shell on the console, and reports whether there was one. In a session of its own it
+// has job control, and Ctrl-C does not reach this process.
 func (b *boot) shell() bool {
 	if !sys.Executable("/bin/sh") {
 		return false
@@ -258,6 +268,7 @@ func (b *boot) spawn(words []string, attributes *syscall.SysProcAttr) (code int,
 	}
 	for {
 		var status unix.WaitStatus
+		// Any child: this is process 1, to which all orphans of the tools come.
 		ended, err := unix.Wait4(-1, &status, 0, nil)
 		if ended == pid || err != nil && err != unix.EINTR {
 			return status.ExitStatus(), nil

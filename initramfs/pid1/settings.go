@@ -45,6 +45,7 @@ func (s *settings) parse(line string) {
 		case "--":
 			return
 		case "root":
+			// Quotes around the value alone stay in a word, as in root="UUID=X".
 			s.root = strings.Trim(value, `"`)
 		case "rootfstype":
 			s.fstype = value
@@ -56,6 +57,7 @@ func (s *settings) parse(line string) {
 			s.init = value
 		case "rootwait":
 			s.rootwait = true
+		// The kernel waits for so long in any case. Here it only makes the longest time longer.
 		case "rootdelay":
 			if wait, err := control.ParseSeconds(value); err == nil {
 				s.timeout += wait
@@ -69,17 +71,21 @@ func (s *settings) parse(line string) {
 				say("rd.devspool.timeout: " + err.Error())
 			}
 		case "rd.devspool.log":
+			// "steps" is what this process does, "info" also what the loop does.
 			s.verbose, s.loopVerbose = value == "info" || value == "steps", value == "info"
 		case "rd.devspool.first":
 			s.onlyFirst = value != "no"
 		case "rd.devspool.break":
 			s.breaks = value
+		// The words of dracut and systemd, in their spelling: the disk may be named with "luks-" in
+		// front, and is mapped under that name.
 		case "rd.luks.uuid":
 			s.luks = append(s.luks, volume{uuid: strings.TrimPrefix(value, "luks-"), name: "luks-" + strings.TrimPrefix(value, "luks-")})
 		case "rd.luks.name":
 			uuid, name, _ := strings.Cut(value, "=")
 			s.luks = append(s.luks, volume{uuid: uuid, name: name})
 		case "rd.luks.key":
+			// One key is for all disks that were named before it.
 			for i := range s.luks {
 				s.luks[i].key = value
 			}

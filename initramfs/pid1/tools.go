@@ -9,7 +9,8 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// tool makes disks of others.
+// tool makes disks of others. It is run again whenever the kernel has sent an event since, as long
+// as the root is missing: the members of an array or a volume group come one by one.
 type tool struct {
 	words  []string // its command line
 	member string   // the ID_FS_TYPE of what it works on
@@ -42,6 +43,7 @@ func (b *boot) useTools() (more bool) {
 	for i := range b.tools {
 		more = true
 		t := &b.tools[i]
+		// The number is read before the tool looks: a disk that comes meanwhile makes it run once more.
 		now, _ := sys.ReadAttribute("/sys/kernel/uevent_seqnum")
 		if now != t.seqnum && b.ask([]string{"wait", "0", "ID_FS_TYPE=" + t.member}, func(string) {}) == nil {
 			t.seqnum = now
@@ -52,7 +54,8 @@ func (b *boot) useTools() (more bool) {
 	return more
 }
 
-// unlock opens a volume, if it is there. The tool asks for the passphrase on the console.
+// unlock opens a volume, if it is there. The tool asks for the passphrase on the console, and
+// this process does nothing else until it ends.
 func (b *boot) unlock(v *volume) {
 	disk := "/dev/disk/by-uuid/" + v.uuid
 	if unix.Access(disk, unix.F_OK) != nil {
