@@ -16,7 +16,7 @@ import (
 // arches are those that the Makefile builds for.
 var arches = []string{"amd64", "arm64", "arm-6", "386", "riscv64", "mipsle", "mips", "s390x"}
 
-// machines are what the ELF header says of these.
+// machines are what the ELF header says of these. The order of bytes parts mips from mipsle.
 var machines = map[string]struct {
 	machine elf.Machine
 	data    elf.Data
@@ -27,6 +27,7 @@ var machines = map[string]struct {
 }
 
 // addDevspool adds the binary with the names that it is called by, its config, and /init.
+// An image that is added to (--append) has an /init, which stays.
 func (p *packer) addDevspool() error {
 	if p.o.devspool != "none" {
 		binary, why, err := p.binary()
@@ -60,7 +61,7 @@ func (p *packer) addDevspool() error {
 	return nil
 }
 
-// binary returns devspool, as it is given or built.
+// binary returns devspool, as it is given or built, and why it is there.
 func (p *packer) binary() (e initramfs.File, why string, err error) {
 	source, why := p.o.devspool, "--devspool"
 	if source == "" {
@@ -81,7 +82,8 @@ func (p *packer) binary() (e initramfs.File, why string, err error) {
 	return e, why, err
 }
 
-// arch returns what to build for.
+// arch returns what to build for: what --arch names, else what the modules or programs of the
+// image are for, else this machine.
 func (p *packer) arch() string {
 	if p.o.arch != "" {
 		return p.o.arch
@@ -92,6 +94,7 @@ func (p *packer) arch() string {
 			return name
 		}
 	}
+	// The oldest ARM that has a name here runs on all later ones.
 	if runtime.GOARCH == "arm" {
 		return "arm-6"
 	}
@@ -135,7 +138,8 @@ func findSource() (string, error) {
 	}
 }
 
-// checkBinary refuses a binary that would not start in the image.
+// checkBinary refuses a binary that would not start in the image: the kernel would panic with a
+// message that does not say why.
 func (p *packer) checkBinary(name string) error {
 	e, err := elf.Open(name)
 	if err != nil {

@@ -50,7 +50,8 @@ func (i item) size() int64 {
 	return info.Size()
 }
 
-// contents collects what an image holds.
+// contents collects what an image holds. Things are added in any order; finish settles which of
+// them have their paths, and where these are.
 type contents struct {
 	items []item
 	under image // what is there already
@@ -68,7 +69,8 @@ var errConflict = errors.New("two want this path")
 
 // finish gives each entry the path that it has where directories are links, as /lib
 // and /sbin are on most systems, so that no directory comes where the image has a
-// link: the kernel would remove that. It returns the entries sorted.
+// link: the kernel would remove that. It returns the entries sorted, so that equal options give
+// equal images. The error is errConflict where two entries of one group differ.
 func (c *contents) finish() ([]item, error) {
 	links := c.directoryLinks()
 	byPath := map[string]item{}
@@ -86,6 +88,8 @@ func (c *contents) finish() ([]item, error) {
 		switch {
 		case !taken || i.group > other.group:
 			byPath[i.path()] = i
+		// What the command line names prevails over what belongs to a program, and so on. The same
+		// entry twice is no conflict: two programs may need one library.
 		case i.group < other.group || i.Entry == other.Entry:
 		default:
 			return nil, fmt.Errorf("%s: %w: %s, and %s", i.path(), errConflict, i.why, other.why)
@@ -115,7 +119,8 @@ func (i *item) follow(links map[string]string) error {
 	return err
 }
 
-// directoryLinks returns the targets of all links that there will be, by their paths.
+// directoryLinks returns the targets of all links that there will be, by their paths. Where the
+// image has something already, a new link of that path does not count: see stays and mirror.
 func (c *contents) directoryLinks() map[string]string {
 	links := map[string]string{}
 	for p, e := range c.under {
@@ -202,6 +207,8 @@ var errLoop = errors.New("links lead to each other")
 // resolve returns where a directory of the image is, when links lead there.
 func resolve(dir string, links map[string]string) (string, error) {
 	todo, done := strings.Split(dir, "/"), ""
+	// As the kernel resolves a path: what a link says takes the place of its name in the path, and
+	// is resolved in turn.
 	for hops := 0; len(todo) > 0; {
 		part := todo[0]
 		todo = todo[1:]
@@ -209,6 +216,7 @@ func resolve(dir string, links map[string]string) (string, error) {
 			continue
 		}
 		if part == ".." {
+			// Above the root there is only the root.
 			if done = path.Dir(done); done == "." {
 				done = ""
 			}
@@ -220,6 +228,7 @@ func resolve(dir string, links map[string]string) (string, error) {
 			done = next
 			continue
 		}
+		// As many as the kernel follows (MAXSYMLINKS).
 		if hops++; hops > 40 {
 			return "", errLoop
 		}

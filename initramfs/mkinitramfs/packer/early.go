@@ -14,7 +14,7 @@ import (
 )
 
 // early returns what goes in front of the image, not compressed: the kernel looks for
-// microcode there long before it unpacks anything.
+// microcode there long before it unpacks anything. Archives of the user come first, as they are.
 func (p *packer) early() ([]byte, error) {
 	var all bytes.Buffer
 	for _, name := range p.o.early.values {
@@ -26,6 +26,7 @@ func (p *packer) early() ([]byte, error) {
 			return nil, fmt.Errorf("--early %s is no cpio archive that is not compressed: the kernel would not find it", name)
 		}
 		all.Write(data)
+		// An archive begins at a multiple of four bytes, or the kernel does not find it.
 		all.Write([]byte("\x00\x00\x00")[:-all.Len()&3])
 	}
 	if !p.o.microcode {
@@ -49,6 +50,7 @@ func microcode(root programs.Root) (entries []initramfs.Entry, err error) {
 	} {
 		var text strings.Builder
 		for _, found := range root.Glob(vendor.pattern) {
+			// A link that leads out of the root, as an absolute one would, is followed within it.
 			_, end, err := root.Walk(found)
 			if err != nil {
 				return nil, err

@@ -19,7 +19,9 @@ type place struct {
 }
 
 // walk calls f with every entry of an image, in the order in which the kernel unpacks
-// them, and what follows the entry's header.
+// them, and what follows the entry's header. An image is a row of archives: each segment is an
+// archive that is not compressed, or a compressed stream of one or more. An error of f ends the
+// walk and is returned.
 func walk(from io.Reader, f func(p place, h initramfs.Header, body io.Reader) error) error {
 	archives := 0
 	return packed.NewReader(from).Each(func(s packed.Segment, unpacked *bufio.Reader) error {
@@ -38,6 +40,7 @@ func walk(from io.Reader, f func(p place, h initramfs.Header, body io.Reader) er
 	})
 }
 
+// walkArchive is walk for one archive, up to its trailer.
 func walkArchive(p place, from *bufio.Reader, f func(place, initramfs.Header, io.Reader) error) error {
 	r := initramfs.NewReader(from)
 	for {
@@ -76,7 +79,7 @@ type header struct {
 }
 
 // image is what the kernel makes of an image: for each path, without a slash in front,
-// the last entry of it.
+// the last entry of it, since that overwrites those before it.
 type image map[string]header
 
 // maxTarget is the longest target of a link that the kernel takes.
@@ -90,10 +93,12 @@ func readImage(from io.Reader) (image, error) {
 		e := header{Header: h, place: p, number: number}
 		number++
 		if h.IsSymlink() {
+			// A size in the header of an untrusted image bounds nothing.
 			target, err := io.ReadAll(io.LimitReader(body, maxTarget+1))
 			if err != nil {
 				return err
 			}
+			// Some writers store the NUL too.
 			e.target = strings.TrimRight(string(target), "\x00")
 		}
 		all[cleaned(h.Path)] = e

@@ -10,7 +10,8 @@ import (
 	"devspool/initramfs"
 )
 
-// list prints the entries of an image.
+// listImage prints the entries of an image as they stand in it: of a path that comes twice both,
+// and with -l where each archive begins.
 func listImage(args []string, out io.Writer) (err error) {
 	long := false
 	if len(args) > 0 && (args[0] == "-l" || args[0] == "--long") {
@@ -59,7 +60,7 @@ func longLine(h initramfs.Header, body io.Reader) (string, error) {
 	return line + " -> " + string(target), err
 }
 
-// modeString shows a mode in ten characters.
+// modeString shows a mode in ten characters, as ls does. What is no known type has a question mark.
 func modeString(mode uint32) string {
 	kinds := map[uint32]byte{0o040: 'd', 0o100: '-', 0o120: 'l', 0o020: 'c', 0o060: 'b', 0o010: 'p', 0o140: 's'}
 	s := []byte("?rwxrwxrwx")
@@ -152,6 +153,8 @@ func (m image) find(p string) (int, error) {
 		return h.number, nil
 	}
 	// One of the file's other names has its bytes.
+	// As cpio writes them, the bytes stand with the last of a file's names, and the other ones have
+	// size 0. Inode numbers are unique within an archive only.
 	numbers := []int{h.number}
 	for _, other := range m {
 		if other.archive == h.archive && other.Inode == h.Inode && other.IsFile() && other.Size > 0 {

@@ -29,6 +29,7 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Getenv, streams{os.Stdout, os.Stderr, isTerminal(os.Stderr)}))
 }
 
+// run is the program, with all that it depends on as parameters, and returns the exit code.
 func run(args []string, getenv func(string) string, s streams) int {
 	err := dispatch(args, getenv, s)
 	if errors.Is(err, flag.ErrHelp) {
@@ -50,6 +51,7 @@ func run(args []string, getenv func(string) string, s streams) int {
 	return exitFailed
 }
 
+// dispatch does the command that args name. The error says which exit code fits: see run.
 func dispatch(args []string, getenv func(string) string, s streams) error {
 	if len(args) > 0 {
 		switch args[0] {

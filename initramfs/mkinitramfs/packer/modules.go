@@ -20,7 +20,8 @@ import (
 	"devspool/initramfs/mkinitramfs/packer/programs"
 )
 
-// addModules adds the chosen modules, their firmware, and the indexes.
+// addModules adds the chosen modules, their firmware, and the indexes. The modules that the image
+// has already come first, so that the indexes are those of all.
 func (p *packer) addModules() error {
 	if !p.o.wantsModules() {
 		return nil
@@ -45,7 +46,8 @@ func (p *packer) addModules() error {
 }
 
 // modulesOf returns the directory of all kernels' modules, and the release that is
-// meant.
+// meant. The running kernel's is taken for --for-this-machine only: else this program may run in a
+// container, or on another machine than the image.
 func (p *packer) modulesOf() (parent, release string, err error) {
 	parent = p.o.modulesDir
 	if parent == "" {
@@ -95,6 +97,8 @@ func (p *packer) choosePresent(s *kernel.Selection, release string) {
 		if !ok || !h.IsFile() {
 			continue
 		}
+		// A binary index that is there has to be written anew: it hides the text, which alone would
+		// have the new modules.
 		p.kmod = p.kmod || rest == "modules.dep.bin"
 		if strings.Contains(path.Base(rest), ".ko") && !s.AddPresent(rest) {
 			p.report.warn("the image has a module %s, which the modules of %s do not know", name, release)
@@ -109,6 +113,8 @@ func (p *packer) choose(tree *kernel.Tree, s *kernel.Selection) error {
 		return err
 	}
 	for _, name := range names {
+		// A name with a slash is a directory of modules, if there are any below it; else it may still
+		// be an alias.
 		if strings.Contains(name, "/") && s.AddDir(name, "--modules "+name) > 0 {
 			continue
 		}
@@ -132,6 +138,8 @@ func (p *packer) choose(tree *kernel.Tree, s *kernel.Selection) error {
 	return nil
 }
 
+// chooseSet selects the modules of a set. One that the kernel has built in counts as found; one that
+// it does not have is only noted, since a set names more than any one kernel has.
 func (p *packer) chooseSet(tree *kernel.Tree, s *kernel.Selection, set *set) {
 	why := "set " + set.name
 	found := 0
@@ -203,6 +211,8 @@ func (p *packer) addSelected(tree *kernel.Tree, s *kernel.Selection) error {
 			return err
 		}
 	}
+	// Drivers that are built in ask for firmware as well, where they were named. (Others are not
+	// known to be wanted.)
 	for _, name := range p.o.modules.values {
 		if tree.Builtin(name) {
 			if err := p.addFirmware(blobs, name, tree.BuiltinInfo(name)); err != nil {
@@ -249,6 +259,7 @@ func (p *packer) firmware(release string) (dirs []programs.Root) {
 		}
 	}
 	for _, top := range tops {
+		// As the kernel's fw_path, in its order.
 		for _, below := range []string{"updates/" + release, "updates", release, ""} {
 			dirs = append(dirs, programs.Root(filepath.Join(top, below)))
 		}
@@ -281,6 +292,7 @@ func (p *packer) addBlob(dirs []programs.Root, name, why string) (found bool, er
 		names = nil
 		for _, dir := range dirs {
 			for _, one := range append(dir.Glob(name), dir.Glob(name+".*")...) {
+				// The pattern is of the name that a driver asks for, the file may be compressed.
 				names = append(names, strings.TrimSuffix(strings.TrimSuffix(one, ".xz"), ".zst"))
 			}
 		}
@@ -316,6 +328,7 @@ func (p *packer) addBlobFile(dir programs.Root, ending string, links []programs.
 		p.add(groupFirmware, why, initramfs.Symlink{Path: path.Join("lib/firmware", stem(l.Path)), Target: stem(l.Target)})
 	}
 	place := path.Join("lib/firmware", stem(end))
+	// Two drivers may share a firmware: the first has it.
 	if slices.ContainsFunc(p.items, func(i item) bool { return i.group == groupFirmware && i.path() == place }) {
 		return nil
 	}

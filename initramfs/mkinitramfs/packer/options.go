@@ -56,6 +56,7 @@ type list struct {
 	commas bool
 }
 
+// String is for package flag.
 func (l *list) String() string { return strings.Join(l.values, ",") }
 
 // Set adds values.
@@ -78,9 +79,11 @@ func (l *list) Set(text string) error {
 // errUsage is the error for a wrong command line.
 var errUsage = errors.New("wrong usage")
 
+// parse reads the command line and the environment. The error is flag.ErrHelp for --help.
 func parse(args []string, getenv func(string) string) (*options, error) {
 	o := &options{programs: list{commas: true}, modules: list{commas: true}, sets: list{commas: true}, exclude: list{commas: true}}
 	f := flag.NewFlagSet("mkinitramfs", flag.ContinueOnError)
+	// Package flag would print its own messages and help; here both are this program's.
 	f.SetOutput(io.Discard)
 	f.Usage = func() {}
 	text := func(p *string, value string, names ...string) {
@@ -114,6 +117,7 @@ func parse(args []string, getenv func(string) string) (*options, error) {
 	text(&o.sys, "/sys", "sys")
 	is(&o.noFirmware, "no-firmware")
 	text(&o.index, "auto", "index")
+	// The order in which options are known does not matter.
 	for name, l := range map[string]*list{"early": &o.early, "program": &o.programs, "file": &o.files, "link": &o.links,
 		"dir": &o.dirs, "node": &o.nodes, "modules": &o.modules, "set": &o.sets, "exclude": &o.exclude,
 		"firmware-dir": &o.firmwareDirs, "modprobe-conf": &o.modprobeConf} {

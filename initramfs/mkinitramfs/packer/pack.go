@@ -26,16 +26,18 @@ type packer struct {
 	report *report
 	contents
 	machine elf.Machine // what the modules are for, or the programs; 0 where there are none
-	order   elf.Data
-	kmod    bool // whether kmod's modprobe is in the image
+	order   elf.Data    // byte order of the same; 0 where it is not known
+	kmod    bool        // whether kmod's modprobe is in the image
 }
 
-// writeError is an error of the image's file.
+// writeError is an error of the image's file, rather than of what goes into it: the exit code
+// tells them apart.
 type writeError struct{ error }
 
 func (e *writeError) Unwrap() error { return e.error }
 
-// run gathers what the options ask for, and writes it.
+// run gathers what the options ask for, and writes it. Nothing is written before all is known to be
+// there.
 func (p *packer) run() error {
 	defer p.report.clear()
 	// Programs and modules come before the binary: it is built for what they are for.
@@ -96,6 +98,7 @@ func (p *packer) addPrograms() error {
 	root := programs.Root(p.o.root)
 	f := programs.NewFinder(root)
 	for _, name := range p.o.programs.values {
+		// What was asked for must be there; what a program may want besides is a note.
 		if _, err := f.Add(name, "--program "+name); err != nil {
 			return fmt.Errorf("--program %s: %w", name, err)
 		}
@@ -126,14 +129,15 @@ func (p *packer) addPrograms() error {
 	return nil
 }
 
-// copyOf returns the entry for a file that is there. Its mode is kept, and it is
-// root's.
+// copyOf returns the entry for a file that is there, with links followed. Its mode is kept, and it
+// is root's: who builds the image need not be root.
 func copyOf(source, to string) (initramfs.File, error) {
 	info, err := os.Stat(source)
 	if err != nil {
 		return initramfs.File{}, err
 	}
 	mode := uint32(info.Mode().Perm())
+	// Go keeps these bits apart from the permissions.
 	for bit, is := range map[uint32]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
 		if info.Mode()&is != 0 {
 			mode |= bit
@@ -260,7 +264,8 @@ func (p *packer) addModprobeConf(from string) error {
 	return nil
 }
 
-// checkInit refuses an image in which /init is a script without its interpreter.
+// checkInit refuses an image in which /init is a script without its interpreter: the kernel says
+// only that /init cannot be found.
 func (p *packer) checkInit(items []item) error {
 	if p.o.init == "" || p.o.init == "none" {
 		return nil
@@ -272,6 +277,7 @@ func (p *packer) checkInit(items []item) error {
 	defer file.Close()
 	head := make([]byte, 256)
 	n, _ := io.ReadFull(file, head) // a short one is no error
+	// As the kernel reads a script: "#!", the interpreter, perhaps one argument, within 256 bytes.
 	line, _, _ := bytes.Cut(head[:n], []byte("\n"))
 	words := strings.Fields(strings.TrimPrefix(string(line), "#!"))
 	if !bytes.HasPrefix(line, []byte("#!")) || len(words) == 0 {
@@ -292,7 +298,8 @@ func (p *packer) checkInit(items []item) error {
 }
 
 // write writes the image, in one step: a reader of its path finds the old one or the
-// new one.
+// new one, also where this program is killed. To standard output it is written as it is made. Size
+// is in bytes.
 func (p *packer) write(early []byte, items []item) (size int64, err error) {
 	if p.o.output == "-" {
 		c := &counted{w: p.report.stdout}
@@ -330,11 +337,13 @@ func (p *packer) write(early []byte, items []item) (size int64, err error) {
 // removeWhenKilled has a signal that ends the program remove a file first, until stop
 // is called.
 func removeWhenKilled(name string) (stop func()) {
+	// A deferred call does not run where a signal ends the program.
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		if s, ok := <-signals; ok {
 			_ = os.Remove(name)
+			// So that the parent sees which signal it was.
 			signal.Reset()
 			_ = syscall.Kill(os.Getpid(), s.(syscall.Signal))
 		}
@@ -365,13 +374,15 @@ func (c *counted) Write(b []byte) (int, error) {
 	return n, asWriteError(err)
 }
 
-// pad fills up to a multiple of four, where the kernel takes an archive as it is.
+// pad fills up to a multiple of four, where the kernel takes an archive as it is: it skips zeros
+// between archives, and then wants the next header at such a place.
 func (c *counted) pad() error {
 	_, err := c.Write([]byte("\x00\x00\x00")[:-c.n&3])
 	return err
 }
 
-// writeTo writes the parts of the image one behind the other.
+// writeTo writes the parts of the image one behind the other: early archives, the image of
+// --append, and the new archive. Of a path that comes twice the kernel keeps the later one.
 func (p *packer) writeTo(c *counted, early []byte, items []item) error {
 	if _, err := c.Write(early); err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// isTerminal reports whether a file is a terminal.
 func isTerminal(file *os.File) bool {
 	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
 	return err == nil
@@ -24,13 +25,14 @@ type report struct {
 	stdout   io.Writer // for an image that is written there
 	terminal bool
 
-	start, last time.Time
-	shown       bool
-	notes       int
+	start, last time.Time // when the program began, and when progress was shown last
+	shown       bool      // a progress line is on the terminal
+	notes       int       // how many there were, shown or not
 }
 
 func newReport(o *options, s streams) *report {
 	r := &report{o: o, out: s.out, stdout: s.out, errors: s.errors, terminal: s.terminal && !o.quiet, start: time.Now()}
+	// Standard output is the image's.
 	if o.output == "-" {
 		r.out = s.errors
 	}

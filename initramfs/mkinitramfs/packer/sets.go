@@ -46,6 +46,7 @@ var sets = []set{
 	{"network", "Ethernet", nil, []string{"drivers/net/ethernet", "drivers/net/phy", "drivers/net/mdio", "drivers/net/usb"}, nil},
 }
 
+// setOf returns the set of a name, or nil.
 func setOf(name string) *set {
 	if i := slices.IndexFunc(sets, func(s set) bool { return s.name == name }); i >= 0 {
 		return &sets[i]

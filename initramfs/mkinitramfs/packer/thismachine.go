@@ -12,7 +12,8 @@ import (
 )
 
 // chooseThisMachine selects what the devices of /sys ask for, and what the root file
-// system is made of.
+// system is made of. Modules that are loaded now do not count: some were loaded by hand, and
+// drivers that the kernel has built in may be modules in another one.
 func (p *packer) chooseThisMachine(s *kernel.Selection) error {
 	asked, matched := 0, 0
 	// Below devices each device stands once, and no link has to be followed.
@@ -36,6 +37,7 @@ func (p *packer) chooseThisMachine(s *kernel.Selection) error {
 		seen[alias] = true
 		asked++
 		device := strings.TrimPrefix(filepath.Dir(name), filepath.Clean(p.o.sys))
+		// Many devices need no module, or one that is built in.
 		if s.AddAlias(alias, "device "+device) > 0 {
 			matched++
 		}
@@ -59,6 +61,7 @@ func (p *packer) chooseRoot(s *kernel.Selection) error {
 	}
 	numbers, fstype := rootMount(string(text))
 	if fstype != "" {
+		// By the alias the kernel finds a file system's module (MODULE_ALIAS_FS).
 		s.AddAlias("fs-"+fstype, "file system of /")
 	}
 	p.chooseStack(s, filepath.Join(p.o.sys, "dev/block", numbers), 0)
@@ -77,7 +80,8 @@ func rootMount(mountinfo string) (numbers, fstype string) {
 	return numbers, fstype
 }
 
-// chooseStack selects what a disk of disks needs: these have no modalias.
+// chooseStack selects what a disk of disks needs, and what those need: these have no modalias. The
+// depth bounds the walk, whatever the links of /sys are.
 func (p *packer) chooseStack(s *kernel.Selection, disk string, depth int) {
 	if depth > 10 {
 		return
