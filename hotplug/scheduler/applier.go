@@ -15,7 +15,7 @@ import (
 type applier struct {
 	dev      devLock
 	sys      sysfs.FS
-	rules    *conf.Config
+	rules    *conf.Config // see SetRules
 	names    names
 	modules  ModuleLoader // or nil
 	byHand   bool         // see Options.ByHand
@@ -48,6 +48,7 @@ func (a *applier) prepare(tasks []task) {
 	var plans []*nodes.Plan
 	for i := range tasks {
 		t := &tasks[i]
+		// A disk that is still to be read has no plan yet, and is recorded later.
 		if t.event.Action == uevent.Add && !t.event.Dev.IsZero() && (!conf.HasNames || a.identify(t)) {
 			t.plan = a.planOf(t.event, t.identity, t.kind)
 			plans = append(plans, t.plan)
@@ -88,7 +89,8 @@ func (a *applier) plan(t *task, late bool) {
 }
 
 // isLate reports whether /sys contradicts the event of t: its device has gone, or has come
-// back. Such an event must not change any node.
+// back. Such an event must not change any node: it would make one of a device that is not there,
+// or remove that of a device that is.
 func (a *applier) isLate(t *task) bool {
 	if t.kind.isCurrent() {
 		return false
@@ -137,6 +139,7 @@ func (a *applier) isByHand(e *uevent.Event) bool {
 // begin does the node work that comes before the commands of a task. Existed reports
 // whether an add found its device set up.
 func (a *applier) begin(t *task) (existed bool) {
+	// A command for a remove may still want the node, to unmount it, say: it goes afterwards.
 	if !a.removesAfterCommands(t) {
 		return a.apply(t)
 	}
@@ -173,6 +176,7 @@ func (a *applier) end(t *task) {
 		return
 	}
 	a.dev.lock()
+	// The commands took time, in which the device may have come back. The node is its own again.
 	if !a.isByHand(t.event) && a.dev.presence.Stale(t.event) {
 		a.log.Event(log.Info, "node kept", t.event, "the device came back")
 		t.event = t.event.Late()
@@ -189,6 +193,7 @@ const maxReassigned = 8
 // apply does the node work of t.
 func (a *applier) apply(t *task) (existed bool) {
 	p := t.plan
+	// Other events make and remove nothing, and spare the file lock.
 	switch p.Event.Action {
 	case uevent.Add, uevent.Remove, uevent.Move:
 		a.dev.lock()
@@ -210,6 +215,8 @@ func (a *applier) carryOut(t *task, p *nodes.Plan) (existed bool) {
 	a.failures.addError(t.batch, t.event, err)
 	a.warnConflicts()
 	var applied map[string]int // how often, by device ID
+	// Each application may free further paths, for which others wait, so this goes on until none is
+	// freed.
 	for claimants := a.dev.Released(); len(claimants) > 0; claimants = a.dev.Released() {
 		for _, claimant := range claimants {
 			if applied[claimant.ID] == maxReassigned {
@@ -220,6 +227,7 @@ func (a *applier) carryOut(t *task, p *nodes.Plan) (existed bool) {
 			}
 			applied[claimant.ID]++
 			again := a.reassign(t.batch, claimant)
+			// The claimant is the device of t itself: its plan has to say what it lost by that.
 			if again != nil && claimant.ID == p.Event.ID() {
 				p.Lost = again.Lost
 			}
@@ -233,6 +241,8 @@ func (a *applier) carryOut(t *task, p *nodes.Plan) (existed bool) {
 // whose remove event has not come.
 func (a *applier) evict(t *task) {
 	old := a.dev.Displaced(t.event)
+	// A remove does not prove that the device on record has left, and without /sys nothing else
+	// does.
 	if old == nil || t.event.Action == uevent.Remove && !a.sys.Mounted() || a.dev.presence.Has(old.Devpath, old.Dev()) {
 		return
 	}
@@ -253,7 +263,8 @@ func (a *applier) reassign(b *Batch, claimant *nodes.Record) *nodes.Plan {
 	return p
 }
 
-// runnable returns the commands of t that are to run, by their if_exists.
+// runnable returns the commands of t that are to run, by their if_exists: it concerns an add whose
+// device was set up already, as in a second scan.
 func (a *applier) runnable(t *task, existed bool) []nodes.Command {
 	p := t.plan
 	if !existed || p.Event.Action != uevent.Add {
@@ -268,6 +279,7 @@ func (a *applier) runnable(t *task, existed bool) []nodes.Command {
 		case nodes.ExistsReport, nodes.ExistsError:
 			a.failures.add(t.batch, t.event, "exists already", c.Rule.String()+": not run: "+c.Text)
 		}
+		// if_exists=error keeps the commands that follow from running too.
 		if c.Exists == nodes.ExistsError {
 			break
 		}

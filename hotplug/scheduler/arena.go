@@ -52,6 +52,7 @@ func (a *arena) take(at ref) uevent.Packed {
 	c := at.chunk
 	text := uevent.Packed(c.text[at.from:at.to])
 	if c.live--; c.live == 0 {
+		// The next text must not go to memory that is about to be unmapped.
 		if c == a.current {
 			a.current = nil
 		}

@@ -19,6 +19,7 @@ func newBatch() *Batch { return &Batch{end: make(chan struct{})} }
 // NewBatch returns a Batch that never ends: RunIn can always add events to it.
 func NewBatch() *Batch {
 	b := newBatch()
+	// No call takes this one away.
 	b.unfinished++
 	return b
 }

@@ -28,6 +28,7 @@ func (s *Scheduler) queueNextLocked(t *task) bool {
 // sendLocked sends the event of t to the socket that c names, as one datagram in the form of
 // the kernel's messages. A socket without a listener, or a full one, is no failure.
 func (s *Scheduler) sendLocked(t *task, c *nodes.Command) {
+	// The send does not wait: a listener that reads slowly must not hold up /dev.
 	if err := log.SendDatagram(c.Socket, t.event.AppendMessage(nil)); err != nil {
 		s.log.Event(log.Info, "not sent", t.event, describe(c)+": "+err.Error())
 	}
@@ -58,6 +59,7 @@ func (s *Scheduler) startCommandYield(t *task) {
 		j.stopTimer = time.AfterFunc(j.patience, s.detachOverdue).Stop
 	}
 	start := s.pool.inFlight.Go
+	// It is not in inFlight, or a process that wants to end would wait for it.
 	if command.Outlives(c) {
 		start = func(f func()) { go f() }
 	}
@@ -78,7 +80,8 @@ func (s *Scheduler) startCommandYield(t *task) {
 	}
 }
 
-// runAsync has start run a part of a task in a goroutine, and then after with mu held.
+// runAsync has start run a part of a task in a goroutine, and then after with mu held. part must
+// not touch what mu guards; after may call functions that yield.
 func (s *Scheduler) runAsync(start func(func()), part, after func()) {
 	start(func() {
 		part()
@@ -119,10 +122,10 @@ func (s *Scheduler) commandDoneYield(t *task) {
 }
 
 // maxDetached is how many commands may run without a slot. Further ones keep theirs until
-// one of these ends.
+// one of these ends, so that commands which hang cannot become ever more processes.
 const maxDetached = 64
 
-// detachOverdue is called when the patience with a command is over.
+// detachOverdue is called by a timer when the patience with a command is over.
 func (s *Scheduler) detachOverdue() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -155,6 +158,7 @@ func (s *Scheduler) detachYield(j *job) {
 	if !alone && (!s.pool.resident || t.state == detached) {
 		return
 	}
+	// A copy, since t is cleared when it is released.
 	rest := *t.work
 	j.task = &task{work: &rest, batch: NewBatch(), state: detached}
 	if alone {

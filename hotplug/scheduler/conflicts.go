@@ -11,6 +11,7 @@ import (
 
 // rank tells nodes.Dir how strong the claim of a device is to a path that others want too.
 func (a *applier) rank(rec *nodes.Record) nodes.Rank {
+	// Nothing can be said of devices before /sys is mounted: all claims are equal.
 	if !a.sys.Mounted() {
 		return nodes.Rank{}
 	}

@@ -18,7 +18,7 @@ type devLock struct {
 	*nodes.Dir // nil for a dry run
 	presence   sysfs.Presence
 	log        *log.Logger
-	held       bool
+	held       bool   // the lock, by this process
 	lockless   bool   // /dev has no room for a lock; logged once
 	onRemount  func() // see OnRemount; may be nil
 }
@@ -31,7 +31,9 @@ func (d *devLock) lock() {
 	}
 	remounted, err := d.Dir.LockDev()
 	d.held = true
+	// A sysfs may have been mounted while this process waited.
 	d.presence.Refresh()
+	// In a goroutine, since f takes mu, which is held here.
 	if remounted && d.onRemount != nil {
 		go d.onRemount()
 	}
@@ -64,6 +66,7 @@ func (s *Scheduler) OnRemount(f func()) {
 func (s *Scheduler) CheckRemount() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// Taking the lock finds another /dev; another /sys decides whether devices get names.
 	s.applier.names.refresh()
 	s.applier.dev.lock()
 	s.applier.dev.unlock()

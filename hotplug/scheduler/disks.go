@@ -38,7 +38,8 @@ type diskRead struct {
 	progress progress
 }
 
-// progress is how far a diskRead is.
+// progress is how far a diskRead is. It only goes forward, from each to a later one; a read may end
+// in any of the first three, and after isGivenUp the result is only a reason for another event.
 type progress uint8
 
 const (
@@ -55,12 +56,14 @@ const (
 func (s *Scheduler) readLocked(t *task) bool {
 	d := &s.disks
 	d.mu.Lock()
+	// Each event of a disk that hangs would cost a further goroutine, and a thread in the kernel.
 	hangs := d.hung[t.event.Devpath]
 	if hangs {
 		s.applier.identifyUnread(t)
 	} else {
 		t.state = reading
 		s.applier.watchUnset(t)
+		// Until deliverYield or giveUp, so that Drain waits for it.
 		s.pool.inFlight.Add(1)
 		d.waiting = append(d.waiting, &diskRead{task: t, event: t.event})
 		s.addReader()
@@ -164,7 +167,8 @@ func (s *Scheduler) holdUp(r *diskRead) {
 	d.mu.Unlock()
 }
 
-// giveUp has an event go on without what its disk holds, unless that is known by now.
+// giveUp has an event go on without what its disk holds, unless that is known by now. The reader
+// stays with the disk, and has the kernel send another event when that has answered.
 func (s *Scheduler) giveUp(r *diskRead) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

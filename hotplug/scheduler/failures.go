@@ -46,6 +46,7 @@ func (f *failures) addError(b *Batch, e *uevent.Event, err error) {
 	if err == nil {
 		return
 	}
+	// Each has a line of its own in the log, and its own count.
 	if joined, is := err.(interface{ Unwrap() []error }); is {
 		for _, err := range joined.Unwrap() {
 			f.addError(b, e, err)
@@ -94,6 +95,7 @@ func widespread(err error) int {
 
 // keep makes text the last error of the device of e.
 func (f *failures) keep(e *uevent.Event, text string) {
+	// The list is in the order of devpaths, as the status shows it, and short.
 	at := 0
 	for at < len(f.last) && f.last[at].Devpath < e.Devpath {
 		at++

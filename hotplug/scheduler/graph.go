@@ -32,7 +32,7 @@ func (g *graph) init() {
 	g.peak = 0
 }
 
-// isFree reports whether t conflicts with no task in the graph.
+// isFree reports whether t conflicts with no task in the graph. Most events find it empty.
 func (g *graph) isFree(t *task) bool {
 	if g.count == 0 {
 		return true
@@ -131,6 +131,8 @@ func (t *task) dependOn(earlier *task) {
 	if earlier == nil || earlier == t {
 		return
 	}
+	// A task may be found by its numbers, its name and its path. While t is added no other task gets
+	// an edge, so only the last one has to be compared.
 	if n := len(earlier.dependents); n > 0 && earlier.dependents[n-1] == t {
 		return // the edge is there already
 	}

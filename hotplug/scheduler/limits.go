@@ -11,6 +11,7 @@ import (
 func (s *Scheduler) SetJobs(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// 0 is Shutdown's, which no request may take back.
 	if s.pool.jobs > 0 {
 		s.pool.setJobs(n)
 		s.endSliceYield()
@@ -40,6 +41,7 @@ func (s *Scheduler) overLimitLocked() bool {
 	if p.loadCheckDue {
 		return true
 	}
+	// Each command has a process group of its own: what it has started counts too.
 	groups := make(map[int]bool, len(p.running))
 	for _, j := range p.running {
 		groups[j.PID] = true
@@ -58,10 +60,11 @@ func (s *Scheduler) overLimitLocked() bool {
 }
 
 // SetProperty has the commands of later events inherit a variable, or with an empty value
-// not any more.
+// not any more. Commands that run keep the environment that they were started with.
 func (s *Scheduler) SetProperty(key, value string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// A new slice: the old one may be the caller's of New or Stay.
 	var environ []string
 	for _, kv := range s.pool.environ {
 		if !strings.HasPrefix(kv, key+"=") {

@@ -119,6 +119,7 @@ func (a *applier) identify(t *task) (isKnown bool) {
 
 // identifyUnread is identify for a disk that did not answer in time.
 func (a *applier) identifyUnread(t *task) {
+	// Keep has the names by contents stay: the disk may be the same one, and only slow.
 	id := a.names.Identify(t.event)
 	id.Keep = true
 	a.setIdentity(t, id)
@@ -128,6 +129,7 @@ func (a *applier) setIdentity(t *task, id *Identity) {
 	if id.Keep {
 		a.keepContents(t.event, id)
 	}
+	// A plan that was made without these properties is out of date.
 	t.identity, t.plan = id, nil
 	t.event = t.event.With(id.Properties)
 }
@@ -196,6 +198,7 @@ func addNames(p *nodes.Plan, id *Identity) {
 	p.Links = slices.Grow(p.Links, len(id.Links))
 	for i := range id.Links {
 		l := &id.Links[i]
+		// A rule's own link of that path prevails.
 		if p.Claims(l.Path) {
 			continue
 		}
@@ -234,10 +237,12 @@ func (a *applier) renew(t *task) {
 	if rec := a.dev.Recorded(t.event); rec == nil || rec.State != nodes.Live {
 		return // it was not set up, or has left
 	}
+	// Rules give nodes and links to add events.
 	add := *t.event
 	add.Action = uevent.Add
 	again := a.planOf(&add, t.identity, Reported)
 	again.Again = true
+	// Most change events bring no other names: then /dev stays untouched.
 	if !a.dev.HasAll(again) {
 		a.carryOut(t, again)
 		again = again.Actual()
@@ -256,6 +261,7 @@ func (a *applier) watch(t *task) {
 		return
 	}
 	switch {
+	// Its names do not depend on what it holds, or it has gone.
 	case !t.isRead:
 		a.names.watcher.Drop(t.event.Devpath)
 	case len(t.plan.Nodes) > 0:

@@ -31,6 +31,7 @@ func (s *Scheduler) Resume() {
 // deferLocked keeps a task that could start until Resume.
 func (s *Scheduler) deferLocked(t *task) {
 	t.state = deferred
+	// Until Resume its device may leave.
 	t.kind = t.kind.stale()
 	s.deferred = append(s.deferred, t)
 }

@@ -58,6 +58,7 @@ func (p *pool) stay(environ []string) {
 // useRules makes the pool go by another config: its number of slots, unless that was set
 // otherwise, and new warnings for its commands.
 func (p *pool) useRules(rules *conf.Config) {
+	// The rule of a warning may have been changed to mend what it was about.
 	p.warned = nil
 	if !p.jobsSet {
 		if p.jobs = rules.Jobs(); p.jobs == 0 {

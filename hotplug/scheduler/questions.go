@@ -74,6 +74,7 @@ func (s *Scheduler) Owner(pid int) (id TaskID, found bool) {
 	for range maxDepth {
 		j := s.pool.job(pid)
 		if j == nil {
+			// A process that was orphaned has another parent, and still its group.
 			group, _ := unix.Getpgid(pid) // -1 where the process is gone
 			j = s.pool.job(group)
 		}

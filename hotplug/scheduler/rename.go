@@ -23,6 +23,7 @@ func (s *Scheduler) renameLocked(t *task) bool {
 	if rename == nil || rename.Name == e.Sysname() || e.Subsystem != "net" || e.Action != uevent.Add || s.applier.isDryRun() || !s.applier.sys.IsKernels() {
 		return false
 	}
+	// By the index: the name may be another interface's by now.
 	text, _ := e.Get("IFINDEX")
 	index, _ := strconv.Atoi(text)
 	is, err := "", error(nil)
@@ -62,10 +63,12 @@ func renameInterface(index int, old, name string) (is string, err error) {
 			break
 		}
 		aside := "rename" + strconv.Itoa(index)
+		// The index makes the name unique.
 		if is == old && netlink.RenameLink(index, aside) == nil {
 			is = aside
 		}
 	}
+	// The old name is better than the one that only stands aside.
 	if is != old && netlink.RenameLink(index, old) == nil {
 		is = old
 	}

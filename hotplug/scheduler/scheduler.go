@@ -254,6 +254,7 @@ func (sl *slice) add(e *uevent.Event, kind Kind) (full bool) {
 // submitSliceLocked submits the events that the slice has collected.
 func (s *Scheduler) submitSliceLocked(b *Batch) {
 	n := s.slice.count
+	// Two allocations for the whole slice, whatever its length.
 	tasks, works := make([]task, n), make([]work, n)
 	for i := range n {
 		works[i].event = s.slice.events[i]
@@ -327,6 +328,7 @@ func (s *Scheduler) startLocked(t *task) (isDone bool) {
 		s.applier.watch(t)
 	}
 	t.commands = s.applier.runnable(t, existed)
+	// Commands come after the attributes, and may rely on them. They are the same part.
 	if len(p.Attributes) > 0 {
 		t.parts++
 		s.setAttributesLocked(t)
@@ -399,12 +401,14 @@ func (s *Scheduler) completeLocked(t *task) {
 // releaseYield takes a task that is done out of the graph and starts those that waited for
 // it, then those that waited for these if they are done at once, and so on.
 func (s *Scheduler) releaseYield(t *task) {
+	// A list in place of a recursion: the chain of tasks can be as long as the queue.
 	for ended, count := []*task{t}, 0; len(ended) > 0; {
 		t, ended = ended[0], ended[1:]
 		for _, next := range s.graph.remove(t) {
 			if count++; count%sliceSize == 0 {
 				s.yield()
 			}
+			// While it waited, /sys may have changed.
 			next.kind = next.kind.stale()
 			switch {
 			case s.paused:
