@@ -41,7 +41,8 @@ var (
 )
 
 // Missing reports whether err is that of a command whose program is missing or may not be
-// run, for which a shell would end with status 127 or 126.
+// run, for which a shell would end with status 127 or 126. The errors are compared as Start
+// returns them: bare.
 func Missing(err error) bool {
 	return err == errNotFound || err == syscall.ENOENT || err == syscall.ENOTDIR || err == syscall.EACCES
 }
@@ -110,6 +111,7 @@ func Start(spec *Spec) (*Running, error) {
 		return nil, err
 	}
 	defer sys.CloseAll(&s.input, &s.output)
+	// ForkExec takes only descriptors 0 to 2 along: all that this process opens is close-on-exec.
 	attr := &syscall.ProcAttr{Dir: spec.Dir, Env: env, Files: s.files(), Sys: &syscall.SysProcAttr{Setpgid: true}}
 	pid, err := syscall.ForkExec(program, argv, attr)
 	if program == shell && Missing(err) {
@@ -126,6 +128,7 @@ func Start(spec *Spec) (*Running, error) {
 	if s.kept != sys.None {
 		r.errors = newErrorTail(s.errors, s.kept)
 	}
+	// The command runs on when nobody reads any more, and must not block in a write then.
 	if r.errors != nil && Outlives(spec.Command) {
 		r.errors.unblock()
 	}
@@ -195,6 +198,7 @@ func (r *Running) Kill(why string) {
 func commandEnviron(inherited []string, p *nodes.Plan, c *nodes.Command) []string {
 	env := []string{"MDEV=" + c.Node, marker}
 	add := func(kv string) {
+		// With its "=", so that no key is taken for the beginning of another one.
 		key := kv[:strings.IndexByte(kv, '=')+1]
 		if key == "" {
 			return

@@ -12,7 +12,8 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// streams are the descriptors that were opened for one command.
+// streams are the descriptors that were opened for one command. Start closes input and output when
+// the command has them; an errorTail owns the other two.
 type streams struct {
 	input  int // its standard input
 	output int // its standard output and error where ours are closed, else sys.None
@@ -31,6 +32,7 @@ func openStreams(keepErrors bool) (s streams, err error) {
 	if keepErrors {
 		s.errors, s.kept = errorPipe()
 	}
+	// Writes to a directory's descriptor fail, which a command could take for a failure of its own.
 	if isDirectory(1) || s.errors == sys.None && isDirectory(2) {
 		if s.output, err = nullOutput(); err != nil {
 			sys.CloseAll(&s.input, &s.errors, &s.kept)
@@ -125,6 +127,7 @@ func (t *errorTail) read(fd uintptr) (n int, err error) {
 	var buf [4096]byte
 	if n, err = unix.Read(int(fd), buf[:]); n > 0 {
 		t.tail = append(t.tail, buf[:n]...)
+		// Only the end is kept, so that a command which writes without end takes no memory.
 		t.tail = append(t.tail[:0], t.tail[max(0, len(t.tail)-maxTail):]...)
 	}
 	t.atEnd = t.atEnd || n == 0 && err == nil
@@ -142,6 +145,7 @@ func (t *errorTail) lastLines() string {
 	}
 	t.unblock()
 	sys.CloseAll(&t.command)
+	// What the command wrote last may still lie in the pipe, and the goroutine may not have run since.
 	_ = t.conn.Control(func(fd uintptr) {
 		const fullPipe = errorPipeSize / 4096 // reads; what was left behind may write without end
 		for range fullPipe {
@@ -191,6 +195,7 @@ var leftBehind drain
 func (d *drain) add(fd int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	// A descriptor of its own, since the caller closes the file.
 	if fd, _ = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); fd < 0 {
 		return
 	}
@@ -252,7 +257,7 @@ func isDirectory(fd int) bool {
 }
 
 // nullOutput opens /dev/null for writing, or where that does not exist yet a pipe that is
-// drained.
+// drained: writing to one without a reader would end the command by SIGPIPE.
 func nullOutput() (int, error) {
 	fd, err := unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err == nil {

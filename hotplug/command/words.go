@@ -60,13 +60,15 @@ const builtins = " . : [ [[ alias bg break case cd command continue do done echo
 // builtins.
 const shellVariables = " IFS LINENO OLDPWD OPTARG OPTIND PPID PS1 PS2 PS4 PWD RANDOM SECONDS SHLVL UID EUID _ "
 
-// isOneOf reports whether word is one of a list in the form of builtins.
+// isOneOf reports whether word is one of a list in the form of builtins. A word with a blank
+// could match two of them at once.
 func isOneOf(list, word string) bool {
 	return word != "" && strings.IndexByte(word, ' ') < 0 && strings.Contains(list, " "+word+" ")
 }
 
 // words splits a command line that needs no shell: words, quoted or not, with $NAME or
-// ${NAME} in them. Plain is false where the line has anything else.
+// ${NAME} in them. Plain is false where the line has anything else: the shell must get every line
+// that it could read in another way.
 //
 // A value is never split or expanded further, so what a device says can change only its own
 // word. A word that consists of empty unquoted values is left out, as a shell does.
@@ -164,6 +166,7 @@ func variable(s string, env []string) (value string, n int, ok bool) {
 		return "", 0, false
 	}
 	name := s[start:end]
+	// Only a shell knows its value.
 	if isOneOf(shellVariables, name) {
 		return "", 0, false
 	}
