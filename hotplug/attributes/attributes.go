@@ -26,10 +26,12 @@ func Set(fs sysfs.FS, p *nodes.Plan) []error {
 	if err != nil {
 		return nil
 	}
+	// After openDevice: a device that has gone must not wait for slow ones.
 	slots <- struct{}{}
 	failures := make([]error, len(p.Attributes))
 	for i, a := range p.Attributes {
 		err := set(dir, a)
+		// An attribute says ENODEV when its device has gone. Without a uevent file the directory is dead.
 		hasGone := err == unix.ENODEV || err == unix.ENOENT && !sys.Exists(dir, "uevent")
 		if !hasGone && (err != unix.ENOENT || !isUnbound(p.Event)) {
 			failures[i] = err
@@ -60,6 +62,7 @@ func openDevice(fs sysfs.FS, e *uevent.Event) (dir int, err error) {
 	if err != nil {
 		return sys.None, err
 	}
+	// The directory is open, so what is compared here stays the device that is written to.
 	for text := read(dir, "uevent"); text != ""; {
 		var line string
 		line, text, _ = strings.Cut(text, "\n")
@@ -77,7 +80,9 @@ func openDevice(fs sysfs.FS, e *uevent.Event) (dir int, err error) {
 // devpath. Others, such as a battery's, change while a device is there.
 const identity = " MAJOR MINOR DISKSEQ IFINDEX BUSNUM DEVNUM PRODUCT MODALIAS DEVTYPE HID_ID HID_UNIQ PCI_ID PCI_SUBSYS_ID "
 
-// set sets one attribute: its value, unless it reads so already, or its mode and owner.
+// set sets one attribute: its value, unless it reads so already, or its mode and owner. A value
+// goes in one write, since a driver takes each write as a whole value. Some drivers reset their
+// device even where the value is the same.
 func set(dir int, a *nodes.Attribute) error {
 	if a.Value != "" && strings.TrimSuffix(read(dir, a.Path), "\n") == strings.TrimSuffix(a.Value, "\n") {
 		return nil
@@ -104,6 +109,7 @@ func read(dir int, path string) string {
 	if err != nil {
 		return ""
 	}
+	// The kernel gives an attribute a page (sysfs_emit).
 	var buf [4096]byte
 	n, _ := unix.Read(fd, buf[:])
 	unix.Close(fd)

@@ -85,6 +85,7 @@ func (w *Watcher) Watch(e *uevent.Event, path string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	d := w.disks[e.Devpath]
+	// The kernel's own answer where fs.inotify.max_user_watches is reached; so both say the same.
 	err := error(unix.ENOSPC)
 	watch := 0
 	if d != nil || len(w.disks) < maxWatches {
@@ -126,6 +127,7 @@ func (w *Watcher) serve() {
 				w.written(int(e.Wd))
 			}
 		})
+		// The queue of inotify was full (fs.inotify.max_queued_events).
 		if lost {
 			w.written(anyWatch)
 		}
@@ -146,6 +148,7 @@ func (w *Watcher) written(watch int) {
 		}
 	}
 	w.mu.Unlock()
+	// Without the mutex: a write to a uevent file returns when the kernel has sent the event.
 	for _, d := range now {
 		w.sendChange(d)
 	}
@@ -158,6 +161,7 @@ func (w *Watcher) isDueLocked(d *disk) bool {
 		time.AfterFunc(time.Duration(left), func() {
 			w.mu.Lock()
 			d.waits = false
+			// The disk may have been dropped while the timer ran.
 			due := w.disks[d.devpath] == d && w.isDueLocked(d)
 			w.mu.Unlock()
 			if due {

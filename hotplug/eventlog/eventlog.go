@@ -37,6 +37,7 @@ func (r *Ring) add(e *uevent.Event, p *nodes.Plan) {
 		r.lines = make([]byte, 0, size)
 	}
 	if len(r.lines)+maxLine > size {
+		// Whole lines: the half may begin in the midst of one. So at least maxLine is free then.
 		half := r.lines[size/2:]
 		r.lines = append(r.lines[:0], half[bytes.IndexByte(half, '\n')+1:]...)
 	}
@@ -56,6 +57,7 @@ func (r *Ring) add(e *uevent.Event, p *nodes.Plan) {
 	for _, text := range [...]string{
 		"\t", e.Action, "\t", uevent.Printable(e.Devpath), "\t", uevent.Printable(node), "\t", uevent.Printable(outcome),
 	} {
+		// One byte stays for the newline.
 		room := start + maxLine - 1 - len(r.lines)
 		r.lines = append(r.lines, text[:min(len(text), room)]...)
 	}
@@ -72,6 +74,7 @@ func Format(line string, json bool) string {
 			second := len(value) - 3
 			value = value[:second] + "." + value[second:]
 		}
+		// The first two are numbers.
 		if json && i > 1 {
 			value = string(uevent.AppendQuoted(nil, value))
 		}

@@ -25,7 +25,8 @@ type Loader struct {
 	Log *log.Logger
 }
 
-// loadingLimit is how long Load waits until the driver is ready for an answer.
+// loadingLimit is how long Load waits until the driver is ready for an answer. The kernel gives up
+// after 60 s, unless its timeout was changed (/sys/class/firmware/timeout).
 const loadingLimit = 30 * time.Second
 
 // Load answers a request: it writes 1 to the attribute loading of the device of e, the file
@@ -55,6 +56,8 @@ func (l *Loader) answer(dir, name string) (path string, err error) {
 		err = errors.New(name + ": not in " + strings.Join(l.dirs(), ", "))
 	} else {
 		defer unix.Close(file)
+		// The protocol: 1 begins, the data may come in pieces, 0 says that all of it is there. After an
+		// error the driver must not take half of a file for the whole.
 		if err = write(loading, "1"); err == nil {
 			err = copyTo(dir+"/data", file)
 		}
@@ -120,6 +123,7 @@ func copyTo(path string, from int) error {
 		if n <= 0 || err != nil {
 			return err
 		}
+		// An attribute may take less at once than it is given.
 		for rest := buf[:n]; len(rest) > 0; {
 			n, err := unix.Write(to, rest)
 			if err != nil {

@@ -14,7 +14,8 @@ const Main = "/etc/mdev.conf"
 // shipped is where packages put their pieces of it.
 const shipped = "/usr/lib/mdev.conf.d"
 
-// Max is how many pieces a config may have.
+// Max is how many pieces a config may have. The limit is far above any need, and bounds the time
+// of each start of a helper.
 const Max = 200
 
 // suffix ends the name of each piece: what editors and package managers leave has another end.
@@ -37,6 +38,7 @@ func Files(file string) []string {
 	for _, dir := range Dirs(file) {
 		for _, base := range sys.ReadDir(dir) {
 			at, last := 0, len(all)-1
+			// file itself stays at the end, whatever its name.
 			for at < last && name(all[at]) < base {
 				at++
 			}
@@ -52,4 +54,5 @@ func Files(file string) []string {
 	return all
 }
 
+// name returns the last part of a path: pieces are ordered, and hide each other, by it.
 func name(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
