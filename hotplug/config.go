@@ -37,6 +37,8 @@ func (o *Options) readFiles() (files []conf.File, err error) {
 		file := conf.File{Name: path}
 		file.Text, err = sys.ReadFile(path)
 		missing := errors.Is(err, os.ErrNotExist)
+		// A link to nothing is most often a mistake, or its file system is not mounted yet. The
+		// default config would hide that.
 		isLink := missing && unix.Lstat(path, new(unix.Stat_t)) == nil
 		switch {
 		case err == nil:
@@ -47,6 +49,7 @@ func (o *Options) readFiles() (files []conf.File, err error) {
 		case isLink && o.way != RunHelper:
 			return nil, errors.New(path + " is a link to what is not there; make the file, or remove the link")
 		case missing && !o.ConfNamed:
+			// A helper makes nodes rather than none, even with a link that leads nowhere.
 			file.Name, file.Text = "default.conf", conf.Default
 		default:
 			return nil, err
@@ -89,10 +92,12 @@ func (o *Options) readConf(parse parser) (*conf.Config, error) {
 		return nil, c.Err
 	}
 	c.Problems = append(c.Problems, unread...)
+	// Rules may ask for attributes of the device, or of one above it, which devpath names then.
 	c.Attr = func(devpath, path string) (value string, ok bool) {
 		value, err := sys.ReadAttribute(o.Sys + devpath + "/" + path)
 		return value, err == nil
 	}
+	// Major 0 is a file system without a device, such as an initramfs or overlayfs.
 	var root unix.Stat_t
 	if unix.Stat("/", &root) == nil && unix.Major(uint64(root.Dev)) != 0 {
 		c.Root = uevent.Dev{Block: true, Major: unix.Major(uint64(root.Dev)), Minor: unix.Minor(uint64(root.Dev))}
@@ -101,7 +106,8 @@ func (o *Options) readConf(parse parser) (*conf.Config, error) {
 }
 
 // Check calls say with each problem of the config, as a line, until say fails. The Result is BadConfig
-// where there are problems, or the config cannot be read.
+// where there are problems, or the config cannot be read. Unlike the other calls it finds what is
+// doubtful too.
 func Check(o *Options, say func(text string) error) Result {
 	c, err := o.readConf(conf.Check)
 	if err != nil {

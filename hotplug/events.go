@@ -16,7 +16,8 @@ import (
 // HasSpool reports whether clients can receive events in queues of their own.
 const HasSpool = true
 
-// spoolSink owns the sink to the spool.
+// spoolSink owns the sink to the spool. open is called before the scheduler exists, close after its
+// last event.
 type spoolSink struct {
 	publisher *sink.Spool // nil where no spool is wanted
 }

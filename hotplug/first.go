@@ -19,7 +19,8 @@ import (
 // it is slow to appear.
 const firstQuiet = time.Second
 
-// first puts off what no disk can need until the devices of Options.First are there.
+// first puts off what no disk can need until the devices of Options.First are there. Active is atomic
+// since a goroutine of its own ends what the main one began.
 type first struct{ active atomic.Bool }
 
 // holds reports whether modules are to be put off.
@@ -34,7 +35,9 @@ func (f *first) begin(r *runner) {
 	r.scheduler.First(true)
 }
 
-// follow ends the preference when the devices are there. The loop must be served.
+// follow ends the preference when the devices are there, or when nothing on the way to them happens
+// any more: what was put off must not wait for ever. The loop must be served, since it is asked
+// like by any client.
 func (f *first) follow(r *runner, l *loop.Loop) {
 	if !f.active.Load() {
 		return
@@ -60,11 +63,13 @@ func (f *first) follow(r *runner, l *loop.Loop) {
 		}
 		break
 	}
+	// Before release: a loader that is opened from here on holds nothing back.
 	f.active.Store(false)
 	r.scheduler.First(false)
 	r.modules.release()
 }
 
+// opened returns the loader, or nil where no module was asked for yet.
 func (m *moduleLoader) opened() *modules.Loader {
 	if m == nil {
 		return nil

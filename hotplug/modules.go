@@ -14,7 +14,8 @@ import (
 // HasModules tells that kernel modules can be loaded without modprobe.
 const HasModules = true
 
-// moduleLoader opens the modules of the running kernel when they are needed first.
+// moduleLoader opens the modules of the running kernel when they are needed first: a machine without
+// modules, or a rule without modprobe, never pays for it.
 type moduleLoader struct {
 	*runner
 	mu     sync.Mutex      // guards the fields below
@@ -22,6 +23,7 @@ type moduleLoader struct {
 	loader *modules.Loader // nil where there are none, or modprobe is to see to them
 }
 
+// newModules returns what loads modules for the scheduler, or nil for a dry run.
 func newModules(r *runner) scheduler.ModuleLoader {
 	if r.DryRun {
 		return nil
@@ -39,6 +41,7 @@ func (m *moduleLoader) Handles(command string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.tried {
+		// Once, or a failure would be logged and paid for with each device.
 		m.tried = true
 		m.open()
 	}
@@ -53,6 +56,7 @@ func (m *moduleLoader) open() {
 		m.log.Print(log.Info, "modules are left to modprobe: "+err.Error())
 		return
 	}
+	// The preference may have begun before this loader was opened.
 	loader.First(m.first.holds())
 	m.loader = loader
 }
@@ -78,7 +82,8 @@ func (m *moduleLoader) program() func(args []string) error {
 	return func(args []string) error { return modules.RunProgram(path, args, m.Environ) }
 }
 
-// Load implements scheduler.ModuleLoader.
+// Load implements scheduler.ModuleLoader. Handles has opened the loader. The channel has room, so that
+// the loader never waits.
 func (m *moduleLoader) Load(alias string) error {
 	done := make(chan error, 1)
 	m.loader.Request(alias, func(err error) { done <- err })

@@ -23,6 +23,7 @@ func newNames(fs sysfs.FS, path string, dev *nodes.Dir) scheduler.Identifier {
 	return newProber(fs, path, dev)
 }
 
+// newProber returns what finds names by the sysfs fs and the disks in the directory path.
 func newProber(fs sysfs.FS, path string, dev *nodes.Dir) prober {
 	opened := identity.OpenNodes(fs, path)
 	return prober{&identity.Prober{
@@ -50,6 +51,7 @@ func (r *runner) newWatcher() scheduler.Watcher {
 	if r.way != RunLoop || r.dev == nil {
 		return nil
 	}
+	// A loop without a watcher still works: names then change with the next event.
 	w, err := contents.New(r.sys, r.log)
 	if err != nil {
 		r.log.Print(log.Warning, "what is written to disks goes unseen: "+err.Error())
@@ -71,7 +73,8 @@ func (r *runner) pollMedia() {
 }
 
 // newCompleter returns what gives events the properties of their devices where no loop can be
-// asked. Disks are read again once the kernel has sent any event.
+// asked. Disks are read again once the kernel has sent any event: until then a wait that polls would
+// read them over and over.
 func newCompleter(fs sysfs.FS, dev string) func(*uevent.Event) *uevent.Event {
 	p := newNames(fs, dev, nil)
 	found, seqnum := map[string][]string{}, uint64(0)

@@ -20,6 +20,7 @@ func (r *runner) notify(l *loop.Loop) {
 	n.Tell("STATUS=scanning /sys")
 	r.config.OnReload(n.Reloading, func() { n.Ready("config: " + r.config.String()) })
 	received, waited := uint64(0), false
+	// A sign of life is sent when this returns true, and the manager restarts a loop that sends none.
 	n.Watch(func() bool {
 		// It waits for the scheduler's mutex. Where events are queued, some must have been taken.
 		before, didWait := received, waited

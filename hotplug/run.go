@@ -64,7 +64,7 @@ type Options struct {
 	Kernel bool          // the kernel started this process
 	Linger time.Duration // how long the first helper stays after the last event
 
-	way Way
+	way Way // set by Run
 }
 
 // Way is one of the ways to run.
@@ -142,7 +142,8 @@ type runner struct {
 }
 
 // Run makes /dev as /sys and the config say (RunScan), follows events besides until the process is told
-// to end (RunLoop), or does the event in the environment (RunHelper).
+// to end (RunLoop), or does the event in the environment (RunHelper). It changes the process: umask,
+// log, and for a loop more. It is to be called once.
 func Run(o *Options, way Way) Result {
 	if failure := CheckFileLimit(way); failure != Done {
 		return failure
@@ -152,6 +153,7 @@ func Run(o *Options, way Way) Result {
 	unix.Umask(0) // nodes get exactly their modes; commands expect 0 too, as under mdev
 	r := &runner{Options: o, sys: sysfs.FS(o.Sys)}
 	r.takeNotifier()
+	// The log is open from here on.
 	if !r.findEvent() {
 		return BadEvent
 	}
@@ -172,6 +174,7 @@ func Run(o *Options, way Way) Result {
 		Watcher: r.newWatcher(), Interfaces: r.udev.added,
 		Jobs: o.Jobs, Names: newNames(r.sys, o.Dev, r.dev), Modules: loader, ByHand: r.event != nil && r.event.Seqnum == 0,
 	})
+	// The first config is read already; this one is for reloads.
 	read := func() (*conf.Config, error) { return o.readConf(conf.ParseFiles) }
 	r.config = reload.New(o.Conf, rules, read, r.scheduler.SetRules, r.log)
 	switch way {
@@ -183,7 +186,8 @@ func Run(o *Options, way Way) Result {
 	return r.help()
 }
 
-// close flushes and closes the sinks.
+// close flushes and closes the sinks. A client that reads slowly gets a second for what is queued:
+// the end of the process does not wait longer.
 func (r *runner) close() {
 	if r.output != nil {
 		r.output.Flush(time.Second)
@@ -304,6 +308,7 @@ func (r *runner) openSinks() bool {
 
 // scan scans /sys, or has the loop do it. A command that a rule runs scans itself: the loop waits for it.
 func (r *runner) scan() Result {
+	// With -t the events are to be shown here, and a dry run is not the loop's affair.
 	if r.dev != nil && !r.Table && !command.InCommand(r.Environ) {
 		if served, err := control.Delegate(r.dev, r.Conf); err != nil {
 			r.log.Print(log.Err, err.Error())
@@ -338,6 +343,7 @@ func (r *runner) loop() Result {
 		}
 		return SystemFailed
 	}
+	// After loop.New, which makes sure that this is the only loop.
 	if r.udev.start(r, l) != nil {
 		l.End()
 		_ = l.Serve() // closes everything; there is an error already
@@ -353,6 +359,7 @@ func (r *runner) loop() Result {
 	}
 	r.pollMedia()
 	r.notify(l)
+	// Before the first event, or modules would be loaded already.
 	r.first.begin(r)
 	go r.first.follow(r, l)
 	go func() {
@@ -360,6 +367,7 @@ func (r *runner) loop() Result {
 		if !r.ReadyEarly {
 			batch.Wait() // in a goroutine: its commands may wait for an event
 		}
+		// Before sweeping, so that no service waits for it.
 		r.tellReady()
 		r.udev.scanned(r)
 	}()
@@ -377,6 +385,7 @@ func (r *runner) loop() Result {
 func (r *runner) tellReady() {
 	ready := r.Ready
 	if r.Detached {
+		// The process that started this one waits at that descriptor, and reports to o.Ready itself.
 		ready = daemon.BackgroundFD
 		if !r.Syslog {
 			r.log.Become(log.Kmsg())

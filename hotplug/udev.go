@@ -41,6 +41,7 @@ func (u *udevSink) open(r *runner) {
 	switch {
 	case r.DryRun || r.way == RunLoop && !r.Udev:
 		return
+	// Only a loop has an option for it. Elsewhere the directory says whether clients may be there.
 	case r.way != RunLoop:
 		if r.Dev != "/dev" || unix.Access(udev.DefaultRun+"/data", unix.F_OK) != nil || u.make(r, nil) != nil {
 			return
@@ -52,6 +53,7 @@ func (u *udevSink) open(r *runner) {
 		Done:     func(e *uevent.Event, p *nodes.Plan) { u.udev.Done(e, sink.DeviceOf(p)) },
 		Gap: func(string) {
 			if u.loop != nil && u.udev != nil {
+				// In a goroutine, since it waits, and asks the scheduler, which is locked here.
 				go u.recover(r)
 			}
 		},
@@ -72,6 +74,8 @@ func (u *udevSink) start(r *runner, l *loop.Loop) error {
 // endSteps is how many tenths of a second a loop that has handed over may take to its end.
 const endSteps = 30
 
+// make opens what speaks to clients. With handlers another loop may still have the socket: one that
+// has just handed over gets some time to end.
 func (u *udevSink) make(r *runner, handlers *udev.Handlers) (err error) {
 	for range endSteps {
 		u.udev, err = udev.New(udev.Options{Run: udev.DefaultRun, Sys: r.sys, Log: r.log, Handlers: handlers})
@@ -141,6 +145,7 @@ func (u *udevSink) close(r *runner) {
 		return
 	}
 	u.udev.Close()
+	// The socket is gone, and no event will complete them: so all of them count as lost.
 	if u.loop != nil && !r.handedOver {
 		u.udev.RecoverCookies(func() bool { return true })
 	}
