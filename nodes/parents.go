@@ -40,7 +40,8 @@ type keptParent struct {
 // maxKept is how many directories stay open: more than those in which a disk has its names.
 const maxKept = 12
 
-// maxRight bounds what the targets of a keptParent take of memory.
+// maxRight is how many links a keptParent remembers at most. One more makes it forget them all,
+// which costs a look at each again.
 const maxRight = 1024
 
 // dirState is a directory as it is since its last change. Whatever is made or removed in it, by
@@ -51,7 +52,8 @@ type dirState struct {
 }
 
 // keep keeps the parent of path open. If it is /dev itself there is nothing to keep. No other
-// directory was opened since p was.
+// directory was opened since p was: t.opened is the state of p's. The tree closes p's descriptor
+// from here on; p must not be used after the next forget.
 func (t *tree) keep(path string, p parent) parent {
 	if !p.own {
 		return p
@@ -60,6 +62,7 @@ func (t *tree) keep(path string, p parent) parent {
 	i := t.room(is.ino)
 	k := &t.kept[i]
 	k.fd, k.inherit, k.dir = p.fd, p.inherit, path[:len(path)-len(p.name)-1]
+	// Somebody else has changed the directory since, or it is another one in this place.
 	if k.stale || k.state.ino != is.ino || k.state.changed != is.changed {
 		k.state, k.settled, k.stale = is, false, false
 		clear(k.targets)
@@ -84,7 +87,8 @@ func (t *tree) room(ino uint64) (free int) {
 }
 
 // forget closes the kept parents, and removes those that are empty by now. It reports whether
-// that may be so.
+// that may be so. The descriptors are closed first: parent would find a directory by a kept one
+// although it is removed.
 func (t *tree) forget() (pruned bool) {
 	for i := range t.kept {
 		if k := &t.kept[i]; k.dir != "" {
@@ -110,11 +114,13 @@ func (t *tree) keptOf(dir parent) *keptParent {
 	return &t.kept[dir.kept-1]
 }
 
-// addRight notes that the link at path leads to target.
+// addRight notes that the link at path leads to target. As long as a change could leave the
+// directory's state as it is, nothing is noted: the note would outlive the link.
 func (k *keptParent) addRight(path, target string) {
 	if k == nil || k.stale || !k.settled && !k.state.isPast() {
 		return
 	}
+	// Once is enough: the state is compared from now on, and a change leads to another one.
 	if k.settled = true; k.targets == nil || len(k.targets) == maxRight {
 		k.targets = map[string]string{}
 	}

@@ -29,7 +29,8 @@ type tree struct {
 	walk bool
 }
 
-// open opens the directory at path.
+// open opens the directory at path. The tree goes on in it, even where something is mounted over it
+// later: Dir finds that out by id.
 func (t *tree) open(path string) error {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -46,7 +47,9 @@ func (t *tree) open(path string) error {
 }
 
 // setGroup makes this thread make files with the group gid, and reports whether
-// it does. The process's own groups and capabilities stay as they are.
+// it does. The process's own groups and capabilities stay as they are. The kernel takes the group of
+// a new file from the thread's fsgid: so a node has the right one from its first moment, without a
+// chown.
 func (t *tree) setGroup(gid int) bool {
 	if t.group == gid {
 		return true
@@ -57,7 +60,8 @@ func (t *tree) setGroup(gid int) bool {
 }
 
 // parent opens the directory of path without following a link, and where create
-// is set makes what is missing, root's and 0755.
+// is set makes what is missing, root's and 0755. It must be closed, or kept. The error is ENOENT
+// where there is none, ENOTDIR or ELOOP where a link or a file is on the way, EXDEV where a mount is.
 func (t *tree) parent(path string, create bool) (parent, error) {
 	slash := strings.LastIndexByte(path, '/')
 	if slash < 0 {
@@ -85,6 +89,7 @@ func (t *tree) parent(path string, create bool) (parent, error) {
 		unix.Close(fd)
 		return parent{}, err
 	}
+	// The time of the last change (ctime) tells every creation and removal in a directory.
 	t.opened = dirState{st.Ino, st.Ctime.Sec*1e9 + int64(st.Ctime.Nsec)}
 	return parent{fd: fd, name: name, own: true, inherit: st.Mode&unix.S_ISGID != 0}, nil
 }
@@ -118,6 +123,7 @@ func (t *tree) openPart(at int, part string, create bool) (int, error) {
 	if err = unix.Mkdirat(at, part, 0o755); err != nil && err != unix.EEXIST {
 		return sys.None, err
 	}
+	// Opened by its name, not by mkdir's success: it may be another process's by now, or a link.
 	return unix.Openat(at, part, flags, 0)
 }
 
@@ -142,7 +148,8 @@ func (t *tree) isMountedOver(st *unix.Statx_t) bool {
 	return st.Mask&unix.STATX_MNT_ID != 0 && st.Mnt_id != t.mount
 }
 
-// prune removes the directories above path that are empty now.
+// prune removes the directories above path that are empty now. rmdir(2) itself says which are: a
+// look before it could be out of date.
 func (t *tree) prune(path string) {
 	for {
 		slash := strings.LastIndexByte(path, '/')
@@ -191,6 +198,7 @@ func (t *tree) replace(dir parent, n *Node, dev uevent.Dev, text string) error {
 	})
 }
 
+// mknod makes a node. The umask is 0, and the group that of setGroup.
 func mknod(at int, name string, n *Node, dev uevent.Dev) error {
 	return sys.Mknodat(at, name, fileType(dev)|n.Mode, unix.Mkdev(dev.Major, dev.Minor))
 }
@@ -250,6 +258,7 @@ func (t *tree) fixAttributes(dir parent, n *Node, dev uevent.Dev, st *unix.Statx
 		return err
 	}
 	defer unix.Close(fd)
+	// The node may have been replaced since it was looked at by its name.
 	if err := sys.Fstat(fd, st); err != nil || !isNodeOf(st, dev) {
 		return unix.ESTALE
 	}
@@ -257,6 +266,7 @@ func (t *tree) fixAttributes(dir parent, n *Node, dev uevent.Dev, st *unix.Statx
 		return unix.EBUSY // something is mounted there
 	}
 	if st.Uid != n.UID || st.Gid != n.GID {
+		// The old owner must not get the new mode, nor the new owner the old one.
 		if narrow := mode & n.Mode; narrow != mode {
 			if err := t.chmod(fd, narrow); err != nil {
 				return t.recreate(err, dir, n, dev)
@@ -266,6 +276,7 @@ func (t *tree) fixAttributes(dir parent, n *Node, dev uevent.Dev, st *unix.Statx
 		if err := unix.Fchownat(fd, "", int(n.UID), int(n.GID), unix.AT_EMPTY_PATH); err != nil {
 			return err
 		}
+		// chown clears these bits.
 		mode &^= unix.S_ISUID | unix.S_ISGID
 	}
 	if mode == n.Mode {
@@ -331,6 +342,7 @@ func (t *tree) relink(path string, from, to []string) (done, changed bool) {
 	defer dir.close()
 	is, err := sys.ReadLinkAt(dir.fd, dir.name)
 	switch {
+	// What somebody else has put there is not ours to change.
 	case err != nil, len(to) == 0, !leads(path, is, from):
 		return false, false
 	case leads(path, is, to):

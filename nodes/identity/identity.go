@@ -33,7 +33,7 @@ type Identity struct {
 	Keep bool
 }
 
-// Get returns the value of a property, or "".
+// Get returns the value of a property, or "". There are few, so a map would cost more.
 func (id *Identity) Get(key string) string {
 	for _, kv := range id.Properties {
 		if len(kv) > len(key) && kv[len(key)] == '=' && kv[:len(key)] == key {
@@ -79,7 +79,8 @@ type Prober struct {
 	sections map[string]string // of rules, by subsystem; made by once
 }
 
-// section returns the rules for a device, or "".
+// section returns the rules for a device, or "". The first call parses them, for all
+// later ones.
 func (p *Prober) section(e *uevent.Event) string {
 	p.once.Do(func() { p.sections = parseSections() })
 	if e.Subsystem == "tty" && isVirtual(e) { // there are many, and none has names
@@ -155,6 +156,7 @@ func newSubject(p *Prober, e *uevent.Event) *subject {
 	if e.Subsystem == "block" || e.Subsystem == "sound" {
 		s.set(".N", trailingNumber(e.Sysname()))
 	}
+	// A partition has the names of its disk, with a suffix.
 	if devtype, _ := e.Get("DEVTYPE"); devtype == "partition" && s.dev.up != nil {
 		s.base = s.dev.up
 		s.set(".P", "-part"+trailingNumber(e.Sysname()))
@@ -165,7 +167,8 @@ func newSubject(p *Prober, e *uevent.Event) *subject {
 // maxValue is how long in bytes a property may be: much longer than any that is of use.
 const maxValue = 1024
 
-// set gives the device a property. A value never ends a line or a message.
+// set gives the device a property, or another value to one that it has. A value never ends a line
+// or a message: devices choose what their serial numbers hold.
 func (s *subject) set(key, value string) {
 	kv := key + "=" + printable(value[:min(len(value), maxValue)])
 	for i, old := range s.id.Properties {
@@ -198,6 +201,7 @@ func (s *subject) link(template string) {
 	if !ok {
 		return
 	}
+	// Values come from the device: no part may be empty, lead upwards, or be too long for a file.
 	for rest, more := path, true; more; {
 		var name string
 		name, rest, more = strings.Cut(rest, "/")

@@ -19,7 +19,7 @@ const (
 )
 
 // officeKeys are on many keyboards and on no joystick: Ctrl, CapsLock, NumLock, Insert,
-// mute, calculator, file, mail, play, darker.
+// mute, calculator, file, mail, play, darker. Each byte is the number of a key.
 const officeKeys = "\x1d\x3a\x45\x6e\x71\x8c\x90\x9b\xa4\xe0"
 
 // capabilities is a set of numbers as sysfs writes it: words in hexadecimal, the highest
@@ -41,6 +41,8 @@ const wordBits = 32 << (^uint(0) >> 63)
 // maxWords bounds a set: enough for all keys in words of 32 bits.
 const maxWords = 24
 
+// parseCapabilities reads the text of a file of capabilityFiles. Letters that are no hexadecimal
+// digits count as 0: the kernel writes none.
 func parseCapabilities(text string) (c capabilities) {
 	for len(c) < maxWords {
 		at := strings.LastIndexByte(text, ' ')
@@ -67,7 +69,8 @@ func (c capabilities) count(first, last uint64) (n int) {
 	return n
 }
 
-// can reports whether a bit of a range such as 110-11f is in one of the sets.
+// can reports whether a bit of a range such as 110-11f is in one of the sets, which letter names.
+// Both come from the rules of this package, and are well formed.
 func (s *subject) can(letter byte, bits string) bool {
 	from, to, isRange := strings.Cut(bits, "-")
 	if !isRange {
@@ -86,12 +89,15 @@ func (s *subject) input() {
 			s.set(".EVENT", "1")
 		}
 	}
+	// eventN, mouseN and jsN are ways to read one input device, whose directory inputN has its
+	// capabilities and is what is named.
 	for d := s.dev; d != nil && d.readSubsystem() == "input"; d = d.up {
 		if match("input*", d.name()) {
 			s.base = d
 			break
 		}
 	}
+	// Without capabilities nothing is known of it.
 	if _, there := s.base.attr(capabilityFiles[events]); !there {
 		return
 	}
@@ -150,10 +156,12 @@ func (s *subject) size() {
 	var sizes [2]string
 	for i := range sizes {
 		var a axis
+		// The kernel fills in the struct; errors are of devices that have no such axis, or have gone.
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(s.fd), getAxis+uintptr(i), uintptr(unsafe.Pointer(&a)))
 		if errno != 0 || a.resolution <= 0 {
 			return
 		}
+		// In 64 bits: a device says minimum and maximum itself, and their difference may not fit 32.
 		sizes[i] = strconv.FormatInt((int64(a.maximum)-int64(a.minimum))/int64(a.resolution), 10)
 	}
 	s.setAll("ID_INPUT_", "WIDTH_MM HEIGHT_MM", sizes[:])
