@@ -57,6 +57,7 @@ func openDatabase(run string) (*database, error) {
 	return d, nil
 }
 
+// close closes the directories. The files stay.
 func (d *database) close() { sys.CloseAll(&d.root, &d.data, &d.tags) }
 
 // publicDirectory opens a directory that all may read and only we may write, and makes
@@ -257,6 +258,7 @@ func Identify(e *uevent.Event) string {
 	return id
 }
 
+// identify is Identify, and tells besides what the database holds of the device.
 func identify(e *uevent.Event) (string, class) {
 	if !e.Dev.IsZero() {
 		return e.Dev.String(), numbered

@@ -20,7 +20,8 @@ type device struct {
 	initialized   bool // the database holds something of it
 }
 
-// load reads what there is to be known of the device at devpath.
+// load reads what there is to be known of the device at devpath. The error is that of reading its
+// uevent file; a device that the database does not know is no error.
 func (t *tool) load(devpath string) (*device, error) {
 	at := sysfs.Device{Devpath: devpath, Subsystem: t.subsystem(devpath)}
 	if text, ok := t.sys.Numbers(devpath); ok {
@@ -39,6 +40,7 @@ func (t *tool) load(devpath string) (*device, error) {
 	// A device without a driver has no link, and an empty name.
 	link, _ := sys.ReadLink(string(t.sys) + devpath + "/driver")
 	d.driver = link[strings.LastIndexByte(link, '/')+1:]
+	// Record is never nil: without a file it is empty.
 	d.record, d.initialized = udev.Lookup(t.run, udev.Identify(e))
 	return d, nil
 }
@@ -55,8 +57,8 @@ func (t *tool) exists(devpath string) bool {
 	return sys.Exists(unix.AT_FDCWD, string(t.sys)+devpath)
 }
 
-// subsystem returns a device's subsystem. What has none of its own stands for a part of
-// the kernel, and is named as udev does.
+// subsystem returns a device's subsystem, by its link in /sys. What has none of its own stands for a
+// part of the kernel, and is named as udev does.
 func (t *tool) subsystem(devpath string) string {
 	if name := t.sys.Subsystem(devpath); name != "" {
 		return name
@@ -81,6 +83,7 @@ func (d *device) get(key string) string {
 // sysname is the kernel's name, in which it writes '!' for a slash.
 func (d *device) sysname() string { return sysname(d.Devpath) }
 
+// sysname is device.sysname for a devpath.
 func sysname(devpath string) string {
 	return strings.Join(strings.Split(devpath[strings.LastIndexByte(devpath, '/')+1:], "!"), "/")
 }
@@ -95,7 +98,8 @@ func (d *device) sysnum() string {
 	return name[len(stem):]
 }
 
-// properties returns them as KEY=VALUE: what the kernel says, then what the database adds.
+// properties returns them as KEY=VALUE: what the kernel says, then what the database adds. A node's
+// name has /dev in front of it here, and in the kernel's events not.
 func (d *device) properties() []string {
 	all := []string{"DEVPATH=" + d.Devpath}
 	add := func(key, value string) {
@@ -155,7 +159,7 @@ func colons(tags []string) string {
 }
 
 // all returns what info --query=all prints: a letter, a colon and a blank before each
-// value. The letters are not the database's.
+// value. The letters are not the database's, where I, Q and V mean other things.
 func (d *device) all() string {
 	text := ""
 	line := func(letter byte, value string) {
@@ -187,7 +191,8 @@ func (d *device) all() string {
 	return text
 }
 
-// isSetUp reports whether the database holds something of the device.
+// isSetUp reports whether the database holds something of the device, by which clients tell that the
+// device manager has handled its add.
 func (t *tool) isSetUp(devpath string) bool {
 	d, err := t.load(devpath)
 	return err == nil && d.initialized

@@ -13,7 +13,8 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// The options of info, and their places.
+// The options of info, and their places. --no-pager is known since scripts give it; there
+// is no pager.
 var infoOptions = []option{
 	{'q', required, "query"}, {0, required, "property"}, {0, none, "value"}, {'p', required, "path"}, {'n', required, "name"},
 	{'r', none, "root"}, {'a', none, "attribute-walk"}, {'d', required, "device-id-of-file"}, {'x', none, "export"},
@@ -79,6 +80,7 @@ func (t *tool) info(args []string) error {
 	return nil
 }
 
+// errNoDevice is returned where a command needs a device and has none.
 var errNoDevice = errors.New("name a device")
 
 // show prints what is asked of one device.
@@ -92,6 +94,7 @@ func (t *tool) show(devpath string, g *given) error {
 		if err != nil {
 			return err
 		}
+		// The device may be set up already, so its state is polled rather than its event awaited.
 		if !within(limit, func() bool { return t.isSetUp(devpath) }) {
 			return unix.ETIMEDOUT
 		}
@@ -128,13 +131,14 @@ func (t *tool) show(devpath string, g *given) error {
 }
 
 // listed returns the properties in the form that is asked for. Quotes in a value are
-// escaped, which systemd's leaves out.
+// escaped, which systemd's leaves out: its output is read by shells, and values come from devices.
 func listed(properties []string, g *given) string {
 	only := "," + strings.Join(g.values[infoProperty], ",") + ","
 	text := ""
 	for _, kv := range properties {
 		key, value, _ := strings.Cut(kv, "=")
 		switch {
+		// The last of "KEY,KEY" is between commas too, so that no key fits a part of another.
 		case len(only) > 2 && !strings.Contains(only, ","+key+","):
 		case g.has(infoValue):
 			text += value + "\n"
@@ -192,6 +196,7 @@ func (t *tool) cleanup() error {
 		t.clear("static_node-tags/"+name, every)
 	}
 	t.clear("watch", every)
+	// The queue is the early boot's, and nothing would take it away.
 	unix.Unlink(t.run + "/queue")
 	return nil
 }
@@ -234,7 +239,7 @@ func (t *tool) walk(devpath string) error {
 }
 
 // attributes returns a line for each attribute whose value can be printed. Directories
-// that are devices of their own are left out.
+// that are devices of their own are left out, and links, which lead to other devices.
 func (t *tool) attributes(dir, below, many string) string {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"devspool/hotplug/uevent"
 )
 
+// The options of monitor, and their places.
 var monitorOptions = []option{
 	{'p', none, "property"}, {'k', none, "kernel"}, {'u', none, "udev"}, {'s', required, "subsystem-match"}, {'t', required, "tag-match"},
 	{'e', none, "environment"},
@@ -28,7 +29,8 @@ const (
 	monitorEnvironment // an older name of property
 )
 
-// listener receives messages of one group.
+// listener receives messages of one group: of the kernel's, or of the device manager's. One goroutine
+// at a time may use it.
 type listener struct {
 	fd    int
 	group uint32
@@ -132,6 +134,7 @@ func (t *tool) monitor(args []string) error {
 	failed := make(chan error)
 	t.print("events as they come:\n")
 	for i, group := range [...]uint32{netlink.KernelGroup, udev.Group} {
+		// With neither option or both, both are listened to.
 		if g.has(monitorKernel) != g.has(monitorUdev) && !g.has(monitorKernel+i) {
 			continue
 		}
@@ -169,6 +172,7 @@ func (g *given) text(label string, properties []string) string {
 	subsystem := get("SUBSYSTEM")
 	asked := !g.has(monitorSubsystem)
 	for _, want := range g.values[monitorSubsystem] {
+		// SUBSYSTEM, or SUBSYSTEM/DEVTYPE.
 		name, devtype, _ := strings.Cut(want, "/")
 		asked = asked || name == subsystem && (devtype == "" || devtype == get("DEVTYPE"))
 	}

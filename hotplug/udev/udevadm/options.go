@@ -31,6 +31,7 @@ type given struct {
 	operands []string
 }
 
+// has reports whether the option at a place was given.
 func (g *given) has(i int) bool { return len(g.values[i]) > 0 }
 
 // last returns the value that was given last, or what is meant where none was.
@@ -41,8 +42,8 @@ func (g *given) last(i int, otherwise string) string {
 	return otherwise
 }
 
-// parse reads a command line. Options may stand behind operands, up to "--". A long name
-// may be cut short where it stays the only one.
+// parse reads a command line, as getopt_long(3) does. Options may stand behind operands, up to "--". A
+// long name may be cut short where it stays the only one.
 func (t *tool) parse(args []string, known []option) (*given, error) {
 	g := &given{}
 	for i := 0; i < len(args); i++ {
@@ -116,8 +117,8 @@ func find(known []option, name string, long bool) int {
 	return found
 }
 
-// stray returns what is said of an option that is in no table: the names of the others,
-// where they are asked for.
+// stray returns what is said of an option that is in no table: every command knows --help and
+// --version. What they ask for is printed at once, and the error errSaid ends the command.
 func (t *tool) stray(name string, known []option) error {
 	switch name {
 	case "V", "version":
@@ -162,10 +163,11 @@ func seconds(text string) (time.Duration, error) {
 	return time.Duration(n) * (unit / 1000), nil
 }
 
+// forever is the time for "infinity".
 const forever time.Duration = 1<<63 - 1
 
 // matches reports whether text is of the form of a shell's pattern (*, ?, [...]), as
-// fnmatch(3) without flags.
+// fnmatch(3) without flags. A pattern is the user's own, so its time is not bounded.
 func matches(pattern, text string) bool {
 	for pattern != "" {
 		switch pattern[0] {

@@ -10,6 +10,7 @@ import (
 	"devspool/hotplug/udev"
 )
 
+// The options of settle, in this order.
 var settleOptions = []option{{'t', required, "timeout"}, {'E', required, "exit-if-exists"}}
 
 // longest is how long a file that nothing tells of is waited for between two looks.
@@ -31,6 +32,7 @@ func (t *tool) settle(args []string) error {
 	return t.settled(limit, g.last(1, ""))
 }
 
+// errOperand is returned for a wrong time, or words that a command does not take.
 var errOperand = errors.New("a time that is none, or a word too many")
 
 // settled waits until the queue file is gone, or until file, where it is not "", is there.
@@ -90,9 +92,11 @@ func within(limit time.Duration, ok func() bool) bool {
 	return true
 }
 
+// The options of wait, in this order.
 var waitOptions = []option{{'t', required, "timeout"}, {0, required, "initialized"}, {0, none, "removed"}, {0, none, "settle"}}
 
-// wait waits for nodes, links and paths below /sys.
+// wait waits for nodes, links and paths below /sys: until all are there, and set up unless
+// --initialized=no; or with --removed until none is.
 func (t *tool) wait(args []string) error {
 	g, err := t.parse(args, waitOptions)
 	if err != nil {

@@ -94,6 +94,7 @@ func (t *tool) trigger(args []string) error {
 	return t.request(&r, kind)
 }
 
+// knownAction reports whether the kernel takes an action. It would refuse any other, for each device.
 func knownAction(action string) bool {
 	switch action {
 	case uevent.Add, uevent.Remove, uevent.Change, uevent.Move, uevent.Online, uevent.Offline, uevent.Bind, uevent.Unbind:
@@ -247,6 +248,7 @@ func (t *tool) prioritize(devpaths []string, subsystems string) (ordered []strin
 
 // meant reports whether a device is one of those that are asked for.
 func (t *tool) meant(devpath string, r *request) bool {
+	// Cheap questions come first: there may be thousands of devices.
 	one := func(option int, text string) bool { return !r.has(option) || anyMatches(r.values[option], text) }
 	subsystem := t.subsystem(devpath)
 	if !one(triggerSubsystem, subsystem) || anyMatches(r.values[triggerNotSubsystem], subsystem) ||
@@ -273,6 +275,7 @@ func (t *tool) meant(devpath string, r *request) bool {
 		d.has(r.values[triggerProperty]) && d.tagged(r.values[triggerTag])
 }
 
+// anyMatches reports whether text matches one of some patterns.
 func anyMatches(patterns []string, text string) bool {
 	for _, pattern := range patterns {
 		if matches(pattern, text) {
@@ -282,6 +285,7 @@ func anyMatches(patterns []string, text string) bool {
 	return false
 }
 
+// isBelow reports whether a device is one of roots, or lies below one.
 func isBelow(devpath string, roots []string) bool {
 	for _, root := range roots {
 		if devpath == root || strings.HasPrefix(devpath, root+"/") {
@@ -318,6 +322,7 @@ func (d *device) has(properties []string) bool {
 	return false
 }
 
+// tagged reports whether a device has one of the tags now.
 func (d *device) tagged(tags []string) bool {
 	if len(tags) == 0 {
 		return true

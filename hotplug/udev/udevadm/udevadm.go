@@ -64,6 +64,7 @@ func Run(args, env []string, streams Streams) int {
 	return t.main(args)
 }
 
+// main is Run with the roots as fields, so that tests can have their own.
 func (t *tool) main(args []string) int {
 	name := ""
 	if len(args) > 1 {
@@ -118,6 +119,7 @@ func (t *tool) failed(where string, err error) int {
 	return exitFailed
 }
 
+// print writes to standard output. An error is of no use: a reader that has gone wants no more.
 func (t *tool) print(text string) { _, _ = io.WriteString(t.Out, text) }
 
 var (
