@@ -63,16 +63,17 @@ type Streams struct{ Out, Err io.Writer }
 // tool is one run. What kmod prints to standard output or error, in which words and with
 // which exit code, scripts depend on: so the texts are kmod's.
 type tool struct {
-	given   [128]bool // options, by their letter
-	source  modules.Source
+	given   [128]bool      // options, by their letter
+	source  modules.Source // where modules are, by the options
 	words   []string
 	streams Streams
-	logger  *log.Logger
+	logger  *log.Logger // syslog, with -s; or nil
 	tree    *modules.Tree
 	loader  *modules.Loader
 }
 
-// Run does what modprobe does with args, which are without the program's name.
+// Run does what modprobe does with args, which are without the program's name, and returns the exit
+// code. It may replace this process by the system's modprobe program.
 func Run(args, environ []string, streams Streams) int {
 	t := &tool{streams: streams}
 	// Options of the environment come first, so that those of the command line prevail.
@@ -119,7 +120,8 @@ const exitProgram = -1
 // is another copy of ours, which would call itself without end.
 const marker = "DEVSPOOL_MODPROBE"
 
-// become starts the system's modprobe program in place of this one.
+// become starts the system's modprobe program in place of this one, with the same command line. It
+// returns, with a message and the exit code, only where there is none.
 func (t *tool) become(args, environ []string) int {
 	program := modules.FindProgram()
 	if program != "" && sys.Getenv(environ, marker) == "" {
@@ -217,7 +219,8 @@ func (t *tool) fail(level, text string) int {
 	return exitFailed
 }
 
-// run does what the words name. With parameters that is only the first of them.
+// run does what the words name, and returns the exit code, or exitProgram. With parameters that is
+// only the first of them.
 func (t *tool) run() (code int) {
 	parameters := ""
 	// Only a plain modprobe takes parameters. Elsewhere each word is a module.
@@ -273,7 +276,8 @@ func (t *tool) run() (code int) {
 	return max(code, act(plans))
 }
 
-// quote gives a value with blanks the quotes back that the shell took.
+// quote gives a value with blanks the quotes back that the shell took: the kernel splits the text
+// of all parameters at blanks.
 func quote(word string) string {
 	i := strings.IndexByte(word, '=') + 1
 	if !strings.ContainsAny(word, " \t") || strings.HasPrefix(word[i:], `"`) {
@@ -297,7 +301,7 @@ func (t *tool) needsProgram(steps []modules.Step) bool {
 	return false
 }
 
-// insert loads all that plans have.
+// insert loads all that plans have, and returns the exit code. With -n or -D it only shows them.
 func (t *tool) insert(plans [][]modules.Step) (code int) {
 	// All plans are under way before the first is waited for, and load in parallel.
 	errs := make(chan error, len(plans))
@@ -319,7 +323,8 @@ func (t *tool) insert(plans [][]modules.Step) (code int) {
 	return code
 }
 
-// show prints what is about to be done, and reports whether it may be.
+// show prints what is about to be done, and reports whether it may be: with --first-time a module
+// that is loaded already is a failure.
 func (t *tool) show(steps []modules.Step) bool {
 	for i := range steps {
 		s := &steps[i]
@@ -357,7 +362,8 @@ func (t *tool) remove(plans [][]modules.Step) (code int) {
 	return code
 }
 
-// removeStep returns why a module cannot be removed, or "".
+// removeStep removes a module, and returns why it cannot be removed, or "". One that is not loaded is
+// no failure without --first-time. O_NONBLOCK: the kernel never waits for the users of a module.
 func (t *tool) removeStep(s *modules.Step) (why string) {
 	uses, _ := sys.ReadAttribute("/sys/module/" + s.Name + "/refcnt")
 	switch {
