@@ -101,7 +101,8 @@ func (p *packer) arch() string {
 	return runtime.GOARCH
 }
 
-// build has the Makefile build the binary.
+// build has the Makefile build the binary, and returns its path. The go command caches what has not
+// changed, so a second image costs little.
 func (p *packer) build(arch string) (path string, err error) {
 	dir := p.o.source
 	if dir == "" {
@@ -121,7 +122,8 @@ func (p *packer) build(arch string) (path string, err error) {
 	return filepath.Join(dir, target), nil
 }
 
-// findSource looks for devspool's source in this directory and above it.
+// findSource looks for devspool's source in this directory and above it, by the name of its Go
+// module.
 func findSource() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {

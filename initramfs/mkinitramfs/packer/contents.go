@@ -25,9 +25,11 @@ const (
 	groupFiles // those that the command line names
 )
 
+// groupNames are the words of the report, by group.
 var groupNames = [...]string{"directories and nodes", "devspool", "modules", "firmware", "programs", "files"}
 
-// item is an entry, and why it is there.
+// item is an entry, and why it is there: --why shows that for each path, since an image that is too
+// large is mended only by one who knows what asked for a file.
 type item struct {
 	initramfs.Entry
 	group group
@@ -37,7 +39,7 @@ type item struct {
 // path returns the item's path in the image.
 func (i item) path() string { return initramfs.PathOf(i.Entry) }
 
-// size returns the bytes of a file, and 0 for all else.
+// size returns the bytes of a file, and 0 for all else, and for a binary that a dry run does not build.
 func (i item) size() int64 {
 	f, ok := i.Entry.(initramfs.File)
 	if !ok || f.Source == "" {
@@ -158,7 +160,7 @@ func (c *contents) stays(i item) bool {
 
 // mirror makes up for links to directories that cannot be, since the image has a
 // directory there: /lib, say, that is a link to usr/lib on the machine of the programs.
-// What is below usr/lib gets a link each in lib.
+// What is below usr/lib gets a link each in lib: a dynamic linker is found by its path in /lib alone.
 func (c *contents) mirror(items map[string]item) {
 	var paths []string
 	for p := range items {
@@ -240,7 +242,7 @@ func resolve(dir string, links map[string]string) (string, error) {
 	return done, nil
 }
 
-// moved returns the entry with another path.
+// moved returns the entry with another path. The entries are values, so the old one stays as it is.
 func moved(e initramfs.Entry, to string) initramfs.Entry {
 	switch e := e.(type) {
 	case initramfs.Dir:

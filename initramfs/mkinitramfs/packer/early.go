@@ -42,7 +42,8 @@ func (p *packer) early() ([]byte, error) {
 }
 
 // microcode returns the files that the kernel looks for (Documentation/arch/x86/microcode.rst):
-// for each vendor all of its updates, one behind the other.
+// for each vendor all of its updates, one behind the other. The kernel takes the one for its
+// processor, so the image works on every machine.
 func microcode(root programs.Root) (entries []initramfs.Entry, err error) {
 	for _, vendor := range []struct{ pattern, name string }{
 		{"lib/firmware/amd-ucode/*.bin", "AuthenticAMD.bin"},

@@ -12,7 +12,7 @@ import (
 	"devspool/initramfs/mkinitramfs/packer/packed"
 )
 
-// place is where an entry stands in an image.
+// place is where an entry stands in an image. Two entries belong to one file only within an archive.
 type place struct {
 	packed.Segment
 	archive int // its number in the image, from 0
@@ -57,7 +57,8 @@ func walkArchive(p place, from *bufio.Reader, f func(place, initramfs.Header, io
 	}
 }
 
-// skipPadding goes over zeros, and reports whether anything follows.
+// skipPadding goes over zeros, and reports whether anything follows: writers fill up archives to whole
+// blocks.
 func skipPadding(from *bufio.Reader) (more bool, err error) {
 	for {
 		b, err := from.ReadByte()
@@ -116,6 +117,7 @@ func openImage(name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Reading would fail with a message that does not say what is wrong.
 	if info, err := file.Stat(); err == nil && info.IsDir() {
 		file.Close()
 		return nil, fmt.Errorf("%s is a directory, not an image", name)
@@ -123,7 +125,8 @@ func openImage(name string) (*os.File, error) {
 	return file, nil
 }
 
-// cleaned returns a path of an archive without "./" or "/" in front; the root is "".
+// cleaned returns a path of an archive without "./" or "/" in front; the root is "". A ".." leads
+// nowhere above the root.
 func cleaned(p string) string {
 	if p = path.Clean("/" + p)[1:]; p == "." {
 		return ""

@@ -137,7 +137,8 @@ func catImage(args []string, out io.Writer) error {
 // errDone ends a walk early.
 var errDone = errors.New("done")
 
-// find returns the number of the entry that has the bytes of a file.
+// find returns the number of the entry that has the bytes of a file, at whose path links may lie. The
+// error ends a sentence that begins with the path.
 func (m image) find(p string) (int, error) {
 	end, err := resolve(cleaned(p), m.links())
 	if err != nil {

@@ -159,13 +159,14 @@ func (p *packer) chooseSet(tree *kernel.Tree, s *kernel.Selection, set *set) {
 	}
 }
 
-// isPC reports whether a tree is of a kernel for PCs.
+// isPC reports whether a tree is of a kernel for PCs, or for s390: machines that list their own
+// hardware.
 func isPC(tree *kernel.Tree) bool {
 	machine, _ := machineOf(tree)
 	return machine == elf.EM_X86_64 || machine == elf.EM_386 || machine == elf.EM_S390
 }
 
-// machineOf returns what the modules are for, as the first of them says.
+// machineOf returns what the modules are for, as the first of them says that can be read; 0 for none.
 func machineOf(tree *kernel.Tree) (machine elf.Machine, order elf.Data) {
 	for _, m := range tree.Modules {
 		data, err := kernel.ReadModule(filepath.Join(tree.Dir, m.Path))
@@ -179,7 +180,8 @@ func machineOf(tree *kernel.Tree) (machine elf.Machine, order elf.Data) {
 	return 0, 0
 }
 
-// addSelected adds the files of the selected modules, and what looks them up.
+// addSelected adds the files of the selected modules, and what looks them up. It sets what the image
+// is for, and refuses modules and programs of different machines.
 func (p *packer) addSelected(tree *kernel.Tree, s *kernel.Selection) error {
 	dir := path.Join("lib/modules", tree.Release)
 	blobs := p.firmware(tree.Release)
@@ -234,7 +236,8 @@ func (p *packer) addSelected(tree *kernel.Tree, s *kernel.Selection) error {
 	return nil
 }
 
-// infoOf returns what a packed module says of itself.
+// infoOf returns what a packed module says of itself: its firmware among it. One that was decompressed
+// is in memory already.
 func infoOf(e initramfs.File) (kernel.Info, error) {
 	if e.Source == "" {
 		return kernel.ParseInfo(e.Path, strings.NewReader(e.Text))
@@ -285,7 +288,8 @@ func (p *packer) addFirmware(dirs []programs.Root, module string, info kernel.In
 	return nil
 }
 
-// addBlob adds one firmware, or those that fit a pattern.
+// addBlob adds one firmware, or those that fit a pattern: some drivers name theirs by one. It reports
+// whether there is any.
 func (p *packer) addBlob(dirs []programs.Root, name, why string) (found bool, err error) {
 	names := []string{name}
 	if strings.ContainsAny(name, "*?[") {

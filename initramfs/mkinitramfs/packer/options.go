@@ -28,7 +28,8 @@ func usage() string {
 	return strings.Replace(usageText, "SETS\n", b.String(), 1)
 }
 
-// options is what the command line asks for, a field for each option.
+// options is what the command line asks for, a field for each option, in the order of the help text.
+// What was not given has its default.
 type options struct {
 	output, compress, appendTo  string
 	microcode                   bool
@@ -172,7 +173,7 @@ func (o *options) wantsModules() bool {
 // inImage returns a path as an entry has it. In an option it may begin with a slash.
 func inImage(path string) string { return strings.Trim(path, "/") }
 
-// parseMode reads permission bits.
+// parseMode reads permission bits, in octal.
 func parseMode(text string) (uint32, error) {
 	n, err := strconv.ParseUint(text, 8, 32)
 	if err != nil || n > 0o7777 {
@@ -202,7 +203,7 @@ func parseNode(text string) (initramfs.Node, error) {
 	return n, nil
 }
 
-// cut splits an option at its last or first colon.
+// cut splits an option at its first colon. Neither part may be empty. Form is what the message shows.
 func cut(option, text, form string) (before, after string, err error) {
 	before, after, ok := strings.Cut(text, ":")
 	if !ok || before == "" || after == "" {
@@ -211,7 +212,8 @@ func cut(option, text, form string) (before, after string, err error) {
 	return before, after, nil
 }
 
-// readList replaces each @FILE in a list of names by the file's lines.
+// readList replaces each @FILE in a list of names by the file's lines. In a file # begins a comment,
+// and a line may have several names.
 func readList(values []string) (names []string, err error) {
 	for _, v := range values {
 		file, ok := strings.CutPrefix(v, "@")

@@ -20,7 +20,8 @@ import (
 	"devspool/initramfs/mkinitramfs/packer/programs"
 )
 
-// packer makes one image. It has a method for each kind of thing that goes into one.
+// packer makes one image. It has a method for each kind of thing that goes into one; run calls them
+// in turn, and each adds to contents.
 type packer struct {
 	o      *options
 	report *report
@@ -73,7 +74,7 @@ func (p *packer) run() error {
 	return nil
 }
 
-// readUnder reads the image that --append names.
+// readUnder reads the image that --append names: what is there already decides what has to be added.
 func (p *packer) readUnder() error {
 	if p.o.appendTo == "" {
 		return nil
@@ -203,7 +204,8 @@ func (p *packer) addFiles() error {
 	return nil
 }
 
-// addTree adds a file, or a directory with all below it. Links in it stay links.
+// addTree adds a file, or a directory with all below it. Links in it stay links. Owners do not count:
+// all is root's in the image. Sockets and nodes are refused, since they cannot be meant.
 func (p *packer) addTree(why, from, to string) error {
 	return filepath.WalkDir(from, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -244,7 +246,7 @@ func (p *packer) addTree(why, from, to string) error {
 	})
 }
 
-// addModprobeConf adds a file of modprobe.d, or those of a directory that modprobe reads.
+// addModprobeConf adds a file of modprobe.d, or those of a directory that modprobe reads: *.conf.
 func (p *packer) addModprobeConf(from string) error {
 	names := []string{from}
 	if info, err := os.Stat(from); err != nil {
@@ -335,7 +337,7 @@ func (p *packer) write(early []byte, items []item) (size int64, err error) {
 }
 
 // removeWhenKilled has a signal that ends the program remove a file first, until stop
-// is called.
+// is called. SIGKILL leaves the file behind; its name begins with a dot.
 func removeWhenKilled(name string) (stop func()) {
 	// A deferred call does not run where a signal ends the program.
 	signals := make(chan os.Signal, 1)

@@ -30,6 +30,7 @@ type report struct {
 	notes       int       // how many there were, shown or not
 }
 
+// newReport returns a report to the streams s.
 func newReport(o *options, s streams) *report {
 	r := &report{o: o, out: s.out, stdout: s.out, errors: s.errors, terminal: s.terminal && !o.quiet, start: time.Now()}
 	// Standard output is the image's.
@@ -45,7 +46,8 @@ const (
 	interval = 100 * time.Millisecond
 )
 
-// progress shows how far something is, on a terminal. All is 0 where it is not known.
+// progress shows how far something is, on a terminal. All is 0 where it is not known. It may be called
+// as often as there is news: most calls only look at the clock.
 func (r *report) progress(what string, done, all int) {
 	now := time.Now()
 	if !r.terminal || now.Sub(r.start) < patience || now.Sub(r.last) < interval {
@@ -76,7 +78,7 @@ func (r *report) note(format string, args ...any) {
 	}
 }
 
-// warn says what the user should know in any case.
+// warn says what the user should know in any case but -q. The image is made all the same.
 func (r *report) warn(format string, args ...any) {
 	if !r.o.quiet {
 		r.clear()

@@ -68,7 +68,8 @@ func (p *packer) chooseRoot(s *kernel.Selection) error {
 	return nil
 }
 
-// rootMount returns the device's numbers and the type of the file system at /.
+// rootMount returns the device's numbers and the type of the file system at /, from the text of
+// /proc/self/mountinfo (proc(5)): the fields in front of " - " vary in number.
 func rootMount(mountinfo string) (numbers, fstype string) {
 	for line := range strings.Lines(mountinfo) {
 		left, right, ok := strings.Cut(line, " - ")
