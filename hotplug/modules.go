@@ -48,6 +48,7 @@ func (m *moduleLoader) Handles(command string) bool {
 	return m.loader != nil
 }
 
+// open opens the modules, or leaves them to the modprobe program. The mutex is held.
 func (m *moduleLoader) open() {
 	source := modules.Source{}
 	source.Cmdline, _ = sys.ReadFile("/proc/cmdline")

@@ -399,6 +399,7 @@ func (r *runner) tellReady() {
 	r.notifier.Ready("config: " + r.config.String())
 }
 
+// tellReady reports at a descriptor that the loop is ready.
 func tellReady(fd int, logger *log.Logger) {
 	if err := daemon.Ready(fd); err != nil {
 		logger.Print(log.Warning, "cannot report at descriptor "+strconv.Itoa(fd)+" that the loop is ready: "+err.Error())

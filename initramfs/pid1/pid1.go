@@ -22,7 +22,7 @@ import (
 	"devspool/nodes"
 )
 
-// Where the root file system is mounted until it becomes the root.
+// newRoot is where the root file system is mounted until it becomes the root.
 const newRoot = "/sysroot"
 
 // path has the directories of the image's programs.
