@@ -43,6 +43,7 @@ const (
 
 // openDatabase opens the directories, and makes those that are missing.
 func openDatabase(run string) (*database, error) {
+	// Helpers may write side by side, each its own scratch file: so its name has the process's number.
 	d := &database{root: sys.None, data: sys.None, tags: sys.None, scratch: temporary + "devspool-" + strconv.Itoa(unix.Getpid())}
 	var err error
 	if d.root, err = publicDirectory(unix.AT_FDCWD, run); err == nil {
@@ -145,7 +146,8 @@ func (d *database) write(id string, kind class, r, was *Record, known bool) erro
 }
 
 // makeEmpty makes an empty file by one system call, where the umask lets it have the right
-// mode, and reports whether it did.
+// mode, and reports whether it did. The first one shows whether the umask takes bits away; if so,
+// replace puts another in its place.
 func (d *database) makeEmpty(id string) bool {
 	if d.mode == masked || sys.Mknodat(d.data, id, unix.S_IFREG|0o644, 0) != nil {
 		return false
@@ -173,12 +175,14 @@ func (d *database) replace(id string, persist bool) error {
 	if err != nil {
 		return err
 	}
+	// The sticky bit is the record's Persist: udevadm info --cleanup-db looks at nothing else.
 	mode := uint32(0o644)
 	if persist {
 		mode |= unix.S_ISVTX
 	}
 	if err = sys.Fchmod(fd, mode); err == nil && len(d.buf) > 0 {
 		var n int
+		// A file of a tmpfs takes all, or as much as there is room for.
 		if n, err = sys.Write(fd, d.buf); err == nil && n < len(d.buf) {
 			err = unix.ENOSPC
 		}
@@ -193,7 +197,8 @@ func (d *database) replace(id string, persist bool) error {
 	return err
 }
 
-// remove takes the device's file and then its tags away. was is what read has just returned.
+// remove takes the device's file and then its tags away, in the opposite order of write. was is what
+// read has just returned.
 func (d *database) remove(id string, was *Record) error {
 	if d.absent {
 		return nil
@@ -265,6 +270,7 @@ func identify(e *uevent.Event) (string, class) {
 	}
 	if e.Subsystem == "net" {
 		text, _ := e.Get("IFINDEX")
+		// The kernel's ifindex is an int, and above 0.
 		if n, err := strconv.ParseUint(text, 10, 31); err == nil && n > 0 {
 			return "n" + strconv.FormatUint(n, 10), network
 		}

@@ -116,7 +116,7 @@ func (r *Record) Property(key string) string {
 	return ""
 }
 
-// merge returns the strings of both lists, each once.
+// merge returns the strings of both lists, each once. The lists stay as they are.
 func merge(list, more []string) []string {
 	list = slices.Clip(list)
 	for _, s := range more {
@@ -141,7 +141,8 @@ func override(list, more []string) []string {
 	return append(all, more...)
 }
 
-// hasKey reports whether one of the properties has the same key as kv.
+// hasKey reports whether one of the properties has the same key as kv. Kv has a "=", or every key
+// would count as the same.
 func hasKey(properties []string, kv string) bool {
 	key := kv[:strings.IndexByte(kv, '=')+1]
 	for _, other := range properties {
