@@ -14,7 +14,7 @@ type Observer struct {
 }
 
 // Observe begins to collect the events that are done; or, with received, those that are
-// submitted. Stop ends it.
+// submitted. Stop ends it: until then what is not taken stays in memory.
 func (s *Scheduler) Observe(received bool) *Observer {
 	o := &Observer{s: s, received: received, Wake: make(chan struct{}, 1)}
 	s.mu.Lock()
@@ -61,6 +61,7 @@ func (all observers) notify(e *uevent.Event, received bool) {
 			continue
 		}
 		o.events = append(o.events, e)
+		// A token that is there already is enough: Take returns all events.
 		select {
 		case o.Wake <- struct{}{}:
 		default:

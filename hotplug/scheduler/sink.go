@@ -53,7 +53,9 @@ func (s *Scheduler) Recent() string {
 	return text
 }
 
-// HasBacklog reports whether a sink would lose events if this process exited.
+// HasBacklog reports whether a sink would lose events if this process exited. Unlike most functions
+// of sinks this one is called without mu, and so are those of TellRemounted and TellStarted: the list
+// of sinks never changes.
 func (s *Scheduler) HasBacklog() bool {
 	for i := range s.sinks {
 		if f := s.sinks[i].HasBacklog; f != nil && f() {
