@@ -230,6 +230,7 @@ func (x *index) walk(n *node, key []byte, s *search) {
 	key = append(key, n.prefix...)
 	x.values(n, key, s)
 	if n.children != 0 {
+		// All children append to the same array behind key: each is done with it before the next begins.
 		for c := int(n.first); c <= int(n.last); c++ {
 			x.below(n, byte(c), key, s)
 		}

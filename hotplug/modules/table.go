@@ -32,6 +32,8 @@ const (
 	tableCount
 )
 
+// The text of the kernel's own aliases is made with the kernel, by its build; depmod writes only the
+// index of it.
 var (
 	indexNames = [tableCount]string{"dep", "alias", "symbols", "builtin", "builtin.alias"}
 	textNames  = [tableCount]string{"dep", "alias", "symbols", "builtin", "builtin.modinfo"}
