@@ -90,7 +90,7 @@ func (p *packer) modulesOf() (parent, release string, err error) {
 }
 
 // choosePresent selects the modules that the image has already: the indexes that are
-// there would else be replaced by those of fewer modules.
+// there would else be replaced by those of fewer modules, and modprobe would not find the others.
 func (p *packer) choosePresent(s *kernel.Selection, release string) {
 	for name, h := range p.under {
 		rest, ok := strings.CutPrefix(strings.TrimPrefix(name, "usr/"), "lib/modules/"+release+"/")
@@ -106,7 +106,8 @@ func (p *packer) choosePresent(s *kernel.Selection, release string) {
 	}
 }
 
-// choose selects what the options ask for.
+// choose selects what the options ask for. A module that was named must be there; of a set and of this
+// machine's devices what this kernel has is taken.
 func (p *packer) choose(tree *kernel.Tree, s *kernel.Selection) error {
 	names, err := readList(p.o.modules.values)
 	if err != nil {
@@ -325,7 +326,8 @@ func (p *packer) addNamedBlob(dirs []programs.Root, name, why string) (found boo
 }
 
 // addBlobFile adds a firmware that is there. The links to it stay links, so that what
-// has two names is stored once; a compressed one is stored decompressed.
+// has two names is stored once; a compressed one is stored decompressed: the kernel of the image may
+// not know how to, and the image is compressed as a whole.
 func (p *packer) addBlobFile(dir programs.Root, ending string, links []programs.Link, end, why string) error {
 	stem := func(p string) string { return strings.TrimSuffix(p, ending) }
 	for _, l := range links {

@@ -416,6 +416,7 @@ func (p *packer) writeTo(c *counted, early []byte, items []item) error {
 		all += i.size()
 	}
 	shown := &shown{w: compressed, report: p.report, all: all}
+	// Headers are small: without a buffer each would be a write, and a look at the clock.
 	buffered := bufio.NewWriterSize(shown, 256<<10)
 	err = initramfs.ArchiveOf(buffered, p.o.time, entries...)
 	if err == nil {

@@ -20,6 +20,7 @@ var sets = []set{
 	{"usb", "USB sticks, and the controllers they hang on",
 		[]string{"xhci_pci", "xhci_plat_hcd", "ehci_pci", "ehci_platform", "ohci_pci", "ohci_platform", "uhci_hcd",
 			"usb_storage", "uas", "sd_mod", "dwc3", "dwc2", "musb_hdrc"}, []string{"drivers/usb/host", "drivers/usb/storage"}, nil},
+	// Adapters for disks on a network need Ethernet drivers, which are large.
 	{"scsi", "disks on SATA, SAS and other SCSI controllers",
 		[]string{"sd_mod", "sr_mod", "ses"}, []string{"drivers/ata", "drivers/scsi", "drivers/message/fusion", "drivers/cdrom"}, []string{"drivers/net"}},
 	{"mmc", "SD cards, eMMC and UFS", nil,
@@ -29,6 +30,7 @@ var sets = []set{
 			"sbp2", "brd", "null_blk"},
 		[]string{"drivers/nvdimm", "drivers/s390/block", "drivers/s390/scsi", "drivers/s390/cio", "drivers/mtd"}, nil},
 	{"filesystem", "what a root is formatted with",
+		// The nls modules are tables of characters: vfat does not mount without those it is built to use.
 		[]string{"ext4", "xfs", "btrfs", "f2fs", "bcachefs", "vfat", "nls_cp437", "nls_iso8859_1", "nls_ascii", "nls_utf8",
 			"isofs", "udf", "squashfs", "erofs", "overlay", "ubifs", "jffs2"}, nil, nil},
 	{"md", "RAID, LVM and other device mappers", []string{"dm_mod"}, []string{"drivers/md"}, nil},
