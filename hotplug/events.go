@@ -23,7 +23,8 @@ type spoolSink struct {
 }
 
 // open adds the sink to the spool, as the options say. A process that stays keeps the spool open and
-// makes its directories; another one only publishes where these exist.
+// makes its directories; another one only publishes where these exist: most helpers find none, and
+// pay two system calls.
 func (s *spoolSink) open(r *runner) {
 	switch {
 	case r.Events == NoEvents:

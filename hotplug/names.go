@@ -92,7 +92,8 @@ func newCompleter(fs sysfs.FS, dev string) func(*uevent.Event) *uevent.Event {
 	}
 }
 
-// NewLookup returns where devspool info looks, given the directories of its command line.
+// NewLookup returns where devspool info looks, given the directories of its command line. It works
+// without a loop; where one runs, root gets what the loop knows besides.
 func NewLookup(sysDir, devDir string) info.Lookup {
 	fs := sysfs.FS(sysDir)
 	p := newProber(fs, devDir, nil)
@@ -100,6 +101,7 @@ func NewLookup(sysDir, devDir string) info.Lookup {
 	dev, err := nodes.Open(devDir)
 	look.Identify = func(e *uevent.Event) *identity.Identity {
 		id := p.Prober.Probe(e)
+		// An error of the loop, or of the right to ask it, leaves what was found here.
 		if look.Serves && err == nil { // a loop knows more, and tells root
 			_ = control.Ask(dev, []string{"identity", e.Devpath}, func(line string) { addTold(id, line) })
 		}

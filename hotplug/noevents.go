@@ -7,6 +7,7 @@ package hotplug
 // HasSpool reports whether clients can receive events in queues of their own.
 const HasSpool = false
 
+// spoolSink has nothing to open.
 type spoolSink struct{}
 
 func (*spoolSink) open(*runner)  {}

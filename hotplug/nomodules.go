@@ -10,6 +10,8 @@ import (
 // HasModules tells that kernel modules can be loaded without modprobe.
 const HasModules = false
 
+// What follows stands for modules.go and first.go in a program that does not load modules itself (the
+// tag noboot): commands run the modprobe program, and nothing is put off.
 type moduleLoader struct{}
 
 func newModules(*runner) scheduler.ModuleLoader { return nil }

@@ -15,6 +15,7 @@ const UdevConf = "# This program was built without --udev.\n"
 // HasUdev tells that libudev's clients can be served.
 const HasUdev = false
 
+// udevSink refuses the option --udev, and else does nothing.
 type udevSink struct{ added bool }
 
 func (*udevSink) open(*runner)    {}

@@ -126,8 +126,8 @@ type runner struct {
 	dev        *nodes.Dir // nil for a dry run
 	sys        sysfs.FS
 	log        *log.Logger
-	event      *uevent.Event // of a helper, or nil
-	sinks      []scheduler.Sink
+	event      *uevent.Event    // of a helper, or nil
+	sinks      []scheduler.Sink // in the order in which they get each event
 	spool      spoolSink
 	groups     *sink.Netlink // of Options.Groups, or nil
 	output     *sink.Pipe    // of Options.Output, or nil
@@ -338,6 +338,7 @@ func (r *runner) loop() Result {
 	l, err := loop.New(loop.Options{Scheduler: r.scheduler, Config: r.config, Dev: r.dev, Sys: r.sys, Log: r.log})
 	if err != nil {
 		r.log.Print(log.Err, err.Error())
+		// That another loop runs is the caller's mistake, not the system's.
 		if errors.Is(err, control.ErrRunning) {
 			return Failed
 		}

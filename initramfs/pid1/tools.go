@@ -20,6 +20,7 @@ type tool struct {
 // findTools returns the tools that the image has.
 func (b *boot) findTools() (found []tool) {
 	for _, t := range [...]tool{
+		// An array that lacks a member is not started yet: the member may still come.
 		{[]string{"mdadm", "--assemble", "--scan", "--quiet", "--no-degraded"}, "linux_raid_member", ""},
 		// Here is no udev that it would have to wait for.
 		{[]string{"lvm", "vgchange", "--activate", "ay", "--sysinit", "--quiet", "--quiet", "--config",
@@ -45,6 +46,7 @@ func (b *boot) useTools() (more bool) {
 		t := &b.tools[i]
 		// The number is read before the tool looks: a disk that comes meanwhile makes it run once more.
 		now, _ := sys.ReadAttribute("/sys/kernel/uevent_seqnum")
+		// The loop is asked whether any disk holds such a member now.
 		if now != t.seqnum && b.ask([]string{"wait", "0", "ID_FS_TYPE=" + t.member}, func(string) {}) == nil {
 			t.seqnum = now
 			b.tell("running " + t.words[0])
@@ -66,6 +68,7 @@ func (b *boot) unlock(v *volume) {
 	if v.key != "" {
 		words = append(words, "--key-file", v.key)
 	}
+	// The boot goes on: if the root needs the volume, its time runs out, and the shell comes.
 	if code, err := b.spawn(words, nil); err != nil {
 		say("UUID=" + v.uuid + " is not unlocked: " + words[0] + ": " + err.Error())
 	} else if code != 0 {
