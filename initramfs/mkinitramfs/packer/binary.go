@@ -148,6 +148,7 @@ func (p *packer) checkBinary(name string) error {
 		return fmt.Errorf("--devspool %s: %w", name, err)
 	}
 	defer e.Close()
+	// PT_INTERP names a dynamic linker.
 	for _, part := range e.Progs {
 		if part.Type == elf.PT_INTERP {
 			return fmt.Errorf("%s is linked dynamically, and does not start where there are no libraries: "+

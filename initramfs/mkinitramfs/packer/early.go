@@ -22,6 +22,7 @@ func (p *packer) early() ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("--early: %w", err)
 		}
+		// The kernel looks for microcode before it can decompress anything.
 		if packed.Format(data) != "cpio" {
 			return nil, fmt.Errorf("--early %s is no cpio archive that is not compressed: the kernel would not find it", name)
 		}
@@ -62,6 +63,7 @@ func microcode(root programs.Root) (entries []initramfs.Entry, err error) {
 			}
 			text.Write(data)
 		}
+		// A PC needs the microcode of one vendor only, and the root may have no other.
 		if text.Len() > 0 {
 			entries = append(entries, initramfs.File{Path: path.Join("kernel/x86/microcode", vendor.name), Mode: 0o644, Text: text.String()})
 		}

@@ -25,6 +25,7 @@ func listImage(args []string, out io.Writer) (err error) {
 		return err
 	}
 	defer file.Close()
+	// An image has thousands of entries.
 	w := bufio.NewWriter(out)
 	last := -1
 	err = walk(file, func(p place, h initramfs.Header, body io.Reader) error {
@@ -49,6 +50,7 @@ func listImage(args []string, out io.Writer) (err error) {
 // longLine shows an entry as ls -ln does.
 func longLine(h initramfs.Header, body io.Reader) (string, error) {
 	size := fmt.Sprint(h.Size)
+	// In the place of the size, which a node does not have.
 	if node, _ := h.IsNode(); node {
 		size = fmt.Sprintf("%d,%d", h.Major, h.Minor)
 	}
@@ -62,6 +64,7 @@ func longLine(h initramfs.Header, body io.Reader) (string, error) {
 
 // modeString shows a mode in ten characters, as ls does. What is no known type has a question mark.
 func modeString(mode uint32) string {
+	// The four bits of S_IFMT (0170000), moved to the right by 9: in octal, three zeros less.
 	kinds := map[uint32]byte{0o040: 'd', 0o100: '-', 0o120: 'l', 0o020: 'c', 0o060: 'b', 0o010: 'p', 0o140: 's'}
 	s := []byte("?rwxrwxrwx")
 	if k := kinds[mode>>9&0o170]; k != 0 {
@@ -80,6 +83,7 @@ func modeString(mode uint32) string {
 		if mode&special.bit == 0 {
 			continue
 		}
+		// A capital letter says that the bit for execution itself is not set.
 		if s[special.at] == 'x' {
 			s[special.at] = special.x
 		} else {
@@ -104,6 +108,7 @@ func catImage(args []string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", args[0], err)
 	}
+	// All paths are looked up before anything is printed: one that is missing is an error without output.
 	var wanted []int
 	for _, p := range args[1:] {
 		n, err := all.find(p)
@@ -113,6 +118,7 @@ func catImage(args []string, out io.Writer) error {
 		wanted = append(wanted, n)
 	}
 	for _, number := range wanted {
+		// A compressed stream can be read from its beginning alone.
 		if _, err := file.Seek(0, io.SeekStart); err != nil {
 			return fmt.Errorf("%s: %w", args[0], err)
 		}
@@ -140,6 +146,7 @@ var errDone = errors.New("done")
 // find returns the number of the entry that has the bytes of a file, at whose path links may lie. The
 // error ends a sentence that begins with the path.
 func (m image) find(p string) (int, error) {
+	// The last part of the path may be a link as well, and is followed.
 	end, err := resolve(cleaned(p), m.links())
 	if err != nil {
 		return 0, err
@@ -150,6 +157,7 @@ func (m image) find(p string) (int, error) {
 		return 0, errors.New("is not in the image")
 	case !h.IsFile():
 		return 0, errors.New("is not a regular file")
+	// A file without bytes and with one name is empty.
 	case h.Size > 0 || h.Links < 2:
 		return h.number, nil
 	}

@@ -82,6 +82,7 @@ var errUsage = errors.New("wrong usage")
 
 // parse reads the command line and the environment. The error is flag.ErrHelp for --help.
 func parse(args []string, getenv func(string) string) (*options, error) {
+	// Names hold no commas. A list of paths, whose names may, takes one value each time.
 	o := &options{programs: list{commas: true}, modules: list{commas: true}, sets: list{commas: true}, exclude: list{commas: true}}
 	f := flag.NewFlagSet("mkinitramfs", flag.ContinueOnError)
 	// Package flag would print its own messages and help; here both are this program's.
@@ -147,6 +148,7 @@ func (o *options) check(getenv func(string) string) error {
 	if o.arch != "" && !slices.Contains(arches, o.arch) {
 		return fmt.Errorf("--arch %s: it is one of %s", o.arch, strings.Join(arches, ", "))
 	}
+	// Of two options that contradict each other neither is passed over silently.
 	if o.arch != "" && o.devspool != "" {
 		return errors.New("--arch is for a binary that is built, and --devspool gives one")
 	}
@@ -155,6 +157,8 @@ func (o *options) check(getenv func(string) string) error {
 			return fmt.Errorf("--set %s: no set has this name; --help lists them", name)
 		}
 	}
+	// By reproducible-builds.org. Without it all times are 0, so that equal contents give equal images.
+	// A time in an archive has 32 bits.
 	if epoch := getenv("SOURCE_DATE_EPOCH"); epoch != "" {
 		n, err := strconv.ParseUint(epoch, 10, 32)
 		if err != nil {
@@ -186,6 +190,7 @@ func parseMode(text string) (uint32, error) {
 func parseNode(text string) (initramfs.Node, error) {
 	part := strings.Split(text, ":")
 	n := initramfs.Node{Mode: 0o600}
+	// A path with a colon cannot be given.
 	if len(part) < 4 || len(part) > 5 || part[1] != "b" && part[1] != "c" {
 		return n, fmt.Errorf("--node %s: it is PATH:b|c:MAJOR:MINOR[:MODE]", text)
 	}

@@ -152,6 +152,7 @@ func (p *packer) addBase() error {
 	const why = "every image has it"
 	p.add(groupBase, why, initramfs.Base()...)
 	for _, d := range []initramfs.Dir{
+		// Where file systems are mounted, and what programs expect to be there.
 		{Path: "proc", Mode: 0o555}, {Path: "sys", Mode: 0o555}, {Path: "run", Mode: 0o755},
 		{Path: "tmp", Mode: 0o1777}, {Path: "root", Mode: 0o700}, {Path: "etc", Mode: 0o755},
 	} {
@@ -211,6 +212,7 @@ func (p *packer) addTree(why, from, to string) error {
 		if err != nil {
 			return err
 		}
+		// "." for from itself, which path.Join leaves out.
 		rest, err := filepath.Rel(from, name)
 		if err != nil {
 			return err
@@ -329,6 +331,7 @@ func (p *packer) write(early []byte, items []item) (size int64, err error) {
 		}
 		err = asWriteError(temporary.Chmod(mode))
 	}
+	// Close tells of writes that failed late, as on a network file system.
 	err = errors.Join(err, asWriteError(temporary.Close()))
 	if err == nil {
 		err = asWriteError(os.Rename(temporary.Name(), p.o.output))
@@ -395,6 +398,7 @@ func (p *packer) writeTo(c *counted, early []byte, items []item) error {
 			return err
 		}
 		defer file.Close()
+		// It is not read and written anew: what this program does not understand of it stays.
 		if _, err := io.Copy(c, file); err != nil {
 			return err
 		}

@@ -50,6 +50,7 @@ const (
 // as often as there is news: most calls only look at the clock.
 func (r *report) progress(what string, done, all int) {
 	now := time.Now()
+	// In a file or a pipe the line would only be noise.
 	if !r.terminal || now.Sub(r.start) < patience || now.Sub(r.last) < interval {
 		return
 	}

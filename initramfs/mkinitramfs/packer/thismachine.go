@@ -64,6 +64,7 @@ func (p *packer) chooseRoot(s *kernel.Selection) error {
 		// By the alias the kernel finds a file system's module (MODULE_ALIAS_FS).
 		s.AddAlias("fs-"+fstype, "file system of /")
 	}
+	// btrfs and overlayfs have numbers of no device here; then nothing lies below that is known.
 	p.chooseStack(s, filepath.Join(p.o.sys, "dev/block", numbers), 0)
 	return nil
 }
@@ -91,6 +92,7 @@ func (p *packer) chooseStack(s *kernel.Selection, disk string, depth int) {
 		text, _ := os.ReadFile(filepath.Join(disk, name)) // a disk of another kind has no such file
 		return strings.TrimSpace(string(text))
 	}
+	// The UUID begins with what kind of device it is: CRYPT- or LVM- and the like.
 	if uuid := read("dm/uuid"); uuid != "" {
 		s.AddAlias("dm_mod", "device mapper below /")
 		if strings.HasPrefix(uuid, "CRYPT-") {
@@ -99,6 +101,7 @@ func (p *packer) chooseStack(s *kernel.Selection, disk string, depth int) {
 			}
 		}
 	}
+	// The drivers of RAID levels have aliases such as md-raid1.
 	if level := read("md/level"); level != "" {
 		s.AddAlias("md-"+level, "RAID below /")
 	}
