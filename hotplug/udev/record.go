@@ -70,6 +70,7 @@ func ParseRecord(text string) *Record {
 	for text != "" {
 		var line string
 		line, text, _ = strings.Cut(text, "\n")
+		// A letter, a colon and at least one byte of a value.
 		if len(line) < 3 || line[1] != ':' || line[2] == 0 {
 			continue
 		}
@@ -94,6 +95,7 @@ func ParseRecord(text string) *Record {
 			versioned = err == nil && n >= 1
 		}
 	}
+	// Before version 1 there were only tags that a device has.
 	if !versioned {
 		r.Current = r.Tags
 	}

@@ -63,6 +63,7 @@ func (t *tool) control(args []string) error {
 	if t.inChroot() {
 		return nil
 	}
+	// The server would refuse it, and only log why.
 	if unix.Geteuid() != 0 {
 		return unix.EPERM
 	}

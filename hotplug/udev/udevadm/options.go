@@ -56,6 +56,7 @@ func (t *tool) parse(args []string, known []option) (*given, error) {
 			g.operands = append(g.operands, args[i+1:]...)
 			break
 		}
+		// Rest is what is left of a word of short options, such as -vn.
 		rest := ""
 		for more := true; more; {
 			var name, text string
@@ -104,6 +105,7 @@ func find(known []option, name string, long bool) int {
 			if o.short == name[0] {
 				return i
 			}
+		// A whole name prevails, even where it begins another one.
 		case o.long == name:
 			return i
 		case name != "" && strings.HasPrefix(o.long, name):
@@ -141,6 +143,7 @@ func seconds(text string) (time.Duration, error) {
 	if text == "infinity" {
 		return forever, nil
 	}
+	// What is left when the letters of units are taken away; the rest has to be a unit.
 	number := strings.TrimRight(text, "hmins ")
 	unit := time.Second
 	switch strings.TrimLeft(text[len(number):], " ") {
@@ -175,6 +178,7 @@ func matches(pattern, text string) bool {
 			for pattern != "" && pattern[0] == '*' {
 				pattern = pattern[1:]
 			}
+			// A star takes any number of bytes: each is tried.
 			for i := 0; i <= len(text); i++ {
 				if pattern == "" || matches(pattern, text[i:]) {
 					return true
@@ -215,6 +219,7 @@ func bracket(pattern, text string) (rest string, in, ok bool) {
 		end++
 	}
 	first := end
+	// A "]" that comes first is part of the set.
 	for end < len(pattern) && (pattern[end] != ']' || end == first) {
 		end++
 	}

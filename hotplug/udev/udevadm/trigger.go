@@ -69,6 +69,7 @@ func (t *tool) trigger(args []string) error {
 	if !knownAction(r.action) || kind != "devices" && kind != "subsystems" && kind != "all" {
 		return errors.New("there is no such action or type")
 	}
+	// The name of --name-match is a node's; a parent and an operand may be any path.
 	for place, names := range [...][]string{g.values[triggerName], g.values[triggerParent], g.operands} {
 		for _, name := range names {
 			devpath, err := t.devpath(name, [...]string{t.dev, "", ""}[place])
@@ -78,6 +79,7 @@ func (t *tool) trigger(args []string) error {
 			r.roots = append(r.roots, devpath)
 		}
 	}
+	// Without a device manager that listens the events would be lost, so its answer is waited for first.
 	if g.has(triggerDaemon) {
 		text := g.last(triggerDaemon, "")
 		if text == "" {
@@ -122,6 +124,7 @@ func (t *tool) request(r *request, kind string) error {
 		if r.has(triggerVerbose) {
 			t.print(string(t.sys) + devpath + "\n")
 		}
+		// After the output of -v, which shows what would be asked for.
 		if dry {
 			continue
 		}
@@ -144,6 +147,8 @@ func (t *tool) request(r *request, kind string) error {
 			t.print(id + "\n")
 		}
 	}
+	// Without a limit, as udevadm: the device manager sends a message for each event, also where a rule
+	// fails.
 	for len(waiting) > 0 {
 		properties, err := listener.next(-1)
 		if err != nil {
@@ -298,6 +303,7 @@ func isBelow(devpath string, roots []string) bool {
 // hasAttribute reports whether a device has an attribute, FILE or FILE=PATTERN.
 func (t *tool) hasAttribute(devpath, want string) bool {
 	file, pattern, valued := strings.Cut(want, "=")
+	// The path must not lead out of the device's directory.
 	if file == "" || strings.Contains("/"+file+"/", "/../") {
 		return false
 	}
