@@ -26,9 +26,11 @@ func match(pattern, name string) bool {
 				continue
 			}
 		}
+		// No star to come back to, or it has taken all of the name already.
 		if star < 0 || retry >= len(name) {
 			return false
 		}
+		// The star takes one more character, and what follows it is tried again from there.
 		retry++
 		p, n = star+1, retry
 	}

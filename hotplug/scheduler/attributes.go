@@ -15,6 +15,7 @@ func (s *Scheduler) setAttributesLocked(t *task) {
 			t.batch.failed = true
 			a := p.Attributes[i]
 			why := a.Rule.String() + ": " + a.String() + ": " + err.Error()
+			// A rule for all devices may name an attribute that few have: the log would be full of that.
 			if s.pool.warned.first(why, t.event.Devpath) {
 				s.failures.add(t.batch, t.event, "failed", why)
 			}

@@ -29,6 +29,7 @@ func (a *applier) warnConflicts() {
 			continue
 		}
 		line = "two devices want " + line + ": " + a.claimant(c.Holder, c.Path) + " has it, " + a.claimant(c.Loser, c.Path)
+		// A link can be done without. A node cannot, and gets the kernel's name.
 		if slices.Contains(c.Loser.Links, c.Path) {
 			line += " goes without"
 		} else {
@@ -38,7 +39,8 @@ func (a *applier) warnConflicts() {
 	}
 }
 
-// claimant names a device, and the line of the config that gives it path.
+// claimant names a device, and the line of the config that gives it path: where both lines are the
+// same, the path in it does not tell the devices apart.
 func (a *applier) claimant(rec *nodes.Record, path string) string {
 	e, err := a.addOf(rec)
 	if err != nil {

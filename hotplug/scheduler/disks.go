@@ -92,9 +92,11 @@ func (s *Scheduler) readDisks() {
 			break
 		}
 		r := d.waiting[0]
+		// nil, or the array would keep the task in memory.
 		d.waiting[0], d.waiting = nil, d.waiting[1:]
 		d.mu.Unlock()
 
+		// Without any mutex: a read may take as long as the disk does.
 		stop := time.AfterFunc(patientFor, func() { s.holdUp(r) }).Stop
 		id := s.applier.names.Probe(r.event)
 		stop()
@@ -139,6 +141,7 @@ func (s *Scheduler) deliverYield() {
 	read := d.read
 	d.read = nil
 	d.mu.Unlock()
+	// Without disks.mu: a task that starts may take it, in readLocked.
 	for _, r := range read {
 		s.applier.setIdentity(r.task, r.id)
 		s.restartYield(r.task)
@@ -174,6 +177,7 @@ func (s *Scheduler) giveUp(r *diskRead) {
 	defer s.mu.Unlock()
 	d := &s.disks
 	d.mu.Lock()
+	// The read ended while this function waited for the mutexes.
 	if r.progress == isRead {
 		d.mu.Unlock()
 		return

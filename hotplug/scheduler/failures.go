@@ -21,7 +21,7 @@ type failures struct {
 	last   []*LastError // by devpath, at most maxErrors; but for isPublished none is changed once it is here
 }
 
-// LastError is the most recent error of a device.
+// LastError is the most recent error of a device. Stats shares it: what is exported never changes.
 type LastError struct {
 	Devpath string
 	When    sys.Time

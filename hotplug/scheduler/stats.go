@@ -46,7 +46,7 @@ func (s *Scheduler) Received() uint64 {
 	return s.counts.Received
 }
 
-// Stats returns the state of the Scheduler.
+// Stats returns the state of the Scheduler. The caller may keep it.
 func (s *Scheduler) Stats() *Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
