@@ -99,6 +99,7 @@ func (b *boot) mount() error {
 	if kinds == "" {
 		text, _ := sys.ReadAttribute("/proc/filesystems")
 		for line := range strings.Lines(text) {
+			// "nodev" marks the types that lie on no disk.
 			if !strings.HasPrefix(line, "nodev") {
 				kinds += line
 			}
@@ -116,6 +117,7 @@ func (b *boot) mount() error {
 			return nil
 		}
 	}
+	// The most useful of the messages: an image often lacks the module of the root's file system.
 	if err == unix.ENODEV {
 		return errors.New("root=" + b.root + " has a file system of type " + strings.TrimSpace(kinds) +
 			", which this kernel does not know: add its module to the image; " + b.seen())

@@ -4,6 +4,16 @@
 //
 // It never writes to a disk, and knows no name of a device: the loop does, and what unlocks
 // or assembles disks are their own tools, where the image has them.
+//
+// # A boot
+//
+//	prepare  mount /proc, /sys, /dev, /run; read the command line; start the loop
+//	find     wait until the root is there; meanwhile unlock and assemble disks
+//	mount    mount the root at /sysroot
+//	leave    move the mounts there, remove the initramfs, execute the init
+//
+// The loop is a process of its own, which outlives this program. It is asked by its control socket,
+// as by any client. What fails gives a person a shell, and when that ends find begins anew.
 package pid1
 
 import (
@@ -71,6 +81,7 @@ func (b *boot) prepare() (err error) {
 	}
 	b.parse(line)
 	b.pause("start")
+	// The default config loads no modules, which here is what the loop is for.
 	if !sys.Exists(unix.AT_FDCWD, config) {
 		writeConfig()
 	}
@@ -90,6 +101,7 @@ const (
 // startLoop starts the loop as a process of its own, which outlives this program.
 func (b *boot) startLoop() (err error) {
 	args := []string{"devspool", "-f"}
+	// What the root does not need waits until it is there.
 	if first := b.first(); first != "" {
 		args = append(args, "--first", first)
 	}
@@ -161,6 +173,7 @@ func (b *boot) find() (err error) {
 		if err = b.ask([]string{"wait", decimal(slice), ref}, func(string) {}); err == nil {
 			return nil
 		}
+		// Any other error would come again at once.
 		if _, late := err.(control.Timeout); !late {
 			return err
 		}

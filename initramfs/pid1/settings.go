@@ -51,6 +51,7 @@ func (s *settings) parse(line string) {
 			s.fstype = value
 		case "rootflags":
 			s.flags = value
+		// The last of several prevails, as for the kernel.
 		case "ro", "rw":
 			s.writable = key == "rw"
 		case "init":
