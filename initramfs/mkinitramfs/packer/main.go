@@ -1,6 +1,15 @@
 // Mkinitramfs packs a boot image around devspool: the binary, kernel modules with what
 // they need, programs with their libraries, other files. It runs on the machine that
 // builds, needs no root, and is no part of the boot binary.
+//
+// An image is what the kernel unpacks one part after the other, a later entry in the place of an
+// earlier one of the same path:
+//
+//	early     cpio archives that are not compressed: microcode, and those of --early
+//	appended  all of the image that --append names, as it is
+//	ours      one archive, compressed as --compress says
+//
+// Contents are collected first, each with the reason for it, and written last: see packer.run.
 package main
 
 import (
