@@ -8,6 +8,13 @@
 // touches nothing below /dev and never blocks the caller on a client. No link below
 // /run/udev is followed.
 //
+// What is below /run/udev, as systemd's udevd has it:
+//
+//	control      the socket that udevadm control, settle and trigger speak to
+//	data/ID      what is to be said of a device, see Record; ID by Identify
+//	tags/TAG/ID  an empty file for each tag that a device ever had
+//	queue        an empty file while events are under way
+//
 // Once /run/udev/control exists libdevmapper waits for cookies, and "udev" monitors
 // of libudev receive even where /dev is no devtmpfs: so the socket must not be there
 // unless each event is passed to Done.

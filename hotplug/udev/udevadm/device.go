@@ -198,7 +198,8 @@ func (t *tool) isSetUp(devpath string) bool {
 	return err == nil && d.initialized
 }
 
-// above returns the devpath of the next device above one, or "".
+// above returns the devpath of the next device above one, or "". Directories without a uevent file are
+// no devices: they only group some.
 func (t *tool) above(devpath string) string {
 	for {
 		devpath = devpath[:strings.LastIndexByte(devpath, '/')]
