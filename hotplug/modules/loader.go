@@ -238,6 +238,7 @@ func (l *Loader) answer(r request, names []string, known bool) {
 	l.submit(steps, !known, r.done)
 }
 
+// notFound returns ErrNotFound for an alias that nothing has. See Loader.aliases.
 func notFound(names []string) error {
 	if names == nil {
 		return ErrNotFound
@@ -269,6 +270,7 @@ func (l *Loader) remember(alias string, names []string) {
 	l.aliases[strings.Clone(alias)] = names // a clone, or an event's whole text would stay
 }
 
+// allLive reports whether the kernel has all of these modules, which is true for none.
 func (l *Loader) allLive(names []string) bool {
 	for _, name := range names {
 		if !isLive(l.sys, name) {
@@ -480,6 +482,7 @@ func (l *Loader) report(m *module, err error) {
 	l.say(level, (&Error{m.step.Name, m.step.Path, err}).Error())
 }
 
+// say writes a line to the log, if there is one.
 func (l *Loader) say(level log.Level, line string) {
 	if l.log != nil {
 		l.log.Print(level, line)
@@ -523,6 +526,7 @@ func (l *Loader) leave(ended []*open, r *open) []*open {
 	return ended
 }
 
+// callAll answers requests. The mutex is not held.
 func callAll(ended []*open) {
 	for _, r := range ended {
 		call(r.done, r.err)

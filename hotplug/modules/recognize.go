@@ -48,6 +48,8 @@ func isModprobe(word string) bool {
 	return false
 }
 
+// isModalias reports whether a word is the variable MODALIAS alone. Elsewhere, as in "x$MODALIAS", the
+// alias would be another one than the event's.
 func isModalias(word string) bool {
 	switch word {
 	case "$MODALIAS", `"$MODALIAS"`, "${MODALIAS}", `"${MODALIAS}"`:

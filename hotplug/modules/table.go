@@ -42,6 +42,7 @@ var (
 // maxText is how large a text may be that is read: fifty times the largest of a distribution.
 const maxText = 64 << 20
 
+// open opens the table, unless it is open. A missing file is an empty table.
 func (t *table) open() {
 	if t.opened {
 		return
@@ -75,7 +76,9 @@ func (t *table) isEmpty() bool {
 	return t.x == nil && t.lines == ""
 }
 
-// lookup returns the values of the keys that fit name, in depmod's order.
+// lookup returns the values of the keys that fit name, in depmod's order. Name is normalized and not
+// empty. A search of the text compares the first character before it tries a pattern, since that
+// settles most lines.
 func (t *table) lookup(name string) (values []string) {
 	t.open()
 	if t.x != nil {

@@ -163,6 +163,7 @@ func (t *Tree) hasCommand(name string) bool {
 	return false
 }
 
+// isBuiltin reports whether a module is part of the kernel.
 func (t *Tree) isBuiltin(name string) bool { return len(t.tables[builtin].lookup(name)) > 0 }
 
 // isBlacklisted reports whether a target is to be left out. By modprobe.d(5) a blacklist line
@@ -271,6 +272,7 @@ func (p *planner) wish(softdep, which string, placed func(step int)) {
 	}
 }
 
+// index returns the index of a module's step, or -1.
 func (p *planner) index(name string) int {
 	for i := range p.steps {
 		if p.steps[i].Name == name {
