@@ -63,7 +63,8 @@ func (o *Options) readFiles() (files []conf.File, err error) {
 	return files, nil
 }
 
-// readConf reads the config with parse. The config is nil where there is an error.
+// readConf reads the config with parse. The config is nil where there is an error. Problems in the
+// config are no error: what is wrong costs its own line.
 func (o *Options) readConf(parse parser) (*conf.Config, error) {
 	files, err := o.readFiles()
 	if err != nil {
@@ -125,7 +126,8 @@ func Check(o *Options, say func(text string) error) Result {
 }
 
 // Plan calls say with the plan of the device that device names (see sysfs.FS.Find), or of every device
-// where it is "". The events have the ACTION of the environment, or else add.
+// where it is "". The events have the ACTION of the environment, or else add. Nothing is changed, and
+// no loop is asked: the plan is that of the config as it is now.
 func Plan(o *Options, device string, say func(text string) error) Result {
 	o.makeAbsolute()
 	c, err := o.readConf(conf.ParseFiles)
@@ -171,7 +173,8 @@ func PrintConf(o *Options, say func(text string) error) Result {
 	return Done
 }
 
-// makeAbsolute makes the paths independent of the working directory.
+// makeAbsolute makes the paths independent of the working directory, which a loop in the background
+// leaves, and commands have another one.
 func (o *Options) makeAbsolute() {
 	for _, option := range []*string{&o.Dev, &o.Sys, &o.Conf, &o.Firmware, &o.Events, &o.Libudev} {
 		if *option == "" || option == &o.Events && *option == NoEvents {

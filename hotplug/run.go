@@ -152,6 +152,9 @@ func Run(o *Options, way Way) Result {
 	o.makeAbsolute()
 	unix.Umask(0) // nodes get exactly their modes; commands expect 0 too, as under mdev
 	r := &runner{Options: o, sys: sysfs.FS(o.Sys)}
+	// The order: the environment is read before anything is changed, and a config that was named and
+	// cannot be read changes nothing; sinks are open before the scheduler gets the list of them, and
+	// newModules adds one.
 	r.takeNotifier()
 	// The log is open from here on.
 	if !r.findEvent() {
@@ -310,6 +313,7 @@ func (r *runner) openSinks() bool {
 func (r *runner) scan() Result {
 	// With -t the events are to be shown here, and a dry run is not the loop's affair.
 	if r.dev != nil && !r.Table && !command.InCommand(r.Environ) {
+		// Where a loop runs it knows more than a second process would: which events are under way, say.
 		if served, err := control.Delegate(r.dev, r.Conf); err != nil {
 			r.log.Print(log.Err, err.Error())
 			return Failed
