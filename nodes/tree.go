@@ -68,6 +68,7 @@ func (t *tree) parent(path string, create bool) (parent, error) {
 		return parent{fd: t.fd, name: path, inherit: t.inherit}, nil
 	}
 	dir, name := path[:slash], path[slash+1:]
+	// Of a disk with ten names most lie in the same few directories.
 	for i := range t.kept {
 		if k := &t.kept[i]; k.dir == dir {
 			return parent{fd: k.fd, name: name, inherit: k.inherit, kept: int8(i + 1)}, nil
@@ -78,6 +79,8 @@ func (t *tree) parent(path string, create bool) (parent, error) {
 		fd, err = sys.OpenBeneath(t.fd, dir)
 		t.walk = err == unix.ENOSYS || err == unix.EPERM // some sandboxes say EPERM for what they do not know
 	}
+	// openat2 makes no directories. To go a part at a time costs more, and is needed only where one is
+	// missing.
 	if t.walk || err == unix.ENOENT && create {
 		fd, err = t.walkTo(dir, create)
 	}

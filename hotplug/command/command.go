@@ -114,6 +114,7 @@ func Start(spec *Spec) (*Running, error) {
 	// ForkExec takes only descriptors 0 to 2 along: all that this process opens is close-on-exec.
 	attr := &syscall.ProcAttr{Dir: spec.Dir, Env: env, Files: s.files(), Sys: &syscall.SysProcAttr{Setpgid: true}}
 	pid, err := syscall.ForkExec(program, argv, attr)
+	// The errno would be the shell's, and the message would name a program that no rule names.
 	if program == shell && Missing(err) {
 		err = errNoShell
 	} else if err == syscall.ENOEXEC {

@@ -65,6 +65,8 @@ const errorPipeSize = 1 << 20
 // behind is never told that the reader has gone.
 func errorPipe() (command, ours int) {
 	var p [2]int
+	// Nonblocking is for our end: the command's is opened anew without it, since most programs do not
+	// expect EAGAIN.
 	if unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
 		return sys.None, sys.None
 	}

@@ -21,6 +21,7 @@ type reason string
 func (r reason) Error() string { return string(r) }
 
 const (
+	// For the log: a person without kmod has to see what is to be done.
 	errCompressed = reason("compressed in a way that this kernel cannot read, and there is no modprobe program to do it; store modules uncompressed")
 	errInstall    = reason("modprobe.d has an install command for it, which is not run here, and there is no modprobe program to do it")
 	errRefused    = reason("modprobe.d says that it is not to be loaded (install ... false)")

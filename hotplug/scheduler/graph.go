@@ -67,6 +67,7 @@ func (g *graph) add(t *task) {
 	}
 	for _, path := range t.paths() {
 		t.dependOn(g.path[path])
+		// A disk's remove waits for those of its partitions, say; below, a partition's add for the disk's.
 		for _, child := range g.descendants[path] {
 			t.dependOn(child)
 		}
@@ -94,6 +95,7 @@ func (g *graph) remove(t *task) (ready []*task) {
 		for parent := range parents(path) {
 			forgetLast(g.descendants[parent], path, t)
 			if len(g.descendants[parent]) == 0 {
+				// An empty map for each parent would stay for ever.
 				delete(g.descendants, parent)
 			}
 		}

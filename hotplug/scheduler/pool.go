@@ -115,6 +115,7 @@ func (p *pool) remove(ended *job) {
 	all := p.running
 	for i, j := range all {
 		if j == ended {
+			// In order: the oldest stays first, for overdue and the status.
 			copy(all[i:], all[i+1:])
 			all[len(all)-1] = nil
 			p.running = all[:len(all)-1]

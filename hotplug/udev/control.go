@@ -95,6 +95,7 @@ func parseControl(msg []byte, h *Handlers) (do func(), err error) {
 	if len(msg) != controlSize || binary.NativeEndian.Uint32(msg[atMagicWord:]) != controlMagic {
 		return nil, errControlForm
 	}
+	// Which of the two the value is depends on the type; a text is never taken for a number.
 	number := int(int32(binary.NativeEndian.Uint32(msg[atValue:])))
 	switch Kind(binary.NativeEndian.Uint32(msg[atKind:])) {
 	case End:
@@ -185,6 +186,8 @@ var ErrTaken = errors.New("a udevd, or another loop, listens there; stop it firs
 // bindControl returns a listening socket at addr in the directory dir. ErrTaken is returned
 // where a process listens there already: two loops would each do every event.
 func bindControl(dir int, addr *unix.SockaddrUnix) (int, error) {
+	// SEQPACKET, as udevd: messages keep their bounds, and the end of a connection is seen. Nonblocking,
+	// for Go's poller.
 	const kind = unix.SOCK_SEQPACKET | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
 	fd, err := unix.Socket(unix.AF_UNIX, kind, 0)
 	if err != nil {

@@ -34,6 +34,7 @@ func cookieOf(e *uevent.Event) uint32 {
 	if !e.Dev.Block {
 		return 0
 	}
+	// The kernel prints it in decimal, with the flags (dm_kobject_uevent in drivers/md/dm.c).
 	text, _ := e.Get(cookieKey)
 	n, err := strconv.ParseUint(text, 10, 32)
 	if err != nil {
@@ -52,6 +53,7 @@ func Flags(e *uevent.Event) (properties []string) {
 		if flags>>i&1 == 0 {
 			continue
 		}
+		// As dmsetup names those that have no other name.
 		name := "DM_UDEV_FLAG" + strconv.Itoa(i)
 		switch {
 		case i < len(dmFlags):
@@ -121,6 +123,7 @@ func waitedCookies() (ids []int, pending bool) {
 		if err != nil {
 			continue
 		}
+		// Programs wait for 0 when all of their ioctls are done: from then on the value only falls.
 		if n, err := sys.Semctl(id, sys.SemZeroWaiters); err == nil && n > 0 {
 			ids = append(ids, id)
 		} else if value, err := sys.Semctl(id, sys.SemValue); err == nil && value > 1 {

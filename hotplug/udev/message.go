@@ -95,6 +95,7 @@ func oneLine(text string) string {
 // each by 6 bits of its hash.
 func tagBits(tag string) uint64 {
 	h := murmur(tag)
+	// As libudev's util_string_bloom64: filters in the kernel compare the same bits.
 	return 1<<(h&63) | 1<<(h>>6&63) | 1<<(h>>12&63) | 1<<(h>>18&63)
 }
 

@@ -151,6 +151,7 @@ type subject struct {
 func newSubject(p *Prober, e *uevent.Event) *subject {
 	s := &subject{p: p, e: e, fd: -1, whole: -1}
 	s.dev = s.dirs(e.Devpath)
+	// The event says it: a read of sysfs less.
 	s.dev.subsystem, s.dev.known = e.Subsystem, true
 	s.base, s.at = s.dev, s.dev
 	if e.Subsystem == "block" || e.Subsystem == "sound" {
