@@ -62,7 +62,7 @@ func (t *tree) keep(path string, p parent) parent {
 	i := t.room(is.ino)
 	k := &t.kept[i]
 	k.fd, k.inherit, k.dir = p.fd, p.inherit, path[:len(path)-len(p.name)-1]
-	// Somebody else has changed the directory since, or it is another one in this place.
+	// Another process has changed the directory since, or it is another directory.
 	if k.stale || k.state.ino != is.ino || k.state.changed != is.changed {
 		k.state, k.settled, k.stale = is, false, false
 		clear(k.targets)

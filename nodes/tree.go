@@ -345,7 +345,7 @@ func (t *tree) relink(path string, from, to []string) (done, changed bool) {
 	defer dir.close()
 	is, err := sys.ReadLinkAt(dir.fd, dir.name)
 	switch {
-	// What somebody else has put there is not ours to change.
+	// What another program has put there stays.
 	case err != nil, len(to) == 0, !leads(path, is, from):
 		return false, false
 	case leads(path, is, to):

@@ -113,7 +113,7 @@ func (u *Udev) open() error {
 		u.db.close()
 		return err
 	}
-	// Whoever wrote it has gone, since the socket was free.
+	// Left by a process that was killed: the socket was free, so none serves it.
 	sys.Unlinkat(db.root, queueName)
 	return nil
 }

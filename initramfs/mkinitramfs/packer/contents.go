@@ -29,7 +29,7 @@ const (
 var groupNames = [...]string{"directories and nodes", "devspool", "modules", "firmware", "programs", "files"}
 
 // item is an entry, and why it is there: --why shows that for each path, since an image that is too
-// large is mended only by one who knows what asked for a file.
+// large is mended by the option that asked for a file.
 type item struct {
 	initramfs.Entry
 	group group

@@ -143,7 +143,7 @@ func catImage(args []string, out io.Writer) error {
 // errDone ends a walk early.
 var errDone = errors.New("done")
 
-// find returns the number of the entry that has the bytes of a file, at whose path links may lie. The
+// find returns the number of the entry that has the bytes of a file; its path may lead over links. The
 // error ends a sentence that begins with the path.
 func (m image) find(p string) (int, error) {
 	// The last part of the path may be a link as well, and is followed.

@@ -82,7 +82,7 @@ var errUsage = errors.New("wrong usage")
 
 // parse reads the command line and the environment. The error is flag.ErrHelp for --help.
 func parse(args []string, getenv func(string) string) (*options, error) {
-	// Names hold no commas. A list of paths, whose names may, takes one value each time.
+	// Names hold no commas. Paths may, so an option with a path takes one value each time.
 	o := &options{programs: list{commas: true}, modules: list{commas: true}, sets: list{commas: true}, exclude: list{commas: true}}
 	f := flag.NewFlagSet("mkinitramfs", flag.ContinueOnError)
 	// Package flag would print its own messages and help; here both are this program's.

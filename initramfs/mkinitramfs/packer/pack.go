@@ -131,7 +131,7 @@ func (p *packer) addPrograms() error {
 }
 
 // copyOf returns the entry for a file that is there, with links followed. Its mode is kept, and it
-// is root's: who builds the image need not be root.
+// is root's, though the image may be built by another user.
 func copyOf(source, to string) (initramfs.File, error) {
 	info, err := os.Stat(source)
 	if err != nil {
