@@ -39,6 +39,7 @@ func (p *packer) addDevspool() error {
 		if p.o.wantsModules() {
 			p.add(groupDevspool, "devspool by another name", initramfs.Symlink{Path: "sbin/modprobe", Target: "devspool"})
 		}
+		// The kernel starts /init; our program knows by that name that it is to boot.
 		if p.o.init == "" && p.o.appendTo == "" {
 			p.add(groupDevspool, "what the kernel starts", initramfs.Symlink{Path: "init", Target: "sbin/devspool"})
 		}

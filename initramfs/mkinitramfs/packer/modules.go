@@ -34,6 +34,7 @@ func (p *packer) addModules() error {
 	if err != nil {
 		return fmt.Errorf("the modules of %s: %w", release, err)
 	}
+	// What is excluded is known before anything is selected.
 	s := tree.Select(p.o.exclude.values...)
 	p.choosePresent(s, release)
 	if err := p.choose(tree, s); err != nil {
@@ -78,6 +79,8 @@ func (p *packer) modulesOf() (parent, release string, err error) {
 	for _, e := range entries {
 		there = append(there, e.Name())
 	}
+	// No guess where several are there: an image with the modules of another kernel boots into a shell, if
+	// at all.
 	switch {
 	case slices.Contains(there, release):
 		return parent, release, nil
@@ -155,6 +158,7 @@ func (p *packer) chooseSet(tree *kernel.Tree, s *kernel.Selection, set *set) {
 	for _, dir := range set.dirs {
 		found += s.AddDir(dir, why, set.without...)
 	}
+	// Built in counts as found, so this is a kernel that cannot do what the set is for.
 	if found == 0 {
 		p.report.warn("set %s: this kernel has none of its modules", set.name)
 	}

@@ -63,6 +63,7 @@ func (p *packer) run() error {
 	if p.o.why || p.o.dryRun {
 		p.report.reasons(items)
 	}
+	// A dry run has no size.
 	size := int64(-1)
 	if !p.o.dryRun {
 		if size, err = p.write(early, items); err != nil {
