@@ -94,6 +94,7 @@ func Run(args, environ []string, streams Streams) int {
 	if t.source.Config == nil {
 		t.source.Config = strings.Fields(modules.ConfigDirs) // --dirname is for the modules alone
 	}
+	// Parameters and a blacklist may stand on the kernel's command line.
 	t.source.Cmdline, _ = sys.ReadFile("/proc/cmdline")
 	t.tree, _ = modules.OpenTree(t.source) // where there is no modules.dep nothing is found, and that is said
 	if t.tree == nil {
@@ -147,6 +148,7 @@ func (t *tool) parse(args []string) error {
 		}
 		for rest := arg[1:]; rest != ""; {
 			letter, value, takes := option(rest)
+			// An unknown option, or one without a value that has been given one by "=".
 			if letter == 0 || !takes && value != "" && arg[1] == '-' {
 				return errors.New("unrecognized option '" + arg + "'")
 			}
@@ -156,6 +158,7 @@ func (t *tool) parse(args []string) error {
 			if !takes {
 				continue
 			}
+			// The value may be the next word, whatever it is.
 			if value == "" && len(args) > 0 {
 				value, args = args[0], args[1:]
 			}
@@ -373,6 +376,7 @@ func (t *tool) removeStep(s *modules.Step) (why string) {
 		return "is not in kernel."
 	case !modules.IsLive(s.Name):
 		return ""
+	// The kernel would refuse it as well; this says so before anything is printed or done.
 	case uses != "0\n" && !t.given['f']:
 		return "is in use."
 	}
