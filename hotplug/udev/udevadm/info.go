@@ -106,6 +106,7 @@ func (t *tool) show(devpath string, g *given) error {
 	if err != nil {
 		return err
 	}
+	// --root concerns the names below /dev alone.
 	before := ""
 	if g.has(infoRoot) {
 		before = "/dev/"

@@ -170,6 +170,7 @@ func (g *given) text(label string, properties []string) string {
 		return ""
 	}
 	subsystem := get("SUBSYSTEM")
+	// Of several options one has to fit; the two kinds of option both have to.
 	asked := !g.has(monitorSubsystem)
 	for _, want := range g.values[monitorSubsystem] {
 		// SUBSYSTEM, or SUBSYSTEM/DEVTYPE.

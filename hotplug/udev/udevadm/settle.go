@@ -76,13 +76,16 @@ func (t *tool) settled(limit time.Duration, file string) error {
 		if file != "" {
 			left = min(left, longest)
 		}
+		// An hour at most, since poll(2) takes milliseconds as an int; and one millisecond more, or the rest
+		// of one would be polled for without a pause.
 		var drop [4096]byte
 		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(min(left, time.Hour)/time.Millisecond)+1)
 		_, _ = unix.Read(fd, drop[:])
 	}
 }
 
-// within polls until ok returns true, for limit at most, and returns its last word.
+// within polls until ok returns true, for limit at most, and returns its last word. It asks once even
+// where limit is 0.
 func within(limit time.Duration, ok func() bool) bool {
 	for start := sys.Now(); !ok(); time.Sleep(4 * sys.PollInterval) {
 		if start.Age() >= limit {

@@ -105,7 +105,8 @@ func knownAction(action string) bool {
 	return false
 }
 
-// request asks the kernel for the events, and waits for them where it is to.
+// request asks the kernel for the events, and waits for them where it is to. A device for which that
+// fails costs the exit code, and not the others.
 func (t *tool) request(r *request, kind string) error {
 	devpaths := t.prioritize(t.selected(r, kind), r.last(triggerFirst, ""))
 	settle, dry := r.has(triggerSettle), r.has(triggerDry)
@@ -219,7 +220,7 @@ func (t *tool) list(dir string) []string {
 }
 
 // prioritize puts devices of some subsystems, and those that they lie below, before the
-// others.
+// others: their events are done first, as a boot wants it of those that the root needs.
 func (t *tool) prioritize(devpaths []string, subsystems string) (ordered []string) {
 	if subsystems == "" {
 		return devpaths
