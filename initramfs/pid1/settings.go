@@ -58,7 +58,7 @@ func (s *settings) parse(line string) {
 			s.init = value
 		case "rootwait":
 			s.rootwait = true
-		// The kernel waits for so long in any case. Here it only makes the longest time longer.
+		// To the kernel a time to wait in any case. Here it only makes the longest time longer.
 		case "rootdelay":
 			if wait, err := control.ParseSeconds(value); err == nil {
 				s.timeout += wait
