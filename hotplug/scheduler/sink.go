@@ -8,6 +8,9 @@ import (
 
 // Sink gets what happens to events. Each function may be nil. None may block, nor call the
 // Scheduler, which is locked in most of them.
+//
+// Of each event Received comes first, then Done, then SliceEnd, and then the end of its batch: a client
+// that waits for the batch finds the event in its queue.
 type Sink struct {
 	// Received gets each event that comes, before any of its slice is started.
 	Received func(e *uevent.Event)
