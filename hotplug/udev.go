@@ -49,8 +49,9 @@ func (u *udevSink) open(r *runner) {
 	}
 	u.added = true
 	r.sinks = append(r.sinks, scheduler.Sink{
-		Received: func(e *uevent.Event) { u.udev.Queued(e) },
-		Done:     func(e *uevent.Event, p *nodes.Plan) { u.udev.Done(e, sink.DeviceOf(p)) },
+		Received:  func(e *uevent.Event) { u.udev.Queued(e) },
+		Done:      func(e *uevent.Event, p *nodes.Plan) { u.udev.Done(e, sink.DeviceOf(p)) },
+		Withdrawn: func() { u.udev.Withdrawn() },
 		Gap: func(string) {
 			if u.loop != nil && u.udev != nil {
 				// In a goroutine, since it waits, and asks the scheduler, which is locked here.

@@ -385,10 +385,12 @@ func (s *Scheduler) completeLocked(t *task) {
 	t.plan.Failure = s.failures.take(t.event)
 	if !t.muted {
 		s.log.Event(log.Info, "done", t.event, "")
-		for i := range s.sinks {
-			if f := s.sinks[i].Done; f != nil {
-				f(t.event, t.plan)
-			}
+	}
+	for i := range s.sinks {
+		if f := s.sinks[i].Done; f != nil && !t.muted {
+			f(t.event, t.plan)
+		} else if f := s.sinks[i].Withdrawn; f != nil && t.muted {
+			f()
 		}
 	}
 	if conf.HasNames {

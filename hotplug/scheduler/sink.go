@@ -19,6 +19,10 @@ type Sink struct {
 	// was late; so does the event itself, by uevent.LateKey.
 	Done func(e *uevent.Event, p *nodes.Plan)
 
+	// Withdrawn tells that one event that Received got is no event for sinks, and so has no
+	// Done: it was done by another loop, or came by itself after it was missed.
+	Withdrawn func()
+
 	// SliceEnd is called after each slice in which events were done, with /dev unlocked.
 	SliceEnd func()
 

@@ -79,3 +79,24 @@ func TestStatsRunning(t *testing.T) {
 	b.Go()
 	b.AtRest()
 }
+
+// TestWithdrawn shows that a sink hears of the end of each event that it was told of: of one that
+// another loop has done it is told that there will be none.
+func TestWithdrawn(t *testing.T) {
+	t.Parallel()
+	hotplugtest.NeedRoot(t)
+	b := board.New(t, "")
+	received, done, withdrawn := 0, 0, 0
+	b.Start("", func(o *scheduler.Options) {
+		o.Sinks = append(o.Sinks, scheduler.Sink{Received: func(*uevent.Event) { received++ },
+			Done: func(*uevent.Event, *nodes.Plan) { done++ }, Withdrawn: func() { withdrawn++ }})
+	})
+	null := hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/virtual/mem/null", "SUBSYSTEM=mem", "MAJOR=1", "MINOR=3", "DEVNAME=null", "SEQNUM=1")
+	b.Wait(b.Scheduler.Run(func(_ scheduler.View, emit func(*uevent.Event, scheduler.Kind)) {
+		emit(null, scheduler.Inherited)
+		emit(null, scheduler.Reported)
+	}))
+	if received != 2 || done != 1 || withdrawn != 1 {
+		t.Errorf("%d received, %d done, %d withdrawn", received, done, withdrawn)
+	}
+}

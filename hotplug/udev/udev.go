@@ -200,10 +200,7 @@ func (u *Udev) Idle() {
 func (u *Udev) Done(e *uevent.Event, d Device) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	// An event that Queued was not told of does not count below zero.
-	if u.queued > 0 {
-		u.queued--
-	}
+	u.unqueue()
 	if id, kind := identify(e); id != "" {
 		u.send(e, u.record(e, id, kind, &d), d.Node)
 	}
@@ -211,6 +208,21 @@ func (u *Udev) Done(e *uevent.Event, d Device) {
 		if err := completeCookie(cookie); err != nil {
 			u.warnOnce("a cookie of device-mapper is not completed: " + err.Error())
 		}
+	}
+}
+
+// Withdrawn counts an event that Queued was told of as no longer under way, though it is not done
+// here: a client that waits for an empty queue would wait for it for ever.
+func (u *Udev) Withdrawn() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.unqueue()
+}
+
+// unqueue counts one event less. An event that Queued was not told of does not count below zero.
+func (u *Udev) unqueue() {
+	if u.queued > 0 {
+		u.queued--
 	}
 }
 
