@@ -32,7 +32,7 @@ import (
 type Options struct {
 	Kernel  Kernel
 	Memory  int           // in MiB; 0 stands for 256
-	Timeout time.Duration // of the whole boot; 0 stands for fifteen
+	Timeout time.Duration // of the whole boot; 0 stands for fifteen minutes
 
 	Helper  bool              // whether the program is /sbin/hotplug, too
 	Bare    bool              // whether /dev is empty: without null and console

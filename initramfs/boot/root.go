@@ -84,7 +84,7 @@ busybox poweroff -f
 	image := filepath.Join(dir, "image")
 	run(t, "go", append([]string{"run", "devspool/initramfs/mkinitramfs", "-q", "--devspool", l.devspool(),
 		"--modules-dir", m.modules, "-o", image, "--init", init}, ShapeTools...)...)
-	o := Options{Memory: 512}
+	o := Options{Memory: 512}.withDefaults()
 	for i, file := range []string{disk, dir + "/b", dir + "/c"} {
 		if i > 0 {
 			run(t, "truncate", "-s", "176M", file)
