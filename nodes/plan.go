@@ -91,7 +91,7 @@ func (p *Plan) Actual() *Plan {
 		return p
 	}
 	a := *p
-	a.Nodes, a.Links, a.Commands, a.Lost, a.Claimed = nil, nil, nil, nil, nil
+	a.Nodes, a.Links, a.Commands, a.Lost, a.Claimed = nil, nil, nil, nil, slices.Clip(p.Claimed)
 	// A node whose path was lost goes to the device's own name, unless that is lost too, or is
 	// no path.
 	own := Name(p.Event)

@@ -3,6 +3,7 @@ package nodes
 import (
 	"path"
 	"strings"
+	"slices"
 	"testing"
 
 	"devspool/hotplug/uevent"
@@ -203,5 +204,17 @@ func TestWords(t *testing.T) {
 		if o.String() != want {
 			t.Errorf("%#v is %q, want %q", o, o, want)
 		}
+	}
+}
+
+// TestActualTwice shows that what a device claims is still known after it lost more.
+func TestActualTwice(t *testing.T) {
+	p := &Plan{Event: event(uevent.Add, "", "sda1"), Nodes: []Node{{Path: "sda1"}},
+		Links: []Link{{Path: "a", Target: "sda1"}, {Path: "b", Target: "sda1"}, {Path: "c", Target: "sda1"}}, Lost: []string{"a"}}
+	once := p.Actual()
+	once.Lost = []string{"a", "b"} // the first one is found lost again
+	twice := once.Actual()
+	if len(twice.Links) != 1 || !slices.Equal(twice.Claimed, []string{"a", "b"}) || !slices.Equal(once.Claimed, []string{"a"}) {
+		t.Errorf("it has %v and claims %q, and before %q", twice.Links, twice.Claimed, once.Claimed)
 	}
 }
