@@ -2,8 +2,8 @@ package nodes
 
 import (
 	"path"
-	"strings"
 	"slices"
+	"strings"
 	"testing"
 
 	"devspool/hotplug/uevent"
