@@ -87,6 +87,7 @@ func New(o Options) (*Loop, error) {
 	o.Scheduler.OnRemount(l.remounted)
 	o.Scheduler.OnRelease(l.delayTrim)
 	o.Scheduler.Stay(nil)
+	l.closeWatch = once(o.Config.Watch()) // before the control socket: a request to switch the root ends it
 	err = l.openControl()
 	// A leader of helpers gives way, and so does the loop that an early boot left behind. Any
 	// other loop stays, and this one does not start.
@@ -94,6 +95,7 @@ func New(o Options) (*Loop, error) {
 		err = l.openControl()
 	}
 	if err != nil {
+		l.closeWatch()
 		l.sock.Close()
 		return nil, err
 	}
@@ -101,7 +103,6 @@ func New(o Options) (*Loop, error) {
 	if !l.inherited {
 		o.Scheduler.TellStarted(o.Sys.Seqnum())
 	}
-	l.closeWatch = once(o.Config.Watch())
 	if daemon.IsSubreaper() {
 		go daemon.Reap(o.Scheduler.IsCommand)
 	}

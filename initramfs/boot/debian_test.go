@@ -158,6 +158,7 @@ update-rc.d devspool disable
 // contrib/debian/source/* and contrib/initramfs-tools/* is in use.
 func TestDebianPackage(t *testing.T) {
 	d := newDebian(t)
+	hotplugtest.Must(t, os.MkdirAll(d.dir+"/usr/lib/modules", 0o755)) // mkinitramfs makes it
 	before := d.files(t)
 	start := time.Now()
 	d.run(t, "dpkg -i /devspool.deb\n"+installed+sysvinit+`

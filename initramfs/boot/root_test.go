@@ -214,9 +214,11 @@ func inRoot(g *boot.Guest) {
 	if strings.Contains(mounts, "/sysroot") {
 		g.Errorf("mounts: %s", mounts)
 	}
-	if _, err := os.Stat("/dev/disk/by-uuid/" + boot.RootUUID); err != nil {
-		g.Error(err)
-	}
+	// /init may find the root by itself before the loop has named it.
+	g.Until("the root's name", func() error {
+		_, err := os.Stat("/dev/disk/by-uuid/" + boot.RootUUID)
+		return err
+	})
 	g.Command(program, "settle", "60")
 	if out := g.Command(program, "status"); !strings.Contains(out, "as loop, pid ") {
 		g.Errorf("the loop of the early boot does not answer: %s", out)
