@@ -114,7 +114,11 @@ func (l *Loop) SwitchRoot(path string) error {
 	if !l.drain() && l.Scheduler.CommandsRunning() > 0 {
 		l.Log.Print(log.Warning, "commands of the early boot still run, in its root")
 	}
-	err = l.Scheduler.Exclusive(func(scheduler.View) error { return moveTo(root, path) })
+	err = l.Scheduler.Exclusive(func(v scheduler.View) error {
+		err := moveTo(root, path)
+		v.Moved()
+		return err
+	})
 	if err == nil {
 		l.left.Store(true)
 		go l.endUnneeded()
@@ -152,7 +156,12 @@ func (l *Loop) follow() {
 		return
 	}
 	l.Scheduler.Pause()
-	if l.Scheduler.Exclusive(func(scheduler.View) error { return l.enter() }) != nil {
+	entered := func(v scheduler.View) error {
+		err := l.enter()
+		v.Moved()
+		return err
+	}
+	if l.Scheduler.Exclusive(entered) != nil {
 		l.Scheduler.Resume()
 		return
 	}

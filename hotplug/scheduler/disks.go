@@ -27,6 +27,7 @@ type disks struct {
 	readers int             // goroutines that read and are not held up: 0 or 1
 	heldUp  int             // those that are, but not for hungAfter
 	hung    map[string]bool // devpaths of disks that have not answered, though their time is over
+	moves   int             // how often /dev and /sys were moved: see View.Moved
 }
 
 // diskRead is a disk that is read for a task. disks.mu guards the fields from id on.
@@ -34,6 +35,7 @@ type diskRead struct {
 	task  *task
 	event *uevent.Event
 
+	moves    int       // disks.moves when the read began
 	id       *Identity // what was found
 	progress progress
 }
@@ -94,6 +96,7 @@ func (s *Scheduler) readDisks() {
 		r := d.waiting[0]
 		// nil, or the array would keep the task in memory.
 		d.waiting[0], d.waiting = nil, d.waiting[1:]
+		r.moves = d.moves
 		d.mu.Unlock()
 
 		// Without any mutex: a read may take as long as the disk does.
@@ -138,12 +141,14 @@ func (s *Scheduler) readDisks() {
 func (s *Scheduler) deliverYield() {
 	d := &s.disks
 	d.mu.Lock()
-	read := d.read
+	read, moves := d.read, d.moves
 	d.read = nil
 	d.mu.Unlock()
 	// Without disks.mu: a task that starts may take it, in readLocked.
 	for _, r := range read {
-		s.applier.setIdentity(r.task, r.id)
+		if r.moves == moves { // else the task has its disk read again when it starts
+			s.applier.setIdentity(r.task, r.id)
+		}
 		s.restartYield(r.task)
 		s.pool.inFlight.Done()
 	}

@@ -50,3 +50,12 @@ func (v View) WantsUnnumbered(subsystem, sysname string) bool {
 
 // IsPending reports whether an event of the device at devpath is under way.
 func (v View) IsPending(devpath string) bool { return v.s.graph.path[devpath] != nil }
+
+// Moved tells that /dev and /sys were just moved to another root. A disk that was being read may
+// have been looked for where they are no more, and is read again.
+func (v View) Moved() {
+	d := &v.s.disks
+	d.mu.Lock()
+	d.moves++
+	d.mu.Unlock()
+}
