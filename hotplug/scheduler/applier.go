@@ -88,6 +88,13 @@ func (a *applier) plan(t *task, late bool) {
 	}
 }
 
+// isLeftBehind reports whether /sys has gone while the disk of t was read. The system's root was
+// switched then, and this process, a helper's, stayed in the old one: without /sys it has found only
+// a part of the device's names, and another process cares for the device now.
+func (a *applier) isLeftBehind(t *task) bool {
+	return conf.HasNames && t.isRead && a.names.active && !a.sys.Mounted()
+}
+
 // isLate reports whether /sys contradicts the event of t: its device has gone, or has come
 // back. Such an event must not change any node: it would make one of a device that is not there,
 // or remove that of a device that is.

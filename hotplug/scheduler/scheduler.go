@@ -306,7 +306,7 @@ func (s *Scheduler) submitLocked(t *task) {
 func (s *Scheduler) startLocked(t *task) (isDone bool) {
 	t.unpack(&s.arena)
 	t.state = started
-	late := s.applier.isLate(t)
+	late := s.applier.isLate(t) || s.applier.isLeftBehind(t)
 	if conf.HasNames && !late && !s.applier.identify(t) {
 		if s.readLocked(t) {
 			return false
