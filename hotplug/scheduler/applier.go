@@ -88,11 +88,11 @@ func (a *applier) plan(t *task, late bool) {
 	}
 }
 
-// isLeftBehind reports whether /sys has gone while the disk of t was read. The system's root was
-// switched then, and this process, a helper's, stayed in the old one: without /sys it has found only
-// a part of the device's names, and another process cares for the device now.
+// isLeftBehind reports whether /sys, which gives the disk of t its names, has gone. The system's
+// root was switched then, and this process, a helper's, stayed in the old one: it would find only a
+// part of the names, and take the others away. Another process cares for the disk now.
 func (a *applier) isLeftBehind(t *task) bool {
-	return conf.HasNames && t.isRead && a.names.active && !a.sys.Mounted()
+	return conf.HasNames && t.event.Dev.Block && a.names.active && !a.sys.Mounted()
 }
 
 // isLate reports whether /sys contradicts the event of t: its device has gone, or has come
