@@ -301,8 +301,8 @@ func (l *Loader) submit(steps []Step, anew bool, done func(error)) {
 			if m := l.modules[steps[i].Name]; m != nil && anew && m.over && (m.err.Err == unix.ENODEV || m.err.Err == errBlocked) {
 				delete(l.modules, steps[i].Name)
 			}
-			made[i] = l.add(&steps[i], made)
-			l.await(made[i], r, steps[i].Optional)
+			made[i] = l.addLocked(&steps[i], made)
+			l.awaitLocked(made[i], r, steps[i].Optional)
 		}
 	}
 	ended := l.leave(nil, r)
@@ -310,10 +310,10 @@ func (l *Loader) submit(steps []Step, anew bool, done func(error)) {
 	callAll(ended)
 }
 
-// add returns the module of a step, which may be known. A new one waits for those before
+// addLocked returns the module of a step, which may be known. A new one waits for those before
 // it in made that it is to wait for. So a module is younger than those that it waits for,
 // and nothing waits in a circle. The mutex is held.
-func (l *Loader) add(s *Step, made []*module) *module {
+func (l *Loader) addLocked(s *Step, made []*module) *module {
 	if m := l.modules[s.Name]; m != nil {
 		return m
 	}
@@ -324,24 +324,24 @@ func (l *Loader) add(s *Step, made []*module) *module {
 	m.step.Needs, m.step.After = nil, nil
 	l.modules[s.Name] = m
 	for _, i := range s.Needs {
-		l.block(m, made[i], true)
+		l.blockLocked(m, made[i], true)
 	}
 	for _, i := range s.After {
-		l.block(m, made[i], false)
+		l.blockLocked(m, made[i], false)
 	}
-	l.unblock(m)
+	l.unblockLocked(m)
 	return m
 }
 
-// block has a module wait for another one. The mutex is held.
-func (l *Loader) block(m, other *module, needs bool) {
+// blockLocked has a module wait for another one. The mutex is held.
+func (l *Loader) blockLocked(m, other *module, needs bool) {
 	switch {
 	case other == nil:
 	case !other.over:
 		// needs is transitive, as modules.dep is, so that all below other are marked too.
 		if needs && m.step.leadsToDisk() {
 			other.needed = true
-			l.release()
+			l.releaseLocked()
 		}
 		m.blockers++
 		other.dependents = append(other.dependents, blocks{m, needs})
@@ -351,8 +351,8 @@ func (l *Loader) block(m, other *module, needs bool) {
 	}
 }
 
-// await has a request wait for a module. The mutex is held.
-func (l *Loader) await(m *module, r *open, optional bool) {
+// awaitLocked has a request wait for a module. The mutex is held.
+func (l *Loader) awaitLocked(m *module, r *open, optional bool) {
 	if !m.over {
 		r.left++
 		m.waiting = append(m.waiting, wait{r, optional})
@@ -361,18 +361,18 @@ func (l *Loader) await(m *module, r *open, optional bool) {
 	}
 }
 
-// unblock takes away one blocker of a module, and has a worker load it after the last.
+// unblockLocked takes away one blocker of a module, and has a worker load it after the last.
 // The mutex is held.
-func (l *Loader) unblock(m *module) {
+func (l *Loader) unblockLocked(m *module) {
 	m.blockers--
 	if m.blockers > 0 || m.over {
 		return
 	}
-	if l.isHeldBack(m) {
+	if l.isHeldBackLocked(m) {
 		l.later = append(l.later, m)
 		return
 	}
-	l.enqueue(m)
+	l.enqueueLocked(m)
 }
 
 // First holds back the modules that no disk can need, until it is called with false.
@@ -380,23 +380,23 @@ func (l *Loader) First(first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.first = first
-	l.release()
+	l.releaseLocked()
 }
 
-// isHeldBack reports whether a module has to wait until First ends. The mutex is held.
-func (l *Loader) isHeldBack(m *module) bool {
+// isHeldBackLocked reports whether a module has to wait until First ends. The mutex is held.
+func (l *Loader) isHeldBackLocked(m *module) bool {
 	return l.first && !m.needed && !m.step.leadsToDisk()
 }
 
-// release has the modules loaded that First held back, and does not any more. The mutex is held.
-func (l *Loader) release() {
+// releaseLocked has the modules loaded that First held back, and does not any more. The mutex is held.
+func (l *Loader) releaseLocked() {
 	waiting := l.later
 	l.later = nil
 	for _, m := range waiting {
-		if l.isHeldBack(m) {
+		if l.isHeldBackLocked(m) {
 			l.later = append(l.later, m)
 		} else {
-			l.enqueue(m)
+			l.enqueueLocked(m)
 		}
 	}
 }
@@ -409,15 +409,15 @@ func (l *Loader) IsIdle() bool {
 		return false
 	}
 	for _, m := range l.modules {
-		if !m.over && m.blockers == 0 && !l.isHeld(m) {
+		if !m.over && m.blockers == 0 && !l.isHeldLocked(m) {
 			return false
 		}
 	}
 	return true
 }
 
-// isHeld reports whether a module is in later. The mutex is held.
-func (l *Loader) isHeld(m *module) bool {
+// isHeldLocked reports whether a module is in later. The mutex is held.
+func (l *Loader) isHeldLocked(m *module) bool {
 	for _, h := range l.later {
 		if h == m {
 			return true
@@ -439,8 +439,8 @@ func (l *Loader) Failed(f func(err *Error)) {
 	}
 }
 
-// enqueue has a worker load a module. The mutex is held.
-func (l *Loader) enqueue(m *module) {
+// enqueueLocked has a worker load a module. The mutex is held.
+func (l *Loader) enqueueLocked(m *module) {
 	l.ready = append(l.ready, m)
 	if l.idle > 0 {
 		l.idle--
@@ -461,7 +461,7 @@ func (l *Loader) work() {
 		l.report(m, err)
 		l.mu.Lock()
 		// done functions are called without the mutex, since they may make further requests.
-		ended := l.finish(m, err, nil)
+		ended := l.finishLocked(m, err, nil)
 		l.mu.Unlock()
 		callAll(ended)
 		l.mu.Lock()
@@ -489,10 +489,10 @@ func (l *Loader) say(level log.Level, line string) {
 	}
 }
 
-// finish ends a module, and with it those that need it if it failed, and so on through their
+// finishLocked ends a module, and with it those that need it if it failed, and so on through their
 // dependents. Those that only come after it go on. Requests that have waited for nothing else
 // are added to ended. The mutex is held.
-func (l *Loader) finish(m *module, err error, ended []*open) []*open {
+func (l *Loader) finishLocked(m *module, err error, ended []*open) []*open {
 	m.over = true
 	if err == nil {
 		delete(l.modules, m.step.Name)
@@ -508,9 +508,9 @@ func (l *Loader) finish(m *module, err error, ended []*open) []*open {
 	}
 	for _, d := range m.dependents {
 		if err != nil && d.needs && !d.module.over {
-			ended = l.finish(d.module, errBlocked, ended)
+			ended = l.finishLocked(d.module, errBlocked, ended)
 		}
-		l.unblock(d.module)
+		l.unblockLocked(d.module)
 	}
 	m.dependents, m.waiting = nil, nil
 	return ended
