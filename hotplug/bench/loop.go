@@ -40,14 +40,9 @@ func (b *bench) loop() error {
 	}
 	for _, with := range loopConfs {
 		for _, l := range loads {
-			best := figures{}
-			err := b.interleave(b.opts.rounds(), func(c contestant) error {
-				cpu, err := b.playLoad(c, with.conf, l)
-				best.least(c.name, cpu.Seconds()/float64(l.events))
-				return err
-			})
+			best, err := b.eventCPU(with.conf, l, b.opts.rounds())
 			if err != nil {
-				return fmt.Errorf("%s, %s: %w", l.name, with.name, err)
+				return fmt.Errorf("%s: %w", with.name, err)
 			}
 			b.report.ratio(with.name+", "+l.name, best, microseconds, with.target)
 			if floor, measured := best[bareLoopFile]; measured {
@@ -105,6 +100,21 @@ var bareLoopSource string
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
+}
+
+// eventCPU returns the CPU per event that each contestant's loop uses for a load, the least of
+// so many rounds.
+func (b *bench) eventCPU(conf string, l load, rounds int) (figures, error) {
+	best := figures{}
+	err := b.interleave(rounds, func(c contestant) error {
+		cpu, err := b.playLoad(c, conf, l)
+		best.least(c.name, cpu.Seconds()/float64(l.events))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", l.name, err)
+	}
+	return best, nil
 }
 
 // playLoad returns the CPU that c's loop uses for a load, its start left out.

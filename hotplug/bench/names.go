@@ -52,14 +52,9 @@ func (b *bench) nameLoops() error {
 		loads[0],
 		{"all of /sys but disks in turn", "", nil, events, s.repeat(others, countDevices())},
 	} {
-		best := figures{}
-		err := b.interleave(2*b.opts.rounds(), func(c contestant) error {
-			cpu, err := b.playLoad(c, emptyConf, l)
-			best.least(c.name, cpu.Seconds()/float64(l.events))
-			return err
-		})
+		best, err := b.eventCPU(emptyConf, l, 2*b.opts.rounds())
 		if err != nil {
-			return fmt.Errorf("%s: %w", l.name, err)
+			return err
 		}
 		b.report.ratio(l.name, best, microseconds, target)
 	}

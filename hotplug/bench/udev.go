@@ -50,14 +50,9 @@ func (b *bench) served(s *stage) error {
 		return err
 	}
 	for _, l := range loads {
-		best := figures{}
-		err := b.interleave(b.opts.rounds(), func(c contestant) error {
-			cpu, err := b.playLoad(c, emptyConf, l)
-			best.least(c.name, cpu.Seconds()/float64(l.events))
-			return err
-		})
+		best, err := b.eventCPU(emptyConf, l, b.opts.rounds())
 		if err != nil {
-			return fmt.Errorf("%s: %w", l.name, err)
+			return err
 		}
 		b.report.ratio(l.name, best, microseconds, target)
 	}
