@@ -86,7 +86,7 @@ func (d *Dir) LockDev() (remounted bool, err error) {
 func (d *Dir) isLeft(now sys.FileID) bool {
 	// By its name: another root may cover this one, and ".." would lead there.
 	above := sys.FileIDOf(d.path[:max(1, strings.LastIndexByte(d.path, '/'))])
-	if now.Major != above.Major || now.Minor != above.Minor || d.tree.id.Major == now.Major && d.tree.id.Minor == now.Minor {
+	if !now.OnSameFileSystem(above) || now.OnSameFileSystem(d.tree.id) {
 		return false
 	}
 	// What was unmounted, though we hold it, has no path but its own root.

@@ -198,22 +198,10 @@ func (l *Loop) enter() error {
 		return err
 	}
 	now, next := sys.FileIDOf("/"), sys.FileIDOfStat(&st)
-	isOther := now.Major != next.Major || now.Minor != next.Minor
-	if !l.isLeftBehind() || !isOther || next == l.Dev.ID() || !sys.IsInMemory(old) {
+	if !l.isLeftBehind() || now.OnSameFileSystem(next) || next == l.Dev.ID() || !sys.IsInMemory(old) {
 		return unix.EBUSY // SwitchRoot was faster; or /dev was unmounted; or there is no initramfs
 	}
-	return chroot(root)
-}
-
-// chroot makes a directory the root of this process.
-func chroot(root int) error {
-	if err := unix.Fchdir(root); err != nil {
-		return err
-	}
-	if err := unix.Chroot("."); err != nil {
-		return err
-	}
-	return unix.Chdir("/")
+	return sys.EnterRoot(root)
 }
 
 // moved are the file systems that go along, those that are there.
@@ -238,7 +226,7 @@ func moveTo(root int, path string) error {
 	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
 		return &os.PathError{Op: "mount", Path: path, Err: err}
 	}
-	return chroot(root)
+	return sys.EnterRoot(root)
 }
 
 // endUnneeded ends the loop of an early boot where no other loop takes its place.

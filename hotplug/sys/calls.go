@@ -117,6 +117,11 @@ type FileID struct {
 	ino          uint64
 }
 
+// OnSameFileSystem reports whether both files are on one file system.
+func (id FileID) OnSameFileSystem(other FileID) bool {
+	return id.Major == other.Major && id.Minor == other.Minor
+}
+
 // FileIDOf returns the FileID of the file at path, or the zero FileID where there is none.
 func FileIDOf(path string) FileID {
 	var st unix.Statx_t
@@ -128,6 +133,15 @@ func FileIDOf(path string) FileID {
 
 // FileIDOfStat returns the FileID of the file that st is about.
 func FileIDOfStat(st *unix.Statx_t) FileID { return FileID{st.Dev_major, st.Dev_minor, st.Ino} }
+
+// EnterRoot makes a directory the root of this process, and its working directory. Chroot(2)
+// takes a path, so the working directory stands for the descriptor.
+func EnterRoot(dir int) error {
+	if err := unix.Fchdir(dir); err != nil {
+		return err
+	}
+	return unix.Chroot(".")
+}
 
 // IsInMemory reports whether the open directory lies in a file system such as an initramfs is.
 func IsInMemory(dir int) bool {

@@ -26,9 +26,9 @@ func (b *boot) leave() error {
 		return err
 	}
 	init := ""
-	if enter(root) == nil { // its links lead from its own root on
+	if sys.EnterRoot(root) == nil { // its links lead from its own root on
 		init = b.findInit()
-		if err = enter(old); err != nil {
+		if err = sys.EnterRoot(old); err != nil {
 			return err
 		}
 	}
@@ -40,7 +40,7 @@ func (b *boot) leave() error {
 	if err = b.ask([]string{"switch-root", newRoot}, b.tell); err != nil {
 		return err
 	}
-	if err = enter(root); err != nil {
+	if err = sys.EnterRoot(root); err != nil {
 		return err
 	}
 	b.tell("switched root, starting " + init)
@@ -49,15 +49,6 @@ func (b *boot) leave() error {
 	b.args[0] = init
 	err = unix.Exec(init, b.args, b.environ)
 	return errors.New("cannot start " + init + ": " + err.Error())
-}
-
-// enter makes a directory the root of this process. chroot(2) takes a path, so the working
-// directory stands for the descriptor.
-func enter(dir int) error {
-	if err := unix.Fchdir(dir); err != nil {
-		return err
-	}
-	return unix.Chroot(".")
 }
 
 // findInit returns the path of the init in what is the root now, or "". Where init= names one no
