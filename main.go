@@ -14,6 +14,7 @@ import (
 	"devspool/conf"
 	"devspool/hotplug"
 	"devspool/hotplug/applets"
+	"devspool/hotplug/cli"
 	"devspool/hotplug/handoff"
 	"devspool/hotplug/sys"
 )
@@ -132,7 +133,7 @@ func loop(o *options, args []string) int {
 
 // misuse says what is wrong with the command line.
 func misuse(err error) int {
-	_, _ = os.Stderr.WriteString("devspool: " + err.Error() + "\ndevspool: the options are shown by --help\n")
+	_, _ = os.Stderr.WriteString(cli.Misuse("", err.Error()))
 	return exitUsage
 }
 

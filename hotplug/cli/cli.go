@@ -38,6 +38,15 @@ type Error string
 
 func (e Error) Error() string { return string(e) }
 
+// Misuse returns the lines that tell what is wrong with the command line of a tool, "" for the
+// program itself, and where its options are shown.
+func Misuse(tool, wrong string) string {
+	if tool != "" {
+		tool = " " + tool
+	}
+	return "devspool" + tool + ": " + wrong + "\ndevspool: the options are shown by" + tool + " --help\n"
+}
+
 // Split returns the letter, or 0, and the long name, or "". What follows these in help is
 // arg, with the space or bracket that it begins with.
 func (o *Option) Split() (letter byte, long, arg string) {

@@ -96,7 +96,7 @@ func parse(args []string) (o *options, err error) {
 func Run(args []string, streams Streams, open func(sys, dev string) Lookup) int {
 	o, err := parse(args)
 	if err != nil {
-		_, _ = streams.Err.Write([]byte("devspool info: " + err.Error() + "\ndevspool: the options are shown by info --help\n"))
+		_, _ = streams.Err.Write([]byte(cli.Misuse("info", err.Error())))
 		return exitUsage
 	}
 	if o.help {

@@ -66,7 +66,7 @@ func (s Streams) end(usage func() string, tool string, err error) int {
 		return s.end(usage, tool, s.print([]byte(usage())))
 	}
 	if wrong, is := err.(cli.Error); is {
-		_, _ = s.Err.Write([]byte("devspool " + tool + ": " + string(wrong) + "\ndevspool: the options are shown by " + tool + " --help\n"))
+		_, _ = s.Err.Write([]byte(cli.Misuse(tool, string(wrong))))
 		return exitUsage
 	}
 	_, _ = s.Err.Write([]byte("devspool " + tool + ": error: " + err.Error() + "\n"))
