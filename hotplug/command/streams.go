@@ -155,14 +155,16 @@ func (t *errorTail) lastLines() string {
 				break
 			}
 		}
-		if !t.atEnd {
+		// From here on the goroutine reads no more, so what is still written is the drain's.
+		t.mu.Lock()
+		t.ended = true
+		left := !t.atEnd
+		t.mu.Unlock()
+		if left {
 			leftBehind.add(int(fd))
 		}
 	})
-	t.mu.Lock()
-	t.ended = true
 	rest := string(t.tail)
-	t.mu.Unlock()
 	t.file.Close() // it waits for the goroutine, which takes the mutex
 	var lines string
 	for n := 0; n < maxTailLines && rest != ""; {
