@@ -45,6 +45,9 @@ entry = $(if $(filter amd64 arm64 arm 386 riscv64 mipsle mips,$(1)),-E=devspool/
 KEEPLINES  :=
 striplines = $(if $(KEEPLINES),:,env -u GOOS -u GOARCH -u GOARM GOFLAGS= CGO_ENABLED=0 go run ./hotplug/kerneltest/build/striplines)
 
+# program builds the target for a GOARCH, $(1), as it is released.
+program = $(GOBUILD) $(call flags,$(1)) -o $@ . && $(striplines) $@
+
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ERRCHECK    := github.com/kisielk/errcheck@v1.30.0 -ignoretests -exclude $(CURDIR)/scripts/errcheck.exclude
 DEADCODE    := golang.org/x/tools/cmd/deadcode@v0.52.0
@@ -61,8 +64,7 @@ all: build
 build: devspool size
 
 devspool: FORCE
-	@$(GOBUILD) $(call flags,$(HOST)) -o $@ .
-	@$(striplines) $@
+	@$(call program,$(HOST))
 
 FORCE:
 
@@ -131,11 +133,12 @@ size: devspool
 # The same for the program without its parts: the spool (nospool), the names that devices
 # deserve (nonames), libudev's side (noudev), and what an early boot needs (noboot).
 PARTS := nospool nonames noudev noboot
-core: TAGS = $(subst $(space),$(comma),$(PARTS))
-core:
-	@$(GOBUILD) $(call flags,$(HOST)) -o dist/devspool-core .
-	@$(striplines) dist/devspool-core
+core: dist/devspool-core
 	@scripts/size dist/devspool-core $(CORE_MAX) $(CORE_XZ_MAX)
+
+dist/devspool-core: TAGS = $(subst $(space),$(comma),$(PARTS))
+dist/devspool-core: FORCE
+	@$(call program,$(HOST))
 
 # The packer of boot images, as a program: dist/mkinitramfs. "go run
 # ./initramfs/mkinitramfs" runs it without.
@@ -174,9 +177,7 @@ cross: $(ARCHES:%=dist/devspool-%)
 # The program for one of ARCHES: the packer of boot images asks for it.
 $(ARCHES:%=dist/devspool-%): arch = $(@:dist/devspool-%=%)
 $(ARCHES:%=dist/devspool-%): FORCE
-	@GOOS=linux GOARCH=$(goarch) GOARM=$(goarm) \
-		$(GOBUILD) $(call flags,$(goarch)) -o $@ .
-	@$(striplines) $@
+	@export GOOS=linux GOARCH=$(goarch) GOARM=$(goarm); $(call program,$(goarch))
 
 # Speed and memory beside the rivals', as ratios. Needs root and BusyBox.
 bench: devspool

@@ -8,7 +8,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 )
 
@@ -45,18 +44,11 @@ func stripFile(path string) error {
 		return err
 	}
 	temp := path + ".stripped"
-	if err := os.WriteFile(temp, stripped, 0o777); err != nil {
-		return err
+	if err = os.WriteFile(temp, stripped, 0o777); err == nil {
+		err = os.Rename(temp, path)
 	}
-	if err := os.Rename(temp, path); err != nil {
-		return errors.Join(err, ignoreMissing(os.Remove(temp)))
-	}
-	return nil
-}
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if err != nil {
+		_ = os.Remove(temp)
 	}
 	return err
 }
