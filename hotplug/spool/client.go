@@ -49,6 +49,10 @@ func Subscribe(ctx Context, s Subscription) (*Reader, error) {
 			q += "-" + strconv.Itoa(slot)
 		}
 		r, err := s.makeQueue(ctx, q)
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EXDEV) {
+			// The root may be new, and the broker have mounted its file system there meanwhile.
+			r, err = s.makeQueue(ctx, q)
+		}
 		// EEXIST: another queue of this process has the name, or a sticky one that is left of a
 		// process which had the same number.
 		if !errors.Is(err, unix.EEXIST) {

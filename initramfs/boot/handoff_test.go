@@ -1,6 +1,7 @@
 package boot_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -78,6 +79,17 @@ func awaitNoServer(g *boot.Guest) {
 	g.Until("the server to leave", func() error {
 		if pid := serverPid(); pid != 0 {
 			return fmt.Errorf("process %d", pid)
+		}
+		return nil
+	})
+}
+
+// awaitRoot waits until the spool's root is there, and its file system is mounted on it.
+func awaitRoot(g *boot.Guest) {
+	g.Helper()
+	g.Until("the root of the queues", func() error {
+		if !strings.Contains(g.Read("/proc/self/mounts"), " "+spool.DefaultEvents+" ") {
+			return errors.New("it is not mounted")
 		}
 		return nil
 	})

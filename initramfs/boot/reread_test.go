@@ -47,8 +47,8 @@ func reread(g *boot.Guest, loop bool) {
 		defer stop()
 	} else {
 		startHelper(g)
-		g.Write("/sys/devices/virtual/mem/null/uevent", "change") // by which it makes the place of the queues
-		g.Until("the place of the queues", func() error { _, err := os.Stat(spool.DefaultEvents); return err })
+		g.Write("/sys/devices/virtual/mem/null/uevent", "change")
+		awaitRoot(g)
 		awaitNoServer(g)
 	}
 	queue := makeQueue(g)

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -41,9 +42,7 @@ type space struct {
 	buffer [4096]byte // for listing directories and reading inotify
 }
 
-// open finds the spool or makes it, and returns its roots. All is opened through one
-// mount, since a link cannot cross from one mount to another; the roots that clients
-// see are bound from there.
+// open finds the spool or makes it, and returns its roots.
 func (s *space) open() ([]*root, error) {
 	s.path = s.options.Private + "/" + spoolDir
 	private, err := s.lockPrivate()
@@ -51,10 +50,37 @@ func (s *space) open() ([]*root, error) {
 		return nil, err
 	}
 	defer unix.Close(private) // and so unlock it
+	roots, err := s.openRoots(private)
+	for err == errCovered {
+		s.retreat(roots)
+		roots, err = s.openRoots(private) // and no tmpfs is mounted, because of that queue
+	}
+	return roots, err
+}
+
+// errCovered says that a mount covered the queue of a client that had seen the new root
+// before the mount was there.
+var errCovered = errors.New("a client was faster than the mount on the root of its queue")
+
+// retreat takes back what openRoots opened and mounted.
+func (s *space) retreat(roots []*root) {
+	for _, r := range roots {
+		unix.Close(r.fd)
+	}
+	s.unmountRoots([]string{s.options.Events, s.options.Libudev})
+	unix.Close(s.dir)
+	unix.Unmount(s.path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+}
+
+// openRoots opens all through one mount, since a link cannot cross from one mount to
+// another; the roots that clients see are bound from there.
+func (s *space) openRoots(private int) ([]*root, error) {
+	var err error
 	if s.dir, err = sys.OwnDirectory(private, spoolDir); err != nil {
 		return nil, err
 	}
-	s.mounted = s.mount(private)
+	var made bool
+	s.mounted, made = s.mount(private)
 	var st unix.Stat_t
 	if err := unix.Fstat(s.dir, &st); err != nil {
 		return nil, err
@@ -68,7 +94,7 @@ func (s *space) open() ([]*root, error) {
 		if r.path == "" || s.options.Join && !sys.Exists(unix.AT_FDCWD, r.path) {
 			continue
 		}
-		fd, err := s.openRoot(r.path, r.name)
+		fd, err := s.openRoot(r.path, r.name, made)
 		if err != nil {
 			return roots, err
 		}
@@ -96,23 +122,23 @@ func (s *space) lockPrivate() (int, error) {
 }
 
 // mount mounts a tmpfs on the spool's directory, unless there is one already or it is
-// impossible, and reports whether there is one.
-func (s *space) mount(private int) bool {
+// impossible. It reports whether there is one, and whether it was made now.
+func (s *space) mount(private int) (mounted, made bool) {
 	var above, st unix.Stat_t
 	if unix.Fstat(private, &above) != nil || unix.Fstat(s.dir, &st) != nil {
-		return false
+		return false, false
 	}
 	if st.Dev != above.Dev {
-		return true
+		return true, false
 	}
 	// An existing spool stays where it is: a mount would hide its queues.
 	if !s.options.Mount || s.options.Join || unix.Fstatat(s.dir, "counter", &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
-		return false
+		return false, false
 	}
 	for _, path := range []string{s.options.Events, s.options.Libudev} {
 		if n, _ := countEntries(path); n > 0 {
 			s.notice("serving the queues that are in " + path + ": no tmpfs is mounted, so they share the limits of " + s.options.Private)
-			return false
+			return false, false
 		}
 	}
 	// Users write to it, so nothing in it may be run or be a device. The size is a limit, of
@@ -129,16 +155,16 @@ func (s *space) mount(private int) bool {
 	}
 	if err != nil {
 		s.notice("cannot mount a tmpfs on " + s.path + ": " + err.Error())
-		return false
+		return false, false
 	}
 	// s.dir is still the directory that the mount covers.
 	dir, err := sys.OwnDirectory(private, spoolDir)
 	if err != nil {
-		return false
+		return false, false
 	}
 	unix.Close(s.dir)
 	s.dir = dir
-	return true
+	return true, true
 }
 
 // The mount option that limits the files of one user (Linux 6.6).
@@ -171,8 +197,9 @@ func countEntries(path string) (int, error) {
 	return n, nil
 }
 
-// openRoot opens a root, and shows it to clients at a path.
-func (s *space) openRoot(path, name string) (int, error) {
+// openRoot opens a root, and shows it to clients at a path. Where the tmpfs was made now,
+// the error is errCovered if a client has made a queue there before that.
+func (s *space) openRoot(path, name string, made bool) (int, error) {
 	var st unix.Stat_t
 	if unix.Lstat(path, &st) == unix.ENOENT {
 		if err := sys.MakeParents(path); err != nil {
@@ -183,7 +210,17 @@ func (s *space) openRoot(path, name string) (int, error) {
 		}
 	}
 	if s.mounted {
-		return s.bindRoot(path, name)
+		below := sys.None
+		if made {
+			below, _ = unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+			defer sys.CloseAll(&below)
+		}
+		fd, err := s.bindRoot(path, name)
+		if err == nil && hasQueue(below) {
+			unix.Close(fd)
+			return sys.None, errCovered
+		}
+		return fd, err
 	}
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -203,6 +240,18 @@ func (s *space) openRoot(path, name string) (int, error) {
 		return sys.None, err
 	}
 	return fd, nil
+}
+
+// hasQueue reports whether a client has made a queue in a directory. A queue that is being
+// made has a name with a dot: where a mount comes in between, its client cannot rename it,
+// and so knows.
+func hasQueue(dir int) bool {
+	for _, name := range sys.List(dir) {
+		if name[0] != '.' {
+			return true
+		}
+	}
+	return false
 }
 
 // bindRoot opens a root on the spool's own tmpfs and binds it to path, unless it is
@@ -284,7 +333,11 @@ func (s *space) unmount(roots []string) {
 		s.notice("cannot unmount " + s.path + ": " + err.Error())
 		return
 	}
-	for _, path := range roots {
+	s.unmountRoots(roots)
+}
+
+func (s *space) unmountRoots(paths []string) {
+	for _, path := range paths {
 		var st unix.Stat_t
 		if unix.Lstat(path, &st) == nil && uint64(st.Dev) == s.dev {
 			unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) // even while a process has it open
