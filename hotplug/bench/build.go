@@ -32,7 +32,7 @@ const (
 const (
 	oursFile     = "devspool"
 	helperFile   = "devspool-helper"  // to be started in the kernel's place
-	coreFile     = "devspool-core"    // without the spool
+	coreFile     = "devspool-core"    // as make core builds it
 	namelessFile = "devspool-nonames" // without the names that devices deserve
 	emptyGoFile  = "empty-go"
 	emptyCFile   = "empty-c"
@@ -98,7 +98,7 @@ func buildAll(dir string) error {
 	if err := build.Program(filepath.Join(dir, emptyGoFile), source, build.Options{Plain: true}); err != nil {
 		return err
 	}
-	if err := build.Program(filepath.Join(dir, coreFile), ".", build.Options{Tags: "nospool"}); err != nil {
+	if err := build.Program(filepath.Join(dir, coreFile), ".", build.Options{Tags: "nospool,nonames,noudev,noboot"}); err != nil {
 		return err
 	}
 	if err := build.Program(filepath.Join(dir, namelessFile), ".", build.Options{Tags: "nonames"}); err != nil {

@@ -19,7 +19,7 @@ func (b *bench) size() error {
 	if err := b.sizes("", b.contestants, allowed[0], allowed[1]); err != nil {
 		return err
 	}
-	return b.sizes(", without the queues for listeners", []contestant{core}, allowed[2], allowed[3])
+	return b.sizes(", make core", []contestant{core}, allowed[2], allowed[3])
 }
 
 // sizes writes the rows of one build, with its budgets in bytes.
