@@ -334,13 +334,13 @@ func likeKernels(args, environ []string) bool {
 
 // Offer hands over the event that the environment of this process holds, and
 // reports whether there is a leader that is sure to take it. If not it is this
-// process's turn to become the leader; others wait until it calls Pass.
+// process's turn to become the leader; others wait until it calls EndTurn.
 func Offer(environ []string) bool {
-	return Give(environ) || turn == 0 && takeTurn() && Give(environ)
+	return TryOffer(environ) || turn == 0 && takeTurn() && TryOffer(environ)
 }
 
-// Pass lets the next helper have its turn.
-func Pass() {
+// EndTurn lets the next helper have its turn.
+func EndTurn() {
 	if turn != 0 {
 		syscall.Close(int(turn))
 		turn = 0
@@ -357,8 +357,8 @@ func Waiting() bool {
 	return syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB) == syscall.EWOULDBLOCK
 }
 
-// Give is Offer without a wait for the turn.
-func Give(environ []string) bool {
+// TryOffer is Offer without a wait for the turn.
+func TryOffer(environ []string) bool {
 	size := 0
 	for _, kv := range environ {
 		size += len(kv) + 1

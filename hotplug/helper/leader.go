@@ -59,7 +59,7 @@ func Serve(o Options, e *uevent.Event) (ok, stopped bool) {
 		l, err := newLeader(o)
 		if err == nil {
 			// The FIFO is there now, so the helpers that wait behind this one can hand over.
-			handoff.Pass()
+			handoff.EndTurn()
 			return true, l.lead(e)
 		}
 		if !errors.Is(err, errServed) {
@@ -67,12 +67,12 @@ func Serve(o Options, e *uevent.Event) (ok, stopped bool) {
 			break
 		}
 		// The leader takes the event, unless it is about to leave.
-		if handoff.Give(o.Environ) {
+		if handoff.TryOffer(o.Environ) {
 			return true, false
 		}
 		time.Sleep(time.Millisecond) // the leader has not made its FIFO yet, or is leaving
 	}
-	handoff.Pass()
+	handoff.EndTurn()
 	return Run(o, e), false
 }
 
