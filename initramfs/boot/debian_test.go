@@ -155,7 +155,7 @@ update-rc.d devspool disable
 // sysvinit's scripts, removes and purges it, and finds nothing left.
 //
 // Then initramfs-tools' own images boot that root: from a disk, with the package's unit in
-// udev's place under systemd; and from LUKS. So all of contrib/debian/*,
+// udev's place under systemd; from LUKS; and with sysvinit in systemd's place. So all of contrib/debian/*,
 // contrib/debian/source/* and contrib/initramfs-tools/* is in use.
 func TestDebianPackage(t *testing.T) {
 	d := newDebian(t)
@@ -199,7 +199,20 @@ rm /quiet.img
 		}
 		d.boots(t, crypt, locked, "root=/dev/mapper/root_crypt rw init=/sbin/examine", map[string]string{"unlock disk": "a secret"})
 	})
+	t.Run("sysvinit", func(t *testing.T) {
+		d.run(t, toSysvinit)
+		d.boots(t, image, d.disk(t), "root=UUID="+boot.RootUUID+" rw", nil)
+	})
 }
+
+// toSysvinit has sysvinit take systemd's place, and ours udev's, as the package's README.Debian
+// says.
+const toSysvinit = `dpkg -P systemd-sysv
+dpkg -i /sysvinit/*.deb
+update-rc.d udev disable
+update-rc.d devspool enable
+echo 'ex:2345:once:/sbin/examine' >>/etc/inittab
+`
 
 // images makes the images of two boots, from a disk as it is and from one that is encrypted.
 func (d *debian) images(t *testing.T) (image, crypt string) {
@@ -231,7 +244,7 @@ func (d *debian) disk(t *testing.T) string {
 }
 
 // examine runs in the booted root: as process 1, which is as if the system had no device
-// manager yet, or under systemd.
+// manager yet, or under systemd, or under sysvinit.
 const examine = `#!/bin/sh
 exec >/dev/console 2>&1
 fail() { echo "devspool-boot: wrong: $*"; }
@@ -246,7 +259,11 @@ devspool status
 [ "$(stat -c '%G %a' /dev/vda)" = "disk 660" ] || fail "vda: $(stat -c '%G %a' /dev/vda)"
 udevadm info -q property /dev/vda | grep -q ^ID_PATH= || fail "vda: $(udevadm info /dev/vda)"
 lsmod | grep -q psmouse || fail "modules: $(lsmod)"
-if [ $$ != 1 ]; then
+if [ -e /run/initctl ]; then
+	/etc/init.d/devspool status || fail "the script's status"
+	pidof init || fail "process 1 is $(cat /proc/1/comm)"
+	! pidof systemd-udevd udevd || fail "udevd runs"
+elif [ $$ != 1 ]; then
 	systemctl is-active devspool.service || fail "the unit: $(systemctl status devspool.service)"
 	! systemctl is-active systemd-udevd.service || fail "udevd runs"
 	systemctl is-active dev-vda.device || fail "no unit of the disk"
