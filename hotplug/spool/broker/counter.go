@@ -37,7 +37,7 @@ func (c *counter) open(dir int) error {
 		return err
 	}
 	const size = unsafe.Sizeof(*c.words)
-	if st.Size != int64(size) {
+	if st.Size < int64(size) { // a longer one is of a later version, which begins alike
 		n, err := unix.Pwrite(fd, make([]byte, size), 0)
 		if err != nil {
 			return err
