@@ -58,6 +58,19 @@ func (s *space) open() ([]*root, error) {
 	return roots, err
 }
 
+// place is where clients see a root, and its name in the spool.
+type place struct{ path, name string }
+
+// places returns those that are asked for.
+func (s *space) places() (places []place) {
+	for _, p := range []place{{s.options.Events, eventsDir}, {s.options.Libudev, libudevDir}} {
+		if p.path != "" {
+			places = append(places, p)
+		}
+	}
+	return places
+}
+
 // errCovered says that a mount covered the queue of a client that had seen the new root
 // before the mount was there.
 var errCovered = errors.New("a client was faster than the mount on the root of its queue")
@@ -67,7 +80,7 @@ func (s *space) retreat(roots []*root) {
 	for _, r := range roots {
 		unix.Close(r.fd)
 	}
-	s.unmountRoots([]string{s.options.Events, s.options.Libudev})
+	s.unmountRoots()
 	unix.Close(s.dir)
 	unix.Unmount(s.path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 }
@@ -87,22 +100,19 @@ func (s *space) openRoots(private int) ([]*root, error) {
 	}
 	s.dev = uint64(st.Dev)
 	var roots []*root
-	for _, r := range []struct {
-		path, name string
-		libudev    bool
-	}{{s.options.Events, eventsDir, false}, {s.options.Libudev, libudevDir, true}} {
-		if r.path == "" || s.options.Join && !sys.Exists(unix.AT_FDCWD, r.path) {
+	for _, p := range s.places() {
+		if s.options.Join && !sys.Exists(unix.AT_FDCWD, p.path) {
 			continue
 		}
-		fd, err := s.openRoot(r.path, r.name, made)
+		fd, err := s.openRoot(p, made)
 		if err != nil {
 			return roots, err
 		}
-		path := r.path
+		path := p.path
 		if s.mounted {
-			path = s.path + "/" + r.name
+			path = s.path + "/" + p.name
 		}
-		roots = append(roots, &root{fd: fd, path: path, libudev: r.libudev, watch: sys.None, fanotify: sys.None,
+		roots = append(roots, &root{fd: fd, path: path, libudev: p.name == libudevDir, watch: sys.None, fanotify: sys.None,
 			names: map[string]*queue{}, creators: map[string]procfs.Process{}})
 	}
 	return roots, nil
@@ -135,9 +145,9 @@ func (s *space) mount(private int) (mounted, made bool) {
 	if !s.options.Mount || s.options.Join || unix.Fstatat(s.dir, "counter", &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
 		return false, false
 	}
-	for _, path := range []string{s.options.Events, s.options.Libudev} {
-		if n, _ := countEntries(path); n > 0 {
-			s.notice("serving the queues that are in " + path + ": no tmpfs is mounted, so they share the limits of " + s.options.Private)
+	for _, p := range s.places() {
+		if n, _ := countEntries(p.path); n > 0 {
+			s.notice("serving the queues that are in " + p.path + ": no tmpfs is mounted, so they share the limits of " + s.options.Private)
 			return false, false
 		}
 	}
@@ -199,30 +209,30 @@ func countEntries(path string) (int, error) {
 
 // openRoot opens a root, and shows it to clients at a path. Where the tmpfs was made now,
 // the error is errCovered if a client has made a queue there before that.
-func (s *space) openRoot(path, name string, made bool) (int, error) {
+func (s *space) openRoot(p place, made bool) (int, error) {
 	var st unix.Stat_t
-	if unix.Lstat(path, &st) == unix.ENOENT {
-		if err := sys.MakeParents(path); err != nil {
+	if unix.Lstat(p.path, &st) == unix.ENOENT {
+		if err := sys.MakeParents(p.path); err != nil {
 			return sys.None, err
 		}
-		if err := unix.Mkdir(path, 0o1777); err != nil && err != unix.EEXIST {
+		if err := unix.Mkdir(p.path, 0o1777); err != nil && err != unix.EEXIST {
 			return sys.None, err
 		}
 	}
 	if s.mounted {
 		below := sys.None
 		if made {
-			below, _ = unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+			below, _ = unix.Open(p.path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 			defer sys.CloseAll(&below)
 		}
-		fd, err := s.bindRoot(path, name)
-		if err == nil && hasQueue(below) {
+		fd, err := s.bindRoot(p)
+		if err == nil && countQueues(below) > 0 {
 			unix.Close(fd)
 			return sys.None, errCovered
 		}
 		return fd, err
 	}
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(p.path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return sys.None, err
 	}
@@ -242,26 +252,26 @@ func (s *space) openRoot(path, name string, made bool) (int, error) {
 	return fd, nil
 }
 
-// hasQueue reports whether a client has made a queue in a directory. A queue that is being
-// made has a name with a dot: where a mount comes in between, its client cannot rename it,
-// and so knows.
-func hasQueue(dir int) bool {
+// countQueues returns how many queues clients have made in a directory. One that is being
+// made has a name with a dot, and does not count: where its directory is covered or unmounted,
+// its client cannot rename it, and so knows.
+func countQueues(dir int) (n int) {
 	for _, name := range sys.List(dir) {
 		if name[0] != '.' {
-			return true
+			n++
 		}
 	}
-	return false
+	return n
 }
 
-// bindRoot opens a root on the spool's own tmpfs and binds it to path, unless it is
+// bindRoot opens a root on the spool's own tmpfs and binds it to its path, unless it is
 // bound already.
-func (s *space) bindRoot(path, name string) (int, error) {
+func (s *space) bindRoot(p place) (int, error) {
 	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	fd, err := unix.Openat(s.dir, name, flags, 0)
+	fd, err := unix.Openat(s.dir, p.name, flags, 0)
 	if err == unix.ENOENT {
-		if err = unix.Mkdirat(s.dir, name, 0o1777); err == nil || err == unix.EEXIST {
-			fd, err = unix.Openat(s.dir, name, flags, 0)
+		if err = unix.Mkdirat(s.dir, p.name, 0o1777); err == nil || err == unix.EEXIST {
+			fd, err = unix.Openat(s.dir, p.name, flags, 0)
 		}
 	}
 	if err != nil {
@@ -272,9 +282,9 @@ func (s *space) bindRoot(path, name string) (int, error) {
 	if err == nil {
 		err = unix.Fstat(fd, &own)
 	}
-	if err == nil && (unix.Lstat(path, &shown) != nil || shown.Dev != own.Dev || shown.Ino != own.Ino) {
+	if err == nil && (unix.Lstat(p.path, &shown) != nil || shown.Dev != own.Dev || shown.Ino != own.Ino) {
 		if err = ErrUnusable; !s.options.Join {
-			err = unix.Mount(s.path+"/"+name, path, "", unix.MS_BIND, "")
+			err = s.bind(p)
 		}
 	}
 	if err != nil {
@@ -282,6 +292,10 @@ func (s *space) bindRoot(path, name string) (int, error) {
 		return sys.None, err
 	}
 	return fd, nil
+}
+
+func (s *space) bind(p place) error {
+	return unix.Mount(s.path+"/"+p.name, p.path, "", unix.MS_BIND, "")
 }
 
 // makeWorldWritable lets every user make queues in a root, and none remove another's: mode
@@ -306,41 +320,72 @@ func (b *Broker) Leave() {
 	if !b.space.mounted || !b.options.Mount {
 		return
 	}
-	var roots []string
-	for _, path := range []string{b.options.Events, b.options.Libudev} {
-		if path != "" {
-			roots = append(roots, path)
-		}
-	}
 	if queues > 0 {
-		b.notice(strconv.Itoa(queues) + " queues still have an owner: " + strings.Join(roots, " and ") +
-			" stay mounted for the next start")
+		b.space.leaveMounted(queues)
 		return
 	}
-	b.space.unmount(roots)
+	b.space.unmount()
 }
 
-// unmount unmounts the tmpfs, and then the roots that are bound from it. While another
+func (s *space) leaveMounted(queues int) {
+	var paths []string
+	for _, p := range s.places() {
+		paths = append(paths, p.path)
+	}
+	s.notice(strconv.Itoa(queues) + " queues still have an owner: " + strings.Join(paths, " and ") +
+		" stay mounted for the next start")
+}
+
+// unmount unmounts the roots, and then the tmpfs that they are bound from. While another
 // process has the spool open the tmpfs is busy, and all stays.
-func (s *space) unmount(roots []string) {
+func (s *space) unmount() {
 	private, err := s.lockPrivate()
 	if err != nil {
 		s.notice(err.Error())
 		return
 	}
 	defer unix.Close(private)
-	if err := unix.Unmount(s.path, unix.UMOUNT_NOFOLLOW); err != nil {
-		s.notice("cannot unmount " + s.path + ": " + err.Error())
-		return
+	// The first call with this flag says whether the tmpfs is busy, and no more.
+	if err = unix.Unmount(s.path, unix.MNT_EXPIRE|unix.UMOUNT_NOFOLLOW); err == unix.EAGAIN {
+		s.unmountRoots()
+		// A client may have made a queue since the queues were counted. No more can come now.
+		if queues := s.countQueues(); queues > 0 {
+			s.bindAll()
+			s.leaveMounted(queues)
+			return
+		}
+		if err = unix.Unmount(s.path, unix.UMOUNT_NOFOLLOW); err != nil {
+			s.bindAll()
+		}
 	}
-	s.unmountRoots(roots)
+	if err != nil {
+		s.notice("cannot unmount " + s.path + ": " + err.Error())
+	}
 }
 
-func (s *space) unmountRoots(paths []string) {
-	for _, path := range paths {
+func (s *space) bindAll() {
+	for _, p := range s.places() {
+		if err := s.bind(p); err != nil {
+			s.notice("cannot bind " + p.path + ": " + err.Error())
+		}
+	}
+}
+
+// countQueues returns how many queues are in the roots.
+func (s *space) countQueues() (n int) {
+	for _, p := range s.places() {
+		dir, _ := unix.Open(s.path+"/"+p.name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		n += countQueues(dir)
+		sys.CloseAll(&dir)
+	}
+	return n
+}
+
+func (s *space) unmountRoots() {
+	for _, p := range s.places() {
 		var st unix.Stat_t
-		if unix.Lstat(path, &st) == nil && uint64(st.Dev) == s.dev {
-			unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) // even while a process has it open
+		if unix.Lstat(p.path, &st) == nil && uint64(st.Dev) == s.dev {
+			unix.Unmount(p.path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) // even while a process has it open
 		}
 	}
 }

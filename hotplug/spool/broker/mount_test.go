@@ -2,9 +2,11 @@ package broker
 
 import (
 	"errors"
+	"math/rand/v2"
 	"os"
 	"strconv"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,7 +21,7 @@ func TestFirstQueue(t *testing.T) {
 		return
 	}
 	plain := 0
-	for range 200 {
+	for range 100 {
 		t.Run("", func(t *testing.T) {
 			h := newShop(t)
 			kerneltest.MountTmpfs(t, "/dev")
@@ -35,7 +37,7 @@ func TestFirstQueue(t *testing.T) {
 				plain++
 			}
 			s.Close()
-			for path := range map[string]bool{h.Events: true, h.Libudev: true, s.space.path: true} {
+			for _, path := range []string{h.Events, h.Libudev, s.space.path} {
 				for unix.Unmount(path, unix.MNT_DETACH) == nil {
 					if !s.space.mounted {
 						t.Errorf("a tmpfs is left on %s", path)
@@ -45,6 +47,44 @@ func TestFirstQueue(t *testing.T) {
 		})
 	}
 	t.Logf("%d clients were faster than the mount", plain)
+}
+
+// A client makes its queue while the spool is left. It gets the events of the next start.
+func TestLastQueue(t *testing.T) {
+	t.Parallel()
+	if !kerneltest.InNamespaces(t, 0) {
+		return
+	}
+	random, kept := rand.New(rand.NewPCG(1, 1)), 0
+	for range 100 {
+		t.Run("", func(t *testing.T) {
+			h := newShop(t)
+			kerneltest.MountTmpfs(t, "/dev")
+			h.must(os.Mkdir("/dev/.devspool", 0o700))
+			s := h.open()
+			pause := time.Duration(random.IntN(30_000)) * time.Microsecond
+			made := make(chan error)
+			go func() {
+				for start := time.Now(); time.Since(start) < pause; {
+				}
+				made <- hasten(h.Events)
+			}()
+			s.Leave()
+			h.must(<-made)
+			if h.said("stay mounted") {
+				kept++
+			}
+			s = h.open()
+			h.publish(s, 1, 1)
+			h.holds(h.Events+"/"+hasty(), "1")
+			s.Close()
+			for _, path := range []string{h.Events, h.Libudev, s.space.path} {
+				for unix.Unmount(path, unix.MNT_DETACH) == nil {
+				}
+			}
+		})
+	}
+	t.Logf("%d times a queue was there in time", kept)
 }
 
 func hasty() string { return "hasty-" + strconv.Itoa(os.Getpid()) }
