@@ -171,11 +171,9 @@ func TestUdevadmMonitor(t *testing.T) {
 	cmd := exec.Command(udevadm, "monitor", "-u", "-p")
 	cmd.Stdout = &out
 	hotplugtest.Must(t, cmd.Start())
-	hotplugtest.Eventually(t, "a socket of group 2", func() bool {
-		return strings.Contains(hotplugtest.Contents(t, "/proc/thread-self/net/netlink"), " 00000002 ")
-	})
+	hotplugtest.Eventually(t, "a socket of group 2", func() bool { return kerneltest.HasListener(2) })
 	u.Done(disk(t, "add", "DISKSEQ=4"), Device{Links: []string{"disk/by-id/a", "b"}, Priority: 5, Properties: []string{"ID_BUS=usb", "DEVTYPE=odd"}, Tags: []string{"systemd", "x"}})
-	time.Sleep(300 * time.Millisecond)
+	hotplugtest.Eventually(t, "udevadm to read all", func() bool { return kerneltest.HasRead(2) })
 	cmd.Process.Signal(unix.SIGINT)
 	hotplugtest.Must(t, cmd.Wait())
 	text := strings.ReplaceAll(out.String(), ":x:systemd:", ":systemd:x:") // the order is chance
