@@ -420,7 +420,7 @@ func TestEndBeforeReady(t *testing.T) {
 	hotplugtest.Must(t, cmd.Start())
 	hotplugtest.Eventually(t, "the command", func() bool { return b.has("begun") })
 	hotplugtest.Must(t, cmd.Process.Signal(syscall.SIGTERM))
-	time.Sleep(200 * time.Millisecond) // for the signal
+	time.Sleep(time.Second) // for the signal
 	hotplugtest.WriteFile(t, b.dir+"/go", "")
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("after SIGTERM: %v", err)

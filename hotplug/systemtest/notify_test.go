@@ -142,7 +142,7 @@ func TestWatchdog(t *testing.T) {
 	if err := in.Inject(disk(0).Event("add")); err != nil {
 		kerneltest.Cannot(t, "%v", err)
 	}
-	time.Sleep(500 * time.Millisecond)
+	time.Sleep(1500 * time.Millisecond)
 	for m.next(time.Millisecond) != "" {
 	}
 	if got := m.next(time.Second); got != "" {

@@ -341,7 +341,7 @@ func TestMapper(t *testing.T) {
 	if err := last.Start(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(500 * time.Millisecond)
+	time.Sleep(1500 * time.Millisecond)
 	if code := l.stop(); code != exitDone {
 		t.Errorf("the loop ends with %d:\n%s", code, l.stderr)
 	}
