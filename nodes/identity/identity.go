@@ -77,6 +77,7 @@ type Prober struct {
 
 	once     sync.Once
 	sections map[string]string // of rules, by subsystem; made by once
+	memory   memory
 }
 
 // section returns the rules for a device, or "". The first call parses them, for all
@@ -90,13 +91,35 @@ func (p *Prober) section(e *uevent.Event) string {
 }
 
 // Identify answers by the event and sysfs alone. It opens no device and does not wait.
-// A remove deserves nothing: what the device had, its record tells.
+// A remove deserves nothing: what the device had, its record tells. The Identity may be one
+// that it has returned before.
 func (p *Prober) Identify(e *uevent.Event) *Identity {
-	if e.Action != uevent.Remove && p.section(e) == "" { // most devices: this costs little
-		return &Identity{Links: numbersLink(e)}
+	section := p.section(e)
+	switch {
+	case e.Action == uevent.Remove:
+		return &Identity{}
+	case section != "" && !matchAny(lasting, e.Subsystem):
+		return &p.identify(e, false).id
+	case section == "" && e.Dev.IsZero():
+		return &nothing
 	}
-	return &p.identify(e, false).id
+	if id := p.recall(e, section != ""); id != nil {
+		return id
+	}
+	m := &remembered{dev: e.Dev}
+	if section == "" { // most devices: this costs little
+		m.id.Links = numbersLink(e)
+	} else {
+		// The directory comes first: if the device leaves meanwhile, this is remembered of that one.
+		m.hasRules, m.dir, m.said, m.address = true, p.dirOf(e), said(e), p.addressOf(e)
+		m.id = p.identify(e, false).id
+	}
+	p.remember(e, m)
+	return &m.id
 }
+
+// nothing is what most devices without numbers deserve.
+var nothing Identity
 
 // NeedsContents reports whether Probe would find more than Identify. It costs at most
 // three reads of sysfs, and none for what is neither a disk nor an input device.
