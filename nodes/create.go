@@ -178,21 +178,25 @@ func (c *creation) make(path string, n *Node, l *Link) (err error) {
 // something is there already, so a look comes first.
 func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, err error) {
 	t, dev := &c.dir.tree, c.plan.Event.Dev
+	careful := l != nil && !l.Forced
+	// Else no other device was met who wants one of its paths, or wants this link, or may
+	// have a link of the same text.
+	shared := c.record.Shared
+	asks := len(shared) > 0 && (!careful || slices.Contains(shared, path) || slices.Contains(shared, l.Target))
+	if l != nil && known && !asks && t.isRight(path, l.Target) {
+		return false, nil
+	}
 	dir, err := t.parent(path, true)
 	if err != nil {
 		return false, wrap("open the directory of", path, err)
 	}
-	careful := false
 	var in *keptParent // of a link
 	if l != nil {
 		dir = t.keep(path, dir)
-		in, careful = t.keptOf(dir), !l.Forced
+		in = t.keptOf(dir)
 	}
 	defer dir.close()
-	// Else no other device was met who wants one of its paths, or wants this link, or may
-	// have a link of the same text.
-	shared := c.record.Shared
-	if len(shared) > 0 && (!careful || slices.Contains(shared, path) || slices.Contains(shared, l.Target)) {
+	if asks {
 		if lost, err = c.resolve(path); lost || err != nil {
 			return lost, err
 		}

@@ -94,19 +94,20 @@ func (p *Prober) section(e *uevent.Event) string {
 // A remove deserves nothing: what the device had, its record tells. The Identity may be one
 // that it has returned before.
 func (p *Prober) Identify(e *uevent.Event) *Identity {
-	section := p.section(e)
-	switch {
-	case e.Action == uevent.Remove:
+	if e.Action == uevent.Remove {
 		return &Identity{}
-	case section != "" && !matchAny(lasting, e.Subsystem):
-		return &p.identify(e, false).id
-	case section == "" && e.Dev.IsZero():
-		return &nothing
 	}
-	if id := p.recall(e, section != ""); id != nil {
+	if id := p.recall(e); id != nil {
 		return id
 	}
-	m := &remembered{dev: e.Dev}
+	section := p.section(e)
+	switch {
+	case section == "" && e.Dev.IsZero():
+		return &nothing
+	case section != "" && !matchAny(lasting, e.Subsystem):
+		return &p.identify(e, false).id
+	}
+	m := &remembered{dev: e.Dev, subsystem: e.Subsystem}
 	if section == "" { // most devices: this costs little
 		m.id.Links = numbersLink(e)
 	} else {

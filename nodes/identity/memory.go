@@ -21,8 +21,9 @@ const maxRemembered = 1024
 
 // remembered is what was found out about a device. It is never changed.
 type remembered struct {
-	id  Identity
-	dev uevent.Dev
+	id        Identity
+	dev       uevent.Dev
+	subsystem string
 
 	// Of a device that no rule is for only the numbers count. Of others also these:
 	hasRules bool
@@ -36,14 +37,14 @@ type remembered struct {
 const lasting = "backlight|drm|hidraw|media|net|pci|platform|rfkill|tty|usb|video4linux"
 
 // recall returns what is remembered of the device of e, if it must still be so, or nil.
-func (p *Prober) recall(e *uevent.Event, hasRules bool) *Identity {
+func (p *Prober) recall(e *uevent.Event) *Identity {
 	p.memory.mu.Lock()
 	m := p.memory.devices[e.Devpath]
 	p.memory.mu.Unlock()
-	if m == nil || m.dev != e.Dev || m.hasRules != hasRules {
+	if m == nil || m.dev != e.Dev || m.subsystem != e.Subsystem {
 		return nil
 	}
-	if hasRules && (m.said != said(e) || m.dir != p.dirOf(e) || m.address != p.addressOf(e)) {
+	if m.hasRules && (m.said != said(e) || m.dir != p.dirOf(e) || m.address != p.addressOf(e)) {
 		return nil
 	}
 	return &m.id
