@@ -111,9 +111,7 @@ func (p *Prober) Identify(e *uevent.Event) *Identity {
 	if section == "" { // most devices: this costs little
 		m.id.Links = numbersLink(e)
 	} else {
-		// The directory comes first: if the device leaves meanwhile, this is remembered of that one.
-		m.hasRules, m.dir, m.said, m.address = true, p.dirOf(e), said(e), p.addressOf(e)
-		m.id = p.identify(e, false).id
+		m.hasRules, m.said, m.id = true, said(e), p.identify(e, false).id
 	}
 	p.remember(e, m)
 	return &m.id

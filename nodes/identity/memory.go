@@ -27,14 +27,13 @@ type remembered struct {
 
 	// Of a device that no rule is for only the numbers count. Of others also these:
 	hasRules bool
-	dir      sys.FileID // its directory. The kernel gives that of a later device another inode.
-	said     string     // what its event said
-	address  string     // of a network interface
+	said     string // what its event said
 }
 
-// lasting are the subsystems of which the rules read nothing that changes while the device is
-// there, but for the address of an interface.
-const lasting = "backlight|drm|hidraw|media|net|pci|platform|rfkill|tty|usb|video4linux"
+// lasting are the subsystems of which the rules find the same as long as the event says the
+// same: the devpath and the index of an interface stand for one device. What gives an interface a
+// name by its address is looked at again.
+const lasting = "net|pci|platform"
 
 // recall returns what is remembered of the device of e, if it must still be so, or nil.
 func (p *Prober) recall(e *uevent.Event) *Identity {
@@ -44,7 +43,7 @@ func (p *Prober) recall(e *uevent.Event) *Identity {
 	if m == nil || m.dev != e.Dev || m.subsystem != e.Subsystem {
 		return nil
 	}
-	if m.hasRules && (m.said != said(e) || m.dir != p.dirOf(e) || m.address != p.addressOf(e)) {
+	if m.hasRules && (m.said != said(e) || !p.hasAddress(e, m.id.Get("ID_NET_NAME_MAC"))) {
 		return nil
 	}
 	return &m.id
@@ -60,15 +59,14 @@ func (p *Prober) remember(e *uevent.Event, m *remembered) {
 	p.memory.mu.Unlock()
 }
 
-// dirOf identifies the directory of the device of e.
-func (p *Prober) dirOf(e *uevent.Event) sys.FileID { return sys.FileIDOf(string(p.Sys) + e.Devpath) }
-
-// addressOf returns the address of a network interface, which its owner may change.
-func (p *Prober) addressOf(e *uevent.Event) (address string) {
-	if e.Subsystem == "net" {
-		address, _ = sys.ReadAttribute(string(p.Sys) + e.Devpath + "/address")
+// hasAddress reports whether a network interface still has the address that gave it a name, if
+// one did: its owner may change it.
+func (p *Prober) hasAddress(e *uevent.Event, name string) bool {
+	if name == "" {
+		return true
 	}
-	return address
+	address, err := sys.ReadAttribute(string(p.Sys) + e.Devpath + "/address")
+	return err == nil && strings.HasSuffix(name, strings.ReplaceAll(strings.TrimSpace(address), ":", ""))
 }
 
 // said returns what an event says, without its number, which the kernel puts last.
