@@ -64,7 +64,7 @@ func (c *creation) run() (existed bool, err error) {
 	}
 	if changed {
 		for _, path := range without(c.record.Shared, c.alone) {
-			if wants(&want, path) || path == ownPath(&want) {
+			if wants(&want, path) || path == ownPath(&want) || isBelow(path, ownPath(&want)) {
 				want.Shared = append(want.Shared, path)
 			}
 		}
@@ -124,7 +124,7 @@ func (c *creation) removeOld(want, old *Record, errs *faults) {
 		paths = append(paths, name)
 	}
 	for _, path := range paths {
-		if wants(has, path) || p.lost(path) && (p.hasNode(path) || !d.tree.has(path, p.Event.Dev, without(targets, has.Nodes))) {
+		if wants(has, path) || p.lost(path) && d.claims.ownerAbove(path, want, nil) == nil && (p.hasNode(path) || !d.tree.has(path, p.Event.Dev, without(targets, has.Nodes))) {
 			continue
 		}
 		others, removed := d.claims.handOver(old, path)
@@ -188,7 +188,11 @@ func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, er
 	}
 	dir, err := t.parent(path, true)
 	if err != nil {
-		return false, wrap("open the directory of", path, err)
+		err = wrap("open the directory of", path, err)
+		if isInTheWay(err) && c.dir.claims.ownerAbove(path, &c.record, nil) != nil {
+			return c.resolve(path)
+		}
+		return false, err
 	}
 	var in *keptParent // of a link
 	if l != nil {
@@ -235,6 +239,11 @@ func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, er
 	case there != dev:
 		if lost, err = c.resolve(path); lost || err != nil {
 			return lost, err
+		}
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			if lost, err = c.dir.claims.clear(path, &c.record); lost || err != nil {
+				return lost, err // until those have moved
+			}
 		}
 		if careful {
 			ours, leaves := c.dir.claims.isOurs(path, is, there)
