@@ -140,29 +140,22 @@ func isBelow(path, above string) bool {
 
 // clear has the devices move that stand below path, where mine is to have its node. It reports
 // whether there is one.
-func (c *claims) clear(path string, mine *Record) (some bool, err error) {
+func (c *claims) clear(path string, mine *Record) (some bool) {
 	if path != ownPath(mine) {
-		return false, nil
+		return false
 	}
 	for _, r := range c.dir.journal.Mentioning(path + "/") {
-		if r.ID == mine.ID || r.Devpath == mine.Devpath {
+		if r.ID == mine.ID {
 			continue
 		}
-		stands := false
-		for _, p := range union(r.Nodes, r.Links) {
-			if isBelow(p, path) && c.dir.tree.has(p, r.Dev(), targetsOf(r)) {
-				stands = true
-				if e := c.share(p, mine, r); e != nil {
-					err = e
-				}
+		for _, p := range pathsOf(r) {
+			if wants(r, p) && isBelow(p, path) && c.dir.tree.has(p, r.Dev(), targetsOf(r)) {
+				_ = c.share(p, mine, r) // an error comes again when r moves
+				c.inTheWay, some = append(c.inTheWay, r), true
 			}
 		}
-		if stands {
-			c.inTheWay = append(c.inTheWay, r)
-			some = true
-		}
 	}
-	return some, err
+	return some
 }
 
 // lostPath reports whether the device of r goes without a path that its rules give its

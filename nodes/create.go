@@ -240,10 +240,8 @@ func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, er
 		if lost, err = c.resolve(path); lost || err != nil {
 			return lost, err
 		}
-		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-			if lost, err = c.dir.claims.clear(path, &c.record); lost || err != nil {
-				return lost, err // until those have moved
-			}
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR && c.dir.claims.clear(path, &c.record) {
+			return true, nil // until those have moved
 		}
 		if careful {
 			ours, leaves := c.dir.claims.isOurs(path, is, there)

@@ -221,16 +221,15 @@ func shareNames(p *nodes.Plan, id *Identity, target string) (done bool) {
 		return false
 	}
 	for i := range id.Links {
-		if l := &id.Links[i]; l.Target != target && l.Target != "" || p.Claims(l.Path) {
+		l := &id.Links[i]
+		if l.Target == "" {
+			l.Target, l.Name = target, true
+		}
+		if l.Target != target || p.Claims(l.Path) {
 			return false
 		}
 	}
-	for i := range id.Links {
-		if l := &id.Links[i]; l.Target == "" {
-			l.Target, l.Name = target, true
-		}
-	}
-	p.Links = slices.Clip(id.Links)
+	p.Links = id.Links[:len(id.Links):len(id.Links)]
 	return true
 }
 

@@ -58,7 +58,7 @@ type Disk struct {
 }
 
 // Prober answers for the devices of one sysfs. The fields are set before its first use;
-// its methods may then run side by side.
+// its methods may then run side by side, but for Identify.
 type Prober struct {
 	Sys sysfs.FS
 
@@ -92,13 +92,14 @@ func (p *Prober) section(e *uevent.Event) string {
 
 // Identify answers by the event and sysfs alone. It opens no device and does not wait.
 // A remove deserves nothing: what the device had, its record tells. The Identity may be one
-// that it has returned before.
+// that it has returned before. One goroutine may call it at a time.
 func (p *Prober) Identify(e *uevent.Event) *Identity {
 	if e.Action == uevent.Remove {
 		return &Identity{}
 	}
-	if id := p.recall(e); id != nil {
-		return id
+	place := p.memory.place(e.Devpath)
+	if m := *place; m.holds(p, e) {
+		return &m.id
 	}
 	section := p.section(e)
 	switch {
@@ -107,13 +108,13 @@ func (p *Prober) Identify(e *uevent.Event) *Identity {
 	case section != "" && !matchAny(lasting, e.Subsystem):
 		return &p.identify(e, false).id
 	}
-	m := &remembered{dev: e.Dev, subsystem: e.Subsystem}
+	m := &remembered{devpath: e.Devpath, subsystem: e.Subsystem, dev: e.Dev}
 	if section == "" { // most devices: this costs little
 		m.id.Links = numbersLink(e)
 	} else {
 		m.hasRules, m.said, m.id = true, said(e), p.identify(e, false).id
 	}
-	p.remember(e, m)
+	*place = m
 	return &m.id
 }
 

@@ -2,7 +2,6 @@ package identity
 
 import (
 	"strings"
-	"sync"
 
 	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
@@ -10,20 +9,23 @@ import (
 
 // memory holds what Identify found out, for further events of the same devices: a loop gets
 // many of some devices, and to read sysfs again costs more than all else that is done for them.
-type memory struct {
-	mu      sync.Mutex // guards devices
-	devices map[string]*remembered
-}
+// Two devices that have one place take it from each other, which only costs time.
+type memory [512]*remembered
 
-// maxRemembered is of how many devices a memory holds something. One more makes it forget them
-// all.
-const maxRemembered = 1024
+// place returns where a memory has the device at a devpath. What tells devices apart is at the end.
+func (m *memory) place(devpath string) **remembered {
+	h := uint32(0)
+	for i := max(0, len(devpath)-16); i < len(devpath); i++ {
+		h = h*31 + uint32(devpath[i])
+	}
+	return &m[h%uint32(len(m))]
+}
 
 // remembered is what was found out about a device. It is never changed.
 type remembered struct {
-	id        Identity
-	dev       uevent.Dev
-	subsystem string
+	id                 Identity
+	devpath, subsystem string
+	dev                uevent.Dev
 
 	// Of a device that no rule is for only the numbers count. Of others also these:
 	hasRules bool
@@ -35,28 +37,10 @@ type remembered struct {
 // name by its address is looked at again.
 const lasting = "net|pci|platform"
 
-// recall returns what is remembered of the device of e, if it must still be so, or nil.
-func (p *Prober) recall(e *uevent.Event) *Identity {
-	p.memory.mu.Lock()
-	m := p.memory.devices[e.Devpath]
-	p.memory.mu.Unlock()
-	if m == nil || m.dev != e.Dev || m.subsystem != e.Subsystem {
-		return nil
-	}
-	if m.hasRules && (m.said != said(e) || !p.hasAddress(e, m.id.Get("ID_NET_NAME_MAC"))) {
-		return nil
-	}
-	return &m.id
-}
-
-// remember keeps what m says of the device of e.
-func (p *Prober) remember(e *uevent.Event, m *remembered) {
-	p.memory.mu.Lock()
-	if n := len(p.memory.devices); n == 0 || n == maxRemembered {
-		p.memory.devices = map[string]*remembered{}
-	}
-	p.memory.devices[e.Devpath] = m
-	p.memory.mu.Unlock()
+// holds reports whether m must still be so of the device of e.
+func (m *remembered) holds(p *Prober, e *uevent.Event) bool {
+	return m != nil && m.devpath == e.Devpath && m.dev == e.Dev && m.subsystem == e.Subsystem &&
+		(!m.hasRules || m.said == said(e) && p.hasAddress(e, m.id.Get("ID_NET_NAME_MAC")))
 }
 
 // hasAddress reports whether a network interface still has the address that gave it a name, if
