@@ -94,7 +94,7 @@ func wants(r *Record, path string) bool {
 // better is set, it has to be better than that of mine, which is not nil then. Asked has
 // the IDs of the devices of which lostPath is being found out.
 func (c *claims) claimant(path string, mine *Record, asked map[string]bool, better bool) (best *Record) {
-	if above := c.ownerAbove(path, mine, asked); above != nil {
+	if above := c.ownerAbove(path, mine, asked, false); above != nil {
 		return above
 	}
 	if better {
@@ -115,8 +115,8 @@ func (c *claims) claimant(path string, mine *Record, asked map[string]bool, bett
 }
 
 // ownerAbove returns the record of a device, but for mine, that uses its own name where path
-// would need a directory, or nil.
-func (c *claims) ownerAbove(path string, mine *Record, asked map[string]bool) *Record {
+// would need a directory, or nil. With stands, one whose node is still there will do.
+func (c *claims) ownerAbove(path string, mine *Record, asked map[string]bool, stands bool) *Record {
 	for i := range len(path) {
 		if path[i] != '/' {
 			continue
@@ -125,7 +125,7 @@ func (c *claims) ownerAbove(path string, mine *Record, asked map[string]bool) *R
 		// The kernel says the name of a device with a node, so that few records have to be read.
 		for _, r := range c.dir.journal.Mentioning("devname=" + name) {
 			if ownPath(r) == name && (mine == nil || r.ID != mine.ID && r.Devpath != mine.Devpath) &&
-				(wants(r, name) || c.lostPath(r, asked)) && !c.rank(r).Gone {
+				(wants(r, name) || c.lostPath(r, asked) || stands && c.dir.tree.has(name, r.Dev(), nil)) && !c.rank(r).Gone {
 				return r
 			}
 		}

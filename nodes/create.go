@@ -124,7 +124,8 @@ func (c *creation) removeOld(want, old *Record, errs *faults) {
 		paths = append(paths, name)
 	}
 	for _, path := range paths {
-		if wants(has, path) || p.lost(path) && d.claims.ownerAbove(path, want, nil) == nil && (p.hasNode(path) || !d.tree.has(path, p.Event.Dev, without(targets, has.Nodes))) {
+		isAbove := p.lost(path) && d.claims.ownerAbove(path, want, nil, false) != nil // and has no other use for it
+		if wants(has, path) || p.lost(path) && !isAbove && (p.hasNode(path) || !d.tree.has(path, p.Event.Dev, without(targets, has.Nodes))) {
 			continue
 		}
 		others, removed := d.claims.handOver(old, path)
@@ -133,7 +134,7 @@ func (c *creation) removeOld(want, old *Record, errs *faults) {
 			removed, err = d.tree.remove(path, p.Event.Dev, targets)
 			errs.add(err)
 		}
-		if removed || !others && path != name {
+		if removed || !others && path != name && !isAbove {
 			d.claims.release(old, path)
 		}
 	}
@@ -189,8 +190,10 @@ func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, er
 	dir, err := t.parent(path, true)
 	if err != nil {
 		err = wrap("open the directory of", path, err)
-		if isInTheWay(err) && c.dir.claims.ownerAbove(path, &c.record, nil) != nil {
-			return c.resolve(path)
+		if isInTheWay(err) {
+			if owner := c.dir.claims.ownerAbove(path, &c.record, nil, true); owner != nil {
+				return true, c.dir.claims.share(path, owner, &c.record)
+			}
 		}
 		return false, err
 	}
