@@ -38,12 +38,13 @@ func (c *contestants) rank(r *Record) Rank { return c.ranks[r.ID] }
 // path returns one of few paths for a device.
 func (c *contestants) path(own string) string {
 	if c.below {
-		// Below its own name it would be in its own way.
-		path := []string{"p", "q", "a/p", "a/q/p", "b/p", "n/f/p"}[c.IntN(6)]
-		if isBelow(path, own) {
-			path = "p"
+		// Two devices below each other's names may be in each other's way for good: so what is
+		// below these three names are paths of the others.
+		all := []string{"p", "q", "a/p", "a/q/p", "b/p", "n/f/p"}
+		if own == "a" || own == "b" || own == "n/f" {
+			all = all[:2]
 		}
-		return path
+		return all[c.IntN(len(all))]
 	}
 	if c.IntN(2) == 0 {
 		return c.names[c.IntN(len(c.names))]

@@ -187,6 +187,12 @@ func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, er
 	if l != nil && known && !asks && t.isRight(path, l.Target) {
 		return false, nil
 	}
+	// First, since a directory that is made for nothing could be in another device's way.
+	if asks {
+		if lost, err = c.resolve(path); lost || err != nil {
+			return lost, err
+		}
+	}
 	dir, err := t.parent(path, true)
 	if err != nil {
 		err = wrap("open the directory of", path, err)
@@ -203,11 +209,6 @@ func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, er
 		in = t.keptOf(dir)
 	}
 	defer dir.close()
-	if asks {
-		if lost, err = c.resolve(path); lost || err != nil {
-			return lost, err
-		}
-	}
 	text := ""
 	if l != nil {
 		if known && in != nil && in.targets[path] == l.Target { // and is right
