@@ -117,11 +117,12 @@ func (c *claims) claimant(path string, mine *Record, asked map[string]bool, bett
 // ownerAbove returns the record of a device, but for mine, that uses its own name where path
 // would need a directory, or nil. With stands, one whose node is still there will do.
 func (c *claims) ownerAbove(path string, mine *Record, asked map[string]bool, stands bool) *Record {
-	for i := range len(path) {
-		if path[i] != '/' {
-			continue
+	for name := path; ; {
+		slash := strings.LastIndexByte(name, '/')
+		if slash < 0 {
+			return nil
 		}
-		name := path[:i]
+		name = name[:slash]
 		// The kernel says the name of a device with a node, so that few records have to be read.
 		for _, r := range c.dir.journal.Mentioning("devname=" + name) {
 			if ownPath(r) == name && (mine == nil || r.ID != mine.ID && r.Devpath != mine.Devpath) &&
@@ -130,12 +131,11 @@ func (c *claims) ownerAbove(path string, mine *Record, asked map[string]bool, st
 			}
 		}
 	}
-	return nil
 }
 
 // isBelow reports whether a path lies below another one.
 func isBelow(path, above string) bool {
-	return len(path) > len(above) && path[len(above)] == '/' && path[:len(above)] == above
+	return strings.HasPrefix(path, above) && strings.HasPrefix(path[len(above):], "/")
 }
 
 // clear has the devices move that stand below path, where mine is to have its node. It reports
@@ -184,7 +184,7 @@ func (c *claims) hasBetterClaim(a, b *Record, path string) bool {
 	if own := ownPath(a) == path; own != (ownPath(b) == path) {
 		return own
 	}
-	if own := ownPath(a); own != "" && isBelow(path, own) {
+	if isBelow(path, ownPath(a)) {
 		return true
 	}
 	ra, rb := c.rank(a), c.rank(b)
@@ -249,12 +249,13 @@ func (c *claims) resolve(path string, mine *Record) (other *Record, lost bool, e
 		return nil, false, nil
 	case !c.hasBetterClaim(other, mine, path):
 		return other, false, c.share(path, mine, other)
-	case isBelow(path, ownPath(other)):
-		if own := ownPath(other); !c.dir.tree.has(own, other.Dev(), targetsOf(other)) {
-			c.released = append(c.released, own) // it gets that when this one has moved
-		}
-	case !c.dir.tree.has(path, other.Dev(), targetsOf(other)):
-		c.released = append(c.released, path)
+	}
+	at := path
+	if own := ownPath(other); isBelow(path, own) {
+		at = own // which is free when this one has moved
+	}
+	if !c.dir.tree.has(at, other.Dev(), targetsOf(other)) {
+		c.released = append(c.released, at)
 	}
 	return other, true, c.share(path, other, mine)
 }

@@ -39,13 +39,10 @@ const lasting = "net|pci|platform"
 
 // holds reports whether m must still be so of the device of e.
 func (m *remembered) holds(p *Prober, e *uevent.Event) bool {
-	return m != nil && m.devpath == e.Devpath && m.dev == e.Dev && m.subsystem == e.Subsystem &&
-		(!m.hasRules || m.said == said(e) && p.hasAddress(e, m.id.Get("ID_NET_NAME_MAC")))
-}
-
-// hasAddress reports whether a network interface still has the address that gave it a name, if
-// one did: its owner may change it.
-func (p *Prober) hasAddress(e *uevent.Event, name string) bool {
+	if m == nil || m.devpath != e.Devpath || m.dev != e.Dev || m.subsystem != e.Subsystem || m.hasRules && m.said != said(e) {
+		return false
+	}
+	name := m.id.Get("ID_NET_NAME_MAC")
 	if name == "" {
 		return true
 	}
