@@ -97,19 +97,19 @@ func (p *Prober) Identify(e *uevent.Event) *Identity {
 	if e.Action == uevent.Remove {
 		return &Identity{}
 	}
+	if e.Dev.IsZero() && p.section(e) == "" { // many devices: this costs next to nothing
+		return &nothing
+	}
 	place := p.memory.place(e.Devpath)
 	if m := *place; m.holds(p, e) {
 		return &m.id
 	}
 	section := p.section(e)
-	switch {
-	case section == "" && e.Dev.IsZero():
-		return &nothing
-	case section != "" && !matchAny(lasting, e.Subsystem):
+	if section != "" && !matchAny(lasting, e.Subsystem) {
 		return &p.identify(e, false).id
 	}
 	m := &remembered{devpath: e.Devpath, subsystem: e.Subsystem, dev: e.Dev}
-	if section == "" { // most devices: this costs little
+	if section == "" {
 		m.id.Links = numbersLink(e)
 	} else {
 		m.hasRules, m.said, m.id = true, said(e), p.identify(e, false).id
