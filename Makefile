@@ -20,7 +20,7 @@ VERSION := $(shell cat VERSION 2>/dev/null || git describe --tags --always --dir
 
 # What is not inlined saves 200 kB, and costs time only where every event passes: INLINE.
 NOINLINE := devspool/... golang.org/...
-INLINE   := hotplug/uevent hotplug/sys hotplug/sysfs hotplug/netlink nodes/journal
+INLINE   := hotplug/uevent hotplug/sys hotplug/netlink nodes/journal
 
 # The flags of "go build" for a GOARCH, $(1), each in quotes. LINK is more for the linker.
 #

@@ -32,7 +32,7 @@ func newProber(fs sysfs.FS, path string, dev *nodes.Dir) prober {
 			if fd, err = opened(d); err == nil || dev == nil {
 				return fd, err
 			}
-			return nodes.OpenUnnamed(path, d) // its node is still to be made
+			return nodes.OpenDevice(path, d) // its node is still to be made
 		},
 	}}
 }

@@ -16,6 +16,7 @@ import (
 //
 //   - A device holds its own name against every device that a rule brings there,
 //     if its rules use the name, or it lost a path and so needs the name.
+//   - So it does against every path below its own name: that is then no directory.
 //   - A node is before a link, and of two links the one with the higher priority is
 //     first. One of a rule is before a name, which its device has by what it is.
 //   - Of two names that of the disk which came last is first, by DISKSEQ. For all else
@@ -51,6 +52,7 @@ type claims struct {
 	dir       *Dir
 	ranks     map[string]Rank // by ID: what Dir.Rank said since LockDev
 	released  []string        // see Dir.Released
+	inTheWay  []*Record       // devices with paths below the name of another one, which are to move
 	conflicts []Conflict      // see Dir.Conflicts
 }
 
@@ -92,6 +94,9 @@ func wants(r *Record, path string) bool {
 // better is set, it has to be better than that of mine, which is not nil then. Asked has
 // the IDs of the devices of which lostPath is being found out.
 func (c *claims) claimant(path string, mine *Record, asked map[string]bool, better bool) (best *Record) {
+	if above := c.ownerAbove(path, mine, asked, false); above != nil {
+		return above
+	}
 	if better {
 		best = mine
 	}
@@ -107,6 +112,50 @@ func (c *claims) claimant(path string, mine *Record, asked map[string]bool, bett
 		return nil
 	}
 	return best
+}
+
+// ownerAbove returns the record of a device, but for mine, that uses its own name where path
+// would need a directory, or nil. With stands, one whose node is still there will do.
+func (c *claims) ownerAbove(path string, mine *Record, asked map[string]bool, stands bool) *Record {
+	for name := path; ; {
+		slash := strings.LastIndexByte(name, '/')
+		if slash < 0 {
+			return nil
+		}
+		name = name[:slash]
+		// The kernel says the name of a device with a node, so that few records have to be read.
+		for _, r := range c.dir.journal.Mentioning("devname=" + name) {
+			if ownPath(r) == name && (mine == nil || r.ID != mine.ID && r.Devpath != mine.Devpath) &&
+				(wants(r, name) || c.lostPath(r, asked) || stands && c.dir.tree.has(name, r.Dev(), nil)) && !c.rank(r).Gone {
+				return r
+			}
+		}
+	}
+}
+
+// isBelow reports whether a path lies below another one.
+func isBelow(path, above string) bool {
+	return strings.HasPrefix(path, above) && strings.HasPrefix(path[len(above):], "/")
+}
+
+// clear has the devices move that stand below path, where mine is to have its node. It reports
+// whether there is one.
+func (c *claims) clear(path string, mine *Record) (some bool) {
+	if path != ownPath(mine) {
+		return false
+	}
+	for _, r := range c.dir.journal.Mentioning(path + "/") {
+		if r.ID == mine.ID {
+			continue
+		}
+		for _, p := range pathsOf(r) {
+			if wants(r, p) && isBelow(p, path) && c.dir.tree.has(p, r.Dev(), targetsOf(r)) {
+				_ = c.share(p, mine, r) // an error comes again when r moves
+				c.inTheWay, some = append(c.inTheWay, r), true
+			}
+		}
+	}
+	return some
 }
 
 // lostPath reports whether the device of r goes without a path that its rules give its
@@ -134,6 +183,9 @@ func (c *claims) lostPath(r *Record, asked map[string]bool) bool {
 func (c *claims) hasBetterClaim(a, b *Record, path string) bool {
 	if own := ownPath(a) == path; own != (ownPath(b) == path) {
 		return own
+	}
+	if isBelow(path, ownPath(a)) {
+		return true
 	}
 	ra, rb := c.rank(a), c.rank(b)
 	if ra.Gone != rb.Gone {
@@ -197,8 +249,13 @@ func (c *claims) resolve(path string, mine *Record) (other *Record, lost bool, e
 		return nil, false, nil
 	case !c.hasBetterClaim(other, mine, path):
 		return other, false, c.share(path, mine, other)
-	case !c.dir.tree.has(path, other.Dev(), targetsOf(other)):
-		c.released = append(c.released, path)
+	}
+	at := path
+	if own := ownPath(other); isBelow(path, own) {
+		at = own // which is free when this one has moved
+	}
+	if !c.dir.tree.has(at, other.Dev(), targetsOf(other)) {
+		c.released = append(c.released, at)
 	}
 	return other, true, c.share(path, other, mine)
 }
@@ -306,8 +363,10 @@ func (c *claims) displace(dir parent, path, holder string) {
 
 // release notes that the device of r gave up a path that others may want.
 func (c *claims) release(r *Record, path string) {
-	if slices.Contains(r.Shared, path) {
-		c.released = append(c.released, path)
+	for _, shared := range r.Shared {
+		if shared == path || isBelow(shared, path) && path == ownPath(r) {
+			c.released = append(c.released, shared)
+		}
 	}
 }
 
@@ -315,6 +374,7 @@ func (c *claims) release(r *Record, path string) {
 // the devices that are to have them now, each once. Their Plans are to be applied again,
 // which may release further paths.
 func (d *Dir) Released() (claimants []*Record) {
+	claimants, d.claims.inTheWay = d.claims.inTheWay, nil
 	for _, path := range d.claims.released {
 		r := d.claims.claimant(path, nil, nil, false)
 		for i := 0; r != nil && i < len(claimants); i++ {

@@ -20,10 +20,11 @@ type contestants struct {
 	*rand.Rand
 	names []string
 	ranks map[string]Rank
+	below bool // they want paths below each other's names, and not the names
 }
 
-func newContestants(seed uint64) *contestants {
-	c := &contestants{Rand: rand.New(rand.NewPCG(seed, 0)), names: []string{"a", "b", "c", "d", "e", "n/f"}, ranks: map[string]Rank{}}
+func newContestants(seed uint64, below bool) *contestants {
+	c := &contestants{below: below, Rand: rand.New(rand.NewPCG(seed, 0)), names: []string{"a", "b", "c", "d", "e", "n/f"}, ranks: map[string]Rank{}}
 	for i := range c.names {
 		c.ranks[c.id(i)] = Rank{Removable: c.IntN(2) == 0, Diskseq: uint64(c.IntN(3))}
 	}
@@ -34,8 +35,17 @@ func (c *contestants) id(i int) string { return fmt.Sprintf("b8:%d", 16*i) }
 
 func (c *contestants) rank(r *Record) Rank { return c.ranks[r.ID] }
 
-// path returns one of few paths.
-func (c *contestants) path() string {
+// path returns one of few paths for a device.
+func (c *contestants) path(own string) string {
+	if c.below {
+		// Two devices below each other's names may be in each other's way for good: so what is
+		// below these three names are paths of the others.
+		all := []string{"p", "q", "a/p", "a/q/p", "b/p", "n/f/p"}
+		if own == "a" || own == "b" || own == "n/f" {
+			all = all[:2]
+		}
+		return all[c.IntN(len(all))]
+	}
 	if c.IntN(2) == 0 {
 		return c.names[c.IntN(len(c.names))]
 	}
@@ -56,10 +66,10 @@ func (c *contestants) plan(i int) *Plan {
 		case 0:
 			add(own, own+rights)
 		case 1: // =path
-			path := c.path()
+			path := c.path(own)
 			add(path, path+rights)
 		default: // >path
-			path := c.path()
+			path := c.path(own)
 			add(path, path+rights)
 			if path != own {
 				add(own, own+" -> "+path)
@@ -68,12 +78,12 @@ func (c *contestants) plan(i int) *Plan {
 	}
 	p := makes(c.id(i), own, words...)
 	if c.IntN(4) == 0 && len(p.Nodes) > 0 {
-		if path := c.path(); path != own && !p.hasNode(path) { // such as root
+		if path := c.path(own); path != own && !p.hasNode(path) { // such as root
 			p.Links = append(p.Links, Link{Path: path, Target: p.Nodes[0].Path, Forced: true})
 		}
 	}
 	for range c.IntN(4) {
-		path := c.path()
+		path := c.path(own)
 		taken := func(l Link) bool { return l.Path == path }
 		if len(p.Nodes) > 0 && !p.hasNode(path) && !slices.ContainsFunc(p.Links, taken) {
 			p.Links = append(p.Links, Link{Path: path, Target: p.Nodes[0].Path, Name: c.IntN(2) == 0, Priority: c.IntN(3) - 1})
@@ -117,11 +127,20 @@ func contestSeeds(t *testing.T) []uint64 {
 // TestContests lets devices come, go and change what they want, at random. After each
 // step /dev holds what it would if they had come in any other order, a second round
 // changes nothing, and when all have gone nothing is left.
-func TestContests(t *testing.T) {
+func TestContests(t *testing.T) { testContests(t, false) }
+
+// TestContestsBelow is TestContests for paths below the names of devices, for which these
+// would have to be directories.
+func TestContestsBelow(t *testing.T) { testContests(t, true) }
+
+func testContests(t *testing.T, below bool) {
 	seeds := contestSeeds(t)
+	if below {
+		seeds = seeds[len(seeds)/2:] // half of the time will do
+	}
 	eachWay(t, func(b *board) {
 		for _, seed := range seeds {
-			c := newContestants(seed)
+			c := newContestants(seed, below)
 			b.d.Rank = c.rank
 			alive := map[string]*Plan{}
 			var steps []string

@@ -64,7 +64,7 @@ func (c *creation) run() (existed bool, err error) {
 	}
 	if changed {
 		for _, path := range without(c.record.Shared, c.alone) {
-			if wants(&want, path) || path == ownPath(&want) {
+			if wants(&want, path) || path == ownPath(&want) || isBelow(path, ownPath(&want)) {
 				want.Shared = append(want.Shared, path)
 			}
 		}
@@ -124,7 +124,8 @@ func (c *creation) removeOld(want, old *Record, errs *faults) {
 		paths = append(paths, name)
 	}
 	for _, path := range paths {
-		if wants(has, path) || p.lost(path) && (p.hasNode(path) || !d.tree.has(path, p.Event.Dev, without(targets, has.Nodes))) {
+		isAbove := p.lost(path) && d.claims.ownerAbove(path, want, nil, false) != nil // and has no other use for it
+		if wants(has, path) || p.lost(path) && !isAbove && (p.hasNode(path) || !d.tree.has(path, p.Event.Dev, without(targets, has.Nodes))) {
 			continue
 		}
 		others, removed := d.claims.handOver(old, path)
@@ -133,7 +134,7 @@ func (c *creation) removeOld(want, old *Record, errs *faults) {
 			removed, err = d.tree.remove(path, p.Event.Dev, targets)
 			errs.add(err)
 		}
-		if removed || !others && path != name {
+		if removed || !others && path != name && !isAbove {
 			d.claims.release(old, path)
 		}
 	}
@@ -178,25 +179,36 @@ func (c *creation) make(path string, n *Node, l *Link) (err error) {
 // something is there already, so a look comes first.
 func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, err error) {
 	t, dev := &c.dir.tree, c.plan.Event.Dev
-	dir, err := t.parent(path, true)
-	if err != nil {
-		return false, wrap("open the directory of", path, err)
-	}
-	careful := false
-	var in *keptParent // of a link
-	if l != nil {
-		dir = t.keep(path, dir)
-		in, careful = t.keptOf(dir), !l.Forced
-	}
-	defer dir.close()
+	careful := l != nil && !l.Forced
 	// Else no other device was met who wants one of its paths, or wants this link, or may
 	// have a link of the same text.
 	shared := c.record.Shared
-	if len(shared) > 0 && (!careful || slices.Contains(shared, path) || slices.Contains(shared, l.Target)) {
+	asks := len(shared) > 0 && (!careful || slices.Contains(shared, path) || slices.Contains(shared, l.Target))
+	if l != nil && known && !asks && t.isRight(path, l.Target) {
+		return false, nil
+	}
+	// First, since a directory that is made for nothing could be in another device's way.
+	if asks {
 		if lost, err = c.resolve(path); lost || err != nil {
 			return lost, err
 		}
 	}
+	dir, err := t.parent(path, true)
+	if err != nil {
+		err = wrap("open the directory of", path, err)
+		if isInTheWay(err) {
+			if owner := c.dir.claims.ownerAbove(path, &c.record, nil, true); owner != nil {
+				return true, c.dir.claims.share(path, owner, &c.record)
+			}
+		}
+		return false, err
+	}
+	var in *keptParent // of a link
+	if l != nil {
+		dir = t.keep(path, dir)
+		in = t.keptOf(dir)
+	}
+	defer dir.close()
 	text := ""
 	if l != nil {
 		if known && in != nil && in.targets[path] == l.Target { // and is right
@@ -231,6 +243,9 @@ func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, er
 	case there != dev:
 		if lost, err = c.resolve(path); lost || err != nil {
 			return lost, err
+		}
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR && c.dir.claims.clear(path, &c.record) {
+			return true, nil // until those have moved
 		}
 		if careful {
 			ours, leaves := c.dir.claims.isOurs(path, is, there)

@@ -1,6 +1,8 @@
 package nodes
 
 import (
+	"strings"
+
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/sys"
@@ -26,15 +28,17 @@ func (p parent) close() {
 type keptParent struct {
 	fd      int
 	inherit bool
-	dir     string // its path below /dev, or ""
+	dir     string // its path below /dev while it is open, or ""
 	emptied string // a path in it from which something was removed, or ""
 
 	// Links that were found as they are to be need not be looked at again while the state of
 	// the directory stays the same. What is known of them outlives forget.
+	path    string // what dir was last
 	state   dirState
 	targets map[string]string // of these links, by path
 	settled bool              // a later change leads to another state
 	stale   bool              // the directory was changed here, after its state was read
+	seen    bool              // the state was compared since the last forget
 }
 
 // maxKept is how many directories stay open: more than those in which a disk has its names.
@@ -51,6 +55,12 @@ type dirState struct {
 	changed int64 // when, in nanoseconds since 1970
 }
 
+// stateOf returns the state of the directory that st is about. Its ctime tells every creation
+// and removal in it.
+func stateOf(st *unix.Statx_t) dirState {
+	return dirState{st.Ino, st.Ctime.Sec*1e9 + int64(st.Ctime.Nsec)}
+}
+
 // keep keeps the parent of path open. If it is /dev itself there is nothing to keep. No other
 // directory was opened since p was: t.opened is the state of p's. The tree closes p's descriptor
 // from here on; p must not be used after the next forget.
@@ -62,6 +72,7 @@ func (t *tree) keep(path string, p parent) parent {
 	i := t.room(is.ino)
 	k := &t.kept[i]
 	k.fd, k.inherit, k.dir = p.fd, p.inherit, path[:len(path)-len(p.name)-1]
+	k.path, k.seen = k.dir, true
 	// Another process has changed the directory since, or it is another directory.
 	if k.stale || k.state.ino != is.ino || k.state.changed != is.changed {
 		k.state, k.settled, k.stale = is, false, false
@@ -91,7 +102,8 @@ func (t *tree) room(ino uint64) (free int) {
 // although it is removed.
 func (t *tree) forget() (pruned bool) {
 	for i := range t.kept {
-		if k := &t.kept[i]; k.dir != "" {
+		k := &t.kept[i]
+		if k.seen = false; k.dir != "" {
 			sys.Close(k.fd)
 			k.dir = ""
 		}
@@ -125,6 +137,27 @@ func (k *keptParent) addRight(path, target string) {
 		k.targets = map[string]string{}
 	}
 	k.targets[path] = target
+}
+
+// isRight reports whether a link at path is known to lead to target, and nothing has changed in
+// its directory since. Where that lies in /dev itself, one look is enough for it: what is true of most
+// devices costs them no more than that.
+func (t *tree) isRight(path, target string) bool {
+	dir := path[:max(0, strings.LastIndexByte(path, '/'))]
+	for i := range t.kept {
+		k := &t.kept[i]
+		if k.path != dir || k.targets[path] != target {
+			continue
+		}
+		if k.seen || strings.IndexByte(dir, '/') >= 0 {
+			return k.seen
+		}
+		var st unix.Statx_t
+		k.seen = sys.Stat(t.fd, dir, unix.AT_SYMLINK_NOFOLLOW, &st) == nil && stateOf(&st) == k.state &&
+			t.sameDevice(&st) && !t.isMountedOver(&st)
+		return k.seen
+	}
+	return false
 }
 
 // isPast reports whether a change that comes now leads to another dirState for certain. Changes

@@ -92,8 +92,7 @@ func (t *tree) parent(path string, create bool) (parent, error) {
 		unix.Close(fd)
 		return parent{}, err
 	}
-	// The time of the last change (ctime) tells every creation and removal in a directory.
-	t.opened = dirState{st.Ino, st.Ctime.Sec*1e9 + int64(st.Ctime.Nsec)}
+	t.opened = stateOf(&st)
 	return parent{fd: fd, name: name, own: true, inherit: st.Mode&unix.S_ISGID != 0}, nil
 }
 
@@ -130,14 +129,18 @@ func (t *tree) openPart(at int, part string, create bool) (int, error) {
 	return unix.Openat(at, part, flags, 0)
 }
 
-// sameMount refuses a directory that something is mounted on.
+// sameMount refuses, and closes, a directory that something is mounted on.
 func (t *tree) sameMount(fd int) error {
 	var st unix.Statx_t
-	if err := sys.Fstat(fd, &st); err != nil || t.sameDevice(&st) && !t.isMountedOver(&st) {
-		return err
+	err := sys.Fstat(fd, &st)
+	if err == nil && t.sameDevice(&st) && !t.isMountedOver(&st) {
+		return nil
 	}
 	unix.Close(fd)
-	return unix.EXDEV
+	if err == nil {
+		err = unix.EXDEV
+	}
+	return err
 }
 
 // sameDevice reports whether st is of something in the file system that is on /dev.

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	"devspool/hotplug/log"
 	"devspool/hotplug/uevent"
@@ -28,7 +29,11 @@ func (a *applier) warnConflicts() {
 			a.log.Print(log.Notice, line+" is left alone: something is mounted there, in the way of "+a.claimant(c.Loser, c.Path))
 			continue
 		}
-		line = "two devices want " + line + ": " + a.claimant(c.Holder, c.Path) + " has it, " + a.claimant(c.Loser, c.Path)
+		has, it := c.Path, "it"
+		if name := nodes.NameOf(c.Holder); strings.HasPrefix(c.Path, name+"/") { // where a directory would have to be
+			has, it = name, a.dev.Path()+"/"+name
+		}
+		line = "two devices want " + line + ": " + a.claimant(c.Holder, has) + " has " + it + ", " + a.claimant(c.Loser, c.Path)
 		// A link can be done without. A node cannot, and gets the kernel's name.
 		if slices.Contains(c.Loser.Links, c.Path) {
 			line += " goes without"

@@ -22,7 +22,8 @@ type Identity struct {
 
 // Identifier says which names and properties a device deserves.
 type Identifier interface {
-	// Identify answers by the event and sysfs alone.
+	// Identify answers by the event and sysfs alone. It may return one and the same Identity
+	// for several events of a device that is no disk.
 	Identify(*uevent.Event) *Identity
 
 	// NeedsContents reports whether Probe would find more.
@@ -195,6 +196,9 @@ func addNames(p *nodes.Plan, id *Identity) {
 		return
 	}
 	target := p.Nodes[0].Path
+	if shareNames(p, id, target) {
+		return
+	}
 	p.Links = slices.Grow(p.Links, len(id.Links))
 	for i := range id.Links {
 		l := &id.Links[i]
@@ -208,6 +212,25 @@ func addNames(p *nodes.Plan, id *Identity) {
 		}
 		p.Links = append(p.Links, nodes.Link{Path: l.Path, Target: target, Priority: priority, Name: true})
 	}
+}
+
+// shareNames has p share the links of id, which saves a copy for most devices, unless p or an earlier
+// Plan of them says otherwise.
+func shareNames(p *nodes.Plan, id *Identity, target string) (done bool) {
+	if len(p.Links) > 0 || p.HasPriority {
+		return false
+	}
+	for i := range id.Links {
+		l := &id.Links[i]
+		if l.Target == "" {
+			l.Target, l.Name = target, true
+		}
+		if l.Target != target || p.Claims(l.Path) {
+			return false
+		}
+	}
+	p.Links = id.Links[:len(id.Links):len(id.Links)]
+	return true
 }
 
 // planAgain returns the Plan by which a device gets once more what it is to have. E is an add

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -152,6 +153,13 @@ func TestContestedNames(t *testing.T) {
 		{"=path", "sd[ab] 0:6 640 =x\n", []string{"sda block 0640 0:6 8:0", "sdc block 0660 0:0 8:32", "x block 0640 0:6 8:16"}},
 		{"the name of another one", "sdb 0:6 640 =sda\n", []string{"sda block 0660 0:0 8:0", "sdb block 0640 0:6 8:16", "sdc block 0660 0:0 8:32"}},
 		{"> the name of another one", "sdb 0:6 640 >sda\n", []string{"sda block 0660 0:0 8:0", "sdb block 0640 0:6 8:16", "sdc block 0660 0:0 8:32"}},
+		{"below the name of another one", "sdb 0:6 640 =sda/x\n", []string{"sda block 0660 0:0 8:0", "sdb block 0640 0:6 8:16", "sdc block 0660 0:0 8:32"}},
+		{"> below the name of another one", "sdb 0:6 640 >sda/x/y\n", []string{"sda block 0660 0:0 8:0", "sdb block 0640 0:6 8:16", "sdc block 0660 0:0 8:32"}},
+		{"a link below the name of another one", "link=sda/x/y;sdb 0:6 640\n", []string{"sda block 0660 0:0 8:0", "sdb block 0640 0:6 8:16", "sdc block 0660 0:0 8:32"}},
+		{"two below the name of another one", "sd[bc] 0:6 640 =sda/%0\n", []string{"sda block 0660 0:0 8:0", "sdb block 0640 0:6 8:16", "sdc block 0640 0:6 8:32"}},
+		{"below a name that is a link", "sda 0:6 640 >x\nsdb 0:6 640 =sda/x\n", []string{"sda link -> x", "sdb block 0640 0:6 8:16", "sdc block 0660 0:0 8:32", "x block 0640 0:6 8:0"}},
+		{"below a name that is not used", "sda 0:6 640 =x\nsdb 0:6 640 =sda/x\n", []string{"sda dir 0755 0:0", "sda/x block 0640 0:6 8:16", "sdc block 0660 0:0 8:32", "x block 0640 0:6 8:0"}},
+		{"below a name that is needed", "sda 0:6 640 =x\nsdb 0:6 640 =sda/x\nsdc 0:6 640 =x\n", []string{"sda block 0640 0:6 8:0", "sdb block 0640 0:6 8:16", "x block 0640 0:6 8:32"}},
 		{"exchanged names", "sda 0:6 640 =sdb\nsdb 0:6 600 =sda\n", []string{"sda block 0600 0:6 8:16", "sdb block 0640 0:6 8:0", "sdc block 0660 0:0 8:32"}},
 		{"names exchanged with links", "sda 0:6 640 >sdb\nsdb 0:6 600 >sda\n", []string{"sda block 0640 0:6 8:0", "sdb block 0600 0:6 8:16", "sdc block 0660 0:0 8:32"}},
 		{"a chain", "sda 0:6 640 =sdb\nsdb 0:6 600 =x\nsdc 0:6 604 =x\n", []string{"sda block 0640 0:6 8:0", "sdb block 0600 0:6 8:16", "x block 0604 0:6 8:32"}},
@@ -172,6 +180,79 @@ func TestContestedNames(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestBelowAnothersName brings a device to a path below the name of another one, which is a
+// directory until that one comes, and again when it has left. A warning names both devices and the
+// line.
+func TestBelowAnothersName(t *testing.T) {
+	t.Parallel()
+	if !jailed(t) {
+		return
+	}
+	owner := kerneltest.Device{Devpath: "/devices/pci0000:00/usb1/1-1/1-1:1.0/tty/ttyACM0", Subsystem: "tty", Devname: "ttyACM0", Major: 166}
+	for _, c := range []struct {
+		name, conf  string
+		alone, both []string
+	}{
+		{"a node", "sda 0:6 640 =ttyACM0/x\n",
+			[]string{"ttyACM0 dir 0755 0:0", "ttyACM0/x block 0640 0:6 8:0"},
+			[]string{"sda block 0640 0:6 8:0", "ttyACM0 char 0660 0:0 166:0"}},
+		{"a node and a link", "sda 0:6 640 >ttyACM0/x/y\n",
+			[]string{"sda link -> ttyACM0/x/y", "ttyACM0 dir 0755 0:0", "ttyACM0/x dir 0755 0:0", "ttyACM0/x/y block 0640 0:6 8:0"},
+			[]string{"sda block 0640 0:6 8:0", "ttyACM0 char 0660 0:0 166:0"}},
+		{"a link", "link=ttyACM0/x;sda 0:6 640\n",
+			[]string{"sda block 0640 0:6 8:0", "ttyACM0 dir 0755 0:0", "ttyACM0/x link -> ../sda"},
+			[]string{"sda block 0640 0:6 8:0", "ttyACM0 char 0660 0:0 166:0"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inEachMode(t, c.conf, func(b *board, tell func(kerneltest.Event)) {
+				tell(b.plug(disk(0)))
+				b.has(c.alone...)
+				for range 2 {
+					tell(b.plug(owner))
+					b.has(c.both...)
+					tell(disk(0).Event("add"))
+					tell(owner.Event("add"))
+					b.has(c.both...)
+					b.likeFresh("both")
+					tell(b.unplug(owner))
+					b.has(c.alone...)
+				}
+				tell(b.plug(owner))
+				away := owner
+				away.Devpath, away.Devname = "/devices/pci0000:00/usb1/1-1/1-1:1.0/tty/ttyACM9", "ttyACM9"
+				move := func(from, to kerneltest.Device) {
+					b.unplug(from)
+					b.plug(to)
+					tell(to.Event("move").With("DEVPATH_OLD=" + from.Devpath))
+				}
+				move(owner, away)
+				b.has(append(slices.Clone(c.alone), "ttyACM9 char 0660 0:0 166:0")...)
+				move(away, owner)
+				b.has(c.both...)
+				tell(b.unplug(disk(0)))
+				b.has(c.both[1])
+				tell(b.plug(disk(0)))
+				b.has(c.both...)
+				tell(b.unplug(owner))
+				b.has(c.alone...)
+				tell(b.unplug(disk(0)))
+				b.has()
+			})
+		})
+	}
+	b := newBoard(t, "# comment\nsda 0:6 640 =ttyACM0/x\n")
+	want := "devspool: warning: two devices want " + b.dev + "/ttyACM0/x: "
+	b.add(disk(0))
+	b.scan()
+	b.add(owner)
+	for i, want := range []string{want, ""} {
+		if r := b.run("-s"); r.code != exitDone || (want == "") != (r.stderr == "") || !strings.HasPrefix(r.stderr, want) ||
+			want != "" && (!strings.Contains(r.stderr, owner.Devpath+" (built in) has "+b.dev+"/ttyACM0, ") || !strings.Contains(r.stderr, disk(0).Devpath+" ("+b.conf+":2) is at "+b.dev+"/sda")) {
+			t.Errorf("scan %d: exit code %d, said %q", i, r.code, r.stderr)
+		}
 	}
 }
 

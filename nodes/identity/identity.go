@@ -58,7 +58,7 @@ type Disk struct {
 }
 
 // Prober answers for the devices of one sysfs. The fields are set before its first use;
-// its methods may then run side by side.
+// its methods may then run side by side, but for Identify.
 type Prober struct {
 	Sys sysfs.FS
 
@@ -77,6 +77,7 @@ type Prober struct {
 
 	once     sync.Once
 	sections map[string]string // of rules, by subsystem; made by once
+	memory   memory
 }
 
 // section returns the rules for a device, or "". The first call parses them, for all
@@ -90,13 +91,35 @@ func (p *Prober) section(e *uevent.Event) string {
 }
 
 // Identify answers by the event and sysfs alone. It opens no device and does not wait.
-// A remove deserves nothing: what the device had, its record tells.
+// A remove deserves nothing: what the device had, its record tells. The Identity may be one
+// that it has returned before. One goroutine may call it at a time.
 func (p *Prober) Identify(e *uevent.Event) *Identity {
-	if e.Action != uevent.Remove && p.section(e) == "" { // most devices: this costs little
-		return &Identity{Links: numbersLink(e)}
+	if e.Action == uevent.Remove {
+		return &Identity{}
 	}
-	return &p.identify(e, false).id
+	if e.Dev.IsZero() && p.section(e) == "" { // many devices: this costs next to nothing
+		return &nothing
+	}
+	place := p.memory.place(e.Devpath)
+	if m := *place; m.holds(p, e) {
+		return &m.id
+	}
+	section := p.section(e)
+	if section != "" && !matchAny(lasting, e.Subsystem) {
+		return &p.identify(e, false).id
+	}
+	m := &remembered{devpath: e.Devpath, subsystem: e.Subsystem, dev: e.Dev}
+	if section == "" {
+		m.id.Links = numbersLink(e)
+	} else {
+		m.hasRules, m.said, m.id = true, said(e), p.identify(e, false).id
+	}
+	*place = m
+	return &m.id
 }
+
+// nothing is what most devices without numbers deserve.
+var nothing Identity
 
 // NeedsContents reports whether Probe would find more than Identify. It costs at most
 // three reads of sysfs, and none for what is neither a disk nor an input device.

@@ -3,22 +3,22 @@ package identity
 import "strings"
 
 // pathParts tells what devices of a subsystem add to ID_PATH: their own name or, with "#",
-// the number at its end, behind what follows the subsystem; "T" for what tells devices
-// behind one controller apart, "P" for a controller, "-" for nothing.
-var pathParts = [...][3]string{
-	{"acpi", "acpi-", "P"},
-	{"amba", "amba-", "TP"},
-	{"ccw", "ccw-", "TP"},
-	{"ccwgroup", "ccwgroup-", "TP"},
-	{"iucv", "iucv-", "TP"},
-	{"pci", "pci-", "P"},
-	{"platform", "platform-", "TP"},
-	{"scm", "scm-", "TP"},
-	{"serio", "serio-", "#"},
-	{"spi", "cs-", "#"},
-	{"virtio", "", "T-"},
-	{"xen", "xen-", "P"},
-}
+// the number at its end, behind the text that follows the subsystem and a blank; "T" for what
+// tells devices behind one controller apart, "P" for a controller, "-" for nothing.
+const pathParts = `
+acpi acpi- P
+amba amba- TP
+ccw ccw- TP
+ccwgroup ccwgroup- TP
+iucv iucv- TP
+pci pci- P
+platform platform- TP
+scm scm- TP
+serio serio- #
+spi cs- #
+virtio  T-
+xen xen- P
+`
 
 // pathWalk makes ID_PATH: what lies between a device and the root of the machine, as far
 // as it stays the same from boot to boot.
@@ -77,23 +77,22 @@ func (w *pathWalk) step(dev, d *dir) *dir {
 	case "nvme", "nvme-subsystem":
 		return w.nvme(dev, d, subsystem)
 	}
-	for i := range pathParts {
-		p := &pathParts[i]
-		if p[0] != subsystem {
-			continue
-		}
-		part, kind := d.name(), p[2]
-		if kind == "#" {
-			part = trailingNumber(part)
-		}
-		if kind[len(kind)-1] != '-' {
-			w.prepend(p[1] + part)
-		}
-		w.transport = w.transport || kind[0] == 'T'
-		w.parent = w.parent || kind[len(kind)-1] == 'P'
-		return d.top()
+	_, line, found := strings.Cut(pathParts, "\n"+subsystem+" ")
+	if !found || subsystem == "" {
+		return d
 	}
-	return d
+	line, _, _ = strings.Cut(line, "\n")
+	before, kind, _ := strings.Cut(line, " ")
+	part := d.name()
+	if kind == "#" {
+		part = trailingNumber(part)
+	}
+	if kind[len(kind)-1] != '-' {
+		w.prepend(before + part)
+	}
+	w.transport = w.transport || kind[0] == 'T'
+	w.parent = w.parent || kind[len(kind)-1] == 'P'
+	return d.top()
 }
 
 // usb: the number of the bus may be another after each boot, the ports below it are not.
@@ -151,21 +150,19 @@ func (w *pathWalk) nvme(dev, d *dir, subsystem string) *dir {
 }
 
 // scsiParts are the parts of a SCSI device by its transport, which is known by what its
-// path in sysfs holds: the first whose template is filled, of those after the mark. "P"
-// as in pathParts. {.LUN}, {.BUS} and {.TARGET} are of its address.
-var scsiParts = [...][3]string{
-	{"", "ieee1394-0x{ieee1394_id}", "P"},
-	{"/rport-", "fc-{target>fc_transport/*/port_name}-{.LUN}", "P"},
-	{"/expander-", "sas-exp{expander->sas_device/*/sas_address}-phy{.PHY}-{.LUN}", "P"},
-	{"/end_device-", "sas-phy{.PHY}-{.LUN}", "P"},
-	{"/end_device-", "sas-{end_device->sas_device/*/sas_address}-{.LUN}", "P"},
-	{"/session", "ip-{session>connection#:0/iscsi_connection/connection#:0/persistent_address}:" +
-		"{session>connection#:0/iscsi_connection/connection#:0/persistent_port}" +
-		"-iscsi-{session>iscsi_session/*/targetname}-{.LUN}", "P"},
-	{"/ata", "ata-{ata>ata_port/*/port_no}.{.PLACE}", "A"},
-	{"/vmbus_", "vmbus-{.GUID}-{.LUN}", ""},
-	{"/VMBUS", "vmbus-{.GUID}-{.LUN}", ""},
-}
+// path in sysfs holds: the first whose template is filled, of those after the mark. Behind the
+// template, "P" is as in pathParts. {.LUN}, {.BUS} and {.TARGET} are of its address.
+const scsiParts = ` ieee1394-0x{ieee1394_id} P
+/rport- fc-{target>fc_transport/*/port_name}-{.LUN} P
+/expander- sas-exp{expander->sas_device/*/sas_address}-phy{.PHY}-{.LUN} P
+/end_device- sas-phy{.PHY}-{.LUN} P
+/end_device- sas-{end_device->sas_device/*/sas_address}-{.LUN} P
+/session ip-{session>connection#:0/iscsi_connection/connection#:0/persistent_address}:` +
+	`{session>connection#:0/iscsi_connection/connection#:0/persistent_port}-iscsi-{session>iscsi_session/*/targetname}-{.LUN} P
+/ata ata-{ata>ata_port/*/port_no}.{.PLACE} A
+/vmbus_ vmbus-{.GUID}-{.LUN} -
+/VMBUS vmbus-{.GUID}-{.LUN} -
+`
 
 // scsi adds what a disk's transport says of it. Where the transport is known and says too
 // little, there is no path: one that is not unique is worse than none.
@@ -182,13 +179,15 @@ func (w *pathWalk) scsi(d *dir) *dir {
 		s.set(".PLACE", a[1]+".0")
 	}
 	known := false
-	for i := range scsiParts {
-		t := &scsiParts[i]
-		if !strings.Contains(d.path, t[0]) {
+	for rest := scsiParts; rest != ""; {
+		var line string
+		line, rest, _ = strings.Cut(rest, "\n")
+		mark, line, _ := strings.Cut(line, " ")
+		if !strings.Contains(d.path, mark) {
 			continue
 		}
-		known = known || t[0] != ""
-		template := t[1]
+		known = known || mark != ""
+		template, kind, _ := strings.Cut(line, " ")
 		switch {
 		case strings.Contains(template, "{.PHY}"):
 			// A device at a port of one line is named by the line; at a port of several by
@@ -208,14 +207,14 @@ func (w *pathWalk) scsi(d *dir) *dir {
 		if !ok {
 			continue
 		}
-		if t[2] == "A" {
+		if kind == "A" {
 			w.compat = w.path
 			w.prepend(part)
 			w.compat = part[:strings.IndexByte(part, '.')]
 		} else {
 			w.prepend(part)
 		}
-		w.parent = w.parent || t[2] == "P"
+		w.parent = w.parent || kind == "P"
 		return d
 	}
 	if known {

@@ -318,7 +318,11 @@ func (j *Journal) compact() error {
 	}
 	defer unix.Close(fd)
 	// Whatever failed, the old file is there, whole, and counts.
-	if n, err := sys.Write(fd, all); err != nil || n < len(all) {
+	n, err := sys.Write(fd, all)
+	switch {
+	case err != nil:
+		return err
+	case n < len(all):
 		return unix.ENOSPC
 	}
 	return unix.Renameat(j.dir, tempName, j.dir, fileName)

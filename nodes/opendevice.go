@@ -10,18 +10,18 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// unnamed counts the nodes of OpenUnnamed.
-var unnamed atomic.Uint32
+// opened counts the nodes of OpenDevice.
+var opened atomic.Uint32
 
-// maxUnnamed is how many names there are for the nodes of one disk: what a process leaves that
+// maxOpened is how many names there are for the nodes of one disk: what a process leaves that
 // is killed a later one takes for its own.
-const maxUnnamed = 64
+const maxOpened = 64
 
-// OpenUnnamed opens a device by a node of our own, which is in the private directory for no
+// OpenDevice opens a device by a node of our own, which is in the private directory for no
 // longer than that takes. Disks are opened beside all else, so this shares no descriptor with
 // a Dir, which closes its own when another file system is mounted over dev. The error is the
 // errno of the call that failed.
-func OpenUnnamed(dev string, d uevent.Dev) (fd int, err error) {
+func OpenDevice(dev string, d uevent.Dev) (fd int, err error) {
 	top, err := unix.Open(dev, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return sys.None, err
@@ -34,7 +34,7 @@ func OpenUnnamed(dev string, d uevent.Dev) (fd int, err error) {
 	defer unix.Close(private)
 	// Another process may use the same name, for the same disk, and be done before us.
 	for range 3 {
-		name := "probe-" + d.String() + "-" + strconv.Itoa(int(unnamed.Add(1)%maxUnnamed))
+		name := "probe-" + d.String() + "-" + strconv.Itoa(int(opened.Add(1)%maxOpened))
 		if err = sys.Mknodat(private, name, fileType(d)|0o600, unix.Mkdev(d.Major, d.Minor)); err != nil && err != unix.EEXIST {
 			break
 		}

@@ -1,0 +1,57 @@
+package identity
+
+import (
+	"strings"
+
+	"devspool/hotplug/sys"
+	"devspool/hotplug/uevent"
+)
+
+// memory holds what Identify found out, for further events of the same devices: a loop gets
+// many of some devices, and to read sysfs again costs more than all else that is done for them.
+// Two devices that have one place take it from each other, which only costs time.
+type memory [512]*remembered
+
+// place returns where a memory has the device at a devpath. What tells devices apart is at the end.
+func (m *memory) place(devpath string) **remembered {
+	h := uint32(0)
+	for i := max(0, len(devpath)-16); i < len(devpath); i++ {
+		h = h*31 + uint32(devpath[i])
+	}
+	return &m[h%uint32(len(m))]
+}
+
+// remembered is what was found out about a device. It is never changed.
+type remembered struct {
+	id                 Identity
+	devpath, subsystem string
+	dev                uevent.Dev
+
+	// Of a device that no rule is for only the numbers count. Of others also these:
+	hasRules bool
+	said     string // what its event said
+}
+
+// lasting are the subsystems of which the rules find the same as long as the event says the
+// same: the devpath and the index of an interface stand for one device. What gives an interface a
+// name by its address is looked at again.
+const lasting = "net|pci|platform"
+
+// holds reports whether m must still be so of the device of e.
+func (m *remembered) holds(p *Prober, e *uevent.Event) bool {
+	if m == nil || m.devpath != e.Devpath || m.dev != e.Dev || m.subsystem != e.Subsystem || m.hasRules && m.said != said(e) {
+		return false
+	}
+	name := m.id.Get("ID_NET_NAME_MAC")
+	if name == "" {
+		return true
+	}
+	address, err := sys.ReadAttribute(string(p.Sys) + e.Devpath + "/address")
+	return err == nil && strings.HasSuffix(name, strings.ReplaceAll(strings.TrimSpace(address), ":", ""))
+}
+
+// said returns what an event says, without its number, which the kernel puts last.
+func said(e *uevent.Event) string {
+	text, _, _ := strings.Cut(string(e.Pack()), "\x00SEQNUM=")
+	return text
+}
