@@ -100,22 +100,25 @@ func (p *Prober) Identify(e *uevent.Event) *Identity {
 	if e.Dev.IsZero() && p.section(e) == "" { // many devices: this costs next to nothing
 		return &nothing
 	}
-	place := p.memory.place(e.Devpath)
-	if m := *place; m.holds(p, e) {
+	known, again := p.memory.at(e.Devpath)
+	if m := *known; m.holds(p, e) {
 		return &m.id
 	}
-	section := p.section(e)
-	if section != "" && !matchAny(lasting, e.Subsystem) {
-		return &p.identify(e, false).id
-	}
-	m := &remembered{devpath: e.Devpath, subsystem: e.Subsystem, dev: e.Dev}
-	if section == "" {
-		m.id.Links = numbersLink(e)
+	var id *Identity
+	hasRules := p.section(e) != ""
+	if hasRules {
+		id = &p.identify(e, false).id
 	} else {
-		m.hasRules, m.said, m.id = true, said(e), p.identify(e, false).id
+		id = &Identity{Links: numbersLink(e)}
 	}
-	*place = m
-	return &m.id
+	if again && (!hasRules || matchAny(lasting, e.Subsystem)) {
+		m := &remembered{devpath: e.Devpath, subsystem: e.Subsystem, dev: e.Dev, hasRules: hasRules, id: *id}
+		if hasRules {
+			m.said = said(e)
+		}
+		*known = m
+	}
+	return id
 }
 
 // nothing is what most devices without numbers deserve.

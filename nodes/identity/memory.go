@@ -9,16 +9,22 @@ import (
 
 // memory holds what Identify found out, for further events of the same devices: a loop gets
 // many of some devices, and to read sysfs again costs more than all else that is done for them.
-// Two devices that have one place take it from each other, which only costs time.
-type memory [512]*remembered
+// A scan has one event of each: a device is remembered from its second event on. Two devices
+// that have one place take it from each other, which only costs time.
+type memory [512]struct {
+	*remembered
+	hash uint32 // of the devpath that came last
+}
 
-// place returns where a memory has the device at a devpath. What tells devices apart is at the end.
-func (m *memory) place(devpath string) **remembered {
+// at returns where a memory has the device at a devpath, and whether that came before.
+func (m *memory) at(devpath string) (known **remembered, again bool) {
 	h := uint32(0)
-	for i := max(0, len(devpath)-16); i < len(devpath); i++ {
+	for i := max(0, len(devpath)-16); i < len(devpath); i++ { // what tells devices apart is at the end
 		h = h*31 + uint32(devpath[i])
 	}
-	return &m[h%uint32(len(m))]
+	place := &m[h%uint32(len(m))]
+	again, place.hash = place.hash == h, h
+	return &place.remembered, again
 }
 
 // remembered is what was found out about a device. It is never changed.

@@ -30,6 +30,10 @@ func TestMemory(t *testing.T) {
 	if first.Get("ID_NET_NAME_MAC") != "enx020000000001" || first.Get("ID_NET_NAME_PATH") == "" {
 		t.Fatal(first.Properties)
 	}
+	if p.Identify(event("add", eth, "net", "2")) == first {
+		t.Error("a device is remembered from its first event on, and a scan has no other")
+	}
+	first = p.Identify(event("add", eth, "net", "2"))
 	if p.Identify(event("add", eth, "net", "2")) != first {
 		t.Error("the same event has all of it read again")
 	}
@@ -45,7 +49,7 @@ func TestMemory(t *testing.T) {
 		t.Errorf("another interface of that name: %v", got.Properties)
 	}
 	// A device that no rule is for has the link by its numbers; another one of that path has others.
-	for _, minor := range []string{"3", "3", "4"} {
+	for _, minor := range []string{"3", "3", "3", "4"} {
 		e, err := uevent.FromEnviron([]string{"ACTION=add", "DEVPATH=/devices/virtual/mem/x", "SUBSYSTEM=mem", "MAJOR=1", "MINOR=" + minor})
 		hotplugtest.Must(t, err)
 		if l := p.Identify(e).Links; len(l) != 1 || l[0].Path != "char/1:"+minor {
@@ -53,7 +57,7 @@ func TestMemory(t *testing.T) {
 		}
 	}
 	// Devices that have one place in the memory are not taken for each other.
-	for range 2 {
+	for range 3 {
 		for i := range 3 * len(p.memory) {
 			e, err := uevent.FromEnviron([]string{"ACTION=add", fmt.Sprint("DEVPATH=/devices/virtual/mem/", i), "SUBSYSTEM=mem", "MAJOR=1", fmt.Sprint("MINOR=", i)})
 			hotplugtest.Must(t, err)
