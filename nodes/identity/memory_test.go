@@ -57,12 +57,14 @@ func TestMemory(t *testing.T) {
 		}
 	}
 	// Devices that have one place in the memory are not taken for each other.
-	for range 3 {
+	for range 2 {
 		for i := range 3 * len(p.memory) {
 			e, err := uevent.FromEnviron([]string{"ACTION=add", fmt.Sprint("DEVPATH=/devices/virtual/mem/", i), "SUBSYSTEM=mem", "MAJOR=1", fmt.Sprint("MINOR=", i)})
 			hotplugtest.Must(t, err)
-			if got, want := p.Identify(e).Links[0].Path, fmt.Sprint("char/1:", i); got != want {
-				t.Fatalf("%s in the place of %s", got, want)
+			for range 3 { // by then it is remembered
+				if got, want := p.Identify(e).Links[0].Path, fmt.Sprint("char/1:", i); got != want {
+					t.Fatalf("%s in the place of %s", got, want)
+				}
 			}
 		}
 	}
