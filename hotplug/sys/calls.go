@@ -104,6 +104,7 @@ func statx(at int, name *byte, flags int, st *unix.Statx_t) error {
 	err := unix.Fstatat(at, unix.BytePtrToString(name), &old, flags)
 	*st = unix.Statx_t{
 		Mode: uint16(old.Mode), Uid: old.Uid, Gid: old.Gid, Nlink: uint32(old.Nlink), Size: uint64(old.Size), Ino: old.Ino,
+		Mtime:      unix.StatxTimestamp{Sec: int64(old.Mtim.Sec), Nsec: uint32(old.Mtim.Nsec)},
 		Rdev_major: unix.Major(uint64(old.Rdev)), Rdev_minor: unix.Minor(uint64(old.Rdev)),
 		Dev_major: unix.Major(uint64(old.Dev)), Dev_minor: unix.Minor(uint64(old.Dev)),
 	}

@@ -76,9 +76,10 @@ type Udev struct {
 	mu     sync.Mutex
 	db     *database // below Options.Run; never nil between New and Close
 	sender *netlink.Sender
-	queued int  // events under way
-	queue  bool // the queue file is there
-	msg    []byte
+	queued int             // events under way
+	queue  bool            // the queue file is there
+	said   Record          // what record returns
+	msg    []byte          // what send sends
 	logged map[string]bool // texts that the log has; see warnOnce
 }
 
@@ -115,6 +116,7 @@ func (u *Udev) open() error {
 	}
 	// Left by a process that was killed: the socket was free, so none serves it.
 	sys.Unlinkat(db.root, queueName)
+	db.learn() // a helper does one event, and would not gain by it
 	return nil
 }
 
@@ -188,6 +190,7 @@ func (u *Udev) markQueue() {
 func (u *Udev) Idle() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.db.endTurn()
 	if u.queue && u.queued == 0 {
 		sys.Unlinkat(u.db.root, queueName)
 		u.queue = false
@@ -226,14 +229,20 @@ func (u *Udev) unqueue() {
 	}
 }
 
-// record brings the database up to date, and returns what the message is to say.
+// record brings the database up to date, and returns what the message is to say. That stays until
+// the next call.
 func (u *Udev) record(e *uevent.Event, id string, kind class, d *Device) *Record {
 	u.forgetOld(e, id)
 	// What Tags had once stays (libudev: TAGS), since a monitor that filters by a tag is to see its
 	// device lose it; Current is what it has now.
-	was, known := u.db.read(id)
+	look := u.db.find
+	if e.Action == uevent.Remove {
+		look = u.db.read
+	}
+	was, known := look(id)
 	d.Properties, d.Tags = usableProperties(d.Properties), usableTags(d.Tags)
-	r := &Record{Links: d.Links, Priority: d.Priority, Properties: d.Properties,
+	r := &u.said
+	*r = Record{Links: d.Links, Priority: d.Priority, Properties: d.Properties,
 		Current: merge(nil, d.Tags), Tags: merge(was.Tags, d.Tags), Initialized: was.Initialized, Persist: d.Persist}
 	// A remove says what the device had: rules find no properties any more where /sys has nothing.
 	if d.Keep || e.Action == uevent.Remove {
@@ -245,10 +254,9 @@ func (u *Udev) record(e *uevent.Event, id string, kind class, d *Device) *Record
 			r.Priority = was.Priority
 		}
 	}
-	_, late := e.Get(uevent.LateKey)
 	var err error
 	switch {
-	case late:
+	case e.IsLate():
 	case e.Action == uevent.Remove:
 		err = u.db.remove(id, was)
 	default:
@@ -291,7 +299,7 @@ func (u *Udev) forgetOld(e *uevent.Event, id string) {
 		return
 	}
 	old, moved := e.Get("DEVPATH_OLD")
-	if _, late := e.Get(uevent.LateKey); late || !moved {
+	if !moved || e.IsLate() {
 		return
 	}
 	// Devices with numbers, and interfaces by their index, keep their record's name when they move.
@@ -311,15 +319,6 @@ func clockAtZero() uint64 {
 
 // now returns the time of CLOCK_MONOTONIC in microseconds.
 func (u *Udev) now() uint64 { return u.zero + uint64(sys.Now())/1000 }
-
-// Known returns what the database holds of the event's device: for rules that go on from
-// what an earlier event found, as udev's IMPORT{db} does. There is a Record in any case.
-func (u *Udev) Known(e *uevent.Event) (r *Record, known bool) {
-	id := Identify(e)
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.db.read(id)
-}
 
 // Sweep removes the records of devices that /sys does not have. It belongs to a scan, and
 // where there is no sysfs does nothing.
@@ -346,22 +345,22 @@ func (u *Udev) send(e *uevent.Event, r *Record, node string) {
 	}
 	u.msg = appendHeader(u.msg[:0])
 	u.put("UDEV_DATABASE_VERSION=", databaseVersion)
-	u.put("ACTION=", e.Action)
-	u.put("DEVPATH=", e.Devpath)
-	u.put("SUBSYSTEM=", e.Subsystem)
 	seqnum := e.Seqnum
 	if seqnum == 0 {
 		seqnum = max(1, u.options.Sys.Seqnum())
 	}
-	u.put("SEQNUM=", strconv.FormatUint(seqnum, 10))
+	u.putNumber("SEQNUM=", seqnum)
+	if r.Initialized != 0 {
+		u.putNumber("USEC_INITIALIZED=", r.Initialized)
+	}
+	u.put("ACTION=", e.Action)
+	u.put("DEVPATH=", oneLine(e.Devpath))
+	u.put("SUBSYSTEM=", oneLine(e.Subsystem))
 	if node == "" {
 		node = e.Devname
 	}
 	if node != "" {
-		u.put("DEVNAME=/dev/", node)
-	}
-	if r.Initialized != 0 {
-		u.put("USEC_INITIALIZED=", strconv.FormatUint(r.Initialized, 10))
+		u.put("DEVNAME=/dev/", oneLine(node))
 	}
 	if len(r.Tags) > 0 {
 		u.put("TAGS=", tagList(r.Tags))
@@ -369,17 +368,11 @@ func (u *Udev) send(e *uevent.Event, r *Record, node string) {
 	if len(r.Current) > 0 {
 		u.put("CURRENT_TAGS=", tagList(r.Current))
 	}
-	// What rules say prevails over what the kernel says.
-	for kv := range e.Env() {
-		if !ours(kv) && !hasKey(r.Properties, kv) {
-			u.put(kv, "")
-		}
-	}
+	devtype := u.putVariables(string(e.Pack()), r.Properties)
 	for _, kv := range r.Properties {
 		u.put(kv, "")
 	}
 	u.putLinks(r.Links)
-	devtype, _ := e.Get("DEVTYPE")
 	seal(u.msg, e.Subsystem, devtype, r.Tags)
 	// A group without listeners is no error for the caller.
 	if err := u.sender.Send(Group, u.msg); err != nil {
@@ -387,10 +380,36 @@ func (u *Udev) send(e *uevent.Event, r *Record, node string) {
 	}
 }
 
-// ours reports whether a variable of the event is said otherwise, or is none of the
+// putVariables appends the variables of an event, KEY=VALUE and a NUL each, but for those that are
+// said otherwise: what rules say in properties prevails. It returns the event's DEVTYPE, whatever rules
+// say.
+func (u *Udev) putVariables(vars string, properties []string) (devtype string) {
+	// One look at all of them spares one at each.
+	ragged := strings.IndexByte(vars, '\n') >= 0
+	for vars != "" {
+		end := strings.IndexByte(vars, 0)
+		kv := vars[:end]
+		vars = vars[end+1:]
+		at := strings.IndexByte(kv, '=')
+		if at <= 0 || isOurs(kv[:at]) {
+			continue
+		}
+		if devtype == "" && kv[:at] == "DEVTYPE" {
+			devtype = kv[at+1:]
+		}
+		if ragged {
+			kv = oneLine(kv)
+		}
+		if !hasKey(properties, kv) {
+			u.put(kv, "")
+		}
+	}
+	return devtype
+}
+
+// isOurs reports whether a variable of an event is said otherwise, or is none of the
 // kernel's but of the environment in which a helper was started.
-func ours(kv string) bool {
-	key, _, _ := strings.Cut(kv, "=")
+func isOurs(key string) bool {
 	switch key {
 	case "UDEV_DATABASE_VERSION", "ACTION", "DEVPATH", "SUBSYSTEM", "SEQNUM", "DEVNAME", "USEC_INITIALIZED",
 		"TAGS", "CURRENT_TAGS", "DEVLINKS", "PATH", "HOME":
@@ -406,8 +425,12 @@ func (u *Udev) put(head, tail string) {
 		u.warnOnce("a message to libudev's monitors has no room for all properties")
 		return
 	}
-	u.msg = append(append(u.msg, oneLine(head)...), oneLine(tail)...)
-	u.msg = append(u.msg, 0)
+	u.msg = append(append(append(u.msg, head...), tail...), 0)
+}
+
+// putNumber appends a property that is a number. It is for the first ones, for which there is room.
+func (u *Udev) putNumber(head string, n uint64) {
+	u.msg = append(strconv.AppendUint(append(u.msg, head...), n, 10), 0)
 }
 
 // putLinks appends DEVLINKS, which a blank in a name would end.
@@ -419,7 +442,7 @@ func (u *Udev) putLinks(links []string) {
 		}
 	}
 	if text != "" {
-		u.put("DEVLINKS=", text[1:])
+		u.put("DEVLINKS=", oneLine(text[1:]))
 	}
 }
 
