@@ -75,7 +75,7 @@ type Udev struct {
 	// mu guards what follows. The methods that are not exported need it held.
 	mu     sync.Mutex
 	db     *database // below Options.Run; never nil between New and Close
-	sender *netlink.Sender
+	sender *netlink.Bulk
 	queued int             // events under way
 	queue  bool            // the queue file is there
 	said   Record          // what record returns
@@ -88,7 +88,7 @@ type Udev struct {
 func New(o Options) (*Udev, error) {
 	u := &Udev{options: o, zero: clockAtZero(), logged: map[string]bool{}}
 	var err error
-	if u.sender, err = netlink.NewSender(); err != nil {
+	if u.sender, err = netlink.NewBulk(Group); err != nil {
 		return nil, err
 	}
 	if err = u.open(); err != nil {
@@ -125,6 +125,7 @@ func (u *Udev) open() error {
 func (u *Udev) Close() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.flush()
 	if u.control != nil {
 		sys.Unlinkat(u.db.root, queueName)
 		sys.Unlinkat(u.db.root, ControlName)
@@ -185,11 +186,12 @@ func (u *Udev) markQueue() {
 	u.queue = true
 }
 
-// Idle takes the queue file away if no event is under way. It is cheap, and is to be
-// called when those that could end at once have.
+// Idle sends the messages of the events that were done, and takes the queue file away if no event is
+// under way. It is to be called when those that could end at once have.
 func (u *Udev) Idle() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.flush() // before settle goes on
 	u.db.endTurn()
 	if u.queue && u.queued == 0 {
 		sys.Unlinkat(u.db.root, queueName)
@@ -198,7 +200,8 @@ func (u *Udev) Idle() {
 }
 
 // Done tells that an event is at its end, with its node, links and commands: it writes
-// the database, sends the message, and completes the cookie. A late event (uevent.LateKey)
+// the database, completes the cookie, and sends the message: by the next Idle, with those of others.
+// A late event (uevent.LateKey)
 // changes nothing in the database, since /sys does not bear it out.
 func (u *Udev) Done(e *uevent.Event, d Device) {
 	u.mu.Lock()
@@ -208,6 +211,7 @@ func (u *Udev) Done(e *uevent.Event, d Device) {
 		u.send(e, u.record(e, id, kind, &d), d.Node)
 	}
 	if cookie := cookieOf(e); cookie != 0 {
+		u.flush() // before the program goes on that made the change
 		if err := completeCookie(cookie); err != nil {
 			u.warnOnce("a cookie of device-mapper is not completed: " + err.Error())
 		}
@@ -374,8 +378,15 @@ func (u *Udev) send(e *uevent.Event, r *Record, node string) {
 	}
 	u.putLinks(r.Links)
 	seal(u.msg, e.Subsystem, devtype, r.Tags)
-	// A group without listeners is no error for the caller.
-	if err := u.sender.Send(Group, u.msg); err != nil {
+	u.tell(u.sender.Put(u.msg))
+}
+
+// flush sends the messages that wait.
+func (u *Udev) flush() { u.tell(u.sender.Flush()) }
+
+// tell logs why messages were not sent.
+func (u *Udev) tell(err error) {
+	if err != nil {
 		u.warnOnce("libudev's monitors are not told: " + err.Error())
 	}
 }
