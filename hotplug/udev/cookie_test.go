@@ -60,7 +60,7 @@ func dmDesk(t *testing.T) (u *Udev, dmsetup func(args ...string) *exec.Cmd) {
 	shim := compile(t, "device-mapper.c", "-shared", "-fPIC", "-ldl")
 	runtime.LockOSThread() // for ever: the process ends with the test
 	hotplugtest.Must(t, unix.Unshare(unix.CLONE_NEWIPC))
-	u = onRun(t)
+	u = onRun(t).Udev
 	hotplugtest.Must(t, os.Mkdir("/dev/mapper", 0o755))
 	hotplugtest.Must(t, unix.Mknod("/dev/mapper/control", unix.S_IFCHR|0o600, int(unix.Mkdev(10, 236))))
 	for name, text := range map[string]string{"devices": "Character devices:\n 10 misc\n\nBlock devices:\n253 device-mapper\n", "misc": "236 device-mapper\n"} {
