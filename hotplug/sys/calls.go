@@ -207,17 +207,6 @@ func Openat(at int, name string, flags int, mode uint32) (int, error) {
 	return int(fd), nil
 }
 
-// Renameat gives a file in the directory at another name there, in place of what has it.
-func Renameat(at int, from, to string) error {
-	var rawFrom, rawTo rawName
-	if !rawFrom.set(from) || !rawTo.set(to) {
-		return unix.ENAMETOOLONG
-	}
-	// Not every architecture has renameat(2).
-	_, _, errno := unix.RawSyscall6(unix.SYS_RENAMEAT2, uintptr(at), uintptr(unsafe.Pointer(&rawFrom)), uintptr(at), uintptr(unsafe.Pointer(&rawTo)), 0, 0)
-	return Failure(errno)
-}
-
 // Fchmod sets the permission bits of an open file. Unlike unix.Fchmod it does not tell the
 // scheduler of the runtime about the call.
 func Fchmod(fd int, mode uint32) error {

@@ -271,7 +271,7 @@ func (d *database) replace(id string, persist bool) error {
 	}
 	sys.Close(fd)
 	if err == nil {
-		err = sys.Renameat(d.data, d.scratch, id)
+		err = unix.Renameat(d.data, d.scratch, d.data, id)
 		d.changed(id)
 	}
 	if err != nil {
@@ -366,10 +366,7 @@ func identify(e *uevent.Event) (string, class) {
 func unnumbered(subsystem, devpath string) string {
 	id := "+" + subsystem + ":"
 	if subsystem == "drivers" { // the bus tells drivers of one name apart
-		path := devpath
-		if at := strings.LastIndex(path, "/drivers/"); at >= 0 {
-			path = path[:at]
-		}
+		path, _, _ := strings.Cut(devpath, "/drivers/")
 		id += path[strings.LastIndexByte(path, '/')+1:] + ":"
 	}
 	id += devpath[strings.LastIndexByte(devpath, '/')+1:]

@@ -43,6 +43,8 @@ const queueName = "queue"
 
 // Options say how a Udev is to work.
 type Options struct {
+	_ sys.NotComparable
+
 	Run string // a directory such as DefaultRun; made, as far as its parent is there
 	Sys sysfs.FS
 	Log *log.Logger
@@ -367,10 +369,10 @@ func (u *Udev) send(e *uevent.Event, r *Record, node string) {
 		u.put("DEVNAME=/dev/", oneLine(node))
 	}
 	if len(r.Tags) > 0 {
-		u.put("TAGS=", tagList(r.Tags))
+		u.put("TAGS=", TagList(r.Tags))
 	}
 	if len(r.Current) > 0 {
-		u.put("CURRENT_TAGS=", tagList(r.Current))
+		u.put("CURRENT_TAGS=", TagList(r.Current))
 	}
 	devtype := u.putVariables(string(e.Pack()), r.Properties)
 	for _, kv := range r.Properties {
@@ -411,7 +413,7 @@ func (u *Udev) putVariables(vars string, properties []string) (devtype string) {
 		if ragged {
 			kv = oneLine(kv)
 		}
-		if !hasKey(properties, kv) {
+		if !HasKey(properties, kv) {
 			u.put(kv, "")
 		}
 	}
