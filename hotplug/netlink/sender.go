@@ -9,87 +9,62 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// Sender multicasts messages to groups of the uevent family, in its network namespace.
-// Any number of goroutines may use it.
-type Sender struct{ fd int }
-
-// NewSender opens the socket. To send needs CAP_NET_ADMIN.
-func NewSender() (*Sender, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
-	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
-	}
-	return &Sender{fd}, nil
-}
-
-// Close closes the socket. It may be called again.
-func (s *Sender) Close() { sys.CloseAll(&s.fd) }
-
-// Send sends a message to a group, given as its bit: of a mask with two, the kernel
-// serves the lower alone. It never waits. That nobody listens is no error.
-func (s *Sender) Send(group uint32, msg []byte) error {
-	to := unix.RawSockaddrNetlink{Family: unix.AF_NETLINK, Groups: group}
-	_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(msg))), uintptr(len(msg)),
-		unix.MSG_DONTWAIT, uintptr(unsafe.Pointer(&to)), unix.SizeofSockaddrNetlink)
-	if errno == unix.ECONNREFUSED {
-		return nil
-	}
-	return sys.Failure(errno)
-}
-
-// The most that a Bulk keeps.
+// What a Sender keeps at most: so many messages, and of all but the last so many bytes.
 const (
-	bulkMessages = 32
-	bulkBytes    = 16 << 10
+	sendBatch = 32
+	sendBytes = 16 << 10
 )
 
-// Bulk multicasts messages to one group of the uevent family, many by one system call. One
-// goroutine may use it at a time.
-type Bulk struct {
+// Sender multicasts messages to one group of the uevent family, in its network namespace, many
+// by one system call. One goroutine may use it at a time.
+type Sender struct {
+	Group uint32 // as its bit
+
 	fd       int
-	refused  error // why the kernel lets this process send nothing
-	n, used  int   // messages that wait, and their bytes
-	messages [bulkMessages]message
-	vectors  [bulkMessages]unix.Iovec
-	text     [bulkBytes]byte
+	refused  error  // why the kernel lets this process send nothing
+	n        int    // messages that wait
+	text     []byte // of these, one after the other
+	messages [sendBatch]message
+	vectors  [sendBatch]unix.Iovec // the lengths, and in Flush the places
 }
 
-// NewBulk opens the socket for a group, given as its bit. To send needs CAP_NET_ADMIN; that it is
-// missing Flush tells.
-func NewBulk(group uint32) (*Bulk, error) {
+// NewSender opens a socket for a group, given as its bit: of a mask with two, the kernel serves
+// the lower alone. To send needs CAP_NET_ADMIN; where this process does not have it Flush says so.
+func NewSender(group uint32) (*Sender, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
 	// Connected, so that the kernel need not look at an address with each message.
-	b := &Bulk{fd: fd, refused: unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: group})}
-	for i := range b.messages {
-		b.messages[i].header.Iov = &b.vectors[i]
-		b.messages[i].header.SetIovlen(1)
-	}
-	return b, nil
+	return &Sender{Group: group, fd: fd, refused: unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: group})}, nil
 }
 
 // Close closes the socket. It may be called again.
-func (b *Bulk) Close() { sys.CloseAll(&b.fd) }
+func (s *Sender) Close() { sys.CloseAll(&s.fd) }
 
-// Put takes on a message of 8 KiB at most. It may send those before, and returns what Flush does.
-func (b *Bulk) Put(msg []byte) (err error) {
-	if b.n == bulkMessages || b.used+len(msg) > bulkBytes {
-		err = b.Flush()
+// Put takes on a message. It may send it, with those before, and returns what Flush does.
+func (s *Sender) Put(msg []byte) error {
+	s.text = append(s.text, msg...)
+	s.vectors[s.n].SetLen(len(msg))
+	if s.n++; s.n < sendBatch && len(s.text) < sendBytes {
+		return nil
 	}
-	b.vectors[b.n].Base = &b.text[b.used]
-	b.vectors[b.n].SetLen(copy(b.text[b.used:], msg))
-	b.n, b.used = b.n+1, b.used+len(msg)
-	return err
+	return s.Flush()
 }
 
 // Flush sends what Put has taken on. It never waits. That nobody listens is no error; after one the
 // rest is sent.
-func (b *Bulk) Flush() error {
-	err := b.refused
-	for sent := 0; sent < b.n && b.refused == nil; {
-		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(b.fd), uintptr(unsafe.Pointer(&b.messages[sent])), uintptr(b.n-sent), unix.MSG_DONTWAIT, 0, 0)
+func (s *Sender) Flush() error {
+	rest := s.text
+	for i := range s.n {
+		v, h := &s.vectors[i], &s.messages[i].header
+		v.Base, h.Iov = unsafe.SliceData(rest), v
+		h.SetIovlen(1)
+		rest = rest[v.Len:]
+	}
+	err := s.refused
+	for sent := 0; sent < s.n && s.refused == nil; {
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.messages[sent])), uintptr(s.n-sent), unix.MSG_DONTWAIT, 0, 0)
 		if errno != 0 {
 			n = 1 // the first one failed
 			if errno != unix.ECONNREFUSED {
@@ -98,6 +73,6 @@ func (b *Bulk) Flush() error {
 		}
 		sent += int(n)
 	}
-	b.n, b.used = 0, 0
+	s.n, s.text = 0, s.text[:0]
 	return err
 }

@@ -144,7 +144,7 @@ func (n *names) flags(e *uevent.Event) (flags []string) {
 		return nil
 	}
 	for _, kv := range earlier {
-		if strings.HasPrefix(kv, "DM_UDEV_") && strings.HasSuffix(kv, "_FLAG=1") {
+		if strings.HasPrefix(kv, "DM_UDEV_") {
 			flags = append(flags, kv)
 		}
 	}

@@ -162,20 +162,15 @@ func (d *database) endTurn() {
 	d.held.compared, d.held.changed = false, false
 }
 
-// find is read for an event that does not end the device's record.
-func (d *database) find(id string) (r *Record, known bool) {
-	if !d.lacks(id) {
-		return d.read(id)
-	}
-	d.was, d.old, d.absent = Record{}, d.old[:0], true
-	return &d.was, false
-}
-
 // read returns what the database holds of a device, and whether it holds anything; there
-// is a Record in any case. It, and the text of the file in d.old, stay until the next call.
-func (d *database) read(id string) (r *Record, known bool) {
-	d.was, d.old = Record{}, d.old[:0]
+// is a Record in any case. It, and the text of the file in d.old, stay until the next call. A file of
+// which it is certain that it is not there is looked for all the same where the caller is to be sure.
+func (d *database) read(id string, sure bool) (r *Record, known bool) {
+	d.was, d.old, d.absent = Record{}, d.old[:0], true
 	r = &d.was
+	if !sure && d.lacks(id) {
+		return r, false
+	}
 	var st unix.Statx_t
 	err := sys.Stat(d.data, id, unix.AT_SYMLINK_NOFOLLOW, &st)
 	d.absent = err == unix.ENOENT
@@ -390,7 +385,7 @@ func (d *database) sweep(s sysfs.FS) {
 			sys.Unlinkat(d.data, id)
 		case interfaces[id] || lives(s, id):
 		default:
-			was, _ := d.read(id)
+			was, _ := d.read(id, true)
 			_ = d.remove(id, was)
 		}
 	}
@@ -400,7 +395,7 @@ func (d *database) sweep(s sysfs.FS) {
 			continue
 		}
 		for _, id := range sys.List(at) {
-			if was, _ := d.read(id); !slices.Contains(was.Tags, tag) {
+			if was, _ := d.read(id, true); !slices.Contains(was.Tags, tag) {
 				sys.Unlinkat(at, id)
 			}
 		}
@@ -442,5 +437,5 @@ func Lookup(run, id string) (r *Record, known bool) {
 	// A failed open leaves -1, with which read finds nothing.
 	d.data, _ = unix.Open(run+"/data", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	defer d.close()
-	return d.read(id)
+	return d.read(id, true)
 }

@@ -77,7 +77,7 @@ type Udev struct {
 	// mu guards what follows. The methods that are not exported need it held.
 	mu     sync.Mutex
 	db     *database // below Options.Run; never nil between New and Close
-	sender *netlink.Bulk
+	sender *netlink.Sender
 	queued int             // events under way
 	queue  bool            // the queue file is there
 	said   Record          // what record returns
@@ -90,7 +90,7 @@ type Udev struct {
 func New(o Options) (*Udev, error) {
 	u := &Udev{options: o, zero: clockAtZero(), logged: map[string]bool{}}
 	var err error
-	if u.sender, err = netlink.NewBulk(Group); err != nil {
+	if u.sender, err = netlink.NewSender(Group); err != nil {
 		return nil, err
 	}
 	if err = u.open(); err != nil {
@@ -241,11 +241,7 @@ func (u *Udev) record(e *uevent.Event, id string, kind class, d *Device) *Record
 	u.forgetOld(e, id)
 	// What Tags had once stays (libudev: TAGS), since a monitor that filters by a tag is to see its
 	// device lose it; Current is what it has now.
-	look := u.db.find
-	if e.Action == uevent.Remove {
-		look = u.db.read
-	}
-	was, known := look(id)
+	was, known := u.db.read(id, e.Action == uevent.Remove)
 	d.Properties, d.Tags = usableProperties(d.Properties), usableTags(d.Tags)
 	r := &u.said
 	*r = Record{Links: d.Links, Priority: d.Priority, Properties: d.Properties,
@@ -310,7 +306,7 @@ func (u *Udev) forgetOld(e *uevent.Event, id string) {
 	}
 	// Devices with numbers, and interfaces by their index, keep their record's name when they move.
 	if from := unnumbered(e.Subsystem, old); from != "" && from != id {
-		was, _ := u.db.read(from)
+		was, _ := u.db.read(from, true)
 		_ = u.db.remove(from, was)
 	}
 }
@@ -355,9 +351,9 @@ func (u *Udev) send(e *uevent.Event, r *Record, node string) {
 	if seqnum == 0 {
 		seqnum = max(1, u.options.Sys.Seqnum())
 	}
-	u.putNumber("SEQNUM=", seqnum)
+	u.put("SEQNUM=", strconv.FormatUint(seqnum, 10))
 	if r.Initialized != 0 {
-		u.putNumber("USEC_INITIALIZED=", r.Initialized)
+		u.put("USEC_INITIALIZED=", strconv.FormatUint(r.Initialized, 10))
 	}
 	u.put("ACTION=", e.Action)
 	u.put("DEVPATH=", oneLine(e.Devpath))
@@ -439,11 +435,6 @@ func (u *Udev) put(head, tail string) {
 		return
 	}
 	u.msg = append(append(append(u.msg, head...), tail...), 0)
-}
-
-// putNumber appends a property that is a number. It is for the first ones, for which there is room.
-func (u *Udev) putNumber(head string, n uint64) {
-	u.msg = append(strconv.AppendUint(append(u.msg, head...), n, 10), 0)
 }
 
 // putLinks appends DEVLINKS, which a blank in a name would end.
