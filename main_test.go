@@ -514,7 +514,7 @@ func TestAsUdevd(t *testing.T) {
 	for line, want := range map[string]string{
 		"udevd":                                   "udevd -f --udev",
 		"udevd --daemon --resolve-names=never":    "udevd -d --udev",
-		"udevd -d -D --children-max=3":            "udevd -d --udev -v -j 3",
+		"udevd -d -D --children-max=3":            "udevd -d --udev -v -j3",
 		"udevd -d --udev -f --detached":           "udevd -d --udev -f --detached",
 		"systemd-udevd --help --daemon --unknown": "systemd-udevd --help",
 	} {

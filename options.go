@@ -327,17 +327,23 @@ func asUdevd(args []string) []string {
 	}
 	ours := []string{args[0], "-f", "--udev"}
 	for _, arg := range args[1:] {
-		switch {
-		case arg == "-d" || arg == "--daemon":
+		more := ""
+		switch arg {
+		case "-d", "--daemon":
 			ours[1] = "-d"
-		case arg == "-D" || arg == "--debug":
-			ours = append(ours, "-v")
-		case arg == "-h" || arg == "--help":
+		case "-D", "--debug":
+			more = "-v"
+		case "-h", "--help":
 			return []string{args[0], "--help"}
-		case arg == "-V" || arg == "--version":
+		case "-V", "--version":
 			return []string{args[0], "--version"}
-		case strings.HasPrefix(arg, "--children-max="):
-			ours = append(ours, "-j", arg[len("--children-max="):])
+		default:
+			if jobs, is := strings.CutPrefix(arg, "--children-max="); is {
+				more = "-j" + jobs
+			}
+		}
+		if more != "" {
+			ours = append(ours, more)
 		}
 	}
 	return ours

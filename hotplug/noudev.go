@@ -7,6 +7,7 @@ import (
 
 	"devspool/hotplug/log"
 	"devspool/hotplug/loop"
+	"devspool/hotplug/uevent"
 )
 
 // UdevConf is nothing where libudev's clients cannot be served.
@@ -21,6 +22,8 @@ type udevSink struct{ added bool }
 func (*udevSink) open(*runner)    {}
 func (*udevSink) scanned(*runner) {}
 func (*udevSink) close(*runner)   {}
+
+func (*udevSink) stored(*uevent.Event) []string { return nil }
 
 func (*udevSink) start(r *runner, _ *loop.Loop) error {
 	if !r.Udev {

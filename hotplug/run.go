@@ -174,7 +174,7 @@ func Run(o *Options, way Way) Result {
 	loader := newModules(r)
 	r.scheduler = scheduler.New(scheduler.Options{
 		Rules: rules, Dev: r.dev, Sys: r.sys, Log: r.log, Sinks: r.sinks, FirmwareDir: o.Firmware, Environ: o.Environ,
-		Watcher: r.newWatcher(), Interfaces: r.udev.added,
+		Watcher: r.newWatcher(), Stored: r.udev.stored, Interfaces: r.udev.added,
 		Jobs: o.Jobs, Names: newNames(r.sys, o.Dev, r.dev), Modules: loader, ByHand: r.event != nil && r.event.Seqnum == 0,
 	})
 	// The first config is read already; this one is for reloads.

@@ -91,6 +91,15 @@ func (u *udevSink) make(r *runner, handlers *udev.Handlers) (err error) {
 	return err
 }
 
+// stored returns the properties that the database holds of a device.
+func (u *udevSink) stored(e *uevent.Event) []string {
+	if u.udev == nil {
+		return nil
+	}
+	r, _ := udev.Lookup(udev.DefaultRun, udev.Identify(e))
+	return r.Properties
+}
+
 // handlers are what udevadm control may ask a loop for.
 func (u *udevSink) handlers(r *runner) *udev.Handlers {
 	return &udev.Handlers{

@@ -56,12 +56,12 @@ func TestParseNetlink(t *testing.T) {
 	}
 }
 
-func TestCPUInStat(t *testing.T) {
+func TestEndedCPU(t *testing.T) {
 	for stat, want := range map[string]time.Duration{
 		"": 0,
-		"9 (a b) S 1 2 3 4 5 6 7 8 9 10 100 20 3 4 15 16": 1270 * time.Millisecond,
+		"9 (a b) S 1 2 3 4 5 6 7 8 9 10 100 20 3 4 15 16": 70 * time.Millisecond,
 	} {
-		if got := cpuInStat(stat); got != want {
+		if got := endedCPU(stat); got != want {
 			t.Errorf("%q: %v, want %v", stat, got, want)
 		}
 	}

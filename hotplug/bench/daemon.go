@@ -65,16 +65,22 @@ func (d *daemon) stop() {
 	<-d.ended
 }
 
-// cpu returns the CPU time that the daemon has used, threads that have ended
-// included, by the process's own clock: it counts nanoseconds where rusage counts ticks.
+// cpu returns the CPU time that the daemon has used.
 func (d *daemon) cpu() (time.Duration, error) {
-	const cpuclockSched = 2 // include/linux/posix-timers.h
-	clock := int32(^d.cmd.Process.Pid)<<3 | cpuclockSched
-	var ts unix.Timespec
-	if err := unix.ClockGettime(clock, &ts); err != nil {
+	used, err := processCPU(d.cmd.Process.Pid)
+	if err != nil {
 		return 0, fmt.Errorf("read the daemon's clock (has it ended?): %w", err)
 	}
-	return time.Duration(ts.Nano()), nil
+	return used, nil
+}
+
+// processCPU returns the CPU time that a process has used, threads that have ended included, by its
+// own clock: it counts nanoseconds where rusage counts ticks.
+func processCPU(pid int) (time.Duration, error) {
+	const cpuclockSched = 2 // include/linux/posix-timers.h
+	var ts unix.Timespec
+	err := unix.ClockGettime(int32(^pid)<<3|cpuclockSched, &ts)
+	return time.Duration(ts.Nano()), err
 }
 
 // settle waits until the daemon has read all that was sent and done all that it

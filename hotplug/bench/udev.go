@@ -118,11 +118,18 @@ func (b *bench) playUdevd(s *stage, events []kerneltest.Event) (used time.Durati
 		if err := play(burst); err != nil {
 			return err
 		}
-		before := d.family()
+		before, err := d.family()
+		if err != nil {
+			return err
+		}
 		if err := play(s.events); err != nil {
 			return err
 		}
-		used = d.family() - before
+		after, err := d.family()
+		if err != nil {
+			return err
+		}
+		used = after - before
 		if sock, err := d.listening(); err != nil || sock.drops > 0 {
 			return fmt.Errorf("%d events found no room in the receive buffer (%w)", sock.drops, err)
 		}
@@ -172,25 +179,35 @@ func (d *daemon) settleUdevd() error {
 	return nil
 }
 
-// family returns the CPU time that the daemon and its children, those that have ended too, have used.
-func (d *daemon) family() (used time.Duration) {
+// family returns the CPU time that the daemon and its children have used.
+func (d *daemon) family() (used time.Duration, err error) {
 	pid := d.cmd.Process.Pid
-	pids := []string{strconv.Itoa(pid)}
-	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	for _, pid := range append(pids, strings.Fields(string(children))...) {
-		stat, _ := os.ReadFile("/proc/" + pid + "/stat")
-		used += cpuInStat(string(stat))
+	if used, err = processCPU(pid); err != nil {
+		return 0, err
 	}
-	return used
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	used += endedCPU(string(stat))
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	for _, child := range strings.Fields(string(children)) {
+		n, _ := strconv.Atoi(child)
+		// One that has just ended is counted with the next call, among those.
+		cpu, _ := processCPU(n)
+		used += cpu
+	}
+	return used, err
 }
 
-// cpuInStat returns what a file /proc/PID/stat tells of a process and its children that it has
-// waited for (proc_pid_stat(5)): the fields 14 to 17, in hundredths of a second.
-func cpuInStat(stat string) (used time.Duration) {
-	const after = 14 - 3 // the name, which may hold blanks, is field 2
+// endedCPU returns what a file /proc/PID/stat tells of the children that the process has waited for
+// (proc_pid_stat(5)): the fields 16 and 17, in hundredths of a second. What those of ours still live
+// use is known better.
+func endedCPU(stat string) (used time.Duration) {
+	const after = 16 - 3 // the name, which may hold blanks, is field 2
 	_, rest, _ := strings.Cut(stat, ") ")
 	f := strings.Fields(rest)
-	for i := after; i < after+4 && i < len(f); i++ {
+	for i := after; i < after+2 && i < len(f); i++ {
 		n, _ := strconv.Atoi(f[i])
 		used += time.Duration(n) * 10 * time.Millisecond
 	}

@@ -29,7 +29,7 @@ func (a *applier) init(o *Options, f *failures) {
 	a.sys, a.rules, a.byHand, a.log, a.failures = o.Sys, o.Rules, o.ByHand, o.Log, f
 	a.modules = o.Modules
 	if conf.HasNames {
-		a.names.init(o.Names, o.Watcher, o.Sys, o.Rules != nil && o.Rules.WantsNames())
+		a.names.init(o, o.Rules != nil && o.Rules.WantsNames())
 	}
 	if o.Dev != nil {
 		o.Dev.Rank = a.rank

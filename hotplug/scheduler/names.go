@@ -45,19 +45,20 @@ type Watcher interface {
 
 // names are the links and properties that devices deserve. Scheduler.mu guards it.
 type names struct {
-	Identifier                      // nil where devices get no names
-	sys        sysfs.FS             // names come from it where it is the kernel's own
-	wanted     bool                 // by the config
-	active     bool                 // wanted, and sys is the kernel's own, as it was seen last
-	early      bool                 // sys was not mounted then
-	watcher    Watcher              // or nil
-	found      map[string]*Identity // by devpath, of devices that were set up
+	Identifier                              // nil where devices get no names
+	sys        sysfs.FS                     // names come from it where it is the kernel's own
+	wanted     bool                         // by the config
+	active     bool                         // wanted, and sys is the kernel's own, as it was seen last
+	early      bool                         // sys was not mounted then
+	watcher    Watcher                      // or nil
+	stored     func(*uevent.Event) []string // see Options.Stored
+	found      map[string]*Identity         // by devpath, of devices that were set up
 }
 
-// init sets up names. Fs is where devices are described, wanted what the config says.
-func (n *names) init(identifier Identifier, watcher Watcher, fs sysfs.FS, wanted bool) {
-	n.Identifier, n.watcher, n.sys, n.wanted = identifier, watcher, fs, wanted
-	if identifier != nil {
+// init sets up names. Wanted is what the config says.
+func (n *names) init(o *Options, wanted bool) {
+	n.Identifier, n.watcher, n.sys, n.wanted, n.stored = o.Names, o.Watcher, o.Sys, wanted, o.Stored
+	if o.Names != nil {
 		n.found = map[string]*Identity{}
 		n.refresh()
 	}
@@ -102,8 +103,12 @@ func (n *names) remember(t *task) {
 // identify finds out what the device of t deserves, and completes its event by that. It
 // returns false where the contents of a disk are to be read first.
 func (a *applier) identify(t *task) (isKnown bool) {
-	switch n := &a.names; {
-	case t.identity != nil || !n.active:
+	n := &a.names
+	if t.identity != nil || !n.active {
+		return true
+	}
+	t.event = t.event.With(n.flags(t.event))
+	switch {
 	case !n.concerns(t.event):
 		if was := n.found[t.event.Devpath]; was != nil { // what leaves is known by its names
 			t.event = t.event.With(was.Properties)
@@ -118,6 +123,34 @@ func (a *applier) identify(t *task) (isKnown bool) {
 	return true
 }
 
+// flags returns those that device-mapper's programs gave the device of e with their last change, where
+// e comes from none of them: from udevadm trigger, say, or a scan. That a device is to have no names
+// still holds then (udev's 55-dm.rules).
+func (n *names) flags(e *uevent.Event) (flags []string) {
+	if !e.Dev.Block || !strings.HasPrefix(e.Devname, "dm-") {
+		return nil
+	}
+	if _, said := e.Get("DM_COOKIE"); said {
+		return nil
+	}
+	var earlier []string
+	if was := n.found[e.Devpath]; was != nil {
+		earlier = was.Properties
+	} else if n.stored != nil {
+		earlier = n.stored(e)
+	}
+	// Without this one the others say only that the device had no table yet.
+	if !slices.Contains(earlier, "DM_UDEV_PRIMARY_SOURCE_FLAG=1") {
+		return nil
+	}
+	for _, kv := range earlier {
+		if strings.HasPrefix(kv, "DM_UDEV_") {
+			flags = append(flags, kv)
+		}
+	}
+	return flags
+}
+
 // identifyUnread is identify for a disk that did not answer in time.
 func (a *applier) identifyUnread(t *task) {
 	// Keep has the names by contents stay: the disk may be the same one, and only slow.
@@ -129,6 +162,11 @@ func (a *applier) identifyUnread(t *task) {
 func (a *applier) setIdentity(t *task, id *Identity) {
 	if id.Keep {
 		a.keepContents(t.event, id)
+	}
+	for _, kv := range a.names.flags(t.event) { // for the next event of this kind
+		if !slices.Contains(id.Properties, kv) {
+			id.Properties = append(id.Properties, kv)
+		}
 	}
 	// A plan that was made without these properties is out of date.
 	t.identity, t.plan = id, nil

@@ -60,3 +60,62 @@ func TestNamedLate(t *testing.T) {
 		}
 	}
 }
+
+// mapped remembers the flags of device-mapper that events had when they came to it.
+type mapped struct {
+	named
+	properties []string
+	seen       string
+}
+
+func (m *mapped) Identify(e *uevent.Event) *scheduler.Identity {
+	m.seen, _ = e.Get("DM_UDEV_DISABLE_DISK_RULES_FLAG")
+	id := m.named.Identify(e)
+	id.Properties = m.properties
+	return id
+}
+
+// TestMapperFlags shows that what a program of device-mapper said with its change of a device still
+// holds for an event that is of no such change, and what an earlier process knew of that too; and
+// that other devices do not get such flags.
+func TestMapperFlags(t *testing.T) {
+	t.Parallel()
+	hotplugtest.NeedRoot(t)
+	const primary, disk = "DM_UDEV_PRIMARY_SOURCE_FLAG=1", "DM_UDEV_DISABLE_DISK_RULES_FLAG=1"
+	for _, c := range []struct {
+		name, devname  string
+		before, stored []string // of an earlier event here, and before the loop began
+		cookie         string
+		want           string
+	}{
+		{"kept", "dm-7", []string{primary, disk}, nil, "", "1"},
+		{"stored", "dm-7", nil, []string{primary, disk}, "", "1"},
+		{"here prevails", "dm-7", []string{primary}, []string{primary, disk}, "", ""},
+		{"said anew", "dm-7", []string{primary, disk}, nil, "DM_COOKIE=4194304", ""},
+		{"not by a program", "dm-7", []string{disk}, nil, "", ""},
+		{"no mapper", "sda", []string{primary, disk}, nil, "", ""},
+	} {
+		b := board.New(t, "# none\n")
+		var m mapped
+		b.Sys.FS = sysfs.FS("/sys") // names come from the kernel's own
+		b.Start(b.Text, func(o *scheduler.Options) {
+			o.Names, o.Stored = &m, func(*uevent.Event) []string { return c.stored }
+		})
+		vars := []string{"ACTION=change", "DEVPATH=/devices/virtual/mem/null", "SUBSYSTEM=block", "MAJOR=1", "MINOR=3", "DEVNAME=" + c.devname}
+		if c.before != nil {
+			m.properties = c.before
+			b.Run(hotplugtest.NewEvent(t, append(vars, "DM_COOKIE=1")...))
+		}
+		if c.cookie != "" {
+			vars = append(vars, c.cookie)
+		}
+		m.properties = nil
+		for range 2 { // what holds for one holds for the next
+			m.seen = "nothing"
+			b.Run(hotplugtest.NewEvent(t, vars...))
+			if m.seen != c.want {
+				t.Errorf("%s: the flag is %q, want %q", c.name, m.seen, c.want)
+			}
+		}
+	}
+}

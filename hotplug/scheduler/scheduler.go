@@ -81,9 +81,10 @@ type Options struct {
 	// the kernel: a remove is obeyed then, whatever /sys says.
 	ByHand bool
 
-	Names   Identifier   // which names devices deserve besides those that rules give them; nil for none
-	Watcher Watcher      // is given the disks that are read for their names; nil for none
-	Modules ModuleLoader // loads kernel modules without the modprobe program; nil for none
+	Names   Identifier                   // which names devices deserve besides those that rules give them; nil for none
+	Stored  func(*uevent.Event) []string // which properties a device had when an earlier process ended; nil where nobody knows
+	Watcher Watcher                      // is given the disks that are read for their names; nil for none
+	Modules ModuleLoader                 // loads kernel modules without the modprobe program; nil for none
 }
 
 // ModuleLoader loads kernel modules; see package modules.

@@ -17,32 +17,32 @@ import (
 // messages: for programs that want an event when the node of its device is there and its
 // commands have ended.
 type Netlink struct {
-	log    *log.Logger
-	sender *netlink.Sender
-	groups []uint32 // one bit each: of a mask with two, the kernel serves the lower alone
-	buf    []byte
-	logged map[error]bool // errors that the log has a line of
-	pacer  pacer
+	log     *log.Logger
+	senders []*netlink.Sender // one for each group
+	buf     []byte
+	logged  map[error]bool // errors that the log has a line of
+	pacer   pacer
 
 	// Sys, where set, gives the SEQNUM of the kernel's last event. Events without one, as
 	// those of a scan, are sent with it: libudev-zero refuses an event that has none.
 	Sys sysfs.FS
 }
 
-// NewNetlink opens a socket to send to the groups of mask, a bit each. The kernel's own group
+// NewNetlink opens sockets to send to the groups of mask, a bit each. The kernel's own group
 // (1) must not be among them, or each event would come back to us. Sending needs
 // CAP_NET_ADMIN.
 func NewNetlink(mask uint32, logger *log.Logger) (*Netlink, error) {
-	sender, err := netlink.NewSender()
-	if err != nil {
-		return nil, err
-	}
-	b := &Netlink{log: logger, sender: sender, logged: map[error]bool{}}
+	b := &Netlink{log: logger, logged: map[error]bool{}}
 	b.pacer = pacer{groups: mask, send: b.multicast}
 	for bit := uint32(1); bit != 0; bit <<= 1 { // until it is shifted out
-		if mask&bit != 0 {
-			b.groups = append(b.groups, bit)
+		if mask&bit == 0 {
+			continue
 		}
+		sender, err := netlink.NewSender(bit)
+		if err != nil {
+			return nil, err
+		}
+		b.senders = append(b.senders, sender)
 	}
 	return b, nil
 }
@@ -73,13 +73,16 @@ func (b *Netlink) Flush(limit time.Duration) { b.pacer.flush(limit) }
 
 // multicast sends one message to each group.
 func (b *Netlink) multicast(msg []byte) {
-	for _, group := range b.groups {
-		err := b.sender.Send(group, msg)
+	for _, s := range b.senders {
+		err := s.Put(msg)
+		if err == nil {
+			err = s.Flush()
+		}
 		if err == nil || b.logged[err] {
 			continue
 		}
 		b.logged[err] = true
 		head, _, _ := strings.Cut(string(msg), "\x00") // action@devpath
-		b.log.Print(log.Warning, "not sent to group "+strconv.Itoa(int(group))+": "+head+": "+err.Error())
+		b.log.Print(log.Warning, "not sent to group "+strconv.Itoa(int(s.Group))+": "+head+": "+err.Error())
 	}
 }

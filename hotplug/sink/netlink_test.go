@@ -60,7 +60,9 @@ func newNetlink(t *testing.T, mask uint32, logger *log.Logger) *Netlink {
 	hotplugtest.Must(t, err)
 	t.Cleanup(func() {
 		b.Flush(hotplugtest.Patience)
-		b.sender.Close()
+		for _, s := range b.senders {
+			s.Close()
+		}
 	})
 	return b
 }
@@ -127,13 +129,13 @@ func TestNetlinkWithoutListener(t *testing.T) {
 func TestNetlinkForbidden(t *testing.T) {
 	kerneltest.OwnNetwork(t)
 	logger := hotplugtest.NewLog(t)
-	b := newNetlink(t, 6, logger.Logger)
 	as := func(uid uintptr) {
 		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uid, uid, 0); errno != 0 {
 			t.Fatal(errno)
 		}
 	}
 	as(65534)
+	b := newNetlink(t, 6, logger.Logger)
 	e, _ := sda(t, 7)
 	for range 3 {
 		b.Sink().Done(e, &nodes.Plan{})

@@ -104,6 +104,7 @@ func statx(at int, name *byte, flags int, st *unix.Statx_t) error {
 	err := unix.Fstatat(at, unix.BytePtrToString(name), &old, flags)
 	*st = unix.Statx_t{
 		Mode: uint16(old.Mode), Uid: old.Uid, Gid: old.Gid, Nlink: uint32(old.Nlink), Size: uint64(old.Size), Ino: old.Ino,
+		Mtime:      unix.StatxTimestamp{Sec: int64(old.Mtim.Sec), Nsec: uint32(old.Mtim.Nsec)},
 		Rdev_major: unix.Major(uint64(old.Rdev)), Rdev_minor: unix.Minor(uint64(old.Rdev)),
 		Dev_major: unix.Major(uint64(old.Dev)), Dev_minor: unix.Minor(uint64(old.Dev)),
 	}
@@ -204,17 +205,6 @@ func Openat(at int, name string, flags int, mode uint32) (int, error) {
 		return None, errno
 	}
 	return int(fd), nil
-}
-
-// Renameat gives a file in the directory at another name there, in place of what has it.
-func Renameat(at int, from, to string) error {
-	var rawFrom, rawTo rawName
-	if !rawFrom.set(from) || !rawTo.set(to) {
-		return unix.ENAMETOOLONG
-	}
-	// Not every architecture has renameat(2).
-	_, _, errno := unix.RawSyscall6(unix.SYS_RENAMEAT2, uintptr(at), uintptr(unsafe.Pointer(&rawFrom)), uintptr(at), uintptr(unsafe.Pointer(&rawTo)), 0, 0)
-	return Failure(errno)
 }
 
 // Fchmod sets the permission bits of an open file. Unlike unix.Fchmod it does not tell the

@@ -1,7 +1,6 @@
 package udev
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"os"
@@ -127,8 +126,8 @@ func parseControl(msg []byte, h *Handlers) (do func(), err error) {
 		}
 	case Property:
 		// Without a NUL the text may have been cut off by a sender that did not check its length.
-		text, _, ended := bytes.Cut(msg[atValue:], []byte{0})
-		key, value, ok := strings.Cut(string(text), "=")
+		text, _, ended := strings.Cut(string(msg[atValue:]), "\x00")
+		key, value, ok := strings.Cut(text, "=")
 		if !ended || !ok || key == "" {
 			return nil, errControlValue
 		}

@@ -22,12 +22,6 @@ const (
 	cookieBase  = 0xffff
 )
 
-// dmFlags are the names of the flags from bit 16 upwards. Bits 24 to 31 are a subsystem's.
-var dmFlags = [...]string{
-	"DISABLE_DM_RULES", "DISABLE_SUBSYSTEM_RULES", "DISABLE_DISK_RULES", "DISABLE_OTHER_RULES",
-	"LOW_PRIORITY", "DISABLE_LIBRARY_FALLBACK", "PRIMARY_SOURCE",
-}
-
 // cookieOf returns the number that an event's cookie has, or 0 for none.
 func cookieOf(e *uevent.Event) uint32 {
 	// device-mapper's devices are disks. Nothing else may touch semaphores by its event.
@@ -41,29 +35,6 @@ func cookieOf(e *uevent.Event) uint32 {
 		return 0
 	}
 	return uint32(n)
-}
-
-// Flags returns the flags of an event's cookie as properties, which dmsetup udevflags
-// gives to udev's rules: DM_UDEV_DISABLE_DISK_RULES_FLAG=1 and the like, none for other
-// events. Those that ask for no links below /dev/disk, or none at all below /dev/mapper,
-// are for who makes the links to obey.
-func Flags(e *uevent.Event) (properties []string) {
-	flags := cookieOf(e) >> 16
-	for i := range 16 {
-		if flags>>i&1 == 0 {
-			continue
-		}
-		// As dmsetup names those that have no other name.
-		name := "DM_UDEV_FLAG" + strconv.Itoa(i)
-		switch {
-		case i < len(dmFlags):
-			name = "DM_UDEV_" + dmFlags[i] + "_FLAG"
-		case i >= 8:
-			name = "DM_SUBSYSTEM_UDEV_FLAG" + strconv.Itoa(i-8)
-		}
-		properties = append(properties, name+"=1")
-	}
-	return properties
 }
 
 // completeCookie tells the process that waits for the event that it is done. Where the

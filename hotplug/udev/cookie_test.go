@@ -1,11 +1,9 @@
 package udev
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,26 +16,11 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// TestFlags compares with what dmsetup tells udev's rules.
-func TestFlags(t *testing.T) {
-	dmsetup := kerneltest.Need(t, "dmsetup")
-	for _, cookie := range []uint32{0, 0x0d4d1234, 6357034, 1 << 16, 0x7fffffff, 0xffffffff, 0xff00_0001, 0x0040_ffff} {
-		e := disk(t, "change", "DM_COOKIE="+strconv.FormatUint(uint64(cookie), 10))
-		got := slices.Sorted(slices.Values(Flags(e)))
-		var want []string
-		if cookie != 0 { // of which dmsetup says that it is no cookie
-			for _, line := range strings.Fields(output(t, dmsetup, "udevflags", fmt.Sprint(cookie))) {
-				want = append(want, strings.ReplaceAll(line, "'", ""))
-			}
-			slices.Sort(want)
-		}
-		if !slices.Equal(got, want) {
-			t.Errorf("the flags of %#x are\n%q, want\n%q", cookie, got, want)
-		}
-	}
-	for _, text := range []string{"", "x", "-1", "4294967296"} {
-		if got := Flags(disk(t, "change", "DM_COOKIE="+text)); got != nil {
-			t.Errorf("the flags of %q are %q", text, got)
+// TestCookieOf: which events have a cookie.
+func TestCookieOf(t *testing.T) {
+	for text, want := range map[string]uint32{"": 0, "x": 0, "-1": 0, "4294967296": 0, "4294967295": 1<<32 - 1, "6357034": 6357034} {
+		if got := cookieOf(disk(t, "change", "DM_COOKIE="+text)); got != want {
+			t.Errorf("the cookie of %q is %#x, want %#x", text, got, want)
 		}
 	}
 	if got := cookieOf(hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/x", "SUBSYSTEM=usb", "DM_COOKIE=4294901760")); got != 0 {
@@ -60,7 +43,7 @@ func dmDesk(t *testing.T) (u *Udev, dmsetup func(args ...string) *exec.Cmd) {
 	shim := compile(t, "device-mapper.c", "-shared", "-fPIC", "-ldl")
 	runtime.LockOSThread() // for ever: the process ends with the test
 	hotplugtest.Must(t, unix.Unshare(unix.CLONE_NEWIPC))
-	u = onRun(t)
+	u = onRun(t).Udev
 	hotplugtest.Must(t, os.Mkdir("/dev/mapper", 0o755))
 	hotplugtest.Must(t, unix.Mknod("/dev/mapper/control", unix.S_IFCHR|0o600, int(unix.Mkdev(10, 236))))
 	for name, text := range map[string]string{"devices": "Character devices:\n 10 misc\n\nBlock devices:\n253 device-mapper\n", "misc": "236 device-mapper\n"} {

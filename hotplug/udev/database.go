@@ -28,8 +28,10 @@ type database struct {
 	scratch          string // the name of a file that is being written
 	buf              []byte // what a file is to hold
 	old              []byte // what read has found in one
+	was              Record // what read has found in one
 	absent           bool   // read has found no file
 	mode             mode   // of a file that is made without more ado
+	held             held   // which files there can be
 }
 
 // mode tells whether the process's umask leaves new files readable by all.
@@ -90,11 +92,85 @@ func publicDirectory(at int, name string) (int, error) {
 	return fd, nil
 }
 
+// heldWords is the size of held's table: of 1000 names that are not there it takes one in 65 for one
+// that may be, where 1000 are.
+const heldWords = 1 << 10
+
+// held knows names that certainly are not in data. Most events are of devices without a file, and
+// to look for a name that is not there costs the kernel twice what it costs for another.
+//
+// Other processes may make files too. That shows in the directory's time of change, which is compared
+// once in a turn. What they make later in the turn, or within the same tick of the kernel's clock, is
+// overlooked until the device is removed, another process changes something again, or the next scan.
+type held struct {
+	bits     *[heldWords]uint64  // a bit for each name by its hash; nil where none is known
+	stamp    unix.StatxTimestamp // data's time of change when the bits were right
+	compared bool                // in this turn
+	changed  bool                // by us, in this turn
+}
+
+// place returns where the bit of a name is.
+func (h *held) place(name string) (word *uint64, bit uint32) {
+	hash := murmur(name)
+	return &h.bits[hash>>6%heldWords], hash & 63
+}
+
+// learn takes note of the files that are there.
+func (d *database) learn() {
+	d.held = held{bits: new([heldWords]uint64), stamp: d.stamp()}
+	for _, name := range sys.List(d.data) {
+		d.changed(name)
+	}
+}
+
+// stamp returns data's time of change.
+func (d *database) stamp() unix.StatxTimestamp {
+	var st unix.Statx_t
+	_ = sys.Fstat(d.data, &st)
+	return st.Mtime
+}
+
+// changed takes note of a file that we have made, or removed.
+func (d *database) changed(id string) {
+	if d.held.bits != nil {
+		d.held.changed = true
+		word, bit := d.held.place(id)
+		*word |= 1 << bit
+	}
+}
+
+// lacks reports whether there is certainly no file id.
+func (d *database) lacks(id string) bool {
+	if d.held.bits == nil {
+		return false
+	}
+	if !d.held.compared {
+		if d.stamp() != d.held.stamp {
+			d.learn()
+		}
+		d.held.compared = true
+	}
+	word, bit := d.held.place(id)
+	return *word>>bit&1 == 0
+}
+
+// endTurn is to be called between events, at the latest when there are none for a while.
+func (d *database) endTurn() {
+	if d.held.changed {
+		d.held.stamp = d.stamp()
+	}
+	d.held.compared, d.held.changed = false, false
+}
+
 // read returns what the database holds of a device, and whether it holds anything; there
-// is a Record in any case. The text of the file stays in d.old until the next call.
-func (d *database) read(id string) (r *Record, known bool) {
-	r = &Record{}
-	d.old = d.old[:0]
+// is a Record in any case. It, and the text of the file in d.old, stay until the next call. A file of
+// which it is certain that it is not there is looked for all the same where the caller is to be sure.
+func (d *database) read(id string, sure bool) (r *Record, known bool) {
+	d.was, d.old, d.absent = Record{}, d.old[:0], true
+	r = &d.was
+	if !sure && d.lacks(id) {
+		return r, false
+	}
 	var st unix.Statx_t
 	err := sys.Stat(d.data, id, unix.AT_SYMLINK_NOFOLLOW, &st)
 	d.absent = err == unix.ENOENT
@@ -115,7 +191,7 @@ func (d *database) read(id string) (r *Record, known bool) {
 		if err != nil {
 			return r, false
 		}
-		r = ParseRecord(string(d.old))
+		*r = *ParseRecord(string(d.old))
 	}
 	r.Persist = st.Mode&unix.S_ISVTX != 0
 	return r, true
@@ -152,6 +228,7 @@ func (d *database) makeEmpty(id string) bool {
 	if d.mode == masked || sys.Mknodat(d.data, id, unix.S_IFREG|0o644, 0) != nil {
 		return false
 	}
+	d.changed(id)
 	if d.mode == unknown {
 		var st unix.Statx_t
 		d.mode = masked
@@ -189,7 +266,8 @@ func (d *database) replace(id string, persist bool) error {
 	}
 	sys.Close(fd)
 	if err == nil {
-		err = sys.Renameat(d.data, d.scratch, id)
+		err = unix.Renameat(d.data, d.scratch, d.data, id)
+		d.changed(id)
 	}
 	if err != nil {
 		sys.Unlinkat(d.data, d.scratch)
@@ -204,6 +282,7 @@ func (d *database) remove(id string, was *Record) error {
 		return nil
 	}
 	err := sys.Unlinkat(d.data, id)
+	d.changed(id)
 	for _, tag := range was.Tags {
 		if at, err := d.tagDirectory(tag); err == nil {
 			sys.Unlinkat(at, id)
@@ -282,10 +361,7 @@ func identify(e *uevent.Event) (string, class) {
 func unnumbered(subsystem, devpath string) string {
 	id := "+" + subsystem + ":"
 	if subsystem == "drivers" { // the bus tells drivers of one name apart
-		path := devpath
-		if at := strings.LastIndex(path, "/drivers/"); at >= 0 {
-			path = path[:at]
-		}
+		path, _, _ := strings.Cut(devpath, "/drivers/")
 		id += path[strings.LastIndexByte(path, '/')+1:] + ":"
 	}
 	id += devpath[strings.LastIndexByte(devpath, '/')+1:]
@@ -309,7 +385,7 @@ func (d *database) sweep(s sysfs.FS) {
 			sys.Unlinkat(d.data, id)
 		case interfaces[id] || lives(s, id):
 		default:
-			was, _ := d.read(id)
+			was, _ := d.read(id, true)
 			_ = d.remove(id, was)
 		}
 	}
@@ -319,11 +395,14 @@ func (d *database) sweep(s sysfs.FS) {
 			continue
 		}
 		for _, id := range sys.List(at) {
-			if was, _ := d.read(id); !slices.Contains(was.Tags, tag) {
+			if was, _ := d.read(id, true); !slices.Contains(was.Tags, tag) {
 				sys.Unlinkat(at, id)
 			}
 		}
 		sys.Close(at)
+	}
+	if d.held.bits != nil {
+		d.learn()
 	}
 }
 
@@ -358,5 +437,5 @@ func Lookup(run, id string) (r *Record, known bool) {
 	// A failed open leaves -1, with which read finds nothing.
 	d.data, _ = unix.Open(run+"/data", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	defer d.close()
-	return d.read(id)
+	return d.read(id, true)
 }

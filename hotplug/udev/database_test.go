@@ -3,8 +3,10 @@ package udev
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -70,7 +72,7 @@ func TestDatabase(t *testing.T) {
 	// An event that no rule is about adds to what is known.
 	d.Done(disk(t, "bind"), Device{Keep: true, Properties: []string{"MORE=1"}})
 	d.want("data/b8:0", "S:b\nI:TIME\nE:MORE=1\nG:systemd\nG:seat\nQ:systemd\nV:1\n")
-	if r, known := d.Known(disk(t, "change")); !known || r.Property("MORE") != "1" || r.Property("MOR") != "" {
+	if r, known := Lookup(d.run, "b8:0"); !known || r.Property("MORE") != "1" || r.Property("MOR") != "" {
 		t.Errorf("known: %v %+v", known, r)
 	}
 
@@ -112,6 +114,59 @@ func TestKinds(t *testing.T) {
 	d.want("data/+usb:1-1", "absent")
 	d.want("tags/x/+usb:1-1", "absent")
 	d.want("data/+usb:1-2", "I:TIME\nE:A=1\nV:1\n")
+	d.quiet()
+}
+
+// TestForeignFiles: what another process makes and removes while the loop runs is seen in the turn
+// after, though the loop looks for no file of which it knows that it is not there.
+func TestForeignFiles(t *testing.T) {
+	d := newDesk(t)
+	d.restart(&Handlers{})
+	d.Cleanup(d.Close)
+	turns := turns{d.Udev}
+	event := func(action string, n int) *uevent.Event {
+		return hotplugtest.NewEvent(t, "ACTION="+action, "DEVPATH=/devices/usb1/1-"+strconv.Itoa(n), "SUBSYSTEM=usb", "SEQNUM=7")
+	}
+	tick := func() { time.Sleep(20 * time.Millisecond) } // of the kernel's clock, by which files get their times
+	turns.Done(event("add", 1), Device{})
+	turns.Done(event("add", 2), Device{Tags: []string{"a"}})
+	tick()
+	hotplugtest.WriteFile(t, d.run+"/data/+usb:1-1", "I:5\nG:old\nV:1\n")
+	hotplugtest.Must(t, os.Remove(d.run+"/data/+usb:1-2"))
+	for n := range 2 {
+		turns.Done(event("change", n+1), Device{Tags: []string{"b"}})
+	}
+	d.want("data/+usb:1-1", "I:TIME\nG:old\nG:b\nQ:b\nV:1\n")
+	if got := lineOf(d.file("data/+usb:1-1"), "I:"); got != "I:5\n" {
+		t.Errorf("another's %q was lost", got)
+	}
+	d.want("data/+usb:1-2", "I:TIME\nG:b\nQ:b\nV:1\n")
+
+	// In the turn itself it is overlooked, and a remove looks all the same.
+	d.Done(event("change", 3), Device{Tags: []string{"b"}})
+	hotplugtest.WriteFile(t, d.run+"/data/+usb:1-4", "E:A=1\n")
+	d.Done(event("remove", 4), Device{})
+	d.want("data/+usb:1-4", "absent")
+	d.Idle()
+	d.quiet()
+}
+
+// TestManyFiles: of more names than the table can tell apart each has its record.
+func TestManyFiles(t *testing.T) {
+	d := newDesk(t)
+	d.restart(&Handlers{})
+	d.Cleanup(d.Close)
+	const many = 3000
+	for round := range 2 {
+		for n := range many {
+			e := hotplugtest.NewEvent(t, "ACTION=change", "DEVPATH=/devices/x/"+strconv.Itoa(n), "SUBSYSTEM=x", "SEQNUM=7")
+			d.Done(e, Device{Keep: round > 0, Properties: []string{"R" + strconv.Itoa(round) + "=" + strconv.Itoa(n)}})
+		}
+		d.Idle()
+	}
+	for _, n := range []string{"0", "1500", "2999"} {
+		d.want("data/+x:"+n, "I:TIME\nE:R0="+n+"\nE:R1="+n+"\nV:1\n")
+	}
 	d.quiet()
 }
 

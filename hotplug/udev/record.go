@@ -136,16 +136,16 @@ func override(list, more []string) []string {
 	}
 	var all []string
 	for _, kv := range list {
-		if !hasKey(more, kv) {
+		if !HasKey(more, kv) {
 			all = append(all, kv)
 		}
 	}
 	return append(all, more...)
 }
 
-// hasKey reports whether one of the properties has the same key as kv. Kv has a "=", or every key
+// HasKey reports whether one of the properties has the same key as kv. Kv has a "=", or every key
 // would count as the same.
-func hasKey(properties []string, kv string) bool {
+func HasKey(properties []string, kv string) bool {
 	key := kv[:strings.IndexByte(kv, '=')+1]
 	for _, other := range properties {
 		if strings.HasPrefix(other, key) {
@@ -155,9 +155,9 @@ func hasKey(properties []string, kv string) bool {
 	return false
 }
 
-// tagList returns tags as properties have them: ":a:b:". libudev since 250 looks for
+// TagList returns tags as properties have them: ":a:b:", or "" for none. libudev since 250 looks for
 // the colon at both ends.
-func tagList(tags []string) string {
+func TagList(tags []string) string {
 	if len(tags) == 0 {
 		return ""
 	}

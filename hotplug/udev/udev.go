@@ -43,6 +43,8 @@ const queueName = "queue"
 
 // Options say how a Udev is to work.
 type Options struct {
+	_ sys.NotComparable
+
 	Run string // a directory such as DefaultRun; made, as far as its parent is there
 	Sys sysfs.FS
 	Log *log.Logger
@@ -76,9 +78,10 @@ type Udev struct {
 	mu     sync.Mutex
 	db     *database // below Options.Run; never nil between New and Close
 	sender *netlink.Sender
-	queued int  // events under way
-	queue  bool // the queue file is there
-	msg    []byte
+	queued int             // events under way
+	queue  bool            // the queue file is there
+	said   Record          // what record returns
+	msg    []byte          // what send sends
 	logged map[string]bool // texts that the log has; see warnOnce
 }
 
@@ -87,7 +90,7 @@ type Udev struct {
 func New(o Options) (*Udev, error) {
 	u := &Udev{options: o, zero: clockAtZero(), logged: map[string]bool{}}
 	var err error
-	if u.sender, err = netlink.NewSender(); err != nil {
+	if u.sender, err = netlink.NewSender(Group); err != nil {
 		return nil, err
 	}
 	if err = u.open(); err != nil {
@@ -115,6 +118,7 @@ func (u *Udev) open() error {
 	}
 	// Left by a process that was killed: the socket was free, so none serves it.
 	sys.Unlinkat(db.root, queueName)
+	db.learn() // a helper does one event, and would not gain by it
 	return nil
 }
 
@@ -123,6 +127,7 @@ func (u *Udev) open() error {
 func (u *Udev) Close() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.flush()
 	if u.control != nil {
 		sys.Unlinkat(u.db.root, queueName)
 		sys.Unlinkat(u.db.root, ControlName)
@@ -183,11 +188,13 @@ func (u *Udev) markQueue() {
 	u.queue = true
 }
 
-// Idle takes the queue file away if no event is under way. It is cheap, and is to be
-// called when those that could end at once have.
+// Idle sends the messages of the events that were done, and takes the queue file away if no event is
+// under way. It is to be called when those that could end at once have.
 func (u *Udev) Idle() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.flush() // before settle goes on
+	u.db.endTurn()
 	if u.queue && u.queued == 0 {
 		sys.Unlinkat(u.db.root, queueName)
 		u.queue = false
@@ -195,7 +202,8 @@ func (u *Udev) Idle() {
 }
 
 // Done tells that an event is at its end, with its node, links and commands: it writes
-// the database, sends the message, and completes the cookie. A late event (uevent.LateKey)
+// the database, completes the cookie, and sends the message: by the next Idle, with those of others.
+// A late event (uevent.LateKey)
 // changes nothing in the database, since /sys does not bear it out.
 func (u *Udev) Done(e *uevent.Event, d Device) {
 	u.mu.Lock()
@@ -205,6 +213,7 @@ func (u *Udev) Done(e *uevent.Event, d Device) {
 		u.send(e, u.record(e, id, kind, &d), d.Node)
 	}
 	if cookie := cookieOf(e); cookie != 0 {
+		u.flush() // before the program goes on that made the change
 		if err := completeCookie(cookie); err != nil {
 			u.warnOnce("a cookie of device-mapper is not completed: " + err.Error())
 		}
@@ -226,14 +235,16 @@ func (u *Udev) unqueue() {
 	}
 }
 
-// record brings the database up to date, and returns what the message is to say.
+// record brings the database up to date, and returns what the message is to say. That stays until
+// the next call.
 func (u *Udev) record(e *uevent.Event, id string, kind class, d *Device) *Record {
 	u.forgetOld(e, id)
 	// What Tags had once stays (libudev: TAGS), since a monitor that filters by a tag is to see its
 	// device lose it; Current is what it has now.
-	was, known := u.db.read(id)
+	was, known := u.db.read(id, e.Action == uevent.Remove)
 	d.Properties, d.Tags = usableProperties(d.Properties), usableTags(d.Tags)
-	r := &Record{Links: d.Links, Priority: d.Priority, Properties: d.Properties,
+	r := &u.said
+	*r = Record{Links: d.Links, Priority: d.Priority, Properties: d.Properties,
 		Current: merge(nil, d.Tags), Tags: merge(was.Tags, d.Tags), Initialized: was.Initialized, Persist: d.Persist}
 	// A remove says what the device had: rules find no properties any more where /sys has nothing.
 	if d.Keep || e.Action == uevent.Remove {
@@ -245,10 +256,9 @@ func (u *Udev) record(e *uevent.Event, id string, kind class, d *Device) *Record
 			r.Priority = was.Priority
 		}
 	}
-	_, late := e.Get(uevent.LateKey)
 	var err error
 	switch {
-	case late:
+	case e.IsLate():
 	case e.Action == uevent.Remove:
 		err = u.db.remove(id, was)
 	default:
@@ -291,12 +301,12 @@ func (u *Udev) forgetOld(e *uevent.Event, id string) {
 		return
 	}
 	old, moved := e.Get("DEVPATH_OLD")
-	if _, late := e.Get(uevent.LateKey); late || !moved {
+	if !moved || e.IsLate() {
 		return
 	}
 	// Devices with numbers, and interfaces by their index, keep their record's name when they move.
 	if from := unnumbered(e.Subsystem, old); from != "" && from != id {
-		was, _ := u.db.read(from)
+		was, _ := u.db.read(from, true)
 		_ = u.db.remove(from, was)
 	}
 }
@@ -311,15 +321,6 @@ func clockAtZero() uint64 {
 
 // now returns the time of CLOCK_MONOTONIC in microseconds.
 func (u *Udev) now() uint64 { return u.zero + uint64(sys.Now())/1000 }
-
-// Known returns what the database holds of the event's device: for rules that go on from
-// what an earlier event found, as udev's IMPORT{db} does. There is a Record in any case.
-func (u *Udev) Known(e *uevent.Event) (r *Record, known bool) {
-	id := Identify(e)
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.db.read(id)
-}
 
 // Sweep removes the records of devices that /sys does not have. It belongs to a scan, and
 // where there is no sysfs does nothing.
@@ -346,51 +347,78 @@ func (u *Udev) send(e *uevent.Event, r *Record, node string) {
 	}
 	u.msg = appendHeader(u.msg[:0])
 	u.put("UDEV_DATABASE_VERSION=", databaseVersion)
-	u.put("ACTION=", e.Action)
-	u.put("DEVPATH=", e.Devpath)
-	u.put("SUBSYSTEM=", e.Subsystem)
 	seqnum := e.Seqnum
 	if seqnum == 0 {
 		seqnum = max(1, u.options.Sys.Seqnum())
 	}
 	u.put("SEQNUM=", strconv.FormatUint(seqnum, 10))
+	if r.Initialized != 0 {
+		u.put("USEC_INITIALIZED=", strconv.FormatUint(r.Initialized, 10))
+	}
+	u.put("ACTION=", e.Action)
+	u.put("DEVPATH=", oneLine(e.Devpath))
+	u.put("SUBSYSTEM=", oneLine(e.Subsystem))
 	if node == "" {
 		node = e.Devname
 	}
 	if node != "" {
-		u.put("DEVNAME=/dev/", node)
-	}
-	if r.Initialized != 0 {
-		u.put("USEC_INITIALIZED=", strconv.FormatUint(r.Initialized, 10))
+		u.put("DEVNAME=/dev/", oneLine(node))
 	}
 	if len(r.Tags) > 0 {
-		u.put("TAGS=", tagList(r.Tags))
+		u.put("TAGS=", TagList(r.Tags))
 	}
 	if len(r.Current) > 0 {
-		u.put("CURRENT_TAGS=", tagList(r.Current))
+		u.put("CURRENT_TAGS=", TagList(r.Current))
 	}
-	// What rules say prevails over what the kernel says.
-	for kv := range e.Env() {
-		if !ours(kv) && !hasKey(r.Properties, kv) {
-			u.put(kv, "")
-		}
-	}
+	devtype := u.putVariables(string(e.Pack()), r.Properties)
 	for _, kv := range r.Properties {
 		u.put(kv, "")
 	}
 	u.putLinks(r.Links)
-	devtype, _ := e.Get("DEVTYPE")
 	seal(u.msg, e.Subsystem, devtype, r.Tags)
-	// A group without listeners is no error for the caller.
-	if err := u.sender.Send(Group, u.msg); err != nil {
+	u.tell(u.sender.Put(u.msg))
+}
+
+// flush sends the messages that wait.
+func (u *Udev) flush() { u.tell(u.sender.Flush()) }
+
+// tell logs why messages were not sent.
+func (u *Udev) tell(err error) {
+	if err != nil {
 		u.warnOnce("libudev's monitors are not told: " + err.Error())
 	}
 }
 
-// ours reports whether a variable of the event is said otherwise, or is none of the
+// putVariables appends the variables of an event, KEY=VALUE and a NUL each, but for those that are
+// said otherwise: what rules say in properties prevails. It returns the event's DEVTYPE, whatever rules
+// say.
+func (u *Udev) putVariables(vars string, properties []string) (devtype string) {
+	// One look at all of them spares one at each.
+	ragged := strings.IndexByte(vars, '\n') >= 0
+	for vars != "" {
+		end := strings.IndexByte(vars, 0)
+		kv := vars[:end]
+		vars = vars[end+1:]
+		at := strings.IndexByte(kv, '=')
+		if at <= 0 || isOurs(kv[:at]) {
+			continue
+		}
+		if devtype == "" && kv[:at] == "DEVTYPE" {
+			devtype = kv[at+1:]
+		}
+		if ragged {
+			kv = oneLine(kv)
+		}
+		if !HasKey(properties, kv) {
+			u.put(kv, "")
+		}
+	}
+	return devtype
+}
+
+// isOurs reports whether a variable of an event is said otherwise, or is none of the
 // kernel's but of the environment in which a helper was started.
-func ours(kv string) bool {
-	key, _, _ := strings.Cut(kv, "=")
+func isOurs(key string) bool {
 	switch key {
 	case "UDEV_DATABASE_VERSION", "ACTION", "DEVPATH", "SUBSYSTEM", "SEQNUM", "DEVNAME", "USEC_INITIALIZED",
 		"TAGS", "CURRENT_TAGS", "DEVLINKS", "PATH", "HOME":
@@ -406,8 +434,7 @@ func (u *Udev) put(head, tail string) {
 		u.warnOnce("a message to libudev's monitors has no room for all properties")
 		return
 	}
-	u.msg = append(append(u.msg, oneLine(head)...), oneLine(tail)...)
-	u.msg = append(u.msg, 0)
+	u.msg = append(append(append(u.msg, head...), tail...), 0)
 }
 
 // putLinks appends DEVLINKS, which a blank in a name would end.
@@ -419,7 +446,7 @@ func (u *Udev) putLinks(links []string) {
 		}
 	}
 	if text != "" {
-		u.put("DEVLINKS=", text[1:])
+		u.put("DEVLINKS=", oneLine(text[1:]))
 	}
 }
 

@@ -193,9 +193,19 @@ const GapKey = "UEVENT_GAP"
 // device of an add has left, or that of a remove is there again.
 const LateKey = "UEVENT_LATE"
 
+// IsLate reports whether e has the variable.
+func (e *Event) IsLate() bool {
+	// The first look is for speed: nearly no event has it.
+	if !strings.Contains(string(e.vars), LateKey) {
+		return false
+	}
+	_, said := e.Get(LateKey)
+	return said
+}
+
 // Late returns e with the variable which says that it is late.
 func (e *Event) Late() *Event {
-	if _, said := e.Get(LateKey); said {
+	if e.IsLate() {
 		return e
 	}
 	late := *e

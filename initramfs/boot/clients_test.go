@@ -181,6 +181,11 @@ func TestStockClients(t *testing.T) {
 					g.Logf("%s: %d times in %v", r.name, r.times, time.Since(begun).Round(time.Millisecond))
 				}
 				found = capabilities(g)
+				number := hide(g)
+				stop()
+				stop = startLoop(g, "--udev")
+				wantHidden(g, "after a restart", number)
+				turns[0].run(g, []string{"dmsetup", "remove", "hidden"})
 			}
 			stop()
 		}
@@ -212,6 +217,28 @@ func group(g *boot.Guest) {
 		"vgcreate -qq -y vg /dev/vdc", "lvcreate -qq -y -an -Zn -l 2 -n first vg", "lvcreate -qq -y -an -Zn -l 2 -n sec-ond vg",
 	} {
 		g.Command("/sbin/lvm", strings.Fields(command)...)
+	}
+}
+
+// hide makes a device that is to have no link below /dev/mapper, as the program that makes it
+// says, and returns its numbers. That still holds when others ask for an event.
+func hide(g *boot.Guest) (number string) {
+	g.Helper()
+	turns[0].run(g, []string{"dmsetup", "create", "--noudevrules", "hidden", "--table", "0 2048 linear /dev/vda 0"})
+	number = strings.TrimSpace(g.Command("/sbin/dmsetup", "info", "-c", "--noheadings", "--separator", ":", "-o", "major,minor", "hidden"))
+	wantHidden(g, "as it was made", number)
+	for _, action := range []string{"change", "add", "change"} {
+		g.Command("/bin/udevadm", "trigger", "--settle", "--action="+action, "/dev/block/"+number)
+		wantHidden(g, action, number)
+	}
+	return number
+}
+
+// wantHidden fails the test where the loop does not know that the device is hidden.
+func wantHidden(g *boot.Guest, when, number string) {
+	g.Helper()
+	if record := g.Read("/run/udev/data/b" + number); !strings.Contains(record, "\nE:DM_UDEV_DISABLE_DM_RULES_FLAG=1\n") || strings.Contains("\n"+record, "\nS:mapper/") {
+		g.Errorf("%s, the database has of %s:\n%s", when, number, record)
 	}
 }
 

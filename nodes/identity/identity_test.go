@@ -1,11 +1,14 @@
 package identity
 
 import (
+	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/kerneltest"
 	"devspool/hotplug/uevent"
 )
 
@@ -58,6 +61,41 @@ func TestMapper(t *testing.T) {
 		}
 		if low := name == "low priority"; low != (id.Links[0].Priority == -100) {
 			t.Errorf("%s: %v", name, id.Links)
+		}
+	}
+}
+
+// TestMapperFlags compares with what dmsetup tells udev's rules of a cookie.
+func TestMapperFlags(t *testing.T) {
+	const devpath = "/devices/virtual/block/dm-5"
+	dmsetup := kerneltest.Need(t, "dmsetup")
+	s := hotplugtest.NewSysfs(t)
+	s.Add(devpath, "block", "254:5", "DEVNAME=dm-5", "DEVTYPE=disk")
+	for file, text := range map[string]string{"size": "8", "dm/suspended": "0", "dm/name": "v", "dm/uuid": "U"} {
+		hotplugtest.WriteFile(t, s.Path(devpath+"/"+file), text+"\n")
+	}
+	p := &Prober{Sys: s.FS, Open: func(uevent.Dev) (int, error) { return -1, nil }}
+	flags := func(variables ...string) (found []string) {
+		for _, kv := range p.Identify(mapperEvent(t, "change", devpath, variables)).Properties {
+			if strings.HasPrefix(kv, "DM_UDEV_") && !strings.HasPrefix(kv, "DM_UDEV_RULES") {
+				found = append(found, kv)
+			}
+		}
+		slices.Sort(found)
+		return found
+	}
+	for _, cookie := range []uint32{0, 0x0d4d1234, 1 << 16, 1 << 17, 1 << 18, 1 << 19, 1 << 20, 1 << 21, 1 << 22, 1 << 23, 0x40abcd, 0xffffff} {
+		text := strconv.FormatUint(uint64(cookie), 10)
+		out, err := exec.Command(dmsetup, "udevflags", text).CombinedOutput()
+		if cookie == 0 { // of which dmsetup says that it is none
+			out, err = nil, nil
+		}
+		hotplugtest.Must(t, err)
+		want := strings.Fields(strings.ReplaceAll(string(out), "'", ""))
+		want = slices.DeleteFunc(want, func(kv string) bool { return !strings.HasPrefix(kv, "DM_UDEV_") })
+		slices.Sort(want)
+		if got := flags("DM_COOKIE=" + text); !slices.Equal(got, want) {
+			t.Errorf("the flags of %#x are\n%q, want\n%q", cookie, got, want)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 // device is what /sys and the database say of one.
 type device struct {
+	_             sys.NotComparable
 	*uevent.Event // its action says nothing
 	driver        string
 	record        *udev.Record
@@ -115,7 +116,7 @@ func (d *device) properties() []string {
 		case "DEVNAME":
 			add(key, "/dev/"+value)
 		default:
-			if !replaced(d.record.Properties, key) {
+			if !udev.HasKey(d.record.Properties, kv) {
 				all = append(all, kv)
 			}
 		}
@@ -127,19 +128,9 @@ func (d *device) properties() []string {
 	}
 	all = append(all, d.record.Properties...)
 	add("DEVLINKS", d.links("/dev/"))
-	add("TAGS", colons(d.record.Tags))
-	add("CURRENT_TAGS", colons(d.record.Current))
+	add("TAGS", udev.TagList(d.record.Tags))
+	add("CURRENT_TAGS", udev.TagList(d.record.Current))
 	return all
-}
-
-// replaced reports whether the database has another value for a property of the kernel's.
-func replaced(properties []string, key string) bool {
-	for _, kv := range properties {
-		if len(kv) > len(key) && kv[len(key)] == '=' && kv[:len(key)] == key {
-			return true
-		}
-	}
-	return false
 }
 
 // links returns the device's links, a blank between two, each with before in front of it.
@@ -148,14 +139,6 @@ func (d *device) links(before string) string {
 		return ""
 	}
 	return before + strings.Join(d.record.Links, " "+before)
-}
-
-// colons returns tags as clients have them: ":a:b:", or "" for none.
-func colons(tags []string) string {
-	if len(tags) == 0 {
-		return ""
-	}
-	return ":" + strings.Join(tags, ":") + ":"
 }
 
 // all returns what info --query=all prints: a letter, a colon and a blank before each

@@ -138,7 +138,7 @@ func (t *tool) stray(name string, known []option) error {
 }
 
 // seconds reads a time: a number of seconds, perhaps with a fraction or a unit. Of a fraction
-// three digits count.
+// three digits count. What is longer than the longest time is that.
 func seconds(text string) (time.Duration, error) {
 	if text == "infinity" {
 		return forever, nil
@@ -163,7 +163,10 @@ func seconds(text string) (time.Duration, error) {
 	if err != nil || whole == "" || len(whole) > 9 {
 		return 0, errors.New("no time: " + text)
 	}
-	return time.Duration(n) * (unit / 1000), nil
+	if unit /= 1000; n > uint64(forever/unit) {
+		return forever, nil
+	}
+	return time.Duration(n) * unit, nil
 }
 
 // forever is the time for "infinity".

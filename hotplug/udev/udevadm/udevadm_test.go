@@ -67,6 +67,7 @@ func onRun(t *testing.T, h *udev.Handlers) *udev.Udev {
 		e, err := sysfs.FS("/sys").Event(uevent.Add, name)
 		hotplugtest.Must(t, err)
 		u.Done(e, d)
+		u.Idle()
 	}
 	hotplugtest.Must(t, os.Symlink("null", "/dev/a"))
 	return u
@@ -190,6 +191,7 @@ func TestTrigger(t *testing.T) {
 				id, _ := e.Get("SYNTH_UUID")
 				uuids[id] = e.Action == uevent.Add
 				u.Done(e, udev.Device{})
+				u.Idle()
 			}
 			continue
 		}
@@ -311,6 +313,7 @@ func TestMonitor(t *testing.T) {
 				d.Tags = []string{"seat"}
 			}
 			u.Done(hotplugtest.NewEvent(t, append(vars, "ACTION=change", "DEVPATH=/devices/x", "SEQNUM=5")...), d)
+			u.Idle()
 		}
 		lines := func() (got []string) {
 			for line := range strings.Lines(hotplugtest.Contents(t, path)) {
@@ -427,7 +430,7 @@ func FuzzMatches(f *testing.F) {
 
 func TestSeconds(t *testing.T) {
 	for text, want := range map[string]time.Duration{"5": 5 * time.Second, "0.25": 250 * time.Millisecond, "1.5s": 1500 * time.Millisecond, "2s": 2 * time.Second, "3 min": 3 * time.Minute,
-		"10ms": 10 * time.Millisecond, "infinity": 1<<63 - 1} {
+		"10ms": 10 * time.Millisecond, "infinity": forever, "2562047h": 2562047 * time.Hour, "2562048h": forever, "999999999h": forever, "999999999min": forever} {
 		if got, err := seconds(text); got != want || err != nil {
 			t.Errorf("%q is %v, %v", text, got, err)
 		}
