@@ -19,7 +19,7 @@ import (
 // it is slow to appear.
 const firstQuiet = time.Second
 
-// first puts off what no disk can need until the devices of Options.First are there. Active is atomic
+// first puts off what no disk can need until what Options.First names is there. Active is atomic
 // since a goroutine of its own ends what the main one began.
 type first struct{ active atomic.Bool }
 

@@ -101,9 +101,10 @@ const (
 // startLoop starts the loop as a process of its own, which outlives this program.
 func (b *boot) startLoop() (err error) {
 	args := []string{"devspool", "-f"}
-	// What the root does not need waits until it is there.
+	// What the root does not need waits until it is mounted: that may need modules too, and the
+	// processors.
 	if first := b.first(); first != "" {
-		args = append(args, "--first", first)
+		args = append(args, "--first", first+" "+goOn)
 	}
 	if b.loopVerbose {
 		args = append(args, "-v")
@@ -113,6 +114,18 @@ func (b *boot) startLoop() (err error) {
 		return &os.PathError{Op: "exec", Path: "/proc/self/exe", Err: err}
 	}
 	return nil
+}
+
+// goOn is a file that the loop waits for besides the root, before it goes on with the rest.
+const goOn = "/dev/" + nodes.Private + "/go-on"
+
+// restMayCome has the loop go on with what the root does not need. A person at the console
+// needs it: the modules of keyboards are among that.
+func (b *boot) restMayCome() {
+	fd, err := unix.Open(goOn, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err == nil { // else the loop goes on a second after the last event
+		unix.Close(fd)
+	}
 }
 
 // ask makes a request of the loop, as soon as it listens.
@@ -139,10 +152,12 @@ func (b *boot) run() error {
 	if err := b.find(); err != nil {
 		return err
 	}
+	b.tell("root is there: " + b.node)
 	b.pause("mount")
 	if err := b.mount(); err != nil {
 		return err
 	}
+	b.restMayCome()
 	b.tell("root is mounted: " + b.root)
 	b.pause("switch")
 	return b.leave()
@@ -265,6 +280,7 @@ func (b *boot) shell() bool {
 	if !sys.Executable("/bin/sh") {
 		return false
 	}
+	b.restMayCome()
 	_, err := b.spawn([]string{"/bin/sh"}, &syscall.SysProcAttr{Setsid: true, Setctty: true})
 	if err != nil { // the console cannot be a controlling terminal
 		_, err = b.spawn([]string{"/bin/sh"}, nil)

@@ -64,6 +64,7 @@ func (b *boot) unlock(v *volume) {
 		return
 	}
 	v.open = true // also where it fails: it is tried once
+	b.restMayCome()
 	words := []string{sys.LookPath("cryptsetup", b.environ), "open", disk, v.name}
 	if v.key != "" {
 		words = append(words, "--key-file", v.key)
