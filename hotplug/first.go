@@ -19,6 +19,9 @@ import (
 // it is slow to appear.
 const firstQuiet = time.Second
 
+// firstHung is the same while the kernel is at work on a module: it may never come to an end.
+const firstHung = 5 * time.Second
+
 // first puts off what no disk can need until what Options.First names is there. Active is atomic
 // since a goroutine of its own ends what the main one began.
 type first struct{ active atomic.Bool }
@@ -56,7 +59,8 @@ func (f *first) follow(r *runner, l *loop.Loop) {
 				r.log.Print(log.Info, "all of "+r.First+" are there: going on with the rest")
 			}
 		case <-sys.After(4 * sys.PollInterval):
-			if l.Pending() || r.scheduler.Quiet() < firstQuiet || !r.modules.isIdle() {
+			quiet := r.scheduler.Quiet()
+			if l.Pending() || quiet < firstQuiet || quiet < firstHung && !r.modules.isIdle() {
 				continue
 			}
 			r.log.Print(log.Info, "nothing more comes by itself of the way to "+r.First+": going on with the rest")

@@ -62,16 +62,20 @@ func (m *moduleLoader) open() {
 	m.loader = loader
 }
 
-// status returns a line about the modules that failed, or none.
+// status returns a line about the modules that failed, and that the kernel is still at work on.
 func (m *moduleLoader) status() string {
-	text := ""
+	failed, loading := "", ""
 	if l := m.opened(); l != nil {
-		l.Failed(func(err *modules.Error) { text += " " + err.Module + " (" + err.Err.Error() + ")" })
+		l.Failed(func(err *modules.Error) { failed += " " + err.Module + " (" + err.Err.Error() + ")" })
+		l.Loading(func(name string) { loading += " " + name })
 	}
-	if text == "" {
-		return "modules that failed: none"
+	if failed == "" {
+		failed = " none"
 	}
-	return "modules that failed:" + text
+	if loading != "" {
+		loading = "; modules that are still loading:" + loading
+	}
+	return "modules that failed:" + failed + loading
 }
 
 // program returns what runs the modprobe program, or nil where there is none.

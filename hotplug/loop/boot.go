@@ -5,6 +5,7 @@ package loop
 import (
 	"errors"
 	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,14 +60,38 @@ func (l *Loop) HandOver() (socket int, done func(), err error) {
 	l.sock.Wake()
 	<-l.boot.stopped
 	// Nothing is read any more, so what is under way is all that this process will do.
-	for began := sys.Now(); !l.Scheduler.IsIdle() && began.Age() < handOverWait; {
-		time.Sleep(sys.PollInterval)
+	said := false
+	for began := sys.Now(); !l.Scheduler.IsIdle() && began.Age() < handOverWait; time.Sleep(sys.PollInterval) {
+		if !said && began.Age() >= hangWait {
+			said = true
+			l.Log.Print(log.Warning, "the system's loop has to wait, "+handOverWait.String()+" at most, for the early boot's: "+l.unfinished())
+		}
 	}
 	if !l.Scheduler.IsIdle() {
-		l.Log.Print(log.Warning, "handing over, though not all events are done")
+		l.Log.Print(log.Warning, "handing over, though not all events are done: "+l.unfinished())
 	}
 	l.closeControl()
 	return l.sock.Fd(), func() { close(l.boot.handed) }, nil
+}
+
+// unfinished says which events are not done, and what is done for them.
+func (l *Loop) unfinished() (text string) {
+	const most = 3
+	st := l.Scheduler.Stats()
+	all := append(st.Loading, st.Running...)
+	for i, c := range all {
+		if i == most {
+			return text + " and " + strconv.Itoa(len(all)-most) + " more"
+		}
+		if text != "" {
+			text += ", "
+		}
+		text += c.Action + " " + c.Devpath + ": " + c.Text + " (" + c.Since.Ago() + ")"
+	}
+	if text == "" {
+		text = strconv.Itoa(st.Pending) + " events"
+	}
+	return text
 }
 
 // waitHandedOver returns when another process has the socket.
@@ -132,7 +157,7 @@ func (l *Loop) SwitchRoot(path string) error {
 func (l *Loop) drain() bool {
 	drained := make(chan bool, 1)
 	go func() { drained <- l.Scheduler.Drain(switchWait) }()
-	last, changed := uint64(0), sys.Now()
+	last, changed, said := uint64(0), sys.Now(), false
 	for {
 		select {
 		case done := <-drained:
@@ -144,6 +169,10 @@ func (l *Loop) drain() bool {
 		}
 		if changed.Age() >= hangWait && l.Scheduler.CommandsRunning() == 0 {
 			return false
+		}
+		if !said && changed.Age() >= hangWait {
+			said = true
+			l.Log.Print(log.Warning, "switching root has to wait, "+switchWait.String()+" at most, for "+l.unfinished())
 		}
 	}
 }

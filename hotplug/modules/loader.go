@@ -75,6 +75,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // module is one that waits, is being loaded, or failed.
 type module struct {
 	step       Step // what to load
+	given      bool // to the kernel
 	over       bool // it is at its end; such a module is kept only if it failed
 	needed     bool // by a module that leads to a disk: First does not hold it back
 	err        *Error
@@ -439,6 +440,18 @@ func (l *Loader) Failed(f func(err *Error)) {
 	}
 }
 
+// Loading calls f for each module that the kernel has been given, and that has not ended its
+// initialization, in no order.
+func (l *Loader) Loading(f func(name string)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, m := range l.modules {
+		if m.given && !m.over {
+			f(m.step.Name)
+		}
+	}
+}
+
 // enqueueLocked has a worker load a module. The mutex is held.
 func (l *Loader) enqueueLocked(m *module) {
 	l.ready = append(l.ready, m)
@@ -455,6 +468,7 @@ func (l *Loader) work() {
 	for len(l.ready) > 0 {
 		m := l.ready[0]
 		l.ready = l.ready[1:]
+		m.given = true
 		l.mu.Unlock()
 		// Without the mutex: the kernel may take seconds.
 		err := l.insert(&m.step)

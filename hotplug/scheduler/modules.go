@@ -4,6 +4,7 @@ package scheduler
 
 import (
 	"devspool/hotplug/log"
+	"devspool/hotplug/sys"
 	"devspool/nodes"
 )
 
@@ -14,16 +15,31 @@ func (s *Scheduler) loadModulesLocked(t *task) bool {
 		return false
 	}
 	alias, _ := t.event.Get("MODALIAS")
+	load := &RunningCommand{Since: sys.Now(), Action: t.event.Action, Devpath: t.event.Devpath, Text: "modules for " + alias}
+	s.pool.loads = append(s.pool.loads, load)
 	var err error
 	s.runAsync(s.pool.inFlight.Go, func() { err = s.applier.modules.Load(alias) }, func() {
 		outcome := "loaded"
 		if err != nil {
 			outcome = err.Error()
 		}
+		s.pool.loadDone(load)
 		s.log.Event(log.Info, "modules", t.event, alias+": "+outcome)
 		s.commandDoneYield(t)
 	})
 	return true
+}
+
+// loadDone removes what is loaded from the list.
+func (p *pool) loadDone(ended *RunningCommand) {
+	for i, load := range p.loads {
+		if load == ended {
+			// In order: the oldest stays first.
+			copy(p.loads[i:], p.loads[i+1:])
+			p.loads = p.loads[:len(p.loads)-1]
+			return
+		}
+	}
 }
 
 // loadsModules reports whether a command of t is carried out by loading modules here.

@@ -40,19 +40,38 @@ func mountAll() error {
 	}{{"/dev/null", 1, 3}, {"/dev/console", 5, 1}, {"/dev/kmsg", 1, 11}} {
 		_ = unix.Mknod(n.path, unix.S_IFCHR|0o600, int(unix.Mkdev(n.major, n.minor)))
 	}
-	return openConsole()
+	return nil
 }
 
-// openConsole opens the console for all that is said, unless the kernel has: it does not where the
+// openConsole opens the console for all that is said, where the kernel has not: it does not where the
 // image has no /dev/console.
 func openConsole() error {
-	if _, err := unix.FcntlInt(2, unix.F_GETFD, 0); err == nil {
-		return nil
+	for fd := range 3 {
+		if leadsSomewhere(fd) {
+			continue
+		}
+		console, err := unix.Open("/dev/console", unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return &os.PathError{Op: "open", Path: "/dev/console", Err: err}
+		}
+		err = unix.Dup3(console, fd, 0)
+		unix.Close(console)
+		if err != nil {
+			return err
+		}
 	}
-	fd, err := unix.Open("/dev/console", unix.O_RDWR, 0)
-	for ; err == nil && fd < 2; fd, err = unix.Dup(fd) {
+	return nil
+}
+
+// leadsSomewhere reports whether a standard descriptor was open when this process began. Where one
+// was closed it is a directory now, opened before the runtime began (see package handoff), or
+// the runtime's /dev/null: so nothing that was opened since has its number.
+func leadsSomewhere(fd int) bool {
+	var st unix.Statx_t
+	if sys.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return false
 	}
-	return err
+	return st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev_major != 1 || st.Rdev_minor != 3
 }
 
 // options are the mount options that are no text for the file system: mount(2) takes them as

@@ -72,7 +72,12 @@ func Run(args, environ []string) int {
 
 // prepare does what every attempt to boot needs.
 func (b *boot) prepare() (err error) {
-	if err = mountAll(); err != nil {
+	err = mountAll()
+	// Also where that failed, so that it can be said.
+	if failed := openConsole(); err == nil {
+		err = failed
+	}
+	if err != nil {
 		return err
 	}
 	line, err := sys.ReadFile("/proc/cmdline")
@@ -236,7 +241,7 @@ func (b *boot) seen() string {
 	}
 	text := "disks that came:" + disks
 	_ = b.ask([]string{"status"}, func(line string) {
-		if strings.HasPrefix(line, "modules that failed:") || strings.HasPrefix(line, "running:") {
+		if strings.HasPrefix(line, "modules that failed:") || strings.HasPrefix(line, "running:") || strings.HasPrefix(line, "loading:") {
 			text += "; " + line
 		}
 	})

@@ -316,11 +316,12 @@ func (p *packer) addBlob(dirs []programs.Root, name, why string) (found bool, er
 	return found, nil
 }
 
-// addNamedBlob adds the first firmware of a name. The kernel prefers what is not
-// compressed.
+// addNamedBlob adds the firmware of a name that the kernel would take: it looks for what is not
+// compressed in all directories, before it looks for what is (_request_firmware in
+// drivers/base/firmware_loader/main.c).
 func (p *packer) addNamedBlob(dirs []programs.Root, name, why string) (found bool, err error) {
-	for _, dir := range dirs {
-		for _, ending := range []string{"", ".xz", ".zst"} {
+	for _, ending := range []string{"", ".zst", ".xz"} {
+		for _, dir := range dirs {
 			if links, end, err := dir.Walk(name + ending); err == nil {
 				return true, p.addBlobFile(dir, ending, links, end, why)
 			}
