@@ -50,23 +50,23 @@ func (f *first) follow(r *runner, l *loop.Loop) {
 		const forever = "1000000"
 		there <- control.Ask(r.dev, append([]string{"wait", forever}, strings.Fields(r.First)...), func(string) {})
 	}()
+	why := "there is "
 	for {
 		select {
 		case err := <-there:
 			if err != nil {
 				r.log.Print(log.Warning, "--first: "+err.Error())
-			} else {
-				r.log.Print(log.Info, "all of "+r.First+" are there: going on with the rest")
 			}
 		case <-sys.After(4 * sys.PollInterval):
 			quiet := r.scheduler.Quiet()
 			if l.Pending() || quiet < firstQuiet || quiet < firstHung && !r.modules.isIdle() {
 				continue
 			}
-			r.log.Print(log.Info, "nothing more comes by itself of the way to "+r.First+": going on with the rest")
+			why = "nothing more comes by itself of the way to "
 		}
 		break
 	}
+	r.log.Print(log.Info, why+r.First+": going on with the rest")
 	// Before release: a loader that is opened from here on holds nothing back.
 	f.active.Store(false)
 	r.scheduler.First(false)

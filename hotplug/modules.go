@@ -66,14 +66,19 @@ func (m *moduleLoader) open() {
 func (m *moduleLoader) status() string {
 	failed, loading := "", ""
 	if l := m.opened(); l != nil {
-		l.Failed(func(err *modules.Error) { failed += " " + err.Module + " (" + err.Err.Error() + ")" })
-		l.Loading(func(name string) { loading += " " + name })
+		l.Unloaded(func(name string, err *modules.Error) {
+			if err == nil {
+				loading += " " + name
+			} else {
+				failed += " " + name + " (" + err.Err.Error() + ")"
+			}
+		})
 	}
 	if failed == "" {
 		failed = " none"
 	}
 	if loading != "" {
-		loading = "; modules that are still loading:" + loading
+		loading = "; still loading:" + loading
 	}
 	return "modules that failed:" + failed + loading
 }

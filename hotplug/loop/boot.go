@@ -5,7 +5,7 @@ package loop
 import (
 	"errors"
 	"os"
-	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,11 +64,11 @@ func (l *Loop) HandOver() (socket int, done func(), err error) {
 	for began := sys.Now(); !l.Scheduler.IsIdle() && began.Age() < handOverWait; time.Sleep(sys.PollInterval) {
 		if !said && began.Age() >= hangWait {
 			said = true
-			l.Log.Print(log.Warning, "the system's loop has to wait, "+handOverWait.String()+" at most, for the early boot's: "+l.unfinished())
+			l.Log.Print(log.Warning, "the system's loop has to wait, "+handOverWait.String()+" at most, for the early boot's"+l.unfinished())
 		}
 	}
 	if !l.Scheduler.IsIdle() {
-		l.Log.Print(log.Warning, "handing over, though not all events are done: "+l.unfinished())
+		l.Log.Print(log.Warning, "handing over, though not all events are done"+l.unfinished())
 	}
 	l.closeControl()
 	return l.sock.Fd(), func() { close(l.boot.handed) }, nil
@@ -76,20 +76,10 @@ func (l *Loop) HandOver() (socket int, done func(), err error) {
 
 // unfinished says which events are not done, and what is done for them.
 func (l *Loop) unfinished() (text string) {
-	const most = 3
-	st := l.Scheduler.Stats()
-	all := append(st.Loading, st.Running...)
-	for i, c := range all {
-		if i == most {
-			return text + " and " + strconv.Itoa(len(all)-most) + " more"
+	for _, line := range control.Status(l.Scheduler, l.Config) {
+		if strings.HasPrefix(line, "running:") || strings.HasPrefix(line, "loading:") {
+			text += "; " + line
 		}
-		if text != "" {
-			text += ", "
-		}
-		text += c.Action + " " + c.Devpath + ": " + c.Text + " (" + c.Since.Ago() + ")"
-	}
-	if text == "" {
-		text = strconv.Itoa(st.Pending) + " events"
 	}
 	return text
 }
@@ -172,7 +162,7 @@ func (l *Loop) drain() bool {
 		}
 		if !said && changed.Age() >= hangWait {
 			said = true
-			l.Log.Print(log.Warning, "switching root has to wait, "+switchWait.String()+" at most, for "+l.unfinished())
+			l.Log.Print(log.Warning, "switching root has to wait, "+switchWait.String()+" at most, for commands of the early boot"+l.unfinished())
 		}
 	}
 }

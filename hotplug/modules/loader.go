@@ -427,27 +427,15 @@ func (l *Loader) isHeldLocked(m *module) bool {
 	return false
 }
 
-// Failed calls f for each module that failed, in no order.
-func (l *Loader) Failed(f func(err *Error)) {
+// Unloaded calls f for each module that failed, and with nil for each that the kernel was given
+// and that has not ended its initialization; in no order.
+func (l *Loader) Unloaded(f func(name string, err *Error)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	// A module without blockers is either held back or being loaded, since ready is empty.
 	for _, m := range l.modules {
 		// ENODEV is no failure: of several modules for one device, those that do not fit say so.
-		if m.over && m.err != nil && m.err.Err != unix.ENODEV {
-			f(m.err)
-		}
-	}
-}
-
-// Loading calls f for each module that the kernel has been given, and that has not ended its
-// initialization, in no order.
-func (l *Loader) Loading(f func(name string)) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, m := range l.modules {
-		if m.given && !m.over {
-			f(m.step.Name)
+		if m.given && !m.over || m.over && m.err != nil && m.err.Err != unix.ENODEV {
+			f(m.step.Name, m.err)
 		}
 	}
 }

@@ -10,11 +10,21 @@ import (
 	"devspool/hotplug/sys"
 )
 
+// mounts are what mountAll mounts. (In the function this table and the next would be code, and larger.)
+var mounts = [...]struct{ kind, at, data string }{
+	{"proc", "/proc", ""}, {"sysfs", "/sys", ""}, {"devtmpfs", "/dev", "mode=0755"}, {"tmpfs", "/run", "mode=0755"},
+}
+
+// firstNodes are needed before the loop makes any node. They are missing only where /dev is an
+// empty tmpfs.
+var firstNodes = [...]struct {
+	path         string
+	major, minor uint32
+}{{"/dev/null", 1, 3}, {"/dev/console", 5, 1}, {"/dev/kmsg", 1, 11}}
+
 // mountAll mounts what all programs expect, where it is not mounted yet.
 func mountAll() error {
-	for _, m := range [...]struct{ kind, at, data string }{
-		{"proc", "/proc", ""}, {"sysfs", "/sys", ""}, {"devtmpfs", "/dev", "mode=0755"}, {"tmpfs", "/run", "mode=0755"},
-	} {
+	for _, m := range mounts {
 		_ = unix.Mkdir(m.at, 0o755)
 		// Nodes are for /dev alone.
 		flags := uintptr(unix.MS_NOSUID)
@@ -33,11 +43,7 @@ func mountAll() error {
 	_ = unix.Mkdir("/run/lock", 0o755)
 	_ = unix.Mkdir(newRoot, 0o755)
 	_ = unix.Mkdir("/etc", 0o755)
-	// Only where /dev is an empty tmpfs: these are used before the loop makes any node.
-	for _, n := range [...]struct {
-		path         string
-		major, minor uint32
-	}{{"/dev/null", 1, 3}, {"/dev/console", 5, 1}, {"/dev/kmsg", 1, 11}} {
+	for _, n := range firstNodes {
 		_ = unix.Mknod(n.path, unix.S_IFCHR|0o600, int(unix.Mkdev(n.major, n.minor)))
 	}
 	return nil

@@ -17,16 +17,20 @@ type tool struct {
 	seqnum string   // of the kernel's last event when it was run last
 }
 
-// findTools returns the tools that the image has.
+// tools are those that an image may have, by their names.
+var tools = [...]tool{
+	// An array that lacks a member is not started yet: the member may still come.
+	{[]string{"mdadm", "--assemble", "--scan", "--quiet", "--no-degraded"}, "linux_raid_member", ""},
+	// Here is no udev that it would have to wait for.
+	{[]string{"lvm", "vgchange", "--activate", "ay", "--sysinit", "--quiet", "--quiet", "--config",
+		"devices{obtain_device_list_from_udev=0} activation{udev_sync=0 udev_rules=0}"}, "LVM2_member", ""},
+}
+
+// findTools returns the tools that the image has, by their paths.
 func (b *boot) findTools() (found []tool) {
-	for _, t := range [...]tool{
-		// An array that lacks a member is not started yet: the member may still come.
-		{[]string{"mdadm", "--assemble", "--scan", "--quiet", "--no-degraded"}, "linux_raid_member", ""},
-		// Here is no udev that it would have to wait for.
-		{[]string{"lvm", "vgchange", "--activate", "ay", "--sysinit", "--quiet", "--quiet", "--config",
-			"devices{obtain_device_list_from_udev=0} activation{udev_sync=0 udev_rules=0}"}, "LVM2_member", ""},
-	} {
-		if t.words[0] = sys.LookPath(t.words[0], b.environ); sys.Executable(t.words[0]) {
+	for _, t := range tools {
+		if path := sys.LookPath(t.words[0], b.environ); sys.Executable(path) {
+			t.words = append([]string{path}, t.words[1:]...)
 			found = append(found, t)
 		}
 	}
