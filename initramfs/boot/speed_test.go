@@ -121,7 +121,7 @@ func otherDevices(content string) (devices []string) {
 		add(fmt.Sprintf("nvme-ns,bus=n%d", i) + drive(fmt.Sprint("n", i)))
 	}
 	pci("virtio-serial-pci,id=ports,max_ports=31")
-	for i := range 24 {
+	for i := range 26 {
 		devices = append(devices, "-chardev", fmt.Sprintf("null,id=c%d", i))
 		add(fmt.Sprintf("virtserialport,bus=ports.0,chardev=c%d,name=agent.%d", i, i))
 	}
@@ -152,7 +152,8 @@ var counted = []string{"-icount", "shift=2,sleep=on", "-smp", "1"}
 var crowdPack = []string{"--set", "virtio,nvme,usb,mmc,keyboard,filesystem,network", "--modules", "drivers/input,sound/core,sound/pci,sound/hda,drivers/char"}
 
 // modulesInit has the modules loaded that all devices ask for: WAY does it, for the aliases in
-// the file list, and the positional parameters.
+// the file list, and the positional parameters. The end is that of the last module, which the
+// kernel asks for by itself when the driver of the sound card has found a codec.
 const modulesInit = `#!/bin/busybox sh
 export PATH=/kmod:/sbin:/usr/sbin:/bin:/usr/bin
 busybox mkdir -p /kmod /dev /proc /sys
@@ -168,6 +169,7 @@ devspool modprobe -a -D -b -q -- "$@" | busybox awk '!seen[$0]++' >/order
 unset IFS
 echo devspool-boot: begun $(busybox cat /proc/uptime)
 WAY
+for i in $(busybox seq 500); do busybox grep -q ^snd_hda_codec_generic /proc/modules && break; busybox usleep 10000; done
 echo devspool-boot: ended $(busybox cat /proc/uptime)
 echo devspool-boot: loaded $(busybox wc -l </proc/modules)
 busybox poweroff -f

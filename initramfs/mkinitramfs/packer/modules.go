@@ -227,9 +227,11 @@ func (p *packer) addSelected(tree *kernel.Tree, s *kernel.Selection) error {
 			}
 		}
 	}
-	// devspool reads the text, so the binary forms, which are larger, are for kmod only.
-	binary := p.o.index == "bin" || p.o.index == "auto" && p.kmod
-	for name, text := range s.Indexes(binary) {
+	for name, text := range s.Indexes(p.o.index != "text") {
+		// Only kmod asks for symbols, but for a softdep of one.
+		if p.o.index == "auto" && !p.kmod && name == "modules.symbols.bin" {
+			continue
+		}
 		p.add(groupModules, "index of the modules", initramfs.File{Path: path.Join(dir, name), Mode: 0o644, Text: text})
 	}
 	machine, order := machineOf(tree)
