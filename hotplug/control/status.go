@@ -2,6 +2,7 @@ package control
 
 import (
 	"strconv"
+	"strings"
 
 	"devspool/hotplug/reload"
 	"devspool/hotplug/scheduler"
@@ -48,6 +49,12 @@ func Status(s *scheduler.Scheduler, config *reload.Config) []string {
 		lines[i] = uevent.Printable(lines[i])
 	}
 	return lines
+}
+
+// IsUnfinished reports whether a line of Status is about a command that runs, or modules that are
+// loaded.
+func IsUnfinished(line string) bool {
+	return strings.HasPrefix(line, "running:") || strings.HasPrefix(line, "loading:")
 }
 
 func decimal(n uint64) string { return strconv.FormatUint(n, 10) }

@@ -5,7 +5,6 @@ package loop
 import (
 	"errors"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -77,7 +76,7 @@ func (l *Loop) HandOver() (socket int, done func(), err error) {
 // unfinished says which events are not done, and what is done for them.
 func (l *Loop) unfinished() (text string) {
 	for _, line := range control.Status(l.Scheduler, l.Config) {
-		if strings.HasPrefix(line, "running:") || strings.HasPrefix(line, "loading:") {
+		if control.IsUnfinished(line) {
 			text += "; " + line
 		}
 	}

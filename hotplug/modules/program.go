@@ -2,6 +2,7 @@ package modules
 
 import (
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -13,7 +14,7 @@ import (
 // this one. /sbin/modprobe may be a link to this program, which would call itself without end.
 func FindProgram() string {
 	self := sys.FileIDOf("/proc/self/exe")
-	for _, path := range [...]string{"/sbin/modprobe", "/usr/sbin/modprobe", "/bin/modprobe", "/usr/bin/modprobe"} {
+	for _, path := range strings.Fields("/sbin/modprobe /usr/sbin/modprobe /bin/modprobe /usr/bin/modprobe") {
 		if sys.Executable(path) && sys.FileIDOf(path) != self {
 			return path
 		}

@@ -127,10 +127,7 @@ const goOn = "/dev/" + nodes.Private + "/go-on"
 // restMayCome has the loop go on with what the root does not need. A person at the console
 // needs it: the modules of keyboards are among that.
 func (b *boot) restMayCome() {
-	fd, err := unix.Open(goOn, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err == nil { // else the loop goes on a second after the last event
-		unix.Close(fd)
-	}
+	_ = unix.Mknod(goOn, unix.S_IFREG|0o600, 0) // where it fails the loop goes on a second after the last event
 }
 
 // ask makes a request of the loop, as soon as it listens.
@@ -241,7 +238,7 @@ func (b *boot) seen() string {
 	}
 	text := "disks that came:" + disks
 	_ = b.ask([]string{"status"}, func(line string) {
-		if strings.HasPrefix(line, "modules that failed:") || strings.HasPrefix(line, "running:") || strings.HasPrefix(line, "loading:") {
+		if strings.HasPrefix(line, "modules that failed:") || control.IsUnfinished(line) {
 			text += "; " + line
 		}
 	})
