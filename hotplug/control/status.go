@@ -40,7 +40,7 @@ func Status(s *scheduler.Scheduler, config *reload.Config) []string {
 		lines = append(lines, "running: "+c.Since.Ago()+", pid "+strconv.Itoa(c.PID)+": "+c.Action+" "+c.Devpath+": "+c.Text)
 	}
 	for _, c := range st.Loading {
-		lines = append(lines, "loading: "+c.Since.Ago()+": "+c.Action+" "+c.Devpath+": "+c.Text)
+		lines = append(lines, "loading: "+c.Since.Ago()+": "+c.Text)
 	}
 	for _, e := range st.Errors {
 		lines = append(lines, "last error: "+e.Devpath+": "+e.When.Ago()+" ago: "+e.Text)

@@ -64,7 +64,7 @@ func TestHandOverHanging(t *testing.T) {
 	old.left.Store(true)
 	go func() {
 		hotplugtest.Eventually(t, "the message", func() bool {
-			return b.Log.Has("the system's loop has to wait, 30s at most, for the early boot's; loading: ", " s: add "+devpath+": modules for usb:x")
+			return b.Log.Has("the system's loop waits, 30s at most, for the early boot's events; loading: ", " s: add "+devpath+": modules for usb:x")
 		})
 		close(hanging)
 	}()

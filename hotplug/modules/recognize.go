@@ -37,7 +37,7 @@ func ParseCommand(text string) (c Command, ok bool) {
 // isSilencer reports whether a word sends output away. Here there is none: failures go to the
 // log.
 func isSilencer(word string) bool {
-	return word == ">/dev/null" || word == "2>/dev/null" || word == "2>&1"
+	return strings.Contains(" >/dev/null 2>/dev/null 2>&1 ", " "+word+" ")
 }
 
 // isModprobe reports whether a word, which holds no blank, calls modprobe.

@@ -15,7 +15,7 @@ func (s *Scheduler) loadModulesLocked(t *task) bool {
 		return false
 	}
 	alias, _ := t.event.Get("MODALIAS")
-	load := &RunningCommand{Since: sys.Now(), Action: t.event.Action, Devpath: t.event.Devpath, Text: "modules for " + alias}
+	load := &Loading{sys.Now(), t.event.Action + " " + t.event.Devpath + ": modules for " + alias}
 	s.pool.loads = append(s.pool.loads, load)
 	var err error
 	s.runAsync(s.pool.inFlight.Go, func() { err = s.applier.modules.Load(alias) }, func() {
@@ -31,7 +31,7 @@ func (s *Scheduler) loadModulesLocked(t *task) bool {
 }
 
 // loadDone removes what is loaded from the list.
-func (p *pool) loadDone(ended *RunningCommand) {
+func (p *pool) loadDone(ended *Loading) {
 	for i, load := range p.loads {
 		if load == ended {
 			// In order: the oldest stays first.

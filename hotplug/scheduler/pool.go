@@ -12,11 +12,11 @@ import (
 // pool holds the commands that run, each in one of a few slots, and the tasks that wait for
 // a slot. Scheduler.mu guards it.
 type pool struct {
-	queue    queue             // tasks whose next command waits for a slot
-	running  []*job            // commands that run, the oldest first
-	detached int               // how many of running have no slot
-	inFlight sync.WaitGroup    // commands and firmware requests
-	loads    []*RunningCommand // see Stats.Loading
+	queue    queue          // tasks whose next command waits for a slot
+	running  []*job         // commands that run, the oldest first
+	detached int            // how many of running have no slot
+	inFlight sync.WaitGroup // commands and firmware requests
+	loads    []*Loading     // see Stats
 
 	first    bool     // see First
 	jobs     int      // slots; 0 after Shutdown

@@ -2,7 +2,6 @@ package pid1
 
 import (
 	"errors"
-	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -10,13 +9,11 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// mounts are what mountAll mounts. (In the function this table and the next would be code, and larger.)
-var mounts = [...]struct{ kind, at, data string }{
-	{"proc", "/proc", ""}, {"sysfs", "/sys", ""}, {"devtmpfs", "/dev", "mode=0755"}, {"tmpfs", "/run", "mode=0755"},
-}
+// mounts are the file systems that mountAll mounts, and where.
+const mounts = "proc:/proc sysfs:/sys devtmpfs:/dev tmpfs:/run"
 
 // firstNodes are needed before the loop makes any node. They are missing only where /dev is an
-// empty tmpfs.
+// empty tmpfs. (In the function this table would be code, and larger.)
 var firstNodes = [...]struct {
 	path         string
 	major, minor uint32
@@ -24,20 +21,24 @@ var firstNodes = [...]struct {
 
 // mountAll mounts what all programs expect, where it is not mounted yet.
 func mountAll() error {
-	for _, m := range mounts {
-		_ = unix.Mkdir(m.at, 0o755)
+	for _, m := range strings.Fields(mounts) {
+		kind, at, _ := strings.Cut(m, ":")
+		_ = unix.Mkdir(at, 0o755)
 		// Nodes are for /dev alone.
-		flags := uintptr(unix.MS_NOSUID)
-		if m.at != "/dev" {
+		flags, data := uintptr(unix.MS_NOSUID), ""
+		if at != "/dev" {
 			flags |= unix.MS_NODEV
 		}
-		err := unix.Mount(m.kind, m.at, m.kind, flags, m.data)
-		if err == unix.ENODEV && m.at == "/dev" { // the loop makes the nodes
-			err = unix.Mount("tmpfs", m.at, "tmpfs", flags, m.data)
+		if strings.HasSuffix(kind, "tmpfs") {
+			data = "mode=0755"
+		}
+		err := unix.Mount(kind, at, kind, flags, data)
+		if err == unix.ENODEV && at == "/dev" { // the loop makes the nodes
+			err = unix.Mount("tmpfs", at, "tmpfs", flags, data)
 		}
 		// EBUSY: a program that has started this one mounted it already.
 		if err != nil && err != unix.EBUSY {
-			return &os.PathError{Op: "mount", Path: m.at, Err: err}
+			return sys.PathError("mount", at, err)
 		}
 	}
 	_ = unix.Mkdir("/run/lock", 0o755)
@@ -58,7 +59,7 @@ func openConsole() error {
 		}
 		console, err := unix.Open("/dev/console", unix.O_RDWR|unix.O_CLOEXEC, 0)
 		if err != nil {
-			return &os.PathError{Op: "open", Path: "/dev/console", Err: err}
+			return sys.PathError("open", "/dev/console", err)
 		}
 		err = unix.Dup3(console, fd, 0)
 		unix.Close(console)

@@ -116,7 +116,7 @@ func (b *boot) startLoop() (err error) {
 	}
 	b.loop, err = syscall.ForkExec("/proc/self/exe", args, &syscall.ProcAttr{Env: b.environ, Files: []uintptr{0, 1, 2}})
 	if err != nil {
-		return &os.PathError{Op: "exec", Path: "/proc/self/exe", Err: err}
+		return sys.PathError("exec", "/proc/self/exe", err)
 	}
 	return nil
 }
@@ -154,7 +154,7 @@ func (b *boot) run() error {
 	if err := b.find(); err != nil {
 		return err
 	}
-	b.tell("root is there: " + b.node)
+	b.tell("root is there")
 	b.pause("mount")
 	if err := b.mount(); err != nil {
 		return err

@@ -17,21 +17,22 @@ type tool struct {
 	seqnum string   // of the kernel's last event when it was run last
 }
 
-// tools are those that an image may have, by their names.
-var tools = [...]tool{
+// tools are those that an image may have: what each works on, and the words of its command line,
+// each after a bar.
+var tools = [...]string{
 	// An array that lacks a member is not started yet: the member may still come.
-	{[]string{"mdadm", "--assemble", "--scan", "--quiet", "--no-degraded"}, "linux_raid_member", ""},
+	"linux_raid_member|mdadm|--assemble|--scan|--quiet|--no-degraded",
 	// Here is no udev that it would have to wait for.
-	{[]string{"lvm", "vgchange", "--activate", "ay", "--sysinit", "--quiet", "--quiet", "--config",
-		"devices{obtain_device_list_from_udev=0} activation{udev_sync=0 udev_rules=0}"}, "LVM2_member", ""},
+	"LVM2_member|lvm|vgchange|--activate|ay|--sysinit|--quiet|--quiet|--config|" +
+		"devices{obtain_device_list_from_udev=0} activation{udev_sync=0 udev_rules=0}",
 }
 
 // findTools returns the tools that the image has, by their paths.
 func (b *boot) findTools() (found []tool) {
-	for _, t := range tools {
-		if path := sys.LookPath(t.words[0], b.environ); sys.Executable(path) {
-			t.words = append([]string{path}, t.words[1:]...)
-			found = append(found, t)
+	for _, text := range tools {
+		words := strings.Split(text, "|")
+		if words[1] = sys.LookPath(words[1], b.environ); sys.Executable(words[1]) {
+			found = append(found, tool{words: words[1:], member: words[0]})
 		}
 	}
 	return found
