@@ -39,9 +39,6 @@ func Status(s *scheduler.Scheduler, config *reload.Config) []string {
 	for _, c := range st.Running {
 		lines = append(lines, "running: "+c.Since.Ago()+", pid "+strconv.Itoa(c.PID)+": "+c.Action+" "+c.Devpath+": "+c.Text)
 	}
-	for _, c := range st.Loading {
-		lines = append(lines, "loading: "+c.Since.Ago()+": "+c.Text)
-	}
 	for _, e := range st.Errors {
 		lines = append(lines, "last error: "+e.Devpath+": "+e.When.Ago()+" ago: "+e.Text)
 	}
@@ -51,10 +48,9 @@ func Status(s *scheduler.Scheduler, config *reload.Config) []string {
 	return lines
 }
 
-// IsUnfinished reports whether a line of Status is about a command that runs, or modules that are
-// loaded.
+// IsUnfinished reports whether a line of Status is about a command that runs, or tells of modules.
 func IsUnfinished(line string) bool {
-	return strings.HasPrefix(line, "running:") || strings.HasPrefix(line, "loading:")
+	return strings.HasPrefix(line, "running:") || strings.HasPrefix(line, "modules ")
 }
 
 func decimal(n uint64) string { return strconv.FormatUint(n, 10) }

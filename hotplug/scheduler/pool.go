@@ -16,7 +16,6 @@ type pool struct {
 	running  []*job         // commands that run, the oldest first
 	detached int            // how many of running have no slot
 	inFlight sync.WaitGroup // commands and firmware requests
-	loads    []*Loading     // see Stats
 
 	first    bool     // see First
 	jobs     int      // slots; 0 after Shutdown

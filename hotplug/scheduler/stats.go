@@ -26,7 +26,6 @@ type Stats struct {
 	Runnable  int               // see SetRunnable
 	Detached  int               // running commands that have no slot
 	Running   []*RunningCommand // the oldest first
-	Loading   []*Loading        // the oldest first
 	Errors    []*LastError      // by devpath
 	Sinks     []string          // Status of each sink that has one
 	Observers int               // those not stopped
@@ -38,12 +37,6 @@ type RunningCommand struct {
 	Since           sys.Time
 	Action, Devpath string
 	Text            string // the rule and the command
-}
-
-// Loading is an event whose modules are being loaded by this process.
-type Loading struct {
-	Since sys.Time
-	Text  string // the event, and the modules' alias
 }
 
 // Received returns how many events were received since the start.
@@ -61,7 +54,7 @@ func (s *Scheduler) Stats() *Stats {
 		Counts: s.counts, Failed: s.failures.count, Errors: append([]*LastError(nil), s.failures.last...),
 		Pending: s.graph.count, Deferred: len(s.deferred), Paused: s.paused,
 		Queued: s.pool.queue.length(), Jobs: s.pool.jobs, Runnable: s.pool.runnable,
-		Detached: s.pool.detached, Running: s.pool.list(), Loading: append([]*Loading(nil), s.pool.loads...), Observers: len(s.observers),
+		Detached: s.pool.detached, Running: s.pool.list(), Observers: len(s.observers),
 	}
 	for i := range s.sinks {
 		if f := s.sinks[i].Status; f != nil {

@@ -238,7 +238,7 @@ func (b *boot) seen() string {
 	}
 	text := "disks that came:" + disks
 	_ = b.ask([]string{"status"}, func(line string) {
-		if strings.HasPrefix(line, "modules that failed:") || control.IsUnfinished(line) {
+		if control.IsUnfinished(line) {
 			text += "; " + line
 		}
 	})
