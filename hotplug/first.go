@@ -19,7 +19,10 @@ import (
 // it is slow to appear.
 const firstQuiet = time.Second
 
-// first puts off what no disk can need until the devices of Options.First are there. Active is atomic
+// firstHung is the same while the kernel is at work on a module: it may never come to an end.
+const firstHung = 5 * time.Second
+
+// first puts off what no disk can need until what Options.First names is there. Active is atomic
 // since a goroutine of its own ends what the main one began.
 type first struct{ active atomic.Bool }
 
@@ -47,22 +50,23 @@ func (f *first) follow(r *runner, l *loop.Loop) {
 		const forever = "1000000"
 		there <- control.Ask(r.dev, append([]string{"wait", forever}, strings.Fields(r.First)...), func(string) {})
 	}()
+	why := "there is "
 	for {
 		select {
 		case err := <-there:
 			if err != nil {
 				r.log.Print(log.Warning, "--first: "+err.Error())
-			} else {
-				r.log.Print(log.Info, "all of "+r.First+" are there: going on with the rest")
 			}
 		case <-sys.After(4 * sys.PollInterval):
-			if l.Pending() || r.scheduler.Quiet() < firstQuiet || !r.modules.isIdle() {
+			quiet := r.scheduler.Quiet()
+			if l.Pending() || quiet < firstQuiet || quiet < firstHung && !r.modules.isIdle() {
 				continue
 			}
-			r.log.Print(log.Info, "nothing more comes by itself of the way to "+r.First+": going on with the rest")
+			why = "nothing more comes by itself of the way to "
 		}
 		break
 	}
+	r.log.Print(log.Info, why+r.First+": going on with the rest")
 	// Before release: a loader that is opened from here on holds nothing back.
 	f.active.Store(false)
 	r.scheduler.First(false)

@@ -18,9 +18,10 @@ const HasModules = true
 // modules, or a rule without modprobe, never pays for it.
 type moduleLoader struct {
 	*runner
-	mu     sync.Mutex      // guards the fields below
-	tried  bool            // to open it
-	loader *modules.Loader // nil where there are none, or modprobe is to see to them
+	mu     sync.Mutex          // guards the fields below
+	tried  bool                // to open it
+	loader *modules.Loader     // nil where there are none, or modprobe is to see to them
+	loads  map[string]sys.Time // devices that wait for modules, and since when
 }
 
 // newModules returns what loads modules for the scheduler, or nil for a dry run.
@@ -28,7 +29,7 @@ func newModules(r *runner) scheduler.ModuleLoader {
 	if r.DryRun {
 		return nil
 	}
-	r.modules = &moduleLoader{runner: r}
+	r.modules = &moduleLoader{runner: r, loads: map[string]sys.Time{}}
 	r.sinks = append(r.sinks, scheduler.Sink{Status: r.modules.status})
 	return r.modules
 }
@@ -62,16 +63,31 @@ func (m *moduleLoader) open() {
 	m.loader = loader
 }
 
-// status returns a line about the modules that failed, or none.
+// status returns a line about the modules that failed, and those that the kernel is still at work
+// on, and the devices that wait for modules.
 func (m *moduleLoader) status() string {
-	text := ""
+	failed, loading := "", ""
 	if l := m.opened(); l != nil {
-		l.Failed(func(err *modules.Error) { text += " " + err.Module + " (" + err.Err.Error() + ")" })
+		l.Unloaded(func(name string, err *modules.Error) {
+			if err == nil {
+				loading += " " + name
+			} else {
+				failed += " " + name + " (" + err.Err.Error() + ")"
+			}
+		})
 	}
-	if text == "" {
-		return "modules that failed: none"
+	m.mu.Lock()
+	for devpath, since := range m.loads {
+		loading += "; " + since.Ago() + " for " + devpath
 	}
-	return "modules that failed:" + text
+	m.mu.Unlock()
+	if failed == "" {
+		failed = " none"
+	}
+	if loading != "" {
+		loading = "; still loading:" + loading
+	}
+	return "modules that failed:" + failed + loading
 }
 
 // program returns what runs the modprobe program, or nil where there is none.
@@ -85,8 +101,15 @@ func (m *moduleLoader) program() func(args []string) error {
 
 // Load implements scheduler.ModuleLoader. Handles has opened the loader. The channel has room, so that
 // the loader never waits.
-func (m *moduleLoader) Load(alias string) error {
+func (m *moduleLoader) Load(alias, devpath string) error {
+	m.mu.Lock()
+	m.loads[devpath] = sys.Now() // a device has one event at a time
+	m.mu.Unlock()
 	done := make(chan error, 1)
 	m.loader.Request(alias, func(err error) { done <- err })
-	return <-done
+	err := <-done
+	m.mu.Lock()
+	delete(m.loads, devpath)
+	m.mu.Unlock()
+	return err
 }

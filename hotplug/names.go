@@ -41,6 +41,7 @@ func newProber(fs sysfs.FS, path string, dev *nodes.Dir) prober {
 type prober struct{ *identity.Prober }
 
 func (p prober) Identify(e *uevent.Event) *scheduler.Identity { return found(p.Prober.Identify(e)) }
+func (p prober) Unread(e *uevent.Event) *scheduler.Identity   { return found(p.Prober.Unread(e)) }
 func (p prober) Probe(e *uevent.Event) *scheduler.Identity    { return found(p.Prober.Probe(e)) }
 
 // found converts id: the types differ by name only.

@@ -2,6 +2,7 @@ package control
 
 import (
 	"strconv"
+	"strings"
 
 	"devspool/hotplug/reload"
 	"devspool/hotplug/scheduler"
@@ -45,6 +46,11 @@ func Status(s *scheduler.Scheduler, config *reload.Config) []string {
 		lines[i] = uevent.Printable(lines[i])
 	}
 	return lines
+}
+
+// IsUnfinished reports whether a line of Status is about a command that runs, or tells of modules.
+func IsUnfinished(line string) bool {
+	return strings.HasPrefix(line, "running:") || strings.HasPrefix(line, "modules ")
 }
 
 func decimal(n uint64) string { return strconv.FormatUint(n, 10) }

@@ -21,7 +21,8 @@ const maxSeen = 100
 
 // wait waits for devices: TIMEOUT TARGET... When all targets are met first, it goes on until the
 // events that are pending then are done. They may be about the targets: the kernel's devtmpfs has a
-// node before its event comes.
+// node before its event comes. The names of disks by their contents are made here alone, so that
+// a wait for nothing else is over when they are: in a boot there are always pending events.
 func (c *Server) wait(q *request) error {
 	// Before the first look at /sys, so that no event falls between the two.
 	observer := c.Scheduler.Observe(false)
@@ -44,7 +45,7 @@ func (c *Server) wait(q *request) error {
 		}
 		pending := c.Source.Pending() // first: an event is in the scheduler before the source has it no more
 		unmet := targets.Unmet()
-		if unmet == "" && (!pending || mark > 0 && c.Scheduler.HasSeen(mark)) {
+		if unmet == "" && (!pending || targets.areOurs || mark > 0 && c.Scheduler.HasSeen(mark)) {
 			return nil
 		}
 		if unmet == "" && mark == 0 {
@@ -75,6 +76,8 @@ type Targets struct {
 	fs   sysfs.FS
 	list []*target
 
+	areOurs bool // all of them are links that the kernel's devtmpfs cannot have
+
 	// Complete gives an event the properties of its device that the kernel does not tell; nil
 	// where nothing knows them.
 	Complete func(*uevent.Event) *uevent.Event
@@ -103,13 +106,14 @@ func ParseWait(args []string, dev *nodes.Dir, fs sysfs.FS) (t *Targets, timeout 
 	if timeout, err = ParseSeconds(args[0]); err != nil {
 		return nil, 0, err
 	}
-	t = &Targets{dev: dev, fs: fs}
+	t = &Targets{dev: dev, fs: fs, areOurs: true}
 	for _, text := range args[1:] {
 		target, err := t.parse(text)
 		if err != nil {
 			return nil, 0, err
 		}
 		t.list = append(t.list, target)
+		t.areOurs = t.areOurs && strings.Contains(target.node, "/disk/by-")
 	}
 	return t, timeout, nil
 }

@@ -343,15 +343,16 @@ func TestWaitEarly(t *testing.T) {
 }
 
 // TestWaitPending shows that events which are pending when the device is present are waited for: one may
-// be about it. Later events are not.
+// be about it. Later events are not, nor any where the target is a name that only the loop gives.
 func TestWaitPending(t *testing.T) {
 	t.Parallel()
 	hotplugtest.NeedRoot(t)
-	b := board.New(t, "")
+	b := board.New(t, "sda 0:0 660 >disk/by-label/x\n")
 	source := controlled(b)
 	b.Run(b.Disks(1)...)
 	source.pending.Store(true)
-	answers := asking(b, "wait", "20", "/dev/sda")
+	hotplugtest.Ends(t, "of a name", asking(b, "wait", "20", "/dev/disk/by-label/x"))
+	answers := asking(b, "wait", "20", "/dev/disk/by-label/x", "/dev/sda")
 	hotplugtest.Still(t, "while events are pending", answers)
 	source.pending.Store(false)
 	hotplugtest.Ends(t, "after them", answers)

@@ -36,7 +36,7 @@ func Background(args, environ []string) (code int, err error) {
 	})
 	unix.Close(p[1])
 	if err != nil {
-		return 0, &os.PathError{Op: "exec", Path: self, Err: err}
+		return 0, sys.PathError("exec", self, err)
 	}
 	// The only other copy of p[1] is the child's: if that ends, the read returns 0 bytes.
 	var newline [1]byte

@@ -4,7 +4,6 @@ package loop
 
 import (
 	"errors"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,14 +58,29 @@ func (l *Loop) HandOver() (socket int, done func(), err error) {
 	l.sock.Wake()
 	<-l.boot.stopped
 	// Nothing is read any more, so what is under way is all that this process will do.
-	for began := sys.Now(); !l.Scheduler.IsIdle() && began.Age() < handOverWait; {
-		time.Sleep(sys.PollInterval)
+	said := false
+	for began := sys.Now(); !l.Scheduler.IsIdle() && began.Age() < handOverWait; time.Sleep(sys.PollInterval) {
+		if !said && began.Age() >= hangWait {
+			said = true
+			l.sayUnfinished("the system's loop waits, " + handOverWait.String())
+		}
 	}
 	if !l.Scheduler.IsIdle() {
 		l.Log.Print(log.Warning, "handing over, though not all events are done")
 	}
 	l.closeControl()
 	return l.sock.Fd(), func() { close(l.boot.handed) }, nil
+}
+
+// sayUnfinished says what waits and how long, and for which events.
+func (l *Loop) sayUnfinished(text string) {
+	text += " at most, for the early boot's events"
+	for _, line := range control.Status(l.Scheduler, l.Config) {
+		if control.IsUnfinished(line) {
+			text += "; " + line
+		}
+	}
+	l.Log.Print(log.Warning, text)
 }
 
 // waitHandedOver returns when another process has the socket.
@@ -105,7 +119,7 @@ func (l *Loop) takeOver() bool {
 func (l *Loop) SwitchRoot(path string) error {
 	root, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return &os.PathError{Op: "open", Path: path, Err: err}
+		return sys.PathError("open", path, err)
 	}
 	defer unix.Close(root)
 	l.closeWatch() // the config that was read holds on
@@ -132,7 +146,7 @@ func (l *Loop) SwitchRoot(path string) error {
 func (l *Loop) drain() bool {
 	drained := make(chan bool, 1)
 	go func() { drained <- l.Scheduler.Drain(switchWait) }()
-	last, changed := uint64(0), sys.Now()
+	last, changed, said := uint64(0), sys.Now(), false
 	for {
 		select {
 		case done := <-drained:
@@ -144,6 +158,10 @@ func (l *Loop) drain() bool {
 		}
 		if changed.Age() >= hangWait && l.Scheduler.CommandsRunning() == 0 {
 			return false
+		}
+		if !said && changed.Age() >= hangWait {
+			said = true
+			l.sayUnfinished("switching root waits, " + switchWait.String())
 		}
 	}
 }
@@ -215,7 +233,7 @@ func moveTo(root int, path string) error {
 		_ = unix.Mkdir(path+dir, 0o755)
 		err := unix.Mount(dir, path+dir, "", unix.MS_MOVE, "")
 		if err != nil && err != unix.EINVAL && dir != "/run" { // EINVAL: none is mounted there
-			return &os.PathError{Op: "mount", Path: path + dir, Err: err}
+			return sys.PathError("mount", path+dir, err)
 		}
 	}
 	if err := unix.Fchdir(root); err != nil {
@@ -224,7 +242,7 @@ func moveTo(root int, path string) error {
 	// As switch_root(8) does: the root of an initramfs cannot be left by pivot_root(2). The
 	// mount covers /, and chroot makes it the root of this process too.
 	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
-		return &os.PathError{Op: "mount", Path: path, Err: err}
+		return sys.PathError("mount", path, err)
 	}
 	return sys.EnterRoot(root)
 }

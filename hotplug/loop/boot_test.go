@@ -42,3 +42,35 @@ func TestHandOver(t *testing.T) {
 	}
 	stop()
 }
+
+// hangingLoader stands for a module whose initialization hangs until it is released.
+type hangingLoader chan struct{}
+
+func (l hangingLoader) Handles(string) bool    { return true }
+func (l hangingLoader) Load(_, _ string) error { <-l; return nil }
+
+// TestHandOverHanging shows what is said while the next loop waits for an event that hangs.
+func TestHandOverHanging(t *testing.T) {
+	t.Parallel()
+	hotplugtest.NeedRoot(t)
+	hanging := make(hangingLoader)
+	b := board.New(t, `$MODALIAS=.* 0:0 660 @modprobe "$MODALIAS"`+"\n", func(o *scheduler.Options) { o.Modules = hanging })
+	b.Sinks = append(b.Sinks, scheduler.Sink{Status: func() string { return "modules that failed: none; still loading: x" }})
+	old := newLoop(b)
+	ended := make(chan error, 1)
+	go func() { ended <- old.Serve() }()
+	const devpath = "/devices/pci0/usb1"
+	b.Sys.Add(devpath, "usb", "", "MODALIAS=usb:x")
+	b.Scheduler.Run(scheduler.Events(b.Sys.NewEvent("add", devpath)))
+	old.left.Store(true)
+	go func() {
+		hotplugtest.Eventually(t, "the message", func() bool {
+			return b.Log.Has("the system's loop waits, 30s at most, for the early boot's events; modules that failed: none; still loading: x")
+		})
+		close(hanging)
+	}()
+	next, err := New(loopOptions(b))
+	hotplugtest.Must(t, err)
+	hotplugtest.Within(t, "the end of the loop before", func() { hotplugtest.Must(t, <-ended) })
+	runLoop(b, next)()
+}

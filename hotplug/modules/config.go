@@ -33,21 +33,29 @@ const directives = " alias blacklist install options remove softdep weakdep "
 // and then, unless a name is there, files of the modules' directory, whose places are by
 // their names too. What is not there is left out.
 func (c *config) read(paths []string) {
-	var files []string
+	files, order := map[string]string{}, []string(nil) // paths by name, and the names
+	add := func(path, name string) {
+		if files[name] == "" {
+			files[name] = path
+			order = append(order, name)
+		}
+	}
 	for _, path := range paths {
 		names := sys.ReadDir(path)
 		for _, name := range names {
 			if name[0] != '.' && strings.HasSuffix(name, ".conf") {
-				files = insertFile(files, path+"/"+name)
+				add(path+"/"+name, name)
 			}
 		}
 		// A path may also be a single file: modules.softdep, or one of modprobe -C. ReadDir returns
 		// nothing for it, and only for a directory does "path/." exist.
 		if names == nil && sys.Exists(unix.AT_FDCWD, path) && !sys.Exists(unix.AT_FDCWD, path+"/.") { // no directory
-			files = insertFile(files, path)
+			add(path, baseName(path))
 		}
 	}
-	for _, path := range files {
+	sys.Sort(order)
+	for _, name := range order {
+		path := files[name]
 		text, err := sys.ReadFile(path)
 		if err != nil {
 			c.problem(err.Error())
@@ -57,25 +65,6 @@ func (c *config) read(paths []string) {
 }
 
 func (c *config) problem(text string) { c.problems = append(c.problems, text) }
-
-// insertFile keeps files in the order of their names, which are unlike.
-func insertFile(files []string, path string) []string {
-	name := baseName(path)
-	i := len(files)
-	for ; i > 0; i-- {
-		before := baseName(files[i-1])
-		if before == name {
-			return files
-		}
-		if before < name {
-			break
-		}
-	}
-	files = append(files, path)
-	copy(files[i+1:], files[i:])
-	files[i] = path
-	return files
-}
 
 func baseName(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
 

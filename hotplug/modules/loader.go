@@ -75,6 +75,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // module is one that waits, is being loaded, or failed.
 type module struct {
 	step       Step // what to load
+	given      bool // to the kernel
 	over       bool // it is at its end; such a module is kept only if it failed
 	needed     bool // by a module that leads to a disk: First does not hold it back
 	err        *Error
@@ -426,15 +427,15 @@ func (l *Loader) isHeldLocked(m *module) bool {
 	return false
 }
 
-// Failed calls f for each module that failed, in no order.
-func (l *Loader) Failed(f func(err *Error)) {
+// Unloaded calls f for each module that failed, and with nil for each that the kernel was given
+// and that has not ended its initialization; in no order.
+func (l *Loader) Unloaded(f func(name string, err *Error)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	// A module without blockers is either held back or being loaded, since ready is empty.
 	for _, m := range l.modules {
 		// ENODEV is no failure: of several modules for one device, those that do not fit say so.
-		if m.over && m.err != nil && m.err.Err != unix.ENODEV {
-			f(m.err)
+		if m.given && !m.over || m.over && m.err != nil && m.err.Err != unix.ENODEV {
+			f(m.step.Name, m.err)
 		}
 	}
 }
@@ -455,6 +456,7 @@ func (l *Loader) work() {
 	for len(l.ready) > 0 {
 		m := l.ready[0]
 		l.ready = l.ready[1:]
+		m.given = true
 		l.mu.Unlock()
 		// Without the mutex: the kernel may take seconds.
 		err := l.insert(&m.step)

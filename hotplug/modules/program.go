@@ -2,6 +2,7 @@ package modules
 
 import (
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -9,11 +10,14 @@ import (
 	"devspool/hotplug/sys"
 )
 
+// programs is where the modprobe program may lie.
+const programs = "/sbin/modprobe /usr/sbin/modprobe /bin/modprobe /usr/bin/modprobe"
+
 // FindProgram returns this system's modprobe program, or "" where there is none besides
 // this one. /sbin/modprobe may be a link to this program, which would call itself without end.
 func FindProgram() string {
 	self := sys.FileIDOf("/proc/self/exe")
-	for _, path := range [...]string{"/sbin/modprobe", "/usr/sbin/modprobe", "/bin/modprobe", "/usr/bin/modprobe"} {
+	for _, path := range strings.Fields(programs) {
 		if sys.Executable(path) && sys.FileIDOf(path) != self {
 			return path
 		}

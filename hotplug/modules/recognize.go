@@ -37,25 +37,18 @@ func ParseCommand(text string) (c Command, ok bool) {
 // isSilencer reports whether a word sends output away. Here there is none: failures go to the
 // log.
 func isSilencer(word string) bool {
-	return word == ">/dev/null" || word == "2>/dev/null" || word == "2>&1"
+	return strings.Contains(" >/dev/null 2>/dev/null 2>&1 ", " "+word+" ")
 }
 
+// isModprobe reports whether a word, which holds no blank, calls modprobe.
 func isModprobe(word string) bool {
-	switch word {
-	case "modprobe", "/sbin/modprobe", "/usr/sbin/modprobe", "/bin/modprobe", "/usr/bin/modprobe":
-		return true
-	}
-	return false
+	return strings.Contains(" modprobe "+programs+" ", " "+word+" ")
 }
 
 // isModalias reports whether a word is the variable MODALIAS alone. Elsewhere, as in "x$MODALIAS", the
 // alias would be another one than the event's.
 func isModalias(word string) bool {
-	switch word {
-	case "$MODALIAS", `"$MODALIAS"`, "${MODALIAS}", `"${MODALIAS}"`:
-		return true
-	}
-	return false
+	return strings.Contains(` $MODALIAS "$MODALIAS" ${MODALIAS} "${MODALIAS}" `, " "+word+" ")
 }
 
 // option takes a word of options.

@@ -12,6 +12,10 @@ import (
 // costs the least. When a disk has not answered for patientFor another goroutine reads those
 // that wait. At most maxHeldUp are held up so, but for those whose disk has not answered
 // for hungAfter. At probeLimit the event of the disk goes on without.
+//
+// Devices of USB are read in the same way, which for these means attributes in sysfs that the
+// kernel has locked. There may be many, all behind one hub, and no disk is to wait for them: they
+// do not count among maxHeldUp.
 const (
 	patientFor = 20 * time.Millisecond
 	hungAfter  = time.Second
@@ -25,7 +29,7 @@ type disks struct {
 	waiting []*diskRead
 	read    []*diskRead     // those that the events do not have yet
 	readers int             // goroutines that read and are not held up: 0 or 1
-	heldUp  int             // those that are, but not for hungAfter
+	heldUp  int             // disks that hold one up, but not for hungAfter
 	hung    map[string]bool // devpaths of disks that have not answered, though their time is over
 	moves   int             // how often /dev and /sys were moved: see View.Moved
 }
@@ -34,6 +38,7 @@ type disks struct {
 type diskRead struct {
 	task  *task
 	event *uevent.Event
+	slots int // what it takes of maxHeldUp: 1 for a disk
 
 	moves    int       // disks.moves when the read began
 	id       *Identity // what was found
@@ -67,7 +72,11 @@ func (s *Scheduler) readLocked(t *task) bool {
 		s.applier.watchUnset(t)
 		// Until deliverYield or giveUp, so that Drain waits for it.
 		s.pool.inFlight.Add(1)
-		d.waiting = append(d.waiting, &diskRead{task: t, event: t.event})
+		r := &diskRead{task: t, event: t.event}
+		if t.event.Dev.Block {
+			r.slots = 1
+		}
+		d.waiting = append(d.waiting, r)
 		s.addReader()
 	}
 	d.mu.Unlock()
@@ -117,7 +126,7 @@ func (s *Scheduler) readDisks() {
 			}
 			return
 		case isSlow:
-			d.heldUp--
+			d.heldUp -= r.slots
 		}
 		if was != isAsked { // another has this one's place
 			s.addReader()
@@ -164,11 +173,11 @@ func (s *Scheduler) holdUp(r *diskRead) {
 	case isAsked:
 		r.progress = isSlow
 		d.readers--
-		d.heldUp++
+		d.heldUp += r.slots
 		time.AfterFunc(hungAfter-patientFor, func() { s.holdUp(r) })
 	case isSlow:
 		r.progress = isHung
-		d.heldUp--
+		d.heldUp -= r.slots
 		time.AfterFunc(probeLimit-hungAfter, func() { s.giveUp(r) })
 	}
 	s.addReader()

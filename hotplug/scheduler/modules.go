@@ -15,7 +15,7 @@ func (s *Scheduler) loadModulesLocked(t *task) bool {
 	}
 	alias, _ := t.event.Get("MODALIAS")
 	var err error
-	s.runAsync(s.pool.inFlight.Go, func() { err = s.applier.modules.Load(alias) }, func() {
+	s.runAsync(s.pool.inFlight.Go, func() { err = s.applier.modules.Load(alias, t.event.Devpath) }, func() {
 		outcome := "loaded"
 		if err != nil {
 			outcome = err.Error()

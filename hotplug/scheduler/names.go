@@ -26,11 +26,15 @@ type Identifier interface {
 	// for several events of a device that is no disk.
 	Identify(*uevent.Event) *Identity
 
-	// NeedsContents reports whether Probe would find more.
+	// NeedsContents reports whether Probe would find more, or Identify might have to wait for the
+	// device.
 	NeedsContents(*uevent.Event) bool
 
 	// Probe reads the contents of the disk too. It may take as long as the disk does.
 	Probe(*uevent.Event) *Identity
+
+	// Unread is Identify for a device that does not answer.
+	Unread(*uevent.Event) *Identity
 }
 
 // Watcher has the kernel send a change event for a disk that was written to; see package
@@ -154,7 +158,7 @@ func (n *names) flags(e *uevent.Event) (flags []string) {
 // identifyUnread is identify for a disk that did not answer in time.
 func (a *applier) identifyUnread(t *task) {
 	// Keep has the names by contents stay: the disk may be the same one, and only slow.
-	id := a.names.Identify(t.event)
+	id := a.names.Unread(t.event)
 	id.Keep = true
 	a.setIdentity(t, id)
 }

@@ -26,8 +26,9 @@ func (n *named) Identify(e *uevent.Event) *scheduler.Identity {
 	return id
 }
 
-func (n *named) NeedsContents(*uevent.Event) bool          { return false }
-func (n *named) Probe(e *uevent.Event) *scheduler.Identity { return n.Identify(e) }
+func (n *named) NeedsContents(*uevent.Event) bool           { return false }
+func (n *named) Unread(e *uevent.Event) *scheduler.Identity { return n.Identify(e) }
+func (n *named) Probe(e *uevent.Event) *scheduler.Identity  { return n.Identify(e) }
 
 // TestNamedLate shows that a device that is no disk gets a name that its driver learns after
 // the add, such as that of a virtio port, by the change event that tells so; and loses it.

@@ -93,9 +93,9 @@ type ModuleLoader interface {
 	// that can be carried out here.
 	Handles(command string) bool
 
-	// Load loads the modules of an alias, and returns when they are loaded or have failed.
-	// It logs failures.
-	Load(alias string) error
+	// Load loads the modules of an alias for the device at devpath, and returns when they are
+	// loaded or have failed. It logs failures.
+	Load(alias, devpath string) error
 }
 
 // Scheduler runs events. Those that conflict run one after the other, in the order in which

@@ -18,13 +18,18 @@ var (
 	errTooLong    = errors.New("longer than 1 MiB (1048576 bytes); make it shorter")
 )
 
+// PathError returns an *os.PathError. (Each that is made where it is needed costs the program 80 bytes.)
+func PathError(op, path string, err error) error {
+	return &os.PathError{Op: op, Path: path, Err: err}
+}
+
 // ReadFile returns the content of a file, such as a config or a file in /proc. It makes fewer
 // system calls than os.ReadFile, which prepares every file for polling. The error, an
 // os.PathError, says so where the file is not regular, or longer than 1 MiB.
 func ReadFile(path string) (string, error) {
 	fd, err := OpenRegular(path)
 	if err != nil {
-		return "", &os.PathError{Op: "open", Path: path, Err: err}
+		return "", PathError("open", path, err)
 	}
 	text, err := ReadAll(fd, maxFile+1)
 	unix.Close(fd)
@@ -32,7 +37,7 @@ func ReadFile(path string) (string, error) {
 		err = errTooLong
 	}
 	if err != nil {
-		return "", &os.PathError{Op: "read", Path: path, Err: err}
+		return "", PathError("read", path, err)
 	}
 	return text, nil
 }
@@ -128,7 +133,7 @@ func Realpath(path string) (string, error) {
 			err = unix.ELOOP
 		}
 		if err != nil {
-			return "", &os.PathError{Op: "readlink", Path: done, Err: err}
+			return "", PathError("readlink", done, err)
 		}
 		links++
 		done = done[:strings.LastIndexByte(done, '/')]

@@ -5,7 +5,6 @@ package sysfs
 
 import (
 	"errors"
-	"os"
 	"strconv"
 	"strings"
 
@@ -141,7 +140,7 @@ func (s FS) Find(name, dev string) (string, error) {
 	case strings.HasPrefix(name, "/dev/"), strings.HasPrefix(name, dev+"/"):
 		var st unix.Stat_t
 		if err := unix.Stat(name, &st); err != nil {
-			return "", &os.PathError{Op: "stat", Path: name, Err: err}
+			return "", sys.PathError("stat", name, err)
 		}
 		if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFBLK && kind != unix.S_IFCHR {
 			return "", errors.New(name + " is not a device node")

@@ -171,7 +171,7 @@ func openControl(dir int, run string, h *Handlers, logger *log.Logger) (*control
 	}
 	fd, err := bindControl(dir, addr)
 	if err != nil {
-		return nil, &os.PathError{Op: "listen", Path: run + "/" + ControlName, Err: err}
+		return nil, sys.PathError("listen", run+"/"+ControlName, err)
 	}
 	c := &control{handlers: h, log: logger, slots: make(chan struct{}, 16)}
 	c.file = os.NewFile(uintptr(fd), ControlName)

@@ -21,7 +21,6 @@
 package udev
 
 import (
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -105,7 +104,7 @@ func New(o Options) (*Udev, error) {
 func (u *Udev) open() error {
 	db, err := openDatabase(u.options.Run)
 	if err != nil {
-		return &os.PathError{Op: "open", Path: u.options.Run, Err: err}
+		return sys.PathError("open", u.options.Run, err)
 	}
 	u.db = db
 	if u.options.Handlers == nil {

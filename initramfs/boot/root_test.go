@@ -3,6 +3,7 @@ package boot_test
 import (
 	"os"
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -361,20 +362,28 @@ func nothingLost(g *boot.Guest, queue, before string) {
 	}
 }
 
-// TestRootMissing shows what is said of a root that does not come, and when.
+// TestRootMissing shows what is said of a root that does not come, and when, though a module hangs
+// in its initialization; and that it is said where the kernel has opened no console.
 func TestRootMissing(t *testing.T) {
 	lab := boot.NewLab(t)
-	root := boot.Root{Param: "root=LABEL=nowhere rd.devspool.timeout=2 loglevel=1 " + fewTerminals,
-		Pack: []string{"--modules", "loop"}, Attach: func(disk string) []string { return []string{"ubd0=" + disk} }}
+	dir := t.TempDir()
+	hotplugtest.WriteFile(t, dir+"/hanging.conf", "alias platform:uml-blkdev scsi_debug\noptions scsi_debug every_nth=1 opts=4 dev_size_mb=1\n")
+	// As the kernel starts /init where the image has no /dev/console.
+	hotplugtest.WriteFile(t, dir+"/start", "#!/bin/busybox sh\nexec /sbin/devspool init <&- >&- 2>&-\n")
+	hotplugtest.Must(t, os.Chmod(dir+"/start", 0o755))
+	root := boot.Root{Param: "root=LABEL=nowhere rd.devspool.timeout=2 loglevel=1 scsi_mod.scan=sync " + fewTerminals,
+		Pack:   []string{"--modules", "loop,scsi_debug,sd_mod", "--modprobe-conf", dir + "/hanging.conf", "--program", "/bin/busybox", "--file", dir + "/start:start"},
+		Attach: func(disk string) []string { return []string{"ubd0=" + disk} }}
 	start := time.Now()
 	console := lab.Console(t, boot.Options{Root: &root})
 	took := time.Since(start)
-	want := "devspool: root=LABEL=nowhere did not come within 2 s; disks that came: ubda; modules that failed: none\n" +
-		"devspool: panic= is given, so there is no shell: panic in 10 s\n"
-	if !strings.Contains(console, want) || took > 2*time.Minute {
+	want := regexp.MustCompile(`devspool: root=LABEL=nowhere did not come within \d s; disks that came: ubda; modules that failed: none; ` +
+		`still loading: scsi_debug; [0-9.]+ s for /devices/platform/uml-blkdev\S*\n` +
+		`devspool: panic= is given, so there is no shell: panic in 10 s\n`)
+	if !want.MatchString(console) || took > 2*time.Minute {
 		t.Errorf("after %v, %q is not in:\n%s", took, want, console)
 	}
-	root.Param = "root=98:16 rd.devspool.timeout=1 loglevel=1 " + fewTerminals // and not the 98:0 of User Mode Linux
+	root.Param = "root=98:16 rd.devspool.timeout=1 loglevel=1 rdinit=/start " + fewTerminals // and not the 98:0 of User Mode Linux
 	if console := lab.Console(t, boot.Options{Root: &root}); !strings.Contains(console, "root=98:16 did not come within 1 s") {
 		t.Error(console)
 	}

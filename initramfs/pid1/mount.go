@@ -2,7 +2,6 @@ package pid1
 
 import (
 	"errors"
-	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -10,49 +9,76 @@ import (
 	"devspool/hotplug/sys"
 )
 
+// mounts are the file systems that mountAll mounts, and where.
+const mounts = "proc:/proc sysfs:/sys devtmpfs:/dev tmpfs:/run"
+
+// firstNodes are needed before the loop makes any node. They are missing only where /dev is an
+// empty tmpfs. (In the function this table would be code, and larger.)
+var firstNodes = [...]struct {
+	path         string
+	major, minor uint32
+}{{"/dev/null", 1, 3}, {"/dev/console", 5, 1}, {"/dev/kmsg", 1, 11}}
+
 // mountAll mounts what all programs expect, where it is not mounted yet.
 func mountAll() error {
-	for _, m := range [...]struct{ kind, at, data string }{
-		{"proc", "/proc", ""}, {"sysfs", "/sys", ""}, {"devtmpfs", "/dev", "mode=0755"}, {"tmpfs", "/run", "mode=0755"},
-	} {
-		_ = unix.Mkdir(m.at, 0o755)
+	for _, m := range strings.Fields(mounts) {
+		kind, at, _ := strings.Cut(m, ":")
+		_ = unix.Mkdir(at, 0o755)
 		// Nodes are for /dev alone.
-		flags := uintptr(unix.MS_NOSUID)
-		if m.at != "/dev" {
+		flags, data := uintptr(unix.MS_NOSUID), ""
+		if at != "/dev" {
 			flags |= unix.MS_NODEV
 		}
-		err := unix.Mount(m.kind, m.at, m.kind, flags, m.data)
-		if err == unix.ENODEV && m.at == "/dev" { // the loop makes the nodes
-			err = unix.Mount("tmpfs", m.at, "tmpfs", flags, m.data)
+		if strings.HasSuffix(kind, "tmpfs") {
+			data = "mode=0755"
+		}
+		err := unix.Mount(kind, at, kind, flags, data)
+		if err == unix.ENODEV && at == "/dev" { // the loop makes the nodes
+			err = unix.Mount("tmpfs", at, "tmpfs", flags, data)
 		}
 		// EBUSY: a program that has started this one mounted it already.
 		if err != nil && err != unix.EBUSY {
-			return &os.PathError{Op: "mount", Path: m.at, Err: err}
+			return sys.PathError("mount", at, err)
 		}
 	}
 	_ = unix.Mkdir("/run/lock", 0o755)
 	_ = unix.Mkdir(newRoot, 0o755)
 	_ = unix.Mkdir("/etc", 0o755)
-	// Only where /dev is an empty tmpfs: these are used before the loop makes any node.
-	for _, n := range [...]struct {
-		path         string
-		major, minor uint32
-	}{{"/dev/null", 1, 3}, {"/dev/console", 5, 1}, {"/dev/kmsg", 1, 11}} {
+	for _, n := range firstNodes {
 		_ = unix.Mknod(n.path, unix.S_IFCHR|0o600, int(unix.Mkdev(n.major, n.minor)))
 	}
-	return openConsole()
+	return nil
 }
 
-// openConsole opens the console for all that is said, unless the kernel has: it does not where the
+// openConsole opens the console for all that is said, where the kernel has not: it does not where the
 // image has no /dev/console.
 func openConsole() error {
-	if _, err := unix.FcntlInt(2, unix.F_GETFD, 0); err == nil {
-		return nil
+	for fd := range 3 {
+		if leadsSomewhere(fd) {
+			continue
+		}
+		console, err := unix.Open("/dev/console", unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return sys.PathError("open", "/dev/console", err)
+		}
+		err = unix.Dup3(console, fd, 0)
+		unix.Close(console)
+		if err != nil {
+			return err
+		}
 	}
-	fd, err := unix.Open("/dev/console", unix.O_RDWR, 0)
-	for ; err == nil && fd < 2; fd, err = unix.Dup(fd) {
+	return nil
+}
+
+// leadsSomewhere reports whether a standard descriptor was open when this process began. Where one
+// was closed it is a directory now, opened before the runtime began (see package handoff), or
+// the runtime's /dev/null: so nothing that was opened since has its number.
+func leadsSomewhere(fd int) bool {
+	var st unix.Statx_t
+	if sys.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return false
 	}
-	return err
+	return st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev_major != 1 || st.Rdev_minor != 3
 }
 
 // options are the mount options that are no text for the file system: mount(2) takes them as

@@ -72,7 +72,12 @@ func Run(args, environ []string) int {
 
 // prepare does what every attempt to boot needs.
 func (b *boot) prepare() (err error) {
-	if err = mountAll(); err != nil {
+	err = mountAll()
+	// Also where that failed, so that it can be said.
+	if failed := openConsole(); err == nil {
+		err = failed
+	}
+	if err != nil {
 		return err
 	}
 	line, err := sys.ReadFile("/proc/cmdline")
@@ -101,18 +106,28 @@ const (
 // startLoop starts the loop as a process of its own, which outlives this program.
 func (b *boot) startLoop() (err error) {
 	args := []string{"devspool", "-f"}
-	// What the root does not need waits until it is there.
+	// What the root does not need waits until it is mounted: that may need modules too, and the
+	// processors.
 	if first := b.first(); first != "" {
-		args = append(args, "--first", first)
+		args = append(args, "--first", first+" "+goOn)
 	}
 	if b.loopVerbose {
 		args = append(args, "-v")
 	}
 	b.loop, err = syscall.ForkExec("/proc/self/exe", args, &syscall.ProcAttr{Env: b.environ, Files: []uintptr{0, 1, 2}})
 	if err != nil {
-		return &os.PathError{Op: "exec", Path: "/proc/self/exe", Err: err}
+		return sys.PathError("exec", "/proc/self/exe", err)
 	}
 	return nil
+}
+
+// goOn is a file that the loop waits for besides the root, before it goes on with the rest.
+const goOn = "/dev/" + nodes.Private + "/go-on"
+
+// restMayCome has the loop go on with what the root does not need. A person at the console
+// needs it: the modules of keyboards are among that.
+func (b *boot) restMayCome() {
+	_ = unix.Mknod(goOn, unix.S_IFREG|0o600, 0) // where it fails the loop goes on a second after the last event
 }
 
 // ask makes a request of the loop, as soon as it listens.
@@ -139,10 +154,12 @@ func (b *boot) run() error {
 	if err := b.find(); err != nil {
 		return err
 	}
+	b.tell("root is there")
 	b.pause("mount")
 	if err := b.mount(); err != nil {
 		return err
 	}
+	b.restMayCome()
 	b.tell("root is mounted: " + b.root)
 	b.pause("switch")
 	return b.leave()
@@ -221,7 +238,7 @@ func (b *boot) seen() string {
 	}
 	text := "disks that came:" + disks
 	_ = b.ask([]string{"status"}, func(line string) {
-		if strings.HasPrefix(line, "modules that failed:") || strings.HasPrefix(line, "running:") {
+		if control.IsUnfinished(line) {
 			text += "; " + line
 		}
 	})
@@ -265,6 +282,7 @@ func (b *boot) shell() bool {
 	if !sys.Executable("/bin/sh") {
 		return false
 	}
+	b.restMayCome()
 	_, err := b.spawn([]string{"/bin/sh"}, &syscall.SysProcAttr{Setsid: true, Setctty: true})
 	if err != nil { // the console cannot be a controlling terminal
 		_, err = b.spawn([]string{"/bin/sh"}, nil)

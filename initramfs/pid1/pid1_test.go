@@ -131,6 +131,30 @@ func TestClean(t *testing.T) {
 	}
 }
 
+// TestLeadsSomewhere tells the standard descriptors that the kernel opened from those that stand for
+// closed ones.
+func TestLeadsSomewhere(t *testing.T) {
+	t.Parallel()
+	reader, writer, err := os.Pipe()
+	hotplugtest.Must(t, err)
+	defer reader.Close()
+	defer writer.Close()
+	open := func(path string) int {
+		file, err := os.Open(path)
+		hotplugtest.Must(t, err)
+		t.Cleanup(func() { file.Close() })
+		return int(file.Fd())
+	}
+	for name, c := range map[string]struct {
+		fd   int
+		want bool
+	}{"a pipe": {int(writer.Fd()), true}, "a device": {open("/dev/zero"), true}, "/": {open("/"), false}, "/dev/null": {open("/dev/null"), false}, "closed": {9999, false}} {
+		if leadsSomewhere(c.fd) != c.want {
+			t.Errorf("%s: not %v", name, c.want)
+		}
+	}
+}
+
 // TestRunElsewhere shows that nothing is mounted by what is no first process.
 func TestRunElsewhere(t *testing.T) {
 	if code := Run([]string{"init"}, nil); code != 100 {

@@ -17,17 +17,22 @@ type tool struct {
 	seqnum string   // of the kernel's last event when it was run last
 }
 
-// findTools returns the tools that the image has.
+// tools are those that an image may have: what each works on, and the words of its command line,
+// each after a bar.
+var tools = [...]string{
+	// An array that lacks a member is not started yet: the member may still come.
+	"linux_raid_member|mdadm|--assemble|--scan|--quiet|--no-degraded",
+	// Here is no udev that it would have to wait for.
+	"LVM2_member|lvm|vgchange|--activate|ay|--sysinit|--quiet|--quiet|--config|" +
+		"devices{obtain_device_list_from_udev=0} activation{udev_sync=0 udev_rules=0}",
+}
+
+// findTools returns the tools that the image has, by their paths.
 func (b *boot) findTools() (found []tool) {
-	for _, t := range [...]tool{
-		// An array that lacks a member is not started yet: the member may still come.
-		{[]string{"mdadm", "--assemble", "--scan", "--quiet", "--no-degraded"}, "linux_raid_member", ""},
-		// Here is no udev that it would have to wait for.
-		{[]string{"lvm", "vgchange", "--activate", "ay", "--sysinit", "--quiet", "--quiet", "--config",
-			"devices{obtain_device_list_from_udev=0} activation{udev_sync=0 udev_rules=0}"}, "LVM2_member", ""},
-	} {
-		if t.words[0] = sys.LookPath(t.words[0], b.environ); sys.Executable(t.words[0]) {
-			found = append(found, t)
+	for _, text := range tools {
+		words := strings.Split(text, "|")
+		if words[1] = sys.LookPath(words[1], b.environ); sys.Executable(words[1]) {
+			found = append(found, tool{words: words[1:], member: words[0]})
 		}
 	}
 	return found
@@ -64,6 +69,7 @@ func (b *boot) unlock(v *volume) {
 		return
 	}
 	v.open = true // also where it fails: it is tried once
+	b.restMayCome()
 	words := []string{sys.LookPath("cryptsetup", b.environ), "open", disk, v.name}
 	if v.key != "" {
 		words = append(words, "--key-file", v.key)

@@ -90,9 +90,9 @@ func (p *Prober) section(e *uevent.Event) string {
 	return p.sections[e.Subsystem]
 }
 
-// Identify answers by the event and sysfs alone. It opens no device and does not wait.
-// A remove deserves nothing: what the device had, its record tells. The Identity may be one
-// that it has returned before. One goroutine may call it at a time.
+// Identify answers by the event and sysfs alone. It opens no device, and waits for none but one of
+// USB that is being set up. A remove deserves nothing: what the device had, its record tells. The
+// Identity may be one that it has returned before. One goroutine may call it at a time.
 func (p *Prober) Identify(e *uevent.Event) *Identity {
 	if e.Action == uevent.Remove {
 		return &Identity{}
@@ -107,7 +107,7 @@ func (p *Prober) Identify(e *uevent.Event) *Identity {
 	var id *Identity
 	hasRules := p.section(e) != ""
 	if hasRules {
-		id = &p.identify(e, false).id
+		id = &p.identify(e, sysfsOnly).id
 	} else {
 		id = &Identity{Links: numbersLink(e)}
 	}
@@ -124,24 +124,41 @@ func (p *Prober) Identify(e *uevent.Event) *Identity {
 // nothing is what most devices without numbers deserve.
 var nothing Identity
 
-// NeedsContents reports whether Probe would find more than Identify. It costs at most
-// three reads of sysfs, and none for what is neither a disk nor an input device.
+// Unread is Identify without any wait, for a device that does not answer: of USB devices it does
+// not know what they call themselves.
+func (p *Prober) Unread(e *uevent.Event) *Identity { return &p.identify(e, noWait).id }
+
+// depth is how far a device is looked into.
+type depth uint8
+
+const (
+	noWait    depth = iota // only what needs no answer of the device
+	sysfsOnly              // all of sysfs
+	opened                 // the device is opened too
+)
+
+// NeedsContents reports whether Probe would find more than Identify, or that may have to wait. It
+// costs at most three reads of sysfs, and none for what is neither a disk nor an input device.
 func (p *Prober) NeedsContents(e *uevent.Event) bool {
-	return p.Open != nil && (e.Subsystem == "block" || e.Subsystem == "input") && e.Action != uevent.Remove && newSubject(p, e).readable()
+	if e.Action == uevent.Remove {
+		return false
+	}
+	return p.asksUSB(e) || p.Open != nil && (e.Subsystem == "block" || e.Subsystem == "input") && newSubject(p, e).readable()
 }
 
 // Probe answers by the contents of the disk as well, and by the size of a touchpad. It may take as long as the disk
 // does, or for ever: it is to run beside what must go on.
-func (p *Prober) Probe(e *uevent.Event) *Identity { return &p.identify(e, true).id }
+func (p *Prober) Probe(e *uevent.Event) *Identity { return &p.identify(e, opened).id }
 
-func (p *Prober) identify(e *uevent.Event, probe bool) *subject {
+func (p *Prober) identify(e *uevent.Event, how depth) *subject {
 	if e.Action == uevent.Remove {
 		return &subject{}
 	}
 	section := p.section(e)
 	s := newSubject(p, e)
+	s.depth = how
 	s.id.Links = numbersLink(e)
-	if probe && p.Open != nil && s.readable() {
+	if how == opened && p.Open != nil && s.readable() {
 		s.openDisk()
 		defer s.closeDisk()
 	}
@@ -168,6 +185,7 @@ type subject struct {
 	dev, base *dir // the device's own directory; that of what is named: of a partition the disk
 	at        *dir // what a rule's attributes are those of
 	id        Identity
+	depth     depth
 	reads     int // of sysfs, for tests
 	usbDone   bool
 	sets      [len(capabilityFiles)]capabilities

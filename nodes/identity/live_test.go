@@ -141,7 +141,7 @@ func TestReads(t *testing.T) {
 	total, without, dear := 0, 0, 0
 	start := time.Now()
 	for _, e := range events {
-		s := p.identify(e, false)
+		s := p.identify(e, sysfsOnly)
 		total += s.reads
 		names := len(s.id.Properties)
 		for _, l := range s.id.Links {

@@ -1,6 +1,10 @@
 package identity
 
-import "strings"
+import (
+	"strings"
+
+	"devspool/hotplug/uevent"
+)
 
 // usbTypes are the values of ID_TYPE by an interface's class, and for storage (08) by its
 // subclass.
@@ -8,6 +12,26 @@ const usbTypes = " 01audio 03hid 06media 07printer 09hub 0evideo 0801rbc 0802ata
 
 // usbKeys are the properties that exist with ID_ and with ID_USB_ in front.
 const usbKeys = "MODEL MODEL_ENC MODEL_ID SERIAL SERIAL_SHORT VENDOR VENDOR_ENC VENDOR_ID REVISION TYPE INSTANCE"
+
+// asksUSB reports whether usbID is asked for a device, and may have to wait. The kernel has the
+// strings of a USB device read only with the device locked (usb_string_attr in
+// drivers/usb/core/sysfs.c). A hub is, for as long as the devices at its ports are being set
+// up; another one is while a driver that was found for it talks with it.
+func (p *Prober) asksUSB(e *uevent.Event) bool {
+	if !strings.Contains(e.Devpath, "/usb") || p.section(e) == "" {
+		return false
+	}
+	devtype, _ := e.Get("DEVTYPE")
+	return e.Subsystem != "usb" || devtype == "usb_device"
+}
+
+// ofUSB reads a string of a USB device, see asksUSB.
+func (d *dir) ofUSB(name string) (value string, there bool) {
+	if d.s.depth == noWait {
+		return "", false
+	}
+	return d.attr(name)
+}
 
 // usbID describes a device by the USB device that it is, or is an interface of. Where
 // other properties than USB's tell of it already (ID_BUS), only ID_USB_* are added.
@@ -49,7 +73,7 @@ func (s *subject) usbID() {
 	model, modelText := describe(q.model, device, "product", modelID)
 	revision, _ := describe(q.revision, device, "bcdDevice", "")
 	serial := ""
-	if text := device.value("serial"); isUSBSerial(text) {
+	if text, _ := device.ofUSB("serial"); isUSBSerial(text) {
 		serial = word(text, 511)
 	}
 	id := vendor + "_" + model
@@ -99,7 +123,7 @@ func usbType(class string) string {
 func describe(bySCSI string, device *dir, name, other string) (asWord, text string) {
 	if text = bySCSI; text == "" {
 		var there bool
-		if text, there = device.attr(name); !there {
+		if text, there = device.ofUSB(name); !there {
 			text = other
 		}
 	}

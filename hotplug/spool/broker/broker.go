@@ -3,7 +3,6 @@ package broker
 import (
 	"errors"
 	"math"
-	"os"
 	"sync"
 	"time"
 
@@ -226,7 +225,7 @@ func (b *Broker) findSource() (ino uint64, err error) {
 		err = unix.EXDEV
 	}
 	if err != nil {
-		return 0, &os.PathError{Op: "open", Path: b.options.Source, Err: err}
+		return 0, sys.PathError("open", b.options.Source, err)
 	}
 	return st.Ino, nil
 }

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"errors"
-	"os"
 	"strconv"
 	"strings"
 
@@ -128,7 +127,7 @@ func (s *space) lockPrivate() (int, error) {
 		}
 		unix.Close(fd)
 	}
-	return sys.None, &os.PathError{Op: "open", Path: s.options.Private, Err: err}
+	return sys.None, sys.PathError("open", s.options.Private, err)
 }
 
 // mount mounts a tmpfs on the spool's directory, unless there is one already or it is

@@ -2,7 +2,6 @@ package udevadm
 
 import (
 	"errors"
-	"os"
 	"strconv"
 	"strings"
 
@@ -157,7 +156,7 @@ func listed(properties []string, g *given) string {
 func (t *tool) numbersOf(file string) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(file, &st); err != nil {
-		return &os.PathError{Op: "stat", Path: file, Err: err}
+		return sys.PathError("stat", file, err)
 	}
 	dev := uint64(st.Dev)
 	t.print(strconv.Itoa(int(unix.Major(dev))) + ":" + strconv.Itoa(int(unix.Minor(dev))) + "\n")

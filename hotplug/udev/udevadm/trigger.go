@@ -2,7 +2,6 @@ package udevadm
 
 import (
 	"errors"
-	"os"
 	"slices"
 	"strings"
 
@@ -137,7 +136,7 @@ func (t *tool) request(r *request, kind string) error {
 		case err != nil:
 			failed = errSilent
 			if !r.has(triggerQuiet) {
-				t.failed("trigger: ", &os.PathError{Op: "write", Path: string(t.sys) + devpath + "/uevent", Err: err})
+				t.failed("trigger: ", sys.PathError("write", string(t.sys)+devpath+"/uevent", err))
 			}
 		case settle && id == "":
 			waiting[devpath] = true

@@ -75,9 +75,13 @@ func skipPadding(from *bufio.Reader) (more bool, err error) {
 type header struct {
 	initramfs.Header
 	place
-	number int    // of the entry, from 0
-	target string // of a symbolic link
+	number int       // of the entry, from 0
+	target string    // of a symbolic link
+	data   *fileData // of a file; its other names have the same
 }
+
+// fileData is what a file holds: the bytes of the entry with this number.
+type fileData struct{ number int }
 
 // image is what the kernel makes of an image: for each path, without a slash in front,
 // the last entry of it, since that overwrites those before it.
@@ -89,7 +93,7 @@ const maxTarget = 4096
 // readImage reads the entries of an image.
 func readImage(from io.Reader) (image, error) {
 	all := image{}
-	number := 0
+	number, names := 0, map[name]*fileData{}
 	err := walk(from, func(p place, h initramfs.Header, body io.Reader) error {
 		e := header{Header: h, place: p, number: number}
 		number++
@@ -102,10 +106,42 @@ func readImage(from io.Reader) (image, error) {
 			// Some writers store the NUL too.
 			e.target = strings.TrimRight(string(target), "\x00")
 		}
-		all[cleaned(h.Path)] = e
+		path := cleaned(h.Path)
+		if h.IsFile() {
+			e.data = all[path].data.next(names, &e)
+		}
+		all[path] = e
 		return nil
 	})
 	return all, err
+}
+
+// name is what the names of a file have in common. Inode numbers are unique within an archive only.
+type name struct {
+	archive int
+	inode   uint32
+}
+
+// next returns the data of the file e, at whose path an earlier archive may have had the data
+// b. As the kernel does it (do_name in init/initramfs.c), these are overwritten, so that the file's
+// other names show it. Cpio writes the bytes with the last of a file's names, and 0 bytes
+// with the others.
+func (b *fileData) next(names map[name]*fileData, e *header) *fileData {
+	key := name{e.archive, e.Inode}
+	if known := names[key]; known != nil && e.Links > 1 {
+		if e.Size > 0 {
+			known.number = e.number
+		}
+		return known
+	}
+	if b == nil {
+		b = &fileData{}
+	}
+	b.number = e.number
+	if e.Links > 1 {
+		names[key] = b
+	}
+	return b
 }
 
 // openImage opens an image, or takes standard input for "-".

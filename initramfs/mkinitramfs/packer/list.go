@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"devspool/initramfs"
 )
@@ -157,18 +156,6 @@ func (m image) find(p string) (int, error) {
 		return 0, errors.New("is not in the image")
 	case !h.IsFile():
 		return 0, errors.New("is not a regular file")
-	// A file without bytes and with one name is empty.
-	case h.Size > 0 || h.Links < 2:
-		return h.number, nil
 	}
-	// One of the file's other names has its bytes.
-	// As cpio writes them, the bytes stand with the last of a file's names, and the other ones have
-	// size 0. Inode numbers are unique within an archive only.
-	numbers := []int{h.number}
-	for _, other := range m {
-		if other.archive == h.archive && other.Inode == h.Inode && other.IsFile() && other.Size > 0 {
-			numbers = append(numbers, other.number)
-		}
-	}
-	return slices.Max(numbers), nil
+	return h.data.number, nil
 }

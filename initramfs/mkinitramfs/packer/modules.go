@@ -227,9 +227,11 @@ func (p *packer) addSelected(tree *kernel.Tree, s *kernel.Selection) error {
 			}
 		}
 	}
-	// devspool reads the text, so the binary forms, which are larger, are for kmod only.
-	binary := p.o.index == "bin" || p.o.index == "auto" && p.kmod
-	for name, text := range s.Indexes(binary) {
+	for name, text := range s.Indexes(p.o.index != "text") {
+		// Only kmod asks for symbols, but for a softdep of one.
+		if p.o.index == "auto" && !p.kmod && name == "modules.symbols.bin" {
+			continue
+		}
 		p.add(groupModules, "index of the modules", initramfs.File{Path: path.Join(dir, name), Mode: 0o644, Text: text})
 	}
 	machine, order := machineOf(tree)
@@ -316,11 +318,12 @@ func (p *packer) addBlob(dirs []programs.Root, name, why string) (found bool, er
 	return found, nil
 }
 
-// addNamedBlob adds the first firmware of a name. The kernel prefers what is not
-// compressed.
+// addNamedBlob adds the firmware of a name that the kernel would take: it looks for what is not
+// compressed in all directories, before it looks for what is (_request_firmware in
+// drivers/base/firmware_loader/main.c).
 func (p *packer) addNamedBlob(dirs []programs.Root, name, why string) (found bool, err error) {
-	for _, dir := range dirs {
-		for _, ending := range []string{"", ".xz", ".zst"} {
+	for _, ending := range []string{"", ".zst", ".xz"} {
+		for _, dir := range dirs {
 			if links, end, err := dir.Walk(name + ending); err == nil {
 				return true, p.addBlobFile(dir, ending, links, end, why)
 			}

@@ -506,10 +506,19 @@ func TestFirmware(t *testing.T) {
 	packtest.Write(t, at("rtl_nic/real.fw"), "real")
 	packtest.Run(t, "zstd", "-q", "--rm", at("rtl_nic/real.fw"))
 	packtest.Must(t, os.Symlink("real.fw.zst", at("rtl_nic/rtl8168e-1.fw.zst")))
+	// What is not compressed goes before what is, in whichever directory, and zstd before xz.
+	packtest.Write(t, at("updates/rtl_nic/rtl8168e-2.fw"), "xz")
+	packtest.Run(t, "xz", "-C", "crc32", at("updates/rtl_nic/rtl8168e-2.fw"))
+	packtest.Write(t, at("rtl_nic/rtl8168e-2.fw"), "plain")
+	packtest.Write(t, at("rtl_nic/rtl8168e-3.fw"), "zstd")
+	packtest.Run(t, "zstd", "-q", "--rm", at("rtl_nic/rtl8168e-3.fw"))
+	packtest.Write(t, at("rtl_nic/rtl8168e-3.fw"), "xz")
+	packtest.Run(t, "xz", "-C", "crc32", at("rtl_nic/rtl8168e-3.fw"))
 	packtest.Write(t, at("other/unasked"), "")
 	image := pack(t, "--root", root, "--devspool", "none", "--modules", "r8169", "--firmware-dir", dir)
 	into := unpack(t, image)
-	for name, want := range map[string]string{"rtl8168d-1.fw": "new", "rtl8168d-2.fw": "two", "rtl8168e-1.fw": "real", "real.fw": "real"} {
+	for name, want := range map[string]string{"rtl8168d-1.fw": "new", "rtl8168d-2.fw": "two", "rtl8168e-1.fw": "real", "real.fw": "real",
+		"rtl8168e-2.fw": "plain", "rtl8168e-3.fw": "zstd"} {
 		if got, err := os.ReadFile(into + "/lib/firmware/rtl_nic/" + name); err != nil || string(got) != want {
 			t.Errorf("%s: %q %v", name, got, err)
 		}
@@ -620,6 +629,12 @@ func TestHardLinks(t *testing.T) {
 	packtest.Must(t, os.Link(dir+"/a", dir+"/b"))
 	packtest.Write(t, dir+"/image", packtest.Run(t, "sh", "-c", "cd "+dir+" && printf 'a\\nb\\n' | cpio -o -H newc --quiet"))
 	if r := do(nil, "cat", dir+"/image", "a", "b"); r.out != "texttext" {
+		t.Errorf("%+v", r)
+	}
+	// A later archive writes into the file that has both names.
+	packtest.Write(t, dir+"/new/b", "new")
+	packtest.Write(t, dir+"/image", packtest.Run(t, "sh", "-c", "cat "+dir+"/image && cd "+dir+"/new && echo b | cpio -o -H newc --quiet"))
+	if r := do(nil, "cat", dir+"/image", "a", "b"); r.out != "newnew" {
 		t.Errorf("%+v", r)
 	}
 }
