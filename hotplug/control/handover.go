@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/sys"
 	"devspool/nodes"
 )
 
@@ -48,7 +49,7 @@ func TakeOver(dev *nodes.Dir) (socket int, err error) {
 	err = ask(dev, []string{"hand-over"}, func(fd int) error {
 		// Room for an error's text, and for one descriptor.
 		data, rights := make([]byte, 512), make([]byte, unix.CmsgSpace(4))
-		n, size, _, _, err := unix.Recvmsg(fd, data, rights, unix.MSG_CMSG_CLOEXEC)
+		n, size, _, err := sys.Receive(fd, data, rights, nil, unix.MSG_CMSG_CLOEXEC)
 		switch {
 		case err != nil:
 			return err

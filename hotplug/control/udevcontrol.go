@@ -149,7 +149,7 @@ func (c *udevControl) serve() {
 		var n, oobn int
 		var failure error
 		err := c.conn.Read(func(fd uintptr) bool {
-			n, oobn, _, _, failure = unix.Recvmsg(int(fd), msg[:], oob, unix.MSG_DONTWAIT)
+			n, oobn, _, failure = sys.Receive(int(fd), msg[:], oob, nil, unix.MSG_DONTWAIT)
 			return failure != unix.EAGAIN
 		})
 		if err != nil {

@@ -15,7 +15,7 @@ func Accept(listener syscall.RawConn, flags int, f func(fd int)) {
 		var fd int
 		var failure error
 		err := listener.Read(func(listening uintptr) bool {
-			fd, _, failure = unix.Accept4(int(listening), unix.SOCK_CLOEXEC|flags)
+			fd, failure = accept(int(listening), unix.SOCK_CLOEXEC|flags)
 			return failure != unix.EAGAIN
 		})
 		if err != nil {

@@ -75,7 +75,8 @@ func (l *listener) next(milliseconds int) ([]string, error) {
 		if err != nil || n == 0 {
 			return nil, err
 		}
-		n, oobn, flags, from, err := unix.Recvmsg(l.fd, l.buf, oob, unix.MSG_DONTWAIT)
+		var from unix.RawSockaddrNetlink
+		n, oobn, flags, err := sys.Receive(l.fd, l.buf, oob, &from, unix.MSG_DONTWAIT)
 		if err == unix.EAGAIN || err == unix.EINTR {
 			continue
 		}
@@ -86,7 +87,7 @@ func (l *listener) next(milliseconds int) ([]string, error) {
 			return nil, err
 		}
 		// What is cut off, or comes from another process, may say anything.
-		if flags&unix.MSG_TRUNC != 0 || !l.trusts(from, oob[:oobn]) {
+		if flags&unix.MSG_TRUNC != 0 || !l.trusts(&from, oob[:oobn]) {
 			continue
 		}
 		if properties := parse(l.buf[:n]); properties != nil {
@@ -97,9 +98,8 @@ func (l *listener) next(milliseconds int) ([]string, error) {
 
 // trusts reports whether a message comes from the kernel, or to udev's group from root. Any
 // process can send to a socket directly; then the message has no group.
-func (l *listener) trusts(from unix.Sockaddr, oob []byte) bool {
-	sender, ok := from.(*unix.SockaddrNetlink)
-	if !ok || sender.Groups&l.group == 0 || l.group == netlink.KernelGroup && sender.Pid != 0 {
+func (l *listener) trusts(from *unix.RawSockaddrNetlink, oob []byte) bool {
+	if from.Groups&l.group == 0 || l.group == netlink.KernelGroup && from.Pid != 0 {
 		return false
 	}
 	return sys.IsFromRoot(oob)
