@@ -159,13 +159,14 @@ func TestFailedEvent(t *testing.T) {
 	if !jailed(t) {
 		return
 	}
-	b := newBoard(t, "sda 0:0 660 =sdb/\n")
+	b := newBoard(t, "sda 0:0 660 =file/\n")
+	b.write(b.dev+"/file", "")
 	b.add(disk(0), disk(1))
 	r := b.run("-s")
-	if r.code != exitEvent || !strings.Contains(r.stderr, "sdb: ") {
+	if r.code != exitEvent || !strings.Contains(r.stderr, "file") {
 		t.Errorf("exit code %d\n%s", r.code, r.stderr)
 	}
-	if r := b.finish(b.helper(disk(1).Event("add"))); r.code != exitEvent {
+	if r := b.finish(b.helper(disk(0).Event("add"))); r.code != exitEvent {
 		t.Errorf("helper: exit code %d\n%s", r.code, r.stderr)
 	}
 }
