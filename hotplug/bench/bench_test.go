@@ -35,27 +35,6 @@ func TestConfsHaveTheRulesTheyPromise(t *testing.T) {
 	}
 }
 
-func TestParseNetlink(t *testing.T) {
-	const head = "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n"
-	for _, c := range []struct {
-		name, lines string
-		want        socket
-	}{
-		{"nobody", "", socket{}},
-		{"the kernel's own", "000000008482c0bb 15  0          00000000 0        0        0     2        0        8\n", socket{}},
-		{"another protocol", "000000008482c0bb 0   37         00000001 5        0        0     2        0        9\n", socket{}},
-		{"udev's group", "000000008482c0bb 15  37         00000002 5        0        0     2        0        9\n", socket{}},
-		{
-			"a listener", "000000008482c0bb 15  37         00000001 2496     0        0     2        7        91\n",
-			socket{bound: true, waiting: 2496, drops: 7, inode: "91"},
-		},
-	} {
-		if got := parseNetlink(head + c.lines); got != c.want {
-			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
-		}
-	}
-}
-
 func TestEndedCPU(t *testing.T) {
 	for stat, want := range map[string]time.Duration{
 		"": 0,

@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"devspool/hotplug/kerneltest"
+	"devspool/hotplug/netlink"
 )
 
 // daemon is a contestant's loop at work.
@@ -107,7 +110,7 @@ func (d *daemon) settle() error {
 			return err
 		}
 		// The clock alone would not do: a daemon that waits for a processor uses none.
-		if run++; !sock.bound || sock.waiting > 0 || now-last > still || d.waits() {
+		if run++; sock.Groups == 0 || sock.Waiting > 0 || now-last > still || d.waits() {
 			run, last = 0, now
 		}
 	}
@@ -135,9 +138,9 @@ func (d *daemon) drain(limit int) error {
 		switch {
 		case err != nil:
 			return err
-		case !sock.bound:
+		case sock.Groups == 0:
 			return errors.New("the daemon does not listen any more")
-		case sock.waiting <= limit:
+		case sock.Waiting <= limit:
 			return nil
 		case time.Now().After(deadline):
 			return errors.New("the daemon does not read its socket")
@@ -176,49 +179,19 @@ func statusBytes(text, key string) float64 {
 	return 0
 }
 
-// socket is what is known of the one that listens for uevents.
-type socket struct {
-	bound   bool
-	waiting int // bytes in the receive buffer
-	drops   int // messages that found no room in it
-	inode   string
-}
-
 // listening finds the socket in the daemon's network namespace, where nobody else
-// listens for the kernel's group. There is none when the daemon has died.
-func (d *daemon) listening() (socket, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/netlink", d.cmd.Process.Pid))
+// listens for the kernel's group. There is none, but the zero one, when the daemon has died.
+func (d *daemon) listening() (kerneltest.UeventSocket, error) {
+	all, err := kerneltest.UeventSockets(strconv.Itoa(d.cmd.Process.Pid))
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.EINVAL) {
-		return socket{}, nil
+		err = nil
 	}
-	return parseNetlink(string(text)), err
-}
-
-// parseNetlink reads the lines of /proc/net/netlink (netlink_native_seq_show in
-// net/netlink/af_netlink.c).
-func parseNetlink(text string) socket {
-	const (
-		protocol = 1
-		group    = 3
-		rmem     = 4
-		drops    = 8
-		inode    = 9
-	)
-	for line := range strings.Lines(text) {
-		f := strings.Fields(line)
-		if len(f) <= inode || f[protocol] != strconv.Itoa(unix.NETLINK_KOBJECT_UEVENT) {
-			continue
+	for _, s := range all {
+		if s.Groups&netlink.KernelGroup != 0 {
+			return s, err
 		}
-		mask, err := strconv.ParseUint(f[group], 16, 32)
-		if err != nil || mask&1 == 0 {
-			continue
-		}
-		s := socket{bound: true, inode: f[inode]}
-		s.waiting, _ = strconv.Atoi(f[rmem])
-		s.drops, _ = strconv.Atoi(f[drops])
-		return s
 	}
-	return socket{}
+	return kerneltest.UeventSocket{}, err
 }
 
 // meanwhile stops the daemon while f has the kernel tell of something: so it finds
@@ -274,7 +247,7 @@ func (d *daemon) socket() (int, error) {
 		return -1, err
 	}
 	for _, file := range files {
-		if to, _ := os.Readlink(filepath.Join(dir, file.Name())); to != "socket:["+sock.inode+"]" {
+		if to, _ := os.Readlink(filepath.Join(dir, file.Name())); to != "socket:["+sock.Inode+"]" {
 			continue
 		}
 		process, err := unix.PidfdOpen(d.cmd.Process.Pid, 0)

@@ -209,8 +209,8 @@ func (s *stage) settled(d *daemon, nodes int) error {
 	if err := s.injector.Refused(); err != nil {
 		return err
 	}
-	if sock, err := d.listening(); err != nil || sock.drops > 0 {
-		return fmt.Errorf("%d events found no room in the receive buffer (%w)", sock.drops, err)
+	if sock, err := d.listening(); err != nil || sock.Drops > 0 {
+		return fmt.Errorf("%d events found no room in the receive buffer (%w)", sock.Drops, err)
 	}
 	return checkNodes(nodes)
 }

@@ -115,8 +115,8 @@ func (s *stage) rage(d *daemon, messages [][]byte, events int, log string) (o ou
 	if err != nil {
 		return o, err
 	}
-	o.survived = settled == nil && after.inode == before.inode
-	o.drops = after.drops
+	o.survived = settled == nil && after.Inode == before.Inode
+	o.drops = after.Drops
 	got, err := countNodes()
 	if err != nil {
 		return o, err

@@ -130,8 +130,8 @@ func (b *bench) playUdevd(s *stage, events []kerneltest.Event) (used time.Durati
 			return err
 		}
 		used = after - before
-		if sock, err := d.listening(); err != nil || sock.drops > 0 {
-			return fmt.Errorf("%d events found no room in the receive buffer (%w)", sock.drops, err)
+		if sock, err := d.listening(); err != nil || sock.Drops > 0 {
+			return fmt.Errorf("%d events found no room in the receive buffer (%w)", sock.Drops, err)
 		}
 		return s.injector.Refused()
 	})

@@ -127,11 +127,17 @@ func (a *applier) identify(t *task) (isKnown bool) {
 	return true
 }
 
+// mapperFlag begins the names of device-mapper's flags among the properties.
+const mapperFlag = "DM_UDEV_"
+
+// isMapped reports whether the device is one of device-mapper.
+func isMapped(e *uevent.Event) bool { return e.Dev.Block && strings.HasPrefix(e.Devname, "dm-") }
+
 // flags returns those that device-mapper's programs gave the device of e with their last change, where
 // e comes from none of them: from udevadm trigger, say, or a scan. That a device is to have no names
 // still holds then (udev's 55-dm.rules).
 func (n *names) flags(e *uevent.Event) (flags []string) {
-	if !e.Dev.Block || !strings.HasPrefix(e.Devname, "dm-") {
+	if !isMapped(e) {
 		return nil
 	}
 	if _, said := e.Get("DM_COOKIE"); said {
@@ -148,7 +154,7 @@ func (n *names) flags(e *uevent.Event) (flags []string) {
 		return nil
 	}
 	for _, kv := range earlier {
-		if strings.HasPrefix(kv, "DM_UDEV_") {
+		if strings.HasPrefix(kv, mapperFlag) {
 			flags = append(flags, kv)
 		}
 	}
@@ -167,9 +173,11 @@ func (a *applier) setIdentity(t *task, id *Identity) {
 	if id.Keep {
 		a.keepContents(t.event, id)
 	}
-	for _, kv := range a.names.flags(t.event) { // for the next event of this kind
-		if !slices.Contains(id.Properties, kv) {
-			id.Properties = append(id.Properties, kv)
+	if isMapped(t.event) {
+		for kv := range t.event.Env() { // what flags has found, for the next event of this kind
+			if strings.HasPrefix(kv, mapperFlag) && !slices.Contains(id.Properties, kv) {
+				id.Properties = append(id.Properties, kv)
+			}
 		}
 	}
 	// A plan that was made without these properties is out of date.

@@ -182,12 +182,13 @@ func TestForgedMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	sent := 0
-	for line := range strings.Lines(b.read("/proc/net/netlink")) {
-		fields := strings.Fields(line)
-		if len(fields) > 3 && fields[1] == "15" && fields[3] != "00000000" {
-			sent++
-			_ = unix.Sendto(fd, forged("unicast"), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: number(t, fields[2])})
-		}
+	sockets, err := kerneltest.UeventSockets("self")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range sockets {
+		sent++
+		_ = unix.Sendto(fd, forged("unicast"), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Pid: s.Port})
 	}
 	if sent == 0 {
 		t.Error("found no port of the loop's")

@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -118,8 +120,8 @@ func TestHelperOfDaemon(t *testing.T) {
 	defer daemon.Process.Kill()
 	etc := filepath.Dir(b.conf)
 	kerneltest.Until(t, patience, "the daemon to listen", func() bool {
-		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/net/netlink", daemon.Process.Pid))
-		return strings.Contains(string(text), fmt.Sprintf(" 15  %d ", daemon.Process.Pid))
+		sockets, _ := kerneltest.UeventSockets(strconv.Itoa(daemon.Process.Pid))
+		return slices.ContainsFunc(sockets, func(s kerneltest.UeventSocket) bool { return int(s.Port) == daemon.Process.Pid })
 	})
 	const n = 6
 	for i := range n {

@@ -86,10 +86,12 @@ func crowd() (devices []string) {
 }
 
 // someDevices are QEMU's arguments for crowd and a slow disk.
-func someDevices() []string { return append(crowd(), slowDisk...) }
+func someDevices() []string {
+	return append(crowd(), "-drive", slowDrive, "-device", "virtio-blk-pci,drive=slow")
+}
 
-// slowDisk is an empty disk with a limit of bytes a second.
-var slowDisk = []string{"-drive", "file=null-co://,if=none,id=slow,format=raw,bps=65536", "-device", "virtio-blk-pci,drive=slow"}
+// slowDrive has an empty disk with a limit of bytes a second.
+const slowDrive = "file=null-co://,if=none,id=slow,format=raw,bps=65536"
 
 // otherDevices are QEMU's arguments for a hundred devices that the root does not need: disks with the
 // file system in the file content, network, sound, USB below hubs, the ports of a virtual machine's
@@ -107,7 +109,7 @@ func otherDevices(content string) (devices []string) {
 		return ",drive=" + id
 	}
 	// The slow one comes first, as far as the machine has an order.
-	devices = append(devices, "-drive", "file=null-co://,if=none,id=slow,format=raw,bps=65536")
+	devices = append(devices, "-drive", slowDrive)
 	pci("virtio-blk-pci,drive=slow")
 	for i := range 6 {
 		pci("virtio-blk-pci" + drive(fmt.Sprint("v", i)))

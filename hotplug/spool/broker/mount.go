@@ -91,8 +91,9 @@ func (s *space) openRoots(private int) ([]*root, error) {
 	if s.dir, err = sys.OwnDirectory(private, spoolDir); err != nil {
 		return nil, err
 	}
-	var made bool
-	s.mounted, made = s.mount(private)
+	before := s.isMounted(private)
+	s.mounted = before || s.mount(private)
+	made := s.mounted && !before
 	var st unix.Stat_t
 	if err := unix.Fstat(s.dir, &st); err != nil {
 		return nil, err
@@ -130,24 +131,24 @@ func (s *space) lockPrivate() (int, error) {
 	return sys.None, sys.PathError("open", s.options.Private, err)
 }
 
-// mount mounts a tmpfs on the spool's directory, unless there is one already or it is
-// impossible. It reports whether there is one, and whether it was made now.
-func (s *space) mount(private int) (mounted, made bool) {
+// isMounted reports whether the spool's directory has a tmpfs of its own.
+func (s *space) isMounted(private int) bool {
 	var above, st unix.Stat_t
-	if unix.Fstat(private, &above) != nil || unix.Fstat(s.dir, &st) != nil {
-		return false, false
-	}
-	if st.Dev != above.Dev {
-		return true, false
-	}
+	return unix.Fstat(private, &above) == nil && unix.Fstat(s.dir, &st) == nil && st.Dev != above.Dev
+}
+
+// mount mounts a tmpfs on the spool's directory, which has none, unless that is impossible, and
+// reports whether it did.
+func (s *space) mount(private int) bool {
+	var st unix.Stat_t
 	// An existing spool stays where it is: a mount would hide its queues.
 	if !s.options.Mount || s.options.Join || unix.Fstatat(s.dir, "counter", &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
-		return false, false
+		return false
 	}
 	for _, p := range s.places() {
 		if n, _ := countEntries(p.path); n > 0 {
 			s.notice("serving the queues that are in " + p.path + ": no tmpfs is mounted, so they share the limits of " + s.options.Private)
-			return false, false
+			return false
 		}
 	}
 	// Users write to it, so nothing in it may be run or be a device. The size is a limit, of
@@ -164,16 +165,16 @@ func (s *space) mount(private int) (mounted, made bool) {
 	}
 	if err != nil {
 		s.notice("cannot mount a tmpfs on " + s.path + ": " + err.Error())
-		return false, false
+		return false
 	}
 	// s.dir is still the directory that the mount covers.
 	dir, err := sys.OwnDirectory(private, spoolDir)
 	if err != nil {
-		return false, false
+		return false
 	}
 	unix.Close(s.dir)
 	s.dir = dir
-	return true, true
+	return true
 }
 
 // The mount option that limits the files of one user (Linux 6.6).
