@@ -131,10 +131,10 @@ func newRoot(t *testing.T, places map[string]string) *root {
 	}
 	hotplugtest.Must(t, kerneltest.MakeBaseNodes(r.path+"/dev"))
 	t.Cleanup(func() { kerneltest.Sh(t, "umount -l "+r.path) })
-	kerneltest.Sh(t, "cp "+b.program+" "+r.path+"/usr/sbin/devspool")
+	kerneltest.Sh(t, "cp --remove-destination "+b.program+" "+r.path+"/usr/sbin/devspool")
 	b.dev = r.path + "/dev"
 	for place, name := range places {
-		kerneltest.Sh(t, "mkdir -p $(dirname "+r.path+place+") && cp -r "+contrib(name)+" "+r.path+place)
+		kerneltest.Sh(t, "mkdir -p $(dirname "+r.path+place+") && cp -r --remove-destination "+contrib(name)+" "+r.path+place)
 	}
 	return r
 }
@@ -292,7 +292,8 @@ func TestContribBusyBox(t *testing.T) {
 		return
 	}
 	r := newRoot(t, map[string]string{"/etc/inittab": "busybox/inittab"})
-	kerneltest.Sh(t, "cp $(command -v busybox) "+r.path+"/usr/sbin/init")
+	// A link there leads to the machine's own systemd, which is not to be written over.
+	kerneltest.Sh(t, "cp --remove-destination $(command -v busybox) "+r.path+"/usr/sbin/init")
 	cmd := r.cmd("init")
 	cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWPID
 	r.survives(r.start(cmd).String)
