@@ -41,7 +41,7 @@ func Unescape(s string) string {
 	}
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
+		if s[i] == '\\' && i+3 < len(s) && s[i+1] == 'x' {
 			if n, err := strconv.ParseUint(s[i+2:i+4], 16, 8); err == nil {
 				b.WriteByte(byte(n))
 				i += 3
