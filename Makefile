@@ -35,7 +35,7 @@ GOBUILD := CGO_ENABLED=0 go build
 # The collector of Go 1.25 is 45 kB smaller than that of 1.26, and as good for so small a
 # heap. A go command that does not know the choice any more builds without it.
 export GOEXPERIMENT := $(shell GOEXPERIMENT=nogreenteagc go env GOVERSION >/dev/null 2>&1 && echo nogreenteagc)
-HOST    := $(shell go env GOARCH)
+HOST    := $(shell GOEXPERIMENT= go env GOARCH)
 
 # entry: where the process begins, see hotplug/handoff.
 entry = $(if $(filter amd64 arm64 arm 386 riscv64 mipsle mips,$(1)),-E=devspool/hotplug/handoff.Entry)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 
 	"devspool/hotplug"
@@ -276,8 +277,12 @@ func (o *options) request(words []string) error {
 		n++
 	}
 	if what == "log" { // its -n is the option that is there for another purpose, and changes nothing
-		if n = 2; len(rest) == 1 && o.DryRun {
-			sent[1], rest = rest[0], nil
+		if n = 2; o.DryRun {
+			number := strings.Join(rest, " ")
+			if _, err := strconv.ParseUint(number, 10, 31); err != nil {
+				return errors.New("log -n: not a usable number: " + number)
+			}
+			sent[1], rest = number, nil
 		}
 		if o.json {
 			sent[2], n = "json", 3

@@ -176,6 +176,7 @@ func TestPrintable(t *testing.T) {
 		{"plain / text \\ ü", "plain / text \\ ü"},
 		{"a\nb\x00\x1b[31m\x7f", `a\x0ab\x00\x1b[31m\x7f`},
 		{"\t\r", `\x09\x0d`},
+		{"\u009b31mx\u0100\u201b é\u00a0 \x9b\xff", "\xc2\\x9b31mx\u0100\u201b é\u00a0 \\x9b\xff"},
 	} {
 		if got := uevent.Printable(c.text); got != c.want {
 			t.Errorf("Printable(%q) is %q, want %q", c.text, got, c.want)

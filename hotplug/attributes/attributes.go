@@ -31,8 +31,9 @@ func Set(fs sysfs.FS, p *nodes.Plan) []error {
 	failures := make([]error, len(p.Attributes))
 	for i, a := range p.Attributes {
 		err := set(dir, a)
-		// An attribute says ENODEV when its device has gone. Without a uevent file the directory is dead.
-		hasGone := err == unix.ENODEV || err == unix.ENOENT && !sys.Exists(dir, "uevent")
+		// An attribute says ENODEV when its device has gone, or that the device cannot do this, such as
+		// being polled. Without a uevent file the directory is dead.
+		hasGone := (err == unix.ENODEV || err == unix.ENOENT) && !sys.Exists(dir, "uevent")
 		if !hasGone && (err != unix.ENOENT || !isUnbound(p.Event)) {
 			failures[i] = err
 		}

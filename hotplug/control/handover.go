@@ -53,7 +53,7 @@ func TakeOver(dev *nodes.Dir) (socket int, err error) {
 		switch {
 		case err != nil:
 			return err
-		case n > 1 && data[0] == answerFailed:
+		case n > 1 && data[0] == answerFailed && string(data[1:n]) != ErrRunning.Error():
 			return errors.New(string(data[1:n]))
 		case n == 0 || data[0] != answerDone:
 			return ErrRunning

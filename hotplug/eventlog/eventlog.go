@@ -70,7 +70,11 @@ func Format(line string, json bool) string {
 	for i := range fields {
 		var value string
 		value, line, _ = strings.Cut(line, "\t")
-		if i == 0 && len(value) > 3 {
+		if i == 0 {
+			// Without a clock of its own a board boots in 1970: the time may be less than a second.
+			for len(value) < len("0000") {
+				value = "0" + value
+			}
 			second := len(value) - 3
 			value = value[:second] + "." + value[second:]
 		}

@@ -9,6 +9,16 @@ import (
 	"devspool/nodes"
 )
 
+// TestFormat shows the time in seconds, also on a board that has booted in 1970.
+func TestFormat(t *testing.T) {
+	t.Parallel()
+	for ms, want := range map[string]string{"1795840406882": "1795840406.882", "1007": "1.007", "512": "0.512", "5": "0.005"} {
+		if got := Format(ms+"\t0\tadd\t/x\t\tdone", false); got != want+" 0 add /x done" {
+			t.Errorf("%s: %q", ms, got)
+		}
+	}
+}
+
 // TestRing shows that a ring keeps the last events within its size, each as one line, whatever devices
 // are called, and that what Format makes of it is JSON.
 func TestRing(t *testing.T) {

@@ -52,8 +52,10 @@ func TestEventLog(t *testing.T) {
 			t.Errorf("%q: %+v, %v", line, e, err)
 		}
 	}
-	if r := b.run("log", "5"); r.code != exitUsage {
-		t.Errorf("log 5: %+v", r)
+	for _, args := range [][]string{{"log", "5"}, {"log", "-n"}, {"log", "-n", "x"}, {"log", "-n", "1", "2"}} {
+		if r := b.run(args...); r.code != exitUsage {
+			t.Errorf("%q: %+v", args, r)
+		}
 	}
 	r = b.run("status", "--metrics")
 	for _, want := range []string{

@@ -91,6 +91,18 @@ func TestDistInstall(t *testing.T) {
 	}
 }
 
+// TestFlagsOfForeignExperiment builds with the hand-off where GOEXPERIMENT has what this go command does
+// not know, and so refuses to say anything.
+func TestFlagsOfForeignExperiment(t *testing.T) {
+	t.Parallel()
+	root, err := build.Root()
+	hotplugtest.Must(t, err)
+	with, without := said(t, root, []string{"GOEXPERIMENT=nosuch"}, "make", "-s", "flags"), said(t, root, []string{"GOEXPERIMENT="}, "make", "-s", "flags")
+	if with != without {
+		t.Errorf("the flags are\n%snot\n%s", with, without)
+	}
+}
+
 // TestCompletions has shells complete command lines by what make writes for them.
 func TestCompletions(t *testing.T) {
 	t.Parallel()
@@ -109,7 +121,7 @@ func TestCompletions(t *testing.T) {
 	fish := "source " + dir + "/fish; complete -C %q | cut -f1"
 	// Zsh completes on a terminal only: that it takes the file, and offers the word in it.
 	zsh := `fpath=(` + dir + ` $fpath); autoload -U compinit; compinit -u -d ` + dir + `/dump
-_arguments() { print -rl -- "$@" $first $ctl | tr "'[:()" " " }; autoload -U +X _devspool; words=(%s)
+_arguments() { print -rl -- "$@" $first $ctl | tr "'[:()" " " }; autoload -U +X _devspool; words=(%s); CURRENT=$(($#words+1))
 [ $_comps[mdev]$_comps[devspool] = _devspool_devspool ] && source ` + dir + `/_devspool && _devspool`
 	for _, c := range []struct {
 		shell, script, line string
@@ -119,9 +131,18 @@ _arguments() { print -rl -- "$@" $first $ctl | tr "'[:()" " " }; autoload -U +X 
 		{"bash", bash, "mdev ctl st", []string{"status", "stop", "start"}},
 		{"bash", bash, "mdev se", []string{"settle"}},
 		{"bash", bash, "mdev --conf " + dir + "/fi", []string{dir + "/fish"}},
+		{"bash", bash, "mdev --conf = " + dir + "/fi", []string{dir + "/fish"}}, // how Readline splits --conf=
+		{"bash", bash, "devspool wait " + dir + "/fi", []string{dir + "/fish"}},
+		{"bash", bash, "devspool watch --sub", []string{"--subsystem"}},
+		{"bash", bash, "mdev -j 3 event p", []string{"put", "pop"}},
+		{"bash", bash, "devspool udevadm --subsystem-m", []string{"--subsystem-match"}},
 		{"fish", fish, "devspool --print", []string{"--print-conf", "--print-default-conf", "--print-udev-conf"}},
 		{"fish", fish, "mdev ctl st", []string{"status", "stop", "start"}},
 		{"fish", fish, "mdev se", []string{"settle"}},
+		{"fish", fish, "devspool watch --sub", []string{"--subsystem"}},
+		{"fish", fish, "mdev event p", []string{"put", "pop"}},
+		{"fish", fish, "devspool wait " + dir + "/fi", []string{dir + "/fish"}},
+		{"zsh", zsh, "devspool watch", []string{"--subsystem=", "--replay"}},
 		{"zsh", zsh, "devspool", []string{"--print-conf", "reload", "settle"}},
 	} {
 		t.Run(c.shell+" "+c.line, func(t *testing.T) {
@@ -136,6 +157,10 @@ _arguments() { print -rl -- "$@" $first $ctl | tr "'[:()" " " }; autoload -U +X 
 				if err != nil || !slices.Contains(strings.Fields(string(out)), want) {
 					t.Errorf("%q, %v, want %s", out, err, want)
 				}
+			}
+			// An applet does not take devspool's own options.
+			if strings.Contains(c.line, "watch") && strings.Contains(string(out), "--print-conf") {
+				t.Errorf("offered: %s", out)
 			}
 		})
 	}

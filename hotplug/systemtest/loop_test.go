@@ -21,7 +21,7 @@ func TestSecondLoop(t *testing.T) {
 	}
 	b := newBoard(t, "")
 	l := b.startLoop()
-	if r := b.run("-df"); r.code != exitEvent || !strings.Contains(r.stderr, "another loop already serves this /dev") {
+	if r := b.run("-df"); r.code != exitEvent || strings.Count(r.stderr, "another loop already serves this /dev") != 1 {
 		t.Errorf("exit code %d, stderr %q", r.code, r.stderr)
 	}
 	l.send(b.plug(disk(0)))

@@ -10,14 +10,19 @@ import (
 // become \xNN.
 func Printable(s string) string {
 	for i := range len(s) {
-		if isControl(s[i]) {
+		if isControl(s, i) {
 			return string(AppendEscaped(nil, s, false))
 		}
 	}
 	return s
 }
 
-func isControl(c byte) bool { return c < ' ' || c == 0x7f }
+// isControl reports whether a byte is a control character, or the end of one in UTF-8, or would be one
+// to a terminal that knows no UTF-8: U+009B begins a sequence as ESC and a bracket do.
+func isControl(s string, at int) bool {
+	c := s[at]
+	return c < ' ' || c == 0x7f || c&^0x1f == 0x80 && (at == 0 || s[at-1] < 0x80 || s[at-1] == 0xc2)
+}
 
 // AppendEscaped appends text in which control bytes have become \xNN. Where it has to
 // stay one word of ASCII, so have blanks, bytes above ASCII and the backslash itself.
@@ -26,7 +31,7 @@ func AppendEscaped(to []byte, text string, word bool) []byte {
 	done := 0
 	for i := range len(text) {
 		c := text[i]
-		if isControl(c) || word && (c == ' ' || c > 0x7f || c == '\\') {
+		if isControl(text, i) || word && (c == ' ' || c > 0x7f || c == '\\') {
 			to = append(append(to, text[done:i]...), '\\', 'x', hex[c>>4], hex[c&15])
 			done = i + 1
 		}
@@ -41,7 +46,7 @@ func Unescape(s string) string {
 	}
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
+		if s[i] == '\\' && i+3 < len(s) && s[i+1] == 'x' {
 			if n, err := strconv.ParseUint(s[i+2:i+4], 16, 8); err == nil {
 				b.WriteByte(byte(n))
 				i += 3
