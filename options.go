@@ -242,6 +242,10 @@ func (o *options) check() error {
 		return errors.New("-o and -D need descriptors of their own")
 	case o.Groups != 0 && o.mode != modeLoop:
 		return errors.New("-O is for the loop: it needs -d or -f")
+	case o.json && (o.mode != modeAsk || o.words[0] != "log"):
+		return errors.New("--json is for log")
+	case o.metrics && (o.mode != modeAsk || o.words[0] != "metrics"):
+		return errors.New("--metrics is for status")
 	case o.UdevControl && o.mode != modeLoop:
 		return errors.New("--udevcontrol is for the loop: it needs -d or -f")
 	}

@@ -10,19 +10,28 @@ import (
 // metrics sends the counters in the text format of Prometheus.
 func (c *Server) metrics(q *request) error {
 	st := c.Scheduler.Stats()
-	say := func(name, kind string, value uint64) {
-		name = "devspool_" + name
-		q.say("# TYPE " + name + " " + kind + "\n" + name + " " + decimal(value))
+	for _, m := range []struct {
+		name, help string
+		value      uint64
+	}{
+		{"events_received_total", "uevents received", st.Received},
+		{"events_done_total", "uevents done", st.Done},
+		{"events_late_total", "uevents done of which /sys said otherwise by then", st.Late},
+		{"commands_started_total", "commands of rules started", st.Commands},
+		{"commands_failed_total", "commands that could not start, were killed, or ended with another status than 0", st.CommandsFailed},
+		{"failures_total", "nodes, links, attributes and commands that could not be set up", st.Failed},
+		{"gaps_total", "times that uevents were lost, each mended by a scan of /sys", st.Gaps},
+		{"events_pending", "uevents under way", uint64(st.Pending)},
+		{"commands_queued", "commands that wait for their turn", uint64(st.Queued)},
+		{"commands_running", "commands that run", uint64(len(st.Running))},
+	} {
+		kind := "gauge"
+		if strings.HasSuffix(m.name, "_total") {
+			kind = "counter"
+		}
+		name := "devspool_" + m.name
+		q.say("# HELP " + name + " " + m.help + "\n# TYPE " + name + " " + kind + "\n" + name + " " + decimal(m.value))
 	}
-	say("events_received_total", "counter", st.Received)
-	say("events_done_total", "counter", st.Done)
-	say("events_late_total", "counter", st.Late)
-	say("commands_started_total", "counter", st.Commands)
-	say("failures_total", "counter", st.Failed)
-	say("gaps_total", "counter", st.Gaps)
-	say("events_pending", "gauge", uint64(st.Pending))
-	say("commands_queued", "gauge", uint64(st.Queued))
-	say("commands_running", "gauge", uint64(len(st.Running)))
 	return nil
 }
 

@@ -42,6 +42,7 @@ func (s *Scheduler) startCommandYield(t *task) {
 		Command: c, Plan: t.plan, Dir: s.applier.dev.Path(), Environ: s.pool.environ, KeepErrors: s.pool.keepErrors,
 	})
 	if err != nil {
+		s.counts.CommandsFailed++
 		if why := describe(c) + ": " + err.Error(); command.Missing(err) {
 			// A shell would end with status 127 or 126, which is no failure of the event.
 			s.failures.keep(t.event, "command ended: "+why)
@@ -99,6 +100,9 @@ func describe(c *nodes.Command) string { return c.Rule.String() + ": " + c.Text 
 func (s *Scheduler) logOutcomeLocked(j *job, o *command.Outcome) {
 	t := j.task
 	level, why := log.Info, describe(j.Command)+": "+o.String()
+	if o.Killed != "" || o.Status != 0 {
+		s.counts.CommandsFailed++
+	}
 	switch {
 	case o.Killed != "":
 		s.failures.add(t.batch, t.event, "killed", why)

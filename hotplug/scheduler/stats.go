@@ -6,12 +6,13 @@ import (
 
 // Counts are counters since the start of the process.
 type Counts struct {
-	Since    sys.Time // the start
-	Received uint64   // events
-	Done     uint64   // of the received ones
-	Late     uint64   // of the done ones: /sys contradicted them
-	Commands uint64   // commands started
-	Gaps     uint64   // times that events were lost
+	Since          sys.Time // the start
+	Received       uint64   // events
+	Done           uint64   // of the received ones
+	Late           uint64   // of the done ones: /sys contradicted them
+	Commands       uint64   // commands started
+	CommandsFailed uint64   // commands that could not start, were killed, or ended with another status than 0
+	Gaps           uint64   // times that events were lost
 }
 
 // Stats is the state of a Scheduler at one moment.

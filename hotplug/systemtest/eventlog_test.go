@@ -60,7 +60,8 @@ func TestEventLog(t *testing.T) {
 	r = b.run("status", "--metrics")
 	for _, want := range []string{
 		"# TYPE devspool_events_received_total counter\ndevspool_events_received_total 4\n",
-		"devspool_events_done_total 4\n", "devspool_events_late_total 1\n", "devspool_commands_started_total 1\n",
+		"devspool_events_done_total 4\n", "devspool_events_late_total 1\n", "devspool_commands_started_total 1\n", "devspool_commands_failed_total 1\n",
+		"# HELP devspool_failures_total ",
 		"# TYPE devspool_events_pending gauge\ndevspool_events_pending 0\n", "devspool_gaps_total 0\n",
 	} {
 		if !strings.Contains(r.stdout, want) {
