@@ -92,12 +92,12 @@ type blocks struct {
 
 // wait is a request that waits for a module.
 type wait struct {
-	r        *open
+	r        *resolved
 	optional bool
 }
 
-// open is a request that was resolved.
-type open struct {
+// resolved is a request of which the modules are known.
+type resolved struct {
 	left int // modules
 	err  error
 	done func(error)
@@ -294,7 +294,7 @@ func (l *Loader) submit(steps []Step, anew bool, done func(error)) {
 	for i := range steps {
 		live[i] = steps[i].Builtin || isLive(l.sys, steps[i].Name)
 	}
-	r := &open{left: 1, done: done} // one for ourselves, so that it is not done too early
+	r := &resolved{left: 1, done: done} // one for ourselves, so that it is not done too early
 	l.mu.Lock()
 	made := make([]*module, len(steps)) // nil for what is there
 	for i := range steps {
@@ -353,7 +353,7 @@ func (l *Loader) blockLocked(m, other *module, needs bool) {
 }
 
 // awaitLocked has a request wait for a module. The mutex is held.
-func (l *Loader) awaitLocked(m *module, r *open, optional bool) {
+func (l *Loader) awaitLocked(m *module, r *resolved, optional bool) {
 	if !m.over {
 		r.left++
 		m.waiting = append(m.waiting, wait{r, optional})
@@ -494,7 +494,7 @@ func (l *Loader) say(level log.Level, line string) {
 // finishLocked ends a module, and with it those that need it if it failed, and so on through their
 // dependents. Those that only come after it go on. Requests that have waited for nothing else
 // are added to ended. The mutex is held.
-func (l *Loader) finishLocked(m *module, err error, ended []*open) []*open {
+func (l *Loader) finishLocked(m *module, err error, ended []*resolved) []*resolved {
 	m.over = true
 	if err == nil {
 		delete(l.modules, m.step.Name)
@@ -520,7 +520,7 @@ func (l *Loader) finishLocked(m *module, err error, ended []*open) []*open {
 
 // leave counts one module less that a request waits for, and adds the request to ended after
 // the last one. The mutex is held.
-func (l *Loader) leave(ended []*open, r *open) []*open {
+func (l *Loader) leave(ended []*resolved, r *resolved) []*resolved {
 	r.left--
 	if r.left == 0 {
 		ended = append(ended, r)
@@ -529,7 +529,7 @@ func (l *Loader) leave(ended []*open, r *open) []*open {
 }
 
 // callAll answers requests. The mutex is not held.
-func callAll(ended []*open) {
+func callAll(ended []*resolved) {
 	for _, r := range ended {
 		call(r.done, r.err)
 	}
