@@ -20,8 +20,8 @@ const ControlName = "control"
 // Kind is the type of a message to the control socket.
 type Kind int32
 
-// The types of messages; systemd's and eudev's are the same, but for End, which eudev
-// does not send.
+// The types of messages, in the order of systemd's udev-ctrl.h; systemd's and eudev's are the same, but
+// for End, which eudev does not send.
 const (
 	End         Kind = iota // the last message of a connection
 	LogLevel                // a number of syslog's
@@ -39,7 +39,7 @@ const (
 // where the type has a number.
 const (
 	controlSize  = 280
-	controlMagic = 0xdead1dea
+	controlMagic = 0xdead1dea // UDEV_CTRL_MAGIC in systemd's and eudev's sources
 	atMagicWord  = 16
 	atKind       = 20
 	atValue      = 24
@@ -88,7 +88,8 @@ type Handlers struct {
 	Exit        func()
 }
 
-// parseControl returns what a message asks for; nil for End.
+// parseControl returns what a message asks for; nil for End, and with an error. The caller runs it, in the
+// order of the messages.
 func parseControl(msg []byte, h *Handlers) (do func(), err error) {
 	// The field for the version is not compared: eudev's is another one.
 	if len(msg) != controlSize || binary.NativeEndian.Uint32(msg[atMagicWord:]) != controlMagic {
@@ -230,7 +231,8 @@ func (c *control) serve() {
 
 // converse does what the messages of one connection ask for. The end of its own sending
 // side is all that the server says, and clients wait for it. It comes after the last
-// message: after End, or where none follows at once. What comes after that is done too.
+// message: after End, or where none follows at once. What comes after that is done too. The caller closes
+// fd, which ends the sending side where nothing else has.
 func (c *control) converse(fd int) {
 	// The socket's mode keeps others out already, unless it was changed, or the descriptor passed on.
 	if peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil || peer.Uid != 0 {

@@ -18,8 +18,8 @@ import (
 // that is not completed blocks that program for ever.
 const (
 	cookieKey   = "DM_COOKIE"
-	cookieMagic = 0x0d4d << 16
-	cookieBase  = 0xffff
+	cookieMagic = 0x0d4d << 16 // DM_COOKIE_MAGIC, in the place of the flags
+	cookieBase  = 0xffff       // the bits that DM_COOKIE and the key have in common
 )
 
 // cookieOf returns the number that an event's cookie has, or 0 for none.
@@ -40,12 +40,14 @@ func cookieOf(e *uevent.Event) uint32 {
 // completeCookie tells the process that waits for the event that it is done. Where the
 // semaphore is gone, or is 0 already, no process waits for the cookie.
 func completeCookie(cookie uint32) error {
+	// The flags concern udev's rules alone, so they are cut off.
 	id, err := sys.Semget(int32(cookie&cookieBase | cookieMagic))
 	// Semop does not wait: at 0 it fails with EAGAIN.
 	if err == nil {
 		err = sys.Semop(id, -1)
 	}
 	switch err {
+	// EIDRM and EINVAL: it was removed between the two calls. ENOSYS: this kernel has no semaphores, and so no waiters.
 	case unix.ENOENT, unix.EIDRM, unix.EINVAL, unix.EAGAIN, unix.ENOSYS:
 		return nil
 	}

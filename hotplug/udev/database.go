@@ -22,7 +22,8 @@ const temporary = ".#"
 
 // database is a directory such as /run/udev. Each device with a node or a network
 // interface has a file in data, other devices where there is something to be said of
-// them. tags/TAG/ID is an empty file for each tag that a device ever had.
+// them. tags/TAG/ID is an empty file for each tag that a device ever had. One goroutine at a time may use
+// it: Udev.mu guards a Udev's.
 type database struct {
 	root, data, tags int    // descriptors of directories
 	scratch          string // the name of a file that is being written
@@ -30,7 +31,7 @@ type database struct {
 	old              []byte // what read has found in one
 	was              Record // what read has found in one
 	absent           bool   // read has found no file
-	mode             mode   // of a file that is made without more ado
+	mode             mode   // what makeEmpty has found out about the umask
 	held             held   // which files there can be
 }
 
@@ -38,9 +39,9 @@ type database struct {
 type mode uint8
 
 const (
-	unknown mode = iota
-	usable
-	masked
+	unknown mode = iota // makeEmpty has made no file yet
+	usable              // mknod gives a file the mode 0644
+	masked              // mknod does not, and each file goes by way of replace
 )
 
 // openDatabase opens the directories, and makes those that are missing.
@@ -109,13 +110,14 @@ type held struct {
 	changed  bool                // by us, in this turn
 }
 
-// place returns where the bit of a name is.
+// place returns where the bit of a name is: the hash's lowest 6 bits choose the bit, the next 10 the word.
 func (h *held) place(name string) (word *uint64, bit uint32) {
 	hash := murmur(name)
 	return &h.bits[hash>>6%heldWords], hash & 63
 }
 
-// learn takes note of the files that are there.
+// learn takes note of the files that are there, and makes held known where it was not: lacks says nothing
+// before the first call.
 func (d *database) learn() {
 	d.held = held{bits: new([heldWords]uint64), stamp: d.stamp()}
 	for _, name := range sys.List(d.data) {
@@ -130,7 +132,8 @@ func (d *database) stamp() unix.StatxTimestamp {
 	return st.Mtime
 }
 
-// changed takes note of a file that we have made, or removed.
+// changed takes note of a file that we have made, or removed. A removed one keeps its bit, which other
+// names may share; only learn clears bits.
 func (d *database) changed(id string) {
 	if d.held.bits != nil {
 		d.held.changed = true
@@ -278,6 +281,7 @@ func (d *database) replace(id string, persist bool) error {
 // remove takes the device's file and then its tags away, in the opposite order of write. was is what
 // read has just returned.
 func (d *database) remove(id string, was *Record) error {
+	// Without a file there are no tags to be read. Those that a killed process has left are for sweep.
 	if d.absent {
 		return nil
 	}
@@ -321,7 +325,8 @@ func (d *database) tagDirectory(tag string) (int, error) {
 	return sys.Openat(d.tags, tag, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 }
 
-// usableName reports whether a file of that name lies in the directory where it is made.
+// usableName reports whether a file of that name lies in the directory where it is made. A dot in front is
+// refused, for "." and "..", and since clients pass over such names.
 func usableName(name string) bool {
 	return name != "" && name[0] != '.' && len(name) < unix.NAME_MAX && strings.IndexByte(name, '/') < 0
 }
@@ -336,7 +341,8 @@ const (
 )
 
 // Identify returns the name that a device has in the database: b8:0, c1:3, n2 for a
-// network interface, or +SUBSYSTEM:SYSNAME. It is "" for a device that can have none.
+// network interface, or +SUBSYSTEM:SYSNAME. It is "" for a device that can have none. The names are those
+// of systemd's device_get_device_id: libudev looks for the same ones.
 func Identify(e *uevent.Event) string {
 	id, _ := identify(e)
 	return id
@@ -357,7 +363,8 @@ func identify(e *uevent.Event) (string, class) {
 	return unnumbered(e.Subsystem, e.Devpath), other
 }
 
-// unnumbered returns the name of a device that has no numbers.
+// unnumbered returns the name of a device that has no numbers, or "" for one without a subsystem or with a
+// name that no file can have. Its sysname keeps the kernel's '!' in place of a slash.
 func unnumbered(subsystem, devpath string) string {
 	id := "+" + subsystem + ":"
 	if subsystem == "drivers" { // the bus tells drivers of one name apart
@@ -379,6 +386,7 @@ func (d *database) sweep(s sysfs.FS) {
 		text, _ := sys.ReadAttribute(string(s) + "/class/net/" + name + "/ifindex")
 		interfaces["n"+strings.TrimSuffix(text, "\n")] = true
 	}
+	// The files come first: what they say decides then which tags are strays.
 	for _, id := range sys.List(d.data) {
 		switch {
 		case strings.HasPrefix(id, temporary):

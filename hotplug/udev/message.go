@@ -15,14 +15,14 @@ const Group = 2
 // sources). Lengths are in host order; the magic and what filters look at are big endian.
 const (
 	headerSize     = 40
-	headerMagic    = 0xfeedcafe
+	headerMagic    = 0xfeedcafe // UDEV_MONITOR_MAGIC in libudev's sources
 	atMagic        = 8
 	atHeaderSize   = 12
 	atOffset       = 16 // of the properties
 	atLength       = 20 // of the properties
-	atSubsystem    = 24
-	atDevtype      = 28
-	atTags         = 32
+	atSubsystem    = 24 // its hash
+	atDevtype      = 28 // its hash, or 0 where the event has none
+	atTags         = 32 // the bloom filter: its upper 32 bits, then its lower
 	headerPrefix   = "libudev\x00"
 	leastMessage   = 32   // properties in bytes: less is dropped by libudev
 	mostMessage    = 8191 // a message in bytes: more is dropped by libudev before 252

@@ -21,7 +21,8 @@ type Record struct {
 // stand apart from the others (since systemd 247).
 const databaseVersion = "1"
 
-// isEmpty reports whether the file of such a record has no lines.
+// isEmpty reports whether the file of such a record has no lines. Current tags are Tags too, and the time of
+// the set-up and Persist alone make no line.
 func (r *Record) isEmpty() bool {
 	return len(r.Links) == 0 && r.Priority == 0 && len(r.Properties) == 0 && len(r.Tags) == 0
 }
@@ -120,6 +121,7 @@ func (r *Record) Property(key string) string {
 
 // merge returns the strings of both lists, each once. The lists stay as they are.
 func merge(list, more []string) []string {
+	// Clipped, so that append makes a copy instead of writing behind the caller's list.
 	list = slices.Clip(list)
 	for _, s := range more {
 		if !slices.Contains(list, s) {
@@ -129,7 +131,8 @@ func merge(list, more []string) []string {
 	return list
 }
 
-// override returns the properties of both lists; where both have a key, those of more.
+// override returns the properties of both lists; where both have a key, those of more. The lists stay as
+// they are, but the result may be one of them.
 func override(list, more []string) []string {
 	if len(list) == 0 {
 		return more

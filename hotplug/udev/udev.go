@@ -70,8 +70,8 @@ type Device struct {
 // Udev speaks for the device manager. Its methods may be called by several goroutines.
 type Udev struct {
 	options Options
-	control *control
-	zero    uint64 // see clockAtZero
+	control *control // nil without Options.Handlers; Reopen exchanges it, with mu held
+	zero    uint64   // in µs; see clockAtZero
 
 	// mu guards what follows. The methods that are not exported need it held.
 	mu     sync.Mutex
@@ -100,7 +100,7 @@ func New(o Options) (*Udev, error) {
 }
 
 // open opens the database, and the control socket where there are handlers. On an error nothing
-// is left open, but u.db may be closed.
+// is left open, but u.db may be closed. New calls it before others know u, Reopen with the mutex held.
 func (u *Udev) open() error {
 	db, err := openDatabase(u.options.Run)
 	if err != nil {
@@ -155,6 +155,7 @@ func (u *Udev) Reopen() error {
 		control.file.Close()
 	}
 	db.close()
+	// The file that clients wait for is now one of the new directory.
 	if u.queue {
 		u.queue = false
 		u.markQueue()
@@ -237,6 +238,7 @@ func (u *Udev) unqueue() {
 // record brings the database up to date, and returns what the message is to say. That stays until
 // the next call.
 func (u *Udev) record(e *uevent.Event, id string, kind class, d *Device) *Record {
+	// First, since it reads another record into the place where read keeps the last one.
 	u.forgetOld(e, id)
 	// What Tags had once stays (libudev: TAGS), since a monitor that filters by a tag is to see its
 	// device lose it; Current is what it has now.
@@ -257,7 +259,7 @@ func (u *Udev) record(e *uevent.Event, id string, kind class, d *Device) *Record
 	}
 	var err error
 	switch {
-	case e.IsLate():
+	case e.IsLate(): // see Done
 	case e.Action == uevent.Remove:
 		err = u.db.remove(id, was)
 	default:
@@ -390,7 +392,7 @@ func (u *Udev) tell(err error) {
 
 // putVariables appends the variables of an event, KEY=VALUE and a NUL each, but for those that are
 // said otherwise: what rules say in properties prevails. It returns the event's DEVTYPE, whatever rules
-// say.
+// say. A NUL ends each variable of vars, the last one too, as Event.Pack writes them.
 func (u *Udev) putVariables(vars string, properties []string) (devtype string) {
 	// One look at all of them spares one at each.
 	ragged := strings.IndexByte(vars, '\n') >= 0
@@ -416,7 +418,8 @@ func (u *Udev) putVariables(vars string, properties []string) (devtype string) {
 }
 
 // isOurs reports whether a variable of an event is said otherwise, or is none of the
-// kernel's but of the environment in which a helper was started.
+// kernel's but of the environment in which a helper was started: the kernel adds PATH and HOME for it
+// (lib/kobject_uevent.c). Key is not empty; with a dot in front it is private, as in udev's rules.
 func isOurs(key string) bool {
 	switch key {
 	case "UDEV_DATABASE_VERSION", "ACTION", "DEVPATH", "SUBSYSTEM", "SEQNUM", "DEVNAME", "USEC_INITIALIZED",
@@ -440,6 +443,7 @@ func (u *Udev) put(head, tail string) {
 func (u *Udev) putLinks(links []string) {
 	text := ""
 	for _, link := range links {
+		// 32 is more than "DEVLINKS=", one more " /dev/" and the NUL take: what does not fit is left out link by link.
 		if strings.IndexByte(link, ' ') < 0 && len(u.msg)+len(text)+len(link)+32 < mostMessage {
 			text += " /dev/" + link
 		}
