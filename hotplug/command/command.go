@@ -21,7 +21,8 @@ import (
 	"devspool/nodes"
 )
 
-// defaultTimeout is how long a command may run where neither its rule nor the config says.
+// defaultTimeout is how long a command may run where neither its rule nor the config says: as long as udevd
+// lets an event take.
 const defaultTimeout nodes.Seconds = 180
 
 // marker is a variable in the environment of each command. A helper that finds it was not
@@ -65,11 +66,11 @@ type Spec struct {
 
 // Running is a command that runs. Its methods may be called by several goroutines.
 type Running struct {
-	PID     int
+	PID     int      // of the command, and of its process group
 	Since   sys.Time // when it started
 	Command *nodes.Command
 
-	errors *errorTail // or nil
+	errors *errorTail // nil without Spec.KeepErrors, and where no pipe could be made
 
 	mu     sync.Mutex // guards the fields below
 	ended  bool       // its end was seen; its number may soon belong to another process

@@ -29,6 +29,7 @@ func openStreams(keepErrors bool) (s streams, err error) {
 	if s.input, err = nullInput(); err != nil {
 		return s, err
 	}
+	// Without a pipe the command writes to our own standard error, and only Outcome.Errors stays empty.
 	if keepErrors {
 		s.errors, s.kept = errorPipe()
 	}
@@ -41,7 +42,7 @@ func openStreams(keepErrors bool) (s streams, err error) {
 	return s, err
 }
 
-// files returns the first three descriptors of the command.
+// files returns the first three descriptors of the command. What openStreams has not opened is our own.
 func (s *streams) files() []uintptr {
 	files := []uintptr{uintptr(s.input), 1, 2}
 	if isDirectory(1) {
@@ -83,14 +84,14 @@ func errorPipe() (command, ours int) {
 // errorTail reads a command's standard error, and keeps the end of it, until the command ends.
 // What is left behind then may write on: a drain takes the pipe over.
 type errorTail struct {
-	command int // the command's end of the pipe
+	command int // the command's end of the pipe, which lastLines closes: till then the pipe has a writer
 
-	mu    sync.Mutex
-	file  *os.File // our end
+	mu    sync.Mutex // guards tail, atEnd and ended
+	file  *os.File   // our end
 	conn  syscall.RawConn
-	tail  []byte
-	atEnd bool // nobody has the pipe open any more
-	ended bool // nothing more is read
+	tail  []byte // what was written last, maxTail bytes at most
+	atEnd bool   // nobody has the pipe open any more
+	ended bool   // nothing more is read
 }
 
 const (
@@ -98,7 +99,8 @@ const (
 	maxTailLines = 3    // how many of its lines are kept, blank ones not counted
 )
 
-// newErrorTail reads the pipe from now on. The descriptors are its own.
+// newErrorTail reads the pipe from now on. The descriptors are its own, also where it returns nil: then the
+// poller refused the pipe, and both are closed.
 func newErrorTail(command, ours int) *errorTail {
 	file, conn, err := sys.Polled(ours, "stderr")
 	if err != nil {
@@ -119,7 +121,8 @@ func newErrorTail(command, ours int) *errorTail {
 	return t
 }
 
-// read reads once.
+// read reads once. It returns 0 at the end of the pipe, and always once lastLines has set ended. The reading
+// goroutine and lastLines both call it.
 func (t *errorTail) read(fd uintptr) (n int, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -187,11 +190,12 @@ func (t *errorTail) lastLines() string {
 // that a write to one neither waits nor fails. It takes one goroutine, and that only as long as
 // there is such a pipe.
 type drain struct {
-	mu     sync.Mutex
-	poller *sys.Poller // or nil
-	pipes  int
+	mu     sync.Mutex  // guards the fields below
+	poller *sys.Poller // nil while there is no pipe
+	pipes  int         // how many the poller watches
 }
 
+// leftBehind is the process's only drain.
 var leftBehind drain
 
 // add takes over a pipe, whose descriptor the caller keeps. Without the means the pipe fills
@@ -219,7 +223,8 @@ func (d *drain) add(fd int) {
 	d.pipes++
 }
 
-// serve reads from the pipes in p until the last of them is at its end.
+// serve reads from the pipes in p until the last of them is at its end. read closes p then, and the next add
+// begins with another one.
 func (d *drain) serve(p *sys.Poller) {
 	var tags []uint64
 	for {

@@ -74,6 +74,8 @@ func isOneOf(list, word string) bool {
 // word. A word that consists of empty unquoted values is left out, as a shell does.
 func words(line string, env []string) (argv []string, plain bool) {
 	var word strings.Builder
+	// Begun: the word has a byte already, so that # and ~ are ordinary. Quoted: a part of it was in quotes,
+	// so that it counts even if it is empty.
 	begun, quoted := false, false
 	flush := func() {
 		if quoted || word.Len() > 0 {
@@ -126,7 +128,8 @@ func words(line string, env []string) (argv []string, plain bool) {
 	return argv, true
 }
 
-// doubleQuoted reads the "…" that s begins with. It is n bytes long.
+// doubleQuoted reads the "…" that s begins with. It is n bytes long. Ok is false for a backquote, a backslash
+// and a missing end, which are left to a shell.
 func doubleQuoted(s string, env []string) (text string, n int, ok bool) {
 	var b strings.Builder
 	for i := 1; i < len(s); {
@@ -151,7 +154,8 @@ func doubleQuoted(s string, env []string) (text string, n int, ok bool) {
 }
 
 // variable reads the $NAME or ${NAME} that s begins with, and returns the value of NAME in
-// env. It is n bytes long.
+// env, or "" for one that is not set. It is n bytes long. Ok is false for all else that a $ can begin, such
+// as $1, $? and ${NAME:-...}, which is left to a shell.
 func variable(s string, env []string) (value string, n int, ok bool) {
 	start := 1
 	if strings.HasPrefix(s, "${") {

@@ -36,7 +36,8 @@ func (t *tool) control(args []string) error {
 	if err != nil || len(g.operands) > 0 {
 		return errOperand
 	}
-	// Exit comes last, Ping before it.
+	// They are sent in the order of their types, whatever that of the command line: Exit comes last, Ping
+	// before it.
 	var messages [][]byte
 	for kind := udev.LogLevel; kind <= udev.Exit; kind++ {
 		for _, text := range g.values[kind] {
@@ -84,7 +85,7 @@ func levelOf(text string) (int, bool) {
 	return int(n), err == nil
 }
 
-// ping waits until the device manager has taken on what the kernel has sent.
+// ping waits until the device manager has taken on what the kernel has sent. Its errors are converse's.
 func (t *tool) ping(limit time.Duration) error {
 	msg, _ := udev.Message(udev.Ping, 0, "")
 	return t.converse([][]byte{msg}, limit)

@@ -15,10 +15,10 @@ import (
 // device is what /sys and the database say of one.
 type device struct {
 	_             sys.NotComparable
-	*uevent.Event // its action says nothing
-	driver        string
-	record        *udev.Record
-	initialized   bool // the database holds something of it
+	*uevent.Event              // its action says nothing
+	driver        string       // "" for none
+	record        *udev.Record // never nil
+	initialized   bool         // the database holds something of it
 }
 
 // load reads what there is to be known of the device at devpath. The error is that of reading its

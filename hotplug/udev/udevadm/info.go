@@ -21,7 +21,7 @@ var infoOptions = []option{
 	{'w', optional, "wait-for-initialization"}, {0, none, "no-pager"},
 }
 
-// The places in infoOptions.
+// The places in infoOptions. --no-pager has none, since nothing asks for it.
 const (
 	infoQuery = iota
 	infoProperty
@@ -30,15 +30,16 @@ const (
 	infoName
 	infoRoot
 	infoWalk
-	infoFile
+	infoFile // --device-id-of-file
 	infoExport
 	infoPrefix
-	infoAll
+	infoAll // --export-db
 	infoCleanup
 	infoWait
 )
 
-// info prints what the database and /sys say of devices, or exports or cleans the database.
+// info prints what the database and /sys say of devices, or exports or cleans the database. The first
+// device that cannot be shown ends it.
 func (t *tool) info(args []string) error {
 	g, err := t.parse(args, infoOptions)
 	switch {
@@ -179,6 +180,7 @@ func (t *tool) cleanup() error {
 	if err := needRoot(); err != nil {
 		return err
 	}
+	// Which records stay is known when data was looked at; the other directories go by that.
 	kept := map[string]bool{}
 	t.clear("data", func(id string, st *unix.Stat_t) bool {
 		// systemd's OPTIONS+="db_persist": an initramfs says so of disks that it has activated and the
@@ -195,6 +197,7 @@ func (t *tool) cleanup() error {
 	for _, name := range sys.ReadDir(t.run + "/static_node-tags") {
 		t.clear("static_node-tags/"+name, every)
 	}
+	// udevd's links between devices and their inotify watches.
 	t.clear("watch", every)
 	// The queue is the early boot's, and nothing would take it away.
 	unix.Unlink(t.run + "/queue")
@@ -222,6 +225,7 @@ func (t *tool) clear(dir string, remove func(name string, st *unix.Stat_t) bool)
 func (t *tool) walk(devpath string) error {
 	t.print("\nThe device first, then each that it lies below. A rule may combine the device's keys\n" +
 		"with those of one device above it.\n\n")
+	// The keys for a parent end in S: KERNELS, SUBSYSTEMS, DRIVERS, ATTRS.
 	what, many := "  looking at device '", ""
 	for ; devpath != ""; devpath = t.above(devpath) {
 		d, err := t.load(devpath)
@@ -239,7 +243,8 @@ func (t *tool) walk(devpath string) error {
 }
 
 // attributes returns a line for each attribute whose value can be printed. Directories
-// that are devices of their own are left out, and links, which lead to other devices.
+// that are devices of their own are left out, and links, which lead to other devices. Below is the path
+// from the device's directory to dir, with a slash behind it, and many the S of a parent's keys.
 func (t *tool) attributes(dir, below, many string) string {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

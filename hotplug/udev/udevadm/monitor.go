@@ -33,8 +33,8 @@ const (
 // at a time may use it.
 type listener struct {
 	fd    int
-	group uint32
-	buf   []byte
+	group uint32 // as a bit
+	buf   []byte // for one message; what next returns does not refer to it
 }
 
 // listenBuffer is what udevadm asks for, in bytes; it is charged only when it is used. Beyond
@@ -134,7 +134,7 @@ func (t *tool) monitor(args []string) error {
 	failed := make(chan error)
 	t.print("events as they come:\n")
 	for i, group := range [...]uint32{netlink.KernelGroup, udev.Group} {
-		// With neither option or both, both are listened to.
+		// With neither option or both, both are listened to. The options' places follow the groups' order.
 		if g.has(monitorKernel) != g.has(monitorUdev) && !g.has(monitorKernel+i) {
 			continue
 		}
@@ -156,6 +156,7 @@ func (t *tool) monitor(args []string) error {
 		}()
 	}
 	t.print("\n")
+	// The program ends then, and with it the other goroutine and the sockets.
 	return <-failed
 }
 
@@ -184,6 +185,7 @@ func (g *given) text(label string, properties []string) string {
 	if !asked || !tagged {
 		return ""
 	}
+	// It is the time of printing that udevadm shows, too: a message has none of its own.
 	var now unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
 	// Six digits with leading zeros.

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// option is one that a command knows.
+// option is one that a command knows. Its place in the command's table is its name for given.
 type option struct {
 	short byte // 0 for none
 	value value
@@ -95,7 +95,8 @@ func (t *tool) parse(args []string, known []option) (*given, error) {
 	return g, nil
 }
 
-// find returns the place of the option of that name, or -1.
+// find returns the place of the option of that name, or -1 for none, and for the beginning of several. A
+// name that is not long is one letter.
 func find(known []option, name string, long bool) int {
 	found := -1
 	for i := range known {
@@ -214,7 +215,7 @@ func matches(pattern, text string) bool {
 }
 
 // bracket reports whether the first byte of text is in the set that pattern begins with,
-// and returns what follows the set.
+// and returns what follows the set. It is not ok where the set has no end, or text no byte.
 func bracket(pattern, text string) (rest string, in, ok bool) {
 	end := 1
 	not := end < len(pattern) && (pattern[end] == '!' || pattern[end] == '^')

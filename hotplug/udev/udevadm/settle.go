@@ -22,6 +22,7 @@ func (t *tool) settle(args []string) error {
 	if err != nil {
 		return err
 	}
+	// 120 s is what udevadm waits for without -t.
 	limit, err := seconds(g.last(0, "120"))
 	if err != nil || len(g.operands) > 0 {
 		return errOperand
@@ -121,6 +122,8 @@ func (t *tool) wait(args []string) error {
 	if !within(limit, func() bool {
 		for _, name := range g.operands {
 			devpath, err := t.devpath(name, "")
+			// With --removed each device that is there, set up or not, is one to wait for. Without, each that is missing,
+			// or that is not set up where it has to be.
 			if (err == nil && (removed || !initialized || t.isSetUp(devpath))) == removed {
 				return false
 			}

@@ -41,16 +41,16 @@ const (
 	triggerInitialized
 	triggerNotInitialized
 	triggerSettle
-	triggerDaemon
+	triggerDaemon // --wait-daemon
 	triggerUUID
-	triggerFirst
+	triggerFirst // --prioritized-subsystem
 )
 
 // request is what trigger is asked for. Of each list of patterns in the command line one
 // is to match, but of attributes all.
 type request struct {
 	*given
-	action string
+	action string   // what is written to each uevent file; one of knownAction's
 	roots  []string // devpaths of the devices that are meant with all below them; none for all
 }
 
@@ -290,7 +290,8 @@ func anyMatches(patterns []string, text string) bool {
 	return false
 }
 
-// isBelow reports whether a device is one of roots, or lies below one.
+// isBelow reports whether a device is one of roots, or lies below one. Roots are whole devpaths: sda is not
+// taken for the beginning of sdaa.
 func isBelow(devpath string, roots []string) bool {
 	for _, root := range roots {
 		if devpath == root || strings.HasPrefix(devpath, root+"/") {
@@ -300,7 +301,8 @@ func isBelow(devpath string, roots []string) bool {
 	return false
 }
 
-// hasAttribute reports whether a device has an attribute, FILE or FILE=PATTERN.
+// hasAttribute reports whether a device has an attribute, FILE or FILE=PATTERN. The newline at a value's
+// end is not compared. What cannot be read is not there.
 func (t *tool) hasAttribute(devpath, want string) bool {
 	file, pattern, valued := strings.Cut(want, "=")
 	// The path must not lead out of the device's directory.

@@ -52,10 +52,10 @@ type Streams struct {
 // they share.
 type tool struct {
 	Streams
-	env []string
-	sys sysfs.FS
-	dev string // where nodes are
-	run string // udev's directory
+	env []string // the environment, as KEY=VALUE
+	sys sysfs.FS // where sysfs is mounted
+	dev string   // where nodes are
+	run string   // udev's directory
 }
 
 // Run runs the program; args begins with its name. It returns the exit code.
@@ -122,6 +122,7 @@ func (t *tool) failed(where string, err error) int {
 // print writes to standard output. An error is of no use: a reader that has gone wants no more.
 func (t *tool) print(text string) { _, _ = io.WriteString(t.Out, text) }
 
+// What a command returns where nothing is left to be said. With errSaid the exit code is 0.
 var (
 	errSaid   = errors.New("what was asked for was printed")
 	errSilent = errors.New("failed, and has said why or was asked not to")
