@@ -17,7 +17,7 @@ const ConfigDirs = "/etc/modprobe.d /run/modprobe.d /usr/local/lib/modprobe.d /u
 // line say, in this order.
 type config struct {
 	lines    []line
-	problems []string
+	problems []string // lines that were not understood, with their places, and files that could not be read
 }
 
 // line is "DIRECTIVE KEY VALUE". No two directives begin with the same letter, so the first
@@ -87,6 +87,7 @@ func (c *config) parse(path, text string) {
 	}
 }
 
+// blanks part the words of a line.
 const blanks = " \t"
 
 // word cuts the first word off a line.
@@ -99,7 +100,7 @@ func word(line string) (first, rest string) {
 	return line[:i], strings.Trim(line[i:], blanks)
 }
 
-// line reads one line, and reports whether it could.
+// line reads one line, and reports whether it could. A comment and an empty line are read without a trace.
 func (c *config) line(text string) bool {
 	directive, rest := word(text)
 	if directive == "" || directive[0] == '#' {
@@ -161,7 +162,8 @@ func Parameter(text string) (first, rest string) {
 	return first, text[i:]
 }
 
-// find returns the value of the first line of a kind whose key, a pattern, fits a module.
+// find returns the value of the first line of a kind whose key, a pattern, fits a module. The kind is the
+// directive's first letter.
 func (c *config) find(kind byte, name string) (value string, found bool) {
 	for i := range c.lines {
 		if l := &c.lines[i]; l.directive[0] == kind && match(l.key, name) {

@@ -30,8 +30,8 @@ type index struct {
 }
 
 const (
-	indexMagic   = 0xB007F457
-	indexVersion = 0x0002 // the upper half; the lower one counts compatible changes
+	indexMagic   = 0xB007F457 // INDEX_MAGIC in kmod's libkmod-index
+	indexVersion = 0x0002     // the upper half; the lower one counts compatible changes
 
 	hasPrefix   = 0x80000000
 	hasValues   = 0x40000000
@@ -88,6 +88,7 @@ func (x *index) block(at uint32) []byte {
 	return b[at%blockSize:]
 }
 
+// byte returns the byte at a place, or 0 behind the file's end.
 func (x *index) byte(at uint32) byte {
 	if b := x.block(at); len(b) > 0 {
 		return b[0]
@@ -95,6 +96,7 @@ func (x *index) byte(at uint32) byte {
 	return 0
 }
 
+// number returns the 32-bit number at a place, whose bytes behind the file's end are 0.
 func (x *index) number(at uint32) (n uint32) {
 	if b := x.block(at); len(b) >= 4 {
 		return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
@@ -137,6 +139,8 @@ type node struct {
 	children, values uint32
 }
 
+// node reads the node that a reference leads to. It does not check that what the node refers to lies in the
+// file: block does. The prefix may be a part of a block, and is not to be written to.
 func (x *index) node(ref uint32) (n node) {
 	at := ref & offsetMask
 	if ref&hasPrefix != 0 {
@@ -221,7 +225,8 @@ func (x *index) lookup(name string) (values []string) {
 // isWild reports whether a character begins a pattern within a key.
 func isWild(c byte) bool { return c == '*' || c == '?' || c == '[' }
 
-// walk looks at all keys in n and below it. Key is what leads to n.
+// walk looks at all keys in n and below it. Key is what leads to n, from the place on where the search went
+// aside. The recursion ends by maxPattern, since each step adds a byte to key.
 func (x *index) walk(n *node, key []byte, s *search) {
 	x.budget--
 	if x.budget < 0 || len(key)+len(n.prefix) > maxPattern {
@@ -245,7 +250,8 @@ func (x *index) below(n *node, c byte, key []byte, s *search) {
 	}
 }
 
-// values takes the values of a node whose key fits.
+// values takes the values of a node whose key fits. Key and s.name are both without what the search had in
+// common with the keys before it went aside.
 func (x *index) values(n *node, key []byte, s *search) {
 	if n.values == 0 || s.all == nil && !match(string(key), s.name) {
 		return

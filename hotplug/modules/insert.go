@@ -8,7 +8,7 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// The flags of finit_module(2).
+// The flags of finit_module(2): MODULE_INIT_* in include/uapi/linux/module.h.
 const (
 	ignoreModversions = 1
 	ignoreVermagic    = 2
@@ -84,7 +84,7 @@ func isFalse(command string) bool {
 }
 
 // NeedsProgram reports whether a step is for the modprobe program: an install command,
-// or a compressed module that the kernel cannot read.
+// or a compressed module that the kernel cannot read. Whether there is such a program it does not say.
 func (l *Loader) NeedsProgram(s *Step) bool { return l.refusal(s) != nil }
 
 // refusal returns why a step is for the modprobe program, or nil.
@@ -137,6 +137,8 @@ func (l *Loader) program(s *Step, why error) error {
 // IsLive reports whether the running kernel has a module and its initialization is over.
 func IsLive(name string) bool { return isLive("/sys", name) }
 
+// isLive is IsLive for a sysfs that may be mounted elsewhere. While a module's initialization runs its state
+// is "coming"; what is part of the kernel has no such file, and does not count as live.
 func isLive(sysfs, name string) bool {
 	state, err := sys.ReadAttribute(sysfs + "/module/" + name + "/initstate")
 	return err == nil && state == "live\n"

@@ -43,11 +43,11 @@ type Loader struct {
 	resolving bool                // a goroutine takes from queue; never two, since tree is not safe for that
 	aliases   map[string][]string // the modules of an alias that was asked for; nil where nothing has it
 	modules   map[string]*module  // those that wait or are being loaded, and those that failed
-	ready     []*module
-	later     []*module // ready too, but held back: see First
-	first     bool      // see First
-	idle      int       // workers that may still be started
-	stopRest  func() bool
+	ready     []*module           // without blockers, in the order in which workers take them
+	later     []*module           // ready too, but held back: see First
+	first     bool                // see First
+	idle      int                 // workers that may still be started
+	stopRest  func() bool         // stops the timer that calls rest; nil before resolve has ended once
 }
 
 // request is one alias or name that was asked for, before it is resolved.
@@ -74,11 +74,11 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // module is one that waits, is being loaded, or failed.
 type module struct {
-	step       Step // what to load
-	given      bool // to the kernel
-	over       bool // it is at its end; such a module is kept only if it failed
-	needed     bool // by a module that leads to a disk: First does not hold it back
-	err        *Error
+	step       Step     // what to load
+	given      bool     // to the kernel
+	over       bool     // it is at its end; such a module is kept only if it failed
+	needed     bool     // by a module that leads to a disk: First does not hold it back
+	err        *Error   // nil unless it failed
 	blockers   int      // modules that are to end before it is loaded
 	dependents []blocks // those that wait for it
 	waiting    []wait   // requests that are answered after it
@@ -98,9 +98,9 @@ type wait struct {
 
 // resolved is a request of which the modules are known.
 type resolved struct {
-	left int // modules
-	err  error
-	done func(error)
+	left int         // modules that it waits for; done is called when none is left
+	err  error       // the first, of a module that is not optional
+	done func(error) // nil where nobody wants to know
 }
 
 const (
@@ -184,7 +184,7 @@ func (l *Loader) Retry() {
 	clear(l.aliases)
 }
 
-// resolve works off the queue.
+// resolve works off the queue, and ends with it: the next Request starts it anew. l.resolving is set before.
 func (l *Loader) resolve() {
 	for {
 		l.mu.Lock()
@@ -215,7 +215,8 @@ func (l *Loader) rest() {
 	l.tree.Forget()
 }
 
-// answer finds the modules of one request and has them loaded.
+// answer finds the modules of one request and has them loaded. Names are what is remembered of the alias,
+// which counts only where it is known. Only resolve calls it, without a mutex.
 func (l *Loader) answer(r request, names []string, known bool) {
 	// A module may have been removed since: only what is not found, or is there still, is
 	// answered without a search.
@@ -261,7 +262,7 @@ func (l *Loader) loadable(found []Target) (names []string) {
 	return names
 }
 
-// remember keeps what an alias stands for.
+// remember keeps what an alias stands for. Where there are too many all are forgotten, and cost a search each.
 func (l *Loader) remember(alias string, names []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -315,6 +316,7 @@ func (l *Loader) submit(steps []Step, anew bool, done func(error)) {
 // it in made that it is to wait for. So a module is younger than those that it waits for,
 // and nothing waits in a circle. The mutex is held.
 func (l *Loader) addLocked(s *Step, made []*module) *module {
+	// Another request's module keeps the options and the needs of the step that it was made for.
 	if m := l.modules[s.Name]; m != nil {
 		return m
 	}
@@ -347,6 +349,7 @@ func (l *Loader) blockLocked(m, other *module, needs bool) {
 		m.blockers++
 		other.dependents = append(other.dependents, blocks{m, needs})
 	case needs: // what is over is kept only if it failed
+		// m is new, so that nothing waits for it yet that would have to be told.
 		m.over = true
 		m.err = &Error{m.step.Name, "", errBlocked}
 	}
@@ -410,6 +413,7 @@ func (l *Loader) IsIdle() bool {
 		return false
 	}
 	for _, m := range l.modules {
+		// One with blockers is as idle as they are, which are looked at themselves.
 		if !m.over && m.blockers == 0 && !l.isHeldLocked(m) {
 			return false
 		}
@@ -417,7 +421,8 @@ func (l *Loader) IsIdle() bool {
 	return true
 }
 
-// isHeldLocked reports whether a module is in later. The mutex is held.
+// isHeldLocked reports whether a module is in later. Unlike isHeldBackLocked it says so only of one that
+// waits for nothing but First. The mutex is held.
 func (l *Loader) isHeldLocked(m *module) bool {
 	for _, h := range l.later {
 		if h == m {
@@ -449,7 +454,7 @@ func (l *Loader) enqueueLocked(m *module) {
 	}
 }
 
-// work loads modules until none is ready.
+// work loads modules until none is ready. It is a worker's goroutine, which enqueueLocked has taken from idle.
 func (l *Loader) work() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -496,6 +501,7 @@ func (l *Loader) say(level log.Level, line string) {
 // are added to ended. The mutex is held.
 func (l *Loader) finishLocked(m *module, err error, ended []*resolved) []*resolved {
 	m.over = true
+	// /sys tells of a success from now on; a failure is kept, so that it is not tried again for each device.
 	if err == nil {
 		delete(l.modules, m.step.Name)
 	} else if m.err == nil {
@@ -535,6 +541,7 @@ func callAll(ended []*resolved) {
 	}
 }
 
+// call answers one request, whose done may be nil. The mutex is not held.
 func call(done func(error), err error) {
 	if done != nil {
 		done(err)

@@ -113,7 +113,7 @@ func normalize(name string) (normal string, ok bool) {
 // maxName is how long an alias may be: a path's greatest length, as in kmod.
 const maxName = 4096
 
-// moduleName returns the kernel's name of the module in a file.
+// moduleName returns the kernel's name of the module in a file, or "" for a file whose name can be none.
 func moduleName(path string) string {
 	name, _ := normalize(fileKey(path))
 	return name

@@ -13,13 +13,13 @@ import (
 // text, which is searched from one end to the other: BusyBox's depmod writes no index.
 type table struct {
 	_       [0]func() // tables are not compared, which would take 900 bytes
-	kind    int
-	prefix  string // of the files' paths
-	noIndex bool   // for tests
+	kind    int       // one of the constants below
+	prefix  string    // of the files' paths
+	noIndex bool      // for tests
 
-	opened bool
-	x      *index
-	lines  string
+	opened bool   // also where no file was found
+	x      *index // nil where the text is searched, and until it is opened
+	lines  string // the text, where there is no index
 }
 
 // The kinds of tables, and their files: those of the index end in ".bin" besides.
@@ -145,7 +145,7 @@ func (t *table) entry(text string) (key, value, rest string) {
 	return "", "", rest
 }
 
-// fileKey is a file's name up to its first dot.
+// fileKey is a file's name up to its first dot. Its dashes stay; match and moduleName take care of them.
 func fileKey(path string) string {
 	name := baseName(path)
 	if i := strings.IndexByte(name, '.'); i >= 0 {

@@ -132,6 +132,7 @@ func (t *Tree) Lookup(alias string) (found []Target) {
 				return addTarget(nil, name, "")
 			}
 			continue
+		// The keys of modules.symbols all have this prefix, so that a search for others is spared.
 		case symbols:
 			if isName || !strings.HasPrefix(name, "symbol:") {
 				continue
@@ -148,6 +149,7 @@ func (t *Tree) Lookup(alias string) (found []Target) {
 	return found
 }
 
+// addTarget appends a target; one that several aliases lead to is there as often, and Steps merges it.
 func addTarget(targets []Target, name, alias string) []Target {
 	return append(targets, Target{name, alias})
 }
@@ -163,7 +165,7 @@ func (t *Tree) hasCommand(name string) bool {
 	return false
 }
 
-// isBuiltin reports whether a module is part of the kernel.
+// isBuiltin reports whether a module is part of the kernel, by modules.builtin.
 func (t *Tree) isBuiltin(name string) bool { return len(t.tables[builtin].lookup(name)) > 0 }
 
 // isBlacklisted reports whether a target is to be left out. By modprobe.d(5) a blacklist line
@@ -205,9 +207,9 @@ func (t *Tree) Steps(targets []Target, mode Mode) []Step {
 type planner struct {
 	tree    *Tree
 	mode    Mode
-	steps   []Step
-	target  Target
-	needs   []string // what the target needs
+	steps   []Step   // of all targets; it grows, so that others keep indexes of it and no pointers
+	target  Target   // the one whose steps are placed now
+	needs   []string // what the target needs, directly or not: modules.dep names all of it
 	visited []string // modules whose needs were looked at for the target
 }
 

@@ -65,11 +65,11 @@ type Streams struct{ Out, Err io.Writer }
 type tool struct {
 	given   [128]bool      // options, by their letter
 	source  modules.Source // where modules are, by the options
-	words   []string
+	words   []string       // what is no option: names, and parameters behind the first
 	streams Streams
-	logger  *log.Logger // syslog, with -s; or nil
-	tree    *modules.Tree
-	loader  *modules.Loader
+	logger  *log.Logger     // syslog, with -s; or nil
+	tree    *modules.Tree   // nil until the options were read
+	loader  *modules.Loader // nil with -c, which loads nothing
 }
 
 // Run does what modprobe does with args, which are without the program's name, and returns the exit
@@ -114,7 +114,8 @@ func Run(args, environ []string, streams Streams) int {
 	return code
 }
 
-// exitProgram says that the modprobe program is to do it. Nothing is done then.
+// exitProgram says that the modprobe program is to do it. Nothing is done then. It is run's alone: become
+// puts a process or exitFailed in its place.
 const exitProgram = -1
 
 // marker is a variable in the environment of the modprobe program. Where it is set that
@@ -210,7 +211,8 @@ func (t *tool) print(text string) int {
 	return exitDone
 }
 
-// fail writes a message, where such are wanted, and returns the exit code.
+// fail writes a message, where such are wanted, and returns the exit code. A warning's is for the caller to
+// drop.
 func (t *tool) fail(level, text string) int {
 	switch {
 	case t.given['q']:
@@ -265,6 +267,7 @@ func (t *tool) run() (code int) {
 		}
 		plans = append(plans, steps)
 	}
+	// With -R there are no plans, and so nothing is done.
 	act := t.insert
 	if t.given['r'] {
 		act = t.remove
@@ -306,7 +309,8 @@ func (t *tool) needsProgram(steps []modules.Step) bool {
 
 // insert loads all that plans have, and returns the exit code. With -n or -D it only shows them.
 func (t *tool) insert(plans [][]modules.Step) (code int) {
-	// All plans are under way before the first is waited for, and load in parallel.
+	// All plans are under way before the first is waited for, and load in parallel. There is room for each
+	// answer, since what Submit calls must not block.
 	errs := make(chan error, len(plans))
 	for i := range plans {
 		if !t.show(plans[i]) {
