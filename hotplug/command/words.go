@@ -128,8 +128,8 @@ func words(line string, env []string) (argv []string, plain bool) {
 	return argv, true
 }
 
-// doubleQuoted reads the "…" that s begins with. It is n bytes long. Ok is false for a backquote, a backslash
-// and a missing end, which are left to a shell.
+// doubleQuoted reads the "…" that s begins with. It is n bytes long. Ok is false for a backquote, a
+// backslash and a missing end, which are left to a shell, and for a $ that variable leaves to one.
 func doubleQuoted(s string, env []string) (text string, n int, ok bool) {
 	var b strings.Builder
 	for i := 1; i < len(s); {

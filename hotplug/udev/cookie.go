@@ -47,7 +47,8 @@ func completeCookie(cookie uint32) error {
 		err = sys.Semop(id, -1)
 	}
 	switch err {
-	// EIDRM and EINVAL: it was removed between the two calls. ENOSYS: this kernel has no semaphores, and so no waiters.
+	// EIDRM and EINVAL: it was removed between the two calls. ENOSYS: the kernel has no semaphores, and so no
+	// process waits for one.
 	case unix.ENOENT, unix.EIDRM, unix.EINVAL, unix.EAGAIN, unix.ENOSYS:
 		return nil
 	}

@@ -443,7 +443,8 @@ func (u *Udev) put(head, tail string) {
 func (u *Udev) putLinks(links []string) {
 	text := ""
 	for _, link := range links {
-		// 32 is more than "DEVLINKS=", one more " /dev/" and the NUL take: what does not fit is left out link by link.
+		// 32 is more than "DEVLINKS=", one more " /dev/" and the NUL take. A link that has no room is left
+		// out, and not all of them with it.
 		if strings.IndexByte(link, ' ') < 0 && len(u.msg)+len(text)+len(link)+32 < mostMessage {
 			text += " /dev/" + link
 		}

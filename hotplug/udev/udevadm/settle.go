@@ -122,8 +122,8 @@ func (t *tool) wait(args []string) error {
 	if !within(limit, func() bool {
 		for _, name := range g.operands {
 			devpath, err := t.devpath(name, "")
-			// With --removed each device that is there, set up or not, is one to wait for. Without, each that is missing,
-			// or that is not set up where it has to be.
+			// With --removed each device that is there, set up or not, is one to wait for. Without it, each that
+			// is missing, or that is not set up where it has to be.
 			if (err == nil && (removed || !initialized || t.isSetUp(devpath))) == removed {
 				return false
 			}
