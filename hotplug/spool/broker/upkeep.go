@@ -126,7 +126,8 @@ func (u *upkeep) watch(q *queue) {
 	u.watched[watch] = q
 }
 
-// unwatch ends that, unless head and tail need it.
+// unwatch ends that, unless head and tail need it. The kernel ends the watch of a directory that
+// was removed by itself; then the call fails, and only the entry is left to remove.
 func (u *upkeep) unwatch(q *queue) {
 	if q.watch == sys.None || q.isLive() && q.hasLinks {
 		return
