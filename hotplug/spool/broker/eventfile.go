@@ -23,7 +23,7 @@ type eventFiles struct {
 // eventFile is an event on its way into queues. It has no name of its own, so that a
 // crash leaves nothing, unless it needs one so as not to vanish.
 type eventFile struct {
-	fd     int
+	fd     int    // open for writing, and for linkat(2) to link from
 	name   string // its name in queues
 	making string // its name in making: another one where two are open at once
 	text   []byte

@@ -32,7 +32,8 @@ func watchCreators(root int) int {
 	return fd
 }
 
-// creatorOf returns the process that made the directory of q, if the kernel told.
+// creatorOf returns the process that made the directory of q, if the kernel told, and forgets it: the
+// queue keeps it from then on.
 func (l *lifecycle) creatorOf(q *queue) processRef {
 	l.readRoot(q.root)
 	p := processRef{Process: q.root.creators[q.name], fd: sys.None}

@@ -156,7 +156,7 @@ func (s *space) mount(private int) bool {
 	// Users write to it, so nothing in it may be run or be a device. The size is a limit, of
 	// the memory of the machine, and takes none in advance.
 	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-	const options = "mode=0700,size=20%"
+	const options = "mode=0700,size=20%" // of the memory, see tmpfs(5)
 	// A user's own files in it are limited too, where the kernel can.
 	err := error(unix.EINVAL)
 	if hasQuota() {

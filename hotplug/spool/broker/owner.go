@@ -45,7 +45,8 @@ const (
 	ownerLock                     // creator is the process that holds the lock, or held it
 )
 
-// noOwner returns the owner of a queue before anything is known.
+// noOwner returns the owner of a queue before anything is known. The zero value would not do, since
+// 0 is a descriptor too.
 func noOwner() owner {
 	return owner{creator: processRef{fd: sys.None}, byName: processRef{fd: sys.None}}
 }

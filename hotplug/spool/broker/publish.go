@@ -23,7 +23,7 @@ type delivery struct {
 	links    *links
 	*base
 
-	// Kept from event to event, to spare the garbage collector.
+	// Kept from event to event, to spare the garbage collector. Their contents are of one put only.
 	text         []byte
 	ready, later []*queue
 }

@@ -34,7 +34,7 @@ type root struct {
 	fd      int
 	path    string // where fd was opened
 	libudev bool   // it is libudev-compat's
-	watch   int32  // of the registry's inotify
+	watch   int32  // of the registry's inotify; none without Options.Resident
 
 	names    map[string]*queue         // the queues in it, by name
 	fanotify int                       // reports the directories that are made; or none

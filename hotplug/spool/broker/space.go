@@ -82,7 +82,7 @@ func (s *space) limits() (limits [2]int) {
 // trash removes directories of clients: from sight at once, and what they hold in time.
 type trash struct {
 	dir     int
-	pending bool // there may be something in dir
+	pending bool // there may be something in dir; true at first, for what a killed publisher left
 	space   *space
 	notice  func(text string)
 }

@@ -18,7 +18,7 @@ type upkeep struct {
 	inotify int              // reports what clients remove from their queues
 	watched map[int32]*queue // by the watch of inotify
 	done    chan struct{}    // closed when the goroutine has ended; nil where it never ran
-	retry   bool             // something could not be done in this round
+	retry   bool             // something could not be done in this round; the next comes within pollOwner
 	noPidfd bool             // use no pidfds, for tests
 	notice  func(text string)
 }
