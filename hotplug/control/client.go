@@ -31,13 +31,15 @@ func (t Timeout) Error() string { return string(t) }
 // ErrNoLoop, ErrUnanswered, ErrDeclined, a Timeout, or what the answer says.
 func Ask(dev *nodes.Dir, words []string, say func(line string)) error {
 	err := ask(dev, words, func(fd int) error { return readAnswer(fd, say) })
+	// A loop that ends does not answer: its end is the answer.
 	if errors.Is(err, ErrUnanswered) && words[0] == "exit" {
 		return nil
 	}
 	return err
 }
 
-// ask makes a request, and has answer read the answer from the connection.
+// ask makes a request, and has answer read the answer from the connection. What answer returns comes
+// back as it is; errors of ask itself say that nothing was asked.
 func ask(dev *nodes.Dir, words []string, answer func(fd int) error) error {
 	if unix.Access(dev.Path()+"/"+nodes.Private, unix.F_OK) == unix.ENOENT {
 		return ErrNoLoop // controlAddress would make the private directory

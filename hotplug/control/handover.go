@@ -22,6 +22,7 @@ func (c *Server) handOver(q *request) error {
 	if err != nil {
 		return err
 	}
+	// done goes last, since the process may end as soon as it is called.
 	defer done()
 	// Whatever comes of the answer, this process reads no events any more and is to end.
 	conn, err := q.file.SyscallConn()

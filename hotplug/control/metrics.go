@@ -7,7 +7,8 @@ import (
 	"devspool/hotplug/eventlog"
 )
 
-// metrics sends the counters in the text format of Prometheus.
+// metrics sends the counters in the text format of Prometheus: a packet for each metric, of three
+// lines.
 func (c *Server) metrics(q *request) error {
 	st := c.Scheduler.Stats()
 	for _, m := range []struct {
@@ -35,7 +36,8 @@ func (c *Server) metrics(q *request) error {
 	return nil
 }
 
-// log sends the last events: N, and json where they are to be JSON.
+// log sends the last events, the oldest first: N, and json where they are to be JSON. Without N it
+// sends all that are kept.
 func (c *Server) log(q *request) error {
 	text := c.Scheduler.Recent()
 	n, err := strconv.Atoi(arg(q, 0)) // without a number, all

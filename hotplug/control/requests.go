@@ -17,13 +17,14 @@ import (
 
 // request is a request that a client has made.
 type request struct {
-	args []string
+	args []string      // the words after the name
 	pid  int           // of the client
 	file *os.File      // the connection
 	gone chan struct{} // closed when the connection ends: the client does not wait any more
 }
 
-// write sends one packet of the answer. It is lost where the client does not wait any more.
+// write sends one packet of the answer. It is lost where the client does not wait any more. It blocks
+// while the client does not read, which holds up nobody else.
 func (q *request) write(kind byte, text string) {
 	_, _ = q.file.Write(append([]byte{kind}, text...))
 }
@@ -199,6 +200,7 @@ func (c *Server) coldplug(q *request) error {
 		return err
 	}
 	// Where some devices refused, the events of the others are waited for all the same.
+	// trigger waits for the events to come, settled for the commands and modules that follow from them.
 	refusal := c.trigger(q.gone)
 	if !c.settled(quiet, nil, q.gone) {
 		return errLogged

@@ -76,7 +76,7 @@ type Boot interface {
 // Server answers requests at the control socket, in the private directory of a /dev.
 type Server struct {
 	Options
-	file    *os.File // the socket
+	file    *os.File // the socket; Close closes it, which ends serve
 	conn    syscall.RawConn
 	private int // the private directory, in which Close removes the socket
 }
@@ -122,7 +122,8 @@ func Listen(o Options) (*Server, error) {
 	return c, nil
 }
 
-// listenAt listens at addr, unless another process does.
+// listenAt listens at addr, unless another process does: then the error is ErrRunning. Between its
+// look and bind nothing but the caller's lock keeps two processes apart.
 func listenAt(addr *unix.SockaddrUnix) (*os.File, syscall.RawConn, error) {
 	fd, err := controlSocket(unix.SOCK_NONBLOCK)
 	if err != nil {
@@ -136,6 +137,7 @@ func listenAt(addr *unix.SockaddrUnix) (*os.File, syscall.RawConn, error) {
 		return nil, nil, ErrRunning
 	}
 	unix.Unlink(addr.Name) // the socket of a loop that was killed; else Bind reports what is wrong
+	// A failed connect leaves the socket unbound, so the same one serves.
 	if err = unix.Bind(fd, addr); err == nil {
 		err = unix.Listen(fd, 16)
 	}
@@ -153,7 +155,8 @@ func (c *Server) Close() {
 	c.file.Close()
 }
 
-// serve answers each connection until the socket is closed.
+// serve answers each connection until the socket is closed, in a goroutine of its own: a wait must
+// not keep others from being answered.
 func (c *Server) serve() {
 	sys.Accept(c.conn, unix.SOCK_NONBLOCK, func(fd int) { go c.answer(fd) })
 }

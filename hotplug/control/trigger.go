@@ -34,7 +34,8 @@ func (c *Server) trigger(gone <-chan struct{}) error {
 	return c.follow(&run, c.Sys.Walk(), gone)
 }
 
-// follow requests an event of each device and waits until they have come.
+// follow requests an event of each device and waits until they have come. It looks at events as they
+// are received, not when they are done: an event that waits for a command has come too.
 func (c *Server) follow(run *syntheticRun, devpaths []string, gone <-chan struct{}) error {
 	observer := c.Scheduler.Observe(true)
 	defer observer.Stop()
@@ -66,6 +67,7 @@ func (run *syntheticRun) refusal() error {
 	if len(run.refused) == 0 {
 		return nil
 	}
+	// Where all refuse, the cause is most likely one, such as /sys mounted read-only, and one name is enough.
 	if !run.accepted {
 		return errors.New("no device accepts the request for its event: write " + run.refused[0] +
 			"; have /sys mounted for writing (mount -o remount,rw " + string(run.sys) +
@@ -94,7 +96,7 @@ type syntheticRun struct {
 	last       sys.Time        // of the last request or event
 }
 
-// request requests an event of a device.
+// request requests an event of a device. A refusal is noted, and no event of the device expected.
 func (run *syntheticRun) request(devpath string) {
 	switch err := run.sys.Write(devpath+"/uevent", run.text()); err {
 	case nil:

@@ -17,7 +17,7 @@ import (
 )
 
 // udevControlAddress is the abstract socket at which udevcontrol reached the udevd of 2006. It belongs
-// to a network namespace.
+// to a network namespace. Package unix writes the NUL with which an abstract address begins as @.
 const udevControlAddress = "@/org/kernel/udev/udevd"
 
 // tunables is what udevcontrol changes.
@@ -46,7 +46,7 @@ const (
 	udevSize      = udevMagicSize + 4 + 256
 )
 
-// The types of messages.
+// The types of messages, in the order of udev's enum, where 0 is an unknown one.
 const (
 	udevStop = 1 + iota
 	udevStart
@@ -65,7 +65,7 @@ var (
 	errUdevNumber = errors.New("its number is out of range")
 )
 
-// parseUdevControl returns the function that a message asks for.
+// parseUdevControl returns the function that a message asks for. Any version after the magic will do.
 func parseUdevControl(msg []byte) (change func(tunables), err error) {
 	if len(msg) != udevSize {
 		return nil, errUdevSize
@@ -113,7 +113,7 @@ type udevControl struct {
 	log      *log.Logger
 	file     *os.File // the socket
 	conn     syscall.RawConn
-	warned   map[error]bool // why messages were refused: logged once each
+	warned   map[error]bool // why messages were refused: logged once each; of serve's goroutine
 }
 
 // openUdevControl binds the socket, and serves it until it is closed.

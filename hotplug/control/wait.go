@@ -48,6 +48,7 @@ func (c *Server) wait(q *request) error {
 		if unmet == "" && (!pending || targets.areOurs || mark > 0 && c.Scheduler.HasSeen(mark)) {
 			return nil
 		}
+		// The mark stays where a target goes away again: later events are not waited for.
 		if unmet == "" && mark == 0 {
 			mark = c.Sys.Seqnum()
 		}
@@ -94,7 +95,7 @@ type target struct {
 	node       string          // a path below /dev, or ""
 	devpath    string          // a path below /sys, or ""
 	key, value string          // a property of an event, or ""
-	devices    map[string]bool // the devpaths of devices that have the property
+	devices    map[string]bool // the devpaths of devices that have the property; nil before ScanProperties
 }
 
 // ParseWait parses the arguments of a wait: TIMEOUT TARGET... A target is a path below /dev, a devpath
@@ -165,7 +166,8 @@ func Node(dev *nodes.Dir, text string) (string, error) {
 	return t.node, nil
 }
 
-// linkName returns the last part of the link that a disk has by KEY=VALUE.
+// linkName returns the last part of the link that a disk has by KEY=VALUE, in the encoding of udev:
+// a byte that cannot be in a name is \x and two digits.
 func linkName(key, value string) (string, error) {
 	switch {
 	case !conf.HasNames:
@@ -233,7 +235,9 @@ func (f *target) update(e *uevent.Event) {
 	if f.key == "" {
 		return
 	}
+	// A change may have taken the property away, so the device has to show it anew.
 	delete(f.devices, e.Devpath)
+	// A late event tells what /sys says no more.
 	if _, late := e.Get(uevent.LateKey); late || e.Action == uevent.Remove {
 		return
 	}
@@ -248,7 +252,8 @@ func (f *target) update(e *uevent.Event) {
 	}
 }
 
-// isMet reports whether the device of f is present, and no event about it is under way.
+// isMet reports whether the device of f is present, and no event about it is under way. For a
+// property one such device is enough.
 func (t *Targets) isMet(f *target) bool {
 	if f.key != "" {
 		for devpath := range f.devices {
@@ -259,6 +264,7 @@ func (t *Targets) isMet(f *target) bool {
 		return false
 	}
 	var st unix.Stat_t
+	// Links are followed: one whose node is not there does not count.
 	if f.node != "" && unix.Stat(f.node, &st) != nil {
 		return false
 	}

@@ -37,7 +37,7 @@ const (
 // boot is what the loop of an early boot is asked.
 type boot struct {
 	left    atomic.Bool   // this process went on in another root: the next loop may have all
-	stopped chan struct{} // closed when Serve reads no more
+	stopped chan struct{} // closed when Serve reads no more; nil before bootSide, as handed is
 	handed  chan struct{} // closed when another process has the socket
 }
 
@@ -49,13 +49,15 @@ func (l *Loop) bootSide() control.Boot {
 	return l
 }
 
-// HandOver implements control.Boot.
+// HandOver implements control.Boot. A loop whose root was not left stays, and a second request is
+// refused, both with control.ErrRunning.
 func (l *Loop) HandOver() (socket int, done func(), err error) {
 	if !l.left.Load() && !l.isLeftBehind() || l.leaving.Swap(true) {
 		return sys.None, nil, control.ErrRunning
 	}
 	l.closeWatch()
 	l.sock.Wake()
+	// Serve closes this once submit has seen that the loop is leaving.
 	<-l.boot.stopped
 	// Nothing is read any more, so what is under way is all that this process will do.
 	said := false
@@ -68,6 +70,7 @@ func (l *Loop) HandOver() (socket int, done func(), err error) {
 	if !l.Scheduler.IsIdle() {
 		l.Log.Print(log.Warning, "handing over, though not all events are done")
 	}
+	// The loop that takes over makes its own control socket, maybe in the same directory.
 	l.closeControl()
 	return l.sock.Fd(), func() { close(l.boot.handed) }, nil
 }
@@ -96,7 +99,8 @@ func (l *Loop) isLeftBehind() bool {
 	return sys.FileIDOf(l.Dev.Path()) != l.Dev.ID()
 }
 
-// takeOver gets the socket of a loop that is left from an early boot.
+// takeOver gets the socket of a loop that is left from an early boot, with the events that wait in
+// it, and reports whether it did. The socket that New opened is not needed then.
 func (l *Loop) takeOver() bool {
 	socket, err := control.TakeOver(l.Dev)
 	if err != nil {
@@ -144,7 +148,7 @@ func (l *Loop) SwitchRoot(path string) error {
 // come to an end: one that hangs, far from the root, does not hold up the switch to it. The
 // result tells whether all is done.
 func (l *Loop) drain() bool {
-	drained := make(chan bool, 1)
+	drained := make(chan bool, 1) // room for one, so that the goroutine ends though nobody waits any more
 	go func() { drained <- l.Scheduler.Drain(switchWait) }()
 	last, changed, said := uint64(0), sys.Now(), false
 	for {
@@ -201,6 +205,8 @@ func (l *Loop) enter() error {
 		return err
 	}
 	defer unix.Close(private)
+	// The first .. is the root of /dev's mount. The second leaves the mount, for the directory
+	// that holds it now.
 	root, err := unix.Openat(private, "../..", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -222,7 +228,8 @@ func (l *Loop) enter() error {
 	return sys.EnterRoot(root)
 }
 
-// moved are the file systems that go along, those that are there.
+// moved are the file systems that go along, those that are there. The
+// switch is done though /run stays behind.
 var moved = [...]string{"/dev", "/proc", "/sys", "/run"}
 
 // moveTo makes a root file system the root. A directory that it lacks is made, if it can be.
@@ -247,7 +254,8 @@ func moveTo(root int, path string) error {
 	return sys.EnterRoot(root)
 }
 
-// endUnneeded ends the loop of an early boot where no other loop takes its place.
+// endUnneeded ends the loop of an early boot where no other loop takes its place. A loop that does
+// has set leaving by then, and Serve ends by that.
 func (l *Loop) endUnneeded() {
 	for began := sys.Now(); began.Age() < stayLimit; time.Sleep(time.Second) {
 		if sys.Exists(unix.AT_FDCWD, udevControl) {

@@ -55,15 +55,15 @@ type Loop struct {
 	Options
 	sock       *netlink.Socket
 	batch      *scheduler.Batch // of all events; nothing waits for its end
-	stopped    atomic.Bool      // Serve is to return
+	stopped    atomic.Bool      // Serve is to return, whatever still waits in the socket
 	isKernels  atomic.Bool      // Sys is the kernel's own sysfs, so it has the devices of the kernel's events
 	auditor    coldplug.Auditor
 	closeWatch func()      // ends the watch of the config
 	delayTrim  func()      // puts off the release of memory until quietTime from now
-	sinceTrim  int         // events since delayTrim was called
-	lastSeqnum uint64      // the highest that came
+	sinceTrim  int         // events since submit called delayTrim; of Serve's goroutine
+	lastSeqnum uint64      // the highest SEQNUM that came, 0 before the first; of Serve's goroutine
 	leaving    atomic.Bool // Serve is to return when what was read is submitted
-	inherited  bool        // the socket is that of a loop before
+	inherited  bool        // the socket is that of a loop before; set in New only
 	boot
 	controlLock sync.Mutex
 	control     *control.Server // guarded by controlLock; nil where /dev has no room for the socket
@@ -91,6 +91,7 @@ func New(o Options) (*Loop, error) {
 	err = l.openControl()
 	// A leader of helpers gives way, and so does the loop that an early boot left behind. Any
 	// other loop stays, and this one does not start.
+	// Another helper may become the leader after stopLeader, so this is tried until neither gives way.
 	for errors.Is(err, control.ErrRunning) && (stopLeader(o.Dev) || l.takeOver()) {
 		err = l.openControl()
 	}
@@ -161,7 +162,8 @@ func (l *Loop) openControl() error {
 	return nil
 }
 
-// closeControl closes the control socket, if it is open. It may be called again.
+// closeControl closes the control socket, if it is open. It may be called again, and by several
+// goroutines: a request to hand over closes it before Serve does.
 func (l *Loop) closeControl() {
 	l.controlLock.Lock()
 	defer l.controlLock.Unlock()

@@ -19,8 +19,8 @@ import (
 type Netlink struct {
 	log     *log.Logger
 	senders []*netlink.Sender // one for each group
-	buf     []byte
-	logged  map[error]bool // errors that the log has a line of
+	buf     []byte            // the last message; the pacer copies what has to wait
+	logged  map[error]bool    // errors that the log has a line of; guarded by the pacer's mutex
 	pacer   pacer
 
 	// Sys, where set, gives the SEQNUM of the kernel's last event. Events without one, as
@@ -59,7 +59,7 @@ func sinkOf(send func(*uevent.Event)) scheduler.Sink {
 	}
 }
 
-// send sends an event to each group. It logs a failure once for each error.
+// send gives an event to the pacer, which sends it to each group now or later.
 func (b *Netlink) send(e *uevent.Event) {
 	b.buf = e.AppendMessage(b.buf[:0])
 	if e.Seqnum == 0 && b.Sys != "" {
@@ -71,7 +71,8 @@ func (b *Netlink) send(e *uevent.Event) {
 // Flush sends what waits for its turn, within limit.
 func (b *Netlink) Flush(limit time.Duration) { b.pacer.flush(limit) }
 
-// multicast sends one message to each group.
+// multicast sends one message to each group. It logs a failure once for each error. The pacer calls
+// it with its mutex locked.
 func (b *Netlink) multicast(msg []byte) {
 	for _, s := range b.senders {
 		err := s.Put(msg)

@@ -27,17 +27,17 @@ const (
 // sent at once than fits, and then what listeners have taken. The rest waits, but neither
 // much nor long: beyond that it is sent at once, as if nobody were slow.
 type pacer struct {
-	groups uint32 // a mask
-	send   func(msg []byte)
+	groups uint32           // a mask, as the kernel shows the groups of a listener
+	send   func(msg []byte) // called with mu locked, so one message at a time
 
-	mu     sync.Mutex // guards the fields below
-	queue  [][]byte   // that wait
-	size   int        // bytes in these
-	since  sys.Time   // when the first of them came
-	last   sys.Time   // when a batch was begun
-	batch  int        // messages of it that were sent
-	waited time.Duration
-	deaf   []string // sockets that are not waited for
+	mu     sync.Mutex    // guards the fields below
+	queue  [][]byte      // that wait, in order; nil for none, and else a timer calls tick
+	size   int           // bytes in these
+	since  sys.Time      // when the queue was begun
+	last   sys.Time      // when a batch was begun
+	batch  int           // messages of it that were sent
+	waited time.Duration // how long slow listeners are being waited for
+	deaf   []string      // inodes of sockets that are not waited for
 }
 
 // put sends a message, at once or later. It does not block.
@@ -84,7 +84,7 @@ func (p *pacer) tick() {
 	}
 }
 
-// sendBatchLocked sends some of what waits.
+// sendBatchLocked sends some of what waits, the oldest first, whether listeners have room or not.
 func (p *pacer) sendBatchLocked() {
 	n := min(paceBatch, len(p.queue))
 	for _, msg := range p.queue[:n] {
@@ -98,7 +98,8 @@ func (p *pacer) sendBatchLocked() {
 	}
 }
 
-// flush waits until everything is sent, for limit at most, and then sends the rest.
+// flush waits until everything is sent, for limit at most, and then sends the rest. It lets go of the
+// mutex while it sleeps, as tick needs it.
 func (p *pacer) flush(limit time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -116,7 +117,8 @@ func (p *pacer) flush(limit time.Duration) {
 const kobjectUevent = "15" // NETLINK_KOBJECT_UEVENT
 
 // fullSockets returns which listeners have little room, by their sockets' inodes. Without
-// /proc there are none.
+// /proc there are none. The file shows the sockets of this network namespace, their groups in
+// hexadecimal, and as Rmem the bytes that wait in the buffer.
 func (p *pacer) fullSockets() (ids []string) {
 	text, _ := sys.ReadFile("/proc/net/netlink")
 	const columns = 10 // sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode, in the first line too

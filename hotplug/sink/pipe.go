@@ -22,7 +22,7 @@ type Pipe struct {
 	file    *os.File
 	queue   chan []byte        // messages that are not written yet
 	flush   chan chan struct{} // closed by serve when the queue is written; see Flush
-	dropped int                // events dropped since the queue was full
+	dropped int                // events dropped since the queue was full; 0 while it takes events
 }
 
 // NewPipe returns a Pipe that writes to fd, which nothing else may use from now on. It starts
@@ -33,7 +33,7 @@ func NewPipe(fd int, logger *log.Logger) *Pipe {
 	return p
 }
 
-// newPipe is NewPipe without the goroutine.
+// newPipe is NewPipe without the goroutine, so that nothing takes from the queue.
 func newPipe(fd int, logger *log.Logger) *Pipe {
 	name := "descriptor " + strconv.Itoa(fd)
 	return &Pipe{
@@ -70,7 +70,8 @@ func (p *Pipe) put(e *uevent.Event) {
 	p.queue <- append(e.AppendMessage(make([]byte, 0, 512)), 0)
 }
 
-// Flush returns when all that is queued has been written, or after limit.
+// Flush returns when all that is queued has been written, or after limit: serve may hang in a write
+// to a reader that does not read.
 func (p *Pipe) Flush(limit time.Duration) {
 	over, done := sys.After(limit), make(chan struct{})
 	select {

@@ -22,7 +22,7 @@ type Spool struct {
 	options broker.Options
 
 	// The scheduler calls done, publish and gap one at a time, so these need no mutex.
-	finished []finished // events of this slice
+	finished []finished // events of this slice; empty after publish
 	last     uint64     // the highest SEQNUM of the events that are at their end
 
 	mu     sync.Mutex      // guards the fields below
@@ -65,6 +65,8 @@ func (s *Spool) Leave() {
 	}
 }
 
+// closeLocked closes the spool, if it is open. withSpool opens it again in a process that does not
+// stay.
 func (s *Spool) closeLocked() {
 	if s.spool != nil {
 		s.spool.Close()
@@ -159,6 +161,7 @@ func (s *Spool) started(seqnum uint64) {
 		s.spool.Ended(seqnum)
 	}
 	s.mu.Unlock()
+	// 0: no process before recorded a number, so nothing tells what was missed.
 	if last != 0 && seqnum > last {
 		s.gap("nobody listened to the events from " + strconv.FormatUint(last+1, 10) + " to " + strconv.FormatUint(seqnum, 10))
 	}
@@ -185,7 +188,7 @@ func (s *Spool) redact(e *uevent.Event) *uevent.Event {
 	return e
 }
 
-// gap publishes that events were lost, after the events that are at their end.
+// gap publishes that events were lost, after the events that are at their end. How many is unknown.
 func (s *Spool) gap(why string) {
 	s.publish()
 	s.withSpool(func(b *broker.Broker) error { b.Gap(0, why); return nil })
@@ -251,7 +254,8 @@ func variables(e *uevent.Event, p *nodes.Plan) []string {
 	return more
 }
 
-// sinceBoot returns the time since the boot in microseconds.
+// sinceBoot returns the time since the boot in microseconds, without that in suspend: udev takes
+// USEC_INITIALIZED from CLOCK_MONOTONIC too.
 func sinceBoot() int64 {
 	var t unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) != nil {

@@ -15,8 +15,8 @@ import (
 // Table writes each event at its end as a row of a table for a person.
 type Table struct {
 	fd    int
-	start sys.Time
-	rows  int // written so far
+	start sys.Time // from which TIME counts
+	rows  int      // written so far
 }
 
 // headInterval is after how many rows the heads are written again.
@@ -35,7 +35,8 @@ func NewTable(fd int) *Table { return &Table{fd: fd, start: sys.Now()} }
 // Sink returns a Sink that writes the rows.
 func (t *Table) Sink() scheduler.Sink { return scheduler.Sink{Done: t.row} }
 
-// row writes the row of an event.
+// row writes the row of an event. Of several nodes it shows the first; mode and owner are for a node
+// that is made, not for one that is removed.
 func (t *Table) row(e *uevent.Event, p *nodes.Plan) {
 	cells := []string{t.clock(), e.Action, deviceName(e), "-", "", "", rest(e, p)}
 	if len(p.Nodes) > 0 {

@@ -20,6 +20,7 @@ func DeviceOf(p *nodes.Plan) (d udev.Device) {
 		if !strings.HasPrefix(l.Path, own) {
 			d.Links = append(d.Links, l.Path)
 		}
+		// udevd has one priority for a device, not one for each link.
 		if l.Priority != 0 {
 			d.Priority = l.Priority
 		}

@@ -62,7 +62,7 @@ func (bl *backlog) name(n uint64) string {
 	return spool.EventName(n)
 }
 
-// load lists what is kept.
+// load lists what is kept, as other publishers left it. No text is read.
 func (bl *backlog) load() {
 	bl.events, bl.sources = nil, map[uint64]uint64{}
 	names := sys.List(bl.dir)

@@ -360,7 +360,8 @@ func (b *Broker) publish(n int, event func(i int) (*uevent.Event, []string), p s
 }
 
 // begin takes the lock on the spool, takes over what other publishers changed since
-// this one had it, and repairs what a killed one left.
+// this one had it, and repairs what a killed one left. Without an error the lock is held,
+// and the caller releases it.
 func (b *Broker) begin() error {
 	if b.closed {
 		return unix.EBADF
@@ -376,6 +377,7 @@ func (b *Broker) begin() error {
 	r := &b.registry
 	r.readChanges()
 	b.lifecycle.creatorBudget = creatorsPerRound
+	// While the poller is open, rounds follow, and each takes a part of what is to be removed.
 	if b.upkeep.poller == nil {
 		r.quota.removals = math.MaxInt // nothing removes the rest later
 	}
@@ -408,12 +410,14 @@ func (b *Broker) Upkeep() error {
 	return err
 }
 
-// serviceAll looks at every queue.
+// serviceAll looks at every queue. A publisher that does not stay calls it at each event, a
+// resident one at its start and its end only: its rounds look at what has changed.
 func (b *Broker) serviceAll() {
 	b.lifecycle.readCreators(b.registry.roots)
 	for _, q := range b.registry.queues {
 		b.checkOwner(q)
 	}
+	// live may still list a queue that was just removed: it has ended, and service does nothing to it.
 	for _, q := range b.registry.live {
 		b.deliveries.service(q)
 	}

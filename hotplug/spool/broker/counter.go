@@ -15,7 +15,7 @@ import (
 // is killed. It is changed only under the spool's lock. Its zero value is not open.
 type counter struct{ words *[4]uint64 }
 
-// The words of the file.
+// The words of the file, in host byte order.
 const (
 	wordLast   = iota // the last number that was given
 	wordBusy          // not 0 while a publisher puts an event into queues

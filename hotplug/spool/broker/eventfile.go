@@ -16,14 +16,14 @@ type eventFiles struct {
 	noTmpfile   bool // O_TMPFILE is missing (before 3.11, and on some file systems)
 	viaFD       bool // AT_EMPTY_PATH is permitted
 	viaProc     bool // it is not: link /proc/self/fd/N
-	modeIsRight bool // the umask takes nothing away from 0444
-	open        int  // how many files are open
+	modeIsRight bool // the umask takes nothing away from 0444, as was seen of a file before
+	open        int  // how many files are open, for names in making that do not clash
 }
 
 // eventFile is an event on its way into queues. It has no name of its own, so that a
 // crash leaves nothing, unless it needs one so as not to vanish.
 type eventFile struct {
-	fd     int
+	fd     int    // open for writing, and for linkat(2) to link from
 	name   string // its name in queues
 	making string // its name in making: another one where two are open at once
 	text   []byte
@@ -89,7 +89,8 @@ func (ef *eventFiles) setMode(f *eventFile) error {
 	return unix.Fchmod(f.fd, 0o444)
 }
 
-// anchor gives f a name that no client can remove.
+// anchor gives f a name that no client can remove. Where it fails, f stays without, and can be
+// recreated once all its links are gone.
 func (ef *eventFiles) anchor(f *eventFile) {
 	if !f.named {
 		f.named = ef.link(f, ef.making, f.making) == nil
@@ -130,7 +131,8 @@ func (ef *eventFiles) recreate(f *eventFile) error {
 	return nil
 }
 
-// close closes f. It stays in the directories that it was linked into.
+// close closes f, and the version of it for libudev-compat. The queues and the backlog keep their
+// links; only the name in making goes.
 func (ef *eventFiles) close(f *eventFile) {
 	if f.fitted != nil && f.fitted != f {
 		ef.close(f.fitted)

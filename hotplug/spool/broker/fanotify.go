@@ -18,7 +18,7 @@ import (
 const creatorsPerRound = 512
 
 // watchCreators makes the kernel report the processes that make directories in a root.
-// It returns none where the kernel is too old.
+// It returns none where the kernel is too old, or refuses it to this process.
 func watchCreators(root int) int {
 	const init = unix.FAN_CLASS_NOTIF | unix.FAN_CLOEXEC | unix.FAN_NONBLOCK | unix.FAN_REPORT_DFID_NAME | unix.FAN_REPORT_PIDFD
 	fd, err := unix.FanotifyInit(init, unix.O_RDONLY|unix.O_CLOEXEC)
@@ -32,7 +32,8 @@ func watchCreators(root int) int {
 	return fd
 }
 
-// creatorOf returns the process that made the directory of q, if the kernel told.
+// creatorOf returns the process that made the directory of q, if the kernel told, and forgets it: the
+// queue keeps it from then on.
 func (l *lifecycle) creatorOf(q *queue) processRef {
 	l.readRoot(q.root)
 	p := processRef{Process: q.root.creators[q.name], fd: sys.None}
@@ -104,6 +105,7 @@ func (c *creatorCache) find(pid, pidfd int) (procfs.Process, bool) {
 	return p, slot.isAlive() // if so, Find found the same process
 }
 
+// close closes the pidfds of the cached processes. An owner gets one of its own, by follow.
 func (c *creatorCache) close() {
 	for i := range c {
 		if c[i].Pid != 0 {

@@ -30,6 +30,7 @@ var compatKnown = []string{"ACTION", "DEVPATH", "SUBSYSTEM", "SEQNUM", "MAJOR", 
 // those that libudev-compat knows none before all others. cut names the variables
 // that lost something. Where all fits, fitted is text itself.
 func FitLibudev(text []byte) (fitted []byte, cut []string, err error) {
+	// A text that is shorter than the limit of one value is within all limits but that of the keys.
 	if len(text) < compatValue && bytes.Count(text, []byte{'\n'}) <= compatKeys {
 		return text, nil, nil
 	}
@@ -43,7 +44,7 @@ func FitLibudev(text []byte) (fitted []byte, cut []string, err error) {
 		for i, line := range lines {
 			key, value, said := strings.Cut(line, "=")
 			if !said || slices.Contains(compatKnown, key) != known {
-				continue
+				continue // also what follows the last newline, which is ""
 			}
 			lines[i] = shorten(key, value)
 			if keys == compatKeys || size+len(lines[i]) >= compatEnv {
@@ -67,8 +68,10 @@ func shorten(key, value string) string {
 	if len(text) >= compatValue {
 		switch key {
 		case "DEVLINKS":
+			// The blank at its end goes below, so the value is shorter than the limit all the same.
 			text = text[:strings.LastIndexByte(text[:compatValue], ' ')+1]
 		case "TAGS":
+			// The value keeps the colon that ends it.
 			text = text[:strings.LastIndexByte(text[:compatValue-1], ':')+1]
 		case "DEVPATH", "DEVPATH_OLD":
 			return ""

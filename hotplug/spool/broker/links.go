@@ -108,6 +108,7 @@ func (l *links) removeTemporary(link string) {
 // linkTarget returns the event that a link of q points to, 0 if that is not an event,
 // and whether there is anything of that name.
 func linkTarget(q *queue, link string) (n uint64, exists bool) {
+	// One byte more than a name has, so that no part of a longer target is taken for an event.
 	var buf [spool.NameLength + 1]byte
 	size, err := unix.Readlinkat(q.fd, link, buf[:])
 	if err != nil || size < 0 {
@@ -117,7 +118,8 @@ func linkTarget(q *queue, link string) (n uint64, exists bool) {
 	return n, true
 }
 
-// readOrder lists the events in q.
+// readOrder lists the events in q anew: where it is not known what the queue holds, or where
+// order holds many that the client has removed from the middle.
 func (q *queue) readOrder() {
 	q.order = q.order[:0]
 	names, _ := spool.EventNames(q.fd)

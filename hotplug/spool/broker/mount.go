@@ -74,7 +74,8 @@ func (s *space) places() (places []place) {
 // before the mount was there.
 var errCovered = errors.New("a client was faster than the mount on the root of its queue")
 
-// retreat takes back what openRoots opened and mounted.
+// retreat takes back what openRoots opened and mounted, so that openRoots can be called again. It
+// brings the clients' queues that the mounts covered back to sight.
 func (s *space) retreat(roots []*root) {
 	for _, r := range roots {
 		unix.Close(r.fd)
@@ -85,15 +86,16 @@ func (s *space) retreat(roots []*root) {
 }
 
 // openRoots opens all through one mount, since a link cannot cross from one mount to
-// another; the roots that clients see are bound from there.
+// another; the roots that clients see are bound from there. With an error come the roots that
+// were opened before it.
 func (s *space) openRoots(private int) ([]*root, error) {
 	var err error
 	if s.dir, err = sys.OwnDirectory(private, spoolDir); err != nil {
 		return nil, err
 	}
-	before := s.isMounted(private)
+	before := s.isMounted(private) // another publisher has it open, or an earlier one left it
 	s.mounted = before || s.mount(private)
-	made := s.mounted && !before
+	made := s.mounted && !before // by this call, so clients may have used the directories below it
 	var st unix.Stat_t
 	if err := unix.Fstat(s.dir, &st); err != nil {
 		return nil, err
@@ -154,7 +156,7 @@ func (s *space) mount(private int) bool {
 	// Users write to it, so nothing in it may be run or be a device. The size is a limit, of
 	// the memory of the machine, and takes none in advance.
 	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-	const options = "mode=0700,size=20%"
+	const options = "mode=0700,size=20%" // of the memory, see tmpfs(5)
 	// A user's own files in it are limited too, where the kernel can.
 	err := error(unix.EINVAL)
 	if hasQuota() {
@@ -220,6 +222,8 @@ func (s *space) openRoot(p place, made bool) (int, error) {
 		}
 	}
 	if s.mounted {
+		// below is the directory that the bind is about to cover. A queue in it is that of a client that
+		// was faster.
 		below := sys.None
 		if made {
 			below, _ = unix.Open(p.path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -283,6 +287,7 @@ func (s *space) bindRoot(p place) (int, error) {
 		err = unix.Fstat(fd, &own)
 	}
 	if err == nil && (unix.Lstat(p.path, &shown) != nil || shown.Dev != own.Dev || shown.Ino != own.Ino) {
+		// A publisher with Join mounts nothing: where clients do not see this root, it has none to serve.
 		if err = ErrUnusable; !s.options.Join {
 			err = s.bind(p)
 		}
@@ -294,6 +299,7 @@ func (s *space) bindRoot(p place) (int, error) {
 	return fd, nil
 }
 
+// bind shows a root of the spool's tmpfs at the path where clients look for it.
 func (s *space) bind(p place) error {
 	return unix.Mount(s.path+"/"+p.name, p.path, "", unix.MS_BIND, "")
 }
@@ -327,6 +333,7 @@ func (b *Broker) Leave() {
 	b.space.unmount()
 }
 
+// leaveMounted says why the mounts stay. It changes nothing.
 func (s *space) leaveMounted(queues int) {
 	var paths []string
 	for _, p := range s.places() {
@@ -345,7 +352,8 @@ func (s *space) unmount() {
 		return
 	}
 	defer unix.Close(private)
-	// The first call with this flag says whether the tmpfs is busy, and no more.
+	// The first call with MNT_EXPIRE only marks the mount: EAGAIN says that it was not in use, EBUSY
+	// that it is (umount2(2)). The roots are mounts of their own, so clients do not make it busy.
 	if err = unix.Unmount(s.path, unix.MNT_EXPIRE|unix.UMOUNT_NOFOLLOW); err == unix.EAGAIN {
 		s.unmountRoots()
 		// A client may have made a queue since the queues were counted. No more can come now.
@@ -363,6 +371,7 @@ func (s *space) unmount() {
 	}
 }
 
+// bindAll takes back unmountRoots, where the tmpfs has to stay.
 func (s *space) bindAll() {
 	for _, p := range s.places() {
 		if err := s.bind(p); err != nil {
@@ -381,6 +390,8 @@ func (s *space) countQueues() (n int) {
 	return n
 }
 
+// unmountRoots unmounts the roots from the paths where clients see them. What another file system
+// shows at such a path stays.
 func (s *space) unmountRoots() {
 	for _, p := range s.places() {
 		var st unix.Stat_t

@@ -45,7 +45,8 @@ const (
 	ownerLock                     // creator is the process that holds the lock, or held it
 )
 
-// noOwner returns the owner of a queue before anything is known.
+// noOwner returns the owner of a queue before anything is known. The zero value would not do, since
+// 0 is a descriptor too.
 func noOwner() owner {
 	return owner{creator: processRef{fd: sys.None}, byName: processRef{fd: sys.None}}
 }
@@ -96,7 +97,8 @@ func isLocked(fd int) bool {
 }
 
 // lockHolder returns the process that took the lock on q, by its number in this
-// process's /proc, whatever namespace it is in.
+// process's /proc, whatever namespace it is in. Where it returns none, the lock alone tells
+// whether the owner lives.
 func (l *lifecycle) lockHolder(q *queue) processRef {
 	locks, _ := sys.ReadFile("/proc/locks")
 	if pid := procfs.FlockHolder(locks, l.space.dev, q.ino); pid > 0 {
@@ -131,7 +133,9 @@ func (l *lifecycle) ownerIsDead(q *queue) bool {
 		}
 	case q.isSticky():
 		o.nextCheck = 0
+	// An owner that is known is dead. One that was never seen has time to show itself.
 	case o.kind == ownerLock || o.creator.Pid != 0 || o.byName.Pid != 0 || l.graceIsOver(q):
+		// hasOwner does not try the lock of a queue that is being prepared.
 		if q.isLive() || !isLocked(q.fd) {
 			return true
 		}

@@ -23,7 +23,7 @@ type delivery struct {
 	links    *links
 	*base
 
-	// Kept from event to event, to spare the garbage collector.
+	// Kept from event to event, to spare the garbage collector. Their contents are of one put only.
 	text         []byte
 	ready, later []*queue
 }
@@ -225,7 +225,8 @@ func (d *delivery) recover() {
 	}
 }
 
-// service looks after a queue whose client has removed something.
+// service looks after a queue whose client has removed something. While it feeds the queue the
+// counter is busy, so that a kill between cursor and link is reported by a gap.
 func (d *delivery) service(q *queue) {
 	if q.isLive() && q.hasLinks {
 		d.links.update(q)
@@ -237,7 +238,8 @@ func (d *delivery) service(q *queue) {
 	}
 }
 
-// markLagging makes q lag: event n is the next that it gets.
+// markLagging makes q lag: event n is the next that it gets. A queue that lags already keeps its
+// cursor, which stands at an earlier event.
 func (d *delivery) markLagging(q *queue, n uint64) {
 	if q.cursor != 0 {
 		return
@@ -276,7 +278,8 @@ func (d *delivery) release() {
 	d.backlog.dropBelow(first)
 }
 
-// feed gives q what is kept for it, as far as it has room.
+// feed gives q what is kept for it, as far as it has room. The size of the next event is not known
+// yet, so a queue of libudev-compat may get one that takes it past its bytes.
 func (d *delivery) feed(q *queue) {
 	for q.state == lags {
 		if q.cursor > d.counter.load(wordLast) {
@@ -298,6 +301,7 @@ func (d *delivery) feedOne(q *queue) (more bool) {
 		return d.feedGap(q, i)
 	}
 	n := q.cursor
+	// The event came out of this queue, and must not return there.
 	if d.backlog.sources[n] == q.ino {
 		d.setCursor(q, n+1)
 		return true
@@ -368,7 +372,7 @@ func (d *delivery) linkKept(q *queue, n uint64, text []byte) error {
 	return d.backlog.link(n, q.fd)
 }
 
-// putInto writes an event for one queue only.
+// putInto writes an event for one queue only. EEXIST says that the client made a file of that name.
 func (d *delivery) putInto(q *queue, name string, text []byte) error {
 	f, err := d.files.create(text, name)
 	if err != nil {

@@ -54,9 +54,9 @@ type queue struct {
 	record   int // the file of its record, or none
 
 	// Of delivery and windows.
-	cursor uint64 // the event to be delivered next where it lags, else 0
+	cursor uint64 // the event to be delivered next where it lags, else 0; the record holds it
 	room   int    // so many more files fit for certain
-	sizes  []int  // of libudev's, the sizes of the last files
+	sizes  []int  // of libudev's, the bytes of the last files, at most libudevWindow of them
 
 	// Of links.
 	head, tail uint64   // the events that the links point to; 0 for no link
@@ -117,7 +117,8 @@ func (l *lifecycle) newQueue(r *root, name string) (*queue, error) {
 	return q, nil
 }
 
-// named does what follows from a queue's name: without a leading dot it gets events.
+// named does what follows from a queue's name: without a leading dot it gets events. Where that
+// changes, the caller has relist put the queue on the list of live ones, or take it off.
 func (l *lifecycle) named(q *queue) {
 	switch ready := q.name[0] != '.'; {
 	case ready && !q.isLive():
@@ -154,7 +155,8 @@ func (l *lifecycle) activate(q *queue) {
 	}
 }
 
-// deactivate stops events to a queue that its client renamed, to remove it in peace.
+// deactivate stops events to a queue that its client renamed, to remove it in peace. What was kept
+// for the queue is lost to it, also where it is renamed back.
 func (l *lifecycle) deactivate(q *queue) {
 	q.state, q.hasLinks, q.cursor = prepared, false, 0
 	l.upkeep.unwatch(q)
@@ -170,7 +172,8 @@ func (l *lifecycle) reload(q *queue) {
 	}
 }
 
-// end drops a queue that is gone.
+// end drops a queue that is gone. Its record goes, since the kernel may give the inode number to
+// another queue.
 func (l *lifecycle) end(q *queue) {
 	q.state = ended
 	l.upkeep.unwatch(q)

@@ -17,13 +17,13 @@ import (
 // to write there, and the kernel refuses the rest. Where tmpfs has no such lists events
 // are delivered all the same, but the excess stays for longer.
 type quota struct {
-	perUser int
+	perUser int     // Options.PerUser
 	noACL   bool    // make no access control lists, for tests
 	roots   []*root // the registry's
 	notice  func(text string)
 
 	entries map[uint32]int   // how many queues each user has
-	denied  map[uint32]int64 // until when a user is denied, by now
+	denied  map[uint32]int64 // until when a user is denied, by now; no entry where it is not
 
 	removals int // how many excess entries may still be removed in this round
 	refused  int // how many were removed since Open
@@ -46,6 +46,7 @@ func (qu *quota) isFull(uid uint32) bool {
 // looked at closely: that takes time, in which the user would make more.
 func (qu *quota) throttle(pending []change, queues map[uint64]*queue) {
 	limit := qu.perUser + denyExcess
+	// No user is above perUser before, so fewer names take none past the limit.
 	if len(pending) < denyExcess {
 		return
 	}
@@ -147,6 +148,7 @@ const removalsPerRound = 256
 // a user that makes many would fill the memory. So it reads the roots, a part at a time.
 func (r *registry) removeExcess() {
 	for _, root := range r.roots {
+		// A scan that uses up the removals of this round goes on in the next, from where fd stands.
 		for r.quota.removals > 0 && (root.excess || root.scanning) {
 			if !root.scanning {
 				unix.Seek(root.fd, 0, 0)

@@ -85,6 +85,7 @@ func (r *records) write(q *queue) {
 	if err != nil {
 		r.notice("cannot record the state of a queue: " + err.Error())
 	}
+	// A queue that lags or has links is recorded again and again, so its file stays open.
 	if q.cursor == 0 && !q.hasLinks {
 		sys.CloseAll(&q.record) // it is seldom written
 	}

@@ -16,7 +16,7 @@ type registry struct {
 	queues  map[uint64]*queue // all queues, by inode
 	live    []*queue          // those that events go to
 	lagging int               // how many of live lag
-	listed  bool              // live is right
+	listed  bool              // live and lagging are right; else relist makes them so
 	stale   bool              // all must be read anew
 
 	inotify int      // watches the roots; none without Options.Resident
@@ -34,7 +34,7 @@ type root struct {
 	fd      int
 	path    string // where fd was opened
 	libudev bool   // it is libudev-compat's
-	watch   int32  // of the registry's inotify
+	watch   int32  // of the registry's inotify; none without Options.Resident
 
 	names    map[string]*queue         // the queues in it, by name
 	fanotify int                       // reports the directories that are made; or none
@@ -66,6 +66,7 @@ func (r *registry) watchRoots() (err error) {
 
 // close closes all queues and roots.
 func (r *registry) close() {
+	// No process would end the denial when its time is over.
 	if len(r.quota.denied) > 0 {
 		r.quota.denied = nil
 		r.quota.writeDenied()
@@ -173,6 +174,7 @@ func (r *registry) reload() {
 
 // visit finds out what the name in a root is now.
 func (r *registry) visit(root *root, name string) {
+	// An event of inotify about the root itself, such as IN_IGNORED, has no name.
 	if name == "" || name == "." || name == ".." {
 		return
 	}
@@ -199,7 +201,9 @@ func (r *registry) visit(root *root, name string) {
 	}
 }
 
-// queueAt returns the queue that is the directory name, or nil where it cannot be one.
+// queueAt returns the queue that is the directory name, or nil where it cannot be one. Unless the
+// error is one that passes, a name that failed is not looked at again before it changes or the whole
+// list is read.
 func (r *registry) queueAt(root *root, name string, st *unix.Stat_t) *queue {
 	if q := r.queues[st.Ino]; q != nil {
 		return q
@@ -257,13 +261,15 @@ func (r *registry) forgetGone() {
 // remove removes a queue: from its clients' sight at once, and its files in time.
 func (r *registry) remove(q *queue) {
 	var st unix.Stat_t
+	// Its client may have renamed it, and made another directory of that name.
 	if unix.Fstatat(q.root.fd, q.name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Ino == q.ino {
 		r.trash.add(q.root.fd, q.name)
 	}
 	r.forget(q)
 }
 
-// forget drops a queue that is gone from the roots.
+// forget drops a queue that is gone from the roots. It may be called again. The queue stays in live
+// until relist, but has ended.
 func (r *registry) forget(q *queue) {
 	if r.queues[q.ino] != q {
 		return

@@ -82,12 +82,13 @@ func (s *space) limits() (limits [2]int) {
 // trash removes directories of clients: from sight at once, and what they hold in time.
 type trash struct {
 	dir     int
-	pending bool // there may be something in dir
+	pending bool // there may be something in dir; true at first, for what a killed publisher left
 	space   *space
 	notice  func(text string)
 }
 
-// add moves the directory name out of a directory.
+// add moves the directory name out of a directory. In the trash its name is the time, since
+// directories of several users may have the same name.
 func (t *trash) add(dir int, name string) {
 	if err := unix.Renameat(dir, name, t.dir, spool.EventName(uint64(now()))); err != nil {
 		if err != unix.ENOENT {
@@ -144,6 +145,7 @@ func (t *trash) emptyDirectory(name string, left int) int {
 		}
 		left -= len(names)
 	}
+	// The directory itself counts as one, or a flood of empty ones would be removed in one round.
 	unix.Close(fd)
 	return left - 1
 }

@@ -18,7 +18,7 @@ type upkeep struct {
 	inotify int              // reports what clients remove from their queues
 	watched map[int32]*queue // by the watch of inotify
 	done    chan struct{}    // closed when the goroutine has ended; nil where it never ran
-	retry   bool             // something could not be done in this round
+	retry   bool             // something could not be done in this round; the next comes within pollOwner
 	noPidfd bool             // use no pidfds, for tests
 	notice  func(text string)
 }
@@ -126,7 +126,8 @@ func (u *upkeep) watch(q *queue) {
 	u.watched[watch] = q
 }
 
-// unwatch ends that, unless head and tail need it.
+// unwatch ends that, unless head and tail need it. The kernel ends the watch of a directory that
+// was removed by itself; then the call fails, and only the entry is left to remove.
 func (u *upkeep) unwatch(q *queue) {
 	if q.watch == sys.None || q.isLive() && q.hasLinks {
 		return

@@ -9,14 +9,14 @@ import (
 // windows says how many unread files a queue may have.
 type windows struct {
 	limit int // Options.Window
-	fair  int // the fair window of every queue on this file system
+	fair  int // the fair window of every queue on this file system; 0 before the first divide
 	space *space
 }
 
 // The window of a libudev-compat queue: what that library's socket takes.
 const (
-	libudevWindow = 24
-	libudevBytes  = 100_000
+	libudevWindow = 24      // events
+	libudevBytes  = 100_000 // of their texts
 )
 
 // divide divides the file system among so many queues, and reports whether the window
@@ -47,7 +47,8 @@ func (w *windows) of(q *queue) int {
 }
 
 // hasRoom reports whether another event, of size bytes, fits into q. It counts the files
-// only where the room that it found last is used up.
+// only where the room that it found last is used up. All entries of the directory count, so
+// dot files, head and tail take of the window too.
 func (w *windows) hasRoom(q *queue, size int) bool {
 	if q.root.libudev {
 		return w.hasRoomLibudev(q, size)
@@ -84,10 +85,12 @@ func (w *windows) hasRoomLibudev(q *queue, size int) bool {
 			bytes += 4096 // put there by another process
 		}
 	}
+	// An empty queue takes an event of any size: it would never have more room for it.
 	return unread < w.of(q) && (unread == 0 || bytes <= libudevBytes)
 }
 
-// fill notes that an event of size bytes was put into q.
+// fill notes that an event of size bytes was put into q. Only a queue of libudev-compat has a limit
+// of bytes, so elsewhere size does not count.
 func (q *queue) fill(size int) {
 	q.room--
 	if q.root.libudev {
