@@ -114,10 +114,12 @@ func (c *config) line(text string) bool {
 	}
 	if directive[0] == 'a' {
 		value, _ = word(value)
-		value, ok = normalize(value)
+		if value, ok = normalize(value); !ok {
+			return false
+		}
 	}
 	c.lines = append(c.lines, line{directive, key, value})
-	return ok
+	return true
 }
 
 // commandLine takes from the kernel's command line what concerns modules: parameters

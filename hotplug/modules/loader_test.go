@@ -277,6 +277,19 @@ func TestNoSettings(t *testing.T) {
 	}
 }
 
+// TestWrongSettings shows that a line which is told as wrong has no effect.
+func TestWrongSettings(t *testing.T) {
+	var c config
+	for _, text := range []string{"alias x a]b", "alias x", "alias a]b x", "options x", "frobnicate x y"} {
+		if c.line(text) || len(c.lines) > 0 {
+			t.Errorf("%q is taken as %q", text, c.lines)
+		}
+	}
+	if !c.line("alias x a-b") || len(c.lines) != 1 || c.lines[0].value != "a_b" {
+		t.Errorf("a right one is taken as %q", c.lines)
+	}
+}
+
 // TestBlacklist shows what the kernel's command line and modprobe.d keep out or alter.
 func TestBlacklist(t *testing.T) {
 	k := newKernel(t, "a-b:\nc:\nd:\ne: c\ninst:\nnone:\nno:\nzipped:\n", map[string]string{

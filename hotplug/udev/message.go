@@ -100,12 +100,13 @@ func tagBits(tag string) uint64 {
 }
 
 // murmur returns the hash of text by MurmurHash2 of 32 bits with seed 0, as Austin
-// Appleby published it.
+// Appleby published it: it reads words as the machine has them, so that the hash of a text is
+// another on one that has the highest byte first. Libudev's filters compare what it gives there.
 func murmur(text string) uint32 {
 	const m, r = 0x5bd1e995, 24
 	h := uint32(len(text))
 	for ; len(text) >= 4; text = text[4:] {
-		k := uint32(text[0]) | uint32(text[1])<<8 | uint32(text[2])<<16 | uint32(text[3])<<24
+		k := binary.NativeEndian.Uint32([]byte(text[:4]))
 		k *= m
 		k ^= k >> r
 		h = h*m ^ k*m
