@@ -66,8 +66,9 @@ func (s *Sender) Flush() error {
 	for sent := 0; sent < s.n && s.refused == nil; {
 		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.messages[sent])), uintptr(s.n-sent), unix.MSG_DONTWAIT, 0, 0)
 		if errno != 0 {
-			n = 1                           // the first one failed
-			if errno != unix.ECONNREFUSED { // as when nobody listens
+			n = 1 // the first one failed
+			// ECONNREFUSED says that nobody listens.
+			if errno != unix.ECONNREFUSED {
 				err = errno
 			}
 		}
