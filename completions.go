@@ -40,6 +40,8 @@ const (
 	other // not known here
 )
 
+// kind goes by what the table and the tools' help call the argument. Of any other name a shell cannot
+// know what may stand there.
 func (o option) kind() int {
 	switch strings.Trim(o.arg, " []=") {
 	case "":
@@ -58,6 +60,7 @@ func (o option) isOptional() bool { return strings.HasPrefix(o.arg, "[=") }
 // isOperand reports whether the argument can only be a word of its own, --plan DEVICE.
 func (o option) isOperand() bool { return strings.HasPrefix(o.arg, " [") }
 
+// names returns what the option can be given as, its letter first.
 func (o option) names() []string {
 	return slices.DeleteFunc([]string{o.letter, o.long}, func(name string) bool { return name == "" })
 }
@@ -111,6 +114,8 @@ type tool struct {
 }
 
 // What a tool's help says of its words and options.
+// They match the lines that the applets' usages have now; an option in a line of another form is not
+// completed.
 var (
 	toolWord    = regexp.MustCompile(`(?m)^  (?:devspool event )?([a-z]+)(?: \[.*|  +\S.*)$`)
 	toolOption  = regexp.MustCompile(`(?m)^ +(-\w)?(?:, )?(--[a-z-]+)?([ =\[][A-Z]\S*)? +(\S.*)$`)
@@ -156,6 +161,8 @@ func (t *tool) add(o option) {
 }
 
 // helpOf returns the help of an applet, or of a word of it.
+// An applet writes it to os.Stdout, for which a pipe stands meanwhile: so no two calls may be under way
+// at once. The applet runs in a goroutine, as its help may be longer than a pipe holds.
 func helpOf(a *applets.Applet, words ...string) string {
 	out := os.Stdout
 	defer func() { os.Stdout = out }()

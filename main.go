@@ -26,6 +26,7 @@ var (
 )
 
 // The exit codes.
+// The last two are those of mdevd, and of other programs from skarnet.org.
 const (
 	exitDone   = 0   // all is done
 	exitFailed = 1   // an event, or a part of one, could not be done; the log says which
@@ -43,6 +44,7 @@ var exitCodes = [...]int{
 	hotplug.SystemFailed: exitSystem,
 }
 
+// The environment comes from package handoff, since os.Environ leaves out a variable that is there twice.
 func main() { os.Exit(run(os.Args, handoff.Environ())) }
 
 // called returns the applet that the command line names, or nil. A subsystem may have such a

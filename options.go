@@ -19,7 +19,7 @@ type options struct {
 	mode       mode
 	foreground bool
 	device     string   // for the plan
-	words      []string // what the loop is asked for
+	words      []string // what the loop is asked for, as request puts it; nil unless the mode is modeAsk
 	quiet      string   // seconds, for settle and coldplug
 	metrics    bool     // for status
 	json       bool     // for log
@@ -142,7 +142,7 @@ the loop is ready, whatever the log says of single devices
 }
 
 // parse reads the command line into line. Where it names no mode, the environment may hold
-// an event.
+// an event. It is to be called once: what a call stores in line and given stays there.
 func parse(args, environ []string) (*options, error) {
 	line.Environ = environ
 	words, err := cli.Parse(args, table[:])
@@ -334,12 +334,14 @@ func asUdevd(args []string) []string {
 	if args[len(args)-1] == "--detached" {
 		return args // the process in the background, which gets what this returned before
 	}
+	// The -f becomes -d where udevd is to leave for the background; without, udevd stays too.
 	ours := []string{args[0], "-f", "--udev"}
 	for _, arg := range args[1:] {
 		more := ""
 		switch arg {
 		case "-d", "--daemon":
 			ours[1] = "-d"
+		// Not devspool's own -D, which names a descriptor.
 		case "-D", "--debug":
 			more = "-v"
 		case "-h", "--help":

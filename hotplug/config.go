@@ -185,11 +185,12 @@ func (o *Options) makeAbsolute() {
 }
 
 // absolute returns a path made independent of the working directory, and clean.
+// It stays relative where the working directory was removed.
 func absolute(name string) string {
 	if !path.IsAbs(name) {
 		var cwd [unix.PathMax]byte
 		if n, err := unix.Getcwd(cwd[:]); err == nil {
-			name = string(cwd[:n-1]) + "/" + name
+			name = string(cwd[:n-1]) + "/" + name // getcwd(2) counts the NUL
 		}
 	}
 	return path.Clean(name)

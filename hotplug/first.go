@@ -47,7 +47,7 @@ func (f *first) follow(r *runner, l *loop.Loop) {
 	}
 	there := make(chan error, 1)
 	go func() {
-		const forever = "1000000"
+		const forever = "1000000" // seconds, more than eleven days: wait takes no request without a timeout
 		there <- control.Ask(r.dev, append([]string{"wait", forever}, strings.Fields(r.First)...), func(string) {})
 	}()
 	why := "there is "
@@ -84,6 +84,7 @@ func (m *moduleLoader) opened() *modules.Loader {
 }
 
 // isIdle reports whether no module is being loaded.
+// m may be nil, as in a dry run, here and below.
 func (m *moduleLoader) isIdle() bool {
 	l := m.opened()
 	return l == nil || l.IsIdle()

@@ -19,7 +19,7 @@ const HasModules = true
 type moduleLoader struct {
 	*runner
 	mu     sync.Mutex          // guards the fields below
-	tried  bool                // to open it
+	tried  bool                // to open it: whatever came of that, it is not tried again
 	loader *modules.Loader     // nil where there are none, or modprobe is to see to them
 	loads  map[string]sys.Time // devices that wait for modules, and since when
 }

@@ -23,7 +23,8 @@ func newNames(fs sysfs.FS, path string, dev *nodes.Dir) scheduler.Identifier {
 	return newProber(fs, path, dev)
 }
 
-// newProber returns what finds names by the sysfs fs and the disks in the directory path.
+// newProber returns what finds names by the sysfs fs and the disks in the directory path. Where dev is
+// not nil, a disk that has no node yet is opened by one that is made for that alone.
 func newProber(fs sysfs.FS, path string, dev *nodes.Dir) prober {
 	opened := identity.OpenNodes(fs, path)
 	return prober{&identity.Prober{
@@ -78,7 +79,7 @@ func (r *runner) pollMedia() {
 // read them over and over.
 func newCompleter(fs sysfs.FS, dev string) func(*uevent.Event) *uevent.Event {
 	p := newNames(fs, dev, nil)
-	found, seqnum := map[string][]string{}, uint64(0)
+	found, seqnum := map[string][]string{}, uint64(0) // properties by devpath, as of that SEQNUM
 	return func(e *uevent.Event) *uevent.Event {
 		if n := fs.Seqnum(); n != seqnum {
 			clear(found)

@@ -23,6 +23,7 @@ func (r *runner) notify(l *loop.Loop) {
 	// A sign of life is sent when this returns true, and the manager restarts a loop that sends none.
 	n.Watch(func() bool {
 		// It waits for the scheduler's mutex. Where events are queued, some must have been taken.
+		// So no sign comes from a loop that has a queue at two looks in a row and took nothing in between.
 		before, didWait := received, waited
 		received, waited = r.scheduler.Received(), l.Pending()
 		return !waited || !didWait || received != before

@@ -190,7 +190,7 @@ func Run(o *Options, way Way) Result {
 }
 
 // close flushes and closes the sinks. A client that reads slowly gets a second for what is queued:
-// the end of the process does not wait longer.
+// the end of the process does not wait longer. It is deferred before they are opened, so each may be nil.
 func (r *runner) close() {
 	if r.output != nil {
 		r.output.Flush(time.Second)
@@ -204,7 +204,7 @@ func (r *runner) close() {
 
 // findEvent reads a helper's event from the environment, and opens the log: mdev.log for a helper where
 // that file exists, else the kernel's log where the kernel started the helper, since its standard error
-// leads nowhere. It returns false where there is no usable event.
+// leads nowhere. (BusyBox's mdev writes to mdev.log too.) It returns false where there is no usable event.
 func (r *runner) findEvent() bool {
 	var err error
 	if r.way == RunHelper {

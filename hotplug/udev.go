@@ -29,14 +29,14 @@ const HasUdev = true
 
 // udevSink is what speaks to libudev's clients.
 type udevSink struct {
-	udev  *udev.Udev // or nil
-	loop  *loop.Loop // or nil
+	udev  *udev.Udev // nil where no clients are served, and in a loop until start
+	loop  *loop.Loop // nil until start, and where this is no loop
 	added bool       // it is one of the sinks
 }
 
 // open adds the sink by which libudev's clients hear of events, where a loop or a board made
 // /run/udev. That of a loop is opened by start: until the loop is known to be the only one,
-// another may have the socket there.
+// another may have the socket there. The sink calls u.udev, so no event may come before start.
 func (u *udevSink) open(r *runner) {
 	switch {
 	case r.DryRun || r.way == RunLoop && !r.Udev:

@@ -52,7 +52,7 @@ func isUnbound(e *uevent.Event) bool {
 }
 
 // openDevice opens the directory of the device that e is about. The error is ESTALE where it is
-// another one's by now.
+// another one's by now. Without a uevent file, as of a dead directory, nothing is compared.
 func openDevice(fs sysfs.FS, e *uevent.Event) (dir int, err error) {
 	root, err := unix.Open(string(fs), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -145,7 +145,8 @@ func take(o *Option, name, value string, given bool, args []string) (rest []stri
 	return args, nil
 }
 
-// store stores the argument, or says what is wrong with it, as what follows the option's name.
+// store stores the argument, or says what is wrong with it, as what follows the option's name. By
+// DIR or FILE in Name it knows that a path is wanted.
 func (o *Option) store(value string) (wrong string) {
 	switch {
 	case value == "" && o.Text == nil:

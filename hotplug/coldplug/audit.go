@@ -31,8 +31,8 @@ type Auditor struct {
 	Delay     time.Duration // from a request to the first look; 0 for auditPause
 	Pause     time.Duration // from the first look to the second; 0 for auditPause
 
-	requested atomic.Bool // an audit is to begin; the timer reads and writes last
-	last      sys.Time    // when the last audit began
+	requested atomic.Bool // an audit is to begin; while it is set, last is Request's and then the timer's
+	last      sys.Time    // when the last audit that Request asked for began, or 0
 }
 
 // Request asks for an audit, and does not wait for it. One that is due already is enough.
@@ -91,12 +91,12 @@ func (a *Auditor) Audit() {
 	})
 }
 
-// key names an event that an audit misses.
+// key names an event that an audit misses: events that are made here have no SEQNUM.
 func key(e *uevent.Event) string { return e.Action + e.Devpath + e.ID() }
 
 // diff returns the events that would make /dev what /sys says: a remove for each device on
 // record that has gone, an add for each device that should have a node and is not on record.
-// Devices with events under way are left out.
+// Devices with events under way are left out, and so are those for which the rules want no node.
 func (a *Auditor) diff() (events []*uevent.Event) {
 	if !a.Sys.Mounted() {
 		return nil

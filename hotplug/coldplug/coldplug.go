@@ -50,6 +50,7 @@ func Scan(s *scheduler.Scheduler, fs sysfs.FS) *scheduler.Batch {
 			yield(e, scheduler.Scanned)
 		}
 	})
+	// Both end the scan: the log sums up failures, and a loop hears that much memory may be free.
 	s.LogDenied()
 	s.Released()
 	return b
@@ -112,7 +113,7 @@ func removed(v scheduler.View, fs sysfs.FS, found []sysfs.Device) []*uevent.Even
 // departed returns a remove event for each device on record that is not among those that a
 // scan found, children before parents.
 func departed(v scheduler.View, fs sysfs.FS, found []sysfs.Device) []*uevent.Event {
-	present := make(map[string]uevent.Dev, len(found))
+	present := make(map[string]uevent.Dev, len(found)) // the numbers by devpath; zero for none
 	for _, d := range found {
 		present[d.Devpath] = d.Dev
 	}
@@ -131,13 +132,13 @@ func replacedBy(v scheduler.View, e *uevent.Event) []*uevent.Event {
 	if !v.IsOtherDisk(e) {
 		return nil
 	}
-	below := e.Devpath + "/"
+	below := e.Devpath + "/" // the slash keeps sda from matching sdaa
 	return removes(v, func(rec *nodes.Record) bool {
 		return rec.State == nodes.Live && strings.HasPrefix(rec.Devpath+"/", below)
 	})
 }
 
-// removes returns a remove event for each device on record that has gone, children before
+// removes returns a remove event for each device on record of which hasGone says so, children before
 // parents.
 func removes(v scheduler.View, hasGone func(*nodes.Record) bool) (events []*uevent.Event) {
 	gone := map[string]*nodes.Record{}

@@ -49,9 +49,9 @@ type Watcher struct {
 type disk struct {
 	_       [0]func() // not comparable, which spares the program a function
 	devpath string
-	watch   int
+	watch   int           // inotify's descriptor of the watch: the same for the same inode
 	pause   time.Duration // that runs, or ran last
-	ends    sys.Time      // when it is over
+	ends    sys.Time      // when it is over; 0 before the first write
 	waits   bool          // there is a write to tell of then
 }
 
@@ -138,7 +138,7 @@ func (w *Watcher) serve() {
 const anyWatch = -1
 
 // written asks for an event of the disk that was written to, or if that was done shortly
-// before, does so later.
+// before, does so later. A watch that Drop has ended matches none: its last events may still come.
 func (w *Watcher) written(watch int) {
 	var now []*disk
 	w.mu.Lock()
@@ -154,7 +154,8 @@ func (w *Watcher) written(watch int) {
 	}
 }
 
-// isDueLocked reports whether an event of d is to be asked for now. Else it is later.
+// isDueLocked reports whether an event of d is to be asked for now, and begins the next pause then. Else
+// it is later. The mutex is held.
 func (w *Watcher) isDueLocked(d *disk) bool {
 	if left := d.ends - sys.Now(); d.ends != 0 && left > 0 {
 		d.waits = true
@@ -178,7 +179,7 @@ func (w *Watcher) isDueLocked(d *disk) bool {
 	return true
 }
 
-// sendChange has the kernel send the events. An error means that the disk has left.
+// sendChange has the kernel send the events. An error means that the disk has left. The mutex is not held.
 func (w *Watcher) sendChange(d *disk) {
 	_ = w.sys.Write(d.devpath+"/uevent", uevent.Change)
 	// The partitions of a disk may hold something else now too, and have no event of their own.

@@ -31,7 +31,7 @@ func Background(args, environ []string) (code int, err error) {
 	}
 	pid, err := syscall.ForkExec(self, args, &syscall.ProcAttr{
 		Env:   environ,
-		Files: []uintptr{0, 1, 2, uintptr(p[1])},
+		Files: []uintptr{0, 1, 2, uintptr(p[1])}, // the last one becomes BackgroundFD
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	unix.Close(p[1])

@@ -16,9 +16,9 @@ import (
 // Notifier tells nobody.
 type Notifier struct {
 	_        sys.NotComparable
-	address  string
-	interval time.Duration // of signs of life; 0 where none are wanted
-	isReady  atomic.Bool
+	address  string        // a path, or @ and the name of an abstract socket
+	interval time.Duration // of signs of life, half of WATCHDOG_USEC; 0 where none are wanted
+	isReady  atomic.Bool   // Ready was called
 }
 
 // TakeNotifier returns the Notifier that the environment asks for, or nil, and the environment

@@ -26,6 +26,7 @@ func IsSubreaper() bool {
 func Reap(isCommand func(pid int) bool) {
 	died := make(chan os.Signal, 1)
 	signal.Notify(died, syscall.SIGCHLD)
+	// The first look is at once, for children that ended before. One signal may stand for several.
 	for ; ; <-died {
 		for pid := sys.EndedChild(unix.P_ALL, 0); pid != 0; pid = sys.EndedChild(unix.P_ALL, 0) {
 			if isCommand(pid) {

@@ -19,7 +19,8 @@ const size = 32 << 10
 // maxLine is how long the line of one event may be, in bytes. More of it is cut off.
 const maxLine = 1 << 10
 
-// Ring holds a line for each of the last events. The Scheduler's mutex guards it.
+// Ring holds a line for each of the last events, the oldest first. The Scheduler's mutex guards it: sinks
+// are called with it held. The zero Ring is empty, and takes its memory with the first event.
 type Ring struct{ lines []byte }
 
 // Sink returns a Sink that puts each event into the ring.
@@ -64,7 +65,8 @@ func (r *Ring) add(e *uevent.Event, p *nodes.Plan) {
 	r.lines = append(r.lines, '\n')
 }
 
-// Format returns one line of a Ring for a person, or as an object of JSON.
+// Format returns one line of a Ring for a person, or as an object of JSON. The line comes without its
+// newline. Of a line that was cut off, the last fields are cut or empty.
 func Format(line string, json bool) string {
 	text := ""
 	for i := range fields {

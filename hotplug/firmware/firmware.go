@@ -92,14 +92,15 @@ func openSoon(path string, limit time.Duration) (int, error) {
 	}
 }
 
-// dirs returns the directories that the kernel itself searches, in its order.
+// dirs returns the directories that the kernel itself searches, in its order (fw_path in
+// drivers/base/firmware_loader/main.c).
 func (l *Loader) dirs() []string {
 	release := "/" + sys.Release()
 	return []string{l.Dir + "/updates" + release, l.Dir + "/updates", l.Dir + release, l.Dir}
 }
 
 // open opens the first regular file of that name in dirs. It returns sys.None where there is
-// none.
+// none. It follows links.
 func (l *Loader) open(name string) (fd int, path string) {
 	for _, dir := range l.dirs() {
 		path = dir + "/" + name

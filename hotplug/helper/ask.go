@@ -45,6 +45,8 @@ func Ask(dev *nodes.Dir, fs sysfs.FS, words []string, complete func(*uevent.Even
 			return err
 		}
 		w.helper = fs.Helper()
+		// Without a helper too, nothing does events: only what wait asks for can still be looked up, in
+		// /dev and /sys. That a loop ended in the midst of the request is said in any case.
 		if w.helper == "" && (words[0] != "wait" || errors.Is(err, control.ErrUnanswered)) {
 			return err
 		}
@@ -90,6 +92,7 @@ func (w *offlineWaiter) check(name string) (why string) {
 	case name == "status":
 		return w.status()
 	case name == "settle":
+		// A new event begins the quiet time anew.
 		if w.since == 0 || n != w.seqnum {
 			w.seqnum, w.since = n, sys.Now()
 		}
@@ -155,7 +158,7 @@ func (w *offlineWaiter) status() (why string) {
 // leaderState returns the highest SEQNUM that the last leader has done. known is false where it was
 // killed. why is not "" where a leader serves now.
 func leaderState(dev *nodes.Dir) (last uint64, known bool, why string) {
-	text := ""
+	text := "" // where there is no file no helper has led yet: that is known, and the set is empty
 	fd, err := unix.Open(dev.Path()+"/"+nodes.Private+"/"+leaderLock, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err == nil {
 		// A shared lock: several that ask at once do not take each other for a leader.

@@ -40,7 +40,7 @@ func (l *leader) openFIFO() error {
 
 // read waits up to limit for events, reads all that are queued, and reports whether there were any.
 func (l *leader) read(limit time.Duration) (any bool) {
-	if l.phase == withdrawn {
+	if l.phase == withdrawn { // after openFIFO failed in withdraw: events that are under way still end
 		time.Sleep(limit)
 		l.elapsed += limit
 		return false
@@ -66,7 +66,8 @@ func (l *leader) read(limit time.Duration) (any bool) {
 	return any
 }
 
-// parse takes the whole records out of the text that was read.
+// parse takes the whole records out of the text that was read. Records never mingle, since each is one
+// write of handoff.MaxRecord bytes at most (PIPE_BUF in pipe(7)); a read may end in the midst of one.
 func (l *leader) parse() {
 	for {
 		block, size := record(l.text)
@@ -91,7 +92,7 @@ func record(text []byte) (block string, size int) {
 	}
 	length, ok := handoff.Length([handoff.HeaderSize]byte(text))
 	if !ok {
-		return "", len(text) // another program wrote it
+		return "", len(text) // another program wrote it; an event of "" is an error, which parse logs
 	}
 	if size = handoff.HeaderSize + length; size > len(text) {
 		return "", 0

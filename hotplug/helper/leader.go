@@ -109,7 +109,7 @@ type leader struct {
 	fifo    int             // see phase
 	control *control.Server // nil where /dev has no room for the socket
 	dev     sys.FileID      // of /dev, to notice a mount over it
-	buffer  []byte          // for reads of the FIFO
+	buffer  []byte          // for reads of the FIFO: some whole records
 	text    []byte          // what was read and is not a whole record yet
 
 	elapsed   time.Duration // how long this leader has waited in all: its clock
@@ -120,7 +120,7 @@ type leader struct {
 	noWaitUntil uint64 // events up to this SEQNUM do not wait for the end of those before them
 
 	auditor  coldplug.Auditor
-	died     bool        // the leader before this one was killed
+	died     bool        // the leader before this one was killed, or left a text that is no intervals
 	missed   bool        // a SEQNUM did not come, and no audit began since
 	asked    bool        // the kernel was asked for its last SEQNUM
 	auditing atomic.Bool // an audit is under way
@@ -278,6 +278,7 @@ const leaderExitWait = 10 * time.Second
 
 // lead does events, first its own, until canExit. stopped is true where it was told to end.
 func (l *leader) lead(first *uevent.Event) (stopped bool) {
+	// Its own event gets into the order like any other: helpers of earlier ones may come after it.
 	l.add(first, 0)
 	if l.died {
 		l.rescan("the helper that served was killed")

@@ -49,10 +49,12 @@ func (s *reorderBuffer) patience() time.Duration {
 	return gapWait
 }
 
-// comesEarly reports whether SEQNUMs are missing before n. The kernel's first is 1.
+// comesEarly reports whether SEQNUMs are missing before n. The kernel's first is 1. An event without a
+// SEQNUM, with n 0, never comes early; add puts it before all others.
 func comesEarly(n, next uint64) bool { return n > max(next, 1) }
 
-// pop takes out the events that need not wait any more at the time now, up to limit. waited is the
+// pop takes out the events that need not wait any more at the time now, up to limit. What has come too
+// late, after its SEQNUM was given up, goes at once. waited is the
 // SEQNUM of the first of them that comes after a gap, or 0.
 func (s *reorderBuffer) pop(now time.Duration, limit int) (events []*uevent.Event, waited uint64) {
 	expired := s.expired(now)
@@ -181,7 +183,7 @@ func (s intervals) String() string {
 }
 
 // parseIntervals parses the text of String. ok is false for other text. No text at all is the
-// empty set: no leader was there before.
+// empty set: no leader was there before. Intervals that touch are other text, as String never writes them.
 func parseIntervals(text string) (s intervals, ok bool) {
 	for line := range strings.Lines(text) {
 		first, last, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")

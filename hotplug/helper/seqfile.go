@@ -83,9 +83,9 @@ func (t seqTurn) write(number string) {
 
 // seqFile is the file as a leader has it open.
 type seqFile struct {
-	fd     int
+	fd     int    // open for reading and writing, for one round of submitWaiting
 	number uint64 // that the file holds; 0 for none
-	size   int    // of its text
+	size   int    // of its text in bytes, to truncate only where a shorter number takes the place
 }
 
 // openSeqFile opens the file in the directory dev. ok is false where there is none.
@@ -105,6 +105,7 @@ func openSeqFile(dev string) (f seqFile, ok bool) {
 	return f, true
 }
 
+// close leaves the number as it is: by it the next helper knows its turn.
 func (f *seqFile) close() { unix.Close(f.fd) }
 
 // set gives the turn to the event with a number, unless a later one has it. Where it cannot be written,
@@ -129,7 +130,7 @@ func (f *seqFile) set(number uint64) {
 // wait any more.
 func (l *leader) submitInTurn(f *seqFile, events []*uevent.Event) {
 	for _, e := range events {
-		if f.number == 0 {
+		if f.number == 0 { // empty, or no number: the first event begins, as in waitSeq
 			f.set(e.Seqnum)
 		}
 		b := l.Scheduler.Run(scheduler.Events(e))

@@ -37,7 +37,7 @@ type Lookup struct {
 
 // options is a command line.
 type options struct {
-	query, only     string
+	query, only     string // one of queries; keys with commas between, or "" for all
 	export, value   bool
 	json, all, help bool
 	dev, sys        string

@@ -14,9 +14,9 @@ import (
 // device is what is shown of one.
 type device struct {
 	event      *uevent.Event
-	links      []string
-	priority   int
-	driver     string
+	links      []string // paths below /dev
+	priority   int      // of the links: all of a device have the same; 0 where there is none
+	driver     string   // the name of its driver, or ""
 	properties []string // KEY=VALUE, in udev's order and form
 }
 

@@ -8,7 +8,8 @@ import (
 	"devspool/hotplug/sys"
 )
 
-// renaming is a message RTM_SETLINK that gives an interface a name (rtnetlink(7)).
+// renaming is a message RTM_SETLINK that gives an interface a name (rtnetlink(7)). The parts need no
+// padding between them: each is a multiple of four bytes long.
 type renaming struct {
 	unix.NlMsghdr
 	unix.IfInfomsg
@@ -28,6 +29,7 @@ func RenameLink(index int, name string) error {
 			return unix.EINVAL
 		}
 	}
+	// The last byte stays NUL: IFNAMSIZ counts it, so a name has 15 bytes at most.
 	if name == "" || copy(m.name[:unix.IFNAMSIZ-1], name) < len(name) {
 		return unix.EINVAL
 	}

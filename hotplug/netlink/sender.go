@@ -25,7 +25,7 @@ type Sender struct {
 	n        int    // messages that wait
 	text     []byte // of these, one after the other
 	messages [sendBatch]message
-	vectors  [sendBatch]unix.Iovec // the lengths, and in Flush the places
+	vectors  [sendBatch]unix.Iovec // the lengths, and in Flush the places: append moves text until then
 }
 
 // NewSender opens a socket for a group, given as its bit: of a mask with two, the kernel serves
@@ -67,6 +67,7 @@ func (s *Sender) Flush() error {
 		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.messages[sent])), uintptr(s.n-sent), unix.MSG_DONTWAIT, 0, 0)
 		if errno != 0 {
 			n = 1 // the first one failed
+			// ECONNREFUSED says that nobody listens.
 			if errno != unix.ECONNREFUSED {
 				err = errno
 			}

@@ -36,8 +36,8 @@ const readTarget = 1024
 // Close.
 type Socket struct {
 	fd   int
-	file *os.File // owns fd
-	conn syscall.RawConn
+	file *os.File        // owns fd
+	conn syscall.RawConn // of file, to wait by the runtime's poller
 	log  *log.Logger
 
 	// The arguments of recvmmsg(2): for each message its buffer, its sender's address, and its
@@ -66,7 +66,7 @@ type credentials struct {
 type message struct {
 	_      sys.NotComparable
 	header unix.Msghdr
-	length uint32
+	length uint32 // in bytes, of what was received or sent: the kernel fills it in
 }
 
 // Listen opens the socket. No event that the kernel sends from then on is missed.
@@ -227,7 +227,7 @@ func (s *Socket) parse(i int) {
 	}
 	if m.header.Flags&unix.MSG_TRUNC != 0 {
 		s.log.Print(log.Err, "dropped a message longer than "+strconv.Itoa(uevent.MaxMessage)+" bytes, which no uevent is")
-		s.overrun = true
+		s.overrun = true // an event may be lost with it, so it counts as dropped
 		return
 	}
 	from := i * uevent.MaxMessage
@@ -260,6 +260,7 @@ func (b *Batch) clear() {
 // drained reports whether the socket was empty after these events.
 func (b *Batch) drained() bool { return b.Drained || b.Lost }
 
+// add keeps Events and byKernel of one length, as Current needs it.
 func (b *Batch) add(e *uevent.Event, byKernel bool) {
 	b.Events = append(b.Events, e)
 	b.byKernel = append(b.byKernel, byKernel)

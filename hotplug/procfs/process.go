@@ -26,7 +26,7 @@ const (
 // parentheses, which may hold any character.
 func stat(pid string) []string {
 	text, _ := sys.ReadAttribute("/proc/" + pid + "/stat")
-	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
+	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:]) // no field behind the name has one
 	if len(fields) < statFields {
 		return nil
 	}
@@ -77,6 +77,7 @@ func find(pid int) (alive bool, start uint64) {
 		return unix.Kill(pid, 0) == nil && !mounted(), 0
 	}
 	start, _ = strconv.ParseUint(fields[statStart], 10, 64)
+	// Z is a zombie, X one that is about to vanish.
 	return strings.IndexByte("ZX", fields[statState][0]) < 0, start
 }
 
@@ -91,7 +92,7 @@ func RunsAs(pid int, uid uint32) bool {
 	line, _, _ := strings.Cut(rest, "\n")
 	ids := strings.Fields(line)
 	user := strconv.Itoa(int(uid))
-	return len(ids) >= 2 && (ids[0] == user || ids[1] == user)
+	return len(ids) >= 2 && (ids[0] == user || ids[1] == user) // real, effective, saved, of the file system
 }
 
 // CountRunnable returns how many processes of some process groups are in state R: they run on a

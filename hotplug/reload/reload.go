@@ -18,15 +18,15 @@ import (
 
 // Config is the config in use, and the file that it is read from, with its pieces. Several goroutines may use it at once.
 type Config struct {
-	path string
-	read func() (*conf.Config, error)
-	use  func(*conf.Config)
+	path string                       // absolute
+	read func() (*conf.Config, error) // is called without mu
+	use  func(*conf.Config)           // is called with mu held
 	log  *log.Logger
 
 	begins func() bool // see OnReload
-	ends   func()
+	ends   func()      // nil until OnReload: begins returns false until then
 
-	reloading sync.Mutex // held from the read of a config until it is used
+	reloading sync.Mutex // held from the read of a config until it is used; taken before mu
 
 	mu      sync.Mutex   // guards the fields below
 	rules   *conf.Config // in use
@@ -94,7 +94,8 @@ func (c *Config) replace(rules *conf.Config) error {
 	return nil
 }
 
-// newProblems returns the problems of a config that the old one does not have on any line.
+// newProblems returns the problems of a config that the old one does not have on any line: an edit may
+// have moved it to another.
 func newProblems(old, reloaded *conf.Config) (added []conf.Problem) {
 	known := map[string]bool{}
 	for _, p := range old.Problems {
@@ -138,8 +139,9 @@ func (c *Config) Watch() (stop func()) {
 }
 
 // leases are read leases on the files of a config (F_SETLEASE in fcntl(2)): until release is called,
-// a process that opens one for writing waits. On file systems without leases (NFS, FUSE) only the
-// debounce time protects from half a file.
+// a process that opens one for writing waits, but no longer than fs.lease-break-time (45 s). The kernel
+// sends this process SIGIO then, which Go's runtime ignores. On file systems without leases (NFS, FUSE)
+// only the debounce time protects from half a file.
 type leases struct {
 	fds     []int
 	written string // the path of a file that a process has open for writing already, or ""

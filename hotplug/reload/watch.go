@@ -28,8 +28,8 @@ type watcher struct {
 	path    string
 	log     *log.Logger
 	changed func()
-	file    *os.File // the inotify descriptor
-	conn    syscall.RawConn
+	file    *os.File        // the inotify descriptor
+	conn    syscall.RawConn // of file, to add watches though close may come meanwhile
 
 	names  map[int][]string // by watch descriptor, the names in a directory that matter; anyName for all
 	seen   string           // what the leases said of all files when changed was called last
@@ -109,7 +109,8 @@ func (w *watcher) isRelevant(buf []byte) bool {
 // and its own removal.
 const directoryEvents = unix.IN_CLOSE_WRITE | unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVE | unix.IN_DELETE_SELF | unix.IN_ONLYDIR
 
-// addWatches watches the directories of pieces, the pieces, and the file.
+// addWatches watches the directories of pieces, the pieces, and the file. It is called anew after each
+// relevant event, since a path may lead elsewhere now.
 func (w *watcher) addWatches(fd uintptr) {
 	before := w.names
 	w.names = map[int][]string{}
@@ -166,7 +167,7 @@ func (w *watcher) addPath(fd uintptr, path string, events uint32) {
 }
 
 // add watches the file at path, and reports whether it exists. name is the name that matters in a
-// directory.
+// directory. A directory that several paths lead through has one watch, with the names of all.
 func (w *watcher) add(fd uintptr, path, name string, events uint32) bool {
 	wd, err := unix.InotifyAddWatch(int(fd), path, events)
 	switch err {

@@ -62,7 +62,7 @@ func Subscribe(ctx Context, s Subscription) (*Reader, error) {
 	return nil, pathError("mkdir", s.Root+"/"+name, unix.EEXIST)
 }
 
-// checkFilter refuses what publishers would ignore.
+// checkFilter refuses what publishers would ignore, and what is more than one line of .filter.
 func (s Subscription) checkFilter() error {
 	size := 0
 	for _, condition := range s.Filter {
@@ -79,7 +79,7 @@ func (s Subscription) checkFilter() error {
 }
 
 // makeQueue makes the queue name. It is locked and complete before it is renamed to its
-// final name.
+// final name: publishers and the broker pass over names that begin with a dot.
 func (s Subscription) makeQueue(ctx Context, name string) (*Reader, error) {
 	live, hidden := s.Root+"/"+name, s.Root+"/."+name
 	if err := unix.Mkdir(hidden, 0o700); err != nil {
@@ -90,7 +90,7 @@ func (s Subscription) makeQueue(ctx Context, name string) (*Reader, error) {
 		unix.Rmdir(hidden)
 		return nil, err
 	}
-	r.removes = true
+	r.removes = true // also a sticky one, until it is complete
 	op, path := "write", hidden
 	if err = s.prepare(r.dir); err == nil {
 		op = "rename"

@@ -23,4 +23,5 @@ type filterError string
 
 func (e filterError) Error() string { return string(e) + ": " + ErrFilter.Error() }
 
+// Unwrap has errors.Is find ErrFilter.
 func (filterError) Unwrap() error { return ErrFilter }

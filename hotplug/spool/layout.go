@@ -83,7 +83,7 @@ const minPID = 300
 // NAME-PID-SLOT, if there is one of this user; else the zero Process.
 func OwnerNamed(name string, uid uint32) procfs.Process {
 	rest, last := cutLast(name)
-	_, before := cutLast(rest)
+	_, before := cutLast(rest) // the pid, if last is a slot
 	_, err := strconv.Atoi(before)
 	// The last number is the pid, unless it can be a slot: a small number behind another one.
 	if slot, _ := strconv.Atoi(last); err != nil || slot >= minPID {

@@ -44,6 +44,8 @@ func (n *notifier) open(path string) (op string, err error) {
 		}
 		return "inotify_init1", err
 	}
+	// A publisher links each whole file into the queue, which is IN_CREATE; its head and tail links, which
+	// are renamed into it, are no events. The end of the queue is IN_MOVE_SELF or IN_IGNORED.
 	const mask = unix.IN_CREATE | unix.IN_MOVE_SELF | unix.IN_ONLYDIR | unix.IN_DONT_FOLLOW
 	if _, err = unix.InotifyAddWatch(n.inotify, path, mask); err != nil {
 		return "inotify_add_watch", err
@@ -66,6 +68,7 @@ func (n *notifier) set(unread bool) error {
 	if unread == n.isSet {
 		return nil
 	}
+	// An eventfd takes and gives 8 bytes: a write of 1 makes it readable, a read takes it back to 0.
 	var count [8]byte
 	binary.NativeEndian.PutUint64(count[:], 1)
 	var err error
@@ -97,6 +100,7 @@ func (n *notifier) interrupt() {
 	}
 }
 
+// close may be called where open has failed half way, and again.
 func (n *notifier) close() {
 	n.interrupt()
 	sys.CloseAll(&n.inotify, &n.listed)

@@ -53,7 +53,7 @@ func (p Packet) Values(key string) (values []string) {
 	return values
 }
 
-// lookup returns the last value of key in a list of KEY=VALUE.
+// lookup returns the last value of key in a list of KEY=VALUE. (sys.Getenv returns the first.)
 func lookup(env []string, key string) (string, bool) {
 	for _, kv := range slices.Backward(env) {
 		if k, value, _ := strings.Cut(kv, "="); k == key {
@@ -103,7 +103,7 @@ func isHelpers(kv string) bool {
 	return strings.HasPrefix(kv, "PATH=") || strings.HasPrefix(kv, "HOME=") || strings.HasPrefix(kv, "DEVSPOOL_")
 }
 
-// replaced reports whether one of later has the key of kv.
+// replaced reports whether one of later has the key of kv, which has an equals sign.
 func replaced(kv string, later []string) bool {
 	key := kv[:strings.IndexByte(kv, '=')+1]
 	return slices.ContainsFunc(later, func(kv string) bool { return strings.HasPrefix(kv, key) })

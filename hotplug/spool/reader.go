@@ -26,7 +26,7 @@ type Reader struct {
 	removes bool // Close removes the queue
 
 	ctx      Context
-	closed   chan struct{} // closed by Close
+	closed   chan struct{} // closed by Close, which ends watchContext
 	notifier *notifier
 
 	mu     sync.Mutex // guards what follows, and the notifier but for Until and Fd
@@ -119,7 +119,7 @@ func (r *Reader) pop() (string, error) {
 			return "", ErrEmpty
 		}
 		text, err := r.take(r.unread[0])
-		if err != nil && err != unix.ENOENT {
+		if err != nil && err != unix.ENOENT { // ENOENT: another Reader has this event
 			return "", pathError("read", r.path+"/"+r.unread[0], err)
 		}
 		r.unread = r.unread[1:]
@@ -153,7 +153,7 @@ func (r *Reader) list() (err error) {
 	r.notifier.drain()
 	r.unread, err = EventNames(r.dir)
 	if r.notifier.renamed {
-		err = unix.ENOENT // it was taken away, and will be removed
+		err = unix.ENOENT // it was taken away, and will be removed: Next is to end, not to wait
 	}
 	if failed := r.notifier.set(len(r.unread) > 0 || err != nil); err == nil {
 		err = failed

@@ -47,7 +47,7 @@ func Release() string {
 // OpenUnnamed opens a new file without a name in a directory, for writing. The error is
 // EOPNOTSUPP on a file system without such files, and EISDIR on a kernel before 3.11.
 func OpenUnnamed(dir int, mode uint32) (int, error) {
-	dot := [2]byte{'.'}
+	dot := [2]byte{'.'} // with its NUL
 	fd, _, errno := unix.RawSyscall6(unix.SYS_OPENAT, uintptr(dir), uintptr(unsafe.Pointer(&dot)),
 		unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC|unix.O_LARGEFILE, uintptr(mode), 0, 0)
 	if errno != 0 {
@@ -86,8 +86,8 @@ func Stat(at int, name string, flags int, st *unix.Statx_t) error {
 // answer EPERM to system calls which they do not know. Tests set it to force the fallback.
 var NoStatx atomic.Bool
 
-// statx calls statx(2), or fstatat(2) where that is missing. Without statx there is no mount
-// number: STATX_MNT_ID is not in st.Mask then.
+// statx calls statx(2), or fstatat(2) where that is missing. name points to the first byte of a name that
+// ends in NUL. Without statx there is no mount number: STATX_MNT_ID is not in st.Mask then.
 func statx(at int, name *byte, flags int, st *unix.Statx_t) error {
 	if !NoStatx.Load() {
 		_, _, errno := unix.RawSyscall6(unix.SYS_STATX, uintptr(at), uintptr(unsafe.Pointer(name)), uintptr(flags),
@@ -115,7 +115,7 @@ func statx(at int, name *byte, flags int, st *unix.Statx_t) error {
 // directory that another file system is mounted over gets another FileID.
 type FileID struct {
 	Major, Minor uint32 // of the file system
-	ino          uint64
+	ino          uint64 // within the file system; free for another file once this one is gone
 }
 
 // OnSameFileSystem reports whether both files are on one file system.

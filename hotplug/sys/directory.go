@@ -36,7 +36,8 @@ func Subdirs(path string) (names []string) {
 	return names
 }
 
-// openDirectory returns None where there is no directory.
+// openDirectory returns None where there is no directory. A read of None fails with EBADF, so callers
+// need not ask: they find no names.
 func openDirectory(path string) int {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -37,6 +37,7 @@ func (p *Poller) Fd() int { return p.fd }
 // Add adds fd to the set. events is a mask of unix.EPOLLIN and the like; tag comes back
 // from Wait.
 func (p *Poller) Add(fd int, events uint32, tag uint64) error {
+	// The tag fills epoll_data, a union of 64 bits, the halves of which package unix calls Fd and Pad.
 	e := unix.EpollEvent{Events: events, Fd: int32(uint32(tag)), Pad: int32(uint32(tag >> 32))}
 	return unix.EpollCtl(p.fd, unix.EPOLL_CTL_ADD, fd, &e)
 }
@@ -46,6 +47,7 @@ func (p *Poller) Add(fd int, events uint32, tag uint64) error {
 func (p *Poller) Wait(tags []uint64) ([]uint64, error) {
 	var events [64]unix.EpollEvent
 	err := p.Until(func(uintptr) bool {
+		// It does not wait: that is left to the runtime's poller, which calls this again.
 		n, err := unix.EpollWait(p.fd, events[:], 0)
 		if err != nil {
 			n = 0

@@ -28,8 +28,10 @@ func Semop(id int, add int16) error {
 	return semop(uintptr(id), unsafe.Pointer(&op))
 }
 
+// ipcNoWait is IPC_NOWAIT of semop(2), which package unix lacks.
 const ipcNoWait = 0o4000
 
+// result returns what a raw system call returned: None and an errno where it failed.
 func result(r uintptr, errno syscall.Errno) (int, error) {
 	if errno != 0 {
 		return None, errno

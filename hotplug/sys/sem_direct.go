@@ -8,6 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// These architectures have a system call for each. semget asks for a set of at least one semaphore;
+// without IPC_CREAT in the flags, 0, none is made.
+
 func semget(key uintptr) (int, error) {
 	r, _, errno := unix.RawSyscall(unix.SYS_SEMGET, key, 1, 0)
 	return result(r, errno)

@@ -8,10 +8,10 @@ import (
 
 // childInfo is C's siginfo_t for SIGCHLD (waitid(2)). The pid is aligned as a pointer.
 type childInfo struct {
-	_   [3]int32
+	_   [3]int32 // si_signo, si_errno and si_code, in the order of the architecture
 	_   [0]uintptr
 	pid int32
-	_   [112]byte
+	_   [112]byte // at least what is left of the kernel's 128 bytes
 }
 
 // EndedChild returns the pid of a child that has ended, or 0. kind and id choose among the

@@ -16,9 +16,9 @@ import (
 type Presence struct {
 	_           sys.NotComparable
 	fs          FS
-	block, char int        // the directories of the links, or sys.None
-	id          sys.FileID // of the sysfs that they were opened in
-	link        [unix.PathMax]byte
+	block, char int                // the directories of the links, or sys.None
+	id          sys.FileID         // of the sysfs that they were opened in; zero where there was none
+	link        [unix.PathMax]byte // what readLink read last
 }
 
 // NewPresence returns a Presence for a sysfs, which may be mounted later. Refresh opens it.
@@ -70,7 +70,7 @@ func (p *Presence) readLink(dir int, dev uevent.Dev) (length int, ok bool) {
 
 // Stale reports whether /sys shows that an event comes too late to be acted on: an add of a
 // device that is not present any more, or a remove of one that is present again. Where there
-// is no sysfs no event is stale.
+// is no sysfs no event is stale, and no other action ever is.
 func (p *Presence) Stale(e *uevent.Event) bool {
 	switch e.Action {
 	case uevent.Add, uevent.Move:

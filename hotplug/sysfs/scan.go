@@ -16,7 +16,7 @@ type Device struct {
 }
 
 // head returns the first lines of the uevent file of a device that has numbers (dev_uevent in
-// drivers/base/core.c).
+// drivers/base/core.c). A file that begins with other numbers is another device's.
 func (d Device) head() string {
 	return "MAJOR=" + strconv.Itoa(int(d.Dev.Major)) + "\nMINOR=" + strconv.Itoa(int(d.Dev.Minor)) + "\n"
 }
@@ -64,7 +64,7 @@ func (s FS) scanUnnumbered(found map[string]Device, wanted func(subsystem, sysna
 	add := func(dir, subsystem string) {
 		of := func(sysname string) bool { return wanted(subsystem, sysname) }
 		s.eachLink(dir, of, func(_, devpath string) {
-			d := found[devpath]
+			d := found[devpath] // which has its numbers, where it was found by them
 			d.Devpath, d.Subsystem = devpath, subsystem
 			found[devpath] = d
 		})
@@ -84,7 +84,7 @@ func Everything(_, _ string) bool { return true }
 func Nothing(_, _ string) bool { return false }
 
 // Walk lists the devpaths of all devices, also of those without a class or a bus, parents before
-// children.
+// children. It keeps a list of its own of what is still to be read, so no depth of the tree is too much.
 func (s FS) Walk() (devpaths []string) {
 	dirs := []string{"/devices"}
 	for len(dirs) > 0 {

@@ -195,7 +195,8 @@ func (s FS) IsKernels() bool {
 	return unix.Statfs(string(s)+"/devices", &st) == nil && uint32(st.Type) == unix.SYSFS_MAGIC
 }
 
-// Write writes text to the attribute at path, by one call of write(2).
+// Write writes text to the attribute at path, by one call of write(2): the kernel takes each as a whole
+// value.
 func (s FS) Write(path, text string) error {
 	fd, err := unix.Open(string(s)+path, unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -207,6 +208,7 @@ func (s FS) Write(path, text string) error {
 }
 
 // NodeDev returns the device numbers of a node.
+// For a file that is no node they mean nothing.
 func NodeDev(st *unix.Stat_t) uevent.Dev {
 	return uevent.Dev{Block: st.Mode&unix.S_IFMT == unix.S_IFBLK,
 		Major: unix.Major(uint64(st.Rdev)), Minor: unix.Minor(uint64(st.Rdev))}

@@ -10,7 +10,8 @@ import (
 )
 
 // NewUUID returns a random UUID (version 4) in the form that the kernel takes after an action
-// that is written to a uevent file: it passes it on as SYNTH_UUID. Where the kernel has no random
+// that is written to a uevent file (kobject_synth_uevent in lib/kobject_uevent.c): it passes it on as
+// SYNTH_UUID. Where the kernel has no random
 // numbers yet it is always the same one, which will do too. It is "" on a kernel that takes none:
 // before 4.13 the write of an action with a UUID succeeds, and no event comes.
 func NewUUID() string {
@@ -19,7 +20,7 @@ func NewUUID() string {
 	}
 	var b [16]byte
 	_, _ = unix.Getrandom(b[:], 0)
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80 // version 4, and the variant of RFC 4122
 	const digits = "0123456789abcdef"
 	text := make([]byte, 0, 36)
 	for i, c := range b {

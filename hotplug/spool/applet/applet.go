@@ -73,7 +73,8 @@ func (s Streams) end(usage func() string, tool string, err error) int {
 	return exitFailed
 }
 
-// forever is a spool.Context that does not end.
+// forever is a spool.Context that does not end. A signal kills a tool that waits with it, which is no
+// loss where the tool has no queue of its own.
 type forever struct{}
 
 func (forever) Done() <-chan struct{} { return nil }
@@ -93,7 +94,7 @@ func parse(args []string, options []cli.Option) (rest []string, err error) {
 	return rest, err
 }
 
-// left and right bring text to a width.
+// left and right bring text to a width, in bytes. What is longer stays whole, and moves the columns.
 func left(text string, width int) string {
 	return text + strings.Repeat(" ", max(0, width-len(text)))
 }

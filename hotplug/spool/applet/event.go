@@ -13,7 +13,7 @@ import (
 
 // eventOptions is the command line of an event tool.
 type eventOptions struct {
-	seqnum, source string
+	seqnum, source string // "" for none
 	dev, events    string
 	wait           bool
 }

@@ -189,7 +189,7 @@ func uptime() string {
 	return strconv.FormatInt(t.Nano()/1_000_000_000, 10) + "." + micros[1:]
 }
 
-// errInterrupted is returned when a signal has ended the watch.
+// errInterrupted is returned when a signal has ended the watch. For the caller that is success.
 var errInterrupted = errors.New("interrupted")
 
 // signalled is a spool.Context that a signal ends.
