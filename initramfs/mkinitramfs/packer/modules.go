@@ -96,6 +96,7 @@ func (p *packer) modulesOf() (parent, release string, err error) {
 // there would else be replaced by those of fewer modules, and modprobe would not find the others.
 func (p *packer) choosePresent(s *kernel.Selection, release string) {
 	for name, h := range p.under {
+		// The image may have /lib as a link to usr/lib, and the modules below the latter.
 		rest, ok := strings.CutPrefix(strings.TrimPrefix(name, "usr/"), "lib/modules/"+release+"/")
 		if !ok || !h.IsFile() {
 			continue
@@ -227,6 +228,7 @@ func (p *packer) addSelected(tree *kernel.Tree, s *kernel.Selection) error {
 			}
 		}
 	}
+	// The order of a map does not matter: finish sorts the items by their paths.
 	for name, text := range s.Indexes(p.o.index != "text") {
 		// Only kmod asks for symbols, but for a softdep of one.
 		if p.o.index == "auto" && !p.kmod && name == "modules.symbols.bin" {
@@ -239,6 +241,7 @@ func (p *packer) addSelected(tree *kernel.Tree, s *kernel.Selection) error {
 	if p.machine != 0 && machine != 0 && p.machine != machine && p.machine != elf.EM_386 && p.machine != elf.EM_ARM {
 		return fmt.Errorf("the programs of %s are for %v, and the modules of %s for %v", p.o.root, p.machine, tree.Dir, machine)
 	}
+	// The modules prevail over the programs: devspool is to fit the kernel, see arch.
 	p.machine, p.order = machine, order
 	return nil
 }

@@ -210,6 +210,7 @@ func parseNode(text string) (initramfs.Node, error) {
 
 // cut splits an option at its first colon. Neither part may be empty. Form is what the message shows.
 func cut(option, text, form string) (before, after string, err error) {
+	// A host path with a colon cannot be given; the target of a link may have one.
 	before, after, ok := strings.Cut(text, ":")
 	if !ok || before == "" || after == "" {
 		return "", "", fmt.Errorf("--%s %s: it is %s", option, text, form)

@@ -55,6 +55,7 @@ func (p *packer) chooseThisMachine(s *kernel.Selection) error {
 
 // chooseRoot selects the file system that is mounted at /, and what lies below it.
 func (p *packer) chooseRoot(s *kernel.Selection) error {
+	// Always of the running system: --sys names another /sys, but not another /proc.
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return fmt.Errorf("--for-this-machine: %w", err)
@@ -105,6 +106,7 @@ func (p *packer) chooseStack(s *kernel.Selection, disk string, depth int) {
 	if level := read("md/level"); level != "" {
 		s.AddAlias("md-"+level, "RAID below /")
 	}
+	// A partition has no slaves directory; its disk and controller were found by their modaliases.
 	below, _ := os.ReadDir(filepath.Join(disk, "slaves"))
 	for _, b := range below {
 		p.chooseStack(s, filepath.Join(p.o.sys, "class/block", b.Name()), depth+1)
