@@ -110,6 +110,7 @@ func (s *Scheduler) readDisks() {
 
 		// Without any mutex: a read may take as long as the disk does.
 		stop := time.AfterFunc(patientFor, func() { s.holdUp(r) }).Stop
+		// The Identifier is set once, by New, so it may be called without mu.
 		id := s.applier.names.Probe(r.event)
 		stop()
 
@@ -200,6 +201,7 @@ func (s *Scheduler) giveUp(r *diskRead) {
 	if d.hung == nil {
 		d.hung = map[string]bool{}
 	}
+	// The reader that still waits for the device takes this away when it answers.
 	d.hung[r.event.Devpath] = true
 	d.mu.Unlock()
 	s.log.Event(log.Warning, "slow", r.event, "the device could not be read in "+probeLimit.String()+

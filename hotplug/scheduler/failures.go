@@ -55,6 +55,7 @@ func (f *failures) addError(b *Batch, e *uevent.Event, err error) {
 	}
 	text := err.Error()
 	if i := widespread(err); i >= 0 && (i == byRights || e.Seqnum == 0) { // in a scan, whose events have no number
+		// The first one has a line of its own below. Each later one is counted, and LogDenied says how many.
 		if f.denied[i]++; f.denied[i] > 1 {
 			b.failed = true
 			f.count++
@@ -82,6 +83,7 @@ func widespread(err error) int {
 	if !is {
 		return -1
 	}
+	// A directory that may not be written to is the same want of rights as EPERM of mknod.
 	if failed.Err == unix.EACCES {
 		return byRights
 	}
@@ -138,6 +140,7 @@ func (s *Scheduler) LogDenied() {
 		if n := s.failures.denied[i]; n > 1 {
 			s.log.Print(log.Err, strconv.FormatUint(n, 10)+" nodes could not be made: "+reasons[i].Error())
 		}
+		// That of byRights stays above 0, so that no later event has a line of its own for this reason.
 		if i != byRights {
 			s.failures.denied[i] = 0
 		}

@@ -29,6 +29,7 @@ func (s *Scheduler) Resume() {
 }
 
 // deferLocked keeps a task that could start until Resume.
+// The callers have packed it.
 func (s *Scheduler) deferLocked(t *task) {
 	t.state = deferred
 	// Until Resume its device may leave.
