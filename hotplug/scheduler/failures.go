@@ -106,10 +106,12 @@ func (f *failures) keep(e *uevent.Event, text string) {
 		f.last = append(f.last, nil)
 		copy(f.last[at+1:], f.last[at:])
 	}
+	// A new one in the place of the old one, which Stats may have given out.
 	f.last[at] = &LastError{Devpath: e.Devpath, When: sys.Now(), Text: e.Action + ": " + text}
 	if len(f.last) <= maxErrors {
 		return
 	}
+	// There is one more than may be kept.
 	oldest := at
 	for i, other := range f.last {
 		if other.When < f.last[oldest].When {
@@ -123,6 +125,7 @@ func (f *failures) keep(e *uevent.Event, text string) {
 // take returns the error that an event which is done has had, or "".
 func (f *failures) take(e *uevent.Event) string {
 	for _, last := range f.last {
+		// An error of another action, or one that a Plan has already, is an earlier event's.
 		if text, is := strings.CutPrefix(last.Text, e.Action+": "); is && !last.isPublished && last.Devpath == e.Devpath {
 			last.isPublished = true
 			return text

@@ -96,6 +96,7 @@ func (n *names) remember(t *task) {
 		delete(n.found, t.event.Devpath)
 	case n.concerns(t.event) && !t.plan.Late:
 		if t.event.Action == uevent.Move {
+			// The kernel adds this to a move (kobject_rename and kobject_move in lib/kobject.c).
 			old, _ := t.event.Get("DEVPATH_OLD")
 			delete(n.found, old)
 		}

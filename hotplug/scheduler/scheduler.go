@@ -238,6 +238,7 @@ const sliceSize = 64
 
 // slice is what belongs together in time: events that are submitted at once, and later the
 // batches of the events that are done by that.
+// No event is left in it when mu is released, so calls of Run may take turns with one slice.
 type slice struct {
 	events   [sliceSize]*uevent.Event
 	kinds    [sliceSize]Kind

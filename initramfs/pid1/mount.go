@@ -111,6 +111,7 @@ words:
 			}
 		}
 		if word != "" {
+			// What is no flag is for the file system itself, such as subvol= of btrfs.
 			data += "," + word
 		}
 	}

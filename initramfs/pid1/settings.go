@@ -39,6 +39,7 @@ func (s *settings) parse(line string) {
 	s.timeout, s.onlyFirst = usualTimeout, true
 	for line != "" {
 		var word string
+		// The same quotes as in the kernel (next_arg in lib/cmdline.c): a value may have spaces.
 		word, line = modules.Parameter(line)
 		key, value, _ := strings.Cut(word, "=")
 		switch key {

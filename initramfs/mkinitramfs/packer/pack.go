@@ -123,6 +123,7 @@ func (p *packer) addPrograms() error {
 			return err
 		}
 		p.add(groupPrograms, file.Why, e)
+		// Of all that look modules up kmod alone wants the index of symbols: see addSelected.
 		p.kmod = p.kmod || path.Base(file.Path) == "kmod" || path.Base(file.Path) == "modprobe"
 	}
 	for _, n := range f.Notes {

@@ -18,6 +18,7 @@ func (p *packer) chooseThisMachine(s *kernel.Selection) error {
 	asked, matched := 0, 0
 	// Below devices each device stands once, and no link has to be followed.
 	devices := filepath.Join(p.o.sys, "devices")
+	// Many devices of one kind have the same modalias: PCI ports, or the processors.
 	seen := map[string]bool{}
 	err := filepath.WalkDir(devices, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
