@@ -125,8 +125,8 @@ func (n Node) record() record {
 	return record{path: n.Path, kind: kind, mode: n.Mode, uid: n.UID, gid: n.GID, major: n.Dev.Major, minor: n.Dev.Minor}
 }
 
-// The methods named body refuse what only their kind of entry can have wrong: a file that cannot be read, a
-// target, the numbers of a device.
+// The methods named body refuse what only their kind of entry can have wrong: a file that cannot be read,
+// a target, the numbers of a device.
 func (d Dir) body() (body, error) { return body{}, nil }
 
 func (f File) body() (body, error) {

@@ -71,6 +71,7 @@ func (s *Scheduler) startCommandYield(t *task) {
 			j.stopTimer()
 		}
 		s.logOutcomeLocked(j, &o)
+		// Before commandDoneYield: its slot may be the next command's.
 		s.pool.remove(j)
 		if j.detached {
 			s.detachOverdueYield() // another one may be detached in its place

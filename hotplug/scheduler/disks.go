@@ -105,6 +105,7 @@ func (s *Scheduler) readDisks() {
 		r := d.waiting[0]
 		// nil, or the array would keep the task in memory.
 		d.waiting[0], d.waiting = nil, d.waiting[1:]
+		// Noted when the read begins: a move in the midst of it makes the result doubtful.
 		r.moves = d.moves
 		d.mu.Unlock()
 
@@ -132,6 +133,7 @@ func (s *Scheduler) readDisks() {
 		if was != isAsked { // another has this one's place
 			s.addReader()
 		}
+		// From here deliverYield takes it, which needs Scheduler.mu to start the task.
 		d.read = append(d.read, r)
 		d.mu.Unlock()
 		if was != isAsked {

@@ -179,6 +179,7 @@ func (b *boot) find() (err error) {
 		// With rd.devspool.first=no the root waits for all else: at most 30 s, until nothing comes for 0.2 s.
 		_ = b.ask([]string{"settle", "30", "0.2"}, b.tell)
 	}
+	// Each attempt has the whole time again: a person may have mended something in the shell.
 	for began := sys.Now(); ; {
 		// The wait is cut into slices, between which tools work on the disks that have come.
 		slice := 5 * time.Second

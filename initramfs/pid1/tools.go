@@ -31,6 +31,7 @@ var tools = [...]string{
 func (b *boot) findTools() (found []tool) {
 	for _, text := range tools {
 		words := strings.Split(text, "|")
+		// words[0] is the type of the members, and words[1] the name of the program.
 		if words[1] = sys.LookPath(words[1], b.environ); sys.Executable(words[1]) {
 			found = append(found, tool{words: words[1:], member: words[0]})
 		}

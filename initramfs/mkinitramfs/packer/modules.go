@@ -339,6 +339,7 @@ func (p *packer) addNamedBlob(dirs []programs.Root, name, why string) (found boo
 // has two names is stored once; a compressed one is stored decompressed: the kernel of the image may
 // not know how to, and the image is compressed as a whole.
 func (p *packer) addBlobFile(dir programs.Root, ending string, links []programs.Link, end, why string) error {
+	// The links are stored by names without the ending too, as the kernel then looks for the name alone.
 	stem := func(p string) string { return strings.TrimSuffix(p, ending) }
 	for _, l := range links {
 		p.add(groupFirmware, why, initramfs.Symlink{Path: path.Join("lib/firmware", stem(l.Path)), Target: stem(l.Target)})

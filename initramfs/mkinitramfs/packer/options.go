@@ -180,6 +180,7 @@ func inImage(path string) string { return strings.Trim(path, "/") }
 // parseMode reads permission bits, in octal.
 func parseMode(text string) (uint32, error) {
 	n, err := strconv.ParseUint(text, 8, 32)
+	// The nine bits of permissions, with set-user-ID, set-group-ID and sticky.
 	if err != nil || n > 0o7777 {
 		return 0, fmt.Errorf("%s: %w", text, initramfs.ErrMode)
 	}

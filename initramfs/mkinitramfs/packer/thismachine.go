@@ -78,6 +78,7 @@ func rootMount(mountinfo string) (numbers, fstype string) {
 		left, right, ok := strings.Cut(line, " - ")
 		f, types := strings.Fields(left), strings.Fields(right)
 		if ok && len(f) > 4 && f[4] == "/" && len(types) > 0 {
+			// By proc(5): field 3 is major:minor, 5 the mount point, and the type is the first behind the dash.
 			numbers, fstype = f[2], types[0] // the last one is on top
 		}
 	}
