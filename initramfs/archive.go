@@ -29,6 +29,7 @@ type body struct {
 	size int64
 }
 
+// text returns the body that holds s: what a Text or the target of a link is.
 func text(s string) body {
 	return body{ReadCloser: io.NopCloser(strings.NewReader(s)), size: int64(len(s))}
 }
@@ -54,6 +55,7 @@ func ArchiveOf(w io.Writer, seconds uint32, entries ...Entry) error {
 			return fmt.Errorf("%v: %w", e, err)
 		}
 	}
+	// Its padding makes the archive a multiple of four bytes long, so another one may follow directly.
 	a.header(record{path: trailer}, 0, 0)
 	return a.w.Flush()
 }
@@ -76,6 +78,7 @@ func complete(entries []Entry) ([]Entry, error) {
 			return nil, err
 		}
 	}
+	// The map has the entries of the caller and the parents that were added to it.
 	all := make([]Entry, 0, len(have))
 	for _, e := range have {
 		all = append(all, e)
@@ -130,10 +133,12 @@ func (a *archive) add(e Entry) error {
 	if err != nil {
 		return err
 	}
+	// A directory or a node. A file without bytes does have a reader.
 	if b.ReadCloser == nil {
 		a.header(e.record(), a.next(), 0)
 		return nil
 	}
+	// The size is that at the moment of opening: what is appended to the file later stays out.
 	defer b.Close()
 	if b.size > math.MaxUint32 {
 		return ErrTooBig
@@ -148,6 +153,7 @@ func (a *archive) add(e Entry) error {
 	return err
 }
 
+// next returns a new inode number, from 1. The trailer gets none, and has 0.
 func (a *archive) next() uint32 {
 	a.count++
 	return a.count
@@ -159,6 +165,8 @@ func (a *archive) next() uint32 {
 // inode number's other names, and archives that are joined use numbers twice.
 func (a *archive) header(r record, inode, size uint32) {
 	name := r.path + "\x00"
+	// In the order of the kernel's Documentation/driver-api/early-userspace/buffer-format.rst, each as eight
+	// hexadecimal digits.
 	fields := [...]uint32{
 		inode, r.kind | r.mode, r.uid, r.gid, 1, a.time, // 1: links
 		size, 0, 0, r.major, r.minor, // numbers of the device it is on, then its own
@@ -172,6 +180,7 @@ func (a *archive) header(r record, inode, size uint32) {
 	a.pad()
 }
 
+// print writes s and counts it. The bufio.Writer keeps an error until Flush, so none is looked at here.
 func (a *archive) print(s string) {
 	n, _ := a.w.WriteString(s)
 	a.size += int64(n)

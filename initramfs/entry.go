@@ -56,7 +56,7 @@ type Node struct {
 	Path     string
 	Mode     uint32
 	UID, GID uint32
-	Dev      uevent.Dev
+	Dev      uevent.Dev // its major and minor number, and whether it is a block device
 }
 
 // The file types of an archive, those of stat(2) on every architecture.
@@ -103,6 +103,7 @@ func (n Node) String() string {
 	return fmt.Sprintf("node %s %s %04o %d:%d", n.Path, n.Dev, n.Mode, n.UID, n.GID)
 }
 
+// The methods named record do not check what they say: see record.check.
 func (d Dir) record() record {
 	return record{path: d.Path, kind: typeDir, mode: d.Mode, uid: d.UID, gid: d.GID}
 }
@@ -116,6 +117,7 @@ func (s Symlink) record() record {
 }
 
 func (n Node) record() record {
+	// The default is a character device, as that of uevent.Dev.
 	kind := uint32(typeChar)
 	if n.Dev.Block {
 		kind = typeBlock
@@ -123,6 +125,8 @@ func (n Node) record() record {
 	return record{path: n.Path, kind: kind, mode: n.Mode, uid: n.UID, gid: n.GID, major: n.Dev.Major, minor: n.Dev.Minor}
 }
 
+// The methods named body refuse what only their kind of entry can have wrong: a file that cannot be read,
+// a target, the numbers of a device.
 func (d Dir) body() (body, error) { return body{}, nil }
 
 func (f File) body() (body, error) {
@@ -133,6 +137,7 @@ func (f File) body() (body, error) {
 	if err != nil {
 		return body{}, err
 	}
+	// Of the open file, so that the size is that of what is read.
 	info, err := file.Stat()
 	if err == nil && !info.Mode().IsRegular() {
 		err = fmt.Errorf("%s is not a regular file", f.Source)
@@ -152,6 +157,7 @@ func (s Symlink) body() (body, error) {
 }
 
 func (n Node) body() (body, error) {
+	// The limits are those of the kernel's dev_t (MINORBITS in include/linux/kdev_t.h): 12 and 20 bits.
 	if n.Dev.IsZero() || n.Dev.Major >= 1<<12 || n.Dev.Minor >= 1<<20 {
 		return body{}, ErrNumbers
 	}

@@ -35,6 +35,7 @@ func Image(w io.Writer, entries ...Entry) error {
 func Join(w io.Writer, images ...io.Reader) error {
 	buffered := bufio.NewWriter(w)
 	for _, image := range images {
+		// Each image before this one was filled up, so its own length tells what it lacks.
 		n, err := io.Copy(buffered, image)
 		if err != nil {
 			return err

@@ -50,7 +50,7 @@ type Reader struct {
 	from *bufio.Reader
 	at   int64 // bytes read, for padding
 	left int64 // of the body that Next came to
-	over bool
+	over bool  // the trailer was read
 }
 
 // NewReader returns a Reader that stands at the beginning of an archive.
@@ -87,6 +87,7 @@ func (r *Reader) Next() (Header, error) {
 
 // Read reads the body of the entry that Next came to.
 func (r *Reader) Read(p []byte) (int, error) {
+	// The padding behind the body is not part of it: the next Next skips that.
 	if r.left == 0 {
 		return 0, io.EOF
 	}
@@ -116,6 +117,8 @@ func (r *Reader) header() (Header, error) {
 		}
 		f[i] = uint32(n)
 	}
+	// The fields by number: 0 inode, 1 mode, 2 and 3 owner, 4 links, 5 time, 6 size, 7 and 8 the device that it
+	// is on, 9 and 10 the numbers of a node, 11 length of the name with its NUL, 12 checksum.
 	if f[11] == 0 || f[11] > maxPath {
 		return Header{}, ErrPath // the kernel takes no such name either
 	}
@@ -126,6 +129,7 @@ func (r *Reader) header() (Header, error) {
 	if err := r.align(); err != nil {
 		return Header{}, err
 	}
+	// What stands behind the first NUL is no part of the name, to the kernel neither.
 	name, _, ended := bytes.Cut(name, []byte{0})
 	if !ended {
 		return Header{}, ErrFormat
@@ -147,6 +151,7 @@ func (r *Reader) full(p []byte) error {
 // align goes to the next multiple of four.
 func (r *Reader) align() error { return r.skip(-r.at & 3) }
 
+// skip passes over n bytes. Where the source ends before that the archive is cut off.
 func (r *Reader) skip(n int64) error {
 	done, err := io.CopyN(io.Discard, r.from, n)
 	r.at += done

@@ -32,6 +32,7 @@ func (a *applier) init(o *Options, f *failures) {
 		a.names.init(o, o.Rules != nil && o.Rules.WantsNames())
 	}
 	if o.Dev != nil {
+		// Package nodes knows no /sys: it asks here which of two devices is to have a path.
 		o.Dev.Rank = a.rank
 	}
 }
@@ -104,6 +105,7 @@ func (a *applier) isLate(t *task) bool {
 	}
 	switch e := t.event; e.Action {
 	case uevent.Add, uevent.Move:
+		// It has no node that could be wrong.
 		if e.Dev.IsZero() {
 			return false
 		}
@@ -158,6 +160,7 @@ func (a *applier) begin(t *task) (existed bool) {
 
 // relocate tells the commands of t that are left where the device's node is by now: another
 // device may have come meanwhile that has the better claim to its path.
+// It is called before each command, when its slot is free: that may be long after the node work.
 func (a *applier) relocate(t *task) {
 	if a.isDryRun() || !a.dev.Shares(t.event) {
 		return
@@ -178,6 +181,7 @@ func (a *applier) removesAfterCommands(t *task) bool {
 }
 
 // end does the node work that comes after the commands of a task.
+// Only a remove has any.
 func (a *applier) end(t *task) {
 	if t.plan.Work != nodes.Remove {
 		return
@@ -198,6 +202,7 @@ func (a *applier) end(t *task) {
 const maxReassigned = 8
 
 // apply does the node work of t.
+// Afterwards the plan of t has only those paths that its device got.
 func (a *applier) apply(t *task) (existed bool) {
 	p := t.plan
 	// Other events make and remove nothing, and spare the file lock.
@@ -206,6 +211,7 @@ func (a *applier) apply(t *task) (existed bool) {
 		a.dev.lock()
 		a.evict(t)
 	case uevent.Change:
+		// Another DISKSEQ: the drive has another medium, which the record is to say.
 		if a.dev.OtherDisk(p.Event) {
 			a.dev.lock()
 		}

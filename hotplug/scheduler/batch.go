@@ -14,6 +14,7 @@ type Batch struct {
 	end        chan struct{} // closed when all events are done
 }
 
+// newBatch returns a Batch without events. RunIn counts itself as unfinished while it adds some.
 func newBatch() *Batch { return &Batch{end: make(chan struct{})} }
 
 // NewBatch returns a Batch that never ends: RunIn can always add events to it.

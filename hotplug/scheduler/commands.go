@@ -59,6 +59,7 @@ func (s *Scheduler) startCommandYield(t *task) {
 	if j.patience > 0 {
 		j.stopTimer = time.AfterFunc(j.patience, s.detachOverdue).Stop
 	}
+	// Whoever waits for inFlight waits for this command: Drain, and by it the end of the process.
 	start := s.pool.inFlight.Go
 	// It is not in inFlight, or a process that wants to end would wait for it.
 	if command.Outlives(c) {
@@ -70,12 +71,14 @@ func (s *Scheduler) startCommandYield(t *task) {
 			j.stopTimer()
 		}
 		s.logOutcomeLocked(j, &o)
+		// Before commandDoneYield: its slot may be the next command's.
 		s.pool.remove(j)
 		if j.detached {
 			s.detachOverdueYield() // another one may be detached in its place
 		}
 		s.commandDoneYield(j.task)
 	})
+	// detach=yes: it gives up its slot at once.
 	if j.patience == 0 {
 		s.detachOverdueYield()
 	}
@@ -99,6 +102,7 @@ func describe(c *nodes.Command) string { return c.Rule.String() + ": " + c.Text 
 // logOutcomeLocked logs how a command ended.
 func (s *Scheduler) logOutcomeLocked(j *job, o *command.Outcome) {
 	t := j.task
+	// A status other than 0 does not make the event, or its batch, a failed one, as for udevd.
 	level, why := log.Info, describe(j.Command)+": "+o.String()
 	if o.Killed != "" || o.Status != 0 {
 		s.counts.CommandsFailed++
@@ -120,6 +124,7 @@ func (s *Scheduler) logOutcomeLocked(j *job, o *command.Outcome) {
 
 // commandDoneYield drops the first command of t, which has ended, and queues the next one.
 func (s *Scheduler) commandDoneYield(t *task) {
+	// A detached task has no end of its own: its event is done already.
 	if t.commands = t.commands[1:]; !s.queueNextLocked(t) && t.state != detached {
 		s.partDoneYield(t)
 	}
@@ -164,6 +169,7 @@ func (s *Scheduler) detachYield(j *job) {
 	}
 	// A copy, since t is cleared when it is released.
 	rest := *t.work
+	// A batch of its own: that of the event may have ended by the time the command fails.
 	j.task = &task{work: &rest, batch: NewBatch(), state: detached}
 	if alone {
 		rest.commands = rest.commands[:1]

@@ -30,6 +30,7 @@ func (d *devLock) lock() {
 		return
 	}
 	remounted, err := d.Dir.LockDev()
+	// Also after an error: the lock is tried again in the next slice only.
 	d.held = true
 	// A sysfs may have been mounted while this process waited.
 	d.presence.Refresh()

@@ -105,11 +105,13 @@ func (s *Scheduler) readDisks() {
 		r := d.waiting[0]
 		// nil, or the array would keep the task in memory.
 		d.waiting[0], d.waiting = nil, d.waiting[1:]
+		// Noted when the read begins: a move in the midst of it makes the result doubtful.
 		r.moves = d.moves
 		d.mu.Unlock()
 
 		// Without any mutex: a read may take as long as the disk does.
 		stop := time.AfterFunc(patientFor, func() { s.holdUp(r) }).Stop
+		// The Identifier is set once, by New, so it may be called without mu.
 		id := s.applier.names.Probe(r.event)
 		stop()
 
@@ -131,6 +133,7 @@ func (s *Scheduler) readDisks() {
 		if was != isAsked { // another has this one's place
 			s.addReader()
 		}
+		// From here deliverYield takes it, which needs Scheduler.mu to start the task.
 		d.read = append(d.read, r)
 		d.mu.Unlock()
 		if was != isAsked {
@@ -200,6 +203,7 @@ func (s *Scheduler) giveUp(r *diskRead) {
 	if d.hung == nil {
 		d.hung = map[string]bool{}
 	}
+	// The reader that still waits for the device takes this away when it answers.
 	d.hung[r.event.Devpath] = true
 	d.mu.Unlock()
 	s.log.Event(log.Warning, "slow", r.event, "the device could not be read in "+probeLimit.String()+

@@ -55,6 +55,7 @@ func (f *failures) addError(b *Batch, e *uevent.Event, err error) {
 	}
 	text := err.Error()
 	if i := widespread(err); i >= 0 && (i == byRights || e.Seqnum == 0) { // in a scan, whose events have no number
+		// The first one has a line of its own below. Each later one is counted, and LogDenied says how many.
 		if f.denied[i]++; f.denied[i] > 1 {
 			b.failed = true
 			f.count++
@@ -82,6 +83,7 @@ func widespread(err error) int {
 	if !is {
 		return -1
 	}
+	// A directory that may not be written to is the same want of rights as EPERM of mknod.
 	if failed.Err == unix.EACCES {
 		return byRights
 	}
@@ -104,10 +106,12 @@ func (f *failures) keep(e *uevent.Event, text string) {
 		f.last = append(f.last, nil)
 		copy(f.last[at+1:], f.last[at:])
 	}
+	// A new one in the place of the old one, which Stats may have given out.
 	f.last[at] = &LastError{Devpath: e.Devpath, When: sys.Now(), Text: e.Action + ": " + text}
 	if len(f.last) <= maxErrors {
 		return
 	}
+	// There is one more than may be kept.
 	oldest := at
 	for i, other := range f.last {
 		if other.When < f.last[oldest].When {
@@ -121,6 +125,7 @@ func (f *failures) keep(e *uevent.Event, text string) {
 // take returns the error that an event which is done has had, or "".
 func (f *failures) take(e *uevent.Event) string {
 	for _, last := range f.last {
+		// An error of another action, or one that a Plan has already, is an earlier event's.
 		if text, is := strings.CutPrefix(last.Text, e.Action+": "); is && !last.isPublished && last.Devpath == e.Devpath {
 			last.isPublished = true
 			return text
@@ -138,6 +143,7 @@ func (s *Scheduler) LogDenied() {
 		if n := s.failures.denied[i]; n > 1 {
 			s.log.Print(log.Err, strconv.FormatUint(n, 10)+" nodes could not be made: "+reasons[i].Error())
 		}
+		// That of byRights stays above 0, so that no later event has a line of its own for this reason.
 		if i != byRights {
 			s.failures.denied[i] = 0
 		}

@@ -61,6 +61,7 @@ func (g *graph) add(t *task) {
 		t.dependOn(g.dev[t.event.Dev])
 		g.dev[t.event.Dev] = t
 	}
+	// Two devices of one name, such as one that comes while the other one leaves, want the same node.
 	if t.event.Devname != "" {
 		t.dependOn(g.name[t.event.Devname])
 		g.name[t.event.Devname] = t

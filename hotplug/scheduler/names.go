@@ -83,6 +83,7 @@ func (n *names) start() {
 }
 
 // concerns reports whether the device of e may have other names than before.
+// An unbind or an offline leaves the device where it is, with the names that it has.
 func (n *names) concerns(e *uevent.Event) bool {
 	return n.active && e.Action != uevent.Remove && e.Action != "unbind" && e.Action != "offline"
 }
@@ -95,9 +96,11 @@ func (n *names) remember(t *task) {
 		delete(n.found, t.event.Devpath)
 	case n.concerns(t.event) && !t.plan.Late:
 		if t.event.Action == uevent.Move {
+			// The kernel adds this to a move (kobject_rename and kobject_move in lib/kobject.c).
 			old, _ := t.event.Get("DEVPATH_OLD")
 			delete(n.found, old)
 		}
+		// The one link that each device has, by its numbers, can be found out again at any time.
 		if len(t.identity.Properties) > 0 || len(t.identity.Links) > 1 {
 			n.found[t.event.Devpath] = t.identity
 		}
@@ -169,6 +172,7 @@ func (a *applier) identifyUnread(t *task) {
 	a.setIdentity(t, id)
 }
 
+// setIdentity gives t what its device deserves, once that is known, and completes its event by it.
 func (a *applier) setIdentity(t *task, id *Identity) {
 	if id.Keep {
 		a.keepContents(t.event, id)
@@ -279,6 +283,7 @@ func shareNames(p *nodes.Plan, id *Identity, target string) (done bool) {
 			return false
 		}
 	}
+	// The capacity is cut so that an append makes a copy, and id keeps its own.
 	p.Links = id.Links[:len(id.Links):len(id.Links)]
 	return true
 }
@@ -288,6 +293,7 @@ func shareNames(p *nodes.Plan, id *Identity, target string) (done bool) {
 func (a *applier) planAgain(e *uevent.Event) *nodes.Plan {
 	var id *Identity
 	if n := &a.names; conf.HasNames && n.active {
+		// Contents are not read here, with mu held: what the record has of them stays.
 		if id = n.found[e.Devpath]; id == nil {
 			id = n.Identify(e)
 			a.keepContents(e, id)
@@ -311,6 +317,7 @@ func (a *applier) renew(t *task) {
 		return // it was not set up, or has left
 	}
 	// Rules give nodes and links to add events.
+	// A copy: other goroutines, those of observers say, may have the event.
 	add := *t.event
 	add.Action = uevent.Add
 	again := a.planOf(&add, t.identity, Reported)

@@ -12,6 +12,7 @@ func (s *Scheduler) Pause() {
 func (s *Scheduler) Resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// A task that is deferred once more, since Pause is called meanwhile, goes to a new list.
 	tasks := s.deferred
 	s.paused, s.deferred = false, nil
 	for i, t := range tasks {
@@ -29,6 +30,7 @@ func (s *Scheduler) Resume() {
 }
 
 // deferLocked keeps a task that could start until Resume.
+// The callers have packed it.
 func (s *Scheduler) deferLocked(t *task) {
 	t.state = deferred
 	// Until Resume its device may leave.

@@ -32,7 +32,7 @@ type pool struct {
 // job is a command that runs for a task.
 type job struct {
 	*command.Running
-	task      *task
+	task      *task         // whose first command it is
 	patience  time.Duration // how long others wait for it; forever for as long as it runs
 	stopTimer func() bool   // stops the timer of its patience. (A time.Timer here would cost the program 40 kB.)
 	detached  bool          // it has no slot
@@ -111,6 +111,7 @@ func (p *pool) overdue() *job {
 }
 
 // remove removes a job whose command has ended.
+// Its slot is free by that, unless it was detached and had none.
 func (p *pool) remove(ended *job) {
 	all := p.running
 	for i, j := range all {

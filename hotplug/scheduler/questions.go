@@ -71,6 +71,7 @@ func (s *Scheduler) Owner(pid int) (id TaskID, found bool) {
 		return TaskID{}, false
 	}
 	const maxDepth = 64 // of processes
+	// From the process itself upwards: a command may have started others, which ask.
 	for range maxDepth {
 		j := s.pool.job(pid)
 		if j == nil {

@@ -6,6 +6,7 @@ type queue struct {
 	head  int // index of the first one
 }
 
+// push adds t at the end.
 func (q *queue) push(t *task) { q.tasks = append(q.tasks, t) }
 
 func (q *queue) length() int { return len(q.tasks) - q.head }
@@ -14,6 +15,7 @@ func (q *queue) length() int { return len(q.tasks) - q.head }
 // a queue that becomes empty is freed.
 func (q *queue) take(i int) *task {
 	t := q.tasks[i]
+	// Those in front of it move back by one, so they keep their order.
 	copy(q.tasks[q.head+1:i+1], q.tasks[q.head:i])
 	q.tasks[q.head] = nil
 	if q.head++; q.length() == 0 {

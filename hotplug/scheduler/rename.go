@@ -29,6 +29,7 @@ func (s *Scheduler) renameLocked(t *task) bool {
 	is, err := "", error(nil)
 	s.runAsync(s.pool.inFlight.Go, func() { is, err = renameInterface(index, e.Sysname(), rename.Name) }, func() {
 		if is != e.Sysname() {
+			// Commands and clients get the interface under the name that it has now.
 			t.event = e.Renamed(is)
 			s.log.Event(log.Info, "renamed", e, is)
 		}
@@ -40,6 +41,7 @@ func (s *Scheduler) renameLocked(t *task) bool {
 		}
 		if err != nil && err != unix.ENODEV { // it has left
 			why := "to " + rename.Name + ": " + err.Error()
+			// Before Linux 6.2 an interface that is up cannot be renamed.
 			if err == unix.EBUSY {
 				why += ": this kernel renames none that is up; set it down first"
 			}

@@ -126,7 +126,7 @@ type Scheduler struct {
 	slice    slice
 	paused   bool    // see Pause
 	deferred []*task // what Resume is to start
-	disks    disks
+	disks    disks   // has a mutex of its own
 	arrivals arrivals
 	counts   Counts
 	released func() // see OnRelease
@@ -238,6 +238,7 @@ const sliceSize = 64
 
 // slice is what belongs together in time: events that are submitted at once, and later the
 // batches of the events that are done by that.
+// No event is left in it when mu is released, so calls of Run may take turns with one slice.
 type slice struct {
 	events   [sliceSize]*uevent.Event
 	kinds    [sliceSize]Kind
@@ -256,6 +257,7 @@ func (sl *slice) add(e *uevent.Event, kind Kind) (full bool) {
 func (s *Scheduler) submitSliceLocked(b *Batch) {
 	n := s.slice.count
 	// Two allocations for the whole slice, whatever its length.
+	// One task that stays keeps those of the whole slice in memory: see pack and clear.
 	tasks, works := make([]task, n), make([]work, n)
 	for i := range n {
 		works[i].event = s.slice.events[i]
@@ -270,6 +272,7 @@ func (s *Scheduler) submitSliceLocked(b *Batch) {
 			}
 		}
 	}
+	// Deferred tasks are packed, and lose the plans that prepare makes.
 	if !s.paused {
 		s.applier.prepare(tasks)
 	}
@@ -307,6 +310,7 @@ func (s *Scheduler) submitLocked(t *task) {
 func (s *Scheduler) startLocked(t *task) (isDone bool) {
 	t.unpack(&s.arena)
 	t.state = started
+	// Both are asked each time that t starts: /sys may have changed while it waited.
 	late := s.applier.isLate(t) || s.applier.isLeftBehind(t)
 	if conf.HasNames && !late && !s.applier.identify(t) {
 		if s.readLocked(t) {
@@ -314,6 +318,7 @@ func (s *Scheduler) startLocked(t *task) (isDone bool) {
 		}
 	}
 	s.applier.plan(t, late)
+	// The plan stays: t starts again with it, and another name. Node work and commands come only then.
 	if conf.HasNames && !late && s.renameLocked(t) {
 		return false
 	}
@@ -338,6 +343,7 @@ func (s *Scheduler) startLocked(t *task) (isDone bool) {
 	}
 	if p.Firmware != "" {
 		t.parts++
+		// The firmware is loaded beside the commands, and needs no slot.
 		ok := false
 		s.runAsync(s.pool.inFlight.Go, func() { ok = s.firmware.Load(e, p.Firmware) }, func() {
 			t.batch.failed = t.batch.failed || !ok
@@ -355,6 +361,7 @@ func (s *Scheduler) startLocked(t *task) (isDone bool) {
 }
 
 // restartYield starts t once more, when what it waited for outside of the graph has come.
+// While paused, what was found out meanwhile is let go: it may be out of date when Resume starts t.
 func (s *Scheduler) restartYield(t *task) {
 	t.kind = t.kind.stale()
 	if s.paused {
@@ -383,6 +390,7 @@ func (s *Scheduler) completeLocked(t *task) {
 	if t.plan.Late {
 		s.counts.Late++
 	}
+	// Before the sinks, which show it to their clients.
 	t.plan.Failure = s.failures.take(t.event)
 	if !t.muted {
 		s.log.Event(log.Info, "done", t.event, "")
@@ -398,6 +406,7 @@ func (s *Scheduler) completeLocked(t *task) {
 		s.applier.names.remember(t)
 	}
 	s.observers.notify(t.event, false)
+	// The batch ends in endSliceYield, when /dev is unlocked and the sinks have sent what they have.
 	s.slice.finished = append(s.slice.finished, t.batch)
 }
 
@@ -497,6 +506,7 @@ func (s *Scheduler) Shutdown(limit time.Duration) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// Those with Outlives are meant to run on when the process has ended.
 	for _, j := range s.pool.running {
 		if !command.Outlives(j.Command) {
 			j.Kill("the loop ends")
@@ -507,6 +517,7 @@ func (s *Scheduler) Shutdown(limit time.Duration) {
 // Drain waits until no command runs and nothing else is done beside, and reports whether that
 // came about within limit. New ones may start meanwhile, unless Pause was called.
 func (s *Scheduler) Drain(limit time.Duration) bool {
+	// A WaitGroup knows no time limit: where limit passes the goroutine stays until the last command ends.
 	drained := make(chan struct{})
 	go func() {
 		s.pool.inFlight.Wait()

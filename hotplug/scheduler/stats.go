@@ -51,6 +51,7 @@ func (s *Scheduler) Received() uint64 {
 func (s *Scheduler) Stats() *Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// The list of errors is copied, since it is changed in place; what is exported of an error never is.
 	st := &Stats{
 		Counts: s.counts, Failed: s.failures.count, Errors: append([]*LastError(nil), s.failures.last...),
 		Pending: s.graph.count, Deferred: len(s.deferred), Paused: s.paused,

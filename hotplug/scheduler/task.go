@@ -8,9 +8,9 @@ import (
 // task is an event from its arrival until its commands have ended. A long queue holds very
 // many tasks, so this is small, and most of it is in work.
 type task struct {
-	*work      // nil while the task is packed
-	packed ref // the event's text while the task is packed
-	batch  *Batch
+	*work         // nil while the task is packed
+	packed ref    // the event's text while the task is packed
+	batch  *Batch // that is told of its end
 
 	dependents []*task // later tasks that wait for this one
 	blockers   int32   // how many earlier tasks this one waits for
@@ -66,6 +66,7 @@ func (t *task) pack(a *arena) {
 }
 
 // unpack takes the event of a packed task out of the arena.
+// It does nothing for a task that was never packed, or starts a second time.
 func (t *task) unpack(a *arena) {
 	if t.work == nil {
 		t.work = &work{event: a.take(t.packed).Unpack()}

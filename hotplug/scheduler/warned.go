@@ -15,6 +15,7 @@ const maxWarned = 10
 // first reports whether to say what for the device at devpath, and notes that it is said.
 // It is true once for each device, and for no more than maxWarned of them.
 func (w *warned) first(what, devpath string) bool {
+	// The NUL is in no command and no devpath, so the two kinds of keys never meet.
 	device := what + "\x00" + devpath
 	if (*w)[device] > 0 || (*w)[what] >= maxWarned {
 		return false

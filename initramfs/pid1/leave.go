@@ -16,6 +16,7 @@ var inits = [...]string{"/sbin/init", "/etc/init", "/bin/init", "/bin/sh"}
 // that fails. The init is looked for first: as long as nothing was moved, a person in the
 // initramfs's shell can still mend what is wrong.
 func (b *boot) leave() error {
+	// By a descriptor, since the path /sysroot cannot be used once the loop has moved the mounts.
 	root, err := unix.Open(newRoot, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -46,7 +47,9 @@ func (b *boot) leave() error {
 	b.tell("switched root, starting " + init)
 	// From here on there is no way back: the initramfs and its shell go.
 	clean(old)
+	// The other arguments stay: they are what the kernel's command line has for an init.
 	b.args[0] = init
+	// The process number stays 1, which the init relies on.
 	err = unix.Exec(init, b.args, b.environ)
 	return errors.New("cannot start " + init + ": " + err.Error())
 }
@@ -72,6 +75,7 @@ func (b *boot) findInit() string {
 // if that is in memory, and nothing on any other file system.
 func clean(dir int) {
 	var st unix.Statx_t
+	// On any other file system this would delete an installed system.
 	if !sys.IsInMemory(dir) || sys.Fstat(dir, &st) != nil {
 		return
 	}
@@ -95,6 +99,7 @@ func cleanDir(dir int, own sys.FileID) {
 			cleanDir(fd, own)
 			unix.Close(fd)
 		}
+		// It fails where something below was left alone, which then keeps its path.
 		_ = unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
 	}
 }

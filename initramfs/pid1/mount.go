@@ -41,6 +41,7 @@ func mountAll() error {
 			return sys.PathError("mount", at, err)
 		}
 	}
+	// Errors of these are of no interest: most of them are there already.
 	_ = unix.Mkdir("/run/lock", 0o755)
 	_ = unix.Mkdir(newRoot, 0o755)
 	_ = unix.Mkdir("/etc", 0o755)
@@ -61,6 +62,7 @@ func openConsole() error {
 		if err != nil {
 			return sys.PathError("open", "/dev/console", err)
 		}
+		// Without O_CLOEXEC: the loop, the tools and the next init inherit the standard descriptors.
 		err = unix.Dup3(console, fd, 0)
 		unix.Close(console)
 		if err != nil {
@@ -109,6 +111,7 @@ words:
 			}
 		}
 		if word != "" {
+			// What is no flag is for the file system itself, such as subvol= of btrfs.
 			data += "," + word
 		}
 	}
@@ -123,6 +126,7 @@ func (b *boot) mount() error {
 		kinds = kindOf(b.node)
 	}
 	if kinds == "" {
+		// As the kernel does for a root without rootfstype= (init/do_mounts.c).
 		text, _ := sys.ReadAttribute("/proc/filesystems")
 		for line := range strings.Lines(text) {
 			// "nodev" marks the types that lie on no disk.
@@ -136,6 +140,7 @@ func (b *boot) mount() error {
 	for _, kind := range strings.Fields(kinds) {
 		err = unix.Mount(b.node, newRoot, kind, flags, data)
 		// EACCES: the disk is write-protected. EROFS: the file system can only be read.
+		// A further try with MS_RDONLY is also what the kernel makes for its root (init/do_mounts.c).
 		if err == unix.EACCES || err == unix.EROFS {
 			err = unix.Mount(b.node, newRoot, kind, flags|unix.MS_RDONLY, data)
 		}

@@ -41,11 +41,11 @@ const path = "PATH=/sbin:/usr/sbin:/bin:/usr/bin"
 // boot is one boot.
 type boot struct {
 	settings
-	args    []string // of this process: they are the next init's too
-	environ []string
-	dev     *nodes.Dir
+	args    []string        // of this process: they are the next init's too
+	environ []string        // of this process, with path; all that is started gets it
+	dev     *nodes.Dir      // /dev
 	loop    int             // the loop's process
-	node    string          // of the root
+	node    string          // of the root, or the path of a link to it
 	tools   []tool          // that may bring the root about
 	started map[string]bool // breakpoints that were passed
 }
@@ -90,6 +90,7 @@ func (b *boot) prepare() (err error) {
 	if !sys.Exists(unix.AT_FDCWD, config) {
 		writeConfig()
 	}
+	// The control socket is found by it: see ask.
 	if b.dev, err = nodes.Open("/dev"); err != nil {
 		return err
 	}
@@ -114,6 +115,7 @@ func (b *boot) startLoop() (err error) {
 	if b.loopVerbose {
 		args = append(args, "-v")
 	}
+	// By /proc/self/exe: the image may have the binary under any path.
 	b.loop, err = syscall.ForkExec("/proc/self/exe", args, &syscall.ProcAttr{Env: b.environ, Files: []uintptr{0, 1, 2}})
 	if err != nil {
 		return sys.PathError("exec", "/proc/self/exe", err)
@@ -131,6 +133,7 @@ func (b *boot) restMayCome() {
 }
 
 // ask makes a request of the loop, as soon as it listens.
+// hear gets each line of the answer. The error is one of control.Ask, or says that the loop has ended.
 func (b *boot) ask(words []string, hear func(line string)) error {
 	for {
 		err := control.Ask(b.dev, words, hear)
@@ -139,6 +142,7 @@ func (b *boot) ask(words []string, hear func(line string)) error {
 			return err
 		}
 		// Without the loop no device comes, and nothing would ever answer.
+		// Where spawn has waited for it already this is -1 (ECHILD): it has ended too.
 		if pid, _ := unix.Wait4(b.loop, nil, unix.WNOHANG, nil); pid != 0 {
 			return errors.New("the loop has ended, and its last words are above")
 		}
@@ -172,8 +176,10 @@ func (b *boot) find() (err error) {
 		return err
 	}
 	if !b.onlyFirst {
+		// With rd.devspool.first=no the root waits for all else: at most 30 s, until nothing comes for 0.2 s.
 		_ = b.ask([]string{"settle", "30", "0.2"}, b.tell)
 	}
+	// Each attempt has the whole time again: a person may have mended something in the shell.
 	for began := sys.Now(); ; {
 		// The wait is cut into slices, between which tools work on the disks that have come.
 		slice := 5 * time.Second
@@ -236,6 +242,7 @@ func (b *boot) seen() string {
 	if disks == "" {
 		disks = " none"
 	}
+	// The status has lines of what is unfinished: one of these may be what keeps the root away.
 	text := "disks that came:" + disks
 	_ = b.ask([]string{"status"}, func(line string) {
 		if control.IsUnfinished(line) {
@@ -264,6 +271,7 @@ func (b *boot) fail(err error) {
 		time.Sleep(time.Second)
 	}
 	// The kernel's panic= decides what happens then.
+	// The end of process 1 is what makes the kernel panic.
 	os.Exit(1)
 }
 
@@ -278,6 +286,7 @@ func (b *boot) pause(point string) {
 
 // shell runs a shell on the console, and reports whether there was one. In a session of its own it
 // has job control, and Ctrl-C does not reach this process.
+// It returns when the shell has ended, whatever its exit code.
 func (b *boot) shell() bool {
 	if !sys.Executable("/bin/sh") {
 		return false
@@ -314,6 +323,7 @@ func say(line string) { _, _ = os.Stderr.WriteString("devspool: " + line + "\n")
 func (b *boot) tell(line string) {
 	if b.verbose {
 		var up unix.Timespec
+		// Since the kernel began, so that the lines fit between those of its own log.
 		_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &up)
 		say(strconv.Itoa(int(up.Nano()/1e6)) + " ms: " + line)
 	}

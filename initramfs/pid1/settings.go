@@ -12,8 +12,8 @@ import (
 // root=, mean what they mean to it.
 type settings struct {
 	root, fstype, flags string
-	writable            bool // rw
-	init                string
+	writable            bool          // rw
+	init                string        // "" for the usual ones
 	timeout             time.Duration // for the root to come
 	rootwait            bool          // without end
 	panics              bool          // panic= is there: no shell
@@ -26,9 +26,9 @@ type settings struct {
 
 // volume is a disk to unlock.
 type volume struct {
-	uuid, name string
+	uuid, name string // of its LUKS header; below /dev/mapper
 	key        string // a file; "" for a passphrase
-	open       bool
+	open       bool   // its tool has run, with or without success
 }
 
 // usualTimeout is how long the root may take to come.
@@ -39,6 +39,7 @@ func (s *settings) parse(line string) {
 	s.timeout, s.onlyFirst = usualTimeout, true
 	for line != "" {
 		var word string
+		// The same quotes as in the kernel (next_arg in lib/cmdline.c): a value may have spaces.
 		word, line = modules.Parameter(line)
 		key, value, _ := strings.Cut(word, "=")
 		switch key {
@@ -63,6 +64,7 @@ func (s *settings) parse(line string) {
 			if wait, err := control.ParseSeconds(value); err == nil {
 				s.timeout += wait
 			}
+		// As for initramfs-tools(7), panic= also takes the shell away.
 		case "panic":
 			s.panics = true
 		case "rd.devspool.timeout":
@@ -95,6 +97,7 @@ func (s *settings) parse(line string) {
 }
 
 // first returns what the loop is to have before all else: the disks to unlock, or the root.
+// It is "" where rd.devspool.first=no, or neither a disk nor a root is named: nothing is held back then.
 func (s *settings) first() (refs string) {
 	if !s.onlyFirst {
 		return ""

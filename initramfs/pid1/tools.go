@@ -31,6 +31,7 @@ var tools = [...]string{
 func (b *boot) findTools() (found []tool) {
 	for _, text := range tools {
 		words := strings.Split(text, "|")
+		// words[0] is the type of the members, and words[1] the name of the program.
 		if words[1] = sys.LookPath(words[1], b.environ); sys.Executable(words[1]) {
 			found = append(found, tool{words: words[1:], member: words[0]})
 		}
@@ -46,10 +47,12 @@ func (b *boot) useTools() (more bool) {
 			b.unlock(v)
 		}
 	}
+	// A tool is never done: later members may make more of it. So the slices of find stay short.
 	for i := range b.tools {
 		more = true
 		t := &b.tools[i]
 		// The number is read before the tool looks: a disk that comes meanwhile makes it run once more.
+		// Events that the tool causes count too: after it has made a disk it runs once more.
 		now, _ := sys.ReadAttribute("/sys/kernel/uevent_seqnum")
 		// The loop is asked whether any disk holds such a member now.
 		if now != t.seqnum && b.ask([]string{"wait", "0", "ID_FS_TYPE=" + t.member}, func(string) {}) == nil {

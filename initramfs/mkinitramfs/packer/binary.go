@@ -37,6 +37,7 @@ func (p *packer) addDevspool() error {
 		p.add(groupDevspool, why, binary)
 		p.add(groupDevspool, "devspool by another name", initramfs.Symlink{Path: "sbin/mdev", Target: "devspool"})
 		if p.o.wantsModules() {
+			// A modprobe that --program adds has this path instead: groupPrograms comes after groupDevspool.
 			p.add(groupDevspool, "devspool by another name", initramfs.Symlink{Path: "sbin/modprobe", Target: "devspool"})
 		}
 		// The kernel starts /init; our program knows by that name that it is to boot.
@@ -91,6 +92,8 @@ func (p *packer) arch() string {
 	}
 	for _, name := range arches {
 		m := machines[name]
+		// p.machine is 0 where the image has neither modules nor programs. Then none fits; nor does any for a
+		// machine that devspool is not built for, and checkBinary refuses that image.
 		if p.machine == m.machine && (p.order == 0 || p.order == m.data) {
 			return name
 		}

@@ -66,7 +66,7 @@ func (c *contents) add(g group, why string, entries ...initramfs.Entry) {
 	}
 }
 
-// ErrConflict is the error for two things that want one path.
+// errConflict is the error for two things that want one path.
 var errConflict = errors.New("two want this path")
 
 // finish gives each entry the path that it has where directories are links, as /lib
@@ -99,6 +99,7 @@ func (c *contents) finish() ([]item, error) {
 	}
 	c.mirror(byPath)
 	c.keepParents(byPath)
+	// Parents that are still missing are added when the archive is written: see initramfs.Dir.
 	all := make([]item, 0, len(byPath))
 	for _, i := range byPath {
 		all = append(all, i)
@@ -110,6 +111,7 @@ func (c *contents) finish() ([]item, error) {
 // follow moves the entry to where it is behind the links that its path leads over. A
 // directory is where a link of its own path leads.
 func (i *item) follow(links map[string]string) error {
+	// A file or link that comes at the path of a link takes its place, so its last part is not followed.
 	above, last := path.Split(i.path())
 	if _, ok := i.Entry.(initramfs.Dir); ok {
 		above, last = i.path(), ""
@@ -148,6 +150,8 @@ func (c *contents) stays(i item) bool {
 	}
 	switch e := i.Entry.(type) {
 	case initramfs.Symlink:
+		// The kernel removes a directory for a link only where it is empty, and else makes no link
+		// (clean_path in init/initramfs.c). For the links of programs mirror makes up.
 		return there.IsDir() || there.IsSymlink() && (there.target == e.Target || i.group == groupPrograms)
 	case initramfs.Dir:
 		return there.IsDir() || there.IsSymlink()
@@ -243,6 +247,7 @@ func resolve(dir string, links map[string]string) (string, error) {
 }
 
 // moved returns the entry with another path. The entries are values, so the old one stays as it is.
+// mirror relies on that: it looks at the items as they were added.
 func moved(e initramfs.Entry, to string) initramfs.Entry {
 	switch e := e.(type) {
 	case initramfs.Dir:

@@ -128,6 +128,7 @@ type name struct {
 // with the others.
 func (b *fileData) next(names map[name]*fileData, e *header) *fileData {
 	key := name{e.archive, e.Inode}
+	// Another name of this file came earlier in the same archive: both share the data.
 	if known := names[key]; known != nil && e.Links > 1 {
 		if e.Size > 0 {
 			known.number = e.number

@@ -121,6 +121,7 @@ func catImage(args []string, out io.Writer) error {
 		if _, err := file.Seek(0, io.SeekStart); err != nil {
 			return fmt.Errorf("%s: %w", args[0], err)
 		}
+		// The number of the entry that comes next, as readImage counts them.
 		at := 0
 		err := walk(file, func(_ place, h initramfs.Header, body io.Reader) error {
 			at++

@@ -96,6 +96,7 @@ func (p *packer) modulesOf() (parent, release string, err error) {
 // there would else be replaced by those of fewer modules, and modprobe would not find the others.
 func (p *packer) choosePresent(s *kernel.Selection, release string) {
 	for name, h := range p.under {
+		// The image may have /lib as a link to usr/lib, and the modules below the latter.
 		rest, ok := strings.CutPrefix(strings.TrimPrefix(name, "usr/"), "lib/modules/"+release+"/")
 		if !ok || !h.IsFile() {
 			continue
@@ -227,6 +228,7 @@ func (p *packer) addSelected(tree *kernel.Tree, s *kernel.Selection) error {
 			}
 		}
 	}
+	// The order of a map does not matter: finish sorts the items by their paths.
 	for name, text := range s.Indexes(p.o.index != "text") {
 		// Only kmod asks for symbols, but for a softdep of one.
 		if p.o.index == "auto" && !p.kmod && name == "modules.symbols.bin" {
@@ -239,6 +241,7 @@ func (p *packer) addSelected(tree *kernel.Tree, s *kernel.Selection) error {
 	if p.machine != 0 && machine != 0 && p.machine != machine && p.machine != elf.EM_386 && p.machine != elf.EM_ARM {
 		return fmt.Errorf("the programs of %s are for %v, and the modules of %s for %v", p.o.root, p.machine, tree.Dir, machine)
 	}
+	// The modules prevail over the programs: devspool is to fit the kernel, see arch.
 	p.machine, p.order = machine, order
 	return nil
 }
@@ -336,6 +339,7 @@ func (p *packer) addNamedBlob(dirs []programs.Root, name, why string) (found boo
 // has two names is stored once; a compressed one is stored decompressed: the kernel of the image may
 // not know how to, and the image is compressed as a whole.
 func (p *packer) addBlobFile(dir programs.Root, ending string, links []programs.Link, end, why string) error {
+	// The links are stored by names without the ending too, as the kernel then looks for the name alone.
 	stem := func(p string) string { return strings.TrimSuffix(p, ending) }
 	for _, l := range links {
 		p.add(groupFirmware, why, initramfs.Symlink{Path: path.Join("lib/firmware", stem(l.Path)), Target: stem(l.Target)})

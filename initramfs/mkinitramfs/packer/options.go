@@ -180,6 +180,7 @@ func inImage(path string) string { return strings.Trim(path, "/") }
 // parseMode reads permission bits, in octal.
 func parseMode(text string) (uint32, error) {
 	n, err := strconv.ParseUint(text, 8, 32)
+	// The nine bits of permissions, with set-user-ID, set-group-ID and sticky.
 	if err != nil || n > 0o7777 {
 		return 0, fmt.Errorf("%s: %w", text, initramfs.ErrMode)
 	}
@@ -210,6 +211,7 @@ func parseNode(text string) (initramfs.Node, error) {
 
 // cut splits an option at its first colon. Neither part may be empty. Form is what the message shows.
 func cut(option, text, form string) (before, after string, err error) {
+	// A host path with a colon cannot be given; the target of a link may have one.
 	before, after, ok := strings.Cut(text, ":")
 	if !ok || before == "" || after == "" {
 		return "", "", fmt.Errorf("--%s %s: it is %s", option, text, form)

@@ -35,6 +35,7 @@ type packer struct {
 // tells them apart.
 type writeError struct{ error }
 
+// Unwrap lets errors.Is find the cause, such as ENOSPC.
 func (e *writeError) Unwrap() error { return e.error }
 
 // run gathers what the options ask for, and writes it. Nothing is written before all is known to be
@@ -122,6 +123,7 @@ func (p *packer) addPrograms() error {
 			return err
 		}
 		p.add(groupPrograms, file.Why, e)
+		// Of all that look modules up kmod alone wants the index of symbols: see addSelected.
 		p.kmod = p.kmod || path.Base(file.Path) == "kmod" || path.Base(file.Path) == "modprobe"
 	}
 	for _, n := range f.Notes {
@@ -283,11 +285,13 @@ func (p *packer) checkInit(items []item) error {
 	head := make([]byte, 256)
 	n, _ := io.ReadFull(file, head) // a short one is no error
 	// As the kernel reads a script: "#!", the interpreter, perhaps one argument, within 256 bytes.
+	// 256 is the BINPRM_BUF_SIZE of include/uapi/linux/binfmts.h. A binary has no "#!", and is not looked at.
 	line, _, _ := bytes.Cut(head[:n], []byte("\n"))
 	words := strings.Fields(strings.TrimPrefix(string(line), "#!"))
 	if !bytes.HasPrefix(line, []byte("#!")) || len(words) == 0 {
 		return nil
 	}
+	// What is new overrides the links of the image below, as the kernel does when it unpacks both.
 	links, have := p.under.links(), map[string]bool{}
 	for _, i := range items {
 		have[i.path()] = true
@@ -295,6 +299,7 @@ func (p *packer) checkInit(items []item) error {
 			links[l.Path] = l.Target
 		}
 	}
+	// The interpreter may be below a link, or be one: busybox is sh by a link.
 	end, err := resolve(inImage(words[0]), links)
 	if _, there := p.under[end]; err != nil || !have[end] && !there {
 		return fmt.Errorf("--init %s is a script for %s, which is not in the image: add it by --program %s", p.o.init, words[0], words[0])
@@ -311,6 +316,7 @@ func (p *packer) write(early []byte, items []item) (size int64, err error) {
 		err := p.writeTo(c, early, items)
 		return c.n, err
 	}
+	// rename(2) is atomic, and works within one file system only.
 	// In the same directory, so that it can be renamed.
 	temporary, err := os.CreateTemp(filepath.Dir(p.o.output), ".mkinitramfs-*")
 	if err != nil {
@@ -355,6 +361,7 @@ func removeWhenKilled(name string) (stop func()) {
 		}
 	}()
 	return func() {
+		// Closing after Stop ends the goroutine above: it gets no signal then, and ok is false.
 		signal.Stop(signals)
 		close(signals)
 	}
@@ -371,9 +378,10 @@ func asWriteError(err error) error {
 // counted counts what is written, and tells its own errors from those of readers.
 type counted struct {
 	w io.Writer
-	n int64
+	n int64 // bytes that w has taken: the place in the image
 }
 
+// Write returns errors as a writeError, so that run exits with exitSystem for them alone.
 func (c *counted) Write(b []byte) (int, error) {
 	n, err := c.w.Write(b)
 	c.n += int64(n)
@@ -434,9 +442,10 @@ func (p *packer) writeTo(c *counted, early []byte, items []item) error {
 type shown struct {
 	w      io.Writer
 	report *report
-	n, all int64
+	n, all int64 // bytes written, and to write, before compression
 }
 
+// Write counts the bytes before they are compressed: only of these is the sum known beforehand.
 func (s *shown) Write(b []byte) (int, error) {
 	n, err := s.w.Write(b)
 	s.n += int64(n)

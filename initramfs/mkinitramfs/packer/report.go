@@ -73,6 +73,7 @@ func (r *report) clear() {
 // note says what is missing and need not be there, where that is asked for.
 func (r *report) note(format string, args ...any) {
 	r.notes++
+	// Without -v only their number is shown, by summary.
 	if r.o.verbose {
 		r.clear()
 		fmt.Fprintf(r.errors, "mkinitramfs: note: "+format+"\n", args...)

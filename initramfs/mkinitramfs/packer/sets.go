@@ -7,7 +7,7 @@ import "slices"
 type set struct {
 	name, help string
 	modules    []string // names and aliases
-	dirs       []string
+	dirs       []string // of the kernel's tree: all modules below them
 	without    []string // what needs modules of these directories does not come by dirs
 }
 

@@ -18,6 +18,7 @@ func (p *packer) chooseThisMachine(s *kernel.Selection) error {
 	asked, matched := 0, 0
 	// Below devices each device stands once, and no link has to be followed.
 	devices := filepath.Join(p.o.sys, "devices")
+	// Many devices of one kind have the same modalias: PCI ports, or the processors.
 	seen := map[string]bool{}
 	err := filepath.WalkDir(devices, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -55,6 +56,7 @@ func (p *packer) chooseThisMachine(s *kernel.Selection) error {
 
 // chooseRoot selects the file system that is mounted at /, and what lies below it.
 func (p *packer) chooseRoot(s *kernel.Selection) error {
+	// Always of the running system: --sys names another /sys, but not another /proc.
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return fmt.Errorf("--for-this-machine: %w", err)
@@ -76,6 +78,7 @@ func rootMount(mountinfo string) (numbers, fstype string) {
 		left, right, ok := strings.Cut(line, " - ")
 		f, types := strings.Fields(left), strings.Fields(right)
 		if ok && len(f) > 4 && f[4] == "/" && len(types) > 0 {
+			// By proc(5): field 3 is major:minor, 5 the mount point, and the type is the first behind the dash.
 			numbers, fstype = f[2], types[0] // the last one is on top
 		}
 	}
@@ -105,6 +108,7 @@ func (p *packer) chooseStack(s *kernel.Selection, disk string, depth int) {
 	if level := read("md/level"); level != "" {
 		s.AddAlias("md-"+level, "RAID below /")
 	}
+	// A partition has no slaves directory; its disk and controller were found by their modaliases.
 	below, _ := os.ReadDir(filepath.Join(disk, "slaves"))
 	for _, b := range below {
 		p.chooseStack(s, filepath.Join(p.o.sys, "class/block", b.Name()), depth+1)
