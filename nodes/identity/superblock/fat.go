@@ -133,10 +133,11 @@ func fatLook(p *probe) (more bool) {
 }
 
 // directory says where a directory lies: in clusters which a table chains, both
-// at offsets in bytes. Look looks at a part of it, and says whether to go on.
+// at offsets in bytes. Count is how many entries the table has, 0 for a directory in one piece; mask
+// has the bits of an entry that count. Look looks at a part of it, and says whether to go on.
 type directory struct {
 	fat, heap, cluster int64
-	count, mask        uint64 // how many entries the table has, 0 for a directory in one piece; the bits of an entry that count
+	count, mask        uint64
 	look               func(p *probe) (more bool)
 }
 
