@@ -223,6 +223,7 @@ func (f field) skipBlanks() field {
 	return f.from(len(f.text) - len(strings.TrimLeft(f.text, blanks)))
 }
 
+// blanks part the fields of a line, as in BusyBox's mdev. No other white space does.
 const blanks = " \t"
 
 // split cuts a line into at most four fields, the last of which is the rest of

@@ -26,6 +26,7 @@ const (
 	inDefaults             // without a device
 )
 
+// directives are all that there are, in the order in which a message lists them.
 var directives = append([]directive{
 	{"if_exists", inRule, parseExists, "use run, mask, error or report"},
 	{"timeout", inRule | inDefaults, parseTimeout,
@@ -55,6 +56,7 @@ func parseExists(r *rule, value string) bool {
 	return false
 }
 
+// parseTimeout reads when a command is killed, parsePatience for how long others wait for it.
 func parseTimeout(r *rule, value string) bool  { return parseSeconds(&r.command.Timeout, value) }
 func parsePatience(r *rule, value string) bool { return parseSeconds(&r.command.Patience, value) }
 

@@ -5,6 +5,7 @@ import "strings"
 // foreign returns what a text is that is no config at all, and the remedy, or "". Of
 // such a text no line is read, or each would be a problem.
 func foreign(text string) (what, remedy string) {
+	// In UTF-16 each letter of ASCII has a NUL beside it, so the begin tells enough.
 	head := text[:min(len(text), 512)]
 	nuls := strings.Count(head, "\x00")
 	end := strings.IndexByte(text, '\r')

@@ -26,6 +26,7 @@ func (ids IDs) passwd() string {
 	return ids.Passwd()
 }
 
+// group is passwd for the file of groups.
 func (ids IDs) group() string {
 	if ids.Group == nil {
 		return ""

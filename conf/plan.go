@@ -64,6 +64,7 @@ func (c *Config) rulesFor(name string) []*rule {
 				some = append(some, r)
 			}
 		}
+		// Kept for all further events, and guarded by nothing: see Config.
 		c.starts[name[0]] = some
 	}
 	return some
@@ -88,7 +89,7 @@ func work(e *uevent.Event) nodes.Work {
 // and for each that has to be checked when all rules have been tried.
 type planner struct {
 	config *Config
-	event  *uevent.Event
+	event  *uevent.Event // with the properties that rules gave it so far; that of plan is as it came
 	plan   *nodes.Plan
 
 	name       string // what rules match
@@ -433,6 +434,7 @@ func (b *planner) commandNode() string {
 	return b.own
 }
 
+// addFault notes what the rules asked for and do not get. The rest of the Plan is carried out.
 func (b *planner) addFault(text string) { b.plan.Faults = append(b.plan.Faults, text) }
 
 // addNode gives path to a node like n, whatever an earlier rule gave it to.
@@ -502,7 +504,7 @@ func (b *planner) giveLink(l *nodes.Link) {
 	b.addFault(l.Rule.String() + ": the link " + quote(l.Path) + " " + why + ", so it is not made")
 }
 
-// addRoot adds the link of the root file system's device.
+// addRoot adds the link of the root file system's device, as BusyBox's mdev does.
 func (b *planner) addRoot() {
 	d := b.event.Dev
 	if !d.Block || d != b.config.Root || len(b.plan.Nodes) == 0 || b.overlap("root") != "" {
@@ -527,6 +529,7 @@ func (b *planner) overlap(path string) string {
 	return ""
 }
 
+// isAtOrBelow reports whether a clean path is the other one, or lies below it.
 func isAtOrBelow(path, above string) bool {
 	return strings.HasPrefix(path, above) && (len(path) == len(above) || path[len(above)] == '/')
 }

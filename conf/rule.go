@@ -101,7 +101,7 @@ type parser struct {
 	// What is wanted where warnings are problems too: these, as patterns, and field 1 of
 	// each rule.
 	warnings []ere.Expr
-	matches  []string
+	matches  []string // by the place in config.rules
 }
 
 // problem notes a fault at an offset of the current line.

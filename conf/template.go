@@ -38,6 +38,7 @@ func isTemplateOf(text, characters string) bool {
 	return true
 }
 
+// hasReferences reports whether a template refers to something: a % or $ stands for nothing else in one.
 func hasReferences(text string) bool { return strings.ContainsAny(text, "%$") }
 
 // cutReference returns what the reference is to that text begins with, the digit of a group

@@ -9,7 +9,8 @@ import (
 // journalPath is the journal's file, for messages.
 const journalPath = Private + "/record"
 
-// put writes a record before what it tells of is made.
+// put writes a record before what it tells of is made: after a crash in between, what stands there may
+// be less than the records say, and never more.
 func (d *Dir) put(r *Record) error { return wrap("write", journalPath, d.journal.Put(r)) }
 
 // recordOf returns the record that p leads to.
@@ -175,7 +176,8 @@ func (d *Dir) wipe(r *Record, dev uevent.Dev) error {
 	return errs.join()
 }
 
-// pathsOf returns all paths at which something of the device of r may be, links first.
+// pathsOf returns all paths at which something of the device of r may be, links first: when they are
+// removed in this order no link is left without its node.
 func pathsOf(r *Record) []string { return union(union(r.Links, r.Nodes), r.Old) }
 
 // union returns a and what of b is not in a.

@@ -75,6 +75,7 @@ func NameOf(r *Record) string {
 	return Slashes(name)
 }
 
+// lastPart returns what stands behind the last slash of a path, or all of it where there is none.
 func lastPart(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
 
 // ownPath returns NameOf, or "" where that is no path.
@@ -102,6 +103,7 @@ func (c *claims) claimant(path string, mine *Record, asked map[string]bool, bett
 	}
 	for _, r := range c.dir.journal.Mentioning(lastPart(path)) {
 		switch {
+		// Another record of the same devpath is of a device that was there before.
 		case mine != nil && (r.ID == mine.ID || r.Devpath == mine.Devpath):
 		case !wants(r, path) && (ownPath(r) != path || !c.lostPath(r, asked)):
 		case best == nil || c.hasBetterClaim(r, best, path):

@@ -43,8 +43,10 @@ func (c *creation) run() (existed bool, err error) {
 	if changed || !d.journal.Has(want.ID) {
 		errs.add(d.put(&c.record))
 	}
+	// What is new is made before the old goes: a device whose node moves has one at any time, unless its
+	// own old one is in the way.
 	making := c.makeAll()
-	old.Shared = c.record.Shared
+	old.Shared = c.record.Shared // makeAll may have found more of them
 	c.removeOld(&want, &old, &errs)
 	if making.inTheWay() {
 		// What the device had itself was in the way: a node where a directory
@@ -238,6 +240,7 @@ func (c *creation) try(path string, n *Node, l *Link, known bool) (lost bool, er
 	}
 	there := nodeDev(&st)
 	switch {
+	// Where a node of the same device is mounted there, its path is not lost.
 	case t.isMountedOver(&st):
 		return n == nil || there != dev, c.leaveAlone(path)
 	case there != dev:

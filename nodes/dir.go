@@ -136,9 +136,10 @@ func (d *Dir) closePrivate() {
 // UnlockDev writes what the journal still lacks and lets the next process have its turn.
 func (d *Dir) UnlockDev() error {
 	d.tree.forget()
+	// The thread is to make files with the usual group when other goroutines run on it.
 	d.tree.setGroup(d.tree.gid)
 	err := d.journal.Flush()
-	d.claims.ranks = nil
+	d.claims.ranks = nil // they hold for as long as /dev is locked
 	if d.lockFile != sys.None {
 		_ = sys.Flock(d.lockFile, unix.LOCK_UN)
 	}

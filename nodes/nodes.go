@@ -26,6 +26,7 @@ type Error struct {
 	Err  error
 }
 
+// Error returns what failed, at which path and why, and where that is known what to do about it.
 func (e *Error) Error() string {
 	return e.Op + " " + uevent.Printable(e.Path) + ": " + e.Err.Error() + remedy(e.Err)
 }

@@ -17,6 +17,7 @@ type parent struct {
 	kept    int8   // one more than its place in tree.kept, or 0
 }
 
+// close closes the descriptor where it is the own one of p: that of /dev or of a kept directory stays open.
 func (p parent) close() {
 	if p.own {
 		sys.Close(p.fd)

@@ -125,8 +125,10 @@ func (p *Plan) Actual() *Plan {
 	return &a
 }
 
+// lost reports whether Apply or Locate found that the device goes without a path of the Plan.
 func (p *Plan) lost(path string) bool { return slices.Contains(p.Lost, path) }
 
+// hasNode reports whether the Plan has a node at path.
 func (p *Plan) hasNode(path string) bool {
 	for i := range p.Nodes {
 		if p.Nodes[i].Path == path {
@@ -381,6 +383,7 @@ func Octal(mode uint32) string {
 // both below /dev: "../cdrom" for ("snd/x", "cdrom").
 func Relative(link, target string) string {
 	for {
+		// A directory in which both lie is no part of the text.
 		dir, rest, nested := strings.Cut(link, "/")
 		if !nested || !strings.HasPrefix(target, dir+"/") {
 			return strings.Repeat("../", strings.Count(link, "/")) + target

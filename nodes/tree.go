@@ -165,7 +165,7 @@ func (t *tree) prune(path string) {
 		path = path[:slash]
 		dir, err := t.parent(path, false)
 		if err == unix.ENOENT {
-			continue
+			continue // it is gone already; the one above it may be empty
 		}
 		if err != nil {
 			return
@@ -242,9 +242,9 @@ func (t *tree) viaTemp(dir parent, replace bool, make func(at int, name string) 
 	switch {
 	case err != nil:
 	case replace:
-		err = unix.Renameat(at, name, dir.fd, dir.name)
+		err = unix.Renameat(at, name, dir.fd, dir.name) // rename(2) takes the place of what is there
 	default:
-		err = unix.Linkat(at, name, dir.fd, dir.name, 0)
+		err = unix.Linkat(at, name, dir.fd, dir.name, 0) // link(2) does not: EEXIST
 	}
 	if err != nil || !replace {
 		unix.Unlinkat(at, name, 0)
@@ -294,6 +294,7 @@ func (t *tree) fixAttributes(dir parent, n *Node, dev uevent.Dev, st *unix.Statx
 // chmod changes the mode of an O_PATH descriptor, which no link can lead
 // astray: by fchmodat2 where the kernel has it (6.6), else by way of /proc.
 func (t *tree) chmod(fd int, mode uint32) error {
+	// Package unix says EOPNOTSUPP where the kernel says that it has no fchmodat2 (ENOSYS).
 	err := unix.Fchmodat(fd, "", mode, unix.AT_EMPTY_PATH)
 	if err == unix.EOPNOTSUPP {
 		err = unix.Fchmodat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), mode, 0)

@@ -6,13 +6,13 @@ import "strings"
 // 7.12); these are the words that names are made of.
 const (
 	identifySize      = 512
-	wordConfiguration = 0
-	wordSerial        = 10
-	wordRevision      = 23
+	wordConfiguration = 0  // bit 15: it takes packets; bits 8 to 12: then its SCSI type
+	wordSerial        = 10 // ten words
+	wordRevision      = 23 // of the firmware, up to wordModel
 	wordModel         = 27
 	wordModelEnd      = 47
-	wordWWN           = 108
-	wordRotation      = 217
+	wordWWN           = 108 // and the three behind it, the highest first
+	wordRotation      = 217 // turns in a minute
 )
 
 // identifyAt is where in page 0x89 (SAT-3, 12.4.2) the answer lies.
@@ -40,10 +40,12 @@ func (s *subject) ata() {
 			answer = keptIdentify(fd)
 		}
 	} else if s.p.Open != nil {
+		// The rules give no names by SCSI then: the answer would take their place.
 		s.set(".WAIT", "1")
 	}
 	if len(answer) == identifySize && strings.Trim(answer, "\x00") != "" {
 		s.ataID(answer)
+		// 0x14 in SPC: a disk with zones that its host manages. It has a link by its SCSI name too.
 		if scsi.value("type") == "20" { // zoned
 			s.set(".ZONED", word(pageNames(scsi, &q).serial, 255))
 		}

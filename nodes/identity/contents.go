@@ -49,6 +49,8 @@ type reader struct {
 	start int64
 }
 
+// ReadAt reads once, from an offset behind start. It may return fewer bytes than p holds and no error:
+// the probe then goes on with what it has.
 func (r *reader) ReadAt(p []byte, offset int64) (int, error) {
 	return unix.Pread(r.fd, p, r.start+offset)
 }

@@ -23,12 +23,13 @@ type dir struct {
 // noNodes is where sysfs.FS.Find looks for the nodes of devices: it is given none.
 const noNodes = "/dev"
 
+// attr is an attribute that was read, or was found not to be there: it is not looked for again.
 type attr struct {
 	name, value string
 	there       bool // false where the read found nothing
 }
 
-// dirs makes the directories from devpath up. It reads nothing.
+// dirs makes the directories from devpath up to the one right below /devices. It reads nothing.
 func (s *subject) dirs(devpath string) *dir {
 	// One piece of memory for all of them.
 	all := make([]dir, strings.Count(devpath, "/"))
@@ -50,6 +51,7 @@ func (s *subject) dirs(devpath string) *dir {
 	return &all[0]
 }
 
+// name returns the last part of the path: the kernel's name of a device.
 func (d *dir) name() string { return d.path[strings.LastIndexByte(d.path, '/')+1:] }
 
 // readSubsystem returns the subsystem, or "" for a directory that is no device's.
@@ -83,6 +85,7 @@ func (d *dir) value(name string) string {
 }
 
 // bytes reads what a file begins with, up to max bytes.
+// They may hold NULs, and are not kept. The text is "" where the file cannot be read.
 func (d *dir) bytes(name string, max int) string {
 	d.s.reads++
 	fd, err := unix.Open(string(d.s.p.Sys)+d.path+"/"+name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
@@ -95,17 +98,20 @@ func (d *dir) bytes(name string, max int) string {
 }
 
 // linked returns the last part of where a link leads: for driver its name.
+// It returns "" where there is no link.
 func (d *dir) linked(name string) string {
 	d.s.reads++
 	text, _ := sys.ReadLink(string(d.s.p.Sys) + d.path + "/" + name)
 	return text[strings.LastIndexByte(text, '/')+1:]
 }
 
+// has reports whether the directory has an entry of that name. It does not open it, and keeps no answer.
 func (d *dir) has(name string) bool {
 	d.s.reads++
 	return sys.Exists(unix.AT_FDCWD, string(d.s.p.Sys)+d.path+"/"+name)
 }
 
+// list returns the names in the directory, none where it cannot be read.
 func (d *dir) list() []string {
 	d.s.reads++
 	return sys.ReadDir(string(d.s.p.Sys) + d.path)

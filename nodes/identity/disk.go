@@ -47,8 +47,10 @@ func (s *subject) openDisk() {
 			s.fd = fd
 		}
 	}
+	// As in udevd, no lock is taken of devices of device-mapper and md.
 	if fd := s.wholeFd(); fd >= 0 && s.e.Dev.Block && !matchAny("dm-#|md*", s.e.Sysname()) && !lock(fd) {
 		s.closeDisk()
+		// A tool still changes the disk: what its contents gave it before holds.
 		s.fd, s.whole, s.id.Keep = -1, -1, true
 	}
 }
@@ -60,6 +62,7 @@ const lockLimit = 8 * time.Second
 // udevd does so too; see systemd's BLOCK_DEVICE_LOCKING. The lock ends when fd is closed.
 func lock(fd int) (ok bool) {
 	for begun := sys.Now(); ; time.Sleep(sys.PollInterval) {
+		// Any other error counts as a lock: what cannot be locked is read all the same.
 		if err := sys.Flock(fd, unix.LOCK_SH|unix.LOCK_NB); err != unix.EWOULDBLOCK {
 			return true
 		}
@@ -114,6 +117,7 @@ func (s *subject) contents() {
 	}
 	if s.base != s.dev {
 		d.Numbers = s.base.value("dev")
+		// A partition's name ends in its number: sda1, nvme0n1p1.
 		d.Partition, _ = strconv.Atoi(s.id.Get(".N"))
 		d.Start, d.Size = parseUint64(s.dev.value("start")), parseUint64(s.dev.value("size"))
 	}
@@ -125,6 +129,7 @@ func (s *subject) contents() {
 	}
 }
 
+// parseUint64 reads a decimal number of sysfs. It returns 0 where there is none.
 func parseUint64(text string) uint64 {
 	n, _ := strconv.ParseUint(text, 10, 64)
 	return n

@@ -77,7 +77,7 @@ type Prober struct {
 
 	once     sync.Once
 	sections map[string]string // of rules, by subsystem; made by once
-	memory   memory
+	memory   memory            // of Identify alone, and guarded by nothing
 }
 
 // section returns the rules for a device, or "". The first call parses them, for all
@@ -111,6 +111,7 @@ func (p *Prober) Identify(e *uevent.Event) *Identity {
 	} else {
 		id = &Identity{Links: numbersLink(e)}
 	}
+	// Without rules the numbers decide alone, so that any such device may be remembered.
 	if again && (!hasRules || matchAny(lasting, e.Subsystem)) {
 		m := &remembered{devpath: e.Devpath, subsystem: e.Subsystem, dev: e.Dev, hasRules: hasRules, id: *id}
 		if hasRules {
@@ -150,6 +151,8 @@ func (p *Prober) NeedsContents(e *uevent.Event) bool {
 // does, or for ever: it is to run beside what must go on.
 func (p *Prober) Probe(e *uevent.Event) *Identity { return &p.identify(e, opened).id }
 
+// identify applies the rules to a device, as deep as how says. Of a remove it returns a subject that
+// has nothing: its directory in sysfs is gone.
 func (p *Prober) identify(e *uevent.Event, how depth) *subject {
 	if e.Action == uevent.Remove {
 		return &subject{}
@@ -186,12 +189,13 @@ type subject struct {
 	at        *dir // what a rule's attributes are those of
 	id        Identity
 	depth     depth
-	reads     int // of sysfs, for tests
-	usbDone   bool
-	sets      [len(capabilityFiles)]capabilities
-	fd, whole int // the open disk, and for a partition the disk that it is of; or -1
+	reads     int                                // of sysfs, for tests
+	usbDone   bool                               // usbID was called: rules call it in several places
+	sets      [len(capabilityFiles)]capabilities // in the order of capabilityFiles, empty until input fills them
+	fd, whole int                                // the open disk, and for a partition the disk that it is of; or -1
 }
 
+// newSubject returns a subject with what the event alone tells. It reads and opens nothing.
 func newSubject(p *Prober, e *uevent.Event) *subject {
 	s := &subject{p: p, e: e, fd: -1, whole: -1}
 	s.dev = s.dirs(e.Devpath)
@@ -236,7 +240,7 @@ func (s *subject) setAll(prefix, keys string, values []string) {
 	}
 }
 
-// maxName is how long in bytes a file's name may be.
+// maxName is how long in bytes a file's name may be (NAME_MAX of linux/limits.h).
 const maxName = 255
 
 // link gives the device a link where the template's values are there and none of the

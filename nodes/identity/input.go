@@ -10,12 +10,12 @@ import (
 
 // Numbers of linux/input-event-codes.h that rules alone cannot count.
 const (
-	absRX, absPressure = 0x03, 0x18
-	buttonJoystick     = 0x120
-	buttonDigi         = 0x140
-	padUp, padRight    = 0x220, 0x223
-	happy1, happy40    = 0x2c0, 0x2e7
-	letterKeys         = 0xfffffffe // ESC, the digits, Q to D: the first 32 keys but the reserved one
+	absRX, absPressure = 0x03, 0x18   // ABS_RX, ABS_PRESSURE
+	buttonJoystick     = 0x120        // BTN_JOYSTICK
+	buttonDigi         = 0x140        // BTN_DIGI
+	padUp, padRight    = 0x220, 0x223 // BTN_DPAD_UP, BTN_DPAD_RIGHT
+	happy1, happy40    = 0x2c0, 0x2e7 // BTN_TRIGGER_HAPPY1, BTN_TRIGGER_HAPPY40
+	letterKeys         = 0xfffffffe   // ESC, the digits, Q to D: the first 32 keys but the reserved one
 )
 
 // officeKeys are on many keyboards and on no joystick: Ctrl, CapsLock, NumLock, Insert,
@@ -30,8 +30,8 @@ type capabilities []uint64
 var capabilityFiles = [...]string{"capabilities/ev", "capabilities/key", "capabilities/rel", "capabilities/abs", "properties"}
 
 const (
-	events, keys, absolute = 0, 1, 3
-	capabilityLetters      = "ekrap"
+	events, keys, absolute = 0, 1, 3 // places in capabilityFiles
+	capabilityLetters      = "ekrap" // of all of these, as a rule's %X1-2 has them
 )
 
 // wordBits is how many bits a word has. The kernel writes words of the size that the
@@ -125,7 +125,7 @@ func (s *subject) countKeys(pressed capabilities) {
 		is  bool
 	}{
 		{".STICK", n > 0}, {".STICKS", n > 1},
-		{".OFFICE", office >= 4 && s.can('e', "1")},
+		{".OFFICE", office >= 4 && s.can('e', "1")}, // 1 is EV_KEY
 		{".LETTERS", len(pressed) > 0 && pressed[0]&letterKeys == letterKeys},
 	} {
 		if fact.is {

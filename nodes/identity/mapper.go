@@ -52,7 +52,8 @@ func (s *subject) volume() {
 	layer, _ := cutDash(rest)
 	s.setAll("DM_", "VG_NAME LV_NAME LV_LAYER", []string{group, volume, layer})
 	switch {
-	case s.is("DM_UDEV_DISABLE_SUBSYSTEM_RULES_FLAG"):
+	case s.is("DM_UDEV_DISABLE_SUBSYSTEM_RULES_FLAG"): // its maker wants no names by LVM
+	// pvmove?* and ?*_vorigin, as LVM's own rules have it (11-dm-lvm.rules): they are in use by LVM alone.
 	case layer != "" || len(volume) > 6 && volume[:6] == "pvmove" || strings.HasSuffix(volume[min(1, len(volume)):], "_vorigin"):
 		s.setAll("DM_UDEV_DISABLE_", "DISK_RULES_FLAG OTHER_RULES_FLAG", []string{"1", "1"})
 	default:
@@ -89,13 +90,17 @@ func (s *subject) hidden() bool {
 func (s *subject) mapper() {
 	s.readFlags()
 	suspended := s.dev.value("dm/suspended") == "1"
+	// Before it has a table its size is 0. A change comes when the table is in use.
 	hasTable := s.e.Action != "add" || s.dev.value("size") != "0"
 	s.id.Keep = hasTable && (suspended || s.is("DISK_RO"))
+	// The kernel says DISK_RO=1 in a change of its own when a disk becomes read-only (set_disk_ro in
+	// block/genhd.c).
 	if s.is("DISK_RO") || !hasTable {
 		s.setAll("DM_UDEV_DISABLE_", "SUBSYSTEM_RULES_FLAG DISK_RULES_FLAG OTHER_RULES_FLAG", []string{"1", "1", "1"})
 		s.set(".HIDDEN", "1")
 		return
 	}
+	// By UDEV_RULES_VSN LVM's rules see that the properties of device-mapper's own are there.
 	s.setAll("DM_", "ACTIVATION NAME UUID SUSPENDED UDEV_RULES UDEV_RULES_VSN", []string{
 		"1", s.value("dm/name"), s.value("dm/uuid"), strconv.Itoa(bit(suspended)), "1", "2"})
 	if !s.is("DM_UDEV_DISABLE_DM_RULES_FLAG") {
@@ -111,6 +116,7 @@ func (s *subject) mapper() {
 		s.link("disk/by-id/dm-name-{DM_NAME}")
 		s.link("disk/by-id/dm-uuid-{DM_UUID}")
 	}
+	// A snapshot has the UUIDs of its origin, which is to have their links.
 	if s.is("DM_UDEV_LOW_PRIORITY_FLAG") {
 		s.set(".PRIORITY", "-100")
 	}
@@ -132,6 +138,7 @@ func (s *subject) array() {
 	state := s.value("md/array_state")
 	isContainer := state == "inactive" && strings.HasPrefix(s.value("md/metadata_version"), "external:")
 	if !isContainer && (state == "" || state == "inactive" || strings.HasPrefix(state, "clear")) {
+		// SYSTEMD_READY=0 says that a device is not to be used yet (systemd.device(5)).
 		s.setAll("", "SYSTEMD_READY .HIDDEN", []string{"0", "1"})
 		return
 	}
@@ -143,6 +150,7 @@ func (s *subject) array() {
 	if given := s.givenName(); given != "" {
 		s.setAll("", "MD_DEVNAME .ARRAY", []string{given, given})
 		if number := s.value(".N"); s.base != s.dev {
+			// As the kernel itself names partitions: data1, but data0p1.
 			if trailingNumber(given) != "" {
 				given += "p"
 			}

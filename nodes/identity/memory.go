@@ -16,7 +16,8 @@ type memory [512]struct {
 	hash uint32 // of the devpath that came last
 }
 
-// at returns where a memory has the device at a devpath, and whether that came before.
+// at returns where a memory has the device at a devpath, and whether that came before. What is there
+// may be nil, or of another device; the caller may put another one there.
 func (m *memory) at(devpath string) (known **remembered, again bool) {
 	h := uint32(0)
 	for i := max(0, len(devpath)-16); i < len(devpath); i++ { // what tells devices apart is at the end
@@ -52,6 +53,7 @@ func (m *remembered) holds(p *Prober, e *uevent.Event) bool {
 	if name == "" {
 		return true
 	}
+	// No event tells that an interface has another address.
 	address, err := sys.ReadAttribute(string(p.Sys) + e.Devpath + "/address")
 	return err == nil && strings.HasSuffix(name, strings.ReplaceAll(strings.TrimSpace(address), ":", ""))
 }

@@ -44,6 +44,7 @@ func (s *subject) net() {
 	}
 	s.set("ID_NET_NAMING_SCHEME", namingScheme)
 	// By the address that was burnt in, and by no other.
+	// 0 is NET_ADDR_PERM of linux/netdevice.h. An address of InfiniBand, of 20 bytes, makes no name.
 	if prefix != "ib" && s.dev.value("addr_assign_type") == "0" {
 		if address := s.dev.value("address"); len(address) == 17 {
 			s.set("ID_NET_NAME_MAC", prefix+"x"+strings.ReplaceAll(address, ":", ""))
@@ -93,7 +94,7 @@ func (s *subject) nameByPlace(prefix string) {
 		}
 		s.nameByPCI(prefix, parent, suffix)
 	case "ccw", "ccwgroup":
-		if rest := strings.TrimLeft(bus, ".0"); rest != "" {
+		if rest := strings.TrimLeft(bus, ".0"); rest != "" { // 0.0.f5f0 gives f5f0
 			s.set("ID_NET_NAME_PATH", prefix+"c"+rest)
 		}
 	default:

@@ -19,6 +19,8 @@ func OpenNodes(fs sysfs.FS, dev string) func(uevent.Dev) (fd int, err error) {
 		if err != nil {
 			return -1, err
 		}
+		// DEVNAME is never the first line: the kernel puts MAJOR and MINOR before it (dev_uevent in
+		// drivers/base/core.c).
 		_, name, found := strings.Cut(text, "\nDEVNAME=")
 		name, _, _ = strings.Cut(name, "\n")
 		if !found || name == "" {
@@ -46,6 +48,7 @@ func OpenNodes(fs sysfs.FS, dev string) func(uevent.Dev) (fd int, err error) {
 	}
 }
 
+// isNode reports whether st is of a node of the type and numbers of d.
 func isNode(st *unix.Stat_t, d uevent.Dev) bool {
 	kind := uint32(unix.S_IFCHR)
 	if d.Block {

@@ -42,6 +42,7 @@ func (w *pathWalk) prepend(part string) {
 
 // pathID finds ID_PATH.
 func (s *subject) pathID() {
+	// A disk of NVMe with multipath is virtual too, but leads to hardware: see nvme.
 	if isVirtual(s.e) && !strings.Contains(s.e.Devpath, "/nvme-subsystem/") {
 		return
 	}
@@ -92,6 +93,7 @@ func (w *pathWalk) step(dev, d *dir) *dir {
 	}
 	w.transport = w.transport || kind[0] == 'T'
 	w.parent = w.parent || kind[len(kind)-1] == 'P'
+	// Those of the same subsystem right above add nothing: of a row of PCI devices the lowest one counts.
 	return d.top()
 }
 

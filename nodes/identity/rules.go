@@ -442,7 +442,8 @@ func (s *subject) value(key string) string {
 	return substituted(d.value(key))
 }
 
-// expand puts values into a template. In a name of a file they have no slash.
+// expand puts values into a template. In a name of a file they have no slash. Ok is false where a value
+// is missing, but for a key that begins with a dot.
 func (s *subject) expand(template string, asName bool) (text string, ok bool) {
 	for {
 		before, rest, found := strings.Cut(template, "{")

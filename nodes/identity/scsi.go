@@ -15,7 +15,7 @@ func (s *subject) scsiDevice() *dir {
 // inquiry is what every SCSI device answers, as the device says it.
 type inquiry struct{ vendor, model, revision, kind string }
 
-// scsiTypes names the peripheral device types of SPC.
+// scsiTypes names the peripheral device types of SPC, by the decimal numbers that sysfs has.
 const scsiTypes = " 0disk 1tape 4optical 5cd 7optical 14disk 15optical "
 
 // readInquiry takes it from sysfs, where the kernel keeps it from the scan of the bus.
@@ -80,6 +80,7 @@ const (
 
 // parsePages reads the pages 0x83 and 0x80, "" where the device has none.
 func parsePages(page83, page80, vendor, model string) (n scsiNames) {
+	// A name by the maker has both fields at their full lengths, with the blanks that fill them.
 	maker := ""
 	if len(vendor) >= vendorLength && len(model) >= modelLength {
 		maker = vendor[:vendorLength] + model[:modelLength]
@@ -107,7 +108,8 @@ func parsePages(page83, page80, vendor, model string) (n scsiNames) {
 	return n
 }
 
-// search looks for one kind of designator in page 0x83.
+// search looks for one kind of designator in page 0x83. It reports whether one gave the serial number; a
+// port group never does, and only sets targetPort.
 func (n *scsiNames) search(page, which, maker string) bool {
 	kind, naa := which[0], which[1]-'0'
 	length := int(page[2])<<8 | int(page[3])

@@ -66,13 +66,14 @@ func sendCommand(fd int, command, data, sense []byte) (h sgHeader, ok bool) {
 func askIdentify(fd int) string {
 	sense := make([]byte, 32)
 	about := make([]byte, inquiryLength)
+	// 0x12 is INQUIRY; the type of the device is in the first byte of its answer.
 	h, ok := sendCommand(fd, []byte{0x12, 0, 0, 0, inquiryLength, 0}, about, sense)
 	if !ok || h.status != 0 || h.hostStatus != 0 {
 		return ""
 	}
 	const (
-		pioIn    = 4 << 1
-		transfer = 0x2e // check condition, from the device, in blocks, as many as in the sector count
+		pioIn    = 4 << 1 // the protocol "PIO data-in"
+		transfer = 0x2e   // check condition, from the device, in blocks, as many as in the sector count
 	)
 	var command []byte
 	// ATA PASS-THROUGH (12) with IDENTIFY DEVICE for a disk; ATA PASS-THROUGH (16) with

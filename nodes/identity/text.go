@@ -8,6 +8,7 @@ import (
 
 const lowerHex = "0123456789abcdef"
 
+// isAlphanumeric, isDigit and isSpace know ASCII alone, as C does without a locale.
 func isAlphanumeric(c byte) bool {
 	return isDigit(c) || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
 }

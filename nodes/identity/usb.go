@@ -60,6 +60,7 @@ func (s *subject) usbID() {
 			if scsi := s.scsiDevice(); scsi != nil {
 				q = readInquiry(scsi)
 				kind = q.kind
+				// Slots of a card reader are units of one device, with one serial number.
 				a := parseSCSI(scsi.name())
 				instance = a[2] + ":" + a[3]
 			}
@@ -146,8 +147,8 @@ const (
 	descriptorLength   = 0
 	descriptorType     = 1
 	interfaceClass     = 5
-	interfaceEnd       = 9
-	interfaceType      = 4
+	interfaceEnd       = 9 // the length of an interface's
+	interfaceType      = 4 // what descriptorType holds for an interface
 	shortestDescriptor = 3
 )
 

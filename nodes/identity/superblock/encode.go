@@ -54,6 +54,7 @@ func validRune(s string) int {
 
 // isPlain reports whether a character of ASCII stands as it is.
 func isPlain(c byte, encode bool) bool {
+	// A bit for each of the characters below 64.
 	const safe uint64 = 1<<'#' | 1<<'+' | 1<<'-' | 1<<'.' | 1<<':' | 1<<'=' | 0x3ff<<'0'
 	if !encode {
 		return c > ' ' && c <= '~'
@@ -61,8 +62,10 @@ func isPlain(c byte, encode bool) bool {
 	return c < 64 && safe>>c&1 != 0 || c == '@' || c == '_' || c|0x20 >= 'a' && c|0x20 <= 'z'
 }
 
+// isBlank is isspace(3) of C without a locale.
 func isBlank(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
 
+// trimRight returns s without blanks at its end.
 func trimRight(s string) string {
 	for s != "" && isBlank(s[len(s)-1]) {
 		s = s[:len(s)-1]

@@ -13,6 +13,8 @@ const (
 // probeExFAT checks the boot sector, and by a sum the whole of the boot region.
 func probeExFAT(p *probe) bool {
 	p.load(0, 512)
+	// Where FAT has its parameters, exFAT has zeroes (11 to 63), so that neither is taken for the other.
+	// A cluster has at most 32 MiB (25).
 	sectorLog := p.u(108, 1)
 	if !p.is(0, "\xeb\x76\x90"+exfatName) || !p.zero(11, 53) || !p.is(510, mbrMark) ||
 		sectorLog < 9 || sectorLog > 12 || sectorLog+p.u(109, 1) > 25 || !p.load(0, 12<<sectorLog) {
@@ -39,7 +41,7 @@ func probeExFAT(p *probe) bool {
 		fat:     int64(p.u(80, 4)) << sectorLog,
 		heap:    int64(p.u(88, 4)) << sectorLog,
 		cluster: int64(1) << (sectorLog + p.u(109, 1)),
-		count:   p.u(92, 4) + 2,
+		count:   p.u(92, 4) + 2, // clusters are counted from 2
 		mask:    0xffffffff,
 		look:    exfatLook,
 	}, p.u(96, 4))

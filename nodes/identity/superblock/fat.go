@@ -5,6 +5,7 @@ package superblock
 
 var vfatFormat = format{
 	name: "vfat", usage: filesystem,
+	// The last three may begin or end any boot sector: isFAT asks for more where only these are there.
 	magics: []magic{
 		{0x52, "MSWIN"}, {0x52, "FAT32   "}, {0x36, "MSDOS"}, {0x36, "FAT16   "}, {0x36, "FAT12   "},
 		{0x36, "FAT     "}, {0, "\xeb"}, {0, "\xe9"}, {510, mbrMark},
@@ -13,6 +14,7 @@ var vfatFormat = format{
 }
 
 const (
+	// The largest numbers of clusters, as libblkid has them.
 	fat12Max = 0xff4
 	fat16Max = 0xfff4
 	fat32Max = 0x0ffffff6
@@ -22,7 +24,7 @@ const (
 	maxDir      = 16 << 10
 	maxClusters = 3
 
-	dirEntry = 32
+	dirEntry = 32 // bytes of an entry of a directory
 )
 
 // isFAT reports whether the structure is a boot sector of FAT, and how many
@@ -131,14 +133,16 @@ func fatLook(p *probe) (more bool) {
 }
 
 // directory says where a directory lies: in clusters which a table chains, both
-// at offsets in bytes. Look looks at a part of it, and says whether to go on.
+// at offsets in bytes. Count is how many entries the table has, 0 for a directory in one piece; mask
+// has the bits of an entry that count. Look looks at a part of it, and says whether to go on.
 type directory struct {
 	fat, heap, cluster int64
 	count, mask        uint64
 	look               func(p *probe) (more bool)
 }
 
-// chain looks at the first clusters of a directory.
+// chain looks at the first clusters of a directory. It ends at a number that is no cluster: that stands
+// for the end, or comes from a table that is damaged.
 func (p *probe) chain(d directory, cluster uint64) {
 	for range maxClusters {
 		if cluster < 2 || cluster >= max(d.count, 3) ||

@@ -4,7 +4,7 @@ package superblock
 type usage byte
 
 const (
-	filesystem usage = iota
+	filesystem usage = iota // the order is that of usages
 	raid
 	crypto
 	other

@@ -4,8 +4,8 @@ package superblock
 // block and one in the last, each with an array of entries, all with a CRC.
 
 const (
-	gptMinHeader = 92
-	gptEntry     = 128
+	gptMinHeader = 92  // bytes
+	gptEntry     = 128 // as in the kernel, which takes entries of no other size (block/partitions/efi.c)
 
 	// maxGPT is how many entries are read. There are 128 as a rule.
 	maxGPT = 1024
@@ -55,13 +55,15 @@ func (p *probe) loadGPT(block int64) bool {
 	return sound
 }
 
-// gptSlots adds the partitions of a header that is loaded.
+// gptSlots adds the partitions of a header that is loaded. An entry takes its place, so what the header
+// says is read first.
 func (p *probe) gptSlots() {
 	low, high, count, unit := p.u(40, 8), p.u(48, 8), int(p.u(80, 4)), p.block/512
 	offset := int64(p.u(72, 8)) * p.block
 	for i := range count {
 		p.load(offset, gptEntry)
 		start, end := p.u(32, 8), p.u(40, 8)
+		// An entry without a type is not in use.
 		if !p.zero(0, 16) && start >= low && end <= high && start <= end {
 			p.slots = append(p.slots, slot{
 				number: i + 1, entry: offset, flags: p.u(48, 8),

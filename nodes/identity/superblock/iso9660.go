@@ -10,6 +10,7 @@ var isoFormat = format{
 }
 
 const (
+	// Types of volume descriptors.
 	isoBoot          = 0
 	isoPrimary       = 1
 	isoSupplementary = 2
@@ -24,6 +25,7 @@ type isoField struct {
 	file   bool // it may name a file instead, which begins with _
 }
 
+// isoFields are at the same offsets in the primary descriptor and in that of Joliet.
 var isoFields = [...]isoField{
 	{"SYSTEM", 8, 32, false},
 	{"VOLUME_SET", 190, 128, false},

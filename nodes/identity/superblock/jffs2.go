@@ -12,6 +12,7 @@ var jffs2Format = format{
 
 const jffs2Big = "\x19\x85"
 
+// probeJFFS2 takes what begins with the sound header of a node. Its mark tells the byte order.
 func probeJFFS2(p *probe) bool {
 	p.big = p.mark == jffs2Big
 	// Each type of a node has a bit of its own and one of the class of features.

@@ -21,6 +21,7 @@ const (
 // hasMBR loads the first sector and reports whether it has such a table. The boot
 // sectors of some file systems look alike.
 func (p *probe) hasMBR() bool {
+	// isFAT goes by the mark that find leaves.
 	fat := p.find(vfatFormat.magics)
 	if !p.loadMBR(0) || p.is(0, "\xc9\xc2\xd4\xc1") { // the mark of AIX
 		return false
@@ -41,6 +42,7 @@ func (p *probe) hasMBR() bool {
 	p.Result = &Result{}
 	other := probeNTFS(p) || probeExFAT(p)
 	p.Result = contents
+	// The caller reads the table; the probes have loaded other structures.
 	return !other && p.load(0, 512)
 }
 

@@ -29,6 +29,7 @@ func probeMD0(p *probe, offset int64) bool {
 	}
 	p.big = p.u(0, 4) != mdMagic
 	size := int64(p.u(32, 4)) << 10
+	// All is read before inPartition loads other structures.
 	version := decimal(p.u(4, 4)) + "." + decimal(p.u(8, 4)) + "." + decimal(p.u(12, 4))
 	uuid := hex(p.u(20, 4), 8) + hex(p.u(52, 4), 8) + hex(p.u(56, 4), 8) + hex(p.u(60, 4), 8)
 	if p.u(0, 4) != mdMagic || p.size < size+mdReserved || offset < size ||
@@ -63,6 +64,7 @@ func probeMD1(p *probe, offset int64, version string) bool {
 func mdSum(p *probe) uint64 {
 	sum := -p.u(216, 4)
 	for i := 0; i < len(p.b); i += 4 {
+		// An odd number of roles leaves two bytes at the end.
 		sum += p.u(i, min(4, len(p.b)-i))
 	}
 	return uint64(uint32(sum) + uint32(sum>>32))

@@ -33,13 +33,13 @@ type window struct {
 type probe struct {
 	*Result
 	disk    *Disk
-	size    int64 // bytes, a multiple of block
-	block   int64
-	windows []window
-	read    int64 // up to here the disk was read from its begin, or could not be
-	reads   int
-	bytes   int64
-	err     error
+	size    int64    // bytes, a multiple of block
+	block   int64    // bytes, a power of two from 512 to 64 KiB
+	windows []window // in the order in which they were read
+	read    int64    // up to here the disk was read from its begin, or could not be
+	reads   int      // so far; limited by maxReads
+	bytes   int64    // that were asked for; limited by maxBytes
+	err     error    // the first one
 
 	// The structure that is looked at, and whether its numbers are big endian.
 	b   []byte

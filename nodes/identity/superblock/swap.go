@@ -28,6 +28,8 @@ func probeSwap(p *probe) bool {
 		for kind = 0; kind < len(swapMarks) && !p.is(0, swapMarks[kind][0]); kind++ {
 		}
 	}
+	// Behind 1024 bytes for a boot loader: the version, the number of the last page, that of bad ones, the
+	// UUID (12) and the label (28), by union swap_header of linux/swap.h.
 	if p.load(1024, 512); kind > 0 { // the old version has nothing else
 		p.big = p.u(0, 4) != 1
 		pages := p.u(4, 4)

@@ -14,6 +14,8 @@ var udfMagics = []magic{
 }
 
 const (
+	// The row of volume structure descriptors: where it begins, the size of each, and how many are looked
+	// at. The identifier of each is behind a byte for its type.
 	vsdOffset = 32 << 10
 	vsdSize   = 2048
 	maxVSDs   = 16

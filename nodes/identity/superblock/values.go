@@ -28,6 +28,7 @@ func (p *probe) setLabel(s string) {
 // uuid sets the UUID to 16 bytes of the structure.
 func (p *probe) uuid(offset int) { p.setUUID(p.uuidOf(offset, uuidForm)) }
 
+// setUUID sets the UUID to text: not every format has one of 16 bytes.
 func (p *probe) setUUID(s string) {
 	p.UUID = trimRight(s)
 	p.addText("ID_FS_UUID", p.UUID)
@@ -41,6 +42,7 @@ func (p *probe) id(name, value string) {
 	p.add("ID_FS_"+name+"_ID", Encode(trim(value)))
 }
 
+// version sets the version, unless it is empty.
 func (p *probe) version(s string) { p.add("ID_FS_VERSION", s) }
 
 // versions sets the version to major.minor.

@@ -4,6 +4,8 @@ package superblock
 
 var xfsFormat = format{name: "xfs", usage: filesystem, big: true, magics: []magic{{0, "XFSB"}}, probe: probeXFS}
 
+// probeXFS takes a superblock whose numbers agree with each other. The checksum, which version 5 alone
+// has, is not looked at.
 func probeXFS(p *probe) bool {
 	if !p.load(0, 200) {
 		return false
@@ -18,8 +20,8 @@ func probeXFS(p *probe) bool {
 	if sectorLog-9 > 15-9 || p.u(102, 2) != 1<<sectorLog ||
 		blockLog-9 > 16-9 || block != 1<<blockLog ||
 		inodeLog-8 > 11-8 || p.u(104, 2) != 1<<inodeLog || blockLog-inodeLog != p.u(123, 1) ||
-		extent < 4<<10 || extent > 1<<30 || p.u(127, 1) > 100 ||
-		groups == 0 || blocks > groups*groupBlocks || blocks < (groups-1)*groupBlocks+64 {
+		extent < 4<<10 || extent > 1<<30 || p.u(127, 1) > 100 || // the last one is a percentage
+		groups == 0 || blocks > groups*groupBlocks || blocks < (groups-1)*groupBlocks+64 { // 64 is XFS_MIN_AG_BLOCKS
 		return false
 	}
 	p.label(108, 12)

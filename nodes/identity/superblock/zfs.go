@@ -12,6 +12,8 @@ const (
 
 var zfsFormat = format{
 	name: "zfs_member", usage: filesystem, minSize: 64 << 20, big: true,
+	// The head of the list: the encoding (1 is XDR), the byte order of the machine that made it and two
+	// bytes of 0, then the version 0 and the flag NV_UNIQUE_NAME, in four bytes each.
 	magics: []magic{
 		{zfsOffset, "\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01"},
 		{zfsOffset, "\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01"},
