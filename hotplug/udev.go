@@ -5,6 +5,7 @@ package hotplug
 import (
 	_ "embed"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,14 +30,14 @@ const HasUdev = true
 
 // udevSink is what speaks to libudev's clients.
 type udevSink struct {
-	udev  *udev.Udev // nil where no clients are served, and in a loop until start
-	loop  *loop.Loop // nil until start, and where this is no loop
-	added bool       // it is one of the sinks
+	udev  atomic.Pointer[udev.Udev] // nil where no clients are served, and in a loop until start
+	loop  *loop.Loop                // nil where this is no loop; start sets it before udev
+	added bool                      // it is one of the sinks
 }
 
 // open adds the sink by which libudev's clients hear of events, where a loop or a board made
 // /run/udev. That of a loop is opened by start: until the loop is known to be the only one,
-// another may have the socket there. The sink calls u.udev, so no event may come before start.
+// another may have the socket there. An event before that is told to nobody.
 func (u *udevSink) open(r *runner) {
 	switch {
 	case r.DryRun || r.way == RunLoop && !r.Udev:
@@ -49,17 +50,39 @@ func (u *udevSink) open(r *runner) {
 	}
 	u.added = true
 	r.sinks = append(r.sinks, scheduler.Sink{
-		Received:  func(e *uevent.Event) { u.udev.Queued(e) },
-		Done:      func(e *uevent.Event, p *nodes.Plan) { u.udev.Done(e, sink.DeviceOf(p)) },
-		Withdrawn: func() { u.udev.Withdrawn() },
+		// An event comes before start where a request to the loop does. The first scan, which is still to
+		// come, has all devices told.
+		Received: func(e *uevent.Event) {
+			if to := u.udev.Load(); to != nil {
+				to.Queued(e)
+			}
+		},
+		Done: func(e *uevent.Event, p *nodes.Plan) {
+			if to := u.udev.Load(); to != nil {
+				to.Done(e, sink.DeviceOf(p))
+			}
+		},
+		Withdrawn: func() {
+			if to := u.udev.Load(); to != nil {
+				to.Withdrawn()
+			}
+		},
 		Gap: func(string) {
-			if u.loop != nil && u.udev != nil {
+			if u.udev.Load() != nil && u.loop != nil {
 				// In a goroutine, since it waits, and asks the scheduler, which is locked here.
 				go u.recover(r)
 			}
 		},
-		SliceEnd:  func() { u.udev.Idle() },
-		Remounted: func() { _ = u.udev.Reopen() }, // which logs what is wrong
+		SliceEnd: func() {
+			if to := u.udev.Load(); to != nil {
+				to.Idle()
+			}
+		},
+		Remounted: func() {
+			if to := u.udev.Load(); to != nil {
+				_ = to.Reopen() // which logs what is wrong
+			}
+		},
 	})
 }
 
@@ -79,7 +102,10 @@ const endSteps = 30
 // has just handed over gets some time to end.
 func (u *udevSink) make(r *runner, handlers *udev.Handlers) (err error) {
 	for range endSteps {
-		u.udev, err = udev.New(udev.Options{Run: udev.DefaultRun, Sys: r.sys, Log: r.log, Handlers: handlers})
+		var made *udev.Udev
+		if made, err = udev.New(udev.Options{Run: udev.DefaultRun, Sys: r.sys, Log: r.log, Handlers: handlers}); err == nil {
+			u.udev.Store(made)
+		}
 		if !errors.Is(err, udev.ErrTaken) {
 			break
 		}
@@ -93,7 +119,7 @@ func (u *udevSink) make(r *runner, handlers *udev.Handlers) (err error) {
 
 // stored returns the properties that the database holds of a device.
 func (u *udevSink) stored(e *uevent.Event) []string {
-	if u.udev == nil {
+	if u.udev.Load() == nil {
 		return nil
 	}
 	r, _ := udev.Lookup(udev.DefaultRun, udev.Identify(e))
@@ -128,10 +154,10 @@ func (u *udevSink) catchUp(r *runner) {
 // scanned is called after the first scan: records of devices that have gone go, and so do
 // the cookies of events that nobody listened to.
 func (u *udevSink) scanned(r *runner) {
-	if u.udev == nil || u.loop == nil {
+	if u.udev.Load() == nil || u.loop == nil {
 		return
 	}
-	u.udev.Sweep()
+	u.udev.Load().Sweep()
 	u.recover(r)
 }
 
@@ -143,7 +169,7 @@ const recoverLimit = 600
 // goroutine may do so at the same time.
 func (u *udevSink) recover(r *runner) {
 	idle := func() bool { return !u.loop.Pending() && r.scheduler.IsIdle() }
-	for n := 0; n < recoverLimit && !u.udev.RecoverCookies(idle); n++ {
+	for n := 0; n < recoverLimit && !u.udev.Load().RecoverCookies(idle); n++ {
 		time.Sleep(time.Second)
 	}
 }
@@ -151,12 +177,12 @@ func (u *udevSink) recover(r *runner) {
 // close ends the service. Where no other loop goes on, it completes the cookies that processes
 // wait for: libdevmapper makes what is missing itself.
 func (u *udevSink) close(r *runner) {
-	if u.udev == nil {
+	if u.udev.Load() == nil {
 		return
 	}
-	u.udev.Close()
+	u.udev.Load().Close()
 	// The socket is gone, and no event will complete them: so all of them count as lost.
 	if u.loop != nil && !r.handedOver {
-		u.udev.RecoverCookies(func() bool { return true })
+		u.udev.Load().RecoverCookies(func() bool { return true })
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -532,4 +533,32 @@ func TestUdevPiece(t *testing.T) {
 		t.Errorf("the card is asked for %q", got)
 	}
 	kerneltest.Until(t, patience, "the config's own mode", func() bool { return slices.Contains(b.snapshot(), "dri/card0 char 0640 0:6 240:1") })
+}
+
+// TestUdevStarting asks the loop for a scan while its socket for udevadm is still
+// another's: it goes on, and tells libudev's clients of all devices once that socket is its own.
+func TestUdevStarting(t *testing.T) {
+	t.Parallel()
+	if !jailed(t) {
+		return
+	}
+	b := newUdevBoard(t, "")
+	hotplugtest.Must(t, os.MkdirAll(runUdev, 0o755))
+	other, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: runUdev + "/control", Net: "unixpacket"})
+	hotplugtest.Must(t, err)
+	scanned := make(chan result, 1)
+	go func() {
+		defer other.Close()
+		if kerneltest.Eventually(patience, func() bool { return b.run("status").code == exitDone }) {
+			go func() { scanned <- b.run("-s") }()
+			time.Sleep(500 * time.Millisecond) // for the request to be there
+		}
+	}()
+	b.startLoop("--udev")
+	if r := <-scanned; r.code != exitDone {
+		t.Errorf("the scan: %+v", r)
+	}
+	if _, err := os.Stat(runUdev + "/data/c1:3"); err != nil {
+		t.Error(err)
+	}
 }

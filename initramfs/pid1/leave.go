@@ -21,11 +21,13 @@ func (b *boot) leave() error {
 	if err != nil {
 		return err
 	}
+	defer sys.Close(root) // or a person in the shell could not unmount it
 	// Once the new root is in its place, the old one is reached by this descriptor alone.
 	old, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
+	defer sys.Close(old)
 	init := ""
 	if sys.EnterRoot(root) == nil { // its links lead from its own root on
 		init = b.findInit()

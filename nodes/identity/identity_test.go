@@ -266,3 +266,27 @@ func TestText(t *testing.T) {
 		t.Errorf("%d bytes", len(got))
 	}
 }
+
+// TestVirtualNVMe shows that a namespace below a subsystem has a path where its controller has one.
+func TestVirtualNVMe(t *testing.T) {
+	t.Parallel()
+	const namespace = "/devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1"
+	for controller, want := range map[string]string{
+		"/devices/pci0000:00/0000:00:04.0/nvme/nvme0": "pci-0000:00:04.0-nvme-1",
+		"/devices/virtual/nvme-fabrics/ctl/nvme0":     "", // over a network
+		"": "",
+	} {
+		s := hotplugtest.NewSysfs(t)
+		s.Add("/devices/virtual/nvme-subsystem/nvme-subsys0", "nvme-subsystem", "")
+		s.Add(namespace, "block", "259:0", "DEVNAME=nvme0n1", "DEVTYPE=disk")
+		hotplugtest.WriteFile(t, s.Path(namespace+"/nsid"), "1\n")
+		if controller != "" {
+			s.Add("/devices/pci0000:00/0000:00:04.0", "pci", "")
+			s.Add(controller, "nvme", "240:0", "DEVNAME=nvme0")
+		}
+		p := &Prober{Sys: s.FS}
+		if got := p.Identify(s.NewEvent("add", namespace)).Get("ID_PATH"); got != want {
+			t.Errorf("with the controller %q the path is %q, want %q", controller, got, want)
+		}
+	}
+}

@@ -135,8 +135,8 @@ func (w *pathWalk) nvme(dev, d *dir, subsystem string) *dir {
 		return d
 	}
 	w.prepend("nvme-" + nsid)
-	w.transport, w.parent = true, true
 	if subsystem == "nvme" {
+		w.transport, w.parent = true, true
 		return d.top()
 	}
 	// With multipath the namespace lies below the subsystem, which is virtual; the
@@ -146,8 +146,9 @@ func (w *pathWalk) nvme(dev, d *dir, subsystem string) *dir {
 	d.s.reads++
 	path, err := d.s.p.Sys.Find("/class/nvme/"+controller, noNodes)
 	if err != nil || strings.Contains(path, "/virtual/") {
-		return nil
+		return nil // a namespace has this number on every machine: as for udevd there is no path
 	}
+	w.transport, w.parent = true, true
 	return d.s.dirs(path)
 }
 
