@@ -14,6 +14,14 @@ type processRef struct {
 	fd int // its pidfd, or none
 }
 
+// become makes p refer to a process. The pidfd of another one would tell of that one's end.
+func (p *processRef) become(process procfs.Process) {
+	if p.Process != process {
+		sys.CloseAll(&p.fd)
+		p.Process = process
+	}
+}
+
 // isAlive reports whether the process lives. With a pidfd it takes one system call.
 func (p *processRef) isAlive() bool {
 	if p.fd == sys.None {

@@ -50,8 +50,8 @@ func (r *records) read(q *queue) {
 		}
 	}
 	o := &q.owner
-	o.creator.Process = procfs.Process{Pid: int(n[0]), Start: n[1]}
-	o.byName.Process = procfs.Process{Pid: int(n[2]), Start: n[3]}
+	o.creator.become(procfs.Process{Pid: int(n[0]), Start: n[1]})
+	o.byName.become(procfs.Process{Pid: int(n[2]), Start: n[3]})
 	o.kind, o.ownerless = ownerCreator, int64(n[5])
 	if n[4] != 0 {
 		o.kind = ownerLock
