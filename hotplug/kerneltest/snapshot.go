@@ -29,15 +29,14 @@ func Snapshot(dir string, omit ...string) ([]string, error) {
 		if rel == "." {
 			return err
 		}
-		// A directory may have left since it was listed, and a node have its name.
-		if os.IsNotExist(err) || errors.Is(err, unix.ENOTDIR) {
+		if hasVanished(err) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
 		info, err := d.Info()
-		if os.IsNotExist(err) {
+		if hasVanished(err) {
 			return nil
 		}
 		if err != nil {
@@ -58,6 +57,10 @@ func Snapshot(dir string, omit ...string) ([]string, error) {
 	slices.Sort(lines)
 	return lines, nil
 }
+
+// hasVanished reports whether err says that an entry has left since it was listed: it, or the directory
+// that it was in, whose name a node may have by now.
+func hasVanished(err error) bool { return os.IsNotExist(err) || errors.Is(err, unix.ENOTDIR) }
 
 // oneWord escapes blanks, so that a path is one word of a line.
 var oneWord = strings.NewReplacer(" ", `\x20`, "\t", `\x09`, "\n", `\x0a`)
