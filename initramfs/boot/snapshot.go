@@ -27,7 +27,7 @@ func TakeSnapshot(dir string) (Snapshot, error) {
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		rel, _ := filepath.Rel(dir, path)
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
+		case hasVanished(err):
 			return nil
 		case err != nil || rel == ".":
 			return err
@@ -37,13 +37,19 @@ func TakeSnapshot(dir string) (Snapshot, error) {
 			return nil
 		}
 		what, err := describe(path)
-		if errors.Is(err, fs.ErrNotExist) {
+		if hasVanished(err) {
 			return nil
 		}
 		s[rel] = what
 		return err
 	})
 	return s, err
+}
+
+// hasVanished reports whether err says that an entry has left since it was listed: it, or the directory
+// that it was in, whose name a node may have by now.
+func hasVanished(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)
 }
 
 // describe says in one line what lies at path.
