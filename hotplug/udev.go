@@ -50,40 +50,28 @@ func (u *udevSink) open(r *runner) {
 	}
 	u.added = true
 	r.sinks = append(r.sinks, scheduler.Sink{
-		// An event comes before start where a request to the loop does. The first scan, which is still to
-		// come, has all devices told.
-		Received: func(e *uevent.Event) {
-			if to := u.udev.Load(); to != nil {
-				to.Queued(e)
-			}
-		},
-		Done: func(e *uevent.Event, p *nodes.Plan) {
-			if to := u.udev.Load(); to != nil {
-				to.Done(e, sink.DeviceOf(p))
-			}
-		},
-		Withdrawn: func() {
-			if to := u.udev.Load(); to != nil {
-				to.Withdrawn()
-			}
-		},
+		Received:  func(e *uevent.Event) { u.served(func(to *udev.Udev) { to.Queued(e) }) },
+		Done:      func(e *uevent.Event, p *nodes.Plan) { u.served(func(to *udev.Udev) { to.Done(e, sink.DeviceOf(p)) }) },
+		Withdrawn: func() { u.served((*udev.Udev).Withdrawn) },
 		Gap: func(string) {
-			if u.udev.Load() != nil && u.loop != nil {
-				// In a goroutine, since it waits, and asks the scheduler, which is locked here.
-				go u.recover(r)
-			}
+			u.served(func(*udev.Udev) {
+				if u.loop != nil {
+					// In a goroutine, since it waits, and asks the scheduler, which is locked here.
+					go u.recover(r)
+				}
+			})
 		},
-		SliceEnd: func() {
-			if to := u.udev.Load(); to != nil {
-				to.Idle()
-			}
-		},
-		Remounted: func() {
-			if to := u.udev.Load(); to != nil {
-				_ = to.Reopen() // which logs what is wrong
-			}
-		},
+		SliceEnd:  func() { u.served((*udev.Udev).Idle) },
+		Remounted: func() { u.served(func(to *udev.Udev) { _ = to.Reopen() }) }, // which logs what is wrong
 	})
+}
+
+// served calls f with what speaks to clients, if that is made. An event comes before start where a
+// request to the loop does; the first scan, which is still to come, has all devices told.
+func (u *udevSink) served(f func(*udev.Udev)) {
+	if to := u.udev.Load(); to != nil {
+		f(to)
+	}
 }
 
 // start serves libudev's clients in a loop that is about to get its first event.
