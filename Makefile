@@ -2,10 +2,10 @@
 
 # Budgets of the amd64 binary in bytes, stripped, and xz -9e: the whole, and what
 # "make core" builds, for boards where nobody listens to events and mdev's names do.
-SIZE_MAX    := 3090000
+SIZE_MAX    := 2970000
 SIZE_XZ_MAX := 970000
-CORE_MAX    := 2245000
-CORE_XZ_MAX := 725000
+CORE_MAX    := 2165000
+CORE_XZ_MAX := 720000
 TAGS        :=
 
 space := $() $()
@@ -20,7 +20,7 @@ VERSION := $(shell cat VERSION 2>/dev/null || git describe --tags --always --dir
 
 # What is not inlined saves 200 kB, and costs time only where every event passes: INLINE.
 NOINLINE := devspool/... golang.org/...
-INLINE   := hotplug/uevent hotplug/sys hotplug/netlink nodes/journal
+INLINE   := hotplug/uevent hotplug/sys hotplug/sysfs hotplug/netlink hotplug/scheduler nodes nodes/journal
 
 # The flags of "go build" for a GOARCH, $(1), each in quotes. LINK is more for the linker.
 #
@@ -29,7 +29,7 @@ INLINE   := hotplug/uevent hotplug/sys hotplug/netlink nodes/journal
 # What stands here comes after GOFLAGS and prevails.
 LINK  :=
 flags = -trimpath -buildmode=exe $(NOINLINE:%="-gcflags=%=-l") $(INLINE:%="-gcflags=devspool/%=") "-tags=$(TAGS)" "-ldflags=$(strip -linkmode=internal -s -w -buildid= \
-	-X main.version=$(VERSION) -X main.stay=$(STAY) $(call entry,$(1)) $(LINK))"
+	-X main.version=$(VERSION) -X main.stay=$(STAY) $(call entry,$(1)) $(call align,$(1)) $(LINK))"
 GOBUILD := CGO_ENABLED=0 go build
 
 # The collector of Go 1.25 is 45 kB smaller than that of 1.26, and as good for so small a
@@ -39,6 +39,10 @@ HOST    := $(shell GOEXPERIMENT= go env GOARCH)
 
 # entry: where the process begins, see hotplug/handoff.
 entry = $(if $(filter amd64 arm64 arm 386 riscv64 mipsle mips,$(1)),-E=devspool/hotplug/handoff.Entry)
+
+# align: functions begin at multiples of 8 bytes where Go would have 16 or 32. The padding is
+# 60 kB, and without it the program is no slower.
+align = $(if $(filter amd64 arm64 386 s390x,$(1)),-funcalign=8)
 
 # What a release goes through after "go build", see hotplug/kerneltest/build/striplines.
 # KEEPLINES=yes is for a traceback that tells lines.

@@ -1,6 +1,7 @@
-// Striplines takes the tables of source lines out of a Go program, in place: a tenth of a
-// small one, which packs badly. They serve tracebacks alone. Those keep the names of
-// functions and the offsets in them; "make LINES=yes" builds the same program with lines.
+// Striplines takes out of a Go program, in place, what serves tracebacks alone: the tables of
+// source lines, and those that tell where the arguments of functions lie. That is a tenth of a
+// small program, and packs badly. Tracebacks keep the names of functions and the offsets in them;
+// "make KEEPLINES=yes" builds the same program with lines.
 //
 //	striplines PROGRAM...
 package main

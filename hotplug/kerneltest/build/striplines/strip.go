@@ -45,7 +45,8 @@ const (
 	moduleUnits   = 4
 	moduleFiles   = 7
 	modulePctab   = 10
-	moduleFunctab = 13
+	moduleFunctab = 13 // the functab and the records
+	moduleFtab    = 16 // the functab alone
 )
 
 // Where things stand in the record of a function.
@@ -56,35 +57,54 @@ const (
 	functionNpcdata   = 28
 	functionUnit      = 32
 	functionStartLine = 36
-	functionSize      = 44
-	functabEntry      = 8 // two words of 32 bits, the second of which is where the record stands
+	functionNfuncdata = 43 // a byte
+	functionSize      = 44 // then the offsets of the tables in pctab, then those of what else the function has
+	functabEntry      = 8  // two words of 32 bits, the second of which is where the record stands
 	functabRecordWord = 4
 )
+
+// What of a function serves tracebacks alone (internal/abi/symtab.go): where its arguments lie, and
+// which of them still hold what they were called with. A traceback without says "...".
+const (
+	pcdataArgLive    = 3
+	funcdataArgs     = 5
+	funcdataArgsLive = 6
+	noFuncdata       = 0xffffffff
+)
+
+// byteOrder is that of the program.
+type byteOrder interface {
+	binary.ByteOrder
+	binary.AppendByteOrder
+}
 
 // program is an ELF file that is being changed.
 type program struct {
 	data  []byte
 	file  *elf.File
-	order binary.ByteOrder
+	order byteOrder
 	word  uint64 // bytes of an address
 }
 
-// strip returns the program without its tables of lines and files.
+// strip returns the program without its tables of lines, files and arguments.
 //
 // What stands behind them in their segment moves down by some multiple of moveUnit; only
-// moduledata has addresses of it, in a program that is not relocated. All other addresses stay, as the next segment is mapped
-// where it was.
+// moduledata has addresses of it, in a program that is not relocated. All other addresses stay, as
+// the next segment is mapped where it was.
 func strip(data []byte) ([]byte, error) {
 	file, err := elf.NewFile(bytes.NewReader(data))
 	if err != nil {
 		return nil, err
 	}
-	p := &program{data: slices.Clone(data), file: file, order: file.ByteOrder, word: 8}
+	p := &program{data: slices.Clone(data), file: file, order: binary.LittleEndian, word: 8}
+	if file.ByteOrder == binary.ByteOrder(binary.BigEndian) {
+		p.order = binary.BigEndian
+	}
 	if file.Class == elf.ELFCLASS32 {
 		p.word = 4
 	}
 	table, module := file.Section(tableSection), file.Section(moduleSection)
-	if file.Type != elf.ET_EXEC || table == nil || module == nil || table.Size < 8+headerWords*p.word || module.Size < (moduleFunctab+1)*p.word ||
+	if file.Type != elf.ET_EXEC || table == nil || module == nil || table.Size < 8+headerWords*p.word || module.Size < (moduleFtab+1)*p.word ||
 		p.order.Uint32(p.data[table.Offset:]) != tableMagic || uint64(p.data[table.Offset+7]) != p.word {
 		return nil, errUnknown
 	}
@@ -95,7 +115,8 @@ func strip(data []byte) ([]byte, error) {
 	header := func(n uint64) uint64 { return table.Offset + 8 + n*p.word }
 	words := func(n uint64) uint64 { return module.Offset + n*p.word }
 	for field, offset := range map[uint64]uint64{moduleHeader: 0, moduleNames: p.get(header(headerNamesOffset)), moduleUnits: p.get(header(headerUnitsOffset)),
-		moduleFiles: p.get(header(headerFilesOffset)), modulePctab: p.get(header(headerPctabOffset)), moduleFunctab: p.get(header(headerFunctabOffset))} {
+		moduleFiles: p.get(header(headerFilesOffset)), modulePctab: p.get(header(headerPctabOffset)),
+		moduleFunctab: p.get(header(headerFunctabOffset)), moduleFtab: p.get(header(headerFunctabOffset))} {
 		if p.get(words(field)) != table.Addr+offset {
 			return nil, errUnknown
 		}
@@ -103,87 +124,137 @@ func strip(data []byte) ([]byte, error) {
 
 	units := table.Offset + p.get(header(headerUnitsOffset))
 	functab := table.Offset + p.get(header(headerFunctabOffset))
+	end := segment.Off + segment.Filesz
+	offset := func(address uint64) uint64 { return address - table.Addr + table.Offset }
+	// What is behind the records: the first of what moduledata knows there.
+	behind := end
+	for n := range module.Size / p.word {
+		if a := p.get(words(n)); a > table.Addr && offset(a) > functab && offset(a) < behind {
+			behind = offset(a)
+		}
+	}
 	old := p.data[table.Offset+p.get(header(headerPctabOffset)) : functab]
-	pctab, err := p.rewriteFunctions(old, functab, p.get(header(headerFunctions)), table.Offset+table.Size)
+	pctab, functions, err := p.rewriteFunctions(old, p.data[functab:behind], p.get(header(headerFunctions)))
 	if err != nil {
 		return nil, err
 	}
 
-	// Units and files go, and pctab stands in their place.
+	// Units and files go, pctab stands in their place, and the functions follow.
 	const moveUnit = 64 // what is behind keeps its alignment
-	shift := (functab - units - uint64(len(pctab))) / moveUnit * moveUnit
-	end := segment.Off + segment.Filesz
-	n := copy(p.data[units:], pctab)
-	clear(p.data[units+uint64(n) : functab-shift])
-	copy(p.data[functab-shift:], p.data[functab:end])
+	newFunctab := (units + uint64(len(pctab)) + 7) &^ 7
+	shift := (behind - newFunctab - uint64(len(functions))) / moveUnit * moveUnit
+	gone := uint64(len(p.data[functab:behind]) - len(functions))
+	clear(p.data[units : behind-shift])
+	copy(p.data[units:], pctab)
+	copy(p.data[newFunctab:], functions)
+	copy(p.data[behind-shift:], p.data[behind:end])
 	clear(p.data[end-shift : end])
 
 	address := func(offset uint64) uint64 { return table.Addr + offset - table.Offset }
 	for n := range module.Size / p.word {
-		if a := p.get(words(n)); a >= address(functab) && a <= address(end) {
+		if a := p.get(words(n)); a >= address(behind) && a <= address(end) {
 			p.put(words(n), a-shift)
 		}
 	}
-	for _, gone := range []uint64{moduleUnits, moduleFiles, modulePctab} {
-		p.put(words(gone), address(units))
-		p.put(words(gone+1), 0)
-		p.put(words(gone+2), 0)
+	slice := func(field, at, length uint64) {
+		p.put(words(field), address(at))
+		p.put(words(field+1), length)
+		p.put(words(field+2), length)
 	}
-	p.put(words(modulePctab+1), functab-shift-units)
-	p.put(words(modulePctab+2), functab-shift-units)
+	slice(moduleUnits, units, 0)
+	slice(moduleFiles, units, 0)
+	slice(modulePctab, units, newFunctab-units)
+	slice(moduleFunctab, newFunctab, p.get(words(moduleFunctab+1))-gone)
+	p.put(words(moduleFtab), address(newFunctab))
 	p.put(header(headerFiles), 0)
 	p.put(header(headerFilesOffset), units-table.Offset)
 	p.put(header(headerPctabOffset), units-table.Offset)
-	p.put(header(headerFunctabOffset), functab-shift-table.Offset)
+	p.put(header(headerFunctabOffset), newFunctab-table.Offset)
 	return p.closeGap(table, segment, shift), nil
 }
 
-// rewriteFunctions takes the tables of files and lines from the records of all functions, and
-// returns pctab with the tables that are left.
-func (p *program) rewriteFunctions(old []byte, functab, functions, end uint64) ([]byte, error) {
-	pctab := []byte{0} // a function without a table has 0 in its place
+// rewriteFunctions returns pctab, and the functab with the records of all functions, without what
+// tracebacks alone need. Records is the old functab with what follows it.
+func (p *program) rewriteFunctions(old, records []byte, functions uint64) (pctab, rewritten []byte, err error) {
+	if functions*functabEntry+4 > uint64(len(records)) {
+		return nil, nil, errors.New("there are fewer functions than the header says")
+	}
+	pctab = []byte{0}                                            // a function without a table has 0 in its place
+	rewritten = slices.Clone(records[:functions*functabEntry+4]) // the last entry has no record
 	moved := map[uint32]uint32{0: 0}
-	move := func(at uint64) error {
-		from := p.order.Uint32(p.data[at:])
+	move := func(from uint32) (to uint32, err error) {
 		to, done := moved[from]
 		if !done {
 			length, err := tableLength(old, from)
 			if err != nil {
-				return err
+				return 0, err
 			}
 			to = uint32(len(pctab))
 			pctab = append(pctab, old[from:int(from)+length]...)
 			moved[from] = to
 		}
-		p.order.PutUint32(p.data[at:], to)
-		return nil
+		return to, nil
 	}
 	for n := range functions {
-		entry := functab + n*functabEntry
-		if entry+functabEntry > end {
-			return nil, errors.New("there are fewer functions than the header says")
+		at := uint64(p.order.Uint32(records[n*functabEntry+functabRecordWord:]))
+		if at+functionSize > uint64(len(records)) {
+			return nil, nil, errors.New("a function is outside of the table")
 		}
-		record := functab + uint64(p.order.Uint32(p.data[entry+functabRecordWord:]))
-		if record+functionSize > end {
-			return nil, errors.New("a function is outside of the table")
+		record := slices.Clone(records[at : at+functionSize])
+		ntables, nothers := uint64(p.order.Uint32(record[functionNpcdata:])), uint64(record[functionNfuncdata])
+		if at+functionSize+4*(ntables+nothers) > uint64(len(records)) {
+			return nil, nil, errors.New("a function has more tables than there is room for")
 		}
-		tables := uint64(p.order.Uint32(p.data[record+functionNpcdata:]))
-		if record+functionSize+4*tables > end {
-			return nil, errors.New("a function has more tables than there is room for")
-		}
+		rest := records[at+functionSize:]
+		tables, others := p.numbers(rest[:4*ntables]), p.numbers(rest[4*ntables:][:4*nothers])
+		tables = without(tables, 0, pcdataArgLive)
+		others = without(others, noFuncdata, funcdataArgs, funcdataArgsLive)
 		for _, field := range []uint64{functionPcfile, functionPcln, functionUnit, functionStartLine} {
-			p.order.PutUint32(p.data[record+field:], 0)
+			p.order.PutUint32(record[field:], 0)
 		}
-		if err := move(record + functionPcsp); err != nil {
-			return nil, err
+		stack, err := move(p.order.Uint32(record[functionPcsp:]))
+		if err != nil {
+			return nil, nil, err
 		}
-		for k := range tables {
-			if err := move(record + functionSize + 4*k); err != nil {
-				return nil, err
+		p.order.PutUint32(record[functionPcsp:], stack)
+		p.order.PutUint32(record[functionNpcdata:], uint32(len(tables)))
+		record[functionNfuncdata] = byte(len(others))
+		for _, from := range tables {
+			to, err := move(from)
+			if err != nil {
+				return nil, nil, err
 			}
+			record = p.order.AppendUint32(record, to)
+		}
+		for _, offset := range others {
+			record = p.order.AppendUint32(record, offset)
+		}
+		p.order.PutUint32(rewritten[n*functabEntry+functabRecordWord:], uint32(len(rewritten)))
+		rewritten = append(rewritten, record...)
+	}
+	return pctab, rewritten, nil
+}
+
+// numbers returns what an array of 32-bit words holds.
+func (p *program) numbers(words []byte) (numbers []uint32) {
+	for ; len(words) > 0; words = words[4:] {
+		numbers = append(numbers, p.order.Uint32(words))
+	}
+	return numbers
+}
+
+// without has the given places of an array say none, and cuts off its end as far as that says so:
+// what is not there is none.
+func without(array []uint32, none uint32, places ...int) []uint32 {
+	for _, place := range places {
+		if place < len(array) {
+			array[place] = none
 		}
 	}
-	return pctab, nil
+	for len(array) > 0 && array[len(array)-1] == none {
+		array = array[:len(array)-1]
+	}
+	return array
 }
 
 // tableLength returns how many bytes one table of pctab has: pairs of varints, the difference
