@@ -29,8 +29,8 @@ func TestRing(t *testing.T) {
 		for range 300 {
 			e := hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/"+name, "SUBSYSTEM=s", "SEQNUM=7")
 			sink.Done(e, &nodes.Plan{Event: e, Nodes: []nodes.Node{{Path: "n"}}, Failure: "cannot: \"é\t\xfe\""})
-			if len(r.lines) > size || cap(r.lines) != size {
-				t.Fatalf("%d bytes, room for %d", len(r.lines), cap(r.lines))
+			if len(r.entries) > size || cap(r.entries) != size {
+				t.Fatalf("%d bytes, room for %d", len(r.entries), cap(r.entries))
 			}
 		}
 		lines := strings.Split(strings.TrimSuffix(sink.Recent(), "\n"), "\n")
