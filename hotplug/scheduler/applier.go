@@ -46,7 +46,7 @@ func (a *applier) prepare(tasks []task) {
 	if a.isDryRun() || len(tasks) < 2 {
 		return
 	}
-	var plans []*nodes.Plan
+	plans := make([]*nodes.Plan, 0, len(tasks))
 	for i := range tasks {
 		t := &tasks[i]
 		// A disk that is still to be read has no plan yet, and is recorded later.

@@ -33,24 +33,24 @@ func (g *graph) init() {
 }
 
 // isFree reports whether t conflicts with no task in the graph. Most events find it empty.
-func (g *graph) isFree(t *task) bool {
-	if g.count == 0 {
-		return true
-	}
+func (g *graph) isFree(t *task) bool { return g.count == 0 || !g.conflicts(t) }
+
+// conflicts reports whether t conflicts with a task in the graph.
+func (g *graph) conflicts(t *task) bool {
 	if g.dev[t.event.Dev] != nil || g.name[t.event.Devname] != nil {
-		return false // no task has a zero key
+		return true // no task has a zero key
 	}
 	for _, path := range t.paths() {
 		if g.path[path] != nil || len(g.descendants[path]) > 0 {
-			return false
+			return true
 		}
 		for parent := range parents(path) {
 			if g.path[parent] != nil {
-				return false
+				return true
 			}
 		}
 	}
-	return true
+	return false
 }
 
 // add adds t as the last task. It waits for none if t.blockers is 0 then.

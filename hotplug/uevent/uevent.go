@@ -81,6 +81,9 @@ func ParseNumbers(text string) (major, minor uint32, ok bool) {
 // parsePair reads two decimal numbers within what the kernel can express: 12
 // bits of major and 20 bits of minor (include/linux/kdev_t.h).
 func parsePair(maj, min string) (major, minor uint32, ok bool) {
+	if maj == "" { // many devices: an error would cost more than the rest
+		return 0, 0, false
+	}
 	a, err := strconv.ParseUint(maj, 10, 12)
 	if err != nil {
 		return 0, 0, false
@@ -218,7 +221,11 @@ func (e *Event) With(properties []string) *Event {
 	if len(properties) == 0 {
 		return e
 	}
-	more := []byte(e.vars)
+	room := len(e.vars)
+	for _, kv := range properties {
+		room += len(kv) + 1
+	}
+	more := append(make([]byte, 0, room), e.vars...)
 	for _, kv := range properties {
 		key, _, _ := strings.Cut(kv, "=")
 		if _, said := e.Get(key); !said {

@@ -13,7 +13,6 @@ package identity
 import (
 	"strconv"
 	"strings"
-	"sync"
 
 	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
@@ -75,19 +74,15 @@ type Prober struct {
 	// Where it is nil nobody looks.
 	Contents func(Disk) (properties []string)
 
-	once     sync.Once
-	sections map[string]string // of rules, by subsystem; made by once
-	memory   memory            // of Identify alone, and guarded by nothing
+	memory memory // of Identify alone, and guarded by nothing
 }
 
-// section returns the rules for a device, or "". The first call parses them, for all
-// later ones.
-func (p *Prober) section(e *uevent.Event) string {
-	p.once.Do(func() { p.sections = parseSections() })
+// section returns the rules for a device, or "".
+func section(e *uevent.Event) string {
 	if e.Subsystem == "tty" && isVirtual(e) { // there are many, and none has names
 		return ""
 	}
-	return p.sections[e.Subsystem]
+	return rulesOf(e.Subsystem)
 }
 
 // Identify answers by the event and sysfs alone. It opens no device, and waits for none but one of
@@ -97,7 +92,7 @@ func (p *Prober) Identify(e *uevent.Event) *Identity {
 	if e.Action == uevent.Remove {
 		return &Identity{}
 	}
-	if e.Dev.IsZero() && p.section(e) == "" { // many devices: this costs next to nothing
+	if e.Dev.IsZero() && section(e) == "" { // many devices: this costs next to nothing
 		return &nothing
 	}
 	known, again := p.memory.at(e.Devpath)
@@ -105,7 +100,7 @@ func (p *Prober) Identify(e *uevent.Event) *Identity {
 		return &m.id
 	}
 	var id *Identity
-	hasRules := p.section(e) != ""
+	hasRules := section(e) != ""
 	if hasRules {
 		id = &p.identify(e, sysfsOnly).id
 	} else {
@@ -144,7 +139,7 @@ func (p *Prober) NeedsContents(e *uevent.Event) bool {
 	if e.Action == uevent.Remove {
 		return false
 	}
-	return p.asksUSB(e) || p.Open != nil && (e.Subsystem == "block" || e.Subsystem == "input") && newSubject(p, e).readable()
+	return asksUSB(e) || p.Open != nil && (e.Subsystem == "block" || e.Subsystem == "input") && newSubject(p, e).readable()
 }
 
 // Probe answers by the contents of the disk as well, and by the size of a touchpad. It may take as long as the disk
@@ -157,7 +152,6 @@ func (p *Prober) identify(e *uevent.Event, how depth) *subject {
 	if e.Action == uevent.Remove {
 		return &subject{}
 	}
-	section := p.section(e)
 	s := newSubject(p, e)
 	s.depth = how
 	s.id.Links = numbersLink(e)
@@ -165,7 +159,7 @@ func (p *Prober) identify(e *uevent.Event, how depth) *subject {
 		s.openDisk()
 		defer s.closeDisk()
 	}
-	s.apply(section)
+	s.apply(section(e))
 	s.finish()
 	return s
 }

@@ -9,11 +9,16 @@ import (
 
 // memory holds what Identify found out, for further events of the same devices: a loop gets
 // many of some devices, and to read sysfs again costs more than all else that is done for them.
-// A scan has one event of each: a device is remembered from its second event on. Two devices
-// that have one place take it from each other, which only costs time.
-type memory [512]struct {
+// A scan has one event of each: a device is remembered from its second event on. More than
+// memoryWays devices in one row take their places from each other, which only costs time.
+type memory [128][memoryWays]place
+
+const memoryWays = 4
+
+// place is where one device is remembered.
+type place struct {
 	*remembered
-	hash uint32 // of the devpath that came last
+	hash uint32 // of its devpath
 }
 
 // at returns where a memory has the device at a devpath, and whether that came before. What is there
@@ -23,9 +28,15 @@ func (m *memory) at(devpath string) (known **remembered, again bool) {
 	for i := max(0, len(devpath)-16); i < len(devpath); i++ { // what tells devices apart is at the end
 		h = h*31 + uint32(devpath[i])
 	}
-	place := &m[h%uint32(len(m))]
-	again, place.hash = place.hash == h, h
-	return &place.remembered, again
+	row := &m[h%uint32(len(m))]
+	for i := range row {
+		if row[i].hash == h {
+			return &row[i].remembered, true
+		}
+	}
+	copy(row[1:], row[:]) // the one that came first goes
+	row[0] = place{hash: h}
+	return &row[0].remembered, false
 }
 
 // remembered is what was found out about a device. It is never changed.

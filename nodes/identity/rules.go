@@ -2,11 +2,10 @@ package identity
 
 import "strings"
 
-// rules tell which links and properties the devices of each subsystem deserve, much as
-// udev's rules do and in the order of these. A new kind of device is a few lines here.
+// rulesOf returns the rules that tell which links and properties the devices of a subsystem deserve,
+// or "": much as udev's rules do, and in the order of these. A new kind of device is a few lines here.
 //
-// "@NAME" begins a subsystem. Any other line is conditions and then, as the last word,
-// what to do where all of them hold:
+// Each line is conditions and then, as the last word, what to do where all of them hold:
 //
 //	~GLOB      the kernel's name of the device (of a partition: of its disk) is such;
 //	           * stands for anything, # for a number at the end, | for another glob
@@ -29,11 +28,13 @@ import "strings"
 // number, which * stands for, and # for the number. A key that begins with a dot is for
 // the rules alone and may be empty: .P is what the name of a partition adds, .N the number
 // at the end of the kernel's name. {KEY~} leaves no blank or slash, {KEY!} encodes them.
-const rules = `
-@backlight
-=path
-@block
-~dm-# =mapper
+func rulesOf(subsystem string) string {
+	switch subsystem {
+	case "backlight":
+		return `=path
+`
+	case "block":
+		return `~dm-# =mapper
 ~md* =array
 .HIDDEN >end
 ~dm-#|md* >contents
@@ -95,31 +96,36 @@ ID_PART_ENTRY_SCHEME=gpt|? +disk/by-partlabel/{ID_PART_ENTRY_NAME}
 ID_PART_ENTRY_SCHEME=gpt|? +disk/by-path/{ID_PATH}-part/by-partlabel/{ID_PART_ENTRY_NAME}
 ID_FS_USAGE=filesystem|other|crypto +disk/by-path/{ID_PATH}-part/by-uuid/{ID_FS_UUID_ENC}
 ID_FS_USAGE=filesystem|other|crypto +disk/by-path/{ID_PATH}-part/by-label/{ID_FS_LABEL_ENC}
-@drm
-=path
+`
+	case "drm":
+		return `=path
 !DEVNAME >end
 ~card* +dri/by-path/&-card
 ~controlD* +dri/by-path/&-control
 ~renderD* +dri/by-path/&-render
-@gpio
-!~gpiochip# >end
+`
+	case "gpio":
+		return `!~gpiochip# >end
 =path
 =usb
 +gpio/by-path/&
 +gpio/by-id/{ID_BUS}-{ID_SERIAL}-if{ID_USB_INTERFACE_NUM}
-@hidraw
-!/usb >end
+`
+	case "hidraw":
+		return `!/usb >end
 =usb
 =path
 ID_USB_INTERFACE_NUM=00 +input/by-id/{ID_BUS}-{ID_SERIAL}-hidraw
 !ID_USB_INTERFACE_NUM=00 +input/by-id/{ID_BUS}-{ID_SERIAL}-if{ID_USB_INTERFACE_NUM}-hidraw
 +input/by-path/&-hidraw
-@infiniband_verbs
-=path
+`
+	case "infiniband_verbs":
+		return `=path
 +infiniband/by-path/&
 +infiniband/by-ibdev/uverbs-{ibdev}
-@input
-=input
+`
+	case "input":
+		return `=input
 =size
 %p6 ID_INPUT_ACCELEROMETER=1
 !%e1 %a0 %a1 %a2 ID_INPUT_ACCELEROMETER=1
@@ -199,42 +205,52 @@ name=*dvb*|*DVB*|*_IR_* .CLASS=ir
 >end
 :bluetooth
 ID_BUS=bluetooth
-@media
-!DEVNAME >end
+`
+	case "media":
+		return `!DEVNAME >end
 =path
 ~media* +media/by-path/&-media-controller
-@mtd
-~mtd# +mtd/by-name/{name}
-@net
-=path
+`
+	case "mtd":
+		return `~mtd# +mtd/by-name/{name}
+`
+	case "net":
+		return `=path
 /usb =usb
 !ID_USB_SERIAL /pci ^pci ID_BUS=pci
 !ID_USB_SERIAL /pci ^pci ID_VENDOR_ID={vendor}
 !ID_USB_SERIAL /pci ^pci ID_MODEL_ID={device}
 =net
-@pci
-=path
-@platform
-=path
-@ptp
-clock_name=KVM_virtual_PTP +ptp_kvm
+`
+	case "pci":
+		return `=path
+`
+	case "platform":
+		return `=path
+`
+	case "ptp":
+		return `clock_name=KVM_virtual_PTP +ptp_kvm
 clock_name=hyperv +ptp_hyperv
-@rfkill
-=path
-@rtc
-hctosys=1 +rtc
+`
+	case "rfkill":
+		return `=path
+`
+	case "rtc":
+		return `hctosys=1 +rtc
 ~rtc0 +rtc
 ~rtc0 .PRIORITY=-100
-@scsi_generic
-^scsi type=8 =scsi
+`
+	case "scsi_generic":
+		return `^scsi type=8 =scsi
 !ID_SCSI >end
 =path
 +tape/by-id/scsi-{ID_SERIAL}
 +tape/by-id/scsi-{ID_SERIAL}-changer
 +tape/by-id/scsi-{ID_SCSI_SERIAL}
 +tape/by-path/&-changer
-@scsi_tape
-!~st#|nst# >end
+`
+	case "scsi_tape":
+		return `!~st#|nst# >end
 =usb
 !ID_SERIAL =scsi
 =path
@@ -243,8 +259,9 @@ hctosys=1 +rtc
 +tape/by-id/{ID_BUS}-{ID_SERIAL}{.P}
 +tape/by-id/{ID_BUS}-{ID_SCSI_SERIAL}{.P}
 +tape/by-path/&{.P}
-@sound
-~controlC# =usb
+`
+	case "sound":
+		return `~controlC# =usb
 ~controlC# =path
 ~controlC# ID_USB_INTERFACE_NUM +snd/by-id/{ID_BUS}-{ID_SERIAL}-{ID_USB_INTERFACE_NUM}
 +snd/by-path/&
@@ -267,8 +284,9 @@ ID_BUS=pci ID_PATH=pci-0000:00:* SOUND_FORM_FACTOR=internal
 !SOUND_FORM_FACTOR ID_MODEL=*Headset*|*headset* SOUND_FORM_FACTOR=headset
 !SOUND_FORM_FACTOR ID_MODEL=*Handset*|*handset* SOUND_FORM_FACTOR=handset
 !SOUND_FORM_FACTOR ID_MODEL=*Microphone*|*microphone* SOUND_FORM_FACTOR=microphone
-@tty
-/usb =usb
+`
+	case "tty":
+		return `/usb =usb
 !ID_BUS /pci ^pci ID_VENDOR_ID={vendor}
 !ID_BUS /pci ^pci ID_MODEL_ID={device}
 !ID_BUS ID_MODEL_ID ID_BUS=pci
@@ -277,20 +295,25 @@ ID_BUS=pci ID_PATH=pci-0000:00:* SOUND_FORM_FACTOR=internal
 ^usb-serial .PORT=-port{port_number}
 +serial/by-path/&{.PORT}
 +serial/by-id/{ID_BUS}-{ID_SERIAL}-if{ID_USB_INTERFACE_NUM}{.PORT}
-@usb
-DEVTYPE=usb_device =usb
+`
+	case "usb":
+		return `DEVTYPE=usb_device =usb
 =path
-@video4linux
-!DEVNAME >end
+`
+	case "video4linux":
+		return `!DEVNAME >end
 =usb
 =path
 ~video* +v4l/by-id/{ID_BUS}-{ID_SERIAL}-video-index{index}
 ~video*|vbi* +v4l/by-path/&-video-index{index}
 ~audio* +v4l/by-path/&-audio-index{index}
-@virtio-ports
-~vport* +virtio-ports/{name}
-@
 `
+	case "virtio-ports":
+		return `~vport* +virtio-ports/{name}
+`
+	}
+	return ""
+}
 
 // storage are the kernel's names for disks that have names. Others (ram0, fd0) have none,
 // and nobody reads them.
@@ -321,22 +344,6 @@ func (s *subject) call(name string) {
 		s.size()
 	case "usb":
 		s.usbID()
-	}
-}
-
-// parseSections returns the lines of rules by subsystem.
-func parseSections() map[string]string {
-	sections := map[string]string{}
-	for rest := rules; ; {
-		_, section, found := strings.Cut(rest, "\n@")
-		if !found {
-			return sections
-		}
-		subsystem, lines, _ := strings.Cut(section, "\n")
-		if end := strings.Index(lines, "\n@"); end >= 0 {
-			sections[subsystem] = lines[:end+1]
-		}
-		rest = section
 	}
 }
 

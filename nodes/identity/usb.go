@@ -17,8 +17,8 @@ const usbKeys = "MODEL MODEL_ENC MODEL_ID SERIAL SERIAL_SHORT VENDOR VENDOR_ENC 
 // strings of a USB device read only with the device locked (usb_string_attr in
 // drivers/usb/core/sysfs.c). A hub is, for as long as the devices at its ports are being set
 // up; another one is while a driver that was found for it talks with it.
-func (p *Prober) asksUSB(e *uevent.Event) bool {
-	if !strings.Contains(e.Devpath, "/usb") || p.section(e) == "" {
+func asksUSB(e *uevent.Event) bool {
+	if section(e) == "" || !strings.Contains(e.Devpath, "/usb") {
 		return false
 	}
 	devtype, _ := e.Get("DEVTYPE")
