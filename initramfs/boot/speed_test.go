@@ -179,8 +179,9 @@ busybox poweroff -f
 
 // TestTimeToModules measures how long it takes to load all modules that a machine with USB,
 // sound and NVMe asks for: by the program, by kmod's modprobe, once for all aliases and
-// once for each, and by a program that only has the kernel load them, one after the other: what that
-// takes nothing can save. As TestTimeToRoot it is a measurement (make bench-boot).
+// once for each, and by a program that only has the kernel load them, one after the other: with one
+// processor nothing can save what that
+// takes. As TestTimeToRoot it is a measurement (make bench-boot).
 func TestTimeToModules(t *testing.T) {
 	if os.Getenv("DEVSPOOL_BENCH") == "" {
 		t.Skip("a measurement, for DEVSPOOL_BENCH=1")
@@ -192,24 +193,39 @@ func TestTimeToModules(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	measure := func(name, way string) time.Duration {
-		script := t.TempDir() + "/init"
-		hotplugtest.WriteFile(t, script, strings.ReplaceAll(modulesInit, "WAY", way))
-		root := boot.Root{Param: uuid, Pack: append(slices.Clone(crowdPack), "--program", "/bin/busybox,kmod", "--init", script, "--file", floor+":finit"),
-			Attach: func(disk string) []string {
-				return append(crowd(), "-drive", "file="+disk+",if=none,id=nvme,format=raw", "-device", "nvme,drive=nvme,serial=x")
-			}}
-		console := lab.Console(t, boot.Options{Kernel: boot.QEMU, Memory: 1024, Root: &root, Devices: counted})
-		took := seconds(t, console, `devspool-boot: ended ([0-9.]+)`) - seconds(t, console, `devspool-boot: begun ([0-9.]+)`)
-		t.Logf("%s: %.2f s, %.0f modules", name, took, seconds(t, console, `devspool-boot: loaded ([0-9]+)`))
-		return time.Duration(took * float64(time.Second))
+	// Several modules are loaded at a time where there is more than one processor. QEMU has no count
+	// of instructions for two, and the clock tells of this machine's other work too: least of three.
+	for _, machine := range []struct {
+		name    string
+		devices []string
+		rounds  int
+	}{{"two processors, by the clock", nil, 3}, {"one processor, by its instructions", counted, 1}} {
+		measureOnce := func(name, way string) time.Duration {
+			script := t.TempDir() + "/init"
+			hotplugtest.WriteFile(t, script, strings.ReplaceAll(modulesInit, "WAY", way))
+			root := boot.Root{Param: uuid, Pack: append(slices.Clone(crowdPack), "--program", "/bin/busybox,kmod", "--init", script, "--file", floor+":finit"),
+				Attach: func(disk string) []string {
+					return append(crowd(), "-drive", "file="+disk+",if=none,id=nvme,format=raw", "-device", "nvme,drive=nvme,serial=x")
+				}}
+			console := lab.Console(t, boot.Options{Kernel: boot.QEMU, Memory: 1024, Root: &root, Devices: machine.devices})
+			took := seconds(t, console, `devspool-boot: ended ([0-9.]+)`) - seconds(t, console, `devspool-boot: begun ([0-9.]+)`)
+			t.Logf("%s: %.2f s, %.0f modules", name, took, seconds(t, console, `devspool-boot: loaded ([0-9]+)`))
+			return time.Duration(took * float64(time.Second))
+		}
+		measure := func(name, way string) time.Duration {
+			least := measureOnce(name, way)
+			for range machine.rounds - 1 {
+				least = min(least, measureOnce(name, way))
+			}
+			return least
+		}
+		least := measure("the kernel alone", "/finit /order")
+		ours := measure("devspool modprobe -a", `devspool modprobe -a -b -q -- "$@"`)
+		together := measure("kmod's modprobe -a", `modprobe -a -b -q -- "$@"`)
+		each := measure("kmod's modprobe for each alias", `for alias; do modprobe -b -q -- "$alias"; done`)
+		t.Logf("all modules, %s: devspool %v, modprobe -a %v, modprobe for each %v, the kernel alone %v; devspool is %.2f of modprobe -a (target 1.00), and %.2f of one for each (target 0.40; the kernel alone, one after the other, is %.2f)",
+			machine.name, ours, together, each, least, ours.Seconds()/together.Seconds(), ours.Seconds()/each.Seconds(), least.Seconds()/each.Seconds())
 	}
-	least := measure("the kernel alone", "/finit /order")
-	ours := measure("devspool modprobe -a", `devspool modprobe -a -b -q -- "$@"`)
-	together := measure("kmod's modprobe -a", `modprobe -a -b -q -- "$@"`)
-	each := measure("kmod's modprobe for each alias", `for alias; do modprobe -b -q -- "$alias"; done`)
-	t.Logf("all modules: devspool %v, modprobe -a %v, modprobe for each %v, the kernel alone %v; devspool is %.2f of modprobe -a (target 1.00), and %.2f of one for each (target 0.40; the kernel alone is %.2f)",
-		ours, together, each, least, ours.Seconds()/together.Seconds(), ours.Seconds()/each.Seconds(), least.Seconds()/each.Seconds())
 }
 
 // seconds returns the number that a pattern has for its group in the console's text.
