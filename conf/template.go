@@ -104,16 +104,16 @@ func appendEscaped(to []byte, value string) []byte {
 	end, gap := len(to)+maxValue, false
 	start := len(to)
 	for i, c := range value {
-		switch {
-		case c == ' ' || c >= '\t' && c <= '\r':
+		if c == ' ' || c >= '\t' && c <= '\r' {
 			gap = len(to) > start
 			continue
-		case gap:
-			to, gap = append(to, '_'), false
 		}
 		text := "_"
 		if c >= 0x80 && c != '\uFFFD' || c < 0x80 && strings.IndexByte(harmless, byte(c)) >= 0 || strings.HasPrefix(value[i:], `\x`) {
 			text = string(c)
+		}
+		if gap {
+			text, gap = "_"+text, false
 		}
 		if len(to)+len(text) > end {
 			break

@@ -10,19 +10,20 @@ import (
 func TestEscaped(t *testing.T) {
 	long := strings.Repeat("ü", 200)
 	for value, want := range map[string]string{
-		"":                       "",
-		" \t\n":                  "",
-		"  a  b\t\nc ":           "a_b_c",
-		"a/b":                    "a_b",
-		"../x":                   ".._x",
-		"#+-.:=@_":               "#+-.:=@_",
-		"$(reboot);`x`'\"&|<>*?": "__reboot___x_________",
-		"é\u2603":                "é\u2603",
-		"a\xffb\xc3":             "a_b_",
-		"\x1b[31m\x00\x7f":       "__31m__",
-		`my\x20disk\x2f1\n\`:     `my\x20disk\x2f1_n_`,
-		strings.Repeat("a", 300): strings.Repeat("a", maxValue),
-		long:                     long[:maxValue-1],
+		"":                                   "",
+		" \t\n":                              "",
+		"  a  b\t\nc ":                       "a_b_c",
+		"a/b":                                "a_b",
+		"../x":                               ".._x",
+		"#+-.:=@_":                           "#+-.:=@_",
+		"$(reboot);`x`'\"&|<>*?":             "__reboot___x_________",
+		"é\u2603":                            "é\u2603",
+		"a\xffb\xc3":                         "a_b_",
+		"\x1b[31m\x00\x7f":                   "__31m__",
+		`my\x20disk\x2f1\n\`:                 `my\x20disk\x2f1_n_`,
+		strings.Repeat("a", 300):             strings.Repeat("a", maxValue),
+		strings.Repeat("a", maxValue) + " b": strings.Repeat("a", maxValue),
+		long:                                 long[:maxValue-1],
 	} {
 		if got := string(appendEscaped([]byte("x/"), value)); got != "x/"+want {
 			t.Errorf("%q is %q, want %q", value, got, want)

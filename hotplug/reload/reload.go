@@ -128,7 +128,10 @@ func (c *Config) Watch() (stop func()) {
 		c.log.Print(log.Warning, "changes of "+c.path+" will not be noticed: "+err.Error())
 		return func() {}
 	}
-	// The file may have changed between the first read and the begin of the watch.
+	// The file may have changed between the first read and the begin of the watch. A reload waits for
+	// this read, which may be older than its own.
+	c.reloading.Lock()
+	defer c.reloading.Unlock()
 	if rules, err := c.readUnwritten(); err == nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()

@@ -16,9 +16,10 @@ import (
 // Scheduler.mu guards it.
 type failures struct {
 	log    *log.Logger
-	count  uint64       // parts of events that could not be done
-	denied [3]uint64    // of count: what failed for a reason that all devices share, by reason
-	last   []*LastError // by devpath, at most maxErrors; but for isPublished none is changed once it is here
+	count  uint64               // parts of events that could not be done
+	denied [len(reasons)]uint64 // of count: what failed in this scan for a reason that all devices share, by reason
+	rights bool                 // byRights has had its line: no later event has one of its own for it
+	last   []*LastError         // by devpath, at most maxErrors; but for isPublished none is changed once it is here
 }
 
 // LastError is the most recent error of a device. Stats shares it: what is exported never changes.
@@ -56,12 +57,13 @@ func (f *failures) addError(b *Batch, e *uevent.Event, err error) {
 	text := err.Error()
 	if i := widespread(err); i >= 0 && (i == byRights || e.Seqnum == 0) { // in a scan, whose events have no number
 		// The first one has a line of its own below. Each later one is counted, and LogDenied says how many.
-		if f.denied[i]++; f.denied[i] > 1 {
+		if f.denied[i]++; f.denied[i] > 1 || i == byRights && f.rights {
 			b.failed = true
 			f.count++
 			return
 		}
 		if i == byRights {
+			f.rights = true
 			text += "; in a user namespace (unshare -U, a rootless container) nobody may make them: have the host's nodes mounted there"
 		}
 		text += ". Further ones are counted"
@@ -143,9 +145,6 @@ func (s *Scheduler) LogDenied() {
 		if n := s.failures.denied[i]; n > 1 {
 			s.log.Print(log.Err, strconv.FormatUint(n, 10)+" nodes could not be made: "+reasons[i].Error())
 		}
-		// That of byRights stays above 0, so that no later event has a line of its own for this reason.
-		if i != byRights {
-			s.failures.denied[i] = 0
-		}
 	}
+	s.failures.denied = [len(reasons)]uint64{}
 }

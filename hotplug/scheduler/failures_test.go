@@ -5,8 +5,11 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"devspool/hotplug/hotplugtest"
 	"devspool/hotplug/uevent"
+	"devspool/nodes"
 )
 
 // TestLastErrors shows that the last error of each device is kept, for maxErrors devices:
@@ -32,6 +35,41 @@ func TestLastErrors(t *testing.T) {
 	for i, e := range errors[1:] {
 		if e.Devpath != fmt.Sprintf("/devices/d%04d", many-maxErrors+1+i) {
 			t.Errorf("%d is %+v", i+1, e)
+		}
+	}
+}
+
+// TestDenied shows that a scan tells once that nodes are denied, and how many of its own were: not
+// those of an earlier scan again.
+func TestDenied(t *testing.T) {
+	t.Parallel()
+	l := hotplugtest.NewLog(t)
+	s := New(Options{Log: l.Logger})
+	for _, scan := range []struct {
+		err  unix.Errno
+		want []string
+	}{
+		{unix.EPERM, []string{"in a user namespace", "3 nodes could not be made: operation not permitted"}},
+		{unix.EPERM, []string{"3 nodes could not be made: operation not permitted"}},
+		{0, nil},
+		{unix.ENOSPC, []string{"no space left on device", "3 nodes could not be made: no space left"}},
+		{unix.ENOSPC, []string{"no space left on device", "3 nodes could not be made: no space left"}},
+	} {
+		from := len(l.Lines())
+		for range 3 {
+			if scan.err != 0 {
+				s.failures.addError(&Batch{}, hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/x"), &nodes.Error{Op: "mknod", Path: "x", Err: scan.err})
+			}
+		}
+		s.LogDenied()
+		got := l.Lines()[from:]
+		if len(got) != len(scan.want) {
+			t.Fatalf("%v: %q, want %q", scan.err, got, scan.want)
+		}
+		for i, line := range got {
+			if !strings.Contains(line, scan.want[i]) {
+				t.Errorf("%v: %q, want %q", scan.err, line, scan.want[i])
+			}
 		}
 	}
 }
