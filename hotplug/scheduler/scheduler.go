@@ -244,6 +244,10 @@ type slice struct {
 	kinds    [sliceSize]Kind
 	count    int      // of events
 	finished []*Batch // one for each event that is done
+
+	// Room for the tasks of the next slice, if none of the last one stayed.
+	tasks []task
+	works []work
 }
 
 // add adds an event, and reports whether the slice is full now.
@@ -253,12 +257,21 @@ func (sl *slice) add(e *uevent.Event, kind Kind) (full bool) {
 	return sl.count == sliceSize
 }
 
+// takeRoom returns room for n tasks.
+func (sl *slice) takeRoom(n int) (tasks []task, works []work) {
+	if n > cap(sl.tasks) {
+		sl.tasks, sl.works = make([]task, n), make([]work, n)
+	}
+	tasks, works = sl.tasks[:n], sl.works[:n]
+	sl.tasks, sl.works = nil, nil
+	return tasks, works
+}
+
 // submitSliceLocked submits the events that the slice has collected.
 func (s *Scheduler) submitSliceLocked(b *Batch) {
 	n := s.slice.count
-	// Two allocations for the whole slice, whatever its length.
 	// One task that stays keeps those of the whole slice in memory: see pack and clear.
-	tasks, works := make([]task, n), make([]work, n)
+	tasks, works := s.slice.takeRoom(n)
 	for i := range n {
 		works[i].event = s.slice.events[i]
 		tasks[i] = task{work: &works[i], batch: b, kind: s.slice.kinds[i]}
@@ -276,13 +289,20 @@ func (s *Scheduler) submitSliceLocked(b *Batch) {
 	if !s.paused {
 		s.applier.prepare(tasks)
 	}
+	stay := false
 	for i := range tasks {
-		s.submitLocked(&tasks[i])
+		if !s.submitLocked(&tasks[i]) {
+			stay = true
+		}
+	}
+	if !stay {
+		s.slice.tasks, s.slice.works = tasks, works
 	}
 }
 
-// submitLocked accepts one event, and starts it if nothing keeps it from that.
-func (s *Scheduler) submitLocked(t *task) {
+// submitLocked accepts one event, and starts it if nothing keeps it from that. It reports whether
+// the task is done, and cleared.
+func (s *Scheduler) submitLocked(t *task) (isDone bool) {
 	t.batch.unfinished++
 	s.counts.Received++
 	s.arrivals.seqnum = max(s.arrivals.seqnum, t.event.Seqnum)
@@ -290,12 +310,13 @@ func (s *Scheduler) submitLocked(t *task) {
 	if !s.paused && s.graph.isFree(t) {
 		// Most events are done at once. No other task ever waits for them, so they spare
 		// the way through the graph.
-		if s.startLocked(t) {
+		isDone = s.startLocked(t)
+		if isDone {
 			t.clear()
 		} else {
 			s.graph.add(t)
 		}
-		return
+		return isDone
 	}
 	s.graph.add(t)
 	t.state = waiting
@@ -303,6 +324,7 @@ func (s *Scheduler) submitLocked(t *task) {
 	if t.blockers == 0 {
 		s.deferLocked(t)
 	}
+	return false
 }
 
 // startLocked does the node work of t and sets its commands and its firmware going. It

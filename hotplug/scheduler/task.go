@@ -75,7 +75,7 @@ func (t *task) unpack(a *arena) {
 }
 
 // clear zeroes a task that is done. It is an element of a slice that longer-lived tasks
-// keep in memory.
+// keep in memory, or that the next tasks are put into.
 func (t *task) clear() {
 	*t.work = work{}
 	*t = task{state: done}
