@@ -12,7 +12,7 @@
 // only system calls are counted, and a miss is a failure.
 //
 // With DEVSPOOL_BESIDE=FILE[:FILE...] other builds of devspool, such as one of an older
-// commit, take their turns in "loop", "lone" and "coldplug".
+// commit, take their turns in "loop", "lone", "coldplug" and "names".
 //
 // It works in namespaces of its own. The machine's /dev is not even mounted there.
 package main

@@ -22,6 +22,12 @@ func (b *bench) names() error {
 	withNames := all[0]
 	withNames.named = true
 	b.contestants = []contestant{withNames, {name: rival, path: b.jail.program(namelessFile)}}
+	for _, c := range all {
+		if c.name != ours && c.name != rival { // those of DEVSPOOL_BESIDE
+			c.named = true
+			b.contestants = append(b.contestants, c)
+		}
+	}
 	b.report.beside(nameless, "Names", "a coldplug of this machine, %d devices, least of %d runs", countDevices(), b.scanRounds())
 	if err := b.scanned("CPU, no rules", emptyConf, milliseconds, 1.5, b.scanRounds(), b.oneShot); err != nil {
 		return err
