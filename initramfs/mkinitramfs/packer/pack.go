@@ -251,7 +251,8 @@ func (p *packer) addTree(why, from, to string) error {
 	})
 }
 
-// addModprobeConf adds a file of modprobe.d, or those of a directory that modprobe reads: *.conf.
+// addModprobeConf adds a file of modprobe.d, whatever its name, or those of a directory that modprobe reads:
+// *.conf.
 func (p *packer) addModprobeConf(from string) error {
 	names := []string{from}
 	if info, err := os.Stat(from); err != nil {
@@ -262,7 +263,9 @@ func (p *packer) addModprobeConf(from string) error {
 		}
 	}
 	for _, name := range names {
-		e, err := copyOf(name, "etc/modprobe.d/"+filepath.Base(name))
+		// A file of another name would be in the image, and never be read.
+		base := strings.TrimSuffix(filepath.Base(name), ".conf") + ".conf"
+		e, err := copyOf(name, "etc/modprobe.d/"+base)
 		if err != nil {
 			return err
 		}

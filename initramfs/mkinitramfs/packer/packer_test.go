@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -101,6 +102,11 @@ func TestUsage(t *testing.T) {
 	packtest.Must(t, err)
 	if r.code != exitDone || r.out != string(want) {
 		t.Errorf("--help has changed (write it by -update): %d\n%s", r.code, r.out)
+	}
+	for _, command := range []string{"ls", "cat"} {
+		if other := do(nil, command, "--help"); other != r {
+			t.Errorf("%s --help: %+v", command, other)
+		}
 	}
 	for line := range strings.Lines(r.out) {
 		if len(line) > 92 {
@@ -596,6 +602,14 @@ func TestAllStorage(t *testing.T) {
 			t.Errorf("there is %s", unwanted)
 		}
 	}
+	// A set that is asked for twice counts once.
+	noted := func(args ...string) []string {
+		r := do(nil, append([]string{"-n", "-v", "--root", root, "--devspool", "none", "--no-firmware"}, args...)...)
+		return strings.SplitAfter(r.errors, "\n")
+	}
+	if once, twice := noted("--all-storage"), noted("--all-storage", "--set", "nvme,scsi,nvme"); !slices.Equal(once, twice) {
+		t.Errorf("%d notes, and %d where sets are named too", len(once), len(twice))
+	}
 	list := t.TempDir() + "/list"
 	packtest.Write(t, list, "# disks\nvirtio-blk\n\ndrivers/nvme/host # all\n")
 	r = do(nil, "-n", "--root", root, "--devspool", "none", "--modules", "@"+list)
@@ -636,6 +650,43 @@ func TestHardLinks(t *testing.T) {
 	packtest.Write(t, dir+"/image", packtest.Run(t, "sh", "-c", "cat "+dir+"/image && cd "+dir+"/new && echo b | cpio -o -H newc --quiet"))
 	if r := do(nil, "cat", dir+"/image", "a", "b"); r.out != "newnew" {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestLinkWithNUL lists a link of an archive as gen_init_cpio of the kernel writes it: with the NUL.
+func TestLinkWithNUL(t *testing.T) {
+	image := t.TempDir() + "/image"
+	var b bytes.Buffer
+	packtest.Must(t, initramfs.Archive(&b, initramfs.Symlink{Path: "link", Target: "target!"}))
+	packtest.Write(t, image, strings.Replace(b.String(), "target!", "target\x00", 1))
+	if r := do(nil, "ls", "-l", image); !strings.HasSuffix(r.out, " link -> target\n") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestUnreadableModules packs programs beside modules that do not tell what they are for: the programs do.
+func TestUnreadableModules(t *testing.T) {
+	foreign := packtest.Root(t, "arm64")
+	dir := t.TempDir()
+	packtest.Write(t, dir+"/1.0/modules.dep", "kernel/gone.ko:\n")
+	packtest.Write(t, dir+"/1.0/modules.builtin", "kernel/fs/ext4/ext4.ko\n")
+	r := do(nil, "-n", "--root", foreign, "--program", "bash", "--modules-dir", dir, "--modules", "ext4")
+	if !strings.Contains(r.out, "would be built for arm64") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestModprobeConf packs a file under a name that modprobe reads.
+func TestModprobeConf(t *testing.T) {
+	dir := t.TempDir()
+	packtest.Write(t, dir+"/board", "options x y=1\n")
+	packtest.Write(t, dir+"/d/a.conf", "")
+	packtest.Write(t, dir+"/d/b", "")
+	r := do(nil, "-n", "--devspool", "none", "--modprobe-conf", dir+"/board", "--modprobe-conf", dir+"/d")
+	for name, want := range map[string]bool{"board.conf ": true, "a.conf ": true, "b ": false, "board ": false} {
+		if strings.Contains(r.out, "etc/modprobe.d/"+name) != want {
+			t.Errorf("%s: not %v\n%s", name, want, r.out)
+		}
 	}
 }
 
