@@ -180,6 +180,7 @@ func TestErrors(t *testing.T) {
 		{"-o OUT --devspool none --microcode --root DIR/root", exitFailed, "install the microcode"},
 		{"-o OUT --devspool none --append DIR/text", exitFailed, "--append"},
 		{"-o DIR/no/directory --devspool none", exitSystem, "no such file"},
+		{"-o DIR/root --devspool none", exitSystem, "is a directory"},
 	} {
 		args := strings.Fields(strings.NewReplacer("OUT", out, "DIR", dir).Replace(c.args))
 		r := do(nil, args...)
@@ -207,6 +208,25 @@ func TestFullDisk(t *testing.T) {
 	code := run([]string{"--devspool", "none", "-o", "-"}, func(string) string { return "" }, streams{full, &errors, false})
 	if code != exitSystem || !strings.Contains(errors.String(), "no space left") {
 		t.Errorf("exit %d: %s", code, &errors)
+	}
+}
+
+// TestWriteToPipe writes to what is no file, and must not be replaced by one.
+func TestWriteToPipe(t *testing.T) {
+	pipe := t.TempDir() + "/pipe"
+	packtest.Must(t, syscall.Mkfifo(pipe, 0o600))
+	read, err := os.OpenFile(pipe, os.O_RDWR, 0) // or a write would wait for a reader
+	packtest.Must(t, err)
+	defer read.Close()
+	if r := do(nil, "--devspool", "none", "--compress", "none", "-o", pipe); r.code != exitDone {
+		t.Errorf("%+v", r)
+	}
+	head := make([]byte, 6)
+	if _, err := io.ReadFull(read, head); err != nil || string(head) != "070701" {
+		t.Errorf("the pipe has %q: %v", head, err)
+	}
+	if info, err := os.Lstat(pipe); err != nil || info.Mode().Type() != fs.ModeNamedPipe {
+		t.Errorf("the pipe is now %v: %v", info, err)
 	}
 }
 
