@@ -148,14 +148,18 @@ func (b *boot) mount() error {
 	flags, data := b.mountOptions()
 	var err error
 	for _, kind := range strings.Fields(kinds) {
-		err = unix.Mount(b.node, newRoot, kind, flags, data)
+		failed := unix.Mount(b.node, newRoot, kind, flags, data)
 		// EACCES: the disk is write-protected. EROFS: the file system can only be read.
 		// A further try with MS_RDONLY is also what the kernel makes for its root (init/do_mounts.c).
-		if err == unix.EACCES || err == unix.EROFS {
-			err = unix.Mount(b.node, newRoot, kind, flags|unix.MS_RDONLY, data)
+		if failed == unix.EACCES || failed == unix.EROFS {
+			failed = unix.Mount(b.node, newRoot, kind, flags|unix.MS_RDONLY, data)
 		}
-		if err == nil || err == unix.EBUSY { // it is mounted by a person, in the shell
+		if failed == nil || failed == unix.EBUSY { // it is mounted by a person, in the shell
 			return nil
+		}
+		// Of several types one that the kernel does not know says the least.
+		if err == nil || err == unix.ENODEV {
+			err = failed
 		}
 	}
 	// The most useful of the messages: an image often lacks the module of the root's file system.
