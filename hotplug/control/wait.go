@@ -177,10 +177,13 @@ func linkName(key, value string) (string, error) {
 	case key == "PARTUUID": // some tools write it in capitals
 		value = lower(value)
 	}
-	if strings.Contains(value, `\x`) {
-		return value, nil // it is encoded already, as udev's links and properties are
+	// What is encoded already stays, as it stands in udev's links and properties.
+	name, rest, more := strings.Cut(value, `\x`)
+	for name = encode(name); more; {
+		value, rest, more = strings.Cut(rest, `\x`)
+		name += `\x` + encode(value)
 	}
-	return encode(value), nil
+	return name, nil
 }
 
 // lower returns text with the letters of ASCII in lower case. (strings.ToLower would cost the

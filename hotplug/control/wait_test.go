@@ -189,6 +189,19 @@ func TestRefusedArguments(t *testing.T) {
 	}
 }
 
+// TestLinkName encodes what is not encoded yet.
+func TestLinkName(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ key, value, want string }{
+		{"LABEL", "my disk", `my\x20disk`}, {"LABEL", `my\x20disk`, `my\x20disk`}, {"LABEL", `a/b\x20c d`, `a\x2fb\x20c\x20d`},
+		{"LABEL", `\x20`, `\x20`}, {"LABEL", `../a\x20`, `..\x2fa\x20`}, {"PARTUUID", "AB-1", "ab-1"}, {"UUID", "AB-1", "AB-1"},
+	} {
+		if got, err := linkName(c.key, c.value); err != nil || got != c.want {
+			t.Errorf("%s=%s: %q (%v), want %q", c.key, c.value, got, err, c.want)
+		}
+	}
+}
+
 // TestParseSeconds shows what is a time in seconds.
 func TestParseSeconds(t *testing.T) {
 	t.Parallel()

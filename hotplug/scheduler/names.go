@@ -156,13 +156,18 @@ func (n *names) flags(e *uevent.Event) (flags []string) {
 	if !slices.Contains(earlier, "DM_UDEV_PRIMARY_SOURCE_FLAG=1") {
 		return nil
 	}
+	// LVM has it only until a volume is wiped.
+	wiped := slices.Contains(earlier, unwiped) && !slices.Contains(earlier, "DM_DISABLE_OTHER_RULES_FLAG_OLD=1")
 	for _, kv := range earlier {
-		if strings.HasPrefix(kv, mapperFlag) {
+		if strings.HasPrefix(kv, mapperFlag) && !(wiped && kv == "DM_UDEV_DISABLE_OTHER_RULES_FLAG=1") {
 			flags = append(flags, kv)
 		}
 	}
 	return flags
 }
+
+// unwiped is the property of a volume of LVM that is not to be read before LVM has wiped it.
+const unwiped = "DM_NOSCAN=1"
 
 // identifyUnread is identify for a disk that did not answer in time.
 func (a *applier) identifyUnread(t *task) {
@@ -341,8 +346,9 @@ func (a *applier) watch(t *task) {
 		return
 	}
 	switch {
-	// Its names do not depend on what it holds, or it has gone.
-	case !t.isRead:
+	// Its names do not depend on what it holds, or it has gone. A volume that is not wiped yet is
+	// read after that, which is a write like any other.
+	case !t.isRead && (t.identity == nil || !slices.Contains(t.identity.Properties, unwiped)):
 		a.names.watcher.Drop(t.event.Devpath)
 	case len(t.plan.Nodes) > 0:
 		a.names.watcher.Watch(t.event, a.dev.Path()+"/"+t.plan.Nodes[0].Path)

@@ -71,6 +71,9 @@ type mapped struct {
 
 func (m *mapped) Identify(e *uevent.Event) *scheduler.Identity {
 	m.seen, _ = e.Get("DM_UDEV_DISABLE_DISK_RULES_FLAG")
+	if m.seen == "" {
+		m.seen, _ = e.Get("DM_UDEV_DISABLE_OTHER_RULES_FLAG")
+	}
 	id := m.named.Identify(e)
 	id.Properties = m.properties
 	return id
@@ -83,6 +86,7 @@ func TestMapperFlags(t *testing.T) {
 	t.Parallel()
 	hotplugtest.NeedRoot(t)
 	const primary, disk = "DM_UDEV_PRIMARY_SOURCE_FLAG=1", "DM_UDEV_DISABLE_DISK_RULES_FLAG=1"
+	const other = "DM_UDEV_DISABLE_OTHER_RULES_FLAG=1"
 	for _, c := range []struct {
 		name, devname  string
 		before, stored []string // of an earlier event here, and before the loop began
@@ -94,6 +98,10 @@ func TestMapperFlags(t *testing.T) {
 		{"here prevails", "dm-7", []string{primary}, []string{primary, disk}, "", ""},
 		{"said anew", "dm-7", []string{primary, disk}, nil, "DM_COOKIE=4194304", ""},
 		{"not by a program", "dm-7", []string{disk}, nil, "", ""},
+		{"before a wipe", "dm-7", []string{primary, other, "DM_NOSCAN=1"}, nil, "", ""},
+		{"stored before a wipe", "dm-7", nil, []string{primary, other, "DM_NOSCAN=1"}, "", ""},
+		{"not for the wipe alone", "dm-7", []string{primary, other, "DM_NOSCAN=1", "DM_DISABLE_OTHER_RULES_FLAG_OLD=1"}, nil, "", "1"},
+		{"disks before a wipe", "dm-7", []string{primary, disk, "DM_NOSCAN=1"}, nil, "", "1"},
 		{"no mapper", "sda", []string{primary, disk}, nil, "", ""},
 	} {
 		b := board.New(t, "# none\n")

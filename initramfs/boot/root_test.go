@@ -160,6 +160,29 @@ func TestRootUML(t *testing.T) {
 	lab.Run(t, boot.Options{Root: &root}, inRoot)
 }
 
+// TestRootOfARule boots from a node that a rule has put where LVM would have one.
+func TestRootOfARule(t *testing.T) {
+	lab := boot.NewLab(t)
+	conf := t.TempDir() + "/conf"
+	hotplugtest.WriteFile(t, conf, "ubda 0:0 660 =board/root\n-$MODALIAS=.* 0:0 660 @modprobe -b -q \"$MODALIAS\"\n")
+	root := boot.Root{Pack: []string{"--set", "filesystem", "--conf", conf},
+		Param:  `root=/dev/board/root rw rootflags="noatime,exec,x-y" ` + fewTerminals,
+		Attach: func(disk string) []string { return []string{"ubd0=" + disk} }}
+	lab.Run(t, boot.Options{Root: &root}, inRoot)
+}
+
+// TestRootUnmountable shows what is said of a root that cannot be mounted, where several types are tried.
+func TestRootUnmountable(t *testing.T) {
+	lab := boot.NewLab(t)
+	root := boot.Root{Pack: []string{"--set", "filesystem"},
+		Param:  "root=/dev/ubda rootfstype=ext4,nothing rootflags=nothing loglevel=1 " + fewTerminals,
+		Attach: func(disk string) []string { return []string{"ubd0=" + disk} }}
+	want := "root=/dev/ubda (/dev/ubda) cannot be mounted, tried as ext4, nothing: invalid argument"
+	if console := lab.Console(t, boot.Options{Root: &root}); !strings.Contains(console, want) {
+		t.Error(console)
+	}
+}
+
 // otherInit is an init that moves /dev, without a word to the loop.
 const otherInit = `#!/bin/busybox sh
 export PATH=/sbin:/bin

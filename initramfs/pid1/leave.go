@@ -35,8 +35,11 @@ func (b *boot) leave() error {
 			return err
 		}
 	}
+	if init == "" && b.init != "" {
+		return errors.New("the root file system has no init=" + b.init + " that can be run")
+	}
 	if init == "" {
-		return errors.New("the root file system has no init that can be run; looked for " + b.init + " " + inits[0] + " and others; init= may name one")
+		return errors.New("the root file system has no init that can be run; looked for " + inits[0] + " and others; init= may name one")
 	}
 	// The loop moves the mounts, /dev and the new root among them, while it does no event: this
 	// process would not know when none is under way.

@@ -84,18 +84,21 @@ func leadsSomewhere(fd int) bool {
 }
 
 // options are the mount options that are no text for the file system: mount(2) takes them as
-// flags, and a file system would refuse the words.
+// flags, and a file system would refuse the words. Each has the word that sets a flag and the one
+// that takes it away, "" where there is none.
 var options = [...]struct {
-	word string
-	flag uintptr
+	set, clear string
+	flag       uintptr
 }{
-	{"ro", unix.MS_RDONLY}, {"noatime", unix.MS_NOATIME}, {"nodiratime", unix.MS_NODIRATIME}, {"relatime", unix.MS_RELATIME},
-	{"nosuid", unix.MS_NOSUID}, {"nodev", unix.MS_NODEV}, {"noexec", unix.MS_NOEXEC}, {"sync", unix.MS_SYNCHRONOUS},
-	{"rw", 0}, {"defaults", 0}, {"strictatime", unix.MS_STRICTATIME}, {"lazytime", unix.MS_LAZYTIME},
+	{"ro", "rw", unix.MS_RDONLY}, {"noatime", "atime", unix.MS_NOATIME}, {"nodiratime", "diratime", unix.MS_NODIRATIME},
+	{"relatime", "norelatime", unix.MS_RELATIME}, {"strictatime", "nostrictatime", unix.MS_STRICTATIME},
+	{"lazytime", "nolazytime", unix.MS_LAZYTIME}, {"nosuid", "suid", unix.MS_NOSUID}, {"nodev", "dev", unix.MS_NODEV},
+	{"noexec", "exec", unix.MS_NOEXEC}, {"sync", "async", unix.MS_SYNCHRONOUS}, {"dirsync", "", unix.MS_DIRSYNC},
+	{"silent", "loud", unix.MS_SILENT}, {"defaults", "", 0}, {"nofail", "", 0}, {"_netdev", "", 0},
 }
 
-// mountOptions parts the words of rootflags. Without rw on the command line the root is mounted
-// read-only, as the kernel does it: the system's init checks it first, and then remounts it.
+// mountOptions parts the words of rootflags. Without rw there or on the command line the root is
+// mounted read-only, as the kernel does it: the system's init checks it first, and then remounts it.
 func (s *settings) mountOptions() (flags uintptr, data string) {
 	if !s.writable {
 		flags = unix.MS_RDONLY
@@ -104,14 +107,21 @@ words:
 	for rest := s.flags; rest != ""; {
 		var word string
 		word, rest, _ = strings.Cut(rest, ",")
-		for _, o := range options {
-			if o.word == word {
+		for i := range options {
+			switch o := &options[i]; word {
+			case "":
+				continue words
+			case o.set:
 				flags |= o.flag
+				continue words
+			case o.clear:
+				flags &^= o.flag
 				continue words
 			}
 		}
-		if word != "" {
-			// What is no flag is for the file system itself, such as subvol= of btrfs.
+		// What begins so is for programs that read fstab (mount(8)). What is no flag is for the file
+		// system itself, such as subvol= of btrfs.
+		if !strings.HasPrefix(word, "x-") {
 			data += "," + word
 		}
 	}
@@ -138,14 +148,18 @@ func (b *boot) mount() error {
 	flags, data := b.mountOptions()
 	var err error
 	for _, kind := range strings.Fields(kinds) {
-		err = unix.Mount(b.node, newRoot, kind, flags, data)
+		failed := unix.Mount(b.node, newRoot, kind, flags, data)
 		// EACCES: the disk is write-protected. EROFS: the file system can only be read.
 		// A further try with MS_RDONLY is also what the kernel makes for its root (init/do_mounts.c).
-		if err == unix.EACCES || err == unix.EROFS {
-			err = unix.Mount(b.node, newRoot, kind, flags|unix.MS_RDONLY, data)
+		if failed == unix.EACCES || failed == unix.EROFS {
+			failed = unix.Mount(b.node, newRoot, kind, flags|unix.MS_RDONLY, data)
 		}
-		if err == nil || err == unix.EBUSY { // it is mounted by a person, in the shell
+		if failed == nil || failed == unix.EBUSY { // it is mounted by a person, in the shell
 			return nil
+		}
+		// Of several types one that the kernel does not know says the least.
+		if err == nil || err == unix.ENODEV {
+			err = failed
 		}
 	}
 	// The most useful of the messages: an image often lacks the module of the root's file system.

@@ -173,7 +173,7 @@ func (b *boot) run() error {
 func (b *boot) find() (err error) {
 	ref := b.ref()
 	if b.node, err = control.Node(b.dev, ref); err != nil {
-		return err
+		return errors.New("root=" + b.root + ": " + err.Error())
 	}
 	if !b.onlyFirst {
 		// With rd.devspool.first=no the root waits for all else: at most 30 s, until nothing comes for 0.2 s.
@@ -186,11 +186,18 @@ func (b *boot) find() (err error) {
 		if !b.rootwait {
 			slice = max(0, min(slice, b.timeout-began.Age()))
 		}
-		if b.useTools() {
+		// ref may name another node than the one that comes: see below.
+		if b.useTools() || ref != b.root {
 			slice = min(slice, 200*time.Millisecond)
 		}
 		if node := mapped(b.node); node != "" {
 			b.node = node
+			return nil
+		}
+		// A path that looks like LVM's may be another's: a rule's, or that of a driver with a directory of
+		// its own.
+		if ref != b.root && isBlock(b.root) {
+			b.node = b.root
 			return nil
 		}
 		if err = b.ask([]string{"wait", decimal(slice), ref}, func(string) {}); err == nil {
@@ -204,6 +211,12 @@ func (b *boot) find() (err error) {
 			return errors.New("root=" + b.root + " did not come within " + strconv.Itoa(int((waited+time.Second/2)/time.Second)) + " s; " + b.seen())
 		}
 	}
+}
+
+// isBlock reports whether a path leads to the node of a disk.
+func isBlock(path string) bool {
+	var st unix.Statx_t
+	return sys.Stat(unix.AT_FDCWD, path, 0, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK
 }
 
 // decimal returns a time in seconds, with three digits behind the point. (A second is added and

@@ -31,6 +31,13 @@ func TestParse(t *testing.T) {
 		"panic=5 rd.devspool.timeout=2 rd.devspool.log=info rd.devspool.first=no rd.devspool.break=mount,switch": plain(func(s *settings) {
 			s.panics, s.timeout, s.verbose, s.loopVerbose, s.onlyFirst, s.breaks = true, 2*time.Second, true, true, false, "mount,switch"
 		}),
+		`root="UUID=a-b" rootfstype="ext4" rootflags="noatime,x=1 2" init="/x y"`: plain(func(s *settings) {
+			s.root, s.fstype, s.flags, s.init = "UUID=a-b", "ext4", "noatime,x=1 2", "/x y"
+		}),
+		`root=LABEL="a b" rootfstype=ext4 rootfstype=auto`: plain(func(s *settings) { s.root = "LABEL=a b" }),
+		"rootdelay=1 rd.devspool.timeout=2 -- rootdelay=5": plain(func(s *settings) { s.timeout = 3 * time.Second }),
+		"rootwait=5":          plain(func(s *settings) { s.timeout = 5 * time.Second }),
+		"rootwait=5 rootwait": plain(func(s *settings) { s.timeout, s.rootwait = 5*time.Second, true }),
 		"rd.luks.uuid=luks-1 rd.luks.name=2=home rd.luks.key=/k rd.luks.uuid=3": plain(func(s *settings) {
 			s.luks = []volume{{uuid: "1", name: "luks-1", key: "/k"}, {uuid: "2", name: "home", key: "/k"}, {uuid: "3", name: "luks-3"}}
 		}),
@@ -52,6 +59,7 @@ func TestFirst(t *testing.T) {
 		"root=/dev/mapper/x":               "/dev/mapper/x",
 		"root=/dev/disk/by-id/x":           "/dev/disk/by-id/x",
 		"root=LABEL=a:b":                   "LABEL=a:b",
+		`"root=LABEL=a b"`:                 `LABEL=a\x20b`,
 		"root=/dev/a rd.devspool.first=no": "",
 	} {
 		var s settings
@@ -72,10 +80,28 @@ func TestMountOptions(t *testing.T) {
 		{settings{}, unix.MS_RDONLY, ""},
 		{settings{writable: true, flags: "noatime,subvol=@,,errors=panic,nodev,"}, unix.MS_NOATIME | unix.MS_NODEV, "subvol=@,errors=panic"},
 		{settings{writable: true, flags: "ro,defaults"}, unix.MS_RDONLY, ""},
+		{settings{flags: "rw,noatime,noexec,exec,nofail,x-systemd.growfs"}, unix.MS_NOATIME, ""},
 	} {
 		if flags, data := c.s.mountOptions(); flags != c.flags || data != c.data {
 			t.Errorf("%+v: %x, %q", c.s, flags, data)
 		}
+	}
+}
+
+// TestIsBlock tells disks from all else.
+func TestIsBlock(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/dev/null", "/", "98:16"} {
+		if isBlock(path) {
+			t.Errorf("%s is no disk", path)
+		}
+	}
+	hotplugtest.NeedRoot(t)
+	dir := t.TempDir()
+	hotplugtest.Must(t, unix.Mknod(dir+"/disk", unix.S_IFBLK|0o600, int(unix.Mkdev(7, 0))))
+	hotplugtest.Must(t, os.Symlink("disk", dir+"/link"))
+	if !isBlock(dir + "/link") {
+		t.Error("a link to a disk is none")
 	}
 }
 

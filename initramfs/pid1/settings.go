@@ -37,19 +37,29 @@ const usualTimeout = 30 * time.Second
 // parse reads the command line. What stands behind "--" is for the next init.
 func (s *settings) parse(line string) {
 	s.timeout, s.onlyFirst = usualTimeout, true
+	var delay time.Duration
 	for line != "" {
 		var word string
 		// The same quotes as in the kernel (next_arg in lib/cmdline.c): a value may have spaces.
 		word, line = modules.Parameter(line)
 		key, value, _ := strings.Cut(word, "=")
+		// Quotes around the value alone stay in a word, as in root="UUID=X". To the kernel they are no part of it.
+		value = strings.Trim(value, `"`)
 		switch key {
 		case "--":
-			return
+			line = ""
 		case "root":
-			// Quotes around the value alone stay in a word, as in root="UUID=X".
-			s.root = strings.Trim(value, `"`)
+			s.root = value
+			// A person may quote the name alone: root=LABEL="a b".
+			if tag, name, is := strings.Cut(value, `="`); is {
+				s.root = tag + "=" + name
+			}
 		case "rootfstype":
 			s.fstype = value
+			// As for mount(8): the disk says what it is.
+			if value == "auto" {
+				s.fstype = ""
+			}
 		case "rootflags":
 			s.flags = value
 		// The last of several prevails, as for the kernel.
@@ -57,12 +67,16 @@ func (s *settings) parse(line string) {
 			s.writable = key == "rw"
 		case "init":
 			s.init = value
+		// Since Linux 6.8 it may have a value: the longest time.
 		case "rootwait":
-			s.rootwait = true
+			wait, err := control.ParseSeconds(value)
+			if s.rootwait = err != nil; !s.rootwait {
+				s.timeout = wait
+			}
 		// To the kernel a time to wait in any case. Here it only makes the longest time longer.
 		case "rootdelay":
 			if wait, err := control.ParseSeconds(value); err == nil {
-				s.timeout += wait
+				delay += wait
 			}
 		// As for initramfs-tools(7), panic= also takes the shell away.
 		case "panic":
@@ -94,6 +108,7 @@ func (s *settings) parse(line string) {
 			}
 		}
 	}
+	s.timeout += delay
 }
 
 // first returns what the loop is to have before all else: the disks to unlock, or the root.
@@ -106,7 +121,8 @@ func (s *settings) first() (refs string) {
 		refs += " UUID=" + s.luks[i].uuid
 	}
 	if refs == "" {
-		refs = s.ref()
+		// A blank would part it from the next one.
+		refs = strings.ReplaceAll(s.ref(), " ", `\x20`)
 	}
 	return refs
 }

@@ -100,6 +100,27 @@ func TestMapperFlags(t *testing.T) {
 	}
 }
 
+// TestUnwiped shows what LVM says of a volume that it is about to wipe.
+func TestUnwiped(t *testing.T) {
+	t.Parallel()
+	const devpath = "/devices/virtual/block/dm-5"
+	s := hotplugtest.NewSysfs(t)
+	s.Add(devpath, "block", "254:5", "DEVNAME=dm-5", "DEVTYPE=disk")
+	for file, text := range map[string]string{"size": "8", "dm/suspended": "0", "dm/name": "g-v", "dm/uuid": "LVM-U"} {
+		hotplugtest.WriteFile(t, s.Path(devpath+"/"+file), text+"\n")
+	}
+	p := &Prober{Sys: s.FS, Open: func(uevent.Dev) (int, error) { return -1, nil }}
+	const wipe, other = 1 << 24, 1 << 19 // bits of a cookie: LVM's first flag, and no other rules
+	for cookie, want := range map[uint32][3]string{0x400000: {}, 0x400000 | wipe: {"1", "", "1"}, 0x400000 | wipe | other: {"1", "1", "1"}} {
+		e := mapperEvent(t, "change", devpath, []string{"DM_COOKIE=" + strconv.FormatUint(uint64(cookie), 10)})
+		id := p.Identify(e)
+		got := [3]string{id.Get("DM_NOSCAN"), id.Get("DM_DISABLE_OTHER_RULES_FLAG_OLD"), id.Get("DM_UDEV_DISABLE_OTHER_RULES_FLAG")}
+		if got != want || p.NeedsContents(e) != (want[0] == "") {
+			t.Errorf("%#x: %q, want %q", cookie, got, want)
+		}
+	}
+}
+
 func mapperEvent(t *testing.T, action, devpath string, variables []string) *uevent.Event {
 	t.Helper()
 	return hotplugtest.NewEvent(t, append([]string{"ACTION=" + action, "DEVPATH=" + devpath, "SUBSYSTEM=block", "MAJOR=254", "MINOR=5", "DEVNAME=dm-5"}, variables...)...)

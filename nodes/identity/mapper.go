@@ -36,9 +36,11 @@ func (s *subject) readFlags() {
 		return
 	}
 	// What is left of the bits are a subsystem's. LVM's first says that a volume is about to
-	// be wiped.
+	// be wiped, and holds until the next event, whatever that comes from. What the flag was is kept for
+	// then, under the name that LVM's own rules have for it (11-dm-lvm.rules).
 	if bits>>16&1 == 1 {
-		s.setAll("DM_", "NOSCAN UDEV_DISABLE_OTHER_RULES_FLAG", []string{"1", "1"})
+		s.setAll("DM_", "NOSCAN DISABLE_OTHER_RULES_FLAG_OLD UDEV_DISABLE_OTHER_RULES_FLAG", []string{
+			"1", s.value("DM_UDEV_DISABLE_OTHER_RULES_FLAG"), "1"})
 	}
 	s.volume()
 }

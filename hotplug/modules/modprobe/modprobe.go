@@ -24,7 +24,8 @@ usage:
   modprobe [options] -a NAME...     load all of these
   modprobe [options] -r NAME...     remove them, and what they needed alone
   modprobe [options] -R NAME...     print the modules that have this alias
-  modprobe [options] -D NAME...     print what would be loaded, whatever is loaded
+  modprobe [options] -D NAME [PARAMETER=VALUE...]
+                                    print what would be loaded, whatever is loaded
   modprobe [options] -c             print the configuration and the indexes
 
 options:
@@ -228,8 +229,9 @@ func (t *tool) fail(level, text string) int {
 // only the first of them.
 func (t *tool) run() (code int) {
 	parameters := ""
-	// Only a plain modprobe takes parameters. Elsewhere each word is a module.
-	if !t.given['a'] && !t.given['r'] && !t.given['R'] && !t.given['D'] {
+	// Where one module is loaded, or with -D only shown, it may have parameters. Elsewhere each word is a
+	// module.
+	if !t.given['a'] && !t.given['r'] && !t.given['R'] {
 		for _, w := range t.words[1:] {
 			parameters += " " + quote(w)
 		}

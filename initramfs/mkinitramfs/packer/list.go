@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"devspool/initramfs"
 )
@@ -58,7 +59,8 @@ func longLine(h initramfs.Header, body io.Reader) (string, error) {
 		return line, nil
 	}
 	target, err := io.ReadAll(io.LimitReader(body, maxTarget))
-	return line + " -> " + string(target), err
+	// Some writers store the NUL at its end, too.
+	return line + " -> " + strings.TrimRight(string(target), "\x00"), err
 }
 
 // modeString shows a mode in ten characters, as ls does. What is no known type has a question mark.

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 )
 
 // The exit codes.
@@ -63,10 +64,14 @@ func run(args []string, getenv func(string) string, s streams) int {
 // dispatch does the command that args name. The error says which exit code fits: see run.
 func dispatch(args []string, getenv func(string) string, s streams) error {
 	if len(args) > 0 {
-		switch args[0] {
-		case "ls":
+		// Both have their lines in the one help text.
+		wantsHelp := len(args) > 1 && slices.Contains([]string{"-h", "-help", "--help"}, args[1])
+		switch what := args[0]; {
+		case (what == "ls" || what == "cat") && wantsHelp:
+			return flag.ErrHelp
+		case what == "ls":
 			return listImage(args[1:], s.out)
-		case "cat":
+		case what == "cat":
 			return catImage(args[1:], s.out)
 		}
 	}

@@ -127,20 +127,22 @@ func (p *packer) choose(tree *kernel.Tree, s *kernel.Selection) error {
 			return fmt.Errorf("--modules: %w", err)
 		}
 	}
-	chosen := p.o.sets.values
-	for _, set := range sets {
-		// A PC finds its disks without a board's parts; and no root is on the network here.
-		if p.o.allStorage && set.name != "network" && (set.name != "platform" || !isPC(tree)) {
-			chosen = append(chosen, set.name)
+	// By the table, so that a set counts once, however often it is asked for.
+	for i := range sets {
+		if name := sets[i].name; slices.Contains(p.o.sets.values, name) || p.o.allStorage && isStorage(name, tree) {
+			p.chooseSet(tree, s, &sets[i])
 		}
-	}
-	for _, name := range chosen {
-		p.chooseSet(tree, s, setOf(name))
 	}
 	if p.o.thisMachine {
 		return p.chooseThisMachine(s)
 	}
 	return nil
+}
+
+// isStorage reports whether a set may be needed for a root. A PC finds its disks without a board's parts;
+// and no root is on the network here.
+func isStorage(set string, tree *kernel.Tree) bool {
+	return set != "network" && (set != "platform" || !isPC(tree))
 }
 
 // chooseSet selects the modules of a set. One that the kernel has built in counts as found; one that
@@ -241,8 +243,11 @@ func (p *packer) addSelected(tree *kernel.Tree, s *kernel.Selection) error {
 	if p.machine != 0 && machine != 0 && p.machine != machine && p.machine != elf.EM_386 && p.machine != elf.EM_ARM {
 		return fmt.Errorf("the programs of %s are for %v, and the modules of %s for %v", p.o.root, p.machine, tree.Dir, machine)
 	}
-	// The modules prevail over the programs: devspool is to fit the kernel, see arch.
-	p.machine, p.order = machine, order
+	// The modules prevail over the programs: devspool is to fit the kernel, see arch. None may be
+	// readable, where what was asked for is built in.
+	if machine != 0 {
+		p.machine, p.order = machine, order
+	}
 	return nil
 }
 

@@ -251,7 +251,8 @@ func (p *packer) addTree(why, from, to string) error {
 	})
 }
 
-// addModprobeConf adds a file of modprobe.d, or those of a directory that modprobe reads: *.conf.
+// addModprobeConf adds a file of modprobe.d, whatever its name, or those of a directory that modprobe reads:
+// *.conf.
 func (p *packer) addModprobeConf(from string) error {
 	names := []string{from}
 	if info, err := os.Stat(from); err != nil {
@@ -262,7 +263,9 @@ func (p *packer) addModprobeConf(from string) error {
 		}
 	}
 	for _, name := range names {
-		e, err := copyOf(name, "etc/modprobe.d/"+filepath.Base(name))
+		// A file of another name would be in the image, and never be read.
+		base := strings.TrimSuffix(filepath.Base(name), ".conf") + ".conf"
+		e, err := copyOf(name, "etc/modprobe.d/"+base)
 		if err != nil {
 			return err
 		}
@@ -316,6 +319,10 @@ func (p *packer) write(early []byte, items []item) (size int64, err error) {
 		err := p.writeTo(c, early, items)
 		return c.n, err
 	}
+	info, err := os.Stat(p.o.output)
+	if err == nil && !info.Mode().IsRegular() {
+		return p.writeInPlace(early, items)
+	}
 	// rename(2) is atomic, and works within one file system only.
 	// In the same directory, so that it can be renamed.
 	temporary, err := os.CreateTemp(filepath.Dir(p.o.output), ".mkinitramfs-*")
@@ -333,7 +340,7 @@ func (p *packer) write(early []byte, items []item) (size int64, err error) {
 	if err == nil {
 		// An image with keys in it may have been made private.
 		mode := fs.FileMode(0o644)
-		if info, err := os.Stat(p.o.output); err == nil {
+		if info != nil {
 			mode = info.Mode().Perm()
 		}
 		err = asWriteError(temporary.Chmod(mode))
@@ -365,6 +372,18 @@ func removeWhenKilled(name string) (stop func()) {
 		signal.Stop(signals)
 		close(signals)
 	}
+}
+
+// writeInPlace is write for what is no file: /dev/null, a disk, a pipe. A file in its place would take it
+// away from everybody. Nothing can be written to a directory.
+func (p *packer) writeInPlace(early []byte, items []item) (size int64, err error) {
+	out, err := os.OpenFile(p.o.output, os.O_WRONLY, 0)
+	if err != nil {
+		return 0, &writeError{err}
+	}
+	c := &counted{w: out}
+	err = p.writeTo(c, early, items)
+	return c.n, errors.Join(err, asWriteError(out.Close()))
 }
 
 // asWriteError marks an error as one of the image's file, for the exit code.

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -102,6 +103,11 @@ func TestUsage(t *testing.T) {
 	if r.code != exitDone || r.out != string(want) {
 		t.Errorf("--help has changed (write it by -update): %d\n%s", r.code, r.out)
 	}
+	for _, command := range []string{"ls", "cat"} {
+		if other := do(nil, command, "--help"); other != r {
+			t.Errorf("%s --help: %+v", command, other)
+		}
+	}
 	for line := range strings.Lines(r.out) {
 		if len(line) > 92 {
 			t.Errorf("a line of %d characters: %s", len(line), line)
@@ -174,6 +180,7 @@ func TestErrors(t *testing.T) {
 		{"-o OUT --devspool none --microcode --root DIR/root", exitFailed, "install the microcode"},
 		{"-o OUT --devspool none --append DIR/text", exitFailed, "--append"},
 		{"-o DIR/no/directory --devspool none", exitSystem, "no such file"},
+		{"-o DIR/root --devspool none", exitSystem, "is a directory"},
 	} {
 		args := strings.Fields(strings.NewReplacer("OUT", out, "DIR", dir).Replace(c.args))
 		r := do(nil, args...)
@@ -201,6 +208,25 @@ func TestFullDisk(t *testing.T) {
 	code := run([]string{"--devspool", "none", "-o", "-"}, func(string) string { return "" }, streams{full, &errors, false})
 	if code != exitSystem || !strings.Contains(errors.String(), "no space left") {
 		t.Errorf("exit %d: %s", code, &errors)
+	}
+}
+
+// TestWriteToPipe writes to what is no file, and must not be replaced by one.
+func TestWriteToPipe(t *testing.T) {
+	pipe := t.TempDir() + "/pipe"
+	packtest.Must(t, syscall.Mkfifo(pipe, 0o600))
+	read, err := os.OpenFile(pipe, os.O_RDWR, 0) // or a write would wait for a reader
+	packtest.Must(t, err)
+	defer read.Close()
+	if r := do(nil, "--devspool", "none", "--compress", "none", "-o", pipe); r.code != exitDone {
+		t.Errorf("%+v", r)
+	}
+	head := make([]byte, 6)
+	if _, err := io.ReadFull(read, head); err != nil || string(head) != "070701" {
+		t.Errorf("the pipe has %q: %v", head, err)
+	}
+	if info, err := os.Lstat(pipe); err != nil || info.Mode().Type() != fs.ModeNamedPipe {
+		t.Errorf("the pipe is now %v: %v", info, err)
 	}
 }
 
@@ -596,6 +622,14 @@ func TestAllStorage(t *testing.T) {
 			t.Errorf("there is %s", unwanted)
 		}
 	}
+	// A set that is asked for twice counts once.
+	noted := func(args ...string) []string {
+		r := do(nil, append([]string{"-n", "-v", "--root", root, "--devspool", "none", "--no-firmware"}, args...)...)
+		return strings.SplitAfter(r.errors, "\n")
+	}
+	if once, twice := noted("--all-storage"), noted("--all-storage", "--set", "nvme,scsi,nvme"); !slices.Equal(once, twice) {
+		t.Errorf("%d notes, and %d where sets are named too", len(once), len(twice))
+	}
 	list := t.TempDir() + "/list"
 	packtest.Write(t, list, "# disks\nvirtio-blk\n\ndrivers/nvme/host # all\n")
 	r = do(nil, "-n", "--root", root, "--devspool", "none", "--modules", "@"+list)
@@ -636,6 +670,43 @@ func TestHardLinks(t *testing.T) {
 	packtest.Write(t, dir+"/image", packtest.Run(t, "sh", "-c", "cat "+dir+"/image && cd "+dir+"/new && echo b | cpio -o -H newc --quiet"))
 	if r := do(nil, "cat", dir+"/image", "a", "b"); r.out != "newnew" {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestLinkWithNUL lists a link of an archive as gen_init_cpio of the kernel writes it: with the NUL.
+func TestLinkWithNUL(t *testing.T) {
+	image := t.TempDir() + "/image"
+	var b bytes.Buffer
+	packtest.Must(t, initramfs.Archive(&b, initramfs.Symlink{Path: "link", Target: "target!"}))
+	packtest.Write(t, image, strings.Replace(b.String(), "target!", "target\x00", 1))
+	if r := do(nil, "ls", "-l", image); !strings.HasSuffix(r.out, " link -> target\n") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestUnreadableModules packs programs beside modules that do not tell what they are for: the programs do.
+func TestUnreadableModules(t *testing.T) {
+	foreign := packtest.Root(t, "arm64")
+	dir := t.TempDir()
+	packtest.Write(t, dir+"/1.0/modules.dep", "kernel/gone.ko:\n")
+	packtest.Write(t, dir+"/1.0/modules.builtin", "kernel/fs/ext4/ext4.ko\n")
+	r := do(nil, "-n", "--root", foreign, "--program", "bash", "--modules-dir", dir, "--modules", "ext4")
+	if !strings.Contains(r.out, "would be built for arm64") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestModprobeConf packs a file under a name that modprobe reads.
+func TestModprobeConf(t *testing.T) {
+	dir := t.TempDir()
+	packtest.Write(t, dir+"/board", "options x y=1\n")
+	packtest.Write(t, dir+"/d/a.conf", "")
+	packtest.Write(t, dir+"/d/b", "")
+	r := do(nil, "-n", "--devspool", "none", "--modprobe-conf", dir+"/board", "--modprobe-conf", dir+"/d")
+	for name, want := range map[string]bool{"board.conf ": true, "a.conf ": true, "b ": false, "board ": false} {
+		if strings.Contains(r.out, "etc/modprobe.d/"+name) != want {
+			t.Errorf("%s: not %v\n%s", name, want, r.out)
+		}
 	}
 }
 
