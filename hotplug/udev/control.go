@@ -183,9 +183,21 @@ func openControl(dir int, run string, h *Handlers, logger *log.Logger) (*control
 // ErrTaken is returned by New where another process listens at the control socket.
 var ErrTaken = errors.New("a udevd, or another loop, listens there; stop it first")
 
+// lockName is the name of a file that a process has locked from its look for a listener until it
+// listens itself. Not of the directory, which any user could lock.
+const lockName = ".#control.lock"
+
 // bindControl returns a listening socket at addr in the directory dir. ErrTaken is returned
 // where a process listens there already: two loops would each do every event.
 func bindControl(dir int, addr *unix.SockaddrUnix) (int, error) {
+	lock, err := sys.Openat(dir, lockName, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return sys.None, err
+	}
+	defer sys.Close(lock)
+	if err = sys.Flock(lock, unix.LOCK_EX); err != nil {
+		return sys.None, err
+	}
 	// SEQPACKET, as udevd: messages keep their bounds, and the end of a connection is seen. Nonblocking,
 	// for Go's poller.
 	const kind = unix.SOCK_SEQPACKET | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK

@@ -272,6 +272,36 @@ func TestControlOfOthers(t *testing.T) {
 	l.Want("refused", errControlSender.Error())
 }
 
+// TestControlAtOnce has several loops begin at once where one was killed: one of them gets the socket.
+func TestControlAtOnce(t *testing.T) {
+	d := newDesk(t)
+	for range 50 {
+		got := make(chan int)
+		const loops = 4
+		for range loops {
+			go func() {
+				fd, err := bindControl(d.db.root, &unix.SockaddrUnix{Name: d.run + "/" + ControlName})
+				if err != nil && err != ErrTaken {
+					t.Error(err)
+				}
+				got <- fd
+			}()
+		}
+		var fds []int
+		for range loops {
+			if fd := <-got; fd >= 0 {
+				fds = append(fds, fd)
+			}
+		}
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+		if len(fds) != 1 {
+			t.Fatalf("%d loops have the socket", len(fds))
+		}
+	}
+}
+
 // TestControlTaken: a socket that somebody serves is left alone, one of a killed process
 // and its queue file are not.
 func TestControlTaken(t *testing.T) {

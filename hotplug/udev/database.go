@@ -20,6 +20,9 @@ const maxRecord = 256 << 10
 // with a dot, and udevd's begin with the same.
 const temporary = ".#"
 
+// ownTemporary begins the names of ours; the number of the process follows.
+const ownTemporary = temporary + "devspool-"
+
 // database is a directory such as /run/udev. Each device with a node or a network
 // interface has a file in data, other devices where there is something to be said of
 // them. tags/TAG/ID is an empty file for each tag that a device ever had. One goroutine at a time may use
@@ -47,7 +50,7 @@ const (
 // openDatabase opens the directories, and makes those that are missing.
 func openDatabase(run string) (*database, error) {
 	// Helpers may write side by side, each its own scratch file: so its name has the process's number.
-	d := &database{root: sys.None, data: sys.None, tags: sys.None, scratch: temporary + "devspool-" + strconv.Itoa(unix.Getpid())}
+	d := &database{root: sys.None, data: sys.None, tags: sys.None, scratch: ownTemporary + strconv.Itoa(unix.Getpid())}
 	var err error
 	if d.root, err = publicDirectory(unix.AT_FDCWD, run); err == nil {
 		if d.data, err = publicDirectory(d.root, "data"); err == nil {
@@ -390,7 +393,11 @@ func (d *database) sweep(s sysfs.FS) {
 	for _, id := range sys.List(d.data) {
 		switch {
 		case strings.HasPrefix(id, temporary):
-			sys.Unlinkat(d.data, id)
+			// A helper that lives may be writing just now.
+			pid, _ := strconv.Atoi(strings.TrimPrefix(id, ownTemporary))
+			if pid <= 0 || unix.Kill(pid, 0) == unix.ESRCH {
+				sys.Unlinkat(d.data, id)
+			}
 		case interfaces[id] || lives(s, id):
 		default:
 			was, _ := d.read(id, true)

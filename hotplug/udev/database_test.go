@@ -182,10 +182,12 @@ func TestSweep(t *testing.T) {
 	d.Done(hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/net/f", "SUBSYSTEM=net", "IFINDEX=4"), Device{Tags: []string{"a"}})
 	hotplugtest.WriteFile(t, d.sys.Path("/bus/usb/devices/1-1/uevent"), "")
 	hotplugtest.WriteFile(t, d.sys.Path("/class/net/e/ifindex"), "3\n")
-	hotplugtest.WriteFile(t, d.run+"/data/.#devspool-1", "half")
+	for _, name := range []string{".#devspool-1", ".#devspool-99999999", ".#b8:0AbCdEf"} { // of the living process 1, of none, and udevd's
+		hotplugtest.WriteFile(t, d.run+"/data/"+name, "half")
+	}
 	hotplugtest.WriteFile(t, d.run+"/tags/c/b9:9", "")
 	d.Sweep()
-	if got := names(t, d.run+"/data"); got != "+usb:1-1 b8:0 n3" {
+	if got := names(t, d.run+"/data"); got != "+usb:1-1 .#devspool-1 b8:0 n3" {
 		t.Errorf("left: %s", got)
 	}
 	for dir, want := range map[string]string{"a": "+usb:1-1 b8:0 n3", "b": "", "c": ""} {
@@ -195,7 +197,7 @@ func TestSweep(t *testing.T) {
 	}
 	hotplugtest.Must(t, os.RemoveAll(d.sys.Path("/devices")))
 	d.Sweep()
-	if got := names(t, d.run+"/data"); got != "+usb:1-1 b8:0 n3" {
+	if got := names(t, d.run+"/data"); got != "+usb:1-1 .#devspool-1 b8:0 n3" {
 		t.Errorf("without a /sys left: %s", got)
 	}
 }
