@@ -33,8 +33,11 @@ func (t *tool) control(args []string) error {
 		g.values[kind] = append(g.values[kind], older[i]...)
 	}
 	limit, err := seconds(g.last(int(udev.End), "60"))
-	if err != nil || len(g.operands) > 0 {
-		return errOperand
+	if err == nil && len(g.operands) > 0 {
+		err = errors.New("a word too many: " + g.operands[0])
+	}
+	if err != nil {
+		return err
 	}
 	// They are sent in the order of their types, whatever that of the command line: Exit comes last, Ping
 	// before it.

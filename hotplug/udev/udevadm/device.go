@@ -47,7 +47,7 @@ func (t *tool) load(devpath string) (*device, error) {
 }
 
 // devices begins the devpath of what is a device, and not another part of the kernel.
-const devices = "/devices/"
+const devices = "/devices"
 
 // exists reports whether there is a device at devpath. Modules, buses and drivers, which
 // count as devices too, may have no uevent file.

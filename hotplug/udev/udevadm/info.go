@@ -46,7 +46,7 @@ func (t *tool) info(args []string) error {
 	case err != nil:
 		return err
 	case g.has(infoFile):
-		return t.numbersOf(g.last(infoFile, ""))
+		return t.numbersOf(g.last(infoFile, ""), g)
 	case g.has(infoAll):
 		return t.exportDB()
 	case g.has(infoCleanup):
@@ -94,8 +94,9 @@ func (t *tool) show(devpath string, g *given) error {
 		if err != nil {
 			return err
 		}
-		// The device may be set up already, so its state is polled rather than its event awaited.
-		if !within(limit, func() bool { return t.isSetUp(devpath) }) {
+		// The device may be set up already, so its state is polled rather than its event awaited. For 0 s
+		// nothing is waited for.
+		if limit > 0 && !within(limit, func() bool { return t.isSetUp(devpath) }) {
 			return unix.ETIMEDOUT
 		}
 	}
@@ -140,7 +141,7 @@ func listed(properties []string, g *given) string {
 		key, value, _ := strings.Cut(kv, "=")
 		switch {
 		// The last of "KEY,KEY" is between commas too, so that no key fits a part of another.
-		case len(only) > 2 && !strings.Contains(only, ","+key+","):
+		case g.has(infoProperty) && !strings.Contains(only, ","+key+","):
 		case g.has(infoValue):
 			text += value + "\n"
 		case g.has(infoExport) || g.has(infoPrefix):
@@ -152,15 +153,20 @@ func listed(properties []string, g *given) string {
 	return text
 }
 
-// numbersOf prints the numbers of the device that a file lies on, as MAJOR:MINOR. Of a link it
-// is the link itself that counts.
-func (t *tool) numbersOf(file string) error {
+// numbersOf prints the numbers of the device that a file lies on, as MAJOR:MINOR or for a shell. Links
+// are followed.
+func (t *tool) numbersOf(file string, g *given) error {
 	var st unix.Stat_t
-	if err := unix.Lstat(file, &st); err != nil {
+	if err := unix.Stat(file, &st); err != nil {
 		return sys.PathError("stat", file, err)
 	}
+	before, between := "", ":"
+	if g.has(infoExport) || g.has(infoPrefix) {
+		prefix := g.last(infoPrefix, "INFO_")
+		before, between = prefix+"MAJOR=", "\n"+prefix+"MINOR="
+	}
 	dev := uint64(st.Dev)
-	t.print(strconv.Itoa(int(unix.Major(dev))) + ":" + strconv.Itoa(int(unix.Minor(dev))) + "\n")
+	t.print(before + strconv.Itoa(int(unix.Major(dev))) + between + strconv.Itoa(int(unix.Minor(dev))) + "\n")
 	return nil
 }
 
@@ -252,8 +258,9 @@ func (t *tool) attributes(dir, below, many string) string {
 	}
 	names := sys.List(fd)
 	unix.Close(fd)
+	sys.Sort(names)
 	text := ""
-	for _, name := range sorted(names) {
+	for _, name := range names {
 		var st unix.Stat_t
 		path := dir + "/" + name
 		if unix.Lstat(path, &st) != nil {
@@ -289,14 +296,4 @@ func (t *tool) attributes(dir, below, many string) string {
 		text += "    ATTR" + many + "{" + below + name + "}==\"" + value + "\"\n"
 	}
 	return text
-}
-
-// sorted returns names in order. (They are few; what the packages for that bring is not.)
-func sorted(names []string) []string {
-	for i := range names {
-		for j := i; j > 0 && names[j] < names[j-1]; j-- {
-			names[j], names[j-1] = names[j-1], names[j]
-		}
-	}
-	return names
 }

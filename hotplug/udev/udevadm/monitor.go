@@ -127,9 +127,6 @@ func (t *tool) monitor(args []string) error {
 	if err != nil {
 		return err
 	}
-	if len(g.operands) > 0 {
-		return errOperand
-	}
 	// Two goroutines may print at the same time. Each event is one write, so that lines stay whole.
 	failed := make(chan error)
 	t.print("events as they come:\n")

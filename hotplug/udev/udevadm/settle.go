@@ -24,17 +24,12 @@ func (t *tool) settle(args []string) error {
 	}
 	// 120 s is what udevadm waits for without -t.
 	limit, err := seconds(g.last(0, "120"))
-	if err != nil || len(g.operands) > 0 {
-		return errOperand
-	}
-	if t.inChroot() {
-		return nil
+	// Words too many say nothing, as to udevadm.
+	if err != nil || t.inChroot() {
+		return err
 	}
 	return t.settled(limit, g.last(1, ""))
 }
-
-// errOperand is returned for a wrong time, or words that a command does not take.
-var errOperand = errors.New("a time that is none, or a word too many")
 
 // settled waits until the queue file is gone, or until file, where it is not "", is there.
 // It asks the device manager first, so that events which the kernel has sent are in the
@@ -114,9 +109,12 @@ func (t *tool) wait(args []string) error {
 		return errNoDevice
 	}
 	removed, initialized := g.has(2), true
-	switch g.last(1, "yes") {
+	switch word := g.last(1, "yes"); word {
+	case "yes", "y", "1", "true", "t", "on":
 	case "no", "n", "0", "false", "f", "off":
 		initialized = false
+	default:
+		return errors.New("neither yes nor no: " + word)
 	}
 	start := sys.Now()
 	if !within(limit, func() bool {

@@ -47,7 +47,7 @@ const (
 )
 
 // request is what trigger is asked for. Of each list of patterns in the command line one
-// is to match, but of attributes all.
+// is to match, but of attributes one for each name.
 type request struct {
 	*given
 	action string   // what is written to each uevent file; one of knownAction's
@@ -211,7 +211,8 @@ func (t *tool) subsystems() (devpaths []string) {
 
 // list returns the paths of what is in a directory of /sys, in order.
 func (t *tool) list(dir string) []string {
-	names := sorted(sys.ReadDir(string(t.sys) + dir))
+	names := sys.ReadDir(string(t.sys) + dir)
+	sys.Sort(names)
 	for i := range names {
 		names[i] = dir + "/" + names[i]
 	}
@@ -260,13 +261,14 @@ func (t *tool) meant(devpath string, r *request) bool {
 		!one(triggerSysname, sysname(devpath)) || len(r.roots) > 0 && !isBelow(devpath, r.roots) {
 		return false
 	}
-	for _, want := range r.values[triggerAttribute] {
-		if !t.hasAttribute(devpath, want) {
+	wanted := r.values[triggerAttribute]
+	for _, want := range wanted {
+		if !t.hasAttribute(devpath, want, wanted) {
 			return false
 		}
 	}
 	for _, want := range r.values[triggerNotAttribute] {
-		if t.hasAttribute(devpath, want) {
+		if t.hasAttribute(devpath, want, []string{want}) {
 			return false
 		}
 	}
@@ -283,7 +285,7 @@ func (t *tool) meant(devpath string, r *request) bool {
 // anyMatches reports whether text matches one of some patterns.
 func anyMatches(patterns []string, text string) bool {
 	for _, pattern := range patterns {
-		if matches(pattern, text) {
+		if sys.Match(pattern, text, false) {
 			return true
 		}
 	}
@@ -301,16 +303,29 @@ func isBelow(devpath string, roots []string) bool {
 	return false
 }
 
-// hasAttribute reports whether a device has an attribute, FILE or FILE=PATTERN. The newline at a value's
-// end is not compared. What cannot be read is not there.
-func (t *tool) hasAttribute(devpath, want string) bool {
-	file, pattern, valued := strings.Cut(want, "=")
+// hasAttribute reports whether a device has the attribute that want names, FILE or FILE=PATTERN, as one
+// of wanted allows. Of a link, such as driver, the value is the last name of where it leads. The
+// newline at a value's end is not compared. What cannot be read is not there.
+func (t *tool) hasAttribute(devpath, want string, wanted []string) bool {
+	file, _, _ := strings.Cut(want, "=")
 	// The path must not lead out of the device's directory.
 	if file == "" || strings.Contains("/"+file+"/", "/../") {
 		return false
 	}
-	text, err := sys.ReadAttribute(string(t.sys) + devpath + "/" + file)
-	return err == nil && (!valued || matches(pattern, strings.TrimRight(text, "\r\n")))
+	path := string(t.sys) + devpath + "/" + file
+	text, err := sys.ReadLink(path)
+	if err == nil {
+		text = text[strings.LastIndexByte(text, '/')+1:]
+	} else if text, err = sys.ReadAttribute(path); err != nil {
+		return false
+	}
+	for _, other := range wanted {
+		name, pattern, valued := strings.Cut(other, "=")
+		if name == file && (!valued || sys.Match(pattern, strings.TrimRight(text, "\r\n"), false)) {
+			return true
+		}
+	}
+	return false
 }
 
 // has reports whether a device has one of the properties, both parts of which are patterns.
@@ -322,7 +337,7 @@ func (d *device) has(properties []string) bool {
 		wantKey, pattern, _ := strings.Cut(want, "=")
 		for _, kv := range d.properties() {
 			key, value, _ := strings.Cut(kv, "=")
-			if matches(wantKey, key) && matches(pattern, value) {
+			if sys.Match(wantKey, key, false) && sys.Match(pattern, value, false) {
 				return true
 			}
 		}
@@ -330,13 +345,13 @@ func (d *device) has(properties []string) bool {
 	return false
 }
 
-// tagged reports whether a device has one of the tags now.
+// tagged reports whether a device has, or had, one of the tags.
 func (d *device) tagged(tags []string) bool {
 	if len(tags) == 0 {
 		return true
 	}
 	for _, tag := range tags {
-		if slices.Contains(d.record.Current, tag) {
+		if slices.Contains(d.record.Tags, tag) {
 			return true
 		}
 	}
