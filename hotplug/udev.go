@@ -50,28 +50,20 @@ func (u *udevSink) open(r *runner) {
 	}
 	u.added = true
 	r.sinks = append(r.sinks, scheduler.Sink{
-		Received:  func(e *uevent.Event) { u.served(func(to *udev.Udev) { to.Queued(e) }) },
-		Done:      func(e *uevent.Event, p *nodes.Plan) { u.served(func(to *udev.Udev) { to.Done(e, sink.DeviceOf(p)) }) },
-		Withdrawn: func() { u.served((*udev.Udev).Withdrawn) },
+		// An event comes before start, to nil, where a request to the loop does; the first scan, which is
+		// still to come, has all devices told.
+		Received:  func(e *uevent.Event) { u.udev.Load().Queued(e) },
+		Done:      func(e *uevent.Event, p *nodes.Plan) { u.udev.Load().Done(e, sink.DeviceOf(p)) },
+		Withdrawn: func() { u.udev.Load().Withdrawn() },
 		Gap: func(string) {
-			u.served(func(*udev.Udev) {
-				if u.loop != nil {
-					// In a goroutine, since it waits, and asks the scheduler, which is locked here.
-					go u.recover(r)
-				}
-			})
+			if u.udev.Load() != nil && u.loop != nil {
+				// In a goroutine, since it waits, and asks the scheduler, which is locked here.
+				go u.recover(r)
+			}
 		},
-		SliceEnd:  func() { u.served((*udev.Udev).Idle) },
-		Remounted: func() { u.served(func(to *udev.Udev) { _ = to.Reopen() }) }, // which logs what is wrong
+		SliceEnd:  func() { u.udev.Load().Idle() },
+		Remounted: func() { _ = u.udev.Load().Reopen() }, // which logs what is wrong
 	})
-}
-
-// served calls f with what speaks to clients, if that is made. An event comes before start where a
-// request to the loop does; the first scan, which is still to come, has all devices told.
-func (u *udevSink) served(f func(*udev.Udev)) {
-	if to := u.udev.Load(); to != nil {
-		f(to)
-	}
 }
 
 // start serves libudev's clients in a loop that is about to get its first event.

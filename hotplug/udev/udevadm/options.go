@@ -43,7 +43,8 @@ func (g *given) last(i int, otherwise string) string {
 }
 
 // parse reads a command line, as getopt_long(3) does. Options may stand behind operands, up to "--". A
-// long name may be cut short where it stays the only one.
+// long name may be cut short where it stays the only one. Words of several letters, such as -vn, are cut
+// short in args.
 func (t *tool) parse(args []string, known []option) (*given, error) {
 	g := &given{}
 	for i := 0; i < len(args); i++ {
@@ -56,41 +57,32 @@ func (t *tool) parse(args []string, known []option) (*given, error) {
 			g.operands = append(g.operands, args[i+1:]...)
 			break
 		}
-		// Rest is what is left of a word of short options, such as -vn.
-		rest := ""
-		for more := true; more; {
-			var name, text string
-			attached := false
-			if arg[1] == '-' {
-				name, text, attached = strings.Cut(arg[2:], "=")
-				more = false
-			} else {
-				name, rest = arg[1:2], arg[2:]
-			}
-			o := find(known, name, arg[1] == '-')
-			if o < 0 {
-				return nil, t.stray(name, known)
-			}
-			kind := known[o].value
+		long := arg[1] == '-'
+		name, text, attached := strings.Cut(arg[2:], "=")
+		if !long {
 			// The rest of a word of short options is the value of the first that takes one.
-			if arg[1] != '-' && kind != none && rest != "" {
-				text, rest, attached = rest, "", true
-			}
-			if kind == required && !attached {
-				if i++; i == len(args) {
-					return nil, errors.New("option --" + known[o].long + " needs a value")
-				}
-				text = args[i]
-			}
-			if kind == none && attached {
+			name, text = arg[1:2], arg[2:]
+			attached = text != ""
+		}
+		o := find(known, name, long)
+		if o < 0 {
+			return nil, t.stray(name, known)
+		}
+		switch kind := known[o].value; {
+		case kind == none && attached:
+			if long {
 				return nil, errors.New("option --" + known[o].long + " has no value")
 			}
-			g.values[o] = append(g.values[o], text)
 			// Go on with the next letter of the word.
-			if arg[1] != '-' {
-				arg, more = "-"+rest, rest != ""
+			args[i], text = "-"+text, ""
+			i--
+		case kind == required && !attached:
+			if i++; i == len(args) {
+				return nil, errors.New("option --" + known[o].long + " needs a value")
 			}
+			text = args[i]
 		}
+		g.values[o] = append(g.values[o], text)
 	}
 	return g, nil
 }

@@ -50,7 +50,7 @@ const (
 // is to match, but of attributes one for each name.
 type request struct {
 	*given
-	action string   // what is written to each uevent file; one of knownAction's
+	action string   // what is written to each uevent file; one of udev.IsAction's
 	roots  []string // devpaths of the devices that are meant with all below them; none for all
 }
 
@@ -65,7 +65,7 @@ func (t *tool) trigger(args []string) error {
 	}
 	r := request{given: g, action: g.last(triggerAction, uevent.Change)}
 	kind := g.last(triggerType, "devices")
-	if !knownAction(r.action) || kind != "devices" && kind != "subsystems" && kind != "all" {
+	if !udev.IsAction(r.action) || kind != "devices" && kind != "subsystems" && kind != "all" {
 		return errors.New("there is no such action or type")
 	}
 	// The name of --name-match is a node's; a parent and an operand may be any path.
@@ -93,15 +93,6 @@ func (t *tool) trigger(args []string) error {
 		}
 	}
 	return t.request(&r, kind)
-}
-
-// knownAction reports whether the kernel takes an action. It would refuse any other, for each device.
-func knownAction(action string) bool {
-	switch action {
-	case uevent.Add, uevent.Remove, uevent.Change, uevent.Move, uevent.Online, uevent.Offline, uevent.Bind, uevent.Unbind:
-		return true
-	}
-	return false
 }
 
 // request asks the kernel for the events, and waits for them where it is to. A device for which that
