@@ -423,26 +423,29 @@ func (d *database) sweep(s sysfs.FS) {
 
 // lives reports whether /sys has the device, which is no network interface.
 func lives(s sysfs.FS, id string) bool {
-	at := func(path string) bool { return sys.Exists(unix.AT_FDCWD, string(s)+path) }
-	switch id[0] {
-	case 'b':
-		return at("/dev/block/" + id[1:])
-	case 'c':
-		return at("/dev/char/" + id[1:])
+	subsystem, name, _ := strings.Cut(id[1:], ":")
+	// Where it may be: before and between its subsystem and its name.
+	var places []string
+	switch {
+	case id[0] == 'b' || id[0] == 'c':
+		subsystem, name = sysfs.KindDir(id[0] == 'b'), id[1:]
+		places = []string{"/dev/", "/"}
+	case id[0] != '+' || name == "": // such as n2, an interface that sweep did not find
+	case subsystem == "drivers":
+		subsystem, name, _ = strings.Cut(name, ":")
+		places = []string{"/bus/", "/drivers/"}
+	case subsystem == "subsystem" || subsystem == "bus":
+		subsystem = ""
+		places = []string{"/bus", "/", "/class", "/"}
+	default: // the last as in /module/fuse
+		places = []string{"/bus/", "/devices/", "/class/", "/", "/", "/"}
 	}
-	// An id such as n2 ends here: it is an interface that sweep did not find.
-	subsystem, name, named := strings.Cut(id[1:], ":")
-	if id[0] != '+' || !named {
-		return false
+	for i := 0; i < len(places); i += 2 {
+		if sys.Exists(unix.AT_FDCWD, string(s)+places[i]+subsystem+places[i+1]+name) {
+			return true
+		}
 	}
-	bus, driver, _ := strings.Cut(name, ":")
-	switch subsystem {
-	case "drivers":
-		return at("/bus/" + bus + "/drivers/" + driver)
-	case "subsystem", "bus":
-		return at("/bus/"+name) || at("/class/"+name)
-	}
-	return at("/bus/"+subsystem+"/devices/"+name) || at("/class/"+subsystem+"/"+name) || at("/"+subsystem+"/"+name) // as /module
+	return false
 }
 
 // Lookup returns what the database below run, such as /run/udev, holds of a device, and

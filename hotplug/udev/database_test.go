@@ -72,7 +72,7 @@ func TestDatabase(t *testing.T) {
 	// An event that no rule is about adds to what is known.
 	d.Done(disk(t, "bind"), Device{Keep: true, Properties: []string{"MORE=1"}})
 	d.want("data/b8:0", "S:b\nI:TIME\nE:MORE=1\nG:systemd\nG:seat\nQ:systemd\nV:1\n")
-	if r, known := Lookup(d.run, "b8:0"); !known || r.Property("MORE") != "1" || r.Property("MOR") != "" {
+	if r, known := Lookup(d.run, "b8:0"); !known || Value(r.Properties, "MORE") != "1" || Value(r.Properties, "MOR") != "" {
 		t.Errorf("known: %v %+v", known, r)
 	}
 

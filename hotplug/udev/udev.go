@@ -296,7 +296,7 @@ func (u *Udev) record(e *uevent.Event, id string, kind class, d *Device) *Record
 func usableProperties(properties []string) (usable []string) {
 	for _, kv := range properties {
 		if kv = oneLine(kv); isProperty(kv) && kv[0] != '.' {
-			usable = append(usable, kv)
+			Add(&usable, kv)
 		}
 	}
 	return usable
@@ -306,7 +306,7 @@ func usableProperties(properties []string) (usable []string) {
 func usableTags(tags []string) (usable []string) {
 	for _, tag := range tags {
 		if usableName(tag) && !strings.ContainsAny(tag, ": \n\x00") {
-			usable = append(usable, tag)
+			Add(&usable, tag)
 		}
 	}
 	return usable

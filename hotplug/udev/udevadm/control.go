@@ -30,7 +30,7 @@ func (t *tool) control(args []string) error {
 	}
 	older := g.values[udev.Exit+1:]
 	for i, kind := range [...]udev.Kind{udev.LogLevel, udev.Reload, udev.Property} {
-		g.values[kind] = append(g.values[kind], older[i]...)
+		udev.Add(&g.values[kind], older[i]...)
 	}
 	limit, err := seconds(g.last(int(udev.End), "60"))
 	if err == nil && len(g.operands) > 0 {
@@ -103,7 +103,7 @@ func (t *tool) converse(messages [][]byte, limit time.Duration) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	// The descriptor stays until the program ends, soon.
 	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: t.run + "/" + udev.ControlName}); err != nil {
 		return err
 	}

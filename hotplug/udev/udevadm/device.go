@@ -105,7 +105,7 @@ func (d *device) properties() []string {
 	all := []string{"DEVPATH=" + d.Devpath}
 	add := func(key, value string) {
 		if value != "" {
-			all = append(all, key+"="+value)
+			udev.Add(&all, key+"="+value)
 		}
 	}
 	add("SUBSYSTEM", d.Subsystem)
@@ -117,7 +117,7 @@ func (d *device) properties() []string {
 			add(key, "/dev/"+value)
 		default:
 			if !udev.HasKey(d.record.Properties, kv) {
-				all = append(all, kv)
+				udev.Add(&all, kv)
 			}
 		}
 	}
@@ -126,7 +126,7 @@ func (d *device) properties() []string {
 	if d.record.Initialized != 0 {
 		add("USEC_INITIALIZED", strconv.FormatUint(d.record.Initialized, 10))
 	}
-	all = append(all, d.record.Properties...)
+	udev.Add(&all, d.record.Properties...)
 	add("DEVLINKS", d.links("/dev/"))
 	add("TAGS", udev.TagList(d.record.Tags))
 	add("CURRENT_TAGS", udev.TagList(d.record.Current))

@@ -9,6 +9,7 @@ import (
 
 	"devspool/hotplug/sys"
 	"devspool/hotplug/sysfs"
+	"devspool/hotplug/udev"
 	"devspool/hotplug/uevent"
 )
 
@@ -66,7 +67,7 @@ func (t *tool) info(args []string) error {
 			if err != nil {
 				return err
 			}
-			devpaths = append(devpaths, devpath)
+			udev.Add(&devpaths, devpath)
 		}
 	}
 	if len(devpaths) == 0 {
@@ -188,16 +189,16 @@ func (t *tool) cleanup() error {
 	}
 	// Which records stay is known when data was looked at; the other directories go by that.
 	kept := map[string]bool{}
-	t.clear("data", func(id string, st *unix.Stat_t) bool {
+	t.clear("data", func(id string, mode uint32) bool {
 		// systemd's OPTIONS+="db_persist": an initramfs says so of disks that it has activated and the
 		// real system must go on with.
-		kept[id] = st.Mode&unix.S_ISVTX != 0
+		kept[id] = mode&unix.S_ISVTX != 0
 		return !kept[id]
 	})
-	every := func(string, *unix.Stat_t) bool { return true }
+	every := func(string, uint32) bool { return true }
 	for _, dir := range []string{"tags", "links"} {
 		for _, name := range sys.ReadDir(t.run + "/" + dir) {
-			t.clear(dir+"/"+name, func(id string, _ *unix.Stat_t) bool { return !kept[id] })
+			t.clear(dir+"/"+name, func(id string, _ uint32) bool { return !kept[id] })
 		}
 	}
 	for _, name := range sys.ReadDir(t.run + "/static_node-tags") {
@@ -211,20 +212,20 @@ func (t *tool) cleanup() error {
 }
 
 // clear removes those files in a directory of udev's that remove approves of.
-func (t *tool) clear(dir string, remove func(name string, st *unix.Stat_t) bool) {
+func (t *tool) clear(dir string, remove func(name string, mode uint32) bool) {
 	// Names come from a directory that is opened once, and no link is followed: what is removed lies
 	// in udev's directory.
 	fd, err := unix.Open(t.run+"/"+dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return
 	}
-	defer unix.Close(fd)
 	for _, name := range sys.List(fd) {
 		var st unix.Stat_t
-		if unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && remove(name, &st) {
+		if unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && remove(name, st.Mode) {
 			unix.Unlinkat(fd, name, 0)
 		}
 	}
+	unix.Close(fd)
 }
 
 // walk prints a device and those above it as keys of udev's rules.

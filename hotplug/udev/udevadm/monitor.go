@@ -29,8 +29,8 @@ const (
 	monitorEnvironment // an older name of property
 )
 
-// listener receives messages of one group: of the kernel's, or of the device manager's. One goroutine
-// at a time may use it.
+// listener receives messages of one group: of the kernel's, or of the device manager's, until the program
+// ends. One goroutine at a time may use it.
 type listener struct {
 	fd    int
 	group uint32 // as a bit
@@ -60,8 +60,6 @@ func listen(group uint32) (*listener, error) {
 	}
 	return &listener{fd, group, make([]byte, uevent.MaxMessage)}, nil
 }
-
-func (l *listener) close() { unix.Close(l.fd) }
 
 // next returns the properties of the next message, or nil where none comes within
 // milliseconds; -1 is for ever.
@@ -116,7 +114,7 @@ func parse(msg []byte) []string {
 	}
 	var properties []string
 	for kv := range e.Env() {
-		properties = append(properties, kv)
+		udev.Add(&properties, kv)
 	}
 	return properties
 }
@@ -159,14 +157,7 @@ func (t *tool) monitor(args []string) error {
 
 // text returns what is printed of an event, or "" if it is not asked for.
 func (g *given) text(label string, properties []string) string {
-	get := func(key string) string {
-		for _, kv := range properties {
-			if value, is := strings.CutPrefix(kv, key+"="); is {
-				return value
-			}
-		}
-		return ""
-	}
+	get := func(key string) string { return udev.Value(properties, key) }
 	subsystem := get("SUBSYSTEM")
 	// Of several options one has to fit; the two kinds of option both have to.
 	asked := !g.has(monitorSubsystem)
@@ -186,8 +177,8 @@ func (g *given) text(label string, properties []string) string {
 	var now unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
 	// Six digits with leading zeros.
-	micro := strconv.FormatInt(int64(now.Nsec)/1000+1000000, 10)[1:]
-	text := pad(label, 6) + "[" + strconv.FormatInt(int64(now.Sec), 10) + "." + micro + "] " +
+	micro := strconv.Itoa(int(now.Nsec)/1000 + 1000000)[1:]
+	text := pad(label, 6) + "[" + strconv.Itoa(int(now.Sec)) + "." + micro + "] " +
 		pad(get("ACTION"), 8) + " " + uevent.Printable(get("DEVPATH")+" ("+subsystem+")") + "\n"
 	if g.has(monitorProperty) || g.has(monitorEnvironment) {
 		for _, kv := range properties {

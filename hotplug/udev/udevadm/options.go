@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"devspool/hotplug/udev"
 )
 
 // option is one that a command knows. Its place in the command's table is its name for given.
@@ -50,11 +52,11 @@ func (t *tool) parse(args []string, known []option) (*given, error) {
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
 		if len(arg) < 2 || arg[0] != '-' {
-			g.operands = append(g.operands, arg)
+			udev.Add(&g.operands, arg)
 			continue
 		}
 		if arg == "--" {
-			g.operands = append(g.operands, args[i+1:]...)
+			udev.Add(&g.operands, args[i+1:]...)
 			break
 		}
 		long := arg[1] == '-'
@@ -82,7 +84,7 @@ func (t *tool) parse(args []string, known []option) (*given, error) {
 			}
 			text = args[i]
 		}
-		g.values[o] = append(g.values[o], text)
+		udev.Add(&g.values[o], text)
 	}
 	return g, nil
 }

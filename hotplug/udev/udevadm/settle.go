@@ -56,7 +56,7 @@ func (t *tool) settled(limit time.Duration, file string) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	// The program ends soon, and with it the descriptor.
 	if _, err := unix.InotifyAddWatch(fd, t.run, unix.IN_DELETE); err != nil {
 		return err
 	}

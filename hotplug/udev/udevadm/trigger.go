@@ -75,7 +75,7 @@ func (t *tool) trigger(args []string) error {
 			if err != nil {
 				return err
 			}
-			r.roots = append(r.roots, devpath)
+			udev.Add(&r.roots, devpath)
 		}
 	}
 	// Without a device manager that listens the events would be lost, so its answer is waited for first.
@@ -107,7 +107,6 @@ func (t *tool) request(r *request, kind string) error {
 		if listener, err = listen(udev.Group); err != nil {
 			return err
 		}
-		defer listener.close()
 	}
 	var failed error
 	waiting := map[string]bool{} // UUIDs, or devpaths where the kernel knows none
@@ -176,13 +175,13 @@ func (t *tool) selected(r *request, kind string) (devpaths []string) {
 	}
 	if kind != "subsystems" {
 		for _, d := range t.sys.Scan(sysfs.Everything) {
-			all = append(all, d.Devpath)
+			udev.Add(&all, d.Devpath)
 		}
 	}
 	for _, devpath := range all {
 		// A link to a device of another network namespace leads nowhere.
 		if t.exists(devpath) && t.meant(devpath, r) {
-			devpaths = append(devpaths, devpath)
+			udev.Add(&devpaths, devpath)
 		}
 	}
 	return devpaths
@@ -192,12 +191,14 @@ func (t *tool) selected(r *request, kind string) (devpaths []string) {
 // them have a uevent file.
 func (t *tool) subsystems() (devpaths []string) {
 	for _, bus := range t.list("/bus") {
-		devpaths = append(devpaths, bus)
+		udev.Add(&devpaths, bus)
 		if drivers := t.list(bus + "/drivers"); len(drivers) > 0 {
-			devpaths = append(append(devpaths, bus+"/drivers"), drivers...)
+			udev.Add(&devpaths, bus+"/drivers")
+			udev.Add(&devpaths, drivers...)
 		}
 	}
-	return append(devpaths, t.list("/module")...)
+	udev.Add(&devpaths, t.list("/module")...)
+	return devpaths
 }
 
 // list returns the paths of what is in a directory of /sys, in order.
@@ -220,7 +221,7 @@ func (t *tool) prioritize(devpaths []string, subsystems string) (ordered []strin
 	take := func(devpath string) {
 		if !taken[devpath] {
 			taken[devpath] = true
-			ordered = append(ordered, devpath)
+			udev.Add(&ordered, devpath)
 		}
 	}
 	for _, subsystem := range strings.Split(subsystems, ",") {

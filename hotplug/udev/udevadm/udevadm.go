@@ -42,9 +42,9 @@ const usage = `udevadm COMMAND [OPTION]...
 The options are those of systemd's; each command lists with --help which it knows.
 `
 
-// Streams are what the program reads and writes.
+// Streams are what the program writes.
 type Streams struct {
-	In       io.Reader
+	_        sys.NotComparable
 	Out, Err io.Writer
 }
 
