@@ -190,34 +190,32 @@ const lockName = ".#control.lock"
 
 // bindControl returns a listening socket at addr in the directory dir. ErrTaken is returned
 // where a process listens there already: two loops would each do every event.
-func bindControl(dir int, addr *unix.SockaddrUnix) (int, error) {
-	lock, err := sys.Openat(dir, lockName, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return sys.None, err
-	}
-	defer sys.Close(lock)
-	if err = sys.Flock(lock, unix.LOCK_EX); err != nil {
-		return sys.None, err
-	}
+func bindControl(dir int, addr *unix.SockaddrUnix) (fd int, err error) {
 	// SEQPACKET, as udevd: messages keep their bounds, and the end of a connection is seen. Nonblocking,
 	// for Go's poller.
 	const kind = unix.SOCK_SEQPACKET | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
-	fd, err := unix.Socket(unix.AF_UNIX, kind, 0)
-	if err != nil {
+	if fd, err = unix.Socket(unix.AF_UNIX, kind, 0); err != nil {
 		return sys.None, err
 	}
-	// A full backlog (EAGAIN) has a listener too.
-	if err = unix.Connect(fd, addr); err == nil || err == unix.EAGAIN {
-		unix.Close(fd)
-		return sys.None, ErrTaken
-	}
-	sys.Unlinkat(dir, ControlName)               // of a process that was killed
-	if err = sys.Fchmod(fd, 0o600); err == nil { // bind gives this mode to the file
-		err = unix.Bind(fd, addr)
+	lock, err := sys.Openat(dir, lockName, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW, 0o600)
+	if err == nil {
+		err = sys.Flock(lock, unix.LOCK_EX)
 	}
 	if err == nil {
-		err = unix.Listen(fd, 16)
+		// A full backlog (EAGAIN) has a listener too.
+		if err = unix.Connect(fd, addr); err == nil || err == unix.EAGAIN {
+			err = ErrTaken
+		} else {
+			sys.Unlinkat(dir, ControlName)               // of a process that was killed
+			if err = sys.Fchmod(fd, 0o600); err == nil { // bind gives this mode to the file
+				err = unix.Bind(fd, addr)
+			}
+			if err == nil {
+				err = unix.Listen(fd, 16)
+			}
+		}
 	}
+	sys.Close(lock)
 	if err != nil {
 		unix.Close(fd)
 		return sys.None, err

@@ -311,11 +311,8 @@ func (d *database) tag(tag, id string) error {
 	if err != nil {
 		return err
 	}
-	defer sys.Close(at)
 	fd, err := sys.Openat(at, id, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o444)
-	if err == nil {
-		sys.Close(fd)
-	}
+	sys.CloseAll(&fd, &at)
 	return err
 }
 
@@ -454,6 +451,7 @@ func Lookup(run, id string) (r *Record, known bool) {
 	d := database{root: sys.None, tags: sys.None}
 	// A failed open leaves -1, with which read finds nothing.
 	d.data, _ = unix.Open(run+"/data", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	defer d.close()
-	return d.read(id, true)
+	r, known = d.read(id, true)
+	d.close()
+	return r, known
 }

@@ -13,14 +13,10 @@ import (
 )
 
 // controlOptions are those of control: each that asks for something at the place of its
-// message's type, so that the loop over types finds its values. (At that of End is what no
+// message's type (udev.Kind), so that the loop over types finds its values. (At that of End is what no
 // message says; older names are at the end, in the order that control copies them in.)
-var controlOptions = []option{
-	udev.End: {'t', required, "timeout"}, udev.LogLevel: {'l', required, "log-level"}, udev.StopQueue: {'s', none, "stop-exec-queue"},
-	udev.StartQueue: {'S', none, "start-exec-queue"}, udev.Reload: {'R', none, "reload"}, udev.Property: {'p', required, "property"},
-	udev.ChildrenMax: {'m', required, "children-max"}, udev.Ping: {0, none, "ping"}, udev.Exit: {'e', none, "exit"},
-	udev.Exit + udev.LogLevel: {0, required, "log-priority"}, udev.Exit + udev.StopQueue: {0, none, "reload-rules"}, udev.Exit + udev.StartQueue: {0, required, "env"},
-}
+const controlOptions = "t:timeout= l:log-level= s:stop-exec-queue S:start-exec-queue R:reload p:property= m:children-max= ping e:exit " +
+	"log-priority= reload-rules env="
 
 // control sends messages to the device manager, and returns when it has done what they ask.
 func (t *tool) control(args []string) error {

@@ -109,7 +109,7 @@ func (d *device) properties() []string {
 		}
 	}
 	add("SUBSYSTEM", d.Subsystem)
-	for kv := range d.Env() {
+	for _, kv := range variables(d.Event) {
 		switch key, value, _ := strings.Cut(kv, "="); key {
 		// What stands before or after the others, in udevadm's order.
 		case "ACTION", "DEVPATH", "SUBSYSTEM", "MAJOR", "MINOR":
@@ -131,6 +131,11 @@ func (d *device) properties() []string {
 	add("TAGS", udev.TagList(d.record.Tags))
 	add("CURRENT_TAGS", udev.TagList(d.record.Current))
 	return all
+}
+
+// variables returns those of an event, as Event.Env does; a loop over that takes more of the program.
+func variables(e *uevent.Event) []string {
+	return strings.Split(strings.TrimSuffix(string(e.Pack()), "\x00"), "\x00")
 }
 
 // links returns the device's links, a blank between two, each with before in front of it.

@@ -15,12 +15,8 @@ import (
 
 // The options of info, and their places. --no-pager is known since scripts give it; there
 // is no pager.
-var infoOptions = []option{
-	{'q', required, "query"}, {0, required, "property"}, {0, none, "value"}, {'p', required, "path"}, {'n', required, "name"},
-	{'r', none, "root"}, {'a', none, "attribute-walk"}, {'d', required, "device-id-of-file"}, {'x', none, "export"},
-	{'P', required, "export-prefix"}, {'e', none, "export-db"}, {'c', none, "cleanup-db"},
-	{'w', optional, "wait-for-initialization"}, {0, none, "no-pager"},
-}
+const infoOptions = "q:query= property= value p:path= n:name= r:root a:attribute-walk d:device-id-of-file= x:export " +
+	"P:export-prefix= e:export-db c:cleanup-db w:wait-for-initialization? no-pager"
 
 // The places in infoOptions. --no-pager has none, since nothing asks for it.
 const (

@@ -14,10 +14,7 @@ import (
 )
 
 // The options of monitor, and their places.
-var monitorOptions = []option{
-	{'p', none, "property"}, {'k', none, "kernel"}, {'u', none, "udev"}, {'s', required, "subsystem-match"}, {'t', required, "tag-match"},
-	{'e', none, "environment"},
-}
+const monitorOptions = "p:property k:kernel u:udev s:subsystem-match= t:tag-match= e:environment"
 
 // The places in monitorOptions.
 const (
@@ -112,11 +109,7 @@ func parse(msg []byte) []string {
 	if err != nil {
 		return nil
 	}
-	var properties []string
-	for kv := range e.Env() {
-		udev.Add(&properties, kv)
-	}
-	return properties
+	return variables(e)
 }
 
 // monitor prints events until a socket fails.

@@ -9,21 +9,19 @@ import (
 	"devspool/hotplug/udev"
 )
 
-// option is one that a command knows. Its place in the command's table is its name for given.
-type option struct {
-	short byte // 0 for none
-	value value
-	long  string
+// A command's options are a table of words: "v:verbose" for -v and --verbose, "type=" for one with a
+// value, "w:wait?" for one that may have it as --wait=VALUE or -wVALUE. A word's place in the table is the
+// option's for given.
+
+// cutOption returns the parts of such a word. Short is "" or a letter, value "", "=" or "?".
+func cutOption(word string) (short, long, value string) {
+	long = strings.TrimRight(word, "=?")
+	value = word[len(long):]
+	if word[1] == ':' {
+		short, long = word[:1], long[2:]
+	}
+	return short, long, value
 }
-
-// value says whether an option has a value.
-type value uint8
-
-const (
-	none     value = iota
-	required       // -o VALUE, -oVALUE, --option VALUE, --option=VALUE
-	optional       // --option=VALUE
-)
 
 // given is what a command line holds: the values of each option, by its place in the
 // command's table ("" for an option without one), and what else is there. No table has more
@@ -47,8 +45,8 @@ func (g *given) last(i int, otherwise string) string {
 // parse reads a command line, as getopt_long(3) does. Options may stand behind operands, up to "--". A
 // long name may be cut short where it stays the only one. Words of several letters, such as -vn, are cut
 // short in args.
-func (t *tool) parse(args []string, known []option) (*given, error) {
-	g := &given{}
+func (t *tool) parse(args []string, table string) (*given, error) {
+	g, known := &given{}, strings.Fields(table)
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
 		if len(arg) < 2 || arg[0] != '-' {
@@ -70,17 +68,18 @@ func (t *tool) parse(args []string, known []option) (*given, error) {
 		if o < 0 {
 			return nil, t.stray(name, known)
 		}
-		switch kind := known[o].value; {
-		case kind == none && attached:
+		_, full, value := cutOption(known[o])
+		switch {
+		case value == "" && attached:
 			if long {
-				return nil, errors.New("option --" + known[o].long + " has no value")
+				return nil, errors.New("option --" + full + " has no value")
 			}
 			// Go on with the next letter of the word.
 			args[i], text = "-"+text, ""
 			i--
-		case kind == required && !attached:
+		case value == "=" && !attached:
 			if i++; i == len(args) {
-				return nil, errors.New("option --" + known[o].long + " needs a value")
+				return nil, errors.New("option --" + full + " needs a value")
 			}
 			text = args[i]
 		}
@@ -91,19 +90,19 @@ func (t *tool) parse(args []string, known []option) (*given, error) {
 
 // find returns the place of the option of that name, or -1 for none, and for the beginning of several. A
 // name that is not long is one letter.
-func find(known []option, name string, long bool) int {
+func find(known []string, name string, long bool) int {
 	found := -1
-	for i := range known {
-		o := &known[i]
+	for i, word := range known {
+		short, full, _ := cutOption(word)
 		switch {
 		case !long:
-			if o.short == name[0] {
+			if short == name {
 				return i
 			}
 		// A whole name prevails, even where it begins another one.
-		case o.long == name:
+		case full == name:
 			return i
-		case name != "" && strings.HasPrefix(o.long, name):
+		case name != "" && strings.HasPrefix(full, name):
 			// Several begin with this: the user has to say more.
 			if found >= 0 {
 				return -1
@@ -116,15 +115,16 @@ func find(known []option, name string, long bool) int {
 
 // stray returns what is said of an option that is in no table: every command knows --help and
 // --version. What they ask for is printed at once, and the error errSaid ends the command.
-func (t *tool) stray(name string, known []option) error {
+func (t *tool) stray(name string, known []string) error {
 	switch name {
 	case "V", "version":
 		t.print(version + "\n")
 		return errSaid
 	case "h", "help":
 		text := "options:"
-		for i := range known {
-			text += " --" + known[i].long
+		for _, word := range known {
+			_, full, _ := cutOption(word)
+			text += " --" + full
 		}
 		t.print(text + "\n")
 		return errSaid

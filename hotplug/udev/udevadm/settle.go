@@ -11,7 +11,7 @@ import (
 )
 
 // The options of settle, in this order.
-var settleOptions = []option{{'t', required, "timeout"}, {'E', required, "exit-if-exists"}}
+const settleOptions = "t:timeout= E:exit-if-exists="
 
 // longest is how long a file that nothing tells of is waited for between two looks.
 const longest = 100 * time.Millisecond
@@ -92,7 +92,7 @@ func within(limit time.Duration, ok func() bool) bool {
 }
 
 // The options of wait, in this order.
-var waitOptions = []option{{'t', required, "timeout"}, {0, required, "initialized"}, {0, none, "removed"}, {0, none, "settle"}}
+const waitOptions = "t:timeout= initialized= removed settle"
 
 // wait waits for nodes, links and paths below /sys: until all are there, and set up unless
 // --initialized=no; or with --removed until none is.

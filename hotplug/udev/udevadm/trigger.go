@@ -14,13 +14,10 @@ import (
 )
 
 // The options of trigger, and their places.
-var triggerOptions = []option{
-	{'v', none, "verbose"}, {'n', none, "dry-run"}, {'q', none, "quiet"}, {'t', required, "type"}, {'c', required, "action"},
-	{'s', required, "subsystem-match"}, {'S', required, "subsystem-nomatch"}, {'a', required, "attr-match"}, {'A', required, "attr-nomatch"},
-	{'p', required, "property-match"}, {'g', required, "tag-match"}, {'y', required, "sysname-match"}, {0, required, "name-match"},
-	{'b', required, "parent-match"}, {0, none, "initialized-match"}, {0, none, "initialized-nomatch"}, {'w', none, "settle"},
-	{0, optional, "wait-daemon"}, {0, none, "uuid"}, {0, required, "prioritized-subsystem"},
-}
+const triggerOptions = "v:verbose n:dry-run q:quiet t:type= c:action= s:subsystem-match= S:subsystem-nomatch= " +
+	"a:attr-match= A:attr-nomatch= p:property-match= g:tag-match= y:sysname-match= name-match= " +
+	"b:parent-match= initialized-match initialized-nomatch w:settle wait-daemon? uuid " +
+	"prioritized-subsystem="
 
 // The places in triggerOptions.
 const (

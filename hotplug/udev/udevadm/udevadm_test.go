@@ -373,7 +373,7 @@ func TestChroot(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	known := []option{{'a', none, "all"}, {'v', required, "value"}, {'o', optional, "optional"}, {0, required, "attribute"}}
+	const known = "a:all v:value= o:optional? attribute="
 	for _, c := range []struct{ line, want string }{
 		{"-a -v 1 x", `[""] ["1"] [] [] ["x"]`},
 		{"-av1 x -- -a", `[""] ["1"] [] [] ["x" "-a"]`},
