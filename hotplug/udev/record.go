@@ -109,16 +109,6 @@ func isProperty(kv string) bool {
 	return at > 0 && at < len(kv)-1
 }
 
-// Value returns the value of a property, or "".
-func Value(properties []string, key string) string {
-	for _, kv := range properties {
-		if k, value, _ := strings.Cut(kv, "="); k == key {
-			return value
-		}
-	}
-	return ""
-}
-
 // Add appends to a list. An append that is written out takes 100 bytes more of the program than a call.
 func Add(list *[]string, more ...string) { *list = append(*list, more...) }
 

@@ -111,12 +111,13 @@ func (t *tool) converse(messages [][]byte, limit time.Duration) error {
 		}
 	}
 	// Nothing is ever said to a client but the end.
-	for n := 0; n == 0; {
+	for {
 		left := limit - start.Age()
 		if left <= 0 {
 			return unix.ETIMEDOUT
 		}
-		n, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(min(left, time.Hour)/time.Millisecond)+1)
+		if readable(fd, left) {
+			return nil
+		}
 	}
-	return nil
 }

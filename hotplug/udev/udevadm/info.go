@@ -9,7 +9,6 @@ import (
 
 	"devspool/hotplug/sys"
 	"devspool/hotplug/sysfs"
-	"devspool/hotplug/udev"
 	"devspool/hotplug/uevent"
 )
 
@@ -54,17 +53,11 @@ func (t *tool) info(args []string) error {
 	default:
 		return errors.New("there is no such query")
 	}
-	var devpaths []string
 	// How a name is read depends on the option: -p is below /sys, -n below /dev, and an operand may be
 	// either.
-	for place, names := range [...][]string{g.values[infoPath], g.values[infoName], g.operands} {
-		for _, name := range names {
-			devpath, err := t.devpath(name, [...]string{string(t.sys), t.dev, ""}[place])
-			if err != nil {
-				return err
-			}
-			udev.Add(&devpaths, devpath)
-		}
+	devpaths, err := t.devpaths(g.values[infoPath], g.values[infoName], g.operands)
+	if err != nil {
+		return err
 	}
 	if len(devpaths) == 0 {
 		return errNoDevice

@@ -150,7 +150,7 @@ func (t *tool) monitor(args []string) error {
 
 // text returns what is printed of an event, or "" if it is not asked for.
 func (g *given) text(label string, properties []string) string {
-	get := func(key string) string { return udev.Value(properties, key) }
+	get := func(key string) string { return sys.Getenv(properties, key) }
 	subsystem := get("SUBSYSTEM")
 	// Of several options one has to fit; the two kinds of option both have to.
 	asked := !g.has(monitorSubsystem)

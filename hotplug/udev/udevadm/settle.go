@@ -72,12 +72,18 @@ func (t *tool) settled(limit time.Duration, file string) error {
 		if file != "" {
 			left = min(left, longest)
 		}
-		// An hour at most, since poll(2) takes milliseconds as an int; and one millisecond more, or the rest
-		// of one would be polled for without a pause.
 		var drop [4096]byte
-		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(min(left, time.Hour)/time.Millisecond)+1)
+		readable(fd, left)
 		_, _ = unix.Read(fd, drop[:])
 	}
+}
+
+// readable waits until fd can be read, for limit at most, and reports whether it can.
+func readable(fd int, limit time.Duration) bool {
+	// An hour at most, since poll(2) takes milliseconds as an int; and one millisecond more, or the rest
+	// of one would be polled for without a pause.
+	n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(min(limit, time.Hour)/time.Millisecond)+1)
+	return n > 0
 }
 
 // within polls until ok returns true, for limit at most, and returns its last word. It asks once even

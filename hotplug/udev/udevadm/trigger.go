@@ -66,14 +66,9 @@ func (t *tool) trigger(args []string) error {
 		return errors.New("there is no such action or type")
 	}
 	// The name of --name-match is a node's; a parent and an operand may be any path.
-	for place, names := range [...][]string{g.values[triggerName], g.values[triggerParent], g.operands} {
-		for _, name := range names {
-			devpath, err := t.devpath(name, [...]string{t.dev, "", ""}[place])
-			if err != nil {
-				return err
-			}
-			udev.Add(&r.roots, devpath)
-		}
+	udev.Add(&g.operands, g.values[triggerParent]...)
+	if r.roots, err = t.devpaths(nil, g.values[triggerName], g.operands); err != nil {
+		return err
 	}
 	// Without a device manager that listens the events would be lost, so its answer is waited for first.
 	if g.has(triggerDaemon) {

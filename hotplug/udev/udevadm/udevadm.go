@@ -147,6 +147,21 @@ func needRoot() error {
 	return nil
 }
 
+// devpaths returns the devpaths of devices that are named by a path below /sys, by a node's name, or by
+// either. One that is not there is an error.
+func (t *tool) devpaths(below, nodes, either []string) (devpaths []string, err error) {
+	for place, names := range [...][]string{below, nodes, either} {
+		for _, name := range names {
+			devpath, err := t.devpath(name, [...]string{string(t.sys), t.dev, ""}[place])
+			if err != nil {
+				return nil, err
+			}
+			udev.Add(&devpaths, devpath)
+		}
+	}
+	return devpaths, nil
+}
+
 // devpath finds a device by a path below /sys or of a node, or by a node's name. Where
 // within is not "" the name is taken to lie there.
 func (t *tool) devpath(name, within string) (string, error) {
