@@ -255,7 +255,7 @@ func (c *control) converse(fd int) {
 	for {
 		// After endWait the client may be eudev's, which waits for this. After idleWait it is gone or
 		// stuck.
-		if !readable(fd, wait) {
+		if !Readable(fd, wait) {
 			if wait == idleWait {
 				return
 			}
@@ -286,11 +286,13 @@ func (c *control) refuse(why string) {
 	c.log.Print(log.Warning, "refused a message at the control socket: "+why)
 }
 
-// readable waits until something can be read, for limit at most.
-func readable(fd int, limit time.Duration) bool {
-	for end := sys.Now(); ; {
-		left := limit - end.Age()
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(max(0, left)/time.Millisecond))
+// Readable waits until something can be read, for limit at most.
+func Readable(fd int, limit time.Duration) bool {
+	for start := sys.Now(); ; {
+		// An hour at most, since poll(2) takes milliseconds as an int; and one millisecond more, or the rest
+		// of one would be polled for without a pause.
+		left := min(max(0, limit-start.Age()), time.Hour)
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left/time.Millisecond)+1)
 		if err != unix.EINTR {
 			return err == nil && n > 0
 		}

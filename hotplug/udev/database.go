@@ -381,10 +381,10 @@ func unnumbered(subsystem, devpath string) string {
 // sweep removes what the database holds of devices that are not in /sys, and tags that no
 // device has by its file: what a process that was killed left.
 func (d *database) sweep(s sysfs.FS) {
-	interfaces := map[string]bool{}
+	var interfaces []string
 	for _, name := range sys.ReadDir(string(s) + "/class/net") {
 		text, _ := sys.ReadAttribute(string(s) + "/class/net/" + name + "/ifindex")
-		interfaces["n"+strings.TrimSuffix(text, "\n")] = true
+		Add(&interfaces, "n"+strings.TrimSuffix(text, "\n"))
 	}
 	// The files come first: what they say decides then which tags are strays.
 	for _, id := range sys.List(d.data) {
@@ -395,7 +395,7 @@ func (d *database) sweep(s sysfs.FS) {
 			if pid <= 0 || unix.Kill(pid, 0) == unix.ESRCH {
 				sys.Unlinkat(d.data, id)
 			}
-		case interfaces[id] || lives(s, id):
+		case slices.Contains(interfaces, id) || lives(s, id):
 		default:
 			was, _ := d.read(id, true)
 			_ = d.remove(id, was)

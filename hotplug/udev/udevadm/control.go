@@ -24,9 +24,8 @@ func (t *tool) control(args []string) error {
 	if err != nil {
 		return err
 	}
-	older := g.values[udev.Exit+1:]
 	for i, kind := range [...]udev.Kind{udev.LogLevel, udev.Reload, udev.Property} {
-		udev.Add(&g.values[kind], older[i]...)
+		udev.Add(&g.values[kind], g.values[int(udev.Exit)+1+i]...)
 	}
 	limit, err := seconds(g.last(int(udev.End), "60"))
 	if err == nil && len(g.operands) > 0 {
@@ -116,7 +115,7 @@ func (t *tool) converse(messages [][]byte, limit time.Duration) error {
 		if left <= 0 {
 			return unix.ETIMEDOUT
 		}
-		if readable(fd, left) {
+		if udev.Readable(fd, left) {
 			return nil
 		}
 	}

@@ -242,12 +242,7 @@ func (t *tool) walk(devpath string) error {
 // that are devices of their own are left out, and links, which lead to other devices. Below is the path
 // from the device's directory to dir, with a slash behind it, and many the S of a parent's keys.
 func (t *tool) attributes(dir, below, many string) string {
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return ""
-	}
-	names := sys.List(fd)
-	unix.Close(fd)
+	names := sys.ReadDir(dir)
 	sys.Sort(names)
 	text := ""
 	for _, name := range names {
@@ -274,6 +269,7 @@ func (t *tool) attributes(dir, below, many string) string {
 		value := "(not readable)"
 		// An attribute that is only for writing has no value to show.
 		if st.Mode&0o444 != 0 {
+			var err error
 			if value, err = sys.ReadAttribute(path); err != nil {
 				continue
 			}

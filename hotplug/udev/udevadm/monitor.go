@@ -58,27 +58,19 @@ func listen(group uint32) (*listener, error) {
 	return &listener{fd, group, make([]byte, uevent.MaxMessage)}, nil
 }
 
-// next returns the properties of the next message, or nil where none comes within
-// milliseconds; -1 is for ever.
-func (l *listener) next(milliseconds int) ([]string, error) {
+// next waits for the next message, and returns its properties.
+func (l *listener) next() ([]string, error) {
 	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred))
 	for {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}}, milliseconds)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil || n == 0 {
-			return nil, err
-		}
 		var from unix.RawSockaddrNetlink
-		n, oobn, flags, err := sys.Receive(l.fd, l.buf, oob, &from, unix.MSG_DONTWAIT)
-		if err == unix.EAGAIN || err == unix.EINTR {
+		n, oobn, flags, err := sys.Receive(l.fd, l.buf, oob, &from, 0)
+		switch err {
+		case nil:
+		case unix.EINTR:
 			continue
-		}
-		if err == unix.ENOBUFS {
+		case unix.ENOBUFS:
 			return nil, errors.New("events were lost: the socket was full")
-		}
-		if err != nil {
+		default:
 			return nil, err
 		}
 		// What is cut off, or comes from another process, may say anything.
@@ -134,7 +126,7 @@ func (t *tool) monitor(args []string) error {
 		t.print(label + [...]string{" - when the kernel sends one\n", " - when the device manager has handled one\n"}[i])
 		go func() {
 			for {
-				properties, err := l.next(-1)
+				properties, err := l.next()
 				if err != nil {
 					failed <- err
 					return
@@ -150,18 +142,16 @@ func (t *tool) monitor(args []string) error {
 
 // text returns what is printed of an event, or "" if it is not asked for.
 func (g *given) text(label string, properties []string) string {
-	get := func(key string) string { return sys.Getenv(properties, key) }
-	subsystem := get("SUBSYSTEM")
+	subsystem := sys.Getenv(properties, "SUBSYSTEM")
 	// Of several options one has to fit; the two kinds of option both have to.
-	asked := !g.has(monitorSubsystem)
+	asked, tagged := !g.has(monitorSubsystem), !g.has(monitorTag)
 	for _, want := range g.values[monitorSubsystem] {
 		// SUBSYSTEM, or SUBSYSTEM/DEVTYPE.
 		name, devtype, _ := strings.Cut(want, "/")
-		asked = asked || name == subsystem && (devtype == "" || devtype == get("DEVTYPE"))
+		asked = asked || name == subsystem && (devtype == "" || devtype == sys.Getenv(properties, "DEVTYPE"))
 	}
-	tagged := !g.has(monitorTag)
 	for _, tag := range g.values[monitorTag] {
-		tagged = tagged || strings.Contains(get("TAGS"), ":"+tag+":")
+		tagged = tagged || strings.Contains(sys.Getenv(properties, "TAGS"), ":"+tag+":")
 	}
 	if !asked || !tagged {
 		return ""
@@ -172,7 +162,7 @@ func (g *given) text(label string, properties []string) string {
 	// Six digits with leading zeros.
 	micro := strconv.Itoa(int(now.Nsec)/1000 + 1000000)[1:]
 	text := pad(label, 6) + "[" + strconv.Itoa(int(now.Sec)) + "." + micro + "] " +
-		pad(get("ACTION"), 8) + " " + uevent.Printable(get("DEVPATH")+" ("+subsystem+")") + "\n"
+		pad(sys.Getenv(properties, "ACTION"), 8) + " " + uevent.Printable(sys.Getenv(properties, "DEVPATH")+" ("+subsystem+")") + "\n"
 	if g.has(monitorProperty) || g.has(monitorEnvironment) {
 		for _, kv := range properties {
 			text += uevent.Printable(kv) + "\n"

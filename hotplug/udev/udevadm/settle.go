@@ -73,17 +73,9 @@ func (t *tool) settled(limit time.Duration, file string) error {
 			left = min(left, longest)
 		}
 		var drop [4096]byte
-		readable(fd, left)
+		udev.Readable(fd, left)
 		_, _ = unix.Read(fd, drop[:])
 	}
-}
-
-// readable waits until fd can be read, for limit at most, and reports whether it can.
-func readable(fd int, limit time.Duration) bool {
-	// An hour at most, since poll(2) takes milliseconds as an int; and one millisecond more, or the rest
-	// of one would be polled for without a pause.
-	n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(min(limit, time.Hour)/time.Millisecond)+1)
-	return n > 0
 }
 
 // within polls until ok returns true, for limit at most, and returns its last word. It asks once even

@@ -132,7 +132,7 @@ func (t *tool) request(r *request, kind string) error {
 	// Without a limit, as udevadm: the device manager sends a message for each event, also where a rule
 	// fails.
 	for len(waiting) > 0 {
-		properties, err := listener.next(-1)
+		properties, err := listener.next()
 		if err != nil {
 			return err
 		}
