@@ -122,8 +122,8 @@ func (t *tool) monitor(args []string) error {
 		if err != nil {
 			return err
 		}
-		label := [...]string{"KERNEL", "UDEV"}[i]
-		t.print(label + [...]string{" - when the kernel sends one\n", " - when the device manager has handled one\n"}[i])
+		t.print([...]string{"KERNEL - when the kernel sends one\n", "UDEV - when the device manager has handled one\n"}[i])
+		label := [...]string{"KERNEL[", "UDEV  ["}[i]
 		go func() {
 			for {
 				properties, err := l.next()
@@ -161,8 +161,9 @@ func (g *given) text(label string, properties []string) string {
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
 	// Six digits with leading zeros.
 	micro := strconv.Itoa(int(now.Nsec)/1000 + 1000000)[1:]
-	text := pad(label, 6) + "[" + strconv.Itoa(int(now.Sec)) + "." + micro + "] " +
-		pad(sys.Getenv(properties, "ACTION"), 8) + " " + uevent.Printable(sys.Getenv(properties, "DEVPATH")+" ("+subsystem+")") + "\n"
+	action := sys.Getenv(properties, "ACTION")
+	text := label + strconv.Itoa(int(now.Sec)) + "." + micro + "] " +
+		action + strings.Repeat(" ", max(1, 9-len(action))) + uevent.Printable(sys.Getenv(properties, "DEVPATH")+" ("+subsystem+")") + "\n"
 	if g.has(monitorProperty) || g.has(monitorEnvironment) {
 		for _, kv := range properties {
 			text += uevent.Printable(kv) + "\n"
@@ -171,6 +172,3 @@ func (g *given) text(label string, properties []string) string {
 	}
 	return text
 }
-
-// pad fills text up to a width with blanks.
-func pad(text string, width int) string { return text + strings.Repeat(" ", max(0, width-len(text))) }

@@ -139,14 +139,6 @@ func (t *tool) inChroot() bool {
 	return root != (sys.FileID{}) && root != sys.FileIDOf("/")
 }
 
-// needRoot returns EPERM for others than root.
-func needRoot() error {
-	if unix.Geteuid() != 0 {
-		return unix.EPERM
-	}
-	return nil
-}
-
 // devpaths returns the devpaths of devices that are named by a path below /sys, by a node's name, or by
 // either. One that is not there is an error.
 func (t *tool) devpaths(below, nodes, either []string) (devpaths []string, err error) {
