@@ -390,9 +390,10 @@ func (d *database) sweep(s sysfs.FS) {
 	for _, id := range sys.List(d.data) {
 		switch {
 		case strings.HasPrefix(id, temporary):
-			// A helper that lives may be writing just now.
+			// A helper that lives may be writing just now. We are not; the process before us that had our number
+			// may have been.
 			pid, _ := strconv.Atoi(strings.TrimPrefix(id, ownTemporary))
-			if pid <= 0 || unix.Kill(pid, 0) == unix.ESRCH {
+			if pid <= 0 || id == d.scratch || unix.Kill(pid, 0) == unix.ESRCH {
 				sys.Unlinkat(d.data, id)
 			}
 		case slices.Contains(interfaces, id) || lives(s, id):

@@ -183,7 +183,8 @@ func TestSweep(t *testing.T) {
 	d.Done(hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/net/f", "SUBSYSTEM=net", "IFINDEX=4"), Device{Tags: []string{"a"}})
 	hotplugtest.WriteFile(t, d.sys.Path("/bus/usb/devices/1-1/uevent"), "")
 	hotplugtest.WriteFile(t, d.sys.Path("/class/net/e/ifindex"), "3\n")
-	for _, name := range []string{".#devspool-1", ".#devspool-99999999", ".#b8:0AbCdEf"} { // of the living process 1, of none, and udevd's
+	// Of the living process 1, of none, of one that had our number, and udevd's.
+	for _, name := range []string{".#devspool-1", ".#devspool-99999999", d.db.scratch, ".#b8:0AbCdEf"} {
 		hotplugtest.WriteFile(t, d.run+"/data/"+name, "half")
 	}
 	hotplugtest.WriteFile(t, d.run+"/tags/c/b9:9", "")
