@@ -422,24 +422,24 @@ func (d *database) sweep(s sysfs.FS) {
 // lives reports whether /sys has the device, which is no network interface.
 func lives(s sysfs.FS, id string) bool {
 	subsystem, name, _ := strings.Cut(id[1:], ":")
-	// Where it may be: before and between its subsystem and its name.
-	var places []string
+	// Where it may be, & being its subsystem; the last as in /module/fuse.
+	places := "/bus/&/devices/ /class/&/ /&/"
 	switch {
 	case id[0] == 'b' || id[0] == 'c':
 		subsystem, name = sysfs.KindDir(id[0] == 'b'), id[1:]
-		places = []string{"/dev/", "/"}
+		places = "/dev/&/"
 	case id[0] != '+' || name == "": // such as n2, an interface that sweep did not find
+		return false
 	case subsystem == "drivers":
 		subsystem, name, _ = strings.Cut(name, ":")
-		places = []string{"/bus/", "/drivers/"}
+		places = "/bus/&/drivers/"
 	case subsystem == "subsystem" || subsystem == "bus":
 		subsystem = ""
-		places = []string{"/bus", "/", "/class", "/"}
-	default: // the last as in /module/fuse
-		places = []string{"/bus/", "/devices/", "/class/", "/", "/", "/"}
+		places = "/bus&/ /class&/"
 	}
-	for i := 0; i < len(places); i += 2 {
-		if sys.Exists(unix.AT_FDCWD, string(s)+places[i]+subsystem+places[i+1]+name) {
+	for _, place := range strings.Fields(places) {
+		before, after, _ := strings.Cut(place, "&")
+		if sys.Exists(unix.AT_FDCWD, string(s)+before+subsystem+after+name) {
 			return true
 		}
 	}

@@ -99,8 +99,7 @@ func (d *device) sysnum() string {
 	return name[len(stem):]
 }
 
-// properties returns them as KEY=VALUE: what the kernel says, then what the database adds. A node's
-// name has /dev in front of it here, and in the kernel's events not.
+// properties returns them as KEY=VALUE: what the kernel says, then what the database adds.
 func (d *device) properties() []string {
 	all := []string{"DEVPATH=" + d.Devpath}
 	add := func(key, value string) {
@@ -110,11 +109,9 @@ func (d *device) properties() []string {
 	}
 	add("SUBSYSTEM", d.Subsystem)
 	for _, kv := range variables(d.Event) {
-		switch key, value, _ := strings.Cut(kv, "="); key {
+		switch key, _, _ := strings.Cut(kv, "="); key {
 		// What stands before or after the others, in udevadm's order.
 		case "ACTION", "DEVPATH", "SUBSYSTEM", "MAJOR", "MINOR":
-		case "DEVNAME":
-			add(key, "/dev/"+value)
 		default:
 			if !udev.HasKey(d.record.Properties, kv) {
 				udev.Add(&all, kv)
@@ -133,9 +130,16 @@ func (d *device) properties() []string {
 	return all
 }
 
-// variables returns those of an event, as Event.Env does; a loop over that takes more of the program.
+// variables returns those of an event, with the path of its node in place of the name. (A loop over
+// Event.Env takes more of the program.)
 func variables(e *uevent.Event) []string {
-	return strings.Split(strings.TrimSuffix(string(e.Pack()), "\x00"), "\x00")
+	all := strings.Split(strings.TrimSuffix(string(e.Pack()), "\x00"), "\x00")
+	for i, kv := range all {
+		if name, is := strings.CutPrefix(kv, "DEVNAME="); is {
+			all[i] = "DEVNAME=/dev/" + name
+		}
+	}
+	return all
 }
 
 // links returns the device's links, a blank between two, each with before in front of it.

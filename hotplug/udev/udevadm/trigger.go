@@ -101,7 +101,7 @@ func (t *tool) request(r *request, kind string) error {
 		}
 	}
 	var failed error
-	waiting := map[string]bool{} // UUIDs, or devpaths where the kernel knows none
+	waiting := map[string]string{} // devpaths by their UUIDs, or by themselves where the kernel knows none
 	for _, devpath := range devpaths {
 		if r.has(triggerVerbose) {
 			t.print(string(t.sys) + devpath + "\n")
@@ -121,9 +121,9 @@ func (t *tool) request(r *request, kind string) error {
 				t.failed("trigger: ", sys.PathError("write", string(t.sys)+devpath+"/uevent", err))
 			}
 		case settle && id == "":
-			waiting[devpath] = true
+			waiting[devpath] = devpath
 		case settle:
-			waiting[id] = true
+			waiting[id] = devpath
 		}
 		if r.has(triggerUUID) && id != "" {
 			t.print(id + "\n")
@@ -139,8 +139,16 @@ func (t *tool) request(r *request, kind string) error {
 		for _, kv := range properties {
 			key, value, _ := strings.Cut(kv, "=")
 			// Other events bring UUIDs and devpaths that nothing waits for.
-			if key == "SYNTH_UUID" || key == "DEVPATH" {
-				delete(waiting, value)
+			devpath := waiting[value]
+			if devpath == "" || key != "SYNTH_UUID" && key != "DEVPATH" {
+				continue
+			}
+			delete(waiting, value)
+			if r.has(triggerVerbose) {
+				t.print("settle " + string(t.sys) + devpath + "\n")
+			}
+			if r.has(triggerUUID) && value != devpath {
+				t.print("settle " + value + "\n")
 			}
 		}
 	}

@@ -211,8 +211,9 @@ func TestTrigger(t *testing.T) {
 		}
 		break
 	}
-	lines := strings.Fields(out.String())
-	if len(lines) < 8 || len(lines)%2 != 0 {
+	asked, _, _ := strings.Cut(out.String(), "settle ")
+	lines := strings.Fields(asked)
+	if len(lines) < 8 || len(lines)%2 != 0 || strings.Count(out.String(), "\nsettle ") != len(lines) {
 		t.Fatalf("printed\n%s", &out)
 	}
 	for i := 0; i < len(lines); i += 2 {
@@ -298,7 +299,7 @@ func TestMonitor(t *testing.T) {
 		want []string
 	}{
 		{"", []string{"KERNEL mem", "KERNEL usb", "UDEV mem", "UDEV usb"}},
-		{"-k", []string{"KERNEL mem", "KERNEL usb"}},
+		{"-kp", []string{"KERNEL mem", "KERNEL usb"}},
 		{"--udev -s usb", []string{"UDEV usb"}},
 		{"-u -s mem/x -t seat", nil},
 		{"-u -p --tag-match=seat", []string{"UDEV mem"}},
@@ -311,7 +312,7 @@ func TestMonitor(t *testing.T) {
 		cmd.Stdout = file
 		hotplugtest.Must(t, cmd.Start())
 		hotplugtest.Eventually(t, "its start", func() bool { return strings.HasSuffix(hotplugtest.Contents(t, path), "one\n\n") })
-		for _, vars := range [][]string{{"SUBSYSTEM=mem", "NAME=a"}, {"SUBSYSTEM=usb", "DEVTYPE=usb_device"}} {
+		for _, vars := range [][]string{{"SUBSYSTEM=mem", "NAME=a", "DEVNAME=d"}, {"SUBSYSTEM=usb", "DEVTYPE=usb_device"}} {
 			hotplugtest.Must(t, inject.Send("change", "/devices/x", vars...))
 			d := udev.Device{}
 			if vars[1] == "NAME=a" {
@@ -333,6 +334,9 @@ func TestMonitor(t *testing.T) {
 		kerneltest.Eventually(2*time.Second, func() bool { return len(lines()) >= len(c.want) && len(c.want) > 0 })
 		if got := lines(); !slices.Equal(got, c.want) {
 			t.Errorf("monitor %s prints %q", c.args, got)
+		}
+		if text := hotplugtest.Contents(t, path); c.args == "-kp" && !strings.Contains(text, "\nDEVNAME=/dev/d\n") {
+			t.Errorf("without the path of a node:\n%s", text)
 		}
 		if text := hotplugtest.Contents(t, path); strings.Contains(c.args, "-p") && !strings.Contains(text, "\nNAME=a\n") {
 			t.Errorf("without properties:\n%s", text)
