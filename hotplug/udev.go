@@ -134,11 +134,10 @@ func (u *udevSink) catchUp(r *runner) {
 // scanned is called after the first scan: records of devices that have gone go, and so do
 // the cookies of events that nobody listened to.
 func (u *udevSink) scanned(r *runner) {
-	if u.udev.Load() == nil || u.loop == nil {
-		return
+	if to := u.udev.Load(); to != nil && u.loop != nil {
+		to.Sweep()
+		u.recover(r)
 	}
-	u.udev.Load().Sweep()
-	u.recover(r)
 }
 
 // recoverLimit is how many seconds a program may take from a change of device-mapper's whose
@@ -157,12 +156,13 @@ func (u *udevSink) recover(r *runner) {
 // close ends the service. Where no other loop goes on, it completes the cookies that processes
 // wait for: libdevmapper makes what is missing itself.
 func (u *udevSink) close(r *runner) {
-	if u.udev.Load() == nil {
+	to := u.udev.Load()
+	if to == nil {
 		return
 	}
-	u.udev.Load().Close()
+	to.Close()
 	// The socket is gone, and no event will complete them: so all of them count as lost.
 	if u.loop != nil && !r.handedOver {
-		u.udev.Load().RecoverCookies(func() bool { return true })
+		to.RecoverCookies(func() bool { return true })
 	}
 }

@@ -358,7 +358,7 @@ func (u *Udev) send(e *uevent.Event, r *Record, node string) {
 		return
 	}
 	u.msg = appendHeader(u.msg[:0])
-	u.put("UDEV_DATABASE_VERSION=", databaseVersion)
+	u.put("UDEV_DATABASE_VERSION="+databaseVersion, "")
 	seqnum := e.Seqnum
 	if seqnum == 0 {
 		seqnum = max(1, u.options.Sys.Seqnum())

@@ -81,22 +81,9 @@ func (d *device) get(key string) string {
 	return value
 }
 
-// sysname is the kernel's name, in which it writes '!' for a slash.
-func (d *device) sysname() string { return sysname(d.Devpath) }
-
-// sysname is device.sysname for a devpath.
+// sysname returns the kernel's name of a device, in which it writes '!' for a slash.
 func sysname(devpath string) string {
 	return strings.Join(strings.Split(devpath[strings.LastIndexByte(devpath, '/')+1:], "!"), "/")
-}
-
-// sysnum is the number that the sysname ends in, or "". A name is not all number.
-func (d *device) sysnum() string {
-	name := d.sysname()
-	stem := strings.TrimRight(name, "0123456789")
-	if stem == "" {
-		return ""
-	}
-	return name[len(stem):]
 }
 
 // properties returns them as KEY=VALUE: what the kernel says, then what the database adds.
@@ -160,8 +147,12 @@ func (d *device) all() string {
 		}
 	}
 	line('P', d.Devpath)
-	line('M', d.sysname())
-	line('R', d.sysnum())
+	name := sysname(d.Devpath)
+	line('M', name)
+	// The number that the name ends in, which is not all number.
+	if stem := strings.TrimRight(name, "0123456789"); stem != "" {
+		line('R', name[len(stem):])
+	}
 	line('U', d.Subsystem)
 	line('T', d.get("DEVTYPE"))
 	if !d.Dev.IsZero() {

@@ -184,17 +184,13 @@ func (t *tool) cleanup() error {
 		kept[id] = mode&unix.S_ISVTX != 0
 		return !kept[id]
 	})
-	every := func(string, uint32) bool { return true }
-	for _, dir := range []string{"tags", "links"} {
+	for _, dir := range [...]string{"tags", "links", "static_node-tags"} { // in the last are no names of records
 		for _, name := range sys.ReadDir(t.run + "/" + dir) {
 			t.clear(dir+"/"+name, func(id string, _ uint32) bool { return !kept[id] })
 		}
 	}
-	for _, name := range sys.ReadDir(t.run + "/static_node-tags") {
-		t.clear("static_node-tags/"+name, every)
-	}
 	// udevd's links between devices and their inotify watches.
-	t.clear("watch", every)
+	t.clear("watch", func(string, uint32) bool { return true })
 	// The queue is the early boot's, and nothing would take it away.
 	unix.Unlink(t.run + "/queue")
 	return nil
@@ -229,7 +225,7 @@ func (t *tool) walk(devpath string) error {
 			return err
 		}
 		t.print(what + devpath + "':\n" +
-			"    KERNEL" + many + "==\"" + d.sysname() + "\"\n" +
+			"    KERNEL" + many + "==\"" + sysname(d.Devpath) + "\"\n" +
 			"    SUBSYSTEM" + many + "==\"" + d.Subsystem + "\"\n" +
 			"    DRIVER" + many + "==\"" + d.driver + "\"\n" +
 			t.attributes(string(t.sys)+devpath, "", many) + "\n")

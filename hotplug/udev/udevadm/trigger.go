@@ -217,13 +217,7 @@ func (t *tool) prioritize(devpaths []string, subsystems string) (ordered []strin
 	if subsystems == "" {
 		return devpaths
 	}
-	taken := map[string]bool{}
-	take := func(devpath string) {
-		if !taken[devpath] {
-			taken[devpath] = true
-			udev.Add(&ordered, devpath)
-		}
-	}
+	var all []string // some of them several times
 	for _, subsystem := range strings.Split(subsystems, ",") {
 		for i, devpath := range devpaths {
 			if t.subsystem(devpath) != subsystem {
@@ -232,14 +226,19 @@ func (t *tool) prioritize(devpaths []string, subsystems string) (ordered []strin
 			// A scan lists parents before their children, so what is above stands before.
 			for _, above := range devpaths[:i] {
 				if strings.HasPrefix(devpath, above+"/") {
-					take(above)
+					udev.Add(&all, above)
 				}
 			}
-			take(devpath)
+			udev.Add(&all, devpath)
 		}
 	}
-	for _, devpath := range devpaths {
-		take(devpath)
+	udev.Add(&all, devpaths...)
+	taken := map[string]bool{}
+	for _, devpath := range all {
+		if !taken[devpath] {
+			taken[devpath] = true
+			udev.Add(&ordered, devpath)
+		}
 	}
 	return ordered
 }
@@ -270,8 +269,15 @@ func (t *tool) meant(devpath string, r *request) bool {
 	}
 	// The database is read only where it is asked about: that takes most of the time.
 	d, err := t.load(devpath)
-	return err == nil && (!initialized || d.initialized) && (!not || !d.initialized) &&
-		d.has(r.values[triggerProperty]) && d.tagged(r.values[triggerTag])
+	if err != nil || initialized && !d.initialized || not && d.initialized || !d.has(r.values[triggerProperty]) {
+		return false
+	}
+	// A tag that it had once does, too.
+	tagged := !r.has(triggerTag)
+	for _, tag := range r.values[triggerTag] {
+		tagged = tagged || slices.Contains(d.record.Tags, tag)
+	}
+	return tagged
 }
 
 // anyMatches reports whether text matches one of some patterns.
@@ -332,19 +338,6 @@ func (d *device) has(properties []string) bool {
 			if sys.Match(wantKey, key, false) && sys.Match(pattern, value, false) {
 				return true
 			}
-		}
-	}
-	return false
-}
-
-// tagged reports whether a device has, or had, one of the tags.
-func (d *device) tagged(tags []string) bool {
-	if len(tags) == 0 {
-		return true
-	}
-	for _, tag := range tags {
-		if slices.Contains(d.record.Tags, tag) {
-			return true
 		}
 	}
 	return false

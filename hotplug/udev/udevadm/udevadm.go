@@ -166,15 +166,11 @@ func (t *tool) devpath(name, within string) (string, error) {
 		err = unix.ENODEV
 	}
 	if err != nil {
-		return "", errors.New("no device " + name + ": " + bare(err).Error())
+		// What is wrong, without where.
+		if path, is := err.(*os.PathError); is {
+			err = path.Err
+		}
+		return "", errors.New("no device " + name + ": " + err.Error())
 	}
 	return path, nil
-}
-
-// bare returns what is wrong without where.
-func bare(err error) error {
-	if path, is := err.(*os.PathError); is {
-		return path.Err
-	}
-	return err
 }
