@@ -15,5 +15,5 @@ var udev = []Applet{
 }
 
 func runUdevadm(args []string) int {
-	return udevadm.Run(append([]string{"udevadm"}, args...), handoff.Environ(), udevadm.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
+	return udevadm.Run(append([]string{"udevadm"}, args...), handoff.Environ(), udevadm.Streams{Out: os.Stdout, Err: os.Stderr})
 }

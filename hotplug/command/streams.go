@@ -223,13 +223,17 @@ func (d *drain) add(fd int) {
 	d.pipes++
 }
 
-// serve reads from the pipes in p until the last of them is at its end. read closes p then, and the next add
-// begins with another one.
+// serve reads from the pipes in p until the last of them is at its end, and read has closed p.
 func (d *drain) serve(p *sys.Poller) {
 	var tags []uint64
 	for {
 		var err error
 		if tags, err = p.Wait(tags[:0]); err != nil {
+			// The pipes of p go unread from here on; those that come next get another poller.
+			d.mu.Lock()
+			d.pipes = 0
+			d.endLocked()
+			d.mu.Unlock()
 			return
 		}
 		if d.read(p, tags) == 0 {
@@ -252,10 +256,15 @@ func (d *drain) read(p *sys.Poller, pipes []uint64) (left int) {
 		}
 	}
 	if d.pipes == 0 {
-		p.Close()
-		d.poller = nil
+		d.endLocked()
 	}
 	return d.pipes
+}
+
+// endLocked closes the poller; the next add begins with another one.
+func (d *drain) endLocked() {
+	d.poller.Close()
+	d.poller = nil
 }
 
 // isDirectory reports whether a descriptor was closed when the process began: package

@@ -47,3 +47,30 @@ func TestLeftBehind(t *testing.T) {
 		t.Errorf("%d pipes are left", leftBehind.pipes)
 	}
 }
+
+// TestDrainGoesOn has the poller of a drain fail: the pipes that come after are read.
+func TestDrainGoesOn(t *testing.T) {
+	var d drain
+	add := func() *os.File {
+		r, w, err := os.Pipe()
+		hotplugtest.Must(t, err)
+		d.add(int(r.Fd()))
+		r.Close()
+		return w
+	}
+	defer add().Close()
+	d.mu.Lock()
+	d.poller.Close()
+	d.mu.Unlock()
+	hotplugtest.Eventually(t, "the goroutine ends", func() bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.poller == nil
+	})
+	w := add()
+	hotplugtest.Within(t, "more than a pipe holds", func() {
+		_, err := w.Write(make([]byte, 1<<20))
+		hotplugtest.Must(t, err)
+	})
+	w.Close()
+}

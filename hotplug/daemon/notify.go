@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -30,18 +29,12 @@ func TakeNotifier(environ []string) (*Notifier, []string) {
 		us, _ := strconv.ParseUint(sys.Getenv(environ, "WATCHDOG_USEC"), 10, 52)
 		n.interval = time.Duration(us) * time.Microsecond / 2
 	}
-	var rest []string
-	for _, kv := range environ {
-		if !strings.HasPrefix(kv, "NOTIFY_SOCKET=") {
-			rest = append(rest, kv)
-		}
-	}
 	// A path, or the name of an abstract socket. Other forms that systemd knows, such as
 	// vsock:, are for virtual machines.
 	if n.address == "" || n.address[0] != '/' && n.address[0] != '@' {
 		n = nil
 	}
-	return n, rest
+	return n, sys.Unsetenv(environ, "NOTIFY_SOCKET")
 }
 
 // Tell sends a state, such as "STATUS=text", or several, a line each. It waits up to a second for a

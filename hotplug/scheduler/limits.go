@@ -1,10 +1,10 @@
 package scheduler
 
 import (
-	"strings"
 	"time"
 
 	"devspool/hotplug/procfs"
+	"devspool/hotplug/sys"
 )
 
 // SetJobs sets how many commands may run at once, from 1. It has no effect after Shutdown.
@@ -65,12 +65,7 @@ func (s *Scheduler) SetProperty(key, value string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// A new slice: the old one may be the caller's of New or Stay.
-	var environ []string
-	for _, kv := range s.pool.environ {
-		if !strings.HasPrefix(kv, key+"=") {
-			environ = append(environ, kv)
-		}
-	}
+	environ := sys.Unsetenv(s.pool.environ, key)
 	if value != "" {
 		environ = append(environ, key+"="+value)
 	}

@@ -18,16 +18,16 @@ func DeviceOf(p *nodes.Plan) (d udev.Device) {
 	own := sysfs.KindDir(p.Event.Dev.Block) + "/" // udevd makes block/8:0, and tells nobody
 	for _, l := range p.Links {
 		if !strings.HasPrefix(l.Path, own) {
-			d.Links = append(d.Links, l.Path)
+			udev.Add(&d.Links, l.Path)
 		}
 		// udevd has one priority for a device, not one for each link.
 		if l.Priority != 0 {
 			d.Priority = l.Priority
 		}
 	}
-	d.Links = append(d.Links, p.Claimed...)
+	udev.Add(&d.Links, p.Claimed...)
 	for _, t := range p.Tags {
-		d.Tags = append(d.Tags, t.Name)
+		udev.Add(&d.Tags, t.Name)
 	}
 	d.Properties, d.Persist = p.Properties, p.Persist
 	return d

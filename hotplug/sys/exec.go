@@ -21,6 +21,16 @@ func Getenv(env []string, key string) string {
 	return ""
 }
 
+// Unsetenv returns a copy of an environment without a variable.
+func Unsetenv(env []string, key string) (rest []string) {
+	for _, kv := range env {
+		if !strings.HasPrefix(kv, key+"=") {
+			rest = append(rest, kv)
+		}
+	}
+	return rest
+}
+
 // LookPath finds a program by the PATH of an environment, as execvp(3) does. It returns "" where
 // there is none. A name with a slash is a path, and returned as it is.
 func LookPath(name string, env []string) string {

@@ -444,7 +444,7 @@ func TestUdevKilled(t *testing.T) {
 		_ = cmd.Wait()
 	}
 	// What a device has left behind that went while nobody looked, and half a file.
-	for _, name := range []string{"/data/b250:77", "/data/+usb:99-99", "/data/.#devspool-1", "/tags/seat/b250:77"} {
+	for _, name := range []string{"/data/b250:77", "/data/+usb:99-99", "/data/.#devspool-99999999", "/tags/seat/b250:77"} {
 		m.write(runUdev+name, "G:seat\n")
 	}
 	tardy, variable := m.cookie() // its event comes to nobody, and it is waited for when all else is over

@@ -65,11 +65,11 @@ func Message(kind Kind, number int, text string) ([]byte, error) {
 }
 
 // Why a message is refused.
-var (
-	errControlSender = errors.New("its sender is not root")
-	errControlForm   = errors.New("it is none of udevadm's")
-	errControlKind   = errors.New("its type is unknown")
-	errControlValue  = errors.New("its value is out of range")
+const (
+	wrongSender = "its sender is not root"
+	wrongForm   = "it is none of udevadm's"
+	wrongKind   = "its type is unknown"
+	wrongValue  = "its value is out of range"
 )
 
 // Handlers do what messages ask for. Those that are nil do nothing. They are called by
@@ -88,18 +88,19 @@ type Handlers struct {
 	Exit        func()
 }
 
-// parseControl returns what a message asks for; nil for End, and with an error. The caller runs it, in the
-// order of the messages.
-func parseControl(msg []byte, h *Handlers) (do func(), err error) {
+// obey does what a message asks for. It reports whether it was the last one, and why it is refused, or
+// "".
+func obey(msg []byte, h *Handlers) (last bool, wrong string) {
 	// The field for the version is not compared: eudev's is another one.
 	if len(msg) != controlSize || binary.NativeEndian.Uint32(msg[atMagicWord:]) != controlMagic {
-		return nil, errControlForm
+		return true, wrongForm
 	}
 	// Which of the two the value is depends on the type; a text is never taken for a number.
 	number := int(int32(binary.NativeEndian.Uint32(msg[atValue:])))
+	var do func()
 	switch Kind(binary.NativeEndian.Uint32(msg[atKind:])) {
 	case End:
-		return nil, nil
+		return true, ""
 	case StopQueue:
 		do = h.StopQueue
 	case StartQueue:
@@ -113,36 +114,36 @@ func parseControl(msg []byte, h *Handlers) (do func(), err error) {
 	case LogLevel:
 		level, ok := log.SyslogLevel(number)
 		if !ok {
-			return nil, errControlValue
+			return true, wrongValue
 		}
 		if h.LogLevel != nil {
-			do = func() { h.LogLevel(level) }
+			h.LogLevel(level)
 		}
 	case ChildrenMax:
 		if number < 1 {
-			return nil, errControlValue
+			return true, wrongValue
 		}
 		if h.ChildrenMax != nil {
-			do = func() { h.ChildrenMax(number) }
+			h.ChildrenMax(number)
 		}
 	case Property:
 		// Without a NUL the text may have been cut off by a sender that did not check its length.
 		text, _, ended := strings.Cut(string(msg[atValue:]), "\x00")
 		key, value, ok := strings.Cut(text, "=")
 		if !ended || !ok || key == "" {
-			return nil, errControlValue
+			return true, wrongValue
 		}
 		if h.Property != nil {
-			do = func() { h.Property(key, value) }
+			h.Property(key, value)
 		}
 	default:
-		return nil, errControlKind
+		return true, wrongKind
 	}
-	// The type is known, and not wanted here: the sender gets its answer all the same.
-	if do == nil {
-		do = func() {}
+	// A type that is known, and not wanted here, is answered all the same.
+	if do != nil {
+		do()
 	}
-	return do, nil
+	return false, ""
 }
 
 // endWait is how long the server waits after a message for a further one. systemd's
@@ -183,28 +184,38 @@ func openControl(dir int, run string, h *Handlers, logger *log.Logger) (*control
 // ErrTaken is returned by New where another process listens at the control socket.
 var ErrTaken = errors.New("a udevd, or another loop, listens there; stop it first")
 
+// lockName is the name of a file that a process has locked from its look for a listener until it
+// listens itself. Not of the directory, which any user could lock.
+const lockName = ".#control.lock"
+
 // bindControl returns a listening socket at addr in the directory dir. ErrTaken is returned
 // where a process listens there already: two loops would each do every event.
-func bindControl(dir int, addr *unix.SockaddrUnix) (int, error) {
+func bindControl(dir int, addr *unix.SockaddrUnix) (fd int, err error) {
 	// SEQPACKET, as udevd: messages keep their bounds, and the end of a connection is seen. Nonblocking,
 	// for Go's poller.
 	const kind = unix.SOCK_SEQPACKET | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
-	fd, err := unix.Socket(unix.AF_UNIX, kind, 0)
-	if err != nil {
+	if fd, err = unix.Socket(unix.AF_UNIX, kind, 0); err != nil {
 		return sys.None, err
 	}
-	// A full backlog (EAGAIN) has a listener too.
-	if err = unix.Connect(fd, addr); err == nil || err == unix.EAGAIN {
-		unix.Close(fd)
-		return sys.None, ErrTaken
-	}
-	sys.Unlinkat(dir, ControlName)               // of a process that was killed
-	if err = sys.Fchmod(fd, 0o600); err == nil { // bind gives this mode to the file
-		err = unix.Bind(fd, addr)
+	lock, err := sys.Openat(dir, lockName, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW, 0o600)
+	if err == nil {
+		err = sys.Flock(lock, unix.LOCK_EX)
 	}
 	if err == nil {
-		err = unix.Listen(fd, 16)
+		// A full backlog (EAGAIN) has a listener too.
+		if err = unix.Connect(fd, addr); err == nil || err == unix.EAGAIN {
+			err = ErrTaken
+		} else {
+			sys.Unlinkat(dir, ControlName)               // of a process that was killed
+			if err = sys.Fchmod(fd, 0o600); err == nil { // bind gives this mode to the file
+				err = unix.Bind(fd, addr)
+			}
+			if err == nil {
+				err = unix.Listen(fd, 16)
+			}
+		}
 	}
+	sys.Close(lock)
 	if err != nil {
 		unix.Close(fd)
 		return sys.None, err
@@ -236,7 +247,7 @@ func (c *control) serve() {
 func (c *control) converse(fd int) {
 	// The socket's mode keeps others out already, unless it was changed, or the descriptor passed on.
 	if peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil || peer.Uid != 0 {
-		c.refuse(errControlSender)
+		c.refuse(wrongSender)
 		return
 	}
 	var msg [controlSize + 1]byte // so that a longer one is seen to be longer
@@ -244,7 +255,7 @@ func (c *control) converse(fd int) {
 	for {
 		// After endWait the client may be eudev's, which waits for this. After idleWait it is gone or
 		// stuck.
-		if !readable(fd, wait) {
+		if !Readable(fd, wait) {
 			if wait == idleWait {
 				return
 			}
@@ -259,29 +270,29 @@ func (c *control) converse(fd int) {
 		if err != nil || n == 0 {
 			return
 		}
-		do, err := parseControl(msg[:n], c.handlers)
-		if err != nil {
-			c.refuse(err)
+		last, wrong := obey(msg[:n], c.handlers)
+		if wrong != "" {
+			c.refuse(wrong)
+		}
+		if last {
 			return
 		}
-		if do == nil {
-			return
-		}
-		do()
 		wait = endWait
 	}
 }
 
 // refuse logs why a connection ends. The client learns nothing but the end.
-func (c *control) refuse(why error) {
-	c.log.Print(log.Warning, "refused a message at the control socket: "+why.Error())
+func (c *control) refuse(why string) {
+	c.log.Print(log.Warning, "refused a message at the control socket: "+why)
 }
 
-// readable waits until something can be read, for limit at most.
-func readable(fd int, limit time.Duration) bool {
-	for end := sys.Now(); ; {
-		left := limit - end.Age()
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(max(0, left)/time.Millisecond))
+// Readable waits until something can be read, for limit at most.
+func Readable(fd int, limit time.Duration) bool {
+	for start := sys.Now(); ; {
+		// An hour at most, since poll(2) takes milliseconds as an int; and one millisecond more, or the rest
+		// of one would be polled for without a pause.
+		left := min(max(0, limit-start.Age()), time.Hour)
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left/time.Millisecond)+1)
 		if err != unix.EINTR {
 			return err == nil && n > 0
 		}

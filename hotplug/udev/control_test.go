@@ -45,70 +45,66 @@ func raw(kind uint32, value string) []byte {
 
 func number(n int32) string { return string(binary.NativeEndian.AppendUint32(nil, uint32(n))) }
 
-func TestParseControl(t *testing.T) {
+func TestObey(t *testing.T) {
 	for _, c := range []struct {
-		name string
-		msg  []byte
-		want string // "" for nothing
-		err  error
+		name  string
+		msg   []byte
+		want  string // "" for nothing
+		wrong string
 	}{
-		{"end", raw(0, ""), "", nil},
-		{"log", raw(1, number(7)), "log info", nil},
-		{"stop", raw(2, number(-1)), "stop", nil},
-		{"start", raw(3, ""), "start", nil},
-		{"reload", raw(4, ""), "reload", nil},
-		{"property", raw(5, "A=b=c"), "property A=b=c", nil},
-		{"property taken back", raw(5, "A="), "property A=", nil},
-		{"children", raw(6, number(3)), "children 3", nil},
-		{"ping", raw(7, ""), "ping", nil},
-		{"exit", raw(8, ""), "exit", nil},
-		{"log -1", raw(1, number(-1)), "", errControlValue},
-		{"log 8", raw(1, number(8)), "", errControlValue},
-		{"no children", raw(6, number(0)), "", errControlValue},
-		{"negative children", raw(6, number(-5)), "", errControlValue},
-		{"no property", raw(5, "A"), "", errControlValue},
-		{"no key", raw(5, "=b"), "", errControlValue},
-		{"unended property", raw(5, "A="+strings.Repeat("x", 254)), "", errControlValue},
-		{"type 9", raw(9, ""), "", errControlKind},
-		{"type -1", raw(1<<32-1, ""), "", errControlKind},
-		{"empty", nil, "", errControlForm},
-		{"short", raw(7, "")[:279], "", errControlForm},
-		{"long", append(raw(7, ""), 0), "", errControlForm},
-		{"another magic", make([]byte, controlSize), "", errControlForm},
+		{"end", raw(0, ""), "", ""},
+		{"log", raw(1, number(7)), "log info", ""},
+		{"stop", raw(2, number(-1)), "stop", ""},
+		{"start", raw(3, ""), "start", ""},
+		{"reload", raw(4, ""), "reload", ""},
+		{"property", raw(5, "A=b=c"), "property A=b=c", ""},
+		{"property taken back", raw(5, "A="), "property A=", ""},
+		{"children", raw(6, number(3)), "children 3", ""},
+		{"ping", raw(7, ""), "ping", ""},
+		{"exit", raw(8, ""), "exit", ""},
+		{"log -1", raw(1, number(-1)), "", wrongValue},
+		{"log 8", raw(1, number(8)), "", wrongValue},
+		{"no children", raw(6, number(0)), "", wrongValue},
+		{"negative children", raw(6, number(-5)), "", wrongValue},
+		{"no property", raw(5, "A"), "", wrongValue},
+		{"no key", raw(5, "=b"), "", wrongValue},
+		{"unended property", raw(5, "A="+strings.Repeat("x", 254)), "", wrongValue},
+		{"type 9", raw(9, ""), "", wrongKind},
+		{"type -1", raw(1<<32-1, ""), "", wrongKind},
+		{"empty", nil, "", wrongForm},
+		{"short", raw(7, "")[:279], "", wrongForm},
+		{"long", append(raw(7, ""), 0), "", wrongForm},
+		{"another magic", make([]byte, controlSize), "", wrongForm},
 	} {
 		var a asked
-		do, err := parseControl(c.msg, a.handlers())
-		if do != nil {
-			do()
-		}
+		last, wrong := obey(c.msg, a.handlers())
 		var want []string
 		if c.want != "" {
 			want = []string{c.want}
 		}
-		if err != c.err || !slices.Equal(a.List(), want) {
-			t.Errorf("%s: %q, %v; want %q, %v", c.name, a.List(), err, want, c.err)
+		if wrong != c.wrong || last != (c.want == "") || !slices.Equal(a.List(), want) {
+			t.Errorf("%s: %q, %v; want %q, %v", c.name, a.List(), wrong, want, c.wrong)
 		}
 	}
-	if do, err := parseControl(raw(6, number(3)), &Handlers{}); do == nil || err != nil {
-		t.Errorf("without a handler: %v", err)
+	if last, wrong := obey(raw(6, number(3)), &Handlers{}); last || wrong != "" {
+		t.Errorf("without a handler: %s", wrong)
 	}
 }
 
-// FuzzParseControl: a message asks one handler for one thing within its range, or is refused.
-func FuzzParseControl(f *testing.F) {
+// FuzzObey: a message asks one handler for one thing within its range, or is refused.
+func FuzzObey(f *testing.F) {
 	for kind := range uint32(10) {
 		f.Add(raw(kind, "A=b"))
 	}
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, msg []byte) {
 		var a asked
-		do, err := parseControl(msg, a.handlers())
-		if do == nil {
+		last, wrong := obey(msg, a.handlers())
+		if last {
 			return
 		}
-		do()
-		if got := a.List(); err != nil || len(got) != 1 || strings.HasPrefix(got[0], "children -") || strings.HasPrefix(got[0], "property =") {
-			t.Errorf("%q asked for %q, %v", msg, got, err)
+		if got := a.List(); wrong != "" || len(got) != 1 || strings.HasPrefix(got[0], "children -") || strings.HasPrefix(got[0], "property =") {
+			t.Errorf("%q asked for %q, %v", msg, got, wrong)
 		}
 	})
 }
@@ -119,9 +115,9 @@ func TestOwnMessage(t *testing.T) {
 	for kind := LogLevel; kind <= Exit; kind++ {
 		msg, err := Message(kind, 4, "A=b")
 		hotplugtest.Must(t, err)
-		do, err := parseControl(msg, a.handlers())
-		hotplugtest.Must(t, err)
-		do()
+		if _, wrong := obey(msg, a.handlers()); wrong != "" {
+			t.Error(wrong)
+		}
 	}
 	if got := strings.Join(a.List(), ", "); got != "log warning, stop, start, reload, property A=b, children 4, ping, exit" {
 		t.Errorf("asked for %s", got)
@@ -269,7 +265,37 @@ func TestControlOfOthers(t *testing.T) {
 	if got := a.List(); len(got) > 0 {
 		t.Errorf("asked for %q", got)
 	}
-	l.Want("refused", errControlSender.Error())
+	l.Want("refused", wrongSender)
+}
+
+// TestControlAtOnce has several loops begin at once where one was killed: one of them gets the socket.
+func TestControlAtOnce(t *testing.T) {
+	d := newDesk(t)
+	for range 50 {
+		got := make(chan int)
+		const loops = 4
+		for range loops {
+			go func() {
+				fd, err := bindControl(d.db.root, &unix.SockaddrUnix{Name: d.run + "/" + ControlName})
+				if err != nil && err != ErrTaken {
+					t.Error(err)
+				}
+				got <- fd
+			}()
+		}
+		var fds []int
+		for range loops {
+			if fd := <-got; fd >= 0 {
+				fds = append(fds, fd)
+			}
+		}
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+		if len(fds) != 1 {
+			t.Fatalf("%d loops have the socket", len(fds))
+		}
+	}
 }
 
 // TestControlTaken: a socket that somebody serves is left alone, one of a killed process

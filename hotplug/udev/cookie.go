@@ -81,7 +81,9 @@ func (u *Udev) RecoverCookies(idle func() bool) (all bool) {
 // there are others with events under way: until somebody waits a cookie counts one more.
 func waitedCookies() (ids []int, pending bool) {
 	text, _ := sys.ReadFile("/proc/sysvipc/sem")
-	for line := range strings.Lines(text) {
+	for text != "" {
+		var line string
+		line, text, _ = strings.Cut(text, "\n")
 		// Only semaphores of root with one member are looked at. The first line, of headings, has
 		// other words.
 		words := strings.Fields(line) // key, id, permissions, how many, owner, ...

@@ -20,6 +20,9 @@ const maxRecord = 256 << 10
 // with a dot, and udevd's begin with the same.
 const temporary = ".#"
 
+// ownTemporary begins the names of ours; the number of the process follows.
+const ownTemporary = temporary + "devspool-"
+
 // database is a directory such as /run/udev. Each device with a node or a network
 // interface has a file in data, other devices where there is something to be said of
 // them. tags/TAG/ID is an empty file for each tag that a device ever had. One goroutine at a time may use
@@ -47,7 +50,7 @@ const (
 // openDatabase opens the directories, and makes those that are missing.
 func openDatabase(run string) (*database, error) {
 	// Helpers may write side by side, each its own scratch file: so its name has the process's number.
-	d := &database{root: sys.None, data: sys.None, tags: sys.None, scratch: temporary + "devspool-" + strconv.Itoa(unix.Getpid())}
+	d := &database{root: sys.None, data: sys.None, tags: sys.None, scratch: ownTemporary + strconv.Itoa(unix.Getpid())}
 	var err error
 	if d.root, err = publicDirectory(unix.AT_FDCWD, run); err == nil {
 		if d.data, err = publicDirectory(d.root, "data"); err == nil {
@@ -308,11 +311,8 @@ func (d *database) tag(tag, id string) error {
 	if err != nil {
 		return err
 	}
-	defer sys.Close(at)
 	fd, err := sys.Openat(at, id, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o444)
-	if err == nil {
-		sys.Close(fd)
-	}
+	sys.CloseAll(&fd, &at)
 	return err
 }
 
@@ -381,17 +381,22 @@ func unnumbered(subsystem, devpath string) string {
 // sweep removes what the database holds of devices that are not in /sys, and tags that no
 // device has by its file: what a process that was killed left.
 func (d *database) sweep(s sysfs.FS) {
-	interfaces := map[string]bool{}
+	var interfaces []string
 	for _, name := range sys.ReadDir(string(s) + "/class/net") {
 		text, _ := sys.ReadAttribute(string(s) + "/class/net/" + name + "/ifindex")
-		interfaces["n"+strings.TrimSuffix(text, "\n")] = true
+		Add(&interfaces, "n"+strings.TrimSuffix(text, "\n"))
 	}
 	// The files come first: what they say decides then which tags are strays.
 	for _, id := range sys.List(d.data) {
 		switch {
 		case strings.HasPrefix(id, temporary):
-			sys.Unlinkat(d.data, id)
-		case interfaces[id] || lives(s, id):
+			// A helper that lives may be writing just now. We are not; the process before us that had our number
+			// may have been.
+			pid, _ := strconv.Atoi(strings.TrimPrefix(id, ownTemporary))
+			if pid <= 0 || id == d.scratch || unix.Kill(pid, 0) == unix.ESRCH {
+				sys.Unlinkat(d.data, id)
+			}
+		case slices.Contains(interfaces, id) || lives(s, id):
 		default:
 			was, _ := d.read(id, true)
 			_ = d.remove(id, was)
@@ -416,26 +421,29 @@ func (d *database) sweep(s sysfs.FS) {
 
 // lives reports whether /sys has the device, which is no network interface.
 func lives(s sysfs.FS, id string) bool {
-	at := func(path string) bool { return sys.Exists(unix.AT_FDCWD, string(s)+path) }
-	switch id[0] {
-	case 'b':
-		return at("/dev/block/" + id[1:])
-	case 'c':
-		return at("/dev/char/" + id[1:])
-	}
-	// An id such as n2 ends here: it is an interface that sweep did not find.
-	subsystem, name, named := strings.Cut(id[1:], ":")
-	if id[0] != '+' || !named {
+	subsystem, name, _ := strings.Cut(id[1:], ":")
+	// Where it may be, & being its subsystem; the last as in /module/fuse.
+	places := "/bus/&/devices/ /class/&/ /&/"
+	switch {
+	case id[0] == 'b' || id[0] == 'c':
+		subsystem, name = sysfs.KindDir(id[0] == 'b'), id[1:]
+		places = "/dev/&/"
+	case id[0] != '+' || name == "": // such as n2, an interface that sweep did not find
 		return false
+	case subsystem == "drivers":
+		subsystem, name, _ = strings.Cut(name, ":")
+		places = "/bus/&/drivers/"
+	case subsystem == "subsystem" || subsystem == "bus":
+		subsystem = ""
+		places = "/bus&/ /class&/"
 	}
-	bus, driver, _ := strings.Cut(name, ":")
-	switch subsystem {
-	case "drivers":
-		return at("/bus/" + bus + "/drivers/" + driver)
-	case "subsystem", "bus":
-		return at("/bus/"+name) || at("/class/"+name)
+	for _, place := range strings.Fields(places) {
+		before, after, _ := strings.Cut(place, "&")
+		if sys.Exists(unix.AT_FDCWD, string(s)+before+subsystem+after+name) {
+			return true
+		}
 	}
-	return at("/bus/"+subsystem+"/devices/"+name) || at("/class/"+subsystem+"/"+name) || at("/"+subsystem+"/"+name) // as /module
+	return false
 }
 
 // Lookup returns what the database below run, such as /run/udev, holds of a device, and
@@ -444,6 +452,7 @@ func Lookup(run, id string) (r *Record, known bool) {
 	d := database{root: sys.None, tags: sys.None}
 	// A failed open leaves -1, with which read finds nothing.
 	d.data, _ = unix.Open(run+"/data", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	defer d.close()
-	return d.read(id, true)
+	r, known = d.read(id, true)
+	d.close()
+	return r, known
 }

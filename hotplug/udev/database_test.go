@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/hotplugtest"
+	"devspool/hotplug/sys"
 	"devspool/hotplug/uevent"
 )
 
@@ -72,7 +73,7 @@ func TestDatabase(t *testing.T) {
 	// An event that no rule is about adds to what is known.
 	d.Done(disk(t, "bind"), Device{Keep: true, Properties: []string{"MORE=1"}})
 	d.want("data/b8:0", "S:b\nI:TIME\nE:MORE=1\nG:systemd\nG:seat\nQ:systemd\nV:1\n")
-	if r, known := Lookup(d.run, "b8:0"); !known || r.Property("MORE") != "1" || r.Property("MOR") != "" {
+	if r, known := Lookup(d.run, "b8:0"); !known || sys.Getenv(r.Properties, "MORE") != "1" || sys.Getenv(r.Properties, "MOR") != "" {
 		t.Errorf("known: %v %+v", known, r)
 	}
 
@@ -182,10 +183,13 @@ func TestSweep(t *testing.T) {
 	d.Done(hotplugtest.NewEvent(t, "ACTION=add", "DEVPATH=/devices/net/f", "SUBSYSTEM=net", "IFINDEX=4"), Device{Tags: []string{"a"}})
 	hotplugtest.WriteFile(t, d.sys.Path("/bus/usb/devices/1-1/uevent"), "")
 	hotplugtest.WriteFile(t, d.sys.Path("/class/net/e/ifindex"), "3\n")
-	hotplugtest.WriteFile(t, d.run+"/data/.#devspool-1", "half")
+	// Of the living process 1, of none, of one that had our number, and udevd's.
+	for _, name := range []string{".#devspool-1", ".#devspool-99999999", d.db.scratch, ".#b8:0AbCdEf"} {
+		hotplugtest.WriteFile(t, d.run+"/data/"+name, "half")
+	}
 	hotplugtest.WriteFile(t, d.run+"/tags/c/b9:9", "")
 	d.Sweep()
-	if got := names(t, d.run+"/data"); got != "+usb:1-1 b8:0 n3" {
+	if got := names(t, d.run+"/data"); got != "+usb:1-1 .#devspool-1 b8:0 n3" {
 		t.Errorf("left: %s", got)
 	}
 	for dir, want := range map[string]string{"a": "+usb:1-1 b8:0 n3", "b": "", "c": ""} {
@@ -195,7 +199,7 @@ func TestSweep(t *testing.T) {
 	}
 	hotplugtest.Must(t, os.RemoveAll(d.sys.Path("/devices")))
 	d.Sweep()
-	if got := names(t, d.run+"/data"); got != "+usb:1-1 b8:0 n3" {
+	if got := names(t, d.run+"/data"); got != "+usb:1-1 .#devspool-1 b8:0 n3" {
 		t.Errorf("without a /sys left: %s", got)
 	}
 }

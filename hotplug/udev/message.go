@@ -73,7 +73,7 @@ func ParseMessage(msg []byte) (properties []string, err error) {
 		var kv string
 		kv, rest, _ = strings.Cut(rest, "\x00")
 		if kv = oneLine(kv); strings.IndexByte(kv, '=') > 0 {
-			properties = append(properties, kv)
+			Add(&properties, kv)
 		}
 	}
 	return properties, nil

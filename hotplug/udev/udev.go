@@ -67,7 +67,8 @@ type Device struct {
 	Keep bool
 }
 
-// Udev speaks for the device manager. Its methods may be called by several goroutines.
+// Udev speaks for the device manager. Its methods may be called by several goroutines. Those that tell
+// of events, and Reopen, do nothing on nil.
 type Udev struct {
 	options Options
 	control *control // nil without Options.Handlers; Reopen exchanges it, with mu held
@@ -125,7 +126,6 @@ func (u *Udev) open() error {
 // this process. The database stays. Events that are still under way are to be done before.
 func (u *Udev) Close() {
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	u.flush()
 	if u.control != nil {
 		sys.Unlinkat(u.db.root, queueName)
@@ -134,11 +134,15 @@ func (u *Udev) Close() {
 	}
 	u.db.close()
 	u.sender.Close()
+	u.mu.Unlock()
 }
 
 // Reopen goes on in the directory that is at Options.Run now: something may have been
 // mounted there. The old one is left as it is. On an error all goes on where it was.
 func (u *Udev) Reopen() error {
+	if u == nil {
+		return nil
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	db, control := u.db, u.control
@@ -167,10 +171,13 @@ func (u *Udev) Reopen() error {
 // queue file is there. Call it for all events that were received together before the
 // first of them is begun, or the file comes and goes with each.
 func (u *Udev) Queued(*uevent.Event) {
+	if u == nil {
+		return
+	}
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	u.queued++
 	u.markQueue()
+	u.mu.Unlock()
 }
 
 // markQueue makes the queue file, if it is not there. Only a process that serves the control
@@ -191,14 +198,17 @@ func (u *Udev) markQueue() {
 // Idle sends the messages of the events that were done, and takes the queue file away if no event is
 // under way. It is to be called when those that could end at once have.
 func (u *Udev) Idle() {
+	if u == nil {
+		return
+	}
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	u.flush() // before settle goes on
 	u.db.endTurn()
 	if u.queue && u.queued == 0 {
 		sys.Unlinkat(u.db.root, queueName)
 		u.queue = false
 	}
+	u.mu.Unlock()
 }
 
 // Done tells that an event is at its end, with its node, links and commands: it writes
@@ -206,8 +216,10 @@ func (u *Udev) Idle() {
 // A late event (uevent.LateKey)
 // changes nothing in the database, since /sys does not bear it out.
 func (u *Udev) Done(e *uevent.Event, d Device) {
+	if u == nil {
+		return
+	}
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	u.unqueue()
 	if id, kind := identify(e); id != "" {
 		u.send(e, u.record(e, id, kind, &d), d.Node)
@@ -218,14 +230,18 @@ func (u *Udev) Done(e *uevent.Event, d Device) {
 			u.warnOnce("a cookie of device-mapper is not completed: " + err.Error())
 		}
 	}
+	u.mu.Unlock()
 }
 
 // Withdrawn counts an event that Queued was told of as no longer under way, though it is not done
 // here: a client that waits for an empty queue would wait for it for ever.
 func (u *Udev) Withdrawn() {
+	if u == nil {
+		return
+	}
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	u.unqueue()
+	u.mu.Unlock()
 }
 
 // unqueue counts one event less. An event that Queued was not told of does not count below zero.
@@ -280,7 +296,7 @@ func (u *Udev) record(e *uevent.Event, id string, kind class, d *Device) *Record
 func usableProperties(properties []string) (usable []string) {
 	for _, kv := range properties {
 		if kv = oneLine(kv); isProperty(kv) && kv[0] != '.' {
-			usable = append(usable, kv)
+			Add(&usable, kv)
 		}
 	}
 	return usable
@@ -290,7 +306,7 @@ func usableProperties(properties []string) (usable []string) {
 func usableTags(tags []string) (usable []string) {
 	for _, tag := range tags {
 		if usableName(tag) && !strings.ContainsAny(tag, ": \n\x00") {
-			usable = append(usable, tag)
+			Add(&usable, tag)
 		}
 	}
 	return usable
@@ -330,24 +346,19 @@ func (u *Udev) Sweep() {
 		return
 	}
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	u.db.sweep(u.options.Sys)
+	u.mu.Unlock()
 }
 
 // send sends a message of the event. libudev takes none without a subsystem, of an action
 // that it does not know, or without a number: an event of a scan has the number of the
 // kernel's last.
 func (u *Udev) send(e *uevent.Event, r *Record, node string) {
-	switch e.Action {
-	case uevent.Add, uevent.Remove, uevent.Change, uevent.Move, uevent.Online, uevent.Offline, uevent.Bind, uevent.Unbind:
-	default:
-		return
-	}
-	if e.Subsystem == "" {
+	if e.Subsystem == "" || !IsAction(e.Action) {
 		return
 	}
 	u.msg = appendHeader(u.msg[:0])
-	u.put("UDEV_DATABASE_VERSION=", databaseVersion)
+	u.put("UDEV_DATABASE_VERSION="+databaseVersion, "")
 	seqnum := e.Seqnum
 	if seqnum == 0 {
 		seqnum = max(1, u.options.Sys.Seqnum())
@@ -378,6 +389,15 @@ func (u *Udev) send(e *uevent.Event, r *Record, node string) {
 	u.putLinks(r.Links)
 	seal(u.msg, e.Subsystem, devtype, r.Tags)
 	u.tell(u.sender.Put(u.msg))
+}
+
+// IsAction reports whether libudev knows an action. The kernel takes no others.
+func IsAction(action string) bool {
+	switch action {
+	case uevent.Add, uevent.Remove, uevent.Change, uevent.Move, uevent.Online, uevent.Offline, uevent.Bind, uevent.Unbind:
+		return true
+	}
+	return false
 }
 
 // flush sends the messages that wait.

@@ -13,14 +13,10 @@ import (
 )
 
 // controlOptions are those of control: each that asks for something at the place of its
-// message's type, so that the loop over types finds its values. (At that of End is what no
+// message's type (udev.Kind), so that the loop over types finds its values. (At that of End is what no
 // message says; older names are at the end, in the order that control copies them in.)
-var controlOptions = []option{
-	udev.End: {'t', required, "timeout"}, udev.LogLevel: {'l', required, "log-level"}, udev.StopQueue: {'s', none, "stop-exec-queue"},
-	udev.StartQueue: {'S', none, "start-exec-queue"}, udev.Reload: {'R', none, "reload"}, udev.Property: {'p', required, "property"},
-	udev.ChildrenMax: {'m', required, "children-max"}, udev.Ping: {0, none, "ping"}, udev.Exit: {'e', none, "exit"},
-	udev.Exit + udev.LogLevel: {0, required, "log-priority"}, udev.Exit + udev.StopQueue: {0, none, "reload-rules"}, udev.Exit + udev.StartQueue: {0, required, "env"},
-}
+const controlOptions = "t:timeout= l:log-level= s:stop-exec-queue S:start-exec-queue R:reload p:property= m:children-max= ping e:exit " +
+	"log-priority= reload-rules env="
 
 // control sends messages to the device manager, and returns when it has done what they ask.
 func (t *tool) control(args []string) error {
@@ -28,13 +24,15 @@ func (t *tool) control(args []string) error {
 	if err != nil {
 		return err
 	}
-	older := g.values[udev.Exit+1:]
 	for i, kind := range [...]udev.Kind{udev.LogLevel, udev.Reload, udev.Property} {
-		g.values[kind] = append(g.values[kind], older[i]...)
+		udev.Add(&g.values[kind], g.values[int(udev.Exit)+1+i]...)
 	}
 	limit, err := seconds(g.last(int(udev.End), "60"))
-	if err != nil || len(g.operands) > 0 {
-		return errOperand
+	if err == nil && len(g.operands) > 0 {
+		err = errors.New("a word too many: " + g.operands[0])
+	}
+	if err != nil {
+		return err
 	}
 	// They are sent in the order of their types, whatever that of the command line: Exit comes last, Ping
 	// before it.
@@ -100,7 +98,7 @@ func (t *tool) converse(messages [][]byte, limit time.Duration) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	// The descriptor stays until the program ends, soon.
 	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: t.run + "/" + udev.ControlName}); err != nil {
 		return err
 	}
@@ -112,12 +110,13 @@ func (t *tool) converse(messages [][]byte, limit time.Duration) error {
 		}
 	}
 	// Nothing is ever said to a client but the end.
-	for n := 0; n == 0; {
+	for {
 		left := limit - start.Age()
 		if left <= 0 {
 			return unix.ETIMEDOUT
 		}
-		n, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(min(left, time.Hour)/time.Millisecond)+1)
+		if udev.Readable(fd, left) {
+			return nil
+		}
 	}
-	return nil
 }

@@ -47,7 +47,7 @@ func (t *tool) load(devpath string) (*device, error) {
 }
 
 // devices begins the devpath of what is a device, and not another part of the kernel.
-const devices = "/devices/"
+const devices = "/devices"
 
 // exists reports whether there is a device at devpath. Modules, buses and drivers, which
 // count as devices too, may have no uevent file.
@@ -81,43 +81,27 @@ func (d *device) get(key string) string {
 	return value
 }
 
-// sysname is the kernel's name, in which it writes '!' for a slash.
-func (d *device) sysname() string { return sysname(d.Devpath) }
-
-// sysname is device.sysname for a devpath.
+// sysname returns the kernel's name of a device, in which it writes '!' for a slash.
 func sysname(devpath string) string {
 	return strings.Join(strings.Split(devpath[strings.LastIndexByte(devpath, '/')+1:], "!"), "/")
 }
 
-// sysnum is the number that the sysname ends in, or "". A name is not all number.
-func (d *device) sysnum() string {
-	name := d.sysname()
-	stem := strings.TrimRight(name, "0123456789")
-	if stem == "" {
-		return ""
-	}
-	return name[len(stem):]
-}
-
-// properties returns them as KEY=VALUE: what the kernel says, then what the database adds. A node's
-// name has /dev in front of it here, and in the kernel's events not.
+// properties returns them as KEY=VALUE: what the kernel says, then what the database adds.
 func (d *device) properties() []string {
 	all := []string{"DEVPATH=" + d.Devpath}
 	add := func(key, value string) {
 		if value != "" {
-			all = append(all, key+"="+value)
+			udev.Add(&all, key+"="+value)
 		}
 	}
 	add("SUBSYSTEM", d.Subsystem)
-	for kv := range d.Env() {
-		switch key, value, _ := strings.Cut(kv, "="); key {
+	for _, kv := range variables(d.Event) {
+		switch key, _, _ := strings.Cut(kv, "="); key {
 		// What stands before or after the others, in udevadm's order.
 		case "ACTION", "DEVPATH", "SUBSYSTEM", "MAJOR", "MINOR":
-		case "DEVNAME":
-			add(key, "/dev/"+value)
 		default:
 			if !udev.HasKey(d.record.Properties, kv) {
-				all = append(all, kv)
+				udev.Add(&all, kv)
 			}
 		}
 	}
@@ -126,10 +110,22 @@ func (d *device) properties() []string {
 	if d.record.Initialized != 0 {
 		add("USEC_INITIALIZED", strconv.FormatUint(d.record.Initialized, 10))
 	}
-	all = append(all, d.record.Properties...)
+	udev.Add(&all, d.record.Properties...)
 	add("DEVLINKS", d.links("/dev/"))
 	add("TAGS", udev.TagList(d.record.Tags))
 	add("CURRENT_TAGS", udev.TagList(d.record.Current))
+	return all
+}
+
+// variables returns those of an event, with the path of its node in place of the name. (A loop over
+// Event.Env takes more of the program.)
+func variables(e *uevent.Event) []string {
+	all := strings.Split(strings.TrimSuffix(string(e.Pack()), "\x00"), "\x00")
+	for i, kv := range all {
+		if name, is := strings.CutPrefix(kv, "DEVNAME="); is {
+			all[i] = "DEVNAME=/dev/" + name
+		}
+	}
 	return all
 }
 
@@ -151,8 +147,12 @@ func (d *device) all() string {
 		}
 	}
 	line('P', d.Devpath)
-	line('M', d.sysname())
-	line('R', d.sysnum())
+	name := sysname(d.Devpath)
+	line('M', name)
+	// The number that the name ends in, which is not all number.
+	if stem := strings.TrimRight(name, "0123456789"); stem != "" {
+		line('R', name[len(stem):])
+	}
 	line('U', d.Subsystem)
 	line('T', d.get("DEVTYPE"))
 	if !d.Dev.IsZero() {

@@ -14,12 +14,8 @@ import (
 
 // The options of info, and their places. --no-pager is known since scripts give it; there
 // is no pager.
-var infoOptions = []option{
-	{'q', required, "query"}, {0, required, "property"}, {0, none, "value"}, {'p', required, "path"}, {'n', required, "name"},
-	{'r', none, "root"}, {'a', none, "attribute-walk"}, {'d', required, "device-id-of-file"}, {'x', none, "export"},
-	{'P', required, "export-prefix"}, {'e', none, "export-db"}, {'c', none, "cleanup-db"},
-	{'w', optional, "wait-for-initialization"}, {0, none, "no-pager"},
-}
+const infoOptions = "q:query= property= value p:path= n:name= r:root a:attribute-walk d:device-id-of-file= x:export " +
+	"P:export-prefix= e:export-db c:cleanup-db w:wait-for-initialization? no-pager"
 
 // The places in infoOptions. --no-pager has none, since nothing asks for it.
 const (
@@ -46,7 +42,7 @@ func (t *tool) info(args []string) error {
 	case err != nil:
 		return err
 	case g.has(infoFile):
-		return t.numbersOf(g.last(infoFile, ""))
+		return t.numbersOf(g.last(infoFile, ""), g)
 	case g.has(infoAll):
 		return t.exportDB()
 	case g.has(infoCleanup):
@@ -57,17 +53,11 @@ func (t *tool) info(args []string) error {
 	default:
 		return errors.New("there is no such query")
 	}
-	var devpaths []string
 	// How a name is read depends on the option: -p is below /sys, -n below /dev, and an operand may be
 	// either.
-	for place, names := range [...][]string{g.values[infoPath], g.values[infoName], g.operands} {
-		for _, name := range names {
-			devpath, err := t.devpath(name, [...]string{string(t.sys), t.dev, ""}[place])
-			if err != nil {
-				return err
-			}
-			devpaths = append(devpaths, devpath)
-		}
+	devpaths, err := t.devpaths(g.values[infoPath], g.values[infoName], g.operands)
+	if err != nil {
+		return err
 	}
 	if len(devpaths) == 0 {
 		return errNoDevice
@@ -94,8 +84,9 @@ func (t *tool) show(devpath string, g *given) error {
 		if err != nil {
 			return err
 		}
-		// The device may be set up already, so its state is polled rather than its event awaited.
-		if !within(limit, func() bool { return t.isSetUp(devpath) }) {
+		// The device may be set up already, so its state is polled rather than its event awaited. For 0 s
+		// nothing is waited for.
+		if limit > 0 && !within(limit, func() bool { return t.isSetUp(devpath) }) {
 			return unix.ETIMEDOUT
 		}
 	}
@@ -140,7 +131,7 @@ func listed(properties []string, g *given) string {
 		key, value, _ := strings.Cut(kv, "=")
 		switch {
 		// The last of "KEY,KEY" is between commas too, so that no key fits a part of another.
-		case len(only) > 2 && !strings.Contains(only, ","+key+","):
+		case g.has(infoProperty) && !strings.Contains(only, ","+key+","):
 		case g.has(infoValue):
 			text += value + "\n"
 		case g.has(infoExport) || g.has(infoPrefix):
@@ -152,15 +143,20 @@ func listed(properties []string, g *given) string {
 	return text
 }
 
-// numbersOf prints the numbers of the device that a file lies on, as MAJOR:MINOR. Of a link it
-// is the link itself that counts.
-func (t *tool) numbersOf(file string) error {
+// numbersOf prints the numbers of the device that a file lies on, as MAJOR:MINOR or for a shell. Links
+// are followed.
+func (t *tool) numbersOf(file string, g *given) error {
 	var st unix.Stat_t
-	if err := unix.Lstat(file, &st); err != nil {
+	if err := unix.Stat(file, &st); err != nil {
 		return sys.PathError("stat", file, err)
 	}
+	before, between := "", ":"
+	if g.has(infoExport) || g.has(infoPrefix) {
+		prefix := g.last(infoPrefix, "INFO_")
+		before, between = prefix+"MAJOR=", "\n"+prefix+"MINOR="
+	}
 	dev := uint64(st.Dev)
-	t.print(strconv.Itoa(int(unix.Major(dev))) + ":" + strconv.Itoa(int(unix.Minor(dev))) + "\n")
+	t.print(before + strconv.Itoa(int(unix.Major(dev))) + between + strconv.Itoa(int(unix.Minor(dev))) + "\n")
 	return nil
 }
 
@@ -177,48 +173,44 @@ func (t *tool) exportDB() error {
 // cleanup removes what an initramfs leaves in the database, but for records that are to
 // persist: they have the sticky bit.
 func (t *tool) cleanup() error {
-	if err := needRoot(); err != nil {
-		return err
+	if unix.Geteuid() != 0 {
+		return unix.EPERM
 	}
 	// Which records stay is known when data was looked at; the other directories go by that.
 	kept := map[string]bool{}
-	t.clear("data", func(id string, st *unix.Stat_t) bool {
+	t.clear("data", func(id string, mode uint32) bool {
 		// systemd's OPTIONS+="db_persist": an initramfs says so of disks that it has activated and the
 		// real system must go on with.
-		kept[id] = st.Mode&unix.S_ISVTX != 0
+		kept[id] = mode&unix.S_ISVTX != 0
 		return !kept[id]
 	})
-	every := func(string, *unix.Stat_t) bool { return true }
-	for _, dir := range []string{"tags", "links"} {
+	for _, dir := range [...]string{"tags", "links", "static_node-tags"} { // in the last are no names of records
 		for _, name := range sys.ReadDir(t.run + "/" + dir) {
-			t.clear(dir+"/"+name, func(id string, _ *unix.Stat_t) bool { return !kept[id] })
+			t.clear(dir+"/"+name, func(id string, _ uint32) bool { return !kept[id] })
 		}
 	}
-	for _, name := range sys.ReadDir(t.run + "/static_node-tags") {
-		t.clear("static_node-tags/"+name, every)
-	}
 	// udevd's links between devices and their inotify watches.
-	t.clear("watch", every)
+	t.clear("watch", func(string, uint32) bool { return true })
 	// The queue is the early boot's, and nothing would take it away.
 	unix.Unlink(t.run + "/queue")
 	return nil
 }
 
 // clear removes those files in a directory of udev's that remove approves of.
-func (t *tool) clear(dir string, remove func(name string, st *unix.Stat_t) bool) {
+func (t *tool) clear(dir string, remove func(name string, mode uint32) bool) {
 	// Names come from a directory that is opened once, and no link is followed: what is removed lies
 	// in udev's directory.
 	fd, err := unix.Open(t.run+"/"+dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return
 	}
-	defer unix.Close(fd)
 	for _, name := range sys.List(fd) {
 		var st unix.Stat_t
-		if unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && remove(name, &st) {
+		if unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && remove(name, st.Mode) {
 			unix.Unlinkat(fd, name, 0)
 		}
 	}
+	unix.Close(fd)
 }
 
 // walk prints a device and those above it as keys of udev's rules.
@@ -233,7 +225,7 @@ func (t *tool) walk(devpath string) error {
 			return err
 		}
 		t.print(what + devpath + "':\n" +
-			"    KERNEL" + many + "==\"" + d.sysname() + "\"\n" +
+			"    KERNEL" + many + "==\"" + sysname(d.Devpath) + "\"\n" +
 			"    SUBSYSTEM" + many + "==\"" + d.Subsystem + "\"\n" +
 			"    DRIVER" + many + "==\"" + d.driver + "\"\n" +
 			t.attributes(string(t.sys)+devpath, "", many) + "\n")
@@ -246,14 +238,10 @@ func (t *tool) walk(devpath string) error {
 // that are devices of their own are left out, and links, which lead to other devices. Below is the path
 // from the device's directory to dir, with a slash behind it, and many the S of a parent's keys.
 func (t *tool) attributes(dir, below, many string) string {
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return ""
-	}
-	names := sys.List(fd)
-	unix.Close(fd)
+	names := sys.ReadDir(dir)
+	sys.Sort(names)
 	text := ""
-	for _, name := range sorted(names) {
+	for _, name := range names {
 		var st unix.Stat_t
 		path := dir + "/" + name
 		if unix.Lstat(path, &st) != nil {
@@ -277,6 +265,7 @@ func (t *tool) attributes(dir, below, many string) string {
 		value := "(not readable)"
 		// An attribute that is only for writing has no value to show.
 		if st.Mode&0o444 != 0 {
+			var err error
 			if value, err = sys.ReadAttribute(path); err != nil {
 				continue
 			}
@@ -289,14 +278,4 @@ func (t *tool) attributes(dir, below, many string) string {
 		text += "    ATTR" + many + "{" + below + name + "}==\"" + value + "\"\n"
 	}
 	return text
-}
-
-// sorted returns names in order. (They are few; what the packages for that bring is not.)
-func sorted(names []string) []string {
-	for i := range names {
-		for j := i; j > 0 && names[j] < names[j-1]; j-- {
-			names[j], names[j-1] = names[j-1], names[j]
-		}
-	}
-	return names
 }

@@ -13,7 +13,7 @@ const asUdevadm = "DEVSPOOL_AS_UDEVADM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asUdevadm) == "1" {
-		os.Exit(Run(os.Args, os.Environ(), Streams{os.Stdin, os.Stdout, os.Stderr}))
+		os.Exit(Run(os.Args, os.Environ(), Streams{Out: os.Stdout, Err: os.Stderr}))
 	}
 	os.Exit(kerneltest.Main(m))
 }

@@ -14,10 +14,7 @@ import (
 )
 
 // The options of monitor, and their places.
-var monitorOptions = []option{
-	{'p', none, "property"}, {'k', none, "kernel"}, {'u', none, "udev"}, {'s', required, "subsystem-match"}, {'t', required, "tag-match"},
-	{'e', none, "environment"},
-}
+const monitorOptions = "p:property k:kernel u:udev s:subsystem-match= t:tag-match= e:environment"
 
 // The places in monitorOptions.
 const (
@@ -29,8 +26,8 @@ const (
 	monitorEnvironment // an older name of property
 )
 
-// listener receives messages of one group: of the kernel's, or of the device manager's. One goroutine
-// at a time may use it.
+// listener receives messages of one group: of the kernel's, or of the device manager's, until the program
+// ends. One goroutine at a time may use it.
 type listener struct {
 	fd    int
 	group uint32 // as a bit
@@ -61,29 +58,19 @@ func listen(group uint32) (*listener, error) {
 	return &listener{fd, group, make([]byte, uevent.MaxMessage)}, nil
 }
 
-func (l *listener) close() { unix.Close(l.fd) }
-
-// next returns the properties of the next message, or nil where none comes within
-// milliseconds; -1 is for ever.
-func (l *listener) next(milliseconds int) ([]string, error) {
+// next waits for the next message, and returns its properties.
+func (l *listener) next() ([]string, error) {
 	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred))
 	for {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}}, milliseconds)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil || n == 0 {
-			return nil, err
-		}
 		var from unix.RawSockaddrNetlink
-		n, oobn, flags, err := sys.Receive(l.fd, l.buf, oob, &from, unix.MSG_DONTWAIT)
-		if err == unix.EAGAIN || err == unix.EINTR {
+		n, oobn, flags, err := sys.Receive(l.fd, l.buf, oob, &from, 0)
+		switch err {
+		case nil:
+		case unix.EINTR:
 			continue
-		}
-		if err == unix.ENOBUFS {
+		case unix.ENOBUFS:
 			return nil, errors.New("events were lost: the socket was full")
-		}
-		if err != nil {
+		default:
 			return nil, err
 		}
 		// What is cut off, or comes from another process, may say anything.
@@ -114,11 +101,7 @@ func parse(msg []byte) []string {
 	if err != nil {
 		return nil
 	}
-	var properties []string
-	for kv := range e.Env() {
-		properties = append(properties, kv)
-	}
-	return properties
+	return variables(e)
 }
 
 // monitor prints events until a socket fails.
@@ -126,9 +109,6 @@ func (t *tool) monitor(args []string) error {
 	g, err := t.parse(args, monitorOptions)
 	if err != nil {
 		return err
-	}
-	if len(g.operands) > 0 {
-		return errOperand
 	}
 	// Two goroutines may print at the same time. Each event is one write, so that lines stay whole.
 	failed := make(chan error)
@@ -142,11 +122,11 @@ func (t *tool) monitor(args []string) error {
 		if err != nil {
 			return err
 		}
-		label := [...]string{"KERNEL", "UDEV"}[i]
-		t.print(label + [...]string{" - when the kernel sends one\n", " - when the device manager has handled one\n"}[i])
+		t.print([...]string{"KERNEL - when the kernel sends one\n", "UDEV - when the device manager has handled one\n"}[i])
+		label := [...]string{"KERNEL[", "UDEV  ["}[i]
 		go func() {
 			for {
-				properties, err := l.next(-1)
+				properties, err := l.next()
 				if err != nil {
 					failed <- err
 					return
@@ -162,25 +142,16 @@ func (t *tool) monitor(args []string) error {
 
 // text returns what is printed of an event, or "" if it is not asked for.
 func (g *given) text(label string, properties []string) string {
-	get := func(key string) string {
-		for _, kv := range properties {
-			if value, is := strings.CutPrefix(kv, key+"="); is {
-				return value
-			}
-		}
-		return ""
-	}
-	subsystem := get("SUBSYSTEM")
+	subsystem := sys.Getenv(properties, "SUBSYSTEM")
 	// Of several options one has to fit; the two kinds of option both have to.
-	asked := !g.has(monitorSubsystem)
+	asked, tagged := !g.has(monitorSubsystem), !g.has(monitorTag)
 	for _, want := range g.values[monitorSubsystem] {
 		// SUBSYSTEM, or SUBSYSTEM/DEVTYPE.
 		name, devtype, _ := strings.Cut(want, "/")
-		asked = asked || name == subsystem && (devtype == "" || devtype == get("DEVTYPE"))
+		asked = asked || name == subsystem && (devtype == "" || devtype == sys.Getenv(properties, "DEVTYPE"))
 	}
-	tagged := !g.has(monitorTag)
 	for _, tag := range g.values[monitorTag] {
-		tagged = tagged || strings.Contains(get("TAGS"), ":"+tag+":")
+		tagged = tagged || strings.Contains(sys.Getenv(properties, "TAGS"), ":"+tag+":")
 	}
 	if !asked || !tagged {
 		return ""
@@ -189,17 +160,17 @@ func (g *given) text(label string, properties []string) string {
 	var now unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
 	// Six digits with leading zeros.
-	micro := strconv.FormatInt(int64(now.Nsec)/1000+1000000, 10)[1:]
-	text := pad(label, 6) + "[" + strconv.FormatInt(int64(now.Sec), 10) + "." + micro + "] " +
-		pad(get("ACTION"), 8) + " " + uevent.Printable(get("DEVPATH")+" ("+subsystem+")") + "\n"
+	micro := strconv.Itoa(int(now.Nsec)/1000 + 1000000)[1:]
+	action := sys.Getenv(properties, "ACTION")
+	text := label + strconv.Itoa(int(now.Sec)) + "." + micro + "] " +
+		action + strings.Repeat(" ", max(1, 9-len(action))) + uevent.Printable(sys.Getenv(properties, "DEVPATH")+" ("+subsystem+")") + "\n"
 	if g.has(monitorProperty) || g.has(monitorEnvironment) {
 		for _, kv := range properties {
-			text += uevent.Printable(kv) + "\n"
+			if !strings.HasPrefix(kv, "UDEV_DATABASE_VERSION=") { // for libraries alone
+				text += uevent.Printable(kv) + "\n"
+			}
 		}
 		text += "\n"
 	}
 	return text
 }
-
-// pad fills text up to a width with blanks.
-func pad(text string, width int) string { return text + strings.Repeat(" ", max(0, width-len(text))) }

@@ -5,23 +5,23 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"devspool/hotplug/udev"
 )
 
-// option is one that a command knows. Its place in the command's table is its name for given.
-type option struct {
-	short byte // 0 for none
-	value value
-	long  string
+// A command's options are a table of words: "v:verbose" for -v and --verbose, "type=" for one with a
+// value, "w:wait?" for one that may have it as --wait=VALUE or -wVALUE. A word's place in the table is the
+// option's for given.
+
+// cutOption returns the parts of such a word. Short is "" or a letter, value "", "=" or "?".
+func cutOption(word string) (short, long, value string) {
+	long = strings.TrimRight(word, "=?")
+	value = word[len(long):]
+	if word[1] == ':' {
+		short, long = word[:1], long[2:]
+	}
+	return short, long, value
 }
-
-// value says whether an option has a value.
-type value uint8
-
-const (
-	none     value = iota
-	required       // -o VALUE, -oVALUE, --option VALUE, --option=VALUE
-	optional       // --option=VALUE
-)
 
 // given is what a command line holds: the values of each option, by its place in the
 // command's table ("" for an option without one), and what else is there. No table has more
@@ -43,73 +43,66 @@ func (g *given) last(i int, otherwise string) string {
 }
 
 // parse reads a command line, as getopt_long(3) does. Options may stand behind operands, up to "--". A
-// long name may be cut short where it stays the only one.
-func (t *tool) parse(args []string, known []option) (*given, error) {
-	g := &given{}
+// long name may be cut short where it stays the only one. Words of several letters, such as -vn, are cut
+// short in args.
+func (t *tool) parse(args []string, table string) (*given, error) {
+	g, known := &given{}, strings.Fields(table)
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
 		if len(arg) < 2 || arg[0] != '-' {
-			g.operands = append(g.operands, arg)
+			udev.Add(&g.operands, arg)
 			continue
 		}
 		if arg == "--" {
-			g.operands = append(g.operands, args[i+1:]...)
+			udev.Add(&g.operands, args[i+1:]...)
 			break
 		}
-		// Rest is what is left of a word of short options, such as -vn.
-		rest := ""
-		for more := true; more; {
-			var name, text string
-			attached := false
-			if arg[1] == '-' {
-				name, text, attached = strings.Cut(arg[2:], "=")
-				more = false
-			} else {
-				name, rest = arg[1:2], arg[2:]
-			}
-			o := find(known, name, arg[1] == '-')
-			if o < 0 {
-				return nil, t.stray(name, known)
-			}
-			kind := known[o].value
+		long := arg[1] == '-'
+		name, text, attached := strings.Cut(arg[2:], "=")
+		if !long {
 			// The rest of a word of short options is the value of the first that takes one.
-			if arg[1] != '-' && kind != none && rest != "" {
-				text, rest, attached = rest, "", true
-			}
-			if kind == required && !attached {
-				if i++; i == len(args) {
-					return nil, errors.New("option --" + known[o].long + " needs a value")
-				}
-				text = args[i]
-			}
-			if kind == none && attached {
-				return nil, errors.New("option --" + known[o].long + " has no value")
-			}
-			g.values[o] = append(g.values[o], text)
-			// Go on with the next letter of the word.
-			if arg[1] != '-' {
-				arg, more = "-"+rest, rest != ""
-			}
+			name, text = arg[1:2], arg[2:]
+			attached = text != ""
 		}
+		o := find(known, name, long)
+		if o < 0 {
+			return nil, t.stray(name, known)
+		}
+		_, full, value := cutOption(known[o])
+		switch {
+		case value == "" && attached:
+			if long {
+				return nil, errors.New("option --" + full + " has no value")
+			}
+			// Go on with the next letter of the word.
+			args[i], text = "-"+text, ""
+			i--
+		case value == "=" && !attached:
+			if i++; i == len(args) {
+				return nil, errors.New("option --" + full + " needs a value")
+			}
+			text = args[i]
+		}
+		udev.Add(&g.values[o], text)
 	}
 	return g, nil
 }
 
 // find returns the place of the option of that name, or -1 for none, and for the beginning of several. A
 // name that is not long is one letter.
-func find(known []option, name string, long bool) int {
+func find(known []string, name string, long bool) int {
 	found := -1
-	for i := range known {
-		o := &known[i]
+	for i, word := range known {
+		short, full, _ := cutOption(word)
 		switch {
 		case !long:
-			if o.short == name[0] {
+			if short == name {
 				return i
 			}
 		// A whole name prevails, even where it begins another one.
-		case o.long == name:
+		case full == name:
 			return i
-		case name != "" && strings.HasPrefix(o.long, name):
+		case name != "" && strings.HasPrefix(full, name):
 			// Several begin with this: the user has to say more.
 			if found >= 0 {
 				return -1
@@ -122,15 +115,16 @@ func find(known []option, name string, long bool) int {
 
 // stray returns what is said of an option that is in no table: every command knows --help and
 // --version. What they ask for is printed at once, and the error errSaid ends the command.
-func (t *tool) stray(name string, known []option) error {
+func (t *tool) stray(name string, known []string) error {
 	switch name {
 	case "V", "version":
 		t.print(version + "\n")
 		return errSaid
 	case "h", "help":
 		text := "options:"
-		for i := range known {
-			text += " --" + known[i].long
+		for _, word := range known {
+			_, full, _ := cutOption(word)
+			text += " --" + full
 		}
 		t.print(text + "\n")
 		return errSaid
@@ -172,71 +166,3 @@ func seconds(text string) (time.Duration, error) {
 
 // forever is the time for "infinity".
 const forever time.Duration = 1<<63 - 1
-
-// matches reports whether text is of the form of a shell's pattern (*, ?, [...]), as
-// fnmatch(3) without flags. A pattern is the user's own, so its time is not bounded.
-func matches(pattern, text string) bool {
-	for pattern != "" {
-		switch pattern[0] {
-		case '*':
-			for pattern != "" && pattern[0] == '*' {
-				pattern = pattern[1:]
-			}
-			// A star takes any number of bytes: each is tried.
-			for i := 0; i <= len(text); i++ {
-				if pattern == "" || matches(pattern, text[i:]) {
-					return true
-				}
-			}
-			return false
-		case '?':
-			if text == "" {
-				return false
-			}
-			pattern = pattern[1:]
-		case '[':
-			rest, in, ok := bracket(pattern, text)
-			if !ok || !in {
-				return false
-			}
-			pattern = rest
-		default:
-			if pattern[0] == '\\' && len(pattern) > 1 {
-				pattern = pattern[1:]
-			}
-			if text == "" || text[0] != pattern[0] {
-				return false
-			}
-			pattern = pattern[1:]
-		}
-		text = text[1:]
-	}
-	return text == ""
-}
-
-// bracket reports whether the first byte of text is in the set that pattern begins with,
-// and returns what follows the set. It is not ok where the set has no end, or text no byte.
-func bracket(pattern, text string) (rest string, in, ok bool) {
-	end := 1
-	not := end < len(pattern) && (pattern[end] == '!' || pattern[end] == '^')
-	if not {
-		end++
-	}
-	first := end
-	// A "]" that comes first is part of the set.
-	for end < len(pattern) && (pattern[end] != ']' || end == first) {
-		end++
-	}
-	if end == len(pattern) || text == "" {
-		return "", false, false
-	}
-	for i := first; i < end; i++ {
-		if i+2 < end && pattern[i+1] == '-' {
-			in = in || pattern[i] <= text[0] && text[0] <= pattern[i+2]
-			i += 2
-		} else {
-			in = in || pattern[i] == text[0]
-		}
-	}
-	return pattern[end+1:], in != not, true
-}

@@ -11,7 +11,7 @@ import (
 )
 
 // The options of settle, in this order.
-var settleOptions = []option{{'t', required, "timeout"}, {'E', required, "exit-if-exists"}}
+const settleOptions = "t:timeout= E:exit-if-exists="
 
 // longest is how long a file that nothing tells of is waited for between two looks.
 const longest = 100 * time.Millisecond
@@ -24,17 +24,12 @@ func (t *tool) settle(args []string) error {
 	}
 	// 120 s is what udevadm waits for without -t.
 	limit, err := seconds(g.last(0, "120"))
-	if err != nil || len(g.operands) > 0 {
-		return errOperand
-	}
-	if t.inChroot() {
-		return nil
+	// Words too many say nothing, as to udevadm.
+	if err != nil || t.inChroot() {
+		return err
 	}
 	return t.settled(limit, g.last(1, ""))
 }
-
-// errOperand is returned for a wrong time, or words that a command does not take.
-var errOperand = errors.New("a time that is none, or a word too many")
 
 // settled waits until the queue file is gone, or until file, where it is not "", is there.
 // It asks the device manager first, so that events which the kernel has sent are in the
@@ -61,7 +56,7 @@ func (t *tool) settled(limit time.Duration, file string) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	// The program ends soon, and with it the descriptor.
 	if _, err := unix.InotifyAddWatch(fd, t.run, unix.IN_DELETE); err != nil {
 		return err
 	}
@@ -77,10 +72,8 @@ func (t *tool) settled(limit time.Duration, file string) error {
 		if file != "" {
 			left = min(left, longest)
 		}
-		// An hour at most, since poll(2) takes milliseconds as an int; and one millisecond more, or the rest
-		// of one would be polled for without a pause.
 		var drop [4096]byte
-		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(min(left, time.Hour)/time.Millisecond)+1)
+		udev.Readable(fd, left)
 		_, _ = unix.Read(fd, drop[:])
 	}
 }
@@ -97,7 +90,7 @@ func within(limit time.Duration, ok func() bool) bool {
 }
 
 // The options of wait, in this order.
-var waitOptions = []option{{'t', required, "timeout"}, {0, required, "initialized"}, {0, none, "removed"}, {0, none, "settle"}}
+const waitOptions = "t:timeout= initialized= removed settle"
 
 // wait waits for nodes, links and paths below /sys: until all are there, and set up unless
 // --initialized=no; or with --removed until none is.
@@ -114,9 +107,12 @@ func (t *tool) wait(args []string) error {
 		return errNoDevice
 	}
 	removed, initialized := g.has(2), true
-	switch g.last(1, "yes") {
+	switch word := g.last(1, "yes"); word {
+	case "yes", "y", "1", "true", "t", "on":
 	case "no", "n", "0", "false", "f", "off":
 		initialized = false
+	default:
+		return errors.New("neither yes nor no: " + word)
 	}
 	start := sys.Now()
 	if !within(limit, func() bool {

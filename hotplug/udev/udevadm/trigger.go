@@ -14,13 +14,10 @@ import (
 )
 
 // The options of trigger, and their places.
-var triggerOptions = []option{
-	{'v', none, "verbose"}, {'n', none, "dry-run"}, {'q', none, "quiet"}, {'t', required, "type"}, {'c', required, "action"},
-	{'s', required, "subsystem-match"}, {'S', required, "subsystem-nomatch"}, {'a', required, "attr-match"}, {'A', required, "attr-nomatch"},
-	{'p', required, "property-match"}, {'g', required, "tag-match"}, {'y', required, "sysname-match"}, {0, required, "name-match"},
-	{'b', required, "parent-match"}, {0, none, "initialized-match"}, {0, none, "initialized-nomatch"}, {'w', none, "settle"},
-	{0, optional, "wait-daemon"}, {0, none, "uuid"}, {0, required, "prioritized-subsystem"},
-}
+const triggerOptions = "v:verbose n:dry-run q:quiet t:type= c:action= s:subsystem-match= S:subsystem-nomatch= " +
+	"a:attr-match= A:attr-nomatch= p:property-match= g:tag-match= y:sysname-match= name-match= " +
+	"b:parent-match= initialized-match initialized-nomatch w:settle wait-daemon? uuid " +
+	"prioritized-subsystem="
 
 // The places in triggerOptions.
 const (
@@ -47,10 +44,10 @@ const (
 )
 
 // request is what trigger is asked for. Of each list of patterns in the command line one
-// is to match, but of attributes all.
+// is to match, but of attributes one for each name.
 type request struct {
 	*given
-	action string   // what is written to each uevent file; one of knownAction's
+	action string   // what is written to each uevent file; one of udev.IsAction's
 	roots  []string // devpaths of the devices that are meant with all below them; none for all
 }
 
@@ -65,18 +62,13 @@ func (t *tool) trigger(args []string) error {
 	}
 	r := request{given: g, action: g.last(triggerAction, uevent.Change)}
 	kind := g.last(triggerType, "devices")
-	if !knownAction(r.action) || kind != "devices" && kind != "subsystems" && kind != "all" {
+	if !udev.IsAction(r.action) || kind != "devices" && kind != "subsystems" && kind != "all" {
 		return errors.New("there is no such action or type")
 	}
 	// The name of --name-match is a node's; a parent and an operand may be any path.
-	for place, names := range [...][]string{g.values[triggerName], g.values[triggerParent], g.operands} {
-		for _, name := range names {
-			devpath, err := t.devpath(name, [...]string{t.dev, "", ""}[place])
-			if err != nil {
-				return err
-			}
-			r.roots = append(r.roots, devpath)
-		}
+	udev.Add(&g.operands, g.values[triggerParent]...)
+	if r.roots, err = t.devpaths(nil, g.values[triggerName], g.operands); err != nil {
+		return err
 	}
 	// Without a device manager that listens the events would be lost, so its answer is waited for first.
 	if g.has(triggerDaemon) {
@@ -95,15 +87,6 @@ func (t *tool) trigger(args []string) error {
 	return t.request(&r, kind)
 }
 
-// knownAction reports whether the kernel takes an action. It would refuse any other, for each device.
-func knownAction(action string) bool {
-	switch action {
-	case uevent.Add, uevent.Remove, uevent.Change, uevent.Move, uevent.Online, uevent.Offline, uevent.Bind, uevent.Unbind:
-		return true
-	}
-	return false
-}
-
 // request asks the kernel for the events, and waits for them where it is to. A device for which that
 // fails costs the exit code, and not the others.
 func (t *tool) request(r *request, kind string) error {
@@ -116,10 +99,9 @@ func (t *tool) request(r *request, kind string) error {
 		if listener, err = listen(udev.Group); err != nil {
 			return err
 		}
-		defer listener.close()
 	}
 	var failed error
-	waiting := map[string]bool{} // UUIDs, or devpaths where the kernel knows none
+	waiting := map[string]string{} // devpaths by their UUIDs, or by themselves where the kernel knows none
 	for _, devpath := range devpaths {
 		if r.has(triggerVerbose) {
 			t.print(string(t.sys) + devpath + "\n")
@@ -139,9 +121,9 @@ func (t *tool) request(r *request, kind string) error {
 				t.failed("trigger: ", sys.PathError("write", string(t.sys)+devpath+"/uevent", err))
 			}
 		case settle && id == "":
-			waiting[devpath] = true
+			waiting[devpath] = devpath
 		case settle:
-			waiting[id] = true
+			waiting[id] = devpath
 		}
 		if r.has(triggerUUID) && id != "" {
 			t.print(id + "\n")
@@ -150,15 +132,23 @@ func (t *tool) request(r *request, kind string) error {
 	// Without a limit, as udevadm: the device manager sends a message for each event, also where a rule
 	// fails.
 	for len(waiting) > 0 {
-		properties, err := listener.next(-1)
+		properties, err := listener.next()
 		if err != nil {
 			return err
 		}
 		for _, kv := range properties {
 			key, value, _ := strings.Cut(kv, "=")
 			// Other events bring UUIDs and devpaths that nothing waits for.
-			if key == "SYNTH_UUID" || key == "DEVPATH" {
-				delete(waiting, value)
+			devpath := waiting[value]
+			if devpath == "" || key != "SYNTH_UUID" && key != "DEVPATH" {
+				continue
+			}
+			delete(waiting, value)
+			if r.has(triggerVerbose) {
+				t.print("settle " + string(t.sys) + devpath + "\n")
+			}
+			if r.has(triggerUUID) && value != devpath {
+				t.print("settle " + value + "\n")
 			}
 		}
 	}
@@ -185,13 +175,13 @@ func (t *tool) selected(r *request, kind string) (devpaths []string) {
 	}
 	if kind != "subsystems" {
 		for _, d := range t.sys.Scan(sysfs.Everything) {
-			all = append(all, d.Devpath)
+			udev.Add(&all, d.Devpath)
 		}
 	}
 	for _, devpath := range all {
 		// A link to a device of another network namespace leads nowhere.
 		if t.exists(devpath) && t.meant(devpath, r) {
-			devpaths = append(devpaths, devpath)
+			udev.Add(&devpaths, devpath)
 		}
 	}
 	return devpaths
@@ -201,17 +191,20 @@ func (t *tool) selected(r *request, kind string) (devpaths []string) {
 // them have a uevent file.
 func (t *tool) subsystems() (devpaths []string) {
 	for _, bus := range t.list("/bus") {
-		devpaths = append(devpaths, bus)
+		udev.Add(&devpaths, bus)
 		if drivers := t.list(bus + "/drivers"); len(drivers) > 0 {
-			devpaths = append(append(devpaths, bus+"/drivers"), drivers...)
+			udev.Add(&devpaths, bus+"/drivers")
+			udev.Add(&devpaths, drivers...)
 		}
 	}
-	return append(devpaths, t.list("/module")...)
+	udev.Add(&devpaths, t.list("/module")...)
+	return devpaths
 }
 
 // list returns the paths of what is in a directory of /sys, in order.
 func (t *tool) list(dir string) []string {
-	names := sorted(sys.ReadDir(string(t.sys) + dir))
+	names := sys.ReadDir(string(t.sys) + dir)
+	sys.Sort(names)
 	for i := range names {
 		names[i] = dir + "/" + names[i]
 	}
@@ -224,13 +217,7 @@ func (t *tool) prioritize(devpaths []string, subsystems string) (ordered []strin
 	if subsystems == "" {
 		return devpaths
 	}
-	taken := map[string]bool{}
-	take := func(devpath string) {
-		if !taken[devpath] {
-			taken[devpath] = true
-			ordered = append(ordered, devpath)
-		}
-	}
+	var all []string // some of them several times
 	for _, subsystem := range strings.Split(subsystems, ",") {
 		for i, devpath := range devpaths {
 			if t.subsystem(devpath) != subsystem {
@@ -239,14 +226,19 @@ func (t *tool) prioritize(devpaths []string, subsystems string) (ordered []strin
 			// A scan lists parents before their children, so what is above stands before.
 			for _, above := range devpaths[:i] {
 				if strings.HasPrefix(devpath, above+"/") {
-					take(above)
+					udev.Add(&all, above)
 				}
 			}
-			take(devpath)
+			udev.Add(&all, devpath)
 		}
 	}
-	for _, devpath := range devpaths {
-		take(devpath)
+	udev.Add(&all, devpaths...)
+	taken := map[string]bool{}
+	for _, devpath := range all {
+		if !taken[devpath] {
+			taken[devpath] = true
+			udev.Add(&ordered, devpath)
+		}
 	}
 	return ordered
 }
@@ -260,13 +252,14 @@ func (t *tool) meant(devpath string, r *request) bool {
 		!one(triggerSysname, sysname(devpath)) || len(r.roots) > 0 && !isBelow(devpath, r.roots) {
 		return false
 	}
-	for _, want := range r.values[triggerAttribute] {
-		if !t.hasAttribute(devpath, want) {
+	wanted := r.values[triggerAttribute]
+	for _, want := range wanted {
+		if !t.hasAttribute(devpath, want, wanted) {
 			return false
 		}
 	}
 	for _, want := range r.values[triggerNotAttribute] {
-		if t.hasAttribute(devpath, want) {
+		if t.hasAttribute(devpath, want, []string{want}) {
 			return false
 		}
 	}
@@ -276,14 +269,21 @@ func (t *tool) meant(devpath string, r *request) bool {
 	}
 	// The database is read only where it is asked about: that takes most of the time.
 	d, err := t.load(devpath)
-	return err == nil && (!initialized || d.initialized) && (!not || !d.initialized) &&
-		d.has(r.values[triggerProperty]) && d.tagged(r.values[triggerTag])
+	if err != nil || initialized && !d.initialized || not && d.initialized || !d.has(r.values[triggerProperty]) {
+		return false
+	}
+	// A tag that it had once does, too.
+	tagged := !r.has(triggerTag)
+	for _, tag := range r.values[triggerTag] {
+		tagged = tagged || slices.Contains(d.record.Tags, tag)
+	}
+	return tagged
 }
 
 // anyMatches reports whether text matches one of some patterns.
 func anyMatches(patterns []string, text string) bool {
 	for _, pattern := range patterns {
-		if matches(pattern, text) {
+		if sys.Match(pattern, text, false) {
 			return true
 		}
 	}
@@ -301,16 +301,29 @@ func isBelow(devpath string, roots []string) bool {
 	return false
 }
 
-// hasAttribute reports whether a device has an attribute, FILE or FILE=PATTERN. The newline at a value's
-// end is not compared. What cannot be read is not there.
-func (t *tool) hasAttribute(devpath, want string) bool {
-	file, pattern, valued := strings.Cut(want, "=")
+// hasAttribute reports whether a device has the attribute that want names, FILE or FILE=PATTERN, as one
+// of wanted allows. Of a link, such as driver, the value is the last name of where it leads. The
+// newline at a value's end is not compared. What cannot be read is not there.
+func (t *tool) hasAttribute(devpath, want string, wanted []string) bool {
+	file, _, _ := strings.Cut(want, "=")
 	// The path must not lead out of the device's directory.
 	if file == "" || strings.Contains("/"+file+"/", "/../") {
 		return false
 	}
-	text, err := sys.ReadAttribute(string(t.sys) + devpath + "/" + file)
-	return err == nil && (!valued || matches(pattern, strings.TrimRight(text, "\r\n")))
+	path := string(t.sys) + devpath + "/" + file
+	text, err := sys.ReadLink(path)
+	if err == nil {
+		text = text[strings.LastIndexByte(text, '/')+1:]
+	} else if text, err = sys.ReadAttribute(path); err != nil {
+		return false
+	}
+	for _, other := range wanted {
+		name, pattern, valued := strings.Cut(other, "=")
+		if name == file && (!valued || sys.Match(pattern, strings.TrimRight(text, "\r\n"), false)) {
+			return true
+		}
+	}
+	return false
 }
 
 // has reports whether a device has one of the properties, both parts of which are patterns.
@@ -322,22 +335,9 @@ func (d *device) has(properties []string) bool {
 		wantKey, pattern, _ := strings.Cut(want, "=")
 		for _, kv := range d.properties() {
 			key, value, _ := strings.Cut(kv, "=")
-			if matches(wantKey, key) && matches(pattern, value) {
+			if sys.Match(wantKey, key, false) && sys.Match(pattern, value, false) {
 				return true
 			}
-		}
-	}
-	return false
-}
-
-// tagged reports whether a device has one of the tags now.
-func (d *device) tagged(tags []string) bool {
-	if len(tags) == 0 {
-		return true
-	}
-	for _, tag := range tags {
-		if slices.Contains(d.record.Current, tag) {
-			return true
 		}
 	}
 	return false

@@ -42,9 +42,9 @@ const usage = `udevadm COMMAND [OPTION]...
 The options are those of systemd's; each command lists with --help which it knows.
 `
 
-// Streams are what the program reads and writes.
+// Streams are what the program writes.
 type Streams struct {
-	In       io.Reader
+	_        sys.NotComparable
 	Out, Err io.Writer
 }
 
@@ -139,12 +139,19 @@ func (t *tool) inChroot() bool {
 	return root != (sys.FileID{}) && root != sys.FileIDOf("/")
 }
 
-// needRoot returns EPERM for others than root.
-func needRoot() error {
-	if unix.Geteuid() != 0 {
-		return unix.EPERM
+// devpaths returns the devpaths of devices that are named by a path below /sys, by a node's name, or by
+// either. One that is not there is an error.
+func (t *tool) devpaths(below, nodes, either []string) (devpaths []string, err error) {
+	for place, names := range [...][]string{below, nodes, either} {
+		for _, name := range names {
+			devpath, err := t.devpath(name, [...]string{string(t.sys), t.dev, ""}[place])
+			if err != nil {
+				return nil, err
+			}
+			udev.Add(&devpaths, devpath)
+		}
 	}
-	return nil
+	return devpaths, nil
 }
 
 // devpath finds a device by a path below /sys or of a node, or by a node's name. Where
@@ -159,15 +166,11 @@ func (t *tool) devpath(name, within string) (string, error) {
 		err = unix.ENODEV
 	}
 	if err != nil {
-		return "", errors.New("no device " + name + ": " + bare(err).Error())
+		// What is wrong, without where.
+		if path, is := err.(*os.PathError); is {
+			err = path.Err
+		}
+		return "", errors.New("no device " + name + ": " + err.Error())
 	}
 	return path, nil
-}
-
-// bare returns what is wrong without where.
-func bare(err error) error {
-	if path, is := err.(*os.PathError); is {
-		return path.Err
-	}
-	return err
 }
