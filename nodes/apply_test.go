@@ -372,7 +372,7 @@ func TestParentVanishes(t *testing.T) {
 			if i%2 == 1 {
 				n.Nodes[0].UID = 7 // made elsewhere and linked into place
 			}
-			removals.Store(tries - 2) // one more may be under way
+			removals.Store(tries/2 - 2) // one more may be under way, and each may cost two tries
 			b.apply(n)
 			removals.Store(0)
 			want := map[uint32]string{0: "bus/usb/001 c189:0 0664 0:0", 7: "bus/usb/001 c189:0 0664 7:0"}[n.Nodes[0].UID]
