@@ -3,13 +3,13 @@ package modules
 import (
 	"strings"
 
-	"devspool/hotplug/sys"
+	"devspool/hotplug/glob"
 )
 
 // match matches a pattern of a module's with a name. A dash of the pattern stands for an underscore as
 // well: names are normalized before they are looked up, while patterns are matched as they lie in the
 // file.
-func match(pattern, name string) bool { return sys.Match(pattern, name, true) }
+func match(pattern, name string) bool { return glob.Match(pattern, name, true) }
 
 // normalize returns an alias or a name as the indexes have it, with dashes outside of
 // brackets as underscores. Ok is false for what cannot be looked up.

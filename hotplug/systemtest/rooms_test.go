@@ -11,7 +11,7 @@ import (
 // floors lists the packages of the program from the ground up. A package may import
 // those on lower floors only; docs/architecture.md says what each is for.
 var floors = [][]string{
-	{"hotplug/uevent", "hotplug/sys", "hotplug/handoff", "hotplug/cli", "conf/ere", "nodes/identity/superblock"},
+	{"hotplug/uevent", "hotplug/sys", "hotplug/handoff", "hotplug/cli", "hotplug/glob", "conf/ere", "nodes/identity/superblock"},
 	{"hotplug/log", "hotplug/procfs", "hotplug/pieces", "nodes/journal"},
 	{"hotplug/sysfs"},
 	{"nodes", "hotplug/netlink", "hotplug/contents", "hotplug/firmware", "hotplug/daemon", "hotplug/spool"},

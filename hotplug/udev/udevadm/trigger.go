@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/glob"
 	"devspool/hotplug/sys"
 	"devspool/hotplug/sysfs"
 	"devspool/hotplug/udev"
@@ -283,7 +284,7 @@ func (t *tool) meant(devpath string, r *request) bool {
 // anyMatches reports whether text matches one of some patterns.
 func anyMatches(patterns []string, text string) bool {
 	for _, pattern := range patterns {
-		if sys.Match(pattern, text, false) {
+		if glob.Match(pattern, text, false) {
 			return true
 		}
 	}
@@ -319,7 +320,7 @@ func (t *tool) hasAttribute(devpath, want string, wanted []string) bool {
 	}
 	for _, other := range wanted {
 		name, pattern, valued := strings.Cut(other, "=")
-		if name == file && (!valued || sys.Match(pattern, strings.TrimRight(text, "\r\n"), false)) {
+		if name == file && (!valued || glob.Match(pattern, strings.TrimRight(text, "\r\n"), false)) {
 			return true
 		}
 	}
@@ -335,7 +336,7 @@ func (d *device) has(properties []string) bool {
 		wantKey, pattern, _ := strings.Cut(want, "=")
 		for _, kv := range d.properties() {
 			key, value, _ := strings.Cut(kv, "=")
-			if sys.Match(wantKey, key, false) && sys.Match(pattern, value, false) {
+			if glob.Match(wantKey, key, false) && glob.Match(pattern, value, false) {
 				return true
 			}
 		}

@@ -1,4 +1,4 @@
-package sys
+package glob
 
 import (
 	"strings"

@@ -1,4 +1,5 @@
-package sys
+// Package glob matches names with the patterns of shells, as modprobe.d and udevadm have them.
+package glob
 
 // Match reports whether name fits a pattern of fnmatch(3) without flags: * ? and [...], but for
 // classes such as [:alpha:]. With dashes a dash of the pattern stands for an underscore as well.
