@@ -50,20 +50,28 @@ func (u *udevSink) open(r *runner) {
 	}
 	u.added = true
 	r.sinks = append(r.sinks, scheduler.Sink{
-		// An event comes before start, to nil, where a request to the loop does; the first scan, which is
-		// still to come, has all devices told.
-		Received:  func(e *uevent.Event) { u.udev.Load().Queued(e) },
-		Done:      func(e *uevent.Event, p *nodes.Plan) { u.udev.Load().Done(e, sink.DeviceOf(p)) },
-		Withdrawn: func() { u.udev.Load().Withdrawn() },
+		Received:  func(e *uevent.Event) { u.served(func(to *udev.Udev) { to.Queued(e) }) },
+		Done:      func(e *uevent.Event, p *nodes.Plan) { u.served(func(to *udev.Udev) { to.Done(e, sink.DeviceOf(p)) }) },
+		Withdrawn: func() { u.served((*udev.Udev).Withdrawn) },
 		Gap: func(string) {
-			if u.udev.Load() != nil && u.loop != nil {
-				// In a goroutine, since it waits, and asks the scheduler, which is locked here.
-				go u.recover(r)
-			}
+			u.served(func(*udev.Udev) {
+				if u.loop != nil {
+					// In a goroutine, since it waits, and asks the scheduler, which is locked here.
+					go u.recover(r)
+				}
+			})
 		},
-		SliceEnd:  func() { u.udev.Load().Idle() },
-		Remounted: func() { _ = u.udev.Load().Reopen() }, // which logs what is wrong
+		SliceEnd:  func() { u.served((*udev.Udev).Idle) },
+		Remounted: func() { u.served(func(to *udev.Udev) { _ = to.Reopen() }) }, // which logs what is wrong
 	})
+}
+
+// served calls f with what speaks to clients, if that is made. An event comes before start where a
+// request to the loop does; the first scan, which is still to come, has all devices told.
+func (u *udevSink) served(f func(*udev.Udev)) {
+	if to := u.udev.Load(); to != nil {
+		f(to)
+	}
 }
 
 // start serves libudev's clients in a loop that is about to get its first event.
@@ -134,10 +142,12 @@ func (u *udevSink) catchUp(r *runner) {
 // scanned is called after the first scan: records of devices that have gone go, and so do
 // the cookies of events that nobody listened to.
 func (u *udevSink) scanned(r *runner) {
-	if to := u.udev.Load(); to != nil && u.loop != nil {
-		to.Sweep()
-		u.recover(r)
-	}
+	u.served(func(to *udev.Udev) {
+		if u.loop != nil {
+			to.Sweep()
+			u.recover(r)
+		}
+	})
 }
 
 // recoverLimit is how many seconds a program may take from a change of device-mapper's whose
@@ -156,13 +166,11 @@ func (u *udevSink) recover(r *runner) {
 // close ends the service. Where no other loop goes on, it completes the cookies that processes
 // wait for: libdevmapper makes what is missing itself.
 func (u *udevSink) close(r *runner) {
-	to := u.udev.Load()
-	if to == nil {
-		return
-	}
-	to.Close()
-	// The socket is gone, and no event will complete them: so all of them count as lost.
-	if u.loop != nil && !r.handedOver {
-		to.RecoverCookies(func() bool { return true })
-	}
+	u.served(func(to *udev.Udev) {
+		to.Close()
+		// The socket is gone, and no event will complete them: so all of them count as lost.
+		if u.loop != nil && !r.handedOver {
+			to.RecoverCookies(func() bool { return true })
+		}
+	})
 }

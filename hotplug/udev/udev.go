@@ -140,9 +140,6 @@ func (u *Udev) Close() {
 // Reopen goes on in the directory that is at Options.Run now: something may have been
 // mounted there. The old one is left as it is. On an error all goes on where it was.
 func (u *Udev) Reopen() error {
-	if u == nil {
-		return nil
-	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	db, control := u.db, u.control
@@ -171,9 +168,6 @@ func (u *Udev) Reopen() error {
 // queue file is there. Call it for all events that were received together before the
 // first of them is begun, or the file comes and goes with each.
 func (u *Udev) Queued(*uevent.Event) {
-	if u == nil {
-		return
-	}
 	u.mu.Lock()
 	u.queued++
 	u.markQueue()
@@ -198,9 +192,6 @@ func (u *Udev) markQueue() {
 // Idle sends the messages of the events that were done, and takes the queue file away if no event is
 // under way. It is to be called when those that could end at once have.
 func (u *Udev) Idle() {
-	if u == nil {
-		return
-	}
 	u.mu.Lock()
 	u.flush() // before settle goes on
 	u.db.endTurn()
@@ -213,12 +204,8 @@ func (u *Udev) Idle() {
 
 // Done tells that an event is at its end, with its node, links and commands: it writes
 // the database, completes the cookie, and sends the message: by the next Idle, with those of others.
-// A late event (uevent.LateKey)
-// changes nothing in the database, since /sys does not bear it out.
+// A late event (uevent.LateKey) changes nothing in the database, since /sys does not bear it out.
 func (u *Udev) Done(e *uevent.Event, d Device) {
-	if u == nil {
-		return
-	}
 	u.mu.Lock()
 	u.unqueue()
 	if id, kind := identify(e); id != "" {
@@ -236,9 +223,6 @@ func (u *Udev) Done(e *uevent.Event, d Device) {
 // Withdrawn counts an event that Queued was told of as no longer under way, though it is not done
 // here: a client that waits for an empty queue would wait for it for ever.
 func (u *Udev) Withdrawn() {
-	if u == nil {
-		return
-	}
 	u.mu.Lock()
 	u.unqueue()
 	u.mu.Unlock()

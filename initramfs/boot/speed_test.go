@@ -180,8 +180,7 @@ busybox poweroff -f
 // TestTimeToModules measures how long it takes to load all modules that a machine with USB,
 // sound and NVMe asks for: by the program, by kmod's modprobe, once for all aliases and
 // once for each, and by a program that only has the kernel load them, one after the other: with one
-// processor nothing can save what that
-// takes. As TestTimeToRoot it is a measurement (make bench-boot).
+// processor nothing can save what that takes. As TestTimeToRoot it is a measurement (make bench-boot).
 func TestTimeToModules(t *testing.T) {
 	if os.Getenv("DEVSPOOL_BENCH") == "" {
 		t.Skip("a measurement, for DEVSPOOL_BENCH=1")
