@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 )
 
-// entry is where a program begins that hands its event over; see package handoff.
-const entry = "devspool/hotplug/handoff.Entry"
+// entry ends the name of the function where a program begins that hands its event over; see package
+// handoff. What striplines leaves has no more of it.
+const entry = "handoff.Entry"
 
 // refused finds the functions of packages that the program does without, since they would make
 // it larger by far. Their init stays where a package imports them whose part for them the linker
@@ -51,7 +53,7 @@ func Inspect(path string) error {
 	}
 	switch f.Machine {
 	case elf.EM_X86_64, elf.EM_AARCH64, elf.EM_ARM, elf.EM_386, elf.EM_RISCV, elf.EM_MIPS:
-		if function := functions.LookupFunc(entry); function == nil || function.Entry != f.Entry {
+		if function := functions.PCToFunc(f.Entry); function == nil || function.Entry != f.Entry || !strings.HasSuffix(function.Name, entry) {
 			wrong = append(wrong, fmt.Errorf("%s does not begin at %s: it hands no event over", path, entry))
 		}
 	}

@@ -1,7 +1,11 @@
 // Striplines takes out of a Go program, in place, what serves tracebacks alone: the tables of
-// source lines, and those that tell where the arguments of functions lie. That is a tenth of a
-// small program, and packs badly. Tracebacks keep the names of functions and the offsets in them;
-// "make KEEPLINES=yes" builds the same program with lines.
+// source lines, those of inlined functions, those that tell where the arguments of functions lie,
+// and the directories in the names of a module's packages. That is a fifth of a small program.
+// Tracebacks keep the names of functions and the offsets in them; "make KEEPLINES=yes" builds the
+// same code with all of it.
+//
+// The runtime also asks what is inlined at a place before a signal interrupts a goroutine there.
+// In a program without, none does: goroutines give way at calls alone, see alwaysUnsafe.
 //
 //	striplines PROGRAM...
 package main

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"debug/buildinfo"
 	"debug/elf"
 	"encoding/binary"
 	"errors"
@@ -13,10 +14,11 @@ import (
 // found by the section that Go has had since 1.26:
 //
 //	.go.module   moduledata: the addresses and lengths of all that follows
-//	.gopclntab   pcHeader | names | cutab | files | pctab | ftab, functions, their data
+//	.gopclntab   pcHeader | names | cutab | files | pctab | ftab, functions | their data | the rest
 //
 // pctab is what goes by a function's address: a table each for the depth of the stack, the
-// file, the line, and what the collector asks. Cutab and files are for the tables of files.
+// file, the line, and what the collector asks. Cutab and files are for the tables of files. The rest
+// is what finds a function by an address.
 const (
 	tableSection  = ".gopclntab"
 	moduleSection = ".go.module"
@@ -47,29 +49,8 @@ const (
 	modulePctab   = 10
 	moduleFunctab = 13 // the functab and the records
 	moduleFtab    = 16 // the functab alone
-)
-
-// Where things stand in the record of a function.
-const (
-	functionPcsp      = 16
-	functionPcfile    = 20
-	functionPcln      = 24
-	functionNpcdata   = 28
-	functionUnit      = 32
-	functionStartLine = 36
-	functionNfuncdata = 43 // a byte
-	functionSize      = 44 // then the offsets of the tables in pctab, then those of what else the function has
-	functabEntry      = 8  // two words of 32 bits, the second of which is where the record stands
-	functabRecordWord = 4
-)
-
-// What of a function serves tracebacks alone (internal/abi/symtab.go): where its arguments lie, and
-// which of them still hold what they were called with. A traceback without says "...".
-const (
-	pcdataArgLive    = 3
-	funcdataArgs     = 5
-	funcdataArgsLive = 6
-	noFuncdata       = 0xffffffff
+	moduleData    = 40 // the address of the functions' data
+	moduleEnd     = 41 // the address where .gopclntab ends
 )
 
 // byteOrder is that of the program.
@@ -86,7 +67,7 @@ type program struct {
 	word  uint64 // bytes of an address
 }
 
-// strip returns the program without its tables of lines, files and arguments.
+// strip returns the program without what of its tables serves tracebacks alone.
 //
 // What stands behind them in their segment moves down by some multiple of moveUnit; only
 // moduledata has addresses of it, in a program that is not relocated. All other addresses stay, as
@@ -104,7 +85,7 @@ func strip(data []byte) ([]byte, error) {
 		p.word = 4
 	}
 	table, module := file.Section(tableSection), file.Section(moduleSection)
-	if file.Type != elf.ET_EXEC || table == nil || module == nil || table.Size < 8+headerWords*p.word || module.Size < (moduleFtab+1)*p.word ||
+	if file.Type != elf.ET_EXEC || table == nil || module == nil || table.Size < 8+headerWords*p.word || module.Size < (moduleEnd+1)*p.word ||
 		p.order.Uint32(p.data[table.Offset:]) != tableMagic || uint64(p.data[table.Offset+7]) != p.word {
 		return nil, errUnknown
 	}
@@ -122,31 +103,44 @@ func strip(data []byte) ([]byte, error) {
 		}
 	}
 
+	names := table.Offset + p.get(header(headerNamesOffset))
 	units := table.Offset + p.get(header(headerUnitsOffset))
+	pctab := table.Offset + p.get(header(headerPctabOffset))
 	functab := table.Offset + p.get(header(headerFunctabOffset))
+	functionData := p.get(words(moduleData)) - table.Addr + table.Offset
 	end := segment.Off + segment.Filesz
+	if p.get(words(moduleEnd)) != table.Addr+table.Size || functionData < functab || functionData > table.Offset+table.Size {
+		return nil, errUnknown
+	}
 	offset := func(address uint64) uint64 { return address - table.Addr + table.Offset }
-	// What is behind the records: the first of what moduledata knows there.
-	behind := end
+	// What is behind the data: the first of what moduledata knows there.
+	behind := table.Offset + table.Size
 	for n := range module.Size / p.word {
-		if a := p.get(words(n)); a > table.Addr && offset(a) > functab && offset(a) < behind {
+		if a := p.get(words(n)); a > table.Addr && offset(a) > functionData && offset(a) < behind {
 			behind = offset(a)
 		}
 	}
-	old := p.data[table.Offset+p.get(header(headerPctabOffset)) : functab]
-	pctab, functions, err := p.rewriteFunctions(old, p.data[functab:behind], p.get(header(headerFunctions)))
+	paths, err := modules(p.data)
+	if err != nil {
+		return nil, err
+	}
+	old := tables{names: p.data[names:units], pctab: p.data[pctab:functab], functions: p.data[functab:functionData], data: p.data[functionData:behind]}
+	slim, err := old.slim(p.order, p.get(header(headerFunctions)), paths)
 	if err != nil {
 		return nil, err
 	}
 
-	// Units and files go, pctab stands in their place, and the functions follow.
-	const moveUnit = 64 // what is behind keeps its alignment
-	newFunctab := (units + uint64(len(pctab)) + 7) &^ 7
-	shift := (behind - newFunctab - uint64(len(functions))) / moveUnit * moveUnit
-	gone := uint64(len(p.data[functab:behind]) - len(functions))
-	clear(p.data[units : behind-shift])
-	copy(p.data[units:], pctab)
-	copy(p.data[newFunctab:], functions)
+	// One follows the other, and what is behind moves down.
+	const unit = 64 // what is behind keeps its alignment
+	newPctab := names + uint64(len(slim.names))
+	newFunctab := align(newPctab+uint64(len(slim.pctab)), tableAlign)
+	newData := align(newFunctab+uint64(len(slim.functions)), tableAlign)
+	shift := (behind - newData - uint64(len(slim.data))) / unit * unit
+	clear(p.data[names : behind-shift])
+	copy(p.data[names:], slim.names)
+	copy(p.data[newPctab:], slim.pctab)
+	copy(p.data[newFunctab:], slim.functions)
+	copy(p.data[newData:], slim.data)
 	copy(p.data[behind-shift:], p.data[behind:end])
 	clear(p.data[end-shift : end])
 
@@ -161,120 +155,36 @@ func strip(data []byte) ([]byte, error) {
 		p.put(words(field+1), length)
 		p.put(words(field+2), length)
 	}
-	slice(moduleUnits, units, 0)
-	slice(moduleFiles, units, 0)
-	slice(modulePctab, units, newFunctab-units)
-	slice(moduleFunctab, newFunctab, p.get(words(moduleFunctab+1))-gone)
+	slice(moduleNames, names, newPctab-names)
+	slice(moduleUnits, newPctab, 0)
+	slice(moduleFiles, newPctab, 0)
+	slice(modulePctab, newPctab, newFunctab-newPctab)
+	slice(moduleFunctab, newFunctab, newData-newFunctab)
 	p.put(words(moduleFtab), address(newFunctab))
+	p.put(words(moduleData), address(newData))
 	p.put(header(headerFiles), 0)
-	p.put(header(headerFilesOffset), units-table.Offset)
-	p.put(header(headerPctabOffset), units-table.Offset)
+	p.put(header(headerUnitsOffset), newPctab-table.Offset)
+	p.put(header(headerFilesOffset), newPctab-table.Offset)
+	p.put(header(headerPctabOffset), newPctab-table.Offset)
 	p.put(header(headerFunctabOffset), newFunctab-table.Offset)
 	return p.closeGap(table, segment, shift), nil
 }
 
-// rewriteFunctions returns pctab, and the functab with the records of all functions, without what
-// tracebacks alone need. Records is the old functab with what follows it.
-func (p *program) rewriteFunctions(old, records []byte, functions uint64) (pctab, rewritten []byte, err error) {
-	if functions*functabEntry+4 > uint64(len(records)) {
-		return nil, nil, errors.New("there are fewer functions than the header says")
+// modules returns the paths of the modules that the program was built of.
+func modules(program []byte) (paths []string, err error) {
+	info, err := buildinfo.Read(bytes.NewReader(program))
+	if err != nil {
+		return nil, err
 	}
-	pctab = []byte{0}                                            // a function without a table has 0 in its place
-	rewritten = slices.Clone(records[:functions*functabEntry+4]) // the last entry has no record
-	moved := map[uint32]uint32{0: 0}
-	move := func(from uint32) (to uint32, err error) {
-		to, done := moved[from]
-		if !done {
-			length, err := tableLength(old, from)
-			if err != nil {
-				return 0, err
-			}
-			to = uint32(len(pctab))
-			pctab = append(pctab, old[from:int(from)+length]...)
-			moved[from] = to
-		}
-		return to, nil
+	paths = append(paths, info.Main.Path)
+	for _, module := range info.Deps {
+		paths = append(paths, module.Path)
 	}
-	for n := range functions {
-		at := uint64(p.order.Uint32(records[n*functabEntry+functabRecordWord:]))
-		if at+functionSize > uint64(len(records)) {
-			return nil, nil, errors.New("a function is outside of the table")
-		}
-		record := slices.Clone(records[at : at+functionSize])
-		ntables, nothers := uint64(p.order.Uint32(record[functionNpcdata:])), uint64(record[functionNfuncdata])
-		if at+functionSize+4*(ntables+nothers) > uint64(len(records)) {
-			return nil, nil, errors.New("a function has more tables than there is room for")
-		}
-		rest := records[at+functionSize:]
-		tables, others := p.numbers(rest[:4*ntables]), p.numbers(rest[4*ntables:][:4*nothers])
-		tables = without(tables, 0, pcdataArgLive)
-		others = without(others, noFuncdata, funcdataArgs, funcdataArgsLive)
-		for _, field := range []uint64{functionPcfile, functionPcln, functionUnit, functionStartLine} {
-			p.order.PutUint32(record[field:], 0)
-		}
-		stack, err := move(p.order.Uint32(record[functionPcsp:]))
-		if err != nil {
-			return nil, nil, err
-		}
-		p.order.PutUint32(record[functionPcsp:], stack)
-		p.order.PutUint32(record[functionNpcdata:], uint32(len(tables)))
-		record[functionNfuncdata] = byte(len(others))
-		for _, from := range tables {
-			to, err := move(from)
-			if err != nil {
-				return nil, nil, err
-			}
-			record = p.order.AppendUint32(record, to)
-		}
-		for _, offset := range others {
-			record = p.order.AppendUint32(record, offset)
-		}
-		p.order.PutUint32(rewritten[n*functabEntry+functabRecordWord:], uint32(len(rewritten)))
-		rewritten = append(rewritten, record...)
-	}
-	return pctab, rewritten, nil
+	return paths, nil
 }
 
-// numbers returns what an array of 32-bit words holds.
-func (p *program) numbers(words []byte) (numbers []uint32) {
-	for ; len(words) > 0; words = words[4:] {
-		numbers = append(numbers, p.order.Uint32(words))
-	}
-	return numbers
-}
-
-// without has the given places of an array say none, and cuts off its end as far as that says so:
-// what is not there is none.
-func without(array []uint32, none uint32, places ...int) []uint32 {
-	for _, place := range places {
-		if place < len(array) {
-			array[place] = none
-		}
-	}
-	for len(array) > 0 && array[len(array)-1] == none {
-		array = array[:len(array)-1]
-	}
-	return array
-}
-
-// tableLength returns how many bytes one table of pctab has: pairs of varints, the difference
-// of the value and that of the address, and a 0 in the place of a later value.
-func tableLength(pctab []byte, from uint32) (int, error) {
-	at := int(from)
-	for first := true; at < len(pctab); first = false {
-		if pctab[at] == 0 && !first {
-			return at + 1 - int(from), nil
-		}
-		for range 2 {
-			_, n := binary.Uvarint(pctab[at:])
-			if n <= 0 {
-				return 0, errors.New("a table has a number that is none")
-			}
-			at += n
-		}
-	}
-	return 0, errors.New("a table does not end")
-}
+// align returns the next multiple of unit, a power of two.
+func align(n, unit uint64) uint64 { return (n + unit - 1) &^ (unit - 1) }
 
 // closeGap makes a segment that ends shift bytes earlier than before shorter, and moves what
 // follows it in the file as far as the alignment of segments allows.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"debug/buildinfo"
+	"debug/elf"
+	"debug/gosym"
 	"errors"
 	"fmt"
 	"os"
@@ -44,7 +46,13 @@ func TestStripped(t *testing.T) {
 			if after := run(t, words...); after != before {
 				t.Errorf("it says:\n%s\nand before:\n%s", after, before)
 			}
-			if stripped := size(t, path); stripped > full*19/20 {
+			names := functions(t, path)
+			for name, want := range map[string]bool{"glob.Match": true, "devspool/hotplug/glob.Match": false, "internal/sync.(*Mutex).lockSlow": true} {
+				if names[name] != want {
+					t.Errorf("there is a function %s: %v, want %v", name, !want, want)
+				}
+			}
+			if stripped := size(t, path); stripped > full*17/20 {
 				t.Errorf("%d bytes, and %d before", stripped, full)
 			}
 			trace, _ = exec.Command(words[0], append(words[1:], "crash")...).CombinedOutput()
@@ -86,6 +94,29 @@ func TestUnknown(t *testing.T) {
 	if _, err := strip([]byte("\x7fELF")); err == nil || errors.Is(err, errUnknown) {
 		t.Errorf("of half a header: %v", err)
 	}
+}
+
+// functions returns the names of a program's functions.
+func functions(t *testing.T, path string) map[string]bool {
+	t.Helper()
+	f, err := elf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	data, err := f.Section(tableSection).Data()
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := gosym.NewTable(nil, gosym.NewLineTable(data, f.Section(".text").Addr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, function := range table.Funcs {
+		names[function.Name] = true
+	}
+	return names
 }
 
 func build(t *testing.T, arch string, flags ...string) string {

@@ -1,10 +1,12 @@
 // Walk has the runtime walk its stacks in all its ways: to grow them, to mark what they hold,
-// to recover from a panic, and to print a traceback.
+// to recover from panics, to stop what runs, and to print a traceback.
 package main
 
 import (
 	"os"
 	"runtime"
+
+	"devspool/hotplug/glob"
 )
 
 type node struct {
@@ -34,6 +36,34 @@ func fail(values []int, n int) int {
 	return values[n]
 }
 
+// rescuer recovers by a method of what it embeds, which is called by way of a wrapper.
+type rescuer struct{ *node }
+
+func (n *node) rescue() { n.value, _ = recover().(int) }
+
+//go:noinline
+func failAgain() (value int) {
+	r := rescuer{&node{}}
+	defer func() { value = r.value }()
+	defer interface{ rescue() }(r).rescue()
+	panic(7)
+}
+
+// work goes on while the collector runs, with calls and without.
+//
+//go:noinline
+func work(n int) (sum int) {
+	for range n {
+		for i := range 1000 {
+			sum += i
+		}
+		if glob.Match("a*", "abc", false) {
+			sum++
+		}
+	}
+	return sum
+}
+
 func main() {
 	println(descend(2000, nil))
 	sums := make(chan int)
@@ -45,7 +75,12 @@ func main() {
 		total += <-sums
 	}
 	println(total)
-	println(fail(nil, 3))
+	println(fail(nil, 3), failAgain())
+	go func() { sums <- work(2000) }()
+	for range 20 {
+		runtime.GC()
+	}
+	println(<-sums)
 	if len(os.Args) > 1 {
 		panic("asked for")
 	}
