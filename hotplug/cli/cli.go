@@ -1,6 +1,6 @@
 // Package cli reads a command line by a table of the options that it may have. The help
 // text is made from the same table, and so can be whatever else lists options, such as a
-// shell's completion.
+// shell's completion. Getopt does so for applets that other programs' callers call.
 //
 // It never acts on what the command line says, and never writes to anybody.
 package cli

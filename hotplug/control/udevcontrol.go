@@ -30,12 +30,20 @@ type tunables interface {
 	Reload() error            // which logs its error
 }
 
-// schedulerTunables are those of a Scheduler, its log and its config.
-type schedulerTunables struct {
-	*scheduler.Scheduler
-	*log.Logger
-	*reload.Config
+// loopTunables are those of a loop. The fields have names, since a type that embeds them has all of their
+// methods, which takes 3 kB of the program.
+type loopTunables struct {
+	scheduler *scheduler.Scheduler
+	log       *log.Logger
+	config    *reload.Config
 }
+
+func (k loopTunables) Pause()                   { k.scheduler.Pause() }
+func (k loopTunables) Resume()                  { k.scheduler.Resume() }
+func (k loopTunables) SetJobs(n int)            { k.scheduler.SetJobs(n) }
+func (k loopTunables) SetRunnable(n int)        { k.scheduler.SetRunnable(n) }
+func (k loopTunables) SetLevel(level log.Level) { k.log.SetLevel(level) }
+func (k loopTunables) Reload() error            { return k.config.Reload() }
 
 // A message of udevcontrol (udevd.h of udev 085) is a C struct in host byte order, without gaps: char
 // magic[32], which is "udevd_" and a version; int type; char buf[256], which begins with an int
@@ -103,7 +111,7 @@ func parseUdevControl(msg []byte) (change func(tunables), err error) {
 // ServeUdevControl obeys messages of udevcontrol from root until the process ends, in a goroutine of
 // its own. The error says so where another process has the socket.
 func ServeUdevControl(s *scheduler.Scheduler, config *reload.Config, logger *log.Logger) error {
-	_, err := openUdevControl(schedulerTunables{s, logger, config}, logger)
+	_, err := openUdevControl(loopTunables{s, logger, config}, logger)
 	return err
 }
 

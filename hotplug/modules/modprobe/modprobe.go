@@ -6,12 +6,12 @@
 package modprobe
 
 import (
-	"errors"
 	"io"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/cli"
 	"devspool/hotplug/log"
 	"devspool/hotplug/modules"
 	"devspool/hotplug/sys"
@@ -45,12 +45,11 @@ options:
 exit codes: 0 done, 1 not
 `
 
-// options are the letter of each option and its long forms, each between blanks. Those with
-// a = take a value. Options that mean the same for us share a letter; the digit 1 stands for
-// one that has no letter. (A map would be larger in the binary.)
-const options = " aall rremove Rresolve-alias Dshow-depends cshowconfig cshow-config ndry-run nshow vverbose qquiet ssyslog" +
-	" buse-blacklist iignore-install iignore-remove 1first-time fforce fforce-modversion fforce-vermagic hhelp Vversion" +
-	" Cconfig= ddirname= Sset-version= "
+// options is the table of options for Getopt. Those that mean the same for us share a letter; first-time
+// has none.
+const options = "a:all r:remove R:resolve-alias D:show-depends c:showconfig c:show-config n:dry-run n:show v:verbose q:quiet s:syslog " +
+	"b:use-blacklist i:ignore-install i:ignore-remove 1:first-time f:force f:force-modversion f:force-vermagic h:help V:version " +
+	"C:config= d:dirname= S:set-version="
 
 // The exit codes.
 const (
@@ -64,9 +63,7 @@ type Streams struct{ Out, Err io.Writer }
 // tool is one run. What kmod prints to standard output or error, in which words and with
 // which exit code, scripts depend on: so the texts are kmod's.
 type tool struct {
-	given   [128]bool      // options, by their letter
-	source  modules.Source // where modules are, by the options
-	words   []string       // what is no option: names, and parameters behind the first
+	given   *cli.Given // its operands are names, or a name and parameters
 	streams Streams
 	logger  *log.Logger     // syslog, with -s; or nil
 	tree    *modules.Tree   // nil until the options were read
@@ -76,38 +73,41 @@ type tool struct {
 // Run does what modprobe does with args, which are without the program's name, and returns the exit
 // code. It may replace this process by the system's modprobe program.
 func Run(args, environ []string, streams Streams) int {
-	t := &tool{streams: streams}
 	// Options of the environment come first, so that those of the command line prevail.
-	if err := t.parse(append(strings.Fields(sys.Getenv(environ, "MODPROBE_OPTIONS")), args...)); err != nil {
+	given, err := cli.Getopt(append(strings.Fields(sys.Getenv(environ, "MODPROBE_OPTIONS")), args...), options)
+	t := &tool{streams: streams, given: given}
+	if err != nil {
 		return t.fail("ERROR", err.Error()+"; --help shows the options")
 	}
 	switch {
-	case t.given['h']:
+	case t.given.Has('h'):
 		return t.print(usage)
-	case t.given['V']:
+	case t.given.Has('V'):
 		return t.print("modprobe of devspool\n")
-	case len(t.words) == 0 && !t.given['c']:
+	case len(t.given.Operands) == 0 && !t.given.Has('c'):
 		return t.fail("ERROR", "missing parameters. See -h.")
 	}
-	if t.given['s'] {
+	if t.given.Has('s') {
 		t.logger = log.Syslog()
 	}
-	if t.source.Config == nil {
-		t.source.Config = strings.Fields(modules.ConfigDirs) // --dirname is for the modules alone
+	// --dirname is for the modules alone.
+	source := modules.Source{Root: strings.TrimRight(given.Last('d', ""), "/"), Release: given.Last('S', ""), Config: given.All('C')}
+	if source.Config == nil {
+		source.Config = strings.Fields(modules.ConfigDirs)
 	}
 	// Parameters and a blacklist may stand on the kernel's command line.
-	t.source.Cmdline, _ = sys.ReadFile("/proc/cmdline")
-	t.tree, _ = modules.OpenTree(t.source) // where there is no modules.dep nothing is found, and that is said
+	source.Cmdline, _ = sys.ReadFile("/proc/cmdline")
+	t.tree, _ = modules.OpenTree(source) // where there is no modules.dep nothing is found, and that is said
 	if t.tree == nil {
 		return t.fail("FATAL", "no release of the kernel")
 	}
 	for _, problem := range t.tree.Problems() {
 		t.fail("WARNING", problem)
 	}
-	if t.given['c'] {
+	if t.given.Has('c') {
 		return t.showConfig()
 	}
-	t.loader = modules.NewLoader(t.tree, modules.Options{Force: t.given['f']}) // what fails is said by insert
+	t.loader = modules.NewLoader(t.tree, modules.Options{Force: t.given.Has('f')}) // what fails is said by insert
 	code := t.run()
 	if code == exitProgram {
 		code = t.become(args, environ)
@@ -135,75 +135,6 @@ func (t *tool) become(args, environ []string) int {
 		"unknown to this kernel, is for another modprobe program, and there is none; -i ignores such commands")
 }
 
-// parse reads the command line. Options may stand behind names too, up to a "--".
-func (t *tool) parse(args []string) error {
-	for len(args) > 0 {
-		arg := args[0]
-		args = args[1:]
-		if arg == "--" {
-			t.words = append(t.words, args...)
-			return nil
-		}
-		if len(arg) < 2 || arg[0] != '-' {
-			t.words = append(t.words, arg)
-			continue
-		}
-		for rest := arg[1:]; rest != ""; {
-			letter, value, takes := option(rest)
-			// An unknown option, or one without a value that has been given one by "=".
-			if letter == 0 || !takes && value != "" && arg[1] == '-' {
-				return errors.New("unrecognized option '" + arg + "'")
-			}
-			t.given[letter] = true
-			rest = value
-			// Of letters that stand together each is an option: -rv is -r -v.
-			if !takes {
-				continue
-			}
-			// The value may be the next word, whatever it is.
-			if value == "" && len(args) > 0 {
-				value, args = args[0], args[1:]
-			}
-			if value == "" {
-				return errors.New("option '" + arg + "' needs a value")
-			}
-			t.take(letter, value)
-			break
-		}
-	}
-	return nil
-}
-
-// option reads one option from a word without its first dash: "-LONG[=VALUE]", or a letter
-// and what follows it. The letter is 0 for an unknown one.
-func option(word string) (letter byte, rest string, takes bool) {
-	long, isLong := strings.CutPrefix(word, "-")
-	if isLong {
-		long, rest, _ = strings.Cut(long, "=")
-	} else {
-		rest = word[1:]
-	}
-	for _, o := range strings.Fields(options) {
-		name := strings.TrimSuffix(o[1:], "=")
-		if isLong && name == long || !isLong && o[0] == word[0] && o[0] != '1' {
-			return o[0], rest, name != o[1:]
-		}
-	}
-	return 0, "", false
-}
-
-// take takes the value of an option.
-func (t *tool) take(letter byte, value string) {
-	switch letter {
-	case 'C':
-		t.source.Config = append(t.source.Config, value)
-	case 'd':
-		t.source.Root = strings.TrimRight(value, "/")
-	case 'S':
-		t.source.Release = value
-	}
-}
-
 // print writes to standard output, and returns the exit code.
 func (t *tool) print(text string) int {
 	if _, err := io.WriteString(t.streams.Out, text); err != nil {
@@ -216,7 +147,7 @@ func (t *tool) print(text string) int {
 // drop.
 func (t *tool) fail(level, text string) int {
 	switch {
-	case t.given['q']:
+	case t.given.Has('q'):
 	case t.logger != nil:
 		t.logger.Print(log.Err, "modprobe: "+text)
 	default:
@@ -228,34 +159,34 @@ func (t *tool) fail(level, text string) int {
 // run does what the words name, and returns the exit code, or exitProgram. With parameters that is
 // only the first of them.
 func (t *tool) run() (code int) {
-	parameters := ""
+	names, parameters := t.given.Operands, ""
 	// Where one module is loaded, or with -D only shown, it may have parameters. Elsewhere each word is a
 	// module.
-	if !t.given['a'] && !t.given['r'] && !t.given['R'] {
-		for _, w := range t.words[1:] {
+	if !t.given.Has('a') && !t.given.Has('r') && !t.given.Has('R') {
+		for _, w := range names[1:] {
 			parameters += " " + quote(w)
 		}
-		t.words = t.words[:1]
+		names = names[:1]
 	}
 	var mode modules.Mode
-	if t.given['b'] {
+	if t.given.Has('b') {
 		mode = modules.Blacklist
 	}
-	if t.given['i'] {
+	if t.given.Has('i') {
 		mode |= modules.IgnoreInstall
 	}
 	var plans [][]modules.Step
-	for _, name := range t.words {
+	for _, name := range names {
 		found := t.tree.Lookup(name)
 		if len(found) == 0 {
 			level := "FATAL"
 			// With -a a name that is missing does not keep the others from being loaded.
-			if t.given['a'] {
+			if t.given.Has('a') {
 				level = "WARNING"
 			}
 			code = t.fail(level, "Module "+name+" not found in directory "+t.tree.Dir())
 		}
-		if t.given['R'] {
+		if t.given.Has('R') {
 			for _, target := range found {
 				t.print(target.Name + "\n")
 			}
@@ -271,13 +202,13 @@ func (t *tool) run() (code int) {
 	}
 	// With -R there are no plans, and so nothing is done.
 	act := t.insert
-	if t.given['r'] {
+	if t.given.Has('r') {
 		act = t.remove
 	}
 	// All or nothing: the program does the whole command line anew, and must not find half of it
 	// done.
 	for i := range plans {
-		if !t.given['n'] && !t.given['D'] && t.needsProgram(plans[i]) {
+		if !t.given.Has('n') && !t.given.Has('D') && t.needsProgram(plans[i]) {
 			return exitProgram
 		}
 	}
@@ -298,8 +229,8 @@ func quote(word string) string {
 func (t *tool) needsProgram(steps []modules.Step) bool {
 	for i := range steps {
 		s := &steps[i]
-		if t.given['r'] {
-			if !t.given['i'] && t.tree.RemoveCommand(s.Name) != "" {
+		if t.given.Has('r') {
+			if !t.given.Has('i') && t.tree.RemoveCommand(s.Name) != "" {
 				return true
 			}
 		} else if !modules.IsLive(s.Name) && t.loader.NeedsProgram(s) {
@@ -318,7 +249,7 @@ func (t *tool) insert(plans [][]modules.Step) (code int) {
 		if !t.show(plans[i]) {
 			code = exitFailed
 			errs <- nil
-		} else if t.given['n'] || t.given['D'] {
+		} else if t.given.Has('n') || t.given.Has('D') {
 			errs <- nil
 		} else {
 			t.loader.Submit(plans[i], func(err error) { errs <- err })
@@ -337,14 +268,14 @@ func (t *tool) insert(plans [][]modules.Step) (code int) {
 func (t *tool) show(steps []modules.Step) bool {
 	for i := range steps {
 		s := &steps[i]
-		live := !t.given['D'] && modules.IsLive(s.Name)
-		if live && s.Target && t.given['1'] {
+		live := !t.given.Has('D') && modules.IsLive(s.Name)
+		if live && s.Target && t.given.Has('1') {
 			t.fail("ERROR", "could not insert '"+s.Name+"': Module already in kernel")
 			return false
 		}
 		text := ""
 		switch {
-		case live || !t.given['D'] && !t.given['v']:
+		case live || !t.given.Has('D') && !t.given.Has('v'):
 		case s.Install != "":
 			text = "install " + s.Install + " " + s.Options + "\n"
 		case s.Path != "":
@@ -378,23 +309,23 @@ func (t *tool) removeStep(s *modules.Step) (why string) {
 	switch {
 	case s.Builtin:
 		return "is builtin."
-	case !modules.IsLive(s.Name) && t.given['1']:
+	case !modules.IsLive(s.Name) && t.given.Has('1'):
 		return "is not in kernel."
 	case !modules.IsLive(s.Name):
 		return ""
 	// The kernel would refuse it as well; this says so before anything is printed or done.
-	case uses != "0\n" && !t.given['f']:
+	case uses != "0\n" && !t.given.Has('f'):
 		return "is in use."
 	}
-	if t.given['v'] {
+	if t.given.Has('v') {
 		t.print("rmmod " + s.Name + "\n")
 	}
-	if t.given['n'] {
+	if t.given.Has('n') {
 		return ""
 	}
 	flags := unix.O_NONBLOCK
 	// O_TRUNC is what delete_module(2) calls to remove by force.
-	if t.given['f'] {
+	if t.given.Has('f') {
 		flags |= unix.O_TRUNC
 	}
 	if err := unix.DeleteModule(s.Name, flags); err != nil && err != unix.ENOENT {

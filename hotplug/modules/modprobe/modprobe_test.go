@@ -138,8 +138,8 @@ func TestOptions(t *testing.T) {
 		code  int
 		words string // in what is said
 	}{
-		{"loop", 0, ""}, {"loop -C", 1, "'-C' needs a value"}, {"--config", 1, "needs a value"}, {"--all=3 loop", 1, "unrecognized option '--all=3'"},
-		{"-1 loop", 1, "unrecognized option"}, {"--wait 5 loop", 1, "unrecognized option '--wait'"}, {"-C" + conf + " loop", 0, "a.conf:3: not understood"},
+		{"loop", 0, ""}, {"loop -C", 1, "'-C' needs a value"}, {"--config", 1, "needs a value"}, {"--all=3 loop", 1, "'--all=3' takes no value"},
+		{"-1 loop", 1, "'-1' is unknown"}, {"--wait 5 loop", 1, "option '--wait' is unknown"}, {"-C" + conf + " loop", 0, "a.conf:3: not understood"},
 		{"-q -C " + conf + " loop", 0, ""}, {"-q -C /nothing -d / -S 0 loop", 1, ""},
 	} {
 		r := ours(env, strings.Fields(c.args)...)

@@ -12,11 +12,12 @@ import (
 	"devspool/hotplug/udev"
 )
 
-// controlOptions are those of control: each that asks for something at the place of its
-// message's type (udev.Kind), so that the loop over types finds its values. (At that of End is what no
-// message says; older names are at the end, in the order that control copies them in.)
-const controlOptions = "t:timeout= l:log-level= s:stop-exec-queue S:start-exec-queue R:reload p:property= m:children-max= ping e:exit " +
-	"log-priority= reload-rules env="
+// The options of control, with older names of some.
+const controlOptions = "t:timeout= l:log-level= s:stop-exec-queue S:start-exec-queue R:reload p:property= m:children-max= 1:ping e:exit " +
+	"l:log-priority= R:reload-rules p:env="
+
+// controlKeys are the keys of the options, at the place of the type of message that each is for.
+const controlKeys = "tlsSRpm1e"
 
 // control sends messages to the device manager, and returns when it has done what they ask.
 func (t *tool) control(args []string) error {
@@ -24,12 +25,9 @@ func (t *tool) control(args []string) error {
 	if err != nil {
 		return err
 	}
-	for i, kind := range [...]udev.Kind{udev.LogLevel, udev.Reload, udev.Property} {
-		udev.Add(&g.values[kind], g.values[int(udev.Exit)+1+i]...)
-	}
-	limit, err := seconds(g.last(int(udev.End), "60"))
-	if err == nil && len(g.operands) > 0 {
-		err = errors.New("a word too many: " + g.operands[0])
+	limit, err := seconds(g.Last('t', "60"))
+	if err == nil && len(g.Operands) > 0 {
+		err = errors.New("a word too many: " + g.Operands[0])
 	}
 	if err != nil {
 		return err
@@ -38,7 +36,7 @@ func (t *tool) control(args []string) error {
 	// before it.
 	var messages [][]byte
 	for kind := udev.LogLevel; kind <= udev.Exit; kind++ {
-		for _, text := range g.values[kind] {
+		for _, text := range g.All(controlKeys[kind]) {
 			number, valid := 0, true
 			switch kind {
 			case udev.LogLevel:

@@ -7,31 +7,31 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/cli"
 	"devspool/hotplug/sys"
 	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 )
 
-// The options of info, and their places. --no-pager is known since scripts give it; there
-// is no pager.
-const infoOptions = "q:query= property= value p:path= n:name= r:root a:attribute-walk d:device-id-of-file= x:export " +
-	"P:export-prefix= e:export-db c:cleanup-db w:wait-for-initialization? no-pager"
+// The options of info. --no-pager is known since scripts give it; there is no pager.
+const infoOptions = "q:query= 1:property= 2:value p:path= n:name= r:root a:attribute-walk d:device-id-of-file= x:export " +
+	"P:export-prefix= e:export-db c:cleanup-db w:wait-for-initialization? 3:no-pager"
 
-// The places in infoOptions. --no-pager has none, since nothing asks for it.
+// The keys in infoOptions.
 const (
-	infoQuery = iota
-	infoProperty
-	infoValue
-	infoPath
-	infoName
-	infoRoot
-	infoWalk
-	infoFile // --device-id-of-file
-	infoExport
-	infoPrefix
-	infoAll // --export-db
-	infoCleanup
-	infoWait
+	infoQuery    = 'q'
+	infoProperty = '1'
+	infoValue    = '2'
+	infoPath     = 'p'
+	infoName     = 'n'
+	infoRoot     = 'r'
+	infoWalk     = 'a'
+	infoFile     = 'd' // --device-id-of-file
+	infoExport   = 'x'
+	infoPrefix   = 'P'
+	infoAll      = 'e' // --export-db
+	infoCleanup  = 'c'
+	infoWait     = 'w'
 )
 
 // info prints what the database and /sys say of devices, or exports or cleans the database. The first
@@ -41,21 +41,21 @@ func (t *tool) info(args []string) error {
 	switch {
 	case err != nil:
 		return err
-	case g.has(infoFile):
-		return t.numbersOf(g.last(infoFile, ""), g)
-	case g.has(infoAll):
+	case g.Has(infoFile):
+		return t.numbersOf(g.Last(infoFile, ""), g)
+	case g.Has(infoAll):
 		return t.exportDB()
-	case g.has(infoCleanup):
+	case g.Has(infoCleanup):
 		return t.cleanup()
 	}
-	switch g.last(infoQuery, "all") {
+	switch g.Last(infoQuery, "all") {
 	case "name", "symlink", "path", "property", "all":
 	default:
 		return errors.New("there is no such query")
 	}
 	// How a name is read depends on the option: -p is below /sys, -n below /dev, and an operand may be
 	// either.
-	devpaths, err := t.devpaths(g.values[infoPath], g.values[infoName], g.operands)
+	devpaths, err := t.devpaths(g.All(infoPath), g.All(infoName), g.Operands)
 	if err != nil {
 		return err
 	}
@@ -74,9 +74,9 @@ func (t *tool) info(args []string) error {
 var errNoDevice = errors.New("name a device")
 
 // show prints what is asked of one device.
-func (t *tool) show(devpath string, g *given) error {
-	if g.has(infoWait) {
-		text := g.last(infoWait, "")
+func (t *tool) show(devpath string, g *cli.Given) error {
+	if g.Has(infoWait) {
+		text := g.Last(infoWait, "")
 		if text == "" {
 			text = "infinity"
 		}
@@ -90,7 +90,7 @@ func (t *tool) show(devpath string, g *given) error {
 			return unix.ETIMEDOUT
 		}
 	}
-	if g.has(infoWalk) {
+	if g.Has(infoWalk) {
 		return t.walk(devpath)
 	}
 	d, err := t.load(devpath)
@@ -99,11 +99,11 @@ func (t *tool) show(devpath string, g *given) error {
 	}
 	// --root concerns the names below /dev alone.
 	before := ""
-	if g.has(infoRoot) {
+	if g.Has(infoRoot) {
 		before = "/dev/"
 	}
 	text := ""
-	switch g.last(infoQuery, "all") {
+	switch g.Last(infoQuery, "all") {
 	case "path":
 		text = devpath + "\n"
 	case "name":
@@ -124,18 +124,18 @@ func (t *tool) show(devpath string, g *given) error {
 
 // listed returns the properties in the form that is asked for. Quotes in a value are
 // escaped, which systemd's leaves out: its output is read by shells, and values come from devices.
-func listed(properties []string, g *given) string {
-	only := "," + strings.Join(g.values[infoProperty], ",") + ","
+func listed(properties []string, g *cli.Given) string {
+	only := "," + strings.Join(g.All(infoProperty), ",") + ","
 	text := ""
 	for _, kv := range properties {
 		key, value, _ := strings.Cut(kv, "=")
 		switch {
 		// The last of "KEY,KEY" is between commas too, so that no key fits a part of another.
-		case g.has(infoProperty) && !strings.Contains(only, ","+key+","):
-		case g.has(infoValue):
+		case g.Has(infoProperty) && !strings.Contains(only, ","+key+","):
+		case g.Has(infoValue):
 			text += value + "\n"
-		case g.has(infoExport) || g.has(infoPrefix):
-			text += g.last(infoPrefix, "") + key + "='" + strings.Join(strings.Split(value, "'"), `'\''`) + "'\n"
+		case g.Has(infoExport) || g.Has(infoPrefix):
+			text += g.Last(infoPrefix, "") + key + "='" + strings.Join(strings.Split(value, "'"), `'\''`) + "'\n"
 		default:
 			text += kv + "\n"
 		}
@@ -145,14 +145,14 @@ func listed(properties []string, g *given) string {
 
 // numbersOf prints the numbers of the device that a file lies on, as MAJOR:MINOR or for a shell. Links
 // are followed.
-func (t *tool) numbersOf(file string, g *given) error {
+func (t *tool) numbersOf(file string, g *cli.Given) error {
 	var st unix.Stat_t
 	if err := unix.Stat(file, &st); err != nil {
 		return sys.PathError("stat", file, err)
 	}
 	before, between := "", ":"
-	if g.has(infoExport) || g.has(infoPrefix) {
-		prefix := g.last(infoPrefix, "INFO_")
+	if g.Has(infoExport) || g.Has(infoPrefix) {
+		prefix := g.Last(infoPrefix, "INFO_")
 		before, between = prefix+"MAJOR=", "\n"+prefix+"MINOR="
 	}
 	dev := uint64(st.Dev)

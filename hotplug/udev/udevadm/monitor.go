@@ -7,24 +7,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/cli"
 	"devspool/hotplug/netlink"
 	"devspool/hotplug/sys"
 	"devspool/hotplug/udev"
 	"devspool/hotplug/uevent"
 )
 
-// The options of monitor, and their places.
-const monitorOptions = "p:property k:kernel u:udev s:subsystem-match= t:tag-match= e:environment"
-
-// The places in monitorOptions.
-const (
-	monitorProperty = iota
-	monitorKernel
-	monitorUdev
-	monitorSubsystem
-	monitorTag
-	monitorEnvironment // an older name of property
-)
+// The options of monitor. --environment is an older name of --property.
+const monitorOptions = "p:property e:environment k:kernel u:udev s:subsystem-match= t:tag-match="
 
 // listener receives messages of one group: of the kernel's, or of the device manager's, until the program
 // ends. One goroutine at a time may use it.
@@ -114,8 +105,8 @@ func (t *tool) monitor(args []string) error {
 	failed := make(chan error)
 	t.print("events as they come:\n")
 	for i, group := range [...]uint32{netlink.KernelGroup, udev.Group} {
-		// With neither option or both, both are listened to. The options' places follow the groups' order.
-		if g.has(monitorKernel) != g.has(monitorUdev) && !g.has(monitorKernel+i) {
+		// With neither option or both, both are listened to.
+		if g.Has('k') != g.Has('u') && !g.Has("ku"[i]) {
 			continue
 		}
 		l, err := listen(group)
@@ -131,7 +122,7 @@ func (t *tool) monitor(args []string) error {
 					failed <- err
 					return
 				}
-				t.print(g.text(label, properties))
+				t.print(shown(g, label, properties))
 			}
 		}()
 	}
@@ -140,17 +131,17 @@ func (t *tool) monitor(args []string) error {
 	return <-failed
 }
 
-// text returns what is printed of an event, or "" if it is not asked for.
-func (g *given) text(label string, properties []string) string {
+// shown returns what is printed of an event, or "" if it is not asked for.
+func shown(g *cli.Given, label string, properties []string) string {
 	subsystem := sys.Getenv(properties, "SUBSYSTEM")
 	// Of several options one has to fit; the two kinds of option both have to.
-	asked, tagged := !g.has(monitorSubsystem), !g.has(monitorTag)
-	for _, want := range g.values[monitorSubsystem] {
+	asked, tagged := !g.Has('s'), !g.Has('t')
+	for _, want := range g.All('s') {
 		// SUBSYSTEM, or SUBSYSTEM/DEVTYPE.
 		name, devtype, _ := strings.Cut(want, "/")
 		asked = asked || name == subsystem && (devtype == "" || devtype == sys.Getenv(properties, "DEVTYPE"))
 	}
-	for _, tag := range g.values[monitorTag] {
+	for _, tag := range g.All('t') {
 		tagged = tagged || strings.Contains(sys.Getenv(properties, "TAGS"), ":"+tag+":")
 	}
 	if !asked || !tagged {
@@ -164,7 +155,7 @@ func (g *given) text(label string, properties []string) string {
 	action := sys.Getenv(properties, "ACTION")
 	text := label + strconv.Itoa(int(now.Sec)) + "." + micro + "] " +
 		action + strings.Repeat(" ", max(1, 9-len(action))) + uevent.Printable(sys.Getenv(properties, "DEVPATH")+" ("+subsystem+")") + "\n"
-	if g.has(monitorProperty) || g.has(monitorEnvironment) {
+	if g.Has('p') || g.Has('e') {
 		for _, kv := range properties {
 			if !strings.HasPrefix(kv, "UDEV_DATABASE_VERSION=") { // for libraries alone
 				text += uevent.Printable(kv) + "\n"

@@ -10,7 +10,7 @@ import (
 	"devspool/hotplug/udev"
 )
 
-// The options of settle, in this order.
+// The options of settle.
 const settleOptions = "t:timeout= E:exit-if-exists="
 
 // longest is how long a file that nothing tells of is waited for between two looks.
@@ -23,12 +23,12 @@ func (t *tool) settle(args []string) error {
 		return err
 	}
 	// 120 s is what udevadm waits for without -t.
-	limit, err := seconds(g.last(0, "120"))
+	limit, err := seconds(g.Last('t', "120"))
 	// Words too many say nothing, as to udevadm.
 	if err != nil || t.inChroot() {
 		return err
 	}
-	return t.settled(limit, g.last(1, ""))
+	return t.settled(limit, g.Last('E', ""))
 }
 
 // settled waits until the queue file is gone, or until file, where it is not "", is there.
@@ -89,8 +89,8 @@ func within(limit time.Duration, ok func() bool) bool {
 	return true
 }
 
-// The options of wait, in this order.
-const waitOptions = "t:timeout= initialized= removed settle"
+// The options of wait.
+const waitOptions = "t:timeout= 1:initialized= 2:removed 3:settle"
 
 // wait waits for nodes, links and paths below /sys: until all are there, and set up unless
 // --initialized=no; or with --removed until none is.
@@ -99,15 +99,15 @@ func (t *tool) wait(args []string) error {
 	if err != nil {
 		return err
 	}
-	limit, err := seconds(g.last(0, "infinity"))
+	limit, err := seconds(g.Last('t', "infinity"))
 	if err != nil {
 		return err
 	}
-	if len(g.operands) == 0 {
+	if len(g.Operands) == 0 {
 		return errNoDevice
 	}
-	removed, initialized := g.has(2), true
-	switch word := g.last(1, "yes"); word {
+	removed, initialized := g.Has('2'), true
+	switch word := g.Last('1', "yes"); word {
 	case "yes", "y", "1", "true", "t", "on":
 	case "no", "n", "0", "false", "f", "off":
 		initialized = false
@@ -116,7 +116,7 @@ func (t *tool) wait(args []string) error {
 	}
 	start := sys.Now()
 	if !within(limit, func() bool {
-		for _, name := range g.operands {
+		for _, name := range g.Operands {
 			devpath, err := t.devpath(name, "")
 			// With --removed each device that is there, set up or not, is one to wait for. Without it, each that
 			// is missing, or that is not set up where it has to be.
@@ -128,7 +128,7 @@ func (t *tool) wait(args []string) error {
 	}) {
 		return unix.ETIMEDOUT
 	}
-	if g.has(3) {
+	if g.Has('3') {
 		return t.settled(max(0, limit-start.Age()), "")
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"devspool/hotplug/cli"
 	"devspool/hotplug/glob"
 	"devspool/hotplug/sys"
 	"devspool/hotplug/sysfs"
@@ -14,40 +15,40 @@ import (
 	"devspool/hotplug/uevent"
 )
 
-// The options of trigger, and their places.
+// The options of trigger, and their keys.
 const triggerOptions = "v:verbose n:dry-run q:quiet t:type= c:action= s:subsystem-match= S:subsystem-nomatch= " +
-	"a:attr-match= A:attr-nomatch= p:property-match= g:tag-match= y:sysname-match= name-match= " +
-	"b:parent-match= initialized-match initialized-nomatch w:settle wait-daemon? uuid " +
-	"prioritized-subsystem="
+	"a:attr-match= A:attr-nomatch= p:property-match= g:tag-match= y:sysname-match= 1:name-match= " +
+	"b:parent-match= 2:initialized-match 3:initialized-nomatch w:settle 4:wait-daemon? 5:uuid " +
+	"6:prioritized-subsystem="
 
-// The places in triggerOptions.
+// The keys in triggerOptions.
 const (
-	triggerVerbose = iota
-	triggerDry
-	triggerQuiet
-	triggerType
-	triggerAction
-	triggerSubsystem
-	triggerNotSubsystem
-	triggerAttribute
-	triggerNotAttribute
-	triggerProperty
-	triggerTag
-	triggerSysname
-	triggerName
-	triggerParent
-	triggerInitialized
-	triggerNotInitialized
-	triggerSettle
-	triggerDaemon // --wait-daemon
-	triggerUUID
-	triggerFirst // --prioritized-subsystem
+	triggerVerbose        = 'v'
+	triggerDry            = 'n'
+	triggerQuiet          = 'q'
+	triggerType           = 't'
+	triggerAction         = 'c'
+	triggerSubsystem      = 's'
+	triggerNotSubsystem   = 'S'
+	triggerAttribute      = 'a'
+	triggerNotAttribute   = 'A'
+	triggerProperty       = 'p'
+	triggerTag            = 'g'
+	triggerSysname        = 'y'
+	triggerName           = '1'
+	triggerParent         = 'b'
+	triggerInitialized    = '2'
+	triggerNotInitialized = '3'
+	triggerSettle         = 'w'
+	triggerDaemon         = '4' // --wait-daemon
+	triggerUUID           = '5'
+	triggerFirst          = '6' // --prioritized-subsystem
 )
 
 // request is what trigger is asked for. Of each list of patterns in the command line one
 // is to match, but of attributes one for each name.
 type request struct {
-	*given
+	*cli.Given
 	action string   // what is written to each uevent file; one of udev.IsAction's
 	roots  []string // devpaths of the devices that are meant with all below them; none for all
 }
@@ -61,19 +62,19 @@ func (t *tool) trigger(args []string) error {
 	if err != nil {
 		return err
 	}
-	r := request{given: g, action: g.last(triggerAction, uevent.Change)}
-	kind := g.last(triggerType, "devices")
+	r := request{Given: g, action: g.Last(triggerAction, uevent.Change)}
+	kind := g.Last(triggerType, "devices")
 	if !udev.IsAction(r.action) || kind != "devices" && kind != "subsystems" && kind != "all" {
 		return errors.New("there is no such action or type")
 	}
 	// The name of --name-match is a node's; a parent and an operand may be any path.
-	udev.Add(&g.operands, g.values[triggerParent]...)
-	if r.roots, err = t.devpaths(nil, g.values[triggerName], g.operands); err != nil {
+	udev.Add(&g.Operands, g.All(triggerParent)...)
+	if r.roots, err = t.devpaths(nil, g.All(triggerName), g.Operands); err != nil {
 		return err
 	}
 	// Without a device manager that listens the events would be lost, so its answer is waited for first.
-	if g.has(triggerDaemon) {
-		text := g.last(triggerDaemon, "")
+	if g.Has(triggerDaemon) {
+		text := g.Last(triggerDaemon, "")
 		if text == "" {
 			text = "5"
 		}
@@ -91,8 +92,8 @@ func (t *tool) trigger(args []string) error {
 // request asks the kernel for the events, and waits for them where it is to. A device for which that
 // fails costs the exit code, and not the others.
 func (t *tool) request(r *request, kind string) error {
-	devpaths := t.prioritize(t.selected(r, kind), r.last(triggerFirst, ""))
-	settle, dry := r.has(triggerSettle), r.has(triggerDry)
+	devpaths := t.prioritize(t.selected(r, kind), r.Last(triggerFirst, ""))
+	settle, dry := r.Has(triggerSettle), r.Has(triggerDry)
 	var listener *listener
 	if settle && !dry {
 		var err error
@@ -104,21 +105,21 @@ func (t *tool) request(r *request, kind string) error {
 	var failed error
 	waiting := map[string]string{} // devpaths by their UUIDs, or by themselves where the kernel knows none
 	for _, devpath := range devpaths {
-		if r.has(triggerVerbose) {
+		if r.Has(triggerVerbose) {
 			t.print(string(t.sys) + devpath + "\n")
 		}
 		// After the output of -v, which shows what would be asked for.
 		if dry {
 			continue
 		}
-		id, err := t.ask(devpath, r.action, settle || r.has(triggerUUID))
+		id, err := t.ask(devpath, r.action, settle || r.Has(triggerUUID))
 		switch {
 		// A device that has left is no failure; any other is said, and the rest are asked for all the
 		// same.
 		case err == unix.ENOENT, err == unix.ENODEV: // it has left
 		case err != nil:
 			failed = errSilent
-			if !r.has(triggerQuiet) {
+			if !r.Has(triggerQuiet) {
 				t.failed("trigger: ", sys.PathError("write", string(t.sys)+devpath+"/uevent", err))
 			}
 		case settle && id == "":
@@ -126,7 +127,7 @@ func (t *tool) request(r *request, kind string) error {
 		case settle:
 			waiting[id] = devpath
 		}
-		if r.has(triggerUUID) && id != "" {
+		if r.Has(triggerUUID) && id != "" {
 			t.print(id + "\n")
 		}
 	}
@@ -145,10 +146,10 @@ func (t *tool) request(r *request, kind string) error {
 				continue
 			}
 			delete(waiting, value)
-			if r.has(triggerVerbose) {
+			if r.Has(triggerVerbose) {
 				t.print("settle " + string(t.sys) + devpath + "\n")
 			}
-			if r.has(triggerUUID) && value != devpath {
+			if r.Has(triggerUUID) && value != devpath {
 				t.print("settle " + value + "\n")
 			}
 		}
@@ -247,35 +248,35 @@ func (t *tool) prioritize(devpaths []string, subsystems string) (ordered []strin
 // meant reports whether a device is one of those that are asked for.
 func (t *tool) meant(devpath string, r *request) bool {
 	// Cheap questions come first: there may be thousands of devices.
-	one := func(option int, text string) bool { return !r.has(option) || anyMatches(r.values[option], text) }
+	one := func(key byte, text string) bool { return !r.Has(key) || anyMatches(r.All(key), text) }
 	subsystem := t.subsystem(devpath)
-	if !one(triggerSubsystem, subsystem) || anyMatches(r.values[triggerNotSubsystem], subsystem) ||
+	if !one(triggerSubsystem, subsystem) || anyMatches(r.All(triggerNotSubsystem), subsystem) ||
 		!one(triggerSysname, sysname(devpath)) || len(r.roots) > 0 && !isBelow(devpath, r.roots) {
 		return false
 	}
-	wanted := r.values[triggerAttribute]
+	wanted := r.All(triggerAttribute)
 	for _, want := range wanted {
 		if !t.hasAttribute(devpath, want, wanted) {
 			return false
 		}
 	}
-	for _, want := range r.values[triggerNotAttribute] {
+	for _, want := range r.All(triggerNotAttribute) {
 		if t.hasAttribute(devpath, want, []string{want}) {
 			return false
 		}
 	}
-	initialized, not := r.has(triggerInitialized), r.has(triggerNotInitialized)
-	if !initialized && !not && !r.has(triggerProperty) && !r.has(triggerTag) {
+	initialized, not := r.Has(triggerInitialized), r.Has(triggerNotInitialized)
+	if !initialized && !not && !r.Has(triggerProperty) && !r.Has(triggerTag) {
 		return true
 	}
 	// The database is read only where it is asked about: that takes most of the time.
 	d, err := t.load(devpath)
-	if err != nil || initialized && !d.initialized || not && d.initialized || !d.has(r.values[triggerProperty]) {
+	if err != nil || initialized && !d.initialized || not && d.initialized || !d.has(r.All(triggerProperty)) {
 		return false
 	}
 	// A tag that it had once does, too.
-	tagged := !r.has(triggerTag)
-	for _, tag := range r.values[triggerTag] {
+	tagged := !r.Has(triggerTag)
+	for _, tag := range r.All(triggerTag) {
 		tagged = tagged || slices.Contains(d.record.Tags, tag)
 	}
 	return tagged

@@ -376,36 +376,6 @@ func TestChroot(t *testing.T) {
 	}
 }
 
-func TestOptions(t *testing.T) {
-	const known = "a:all v:value= o:optional? attribute="
-	for _, c := range []struct{ line, want string }{
-		{"-a -v 1 x", `[""] ["1"] [] [] ["x"]`},
-		{"-av1 x -- -a", `[""] ["1"] [] [] ["x" "-a"]`},
-		{"-va", `[] ["a"] [] [] []`},
-		{"-o -o5 --optional=6 --optional x", `[] [] ["" "5" "6" ""] [] ["x"]`},
-		{"--value=1 --value 2 --value=", `[] ["1" "2" ""] [] [] []`},
-		{"--val 3 --att=4 -aa", `["" ""] ["3"] [] ["4"] []`},
-		{"--a", "no such option, or several: a"},
-		{"--al=1", "option --all has no value"},
-		{"--value", "option --value needs a value"},
-		{"-v", "option --value needs a value"},
-		{"-ax", "no such option, or several: x"},
-		{"--=", "no such option, or several: "},
-		{"-", `[] [] [] [] ["-"]`},
-	} {
-		g, err := new(tool).parse(strings.Fields(c.line), known)
-		got := ""
-		if err != nil {
-			got = err.Error()
-		} else {
-			got = fmt.Sprintf("%q %q %q %q %q", g.values[0], g.values[1], g.values[2], g.values[3], g.operands)
-		}
-		if got != c.want {
-			t.Errorf("%s: %s; want %s", c.line, got, c.want)
-		}
-	}
-}
-
 func TestSeconds(t *testing.T) {
 	for text, want := range map[string]time.Duration{"5": 5 * time.Second, "0.25": 250 * time.Millisecond, "1.5s": 1500 * time.Millisecond, "2s": 2 * time.Second, "3 min": 3 * time.Minute,
 		"10ms": 10 * time.Millisecond, "infinity": forever, "2562047h": 2562047 * time.Hour, "2562048h": forever, "999999999h": forever, "999999999min": forever} {
