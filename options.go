@@ -337,25 +337,25 @@ func asUdevd(args []string) []string {
 	// The -f becomes -d where udevd is to leave for the background; without, udevd stays too.
 	ours := []string{args[0], "-f", "--udev"}
 	for _, arg := range args[1:] {
-		more := ""
 		switch arg {
 		case "-d", "--daemon":
 			ours[1] = "-d"
+			continue
 		// Not devspool's own -D, which names a descriptor.
 		case "-D", "--debug":
-			more = "-v"
+			arg = "-v"
 		case "-h", "--help":
 			return []string{args[0], "--help"}
 		case "-V", "--version":
 			return []string{args[0], "--version"}
 		default:
-			if jobs, is := strings.CutPrefix(arg, "--children-max="); is {
-				more = "-j" + jobs
+			jobs, is := strings.CutPrefix(arg, "--children-max=")
+			if !is {
+				continue
 			}
+			arg = "-j" + jobs
 		}
-		if more != "" {
-			ours = append(ours, more)
-		}
+		ours = append(ours, arg)
 	}
 	return ours
 }

@@ -17,19 +17,22 @@ const UdevConf = "# This program was built without --udev.\n"
 const HasUdev = false
 
 // udevSink refuses the option --udev, and else does nothing.
-type udevSink struct{ added bool }
+type udevSink struct {
+	runner *runner
+	added  bool
+}
 
-func (*udevSink) open(*runner)    {}
-func (*udevSink) scanned(*runner) {}
-func (*udevSink) close(*runner)   {}
+func (u *udevSink) open(r *runner) { u.runner = r }
+func (*udevSink) scanned()         {}
+func (*udevSink) close()           {}
 
 func (*udevSink) stored(*uevent.Event) []string { return nil }
 
-func (*udevSink) start(r *runner, _ *loop.Loop) error {
-	if !r.Udev {
+func (u *udevSink) start(*loop.Loop) error {
+	if !u.runner.Udev {
 		return nil
 	}
 	err := errors.New("--udev: this program was built without it; build it without the tag noudev")
-	r.log.Print(log.Err, err.Error())
+	u.runner.log.Print(log.Err, err.Error())
 	return err
 }

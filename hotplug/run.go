@@ -198,7 +198,7 @@ func (r *runner) close() {
 	if r.groups != nil {
 		r.groups.Flush(time.Second)
 	}
-	r.udev.close(r)
+	r.udev.close()
 	r.spool.close(r)
 }
 
@@ -349,7 +349,7 @@ func (r *runner) loop() Result {
 		return SystemFailed
 	}
 	// After loop.New, which makes sure that this is the only loop.
-	if r.udev.start(r, l) != nil {
+	if r.udev.start(l) != nil {
 		l.End()
 		_ = l.Serve() // closes everything; there is an error already
 		return SystemFailed
@@ -374,7 +374,7 @@ func (r *runner) loop() Result {
 		}
 		// Before sweeping, so that no service waits for it.
 		r.tellReady()
-		r.udev.scanned(r)
+		r.udev.scanned()
 	}()
 	err = l.Serve()
 	r.notifier.Tell("STOPPING=1")

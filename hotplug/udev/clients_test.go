@@ -21,7 +21,7 @@ import (
 func onRun(t *testing.T) turns {
 	t.Helper()
 	tmpfs(t, "/run")
-	u, err := New(Options{Run: DefaultRun, Sys: "/sys", Log: hotplugtest.NewLog(t).Logger, Handlers: &Handlers{}})
+	u, err := New(Options{Run: DefaultRun, Sys: "/sys", Log: hotplugtest.NewLog(t).Logger, Manager: &hotplugtest.Manager{}})
 	hotplugtest.Must(t, err)
 	t.Cleanup(u.Close)
 	return turns{u}

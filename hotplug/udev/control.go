@@ -72,60 +72,55 @@ const (
 	wrongValue  = "its value is out of range"
 )
 
-// Handlers do what messages ask for. Those that are nil do nothing. They are called by
-// one goroutine for each connection, and the sender waits until they return.
-type Handlers struct {
+// Manager does what messages ask for. It is called by one goroutine for each connection, and the
+// sender waits until its methods return.
+type Manager interface {
 	// Ping returns when each event that the kernel sent before the call was given to
 	// Queued: so settle, which pings first, waits for these too.
-	Ping func()
+	Ping()
 
-	Reload      func()
-	StopQueue   func()
-	StartQueue  func()
-	LogLevel    func(level log.Level)
-	ChildrenMax func(n int)             // n is at least 1
-	Property    func(key, value string) // for the commands of all later events; value "" takes it back
-	Exit        func()
+	Reload() error // which logs its error
+	Pause()        // begins no event any more
+	Resume()
+	SetLevel(level log.Level)      // of the log
+	SetJobs(n int)                 // how many commands run at once; n is at least 1
+	SetProperty(key, value string) // for the commands of all later events; value "" takes it back
+	End()                          // ends the loop
 }
 
 // obey does what a message asks for. It reports whether it was the last one, and why it is refused, or
 // "".
-func obey(msg []byte, h *Handlers) (last bool, wrong string) {
+func obey(msg []byte, m Manager) (last bool, wrong string) {
 	// The field for the version is not compared: eudev's is another one.
 	if len(msg) != controlSize || binary.NativeEndian.Uint32(msg[atMagicWord:]) != controlMagic {
 		return true, wrongForm
 	}
 	// Which of the two the value is depends on the type; a text is never taken for a number.
 	number := int(int32(binary.NativeEndian.Uint32(msg[atValue:])))
-	var do func()
 	switch Kind(binary.NativeEndian.Uint32(msg[atKind:])) {
 	case End:
 		return true, ""
 	case StopQueue:
-		do = h.StopQueue
+		m.Pause()
 	case StartQueue:
-		do = h.StartQueue
+		m.Resume()
 	case Reload:
-		do = h.Reload
+		_ = m.Reload()
 	case Ping:
-		do = h.Ping
+		m.Ping()
 	case Exit:
-		do = h.Exit
+		m.End()
 	case LogLevel:
 		level, ok := log.SyslogLevel(number)
 		if !ok {
 			return true, wrongValue
 		}
-		if h.LogLevel != nil {
-			h.LogLevel(level)
-		}
+		m.SetLevel(level)
 	case ChildrenMax:
 		if number < 1 {
 			return true, wrongValue
 		}
-		if h.ChildrenMax != nil {
-			h.ChildrenMax(number)
-		}
+		m.SetJobs(number)
 	case Property:
 		// Without a NUL the text may have been cut off by a sender that did not check its length.
 		text, _, ended := strings.Cut(string(msg[atValue:]), "\x00")
@@ -133,15 +128,9 @@ func obey(msg []byte, h *Handlers) (last bool, wrong string) {
 		if !ended || !ok || key == "" {
 			return true, wrongValue
 		}
-		if h.Property != nil {
-			h.Property(key, value)
-		}
+		m.SetProperty(key, value)
 	default:
 		return true, wrongKind
-	}
-	// A type that is known, and not wanted here, is answered all the same.
-	if do != nil {
-		do()
 	}
 	return false, ""
 }
@@ -157,14 +146,15 @@ const idleWait = 30 * time.Second
 // control is the server at the control socket. A goroutine of its own takes connections, and each
 // connection has one; the slots bound how many there are.
 type control struct {
-	file     *os.File
-	handlers *Handlers
-	log      *log.Logger
-	slots    chan struct{} // one for each connection
+	_       sys.NotComparable
+	file    *os.File
+	manager Manager
+	log     *log.Logger
+	slots   chan struct{} // one for each connection
 }
 
 // openControl binds the socket in the directory run, and serves it until it is closed.
-func openControl(dir int, run string, h *Handlers, logger *log.Logger) (*control, error) {
+func openControl(dir int, run string, m Manager, logger *log.Logger) (*control, error) {
 	// By way of the descriptor: a link or a mount that has taken the directory's place since it was
 	// opened does not lead elsewhere. bind(2) has no form that takes a directory.
 	addr := &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(dir) + "/" + ControlName}
@@ -175,7 +165,7 @@ func openControl(dir int, run string, h *Handlers, logger *log.Logger) (*control
 	if err != nil {
 		return nil, sys.PathError("listen", run+"/"+ControlName, err)
 	}
-	c := &control{handlers: h, log: logger, slots: make(chan struct{}, 16)}
+	c := &control{manager: m, log: logger, slots: make(chan struct{}, 16)}
 	c.file = os.NewFile(uintptr(fd), ControlName)
 	go c.serve()
 	return c, nil
@@ -270,7 +260,7 @@ func (c *control) converse(fd int) {
 		if err != nil || n == 0 {
 			return
 		}
-		last, wrong := obey(msg[:n], c.handlers)
+		last, wrong := obey(msg[:n], c.manager)
 		if wrong != "" {
 			c.refuse(wrong)
 		}

@@ -2,7 +2,6 @@ package udev
 
 import (
 	"encoding/binary"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,21 +16,7 @@ import (
 
 	"devspool/hotplug/hotplugtest"
 	"devspool/hotplug/kerneltest"
-	"devspool/hotplug/log"
 )
-
-// asked collects what the handlers were asked for.
-type asked struct{ hotplugtest.Collected[string] }
-
-func (a *asked) handlers() *Handlers {
-	say := func(what string) func() { return func() { a.Add(what) } }
-	return &Handlers{
-		Ping: say("ping"), Reload: say("reload"), StopQueue: say("stop"), StartQueue: say("start"), Exit: say("exit"),
-		LogLevel:    func(l log.Level) { a.Add("log " + l.String()) },
-		ChildrenMax: func(n int) { a.Add(fmt.Sprint("children ", n)) },
-		Property:    func(key, value string) { a.Add("property " + key + "=" + value) },
-	}
-}
 
 // raw is a message of any type and value.
 func raw(kind uint32, value string) []byte {
@@ -76,8 +61,8 @@ func TestObey(t *testing.T) {
 		{"long", append(raw(7, ""), 0), "", wrongForm},
 		{"another magic", make([]byte, controlSize), "", wrongForm},
 	} {
-		var a asked
-		last, wrong := obey(c.msg, a.handlers())
+		var a hotplugtest.Manager
+		last, wrong := obey(c.msg, &a)
 		var want []string
 		if c.want != "" {
 			want = []string{c.want}
@@ -85,9 +70,6 @@ func TestObey(t *testing.T) {
 		if wrong != c.wrong || last != (c.want == "") || !slices.Equal(a.List(), want) {
 			t.Errorf("%s: %q, %v; want %q, %v", c.name, a.List(), wrong, want, c.wrong)
 		}
-	}
-	if last, wrong := obey(raw(6, number(3)), &Handlers{}); last || wrong != "" {
-		t.Errorf("without a handler: %s", wrong)
 	}
 }
 
@@ -98,8 +80,8 @@ func FuzzObey(f *testing.F) {
 	}
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, msg []byte) {
-		var a asked
-		last, wrong := obey(msg, a.handlers())
+		var a hotplugtest.Manager
+		last, wrong := obey(msg, &a)
 		if last {
 			return
 		}
@@ -111,11 +93,11 @@ func FuzzObey(f *testing.F) {
 
 // TestOwnMessage: what Message makes is what the server takes.
 func TestOwnMessage(t *testing.T) {
-	var a asked
+	var a hotplugtest.Manager
 	for kind := LogLevel; kind <= Exit; kind++ {
 		msg, err := Message(kind, 4, "A=b")
 		hotplugtest.Must(t, err)
-		if _, wrong := obey(msg, a.handlers()); wrong != "" {
+		if _, wrong := obey(msg, &a); wrong != "" {
 			t.Error(wrong)
 		}
 	}
@@ -131,8 +113,8 @@ func TestOwnMessage(t *testing.T) {
 // them End, and after each it waits for something to read, be that the connection's end. It
 // takes POLLERR for a failure, and dies of a signal where it sends to a socket that was closed.
 func TestEudevsClient(t *testing.T) {
-	d, a := newDesk(t), &asked{}
-	d.restart(a.handlers())
+	d, a := newDesk(t), &hotplugtest.Manager{}
+	d.restart(a)
 	text := func(kind Kind, value string) []byte { return raw(uint32(kind), value) }
 	for _, c := range []struct {
 		line     string // that makes it speak so
@@ -171,7 +153,7 @@ func TestEudevsClient(t *testing.T) {
 func TestEudevsSettle(t *testing.T) {
 	d := newDesk(t)
 	var worked atomic.Bool
-	d.restart(&Handlers{Ping: func() { time.Sleep(200 * time.Millisecond); worked.Store(true) }})
+	d.restart(&hotplugtest.Manager{Pinged: func() { time.Sleep(200 * time.Millisecond); worked.Store(true) }})
 	fd := connect(t, d.run)
 	defer unix.Close(fd)
 	hotplugtest.Must(t, unix.Send(fd, raw(uint32(Ping), ""), 0))
@@ -193,8 +175,8 @@ func TestEudevsUdevadm(t *testing.T) {
 		return
 	}
 	tmpfs(t, "/run")
-	var a asked
-	u, err := New(Options{Run: DefaultRun, Sys: "/sys", Log: hotplugtest.NewLog(t).Logger, Handlers: a.handlers()})
+	var a hotplugtest.Manager
+	u, err := New(Options{Run: DefaultRun, Sys: "/sys", Log: hotplugtest.NewLog(t).Logger, Manager: &a})
 	hotplugtest.Must(t, err)
 	defer u.Close()
 	for _, c := range []struct{ args, want string }{
@@ -238,9 +220,9 @@ func TestControlOfOthers(t *testing.T) {
 		return
 	}
 	tmpfs(t, "/run")
-	var a asked
+	var a hotplugtest.Manager
 	l := hotplugtest.NewLog(t)
-	u, err := New(Options{Run: "/run/udev", Sys: "/sys", Log: l.Logger, Handlers: a.handlers()})
+	u, err := New(Options{Run: "/run/udev", Sys: "/sys", Log: l.Logger, Manager: &a})
 	hotplugtest.Must(t, err)
 	defer u.Close()
 	if st, err := os.Stat("/run/udev/control"); err != nil || st.Mode().Perm() != 0o600 {
@@ -302,15 +284,15 @@ func TestControlAtOnce(t *testing.T) {
 // and its queue file are not.
 func TestControlTaken(t *testing.T) {
 	d := newDesk(t)
-	d.restart(&Handlers{})
-	if _, err := New(Options{Run: d.run, Sys: d.sys.FS, Log: d.log.Logger, Handlers: &Handlers{}}); err == nil || !strings.Contains(err.Error(), "stop it first") {
+	d.restart(&hotplugtest.Manager{})
+	if _, err := New(Options{Run: d.run, Sys: d.sys.FS, Log: d.log.Logger, Manager: &hotplugtest.Manager{}}); err == nil || !strings.Contains(err.Error(), "stop it first") {
 		t.Errorf("opened a second time: %v", err)
 	}
 	d.Queued(disk(t, "add"))
 	d.want("queue", "")
 	d.control.file.Close() // as at a kill
 	hotplugtest.Eventually(t, "the end of the socket", func() bool {
-		u, err := New(Options{Run: d.run, Sys: d.sys.FS, Log: d.log.Logger, Handlers: &Handlers{}})
+		u, err := New(Options{Run: d.run, Sys: d.sys.FS, Log: d.log.Logger, Manager: &hotplugtest.Manager{}})
 		if err == nil {
 			d.want("queue", "absent")
 			u.Close()
@@ -326,7 +308,7 @@ func TestQueueFile(t *testing.T) {
 	d.Queued(disk(t, "add")) // in a process that serves nobody
 	d.want("queue", "absent")
 	d.Done(disk(t, "add"), Device{})
-	d.restart(&Handlers{})
+	d.restart(&hotplugtest.Manager{})
 	d.Idle()
 	d.want("queue", "absent")
 	d.Queued(disk(t, "add"))
@@ -352,8 +334,8 @@ func TestUdevadmControl(t *testing.T) {
 		return
 	}
 	tmpfs(t, "/run")
-	var a asked
-	u, err := New(Options{Run: "/run/udev", Sys: "/sys", Log: hotplugtest.NewLog(t).Logger, Handlers: a.handlers()})
+	var a hotplugtest.Manager
+	u, err := New(Options{Run: "/run/udev", Sys: "/sys", Log: hotplugtest.NewLog(t).Logger, Manager: &a})
 	hotplugtest.Must(t, err)
 	for _, c := range []struct{ args, want string }{
 		{"--ping", "ping"},

@@ -122,7 +122,7 @@ func TestKinds(t *testing.T) {
 // after, though the loop looks for no file of which it knows that it is not there.
 func TestForeignFiles(t *testing.T) {
 	d := newDesk(t)
-	d.restart(&Handlers{})
+	d.restart(&hotplugtest.Manager{})
 	d.Cleanup(d.Close)
 	turns := turns{d.Udev}
 	event := func(action string, n int) *uevent.Event {
@@ -155,7 +155,7 @@ func TestForeignFiles(t *testing.T) {
 // TestManyFiles: of more names than the table can tell apart each has its record.
 func TestManyFiles(t *testing.T) {
 	d := newDesk(t)
-	d.restart(&Handlers{})
+	d.restart(&hotplugtest.Manager{})
 	d.Cleanup(d.Close)
 	const many = 3000
 	for round := range 2 {

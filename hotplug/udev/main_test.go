@@ -35,12 +35,12 @@ func newDesk(t *testing.T) *desk {
 }
 
 // restart opens the directory anew, as after the end of the process.
-func (d *desk) restart(h *Handlers) {
+func (d *desk) restart(m Manager) {
 	d.Helper()
 	if d.Udev != nil {
 		d.Udev.Close()
 	}
-	u, err := New(Options{Run: d.run, Sys: d.sys.FS, Log: d.log.Logger, Handlers: h})
+	u, err := New(Options{Run: d.run, Sys: d.sys.FS, Log: d.log.Logger, Manager: m})
 	hotplugtest.Must(d.T, err)
 	d.Udev = u
 	d.Cleanup(func() { u.sender.Close() })

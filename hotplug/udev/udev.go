@@ -48,9 +48,9 @@ type Options struct {
 	Sys sysfs.FS
 	Log *log.Logger
 
-	// Handlers, where not nil, are served at the control socket. A process that does
+	// Manager, where not nil, is asked by what comes to the control socket. A process that does
 	// one event and ends has none.
-	Handlers *Handlers
+	Manager Manager
 }
 
 // Device is what there is to be said of an event's device beyond the event itself.
@@ -68,10 +68,10 @@ type Device struct {
 }
 
 // Udev speaks for the device manager. Its methods may be called by several goroutines. Those that tell
-// of events, and Reopen, do nothing on nil.
+// of events, Sweep and Reopen do nothing on nil, by which clients are not served yet.
 type Udev struct {
 	options Options
-	control *control // nil without Options.Handlers; Reopen exchanges it, with mu held
+	control *control // nil without Options.Manager; Reopen exchanges it, with mu held
 	zero    uint64   // in µs; see clockAtZero
 
 	// mu guards what follows. The methods that are not exported need it held.
@@ -100,7 +100,7 @@ func New(o Options) (*Udev, error) {
 	return u, nil
 }
 
-// open opens the database, and the control socket where there are handlers. On an error nothing
+// open opens the database, and the control socket where there is a manager. On an error nothing
 // is left open, but u.db may be closed. New calls it before others know u, Reopen with the mutex held.
 func (u *Udev) open() error {
 	db, err := openDatabase(u.options.Run)
@@ -108,10 +108,10 @@ func (u *Udev) open() error {
 		return sys.PathError("open", u.options.Run, err)
 	}
 	u.db = db
-	if u.options.Handlers == nil {
+	if u.options.Manager == nil {
 		return nil
 	}
-	u.control, err = openControl(db.root, u.options.Run, u.options.Handlers, u.options.Log)
+	u.control, err = openControl(db.root, u.options.Run, u.options.Manager, u.options.Log)
 	if err != nil {
 		u.db.close()
 		return err
@@ -140,6 +140,9 @@ func (u *Udev) Close() {
 // Reopen goes on in the directory that is at Options.Run now: something may have been
 // mounted there. The old one is left as it is. On an error all goes on where it was.
 func (u *Udev) Reopen() error {
+	if u == nil {
+		return nil
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	db, control := u.db, u.control
@@ -168,6 +171,9 @@ func (u *Udev) Reopen() error {
 // queue file is there. Call it for all events that were received together before the
 // first of them is begun, or the file comes and goes with each.
 func (u *Udev) Queued(*uevent.Event) {
+	if u == nil {
+		return
+	}
 	u.mu.Lock()
 	u.queued++
 	u.markQueue()
@@ -177,7 +183,7 @@ func (u *Udev) Queued(*uevent.Event) {
 // markQueue makes the queue file, if it is not there. Only a process that serves the control
 // socket makes one: a helper may be killed, and would leave it behind.
 func (u *Udev) markQueue() {
-	if u.queue || u.options.Handlers == nil {
+	if u.queue || u.options.Manager == nil {
 		return
 	}
 	fd, err := sys.Openat(u.db.root, queueName, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o644)
@@ -192,6 +198,9 @@ func (u *Udev) markQueue() {
 // Idle sends the messages of the events that were done, and takes the queue file away if no event is
 // under way. It is to be called when those that could end at once have.
 func (u *Udev) Idle() {
+	if u == nil {
+		return
+	}
 	u.mu.Lock()
 	u.flush() // before settle goes on
 	u.db.endTurn()
@@ -206,6 +215,9 @@ func (u *Udev) Idle() {
 // the database, completes the cookie, and sends the message: by the next Idle, with those of others.
 // A late event (uevent.LateKey) changes nothing in the database, since /sys does not bear it out.
 func (u *Udev) Done(e *uevent.Event, d Device) {
+	if u == nil {
+		return
+	}
 	u.mu.Lock()
 	u.unqueue()
 	if id, kind := identify(e); id != "" {
@@ -223,6 +235,9 @@ func (u *Udev) Done(e *uevent.Event, d Device) {
 // Withdrawn counts an event that Queued was told of as no longer under way, though it is not done
 // here: a client that waits for an empty queue would wait for it for ever.
 func (u *Udev) Withdrawn() {
+	if u == nil {
+		return
+	}
 	u.mu.Lock()
 	u.unqueue()
 	u.mu.Unlock()
@@ -326,7 +341,7 @@ func (u *Udev) now() uint64 { return u.zero + uint64(sys.Now())/1000 }
 // Sweep removes the records of devices that /sys does not have. It belongs to a scan, and
 // where there is no sysfs does nothing.
 func (u *Udev) Sweep() {
-	if !u.options.Sys.Mounted() {
+	if u == nil || !u.options.Sys.Mounted() {
 		return
 	}
 	u.mu.Lock()

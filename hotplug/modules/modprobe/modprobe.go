@@ -63,6 +63,7 @@ type Streams struct{ Out, Err io.Writer }
 // tool is one run. What kmod prints to standard output or error, in which words and with
 // which exit code, scripts depend on: so the texts are kmod's.
 type tool struct {
+	_       sys.NotComparable
 	given   *cli.Given // its operands are names, or a name and parameters
 	streams Streams
 	logger  *log.Logger     // syslog, with -s; or nil

@@ -132,13 +132,13 @@ func listed(properties []string, g *cli.Given) string {
 		switch {
 		// The last of "KEY,KEY" is between commas too, so that no key fits a part of another.
 		case g.Has(infoProperty) && !strings.Contains(only, ","+key+","):
+			continue
 		case g.Has(infoValue):
-			text += value + "\n"
+			kv = value
 		case g.Has(infoExport) || g.Has(infoPrefix):
-			text += g.Last(infoPrefix, "") + key + "='" + strings.Join(strings.Split(value, "'"), `'\''`) + "'\n"
-		default:
-			text += kv + "\n"
+			kv = g.Last(infoPrefix, "") + key + "='" + strings.Join(strings.Split(value, "'"), `'\''`) + "'"
 		}
+		text += kv + "\n"
 	}
 	return text
 }
@@ -178,26 +178,23 @@ func (t *tool) cleanup() error {
 	}
 	// Which records stay is known when data was looked at; the other directories go by that.
 	kept := map[string]bool{}
-	t.clear("data", func(id string, mode uint32) bool {
-		// systemd's OPTIONS+="db_persist": an initramfs says so of disks that it has activated and the
-		// real system must go on with.
-		kept[id] = mode&unix.S_ISVTX != 0
-		return !kept[id]
-	})
+	t.clear("data", kept)
 	for _, dir := range [...]string{"tags", "links", "static_node-tags"} { // in the last are no names of records
 		for _, name := range sys.ReadDir(t.run + "/" + dir) {
-			t.clear(dir+"/"+name, func(id string, _ uint32) bool { return !kept[id] })
+			t.clear(dir+"/"+name, kept)
 		}
 	}
 	// udevd's links between devices and their inotify watches.
-	t.clear("watch", func(string, uint32) bool { return true })
+	t.clear("watch", nil)
 	// The queue is the early boot's, and nothing would take it away.
 	unix.Unlink(t.run + "/queue")
 	return nil
 }
 
-// clear removes those files in a directory of udev's that remove approves of.
-func (t *tool) clear(dir string, remove func(name string, mode uint32) bool) {
+// clear removes the files in a directory of udev's but those of records that are kept. In data it sees
+// which are: they have the sticky bit, by systemd's OPTIONS+="db_persist", which an initramfs says of
+// disks that it has activated and the real system must go on with.
+func (t *tool) clear(dir string, kept map[string]bool) {
 	// Names come from a directory that is opened once, and no link is followed: what is removed lies
 	// in udev's directory.
 	fd, err := unix.Open(t.run+"/"+dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -206,7 +203,10 @@ func (t *tool) clear(dir string, remove func(name string, mode uint32) bool) {
 	}
 	for _, name := range sys.List(fd) {
 		var st unix.Stat_t
-		if unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && remove(name, st.Mode) {
+		if dir == "data" && unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Mode&unix.S_ISVTX != 0 {
+			kept[name] = true
+		}
+		if !kept[name] {
 			unix.Unlinkat(fd, name, 0)
 		}
 	}

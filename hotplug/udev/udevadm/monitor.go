@@ -153,15 +153,15 @@ func shown(g *cli.Given, label string, properties []string) string {
 	// Six digits with leading zeros.
 	micro := strconv.Itoa(int(now.Nsec)/1000 + 1000000)[1:]
 	action := sys.Getenv(properties, "ACTION")
-	text := label + strconv.Itoa(int(now.Sec)) + "." + micro + "] " +
-		action + strings.Repeat(" ", max(1, 9-len(action))) + uevent.Printable(sys.Getenv(properties, "DEVPATH")+" ("+subsystem+")") + "\n"
+	lines := []string{label + strconv.Itoa(int(now.Sec)) + "." + micro + "] " + action + "         "[min(8, len(action)):] +
+		uevent.Printable(sys.Getenv(properties, "DEVPATH")+" ("+subsystem+")")}
 	if g.Has('p') || g.Has('e') {
 		for _, kv := range properties {
 			if !strings.HasPrefix(kv, "UDEV_DATABASE_VERSION=") { // for libraries alone
-				text += uevent.Printable(kv) + "\n"
+				udev.Add(&lines, uevent.Printable(kv))
 			}
 		}
-		text += "\n"
+		udev.Add(&lines, "")
 	}
-	return text
+	return strings.Join(lines, "\n") + "\n"
 }

@@ -216,30 +216,23 @@ func (t *tool) list(dir string) []string {
 // prioritize puts devices of some subsystems, and those that they lie below, before the
 // others: their events are done first, as a boot wants it of those that the root needs.
 func (t *tool) prioritize(devpaths []string, subsystems string) (ordered []string) {
-	if subsystems == "" {
-		return devpaths
-	}
-	var all []string // some of them several times
-	for _, subsystem := range strings.Split(subsystems, ",") {
-		for i, devpath := range devpaths {
-			if t.subsystem(devpath) != subsystem {
-				continue
-			}
-			// A scan lists parents before their children, so what is above stands before.
-			for _, above := range devpaths[:i] {
-				if strings.HasPrefix(devpath, above+"/") {
-					udev.Add(&all, above)
-				}
-			}
-			udev.Add(&all, devpath)
+	first := strings.Split(subsystems, ",")
+	ranks := map[string]int{} // by devpath: how early a device comes
+	for _, devpath := range devpaths {
+		at := slices.Index(first, t.subsystem(devpath))
+		if subsystems == "" || at < 0 {
+			continue
+		}
+		for above := devpath; above != ""; above = above[:strings.LastIndexByte(above, '/')] {
+			ranks[above] = max(ranks[above], len(first)-at)
 		}
 	}
-	udev.Add(&all, devpaths...)
-	taken := map[string]bool{}
-	for _, devpath := range all {
-		if !taken[devpath] {
-			taken[devpath] = true
-			udev.Add(&ordered, devpath)
+	for rank := len(first); rank >= 0; rank-- {
+		// A scan lists parents before their children, and so they stay.
+		for _, devpath := range devpaths {
+			if ranks[devpath] == rank {
+				udev.Add(&ordered, devpath)
+			}
 		}
 	}
 	return ordered
@@ -296,7 +289,7 @@ func anyMatches(patterns []string, text string) bool {
 // taken for the beginning of sdaa.
 func isBelow(devpath string, roots []string) bool {
 	for _, root := range roots {
-		if devpath == root || strings.HasPrefix(devpath, root+"/") {
+		if strings.HasPrefix(devpath+"/", root+"/") {
 			return true
 		}
 	}

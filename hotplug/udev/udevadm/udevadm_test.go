@@ -15,7 +15,6 @@ import (
 
 	"devspool/hotplug/hotplugtest"
 	"devspool/hotplug/kerneltest"
-	"devspool/hotplug/log"
 	"devspool/hotplug/sysfs"
 	"devspool/hotplug/udev"
 	"devspool/hotplug/uevent"
@@ -53,10 +52,10 @@ func inOrder(text string) string {
 }
 
 // onRun opens a database at /run/udev in a namespace of the test's own, with something in it.
-func onRun(t *testing.T, h *udev.Handlers) *udev.Udev {
+func onRun(t *testing.T, m udev.Manager) *udev.Udev {
 	t.Helper()
 	hotplugtest.Must(t, unix.Mount("tmpfs", "/run", "tmpfs", 0, "mode=0755"))
-	u, err := udev.New(udev.Options{Run: udev.DefaultRun, Sys: "/sys", Log: hotplugtest.NewLog(t).Logger, Handlers: h})
+	u, err := udev.New(udev.Options{Run: udev.DefaultRun, Sys: "/sys", Log: hotplugtest.NewLog(t).Logger, Manager: m})
 	hotplugtest.Must(t, err)
 	for name, d := range map[string]udev.Device{
 		"/devices/virtual/mem/null": {Links: []string{"a"}, Priority: -3, Properties: []string{"X=1 2", "ID_Y="}, Tags: []string{"seat"}},
@@ -84,7 +83,7 @@ func TestAsSystemds(t *testing.T) {
 	if !kerneltest.InNamespaces(t, kerneltest.Net) {
 		return
 	}
-	onRun(t, &udev.Handlers{})
+	onRun(t, &hotplugtest.Manager{})
 	for _, line := range []string{
 		"--version",
 		"info -e", "info --export-db",
@@ -228,7 +227,7 @@ func TestSettle(t *testing.T) {
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
-	u := onRun(t, &udev.Handlers{})
+	u := onRun(t, &hotplugtest.Manager{})
 	best := time.Hour
 	for range 5 {
 		start := time.Now()
@@ -270,15 +269,10 @@ func TestControl(t *testing.T) {
 	if !kerneltest.InNamespaces(t, 0) {
 		return
 	}
-	var heard hotplugtest.Collected[string]
-	u := onRun(t, &udev.Handlers{
-		Ping: func() { time.Sleep(100 * time.Millisecond); heard.Add("ping") }, Reload: func() { heard.Add("reload") },
-		LogLevel: func(l log.Level) { heard.Add(l.String()) }, Property: func(key, value string) { heard.Add(key + "=" + value) },
-		ChildrenMax: func(n int) { heard.Add(fmt.Sprint(n)) }, StopQueue: func() { heard.Add("stop") },
-		StartQueue: func() { heard.Add("start") }, Exit: func() { heard.Add("exit") },
-	})
+	heard := hotplugtest.Manager{Pinged: func() { time.Sleep(100 * time.Millisecond) }}
+	u := onRun(t, &heard)
 	out, err := ours("control", "--ping", "-R", "-l", "debug", "-p", "A=b c", "-m7", "-s", "-S", "-e").CombinedOutput()
-	if got := strings.Join(heard.List(), ", "); err != nil || got != "info, stop, start, reload, A=b c, 7, ping, exit" {
+	if got := strings.Join(heard.List(), ", "); err != nil || got != "log info, stop, start, reload, property A=b c, children 7, ping, exit" {
 		t.Errorf("heard %s; %v %s", got, err, out)
 	}
 	u.Close()
