@@ -21,9 +21,9 @@ VERSION := $(shell cat VERSION 2>/dev/null || git describe --tags --always --dir
 # What is not inlined saves 70 kB, and costs time only where every event passes. INLINE is the
 # packages there, and those that are no larger for it.
 NOINLINE := devspool/... golang.org/...
-INLINE   := hotplug hotplug/applets hotplug/cli hotplug/coldplug hotplug/eventlog hotplug/helper hotplug/info \
-	hotplug/loop hotplug/modules hotplug/netlink hotplug/procfs hotplug/scheduler hotplug/spool \
-	hotplug/spool/applet hotplug/spool/broker hotplug/sys hotplug/sysfs hotplug/uevent nodes nodes/journal
+INLINE   := hotplug hotplug/applets hotplug/coldplug hotplug/eventlog hotplug/helper hotplug/loop \
+	hotplug/modules hotplug/netlink hotplug/procfs hotplug/scheduler hotplug/spool hotplug/spool/applet \
+	hotplug/spool/broker hotplug/sys hotplug/sysfs hotplug/uevent nodes nodes/journal
 
 # The flags of "go build" for a GOARCH, $(1), each in quotes. LINK is more for the linker.
 #

@@ -18,10 +18,17 @@ type Identity struct {
 	// Keep says that what the disk holds cannot be read now: the names that it has by that
 	// stay.
 	Keep bool
+
+	// Unwiped says that the disk is to be read once somebody has written to it.
+	Unwiped bool
 }
 
 // Identifier says which names and properties a device deserves.
 type Identifier interface {
+	// Lasting returns the properties that the device of e has by earlier events, and that its
+	// identity does not say again. Before returns those that it had.
+	Lasting(e *uevent.Event, before func(*uevent.Event) []string) []string
+
 	// Identify answers by the event and sysfs alone. It may return one and the same Identity
 	// for several events of a device that is no disk.
 	Identify(*uevent.Event) *Identity
@@ -56,6 +63,7 @@ type names struct {
 	early      bool                         // sys was not mounted then
 	watcher    Watcher                      // or nil
 	stored     func(*uevent.Event) []string // see Options.Stored
+	before     func(*uevent.Event) []string // the method earlier, made once
 	found      map[string]*Identity         // by devpath, of devices that were set up
 }
 
@@ -63,7 +71,7 @@ type names struct {
 func (n *names) init(o *Options, wanted bool) {
 	n.Identifier, n.watcher, n.sys, n.wanted, n.stored = o.Names, o.Watcher, o.Sys, wanted, o.Stored
 	if o.Names != nil {
-		n.found = map[string]*Identity{}
+		n.found, n.before = map[string]*Identity{}, n.earlier
 		n.refresh()
 	}
 }
@@ -114,7 +122,8 @@ func (a *applier) identify(t *task) (isKnown bool) {
 	if t.identity != nil || !n.active {
 		return true
 	}
-	t.event = t.event.With(n.flags(t.event))
+	t.lasting = n.Lasting(t.event, n.before)
+	t.event = t.event.With(t.lasting)
 	switch {
 	case !n.concerns(t.event):
 		if was := n.found[t.event.Devpath]; was != nil { // what leaves is known by its names
@@ -130,44 +139,16 @@ func (a *applier) identify(t *task) (isKnown bool) {
 	return true
 }
 
-// mapperFlag begins the names of device-mapper's flags among the properties.
-const mapperFlag = "DM_UDEV_"
-
-// isMapped reports whether the device is one of device-mapper.
-func isMapped(e *uevent.Event) bool { return e.Dev.Block && strings.HasPrefix(e.Devname, "dm-") }
-
-// flags returns those that device-mapper's programs gave the device of e with their last change, where
-// e comes from none of them: from udevadm trigger, say, or a scan. That a device is to have no names
-// still holds then (udev's 55-dm.rules).
-func (n *names) flags(e *uevent.Event) (flags []string) {
-	if !isMapped(e) {
-		return nil
-	}
-	if _, said := e.Get("DM_COOKIE"); said {
-		return nil
-	}
-	var earlier []string
+// earlier returns the properties that the device of e has, or had before this process began.
+func (n *names) earlier(e *uevent.Event) []string {
 	if was := n.found[e.Devpath]; was != nil {
-		earlier = was.Properties
-	} else if n.stored != nil {
-		earlier = n.stored(e)
+		return was.Properties
 	}
-	// Without this one the others say only that the device had no table yet.
-	if !slices.Contains(earlier, "DM_UDEV_PRIMARY_SOURCE_FLAG=1") {
-		return nil
+	if n.stored != nil {
+		return n.stored(e)
 	}
-	// LVM has it only until a volume is wiped.
-	wiped := slices.Contains(earlier, unwiped) && !slices.Contains(earlier, "DM_DISABLE_OTHER_RULES_FLAG_OLD=1")
-	for _, kv := range earlier {
-		if strings.HasPrefix(kv, mapperFlag) && !(wiped && kv == "DM_UDEV_DISABLE_OTHER_RULES_FLAG=1") {
-			flags = append(flags, kv)
-		}
-	}
-	return flags
+	return nil
 }
-
-// unwiped is the property of a volume of LVM that is not to be read before LVM has wiped it.
-const unwiped = "DM_NOSCAN=1"
 
 // identifyUnread is identify for a disk that did not answer in time.
 func (a *applier) identifyUnread(t *task) {
@@ -182,11 +163,9 @@ func (a *applier) setIdentity(t *task, id *Identity) {
 	if id.Keep {
 		a.keepContents(t.event, id)
 	}
-	if isMapped(t.event) {
-		for kv := range t.event.Env() { // what flags has found, for the next event of this kind
-			if strings.HasPrefix(kv, mapperFlag) && !slices.Contains(id.Properties, kv) {
-				id.Properties = append(id.Properties, kv)
-			}
+	for _, kv := range t.lasting { // for later events
+		if !slices.Contains(id.Properties, kv) {
+			id.Properties = append(id.Properties, kv)
 		}
 	}
 	// A plan that was made without these properties is out of date.
@@ -348,7 +327,7 @@ func (a *applier) watch(t *task) {
 	switch {
 	// Its names do not depend on what it holds, or it has gone. A volume that is not wiped yet is
 	// read after that, which is a write like any other.
-	case !t.isRead && (t.identity == nil || !slices.Contains(t.identity.Properties, unwiped)):
+	case !t.isRead && (t.identity == nil || !t.identity.Unwiped):
 		a.names.watcher.Drop(t.event.Devpath)
 	case len(t.plan.Nodes) > 0:
 		a.names.watcher.Watch(t.event, a.dev.Path()+"/"+t.plan.Nodes[0].Path)

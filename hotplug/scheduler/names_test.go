@@ -13,6 +13,7 @@ import (
 	"devspool/hotplug/sysfs"
 	"devspool/hotplug/uevent"
 	"devspool/nodes"
+	"devspool/nodes/identity"
 )
 
 // named gives each device the links that it holds, beside the one by its numbers.
@@ -26,7 +27,9 @@ func (n *named) Identify(e *uevent.Event) *scheduler.Identity {
 	return id
 }
 
-func (n *named) NeedsContents(*uevent.Event) bool           { return false }
+func (n *named) NeedsContents(*uevent.Event) bool                             { return false }
+func (n *named) Lasting(*uevent.Event, func(*uevent.Event) []string) []string { return nil }
+
 func (n *named) Unread(e *uevent.Event) *scheduler.Identity { return n.Identify(e) }
 func (n *named) Probe(e *uevent.Event) *scheduler.Identity  { return n.Identify(e) }
 
@@ -64,8 +67,8 @@ func TestNamedLate(t *testing.T) {
 
 // mapped remembers the flags of device-mapper that events had when they came to it.
 type mapped struct {
-	named
-	properties []string
+	identity.Prober
+	properties []string // what devices are given, where not nil
 	seen       string
 }
 
@@ -74,10 +77,16 @@ func (m *mapped) Identify(e *uevent.Event) *scheduler.Identity {
 	if m.seen == "" {
 		m.seen, _ = e.Get("DM_UDEV_DISABLE_OTHER_RULES_FLAG")
 	}
-	id := m.named.Identify(e)
-	id.Properties = m.properties
+	id := (*scheduler.Identity)(m.Prober.Identify(e))
+	if m.properties != nil {
+		id.Properties = m.properties
+	}
 	return id
 }
+
+func (m *mapped) NeedsContents(*uevent.Event) bool           { return false }
+func (m *mapped) Unread(e *uevent.Event) *scheduler.Identity { return m.Identify(e) }
+func (m *mapped) Probe(e *uevent.Event) *scheduler.Identity  { return m.Identify(e) }
 
 // TestMapperFlags shows that what a program of device-mapper said with its change of a device still
 // holds for an event that is of no such change, and what an earlier process knew of that too; and
@@ -105,7 +114,7 @@ func TestMapperFlags(t *testing.T) {
 		{"no mapper", "sda", []string{primary, disk}, nil, "", ""},
 	} {
 		b := board.New(t, "# none\n")
-		var m mapped
+		m := mapped{Prober: identity.Prober{Sys: "/sys", Run: t.TempDir()}}
 		b.Sys.FS = sysfs.FS("/sys") // names come from the kernel's own
 		b.Start(b.Text, func(o *scheduler.Options) {
 			o.Names, o.Stored = &m, func(*uevent.Event) []string { return c.stored }

@@ -23,6 +23,7 @@ type task struct {
 type work struct {
 	event    *uevent.Event
 	identity *Identity // what the device deserves; nil until that is known
+	lasting  []string  // what earlier events said of the device and still holds
 	isRead   bool      // it is a disk whose contents give it names
 	plan     *nodes.Plan
 	commands []nodes.Command // those that have not ended yet, the running one first

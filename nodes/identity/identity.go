@@ -30,6 +30,9 @@ type Identity struct {
 	// Keep says that the contents of the disk cannot be read now, since device-mapper has
 	// suspended it: what its contents gave it before still holds.
 	Keep bool
+
+	// Unwiped says that the disk is a volume of LVM that is not to be read before LVM has wiped it.
+	Unwiped bool
 }
 
 // Get returns the value of a property, or "". There are few, so a map would cost more.

@@ -1,12 +1,14 @@
 package identity
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/sys"
+	"devspool/hotplug/uevent"
 )
 
 // mapperFlags are the bits from 16 on of an event's DM_COOKIE, as udev's rules know them
@@ -14,16 +16,44 @@ import (
 const mapperFlags = "DISABLE_DM_RULES_FLAG DISABLE_SUBSYSTEM_RULES_FLAG DISABLE_DISK_RULES_FLAG " +
 	"DISABLE_OTHER_RULES_FLAG LOW_PRIORITY_FLAG DISABLE_LIBRARY_FALLBACK_FLAG PRIMARY_SOURCE_FLAG FLAG7 "
 
+// mapperFlag begins the names of the flags among the properties.
+const mapperFlag = "DM_UDEV_"
+
+// Lasting returns the flags that device-mapper's programs gave the device of e with their last change,
+// where e comes from none of them: from udevadm trigger, say, or a scan. That a device is to have no names
+// still holds then (udev's 55-dm.rules). Before returns the properties that the device had; it is called
+// for devices of device-mapper alone.
+func (p *Prober) Lasting(e *uevent.Event, before func(*uevent.Event) []string) (flags []string) {
+	if !e.Dev.Block || !strings.HasPrefix(e.Devname, "dm-") {
+		return nil
+	}
+	if _, said := e.Get("DM_COOKIE"); said {
+		return nil
+	}
+	earlier := before(e)
+	// Without this one the others say only that the device had no table yet.
+	if !slices.Contains(earlier, "DM_UDEV_PRIMARY_SOURCE_FLAG=1") {
+		return nil
+	}
+	// LVM has it only until a volume is wiped.
+	wiped := slices.Contains(earlier, "DM_NOSCAN=1") && !slices.Contains(earlier, "DM_DISABLE_OTHER_RULES_FLAG_OLD=1")
+	for _, kv := range earlier {
+		if strings.HasPrefix(kv, mapperFlag) && !(wiped && kv == "DM_UDEV_DISABLE_OTHER_RULES_FLAG=1") {
+			flags = append(flags, kv)
+		}
+	}
+	return flags
+}
+
 // readFlags reads the flags that the program which changed the device has set (libdevmapper):
-// from the event's cookie, or where that has none from the event's variables, where a caller
-// that keeps a device's earlier properties may have put them back.
+// from the event's cookie, or where that has none those that a caller has put into the event, see Lasting.
 func (s *subject) readFlags() {
 	cookie, _ := s.e.Get("DM_COOKIE")
 	bits, _ := strconv.ParseUint(cookie, 0, 32)
 	for rest := mapperFlags; rest != ""; bits >>= 1 {
 		var flag string
 		flag, rest, _ = strings.Cut(rest, " ")
-		flag = "DM_UDEV_" + flag
+		flag = mapperFlag + flag
 		before, _ := s.e.Get(flag)
 		switch {
 		case bits>>16&1 == 1 && before != "1":
@@ -41,6 +71,7 @@ func (s *subject) readFlags() {
 	if bits>>16&1 == 1 {
 		s.setAll("DM_", "NOSCAN DISABLE_OTHER_RULES_FLAG_OLD UDEV_DISABLE_OTHER_RULES_FLAG", []string{
 			"1", s.value("DM_UDEV_DISABLE_OTHER_RULES_FLAG"), "1"})
+		s.id.Unwiped = true
 	}
 	s.volume()
 }
