@@ -465,10 +465,10 @@ func (p *parser) readSocket(r *rule, f field) bool {
 	return true
 }
 
-// readTarget reads where the node is to be. A path that could lead elsewhere
-// than into /dev is refused, and the device keeps its own name.
+// readTarget reads where the node is to be, a path below /dev. One that could lead
+// elsewhere is refused, and the device keeps its own name.
 func (p *parser) readTarget(r *rule, f field) {
-	path := f.text[1:]
+	path := below(f.text[1:])
 	if f.text[0] == '!' {
 		r.target.kind = '!'
 		if path != "" {
@@ -487,6 +487,22 @@ func (p *parser) readTarget(r *rule, f field) {
 			r.target.expands = true
 		}
 	}
+}
+
+// below returns a target as the path below /dev that it is, without parts that lead
+// nowhere: /dev/snd/ and .//snd/ are snd/. A path to elsewhere stays as it is.
+func below(path string) string {
+	below, inDev := strings.CutPrefix(path, "/dev/")
+	if !inDev && strings.HasPrefix(path, "/") {
+		return path
+	}
+	below = "/" + below
+	for _, nowhere := range [...]string{"//", "/./"} {
+		for strings.Contains(below, nowhere) {
+			below = strings.ReplaceAll(below, nowhere, "/")
+		}
+	}
+	return below[1:]
 }
 
 // reference returns the N of the %N that s begins with.
