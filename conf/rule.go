@@ -12,6 +12,7 @@ import (
 // rule is one line of a config, with a field for each thing that a line may say.
 type rule struct {
 	continues bool // the rules after it are tried also where it matches
+	ownerless bool // its owner and mode are there for the grammar, and say nothing
 
 	env  []condition // NAME=ERE; all of them must hold
 	kind matchKind
@@ -159,6 +160,9 @@ func (p *parser) readLine() {
 	if !ok {
 		return
 	}
+	// What looks on at every device, as with -.* 0:0 666 *logger "$ACTION", is no rule for its node.
+	r.ownerless = r.continues && r.target.kind == 0 && r.unconditional() &&
+		(r.when != 0 || strings.IndexByte(fields[0].text, ';') >= 0)
 	if r.target.expands {
 		p.checkGroups(&r, r.target.path, fields[3].offset+1, "stays as it is")
 	}
@@ -194,9 +198,14 @@ func (p *parser) checkReach(r *rule, f field) {
 			`move it up, or begin the earlier one with "-"`)
 		p.closed = false
 	}
-	if !r.continues && len(r.env)+len(r.attributes) == 0 && r.matchesAll() {
+	if !r.continues && r.unconditional() {
 		p.closed = true
 	}
+}
+
+// unconditional reports whether the rule matches every device.
+func (r *rule) unconditional() bool {
+	return len(r.env)+len(r.attributes) == 0 && r.matchesAll()
 }
 
 // matchesAll reports whether the rule matches every device for which its conditions hold.
