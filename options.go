@@ -67,7 +67,7 @@ var table = [...]cli.Option{
 	{Name: "--print-default-conf", Mode: true, Given: &given[modeDefaultConf], Help: "print the config that is compiled in"},
 	{Name: "--print-udev-conf", Mode: true, Given: &given[modeUdevConf], Help: "print a piece of a config that goes with --udev"},
 
-	{Name: "-f", Given: &line.foreground, Help: "stay in the foreground; implies -d"},
+	{Name: "-f", Given: &line.foreground, Help: "stay in the foreground; implies -d, if not with -s"},
 	{Name: "-n, --dry-run", Given: &line.DryRun, Help: "change nothing and run nothing; with -t show what would be done"},
 	{Name: "-t, --table", Given: &line.Table, Help: "show each event on stdout, a row each"},
 	{Name: "-v", Given: &line.Verbose, Help: "log more"},
@@ -159,11 +159,15 @@ func parse(args, environ []string) (*options, error) {
 }
 
 // choose sets the mode that the options name. Help wins. A loop scans first, so that -s with
-// -d says nothing new. Any other two exclude each other.
+// -d says nothing new. -f with -s does not either: a scan is in the foreground, and scripts for
+// BusyBox that call mdev -sf wait for its end. Any other two exclude each other.
 func (o *options) choose() error {
 	if given[modeHelp] {
 		o.mode = modeHelp
 		return nil
+	}
+	if given[modeScan] && !given[modeLoop] {
+		o.foreground = false
 	}
 	if o.foreground {
 		given[modeLoop] = true

@@ -315,6 +315,10 @@ func (b *planner) times(runs []string, name string, p *ere.Expr) (all []string) 
 // giveNode adds the node that a rule gives, where it moves it or else by the
 // device's own name, and the link that the rule asks for.
 func (b *planner) giveNode(r *rule, moved string) {
+	if r.ownerless {
+		b.giveImplicit()
+		return
+	}
 	path := moved
 	if path == "" {
 		if !b.requireName() {
@@ -467,13 +471,20 @@ func (b *planner) free(path string) {
 	}
 }
 
+// giveImplicit adds the node that a device has where no rule gave it one.
+func (b *planner) giveImplicit() {
+	if len(b.plan.Nodes) == 0 && b.requireName() {
+		mode, uid, gid := kernelSays(b.event)
+		b.addNode(&nodes.Node{Mode: mode, UID: uid, GID: gid}, b.own)
+	}
+}
+
 // finishNodes adds what no rule of the config has to ask for: the node of a
 // device that none spoke of, and the link of the root file system's device. It adds the
 // links of link= too, since it takes a node for them to lead to.
 func (b *planner) finishNodes() {
-	if len(b.plan.Nodes) == 0 && !b.suppressed && b.requireName() {
-		mode, uid, gid := kernelSays(b.event)
-		b.addNode(&nodes.Node{Mode: mode, UID: uid, GID: gid}, b.own)
+	if !b.suppressed {
+		b.giveImplicit()
 	}
 	for i := 0; HasNames && i < len(b.links); i++ {
 		b.giveLink(&b.links[i])

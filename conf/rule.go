@@ -12,6 +12,7 @@ import (
 // rule is one line of a config, with a field for each thing that a line may say.
 type rule struct {
 	continues bool // the rules after it are tried also where it matches
+	ownerless bool // its owner and mode are there for the grammar, and say nothing
 
 	env  []condition // NAME=ERE; all of them must hold
 	kind matchKind
@@ -159,6 +160,9 @@ func (p *parser) readLine() {
 	if !ok {
 		return
 	}
+	// What looks on at every device, as with -.* 0:0 666 *logger "$ACTION", is no rule for its node.
+	r.ownerless = r.continues && r.target.kind == 0 && r.unconditional() &&
+		(r.when != 0 || strings.IndexByte(fields[0].text, ';') >= 0)
 	if r.target.expands {
 		p.checkGroups(&r, r.target.path, fields[3].offset+1, "stays as it is")
 	}
@@ -194,9 +198,14 @@ func (p *parser) checkReach(r *rule, f field) {
 			`move it up, or begin the earlier one with "-"`)
 		p.closed = false
 	}
-	if !r.continues && len(r.env)+len(r.attributes) == 0 && r.matchesAll() {
+	if !r.continues && r.unconditional() {
 		p.closed = true
 	}
+}
+
+// unconditional reports whether the rule matches every device.
+func (r *rule) unconditional() bool {
+	return len(r.env)+len(r.attributes) == 0 && r.matchesAll()
 }
 
 // matchesAll reports whether the rule matches every device for which its conditions hold.
@@ -465,10 +474,10 @@ func (p *parser) readSocket(r *rule, f field) bool {
 	return true
 }
 
-// readTarget reads where the node is to be. A path that could lead elsewhere
-// than into /dev is refused, and the device keeps its own name.
+// readTarget reads where the node is to be, a path below /dev. One that could lead
+// elsewhere is refused, and the device keeps its own name.
 func (p *parser) readTarget(r *rule, f field) {
-	path := f.text[1:]
+	path := below(f.text[1:])
 	if f.text[0] == '!' {
 		r.target.kind = '!'
 		if path != "" {
@@ -487,6 +496,22 @@ func (p *parser) readTarget(r *rule, f field) {
 			r.target.expands = true
 		}
 	}
+}
+
+// below returns a target as the path below /dev that it is, without parts that lead
+// nowhere: /dev/snd/ and .//snd/ are snd/. A path to elsewhere stays as it is.
+func below(path string) string {
+	below, inDev := strings.CutPrefix(path, "/dev/")
+	if !inDev && strings.HasPrefix(path, "/") {
+		return path
+	}
+	below = "/" + below
+	for _, nowhere := range [...]string{"//", "/./"} {
+		for strings.Contains(below, nowhere) {
+			below = strings.ReplaceAll(below, nowhere, "/")
+		}
+	}
+	return below[1:]
 }
 
 // reference returns the N of the %N that s begins with.

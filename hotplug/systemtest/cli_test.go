@@ -171,6 +171,23 @@ func TestFailedEvent(t *testing.T) {
 	}
 }
 
+// TestScanInForeground has a scan end that is told to stay in the foreground, also where a loop
+// runs: installers on Alpine call mdev -sf, and then go on.
+func TestScanInForeground(t *testing.T) {
+	t.Parallel()
+	if !jailed(t) {
+		return
+	}
+	b := newBoard(t, "")
+	b.add(disk(0))
+	b.must(b.run("-sf"))
+	b.has("sda block 0660 0:0 8:0")
+	b.startLoop()
+	b.add(disk(1))
+	b.must(b.run("-fs"))
+	b.has("sda block 0660 0:0 8:0", "sdb block 0660 0:0 8:16")
+}
+
 func TestMalformedEnvironment(t *testing.T) {
 	if !jailed(t) {
 		return

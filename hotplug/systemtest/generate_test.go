@@ -24,6 +24,9 @@ type generator struct {
 var mends = []struct{ what, here string }{
 	{"the implicit rule 0:0 660 undoes a device's rules if all of them began with -",
 		"a config with a - rule ends in an explicit rule for all"},
+	{"a - rule for all that has a command gives the device's own name an owner and a mode, where the rules after it " +
+		"leave that alone",
+		"a config with such a rule has no target and no !"},
 	{"an @maj,min rule holds on add only, so that a node that it moved stays on remove",
 		"a config with an @maj,min rule meets only add events"},
 	{"a node that a rule for ACTION=add made stays on remove, for which other rules hold",
@@ -128,6 +131,7 @@ type rule struct {
 	hide    bool // makes no node
 	link    bool // leaves a link
 	target  bool // names another place
+	looksOn bool // is for every device, and there for its command
 }
 
 // config returns random rules for the devices. Each says its number in the log
@@ -155,6 +159,7 @@ func mended(rules []rule) bool {
 	switch {
 	case dash && has(rules, func(r rule) bool { return r.link }):
 	case dashHide && has(rules, func(r rule) bool { return r.numbers || r.target }):
+	case has(rules, func(r rule) bool { return r.looksOn }) && has(rules, func(r rule) bool { return r.hide || r.target }):
 	default:
 		return false
 	}
@@ -185,6 +190,7 @@ func (g *generator) rule(number int, devices []kerneltest.Device, log string) ru
 			last += gap()
 		}
 		last += g.command(number, groups, log)
+		r.looksOn = !r.hide && !r.target && (match == "-.*" || match == "-(.*)")
 	}
 	if last != "" {
 		r.line += gap() + last

@@ -29,6 +29,10 @@ func TestMends(t *testing.T) {
 		want       []string
 	}{
 		{"only rules with -", "-sda 1:1 666\n", disk(0), []string{"sda block 0666 1:1 8:0"}},
+		{"a rule that only looks on", "-.* 1:1 666 *true\n", disk(0), []string{"sda block 0660 0:0 8:0"}},
+		{"a rule that only looks on, and the kernel's mode", "-.* 1:1 600 *true\n", kernels, []string{"null char 0666 0:0 1:3"}},
+		{"a rule before one that looks on", "-sd.* 1:1 640 >disk/\n-tag=x;.* 0:0 600\n", disk(0), []string{
+			"disk dir 0755 0:0", "disk/sda block 0640 1:1 8:0", "sda link -> disk/sda"}},
 		{"numbers", "@8,0 1:1 666 =disk/\n", disk(0), []string{"disk dir 0755 0:0", "disk/sda block 0666 1:1 8:0"}},
 		{"rule for add", "ACTION=add;sda 1:1 666 =disk/\n", disk(0), []string{"disk dir 0755 0:0", "disk/sda block 0666 1:1 8:0"}},
 		{"link of a nested name", "input/event0 0:0 600 >ev/0\n", input(0), []string{
@@ -44,6 +48,10 @@ func TestMends(t *testing.T) {
 		{"carriage returns", "# x\r\nsda 1:1 640\r\nsdb 1:1 600\r\n", disk(0), []string{"sda block 0640 1:1 8:0"}},
 		{"comment after a target", "sda 1:1 640 =disk/x # comment\n", disk(0), []string{"disk dir 0755 0:0", "disk/x block 0640 1:1 8:0"}},
 		{"empty group", "sd(x*)a 1:1 640 =d%1/\n", disk(0), []string{"d dir 0755 0:0", "d/sda block 0640 1:1 8:0"}},
+		{"target with /dev/", "input/(.*) 0:0 600 >/dev/.//in/%1\n", input(0), []string{
+			"in dir 0755 0:0", "in/event0 char 0600 0:0 13:64", "input dir 0755 0:0", "input/event0 link -> ../in/event0"}},
+		{"directory with /dev/", "sda 1:1 640 =/dev//disk/\n", disk(0), []string{"disk dir 0755 0:0", "disk/sda block 0640 1:1 8:0"}},
+		{"target elsewhere", "sda 1:1 640 =/devices/x\n", disk(0), []string{"sda block 0640 1:1 8:0"}},
 		{"no newline at the end", "sda 1:1 640", disk(0), []string{"sda block 0640 1:1 8:0"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
