@@ -49,13 +49,17 @@ func Getopt(args []string, table string) (*Given, error) {
 			long := arg[1] == '-'
 			if long {
 				name, value, attached = strings.Cut(rest[1:], "=")
+			} else {
+				arg = "-" + name // for what is said of it
 			}
 			key, takes := match(known, name, long)
 			rest = ""
 			wrong := ""
 			switch {
-			case key == 0:
+			case key == 0 && long:
 				wrong = "is unknown, or short for several"
+			case key == 0:
+				wrong = "is unknown"
 			case takes == '=' && !attached:
 				if len(args) == 0 {
 					wrong = "needs a value"

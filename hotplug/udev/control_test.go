@@ -73,7 +73,7 @@ func TestObey(t *testing.T) {
 	}
 }
 
-// FuzzObey: a message asks one handler for one thing within its range, or is refused.
+// FuzzObey: a message asks the manager for one thing within its range, or is refused.
 func FuzzObey(f *testing.F) {
 	for kind := range uint32(10) {
 		f.Add(raw(kind, "A=b"))

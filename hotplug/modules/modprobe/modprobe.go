@@ -61,7 +61,8 @@ const (
 type Streams struct{ Out, Err io.Writer }
 
 // tool is one run. What kmod prints to standard output or error, in which words and with
-// which exit code, scripts depend on: so the texts are kmod's.
+// which exit code, scripts depend on: so the texts are kmod's, but for
+// what is wrong with an option.
 type tool struct {
 	_       sys.NotComparable
 	given   *cli.Given // its operands are names, or a name and parameters
@@ -77,14 +78,13 @@ func Run(args, environ []string, streams Streams) int {
 	// Options of the environment come first, so that those of the command line prevail.
 	given, err := cli.Getopt(append(strings.Fields(sys.Getenv(environ, "MODPROBE_OPTIONS")), args...), options)
 	t := &tool{streams: streams, given: given}
-	if err != nil {
-		return t.fail("ERROR", err.Error()+"; --help shows the options")
-	}
 	switch {
 	case t.given.Has('h'):
 		return t.print(usage)
 	case t.given.Has('V'):
 		return t.print("modprobe of devspool\n")
+	case err != nil:
+		return t.fail("ERROR", err.Error()+"; --help shows the options")
 	case len(t.given.Operands) == 0 && !t.given.Has('c'):
 		return t.fail("ERROR", "missing parameters. See -h.")
 	}

@@ -153,7 +153,9 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%s, whose command is for another program: exit %d, %q", line, r.code, r.out)
 		}
 	}
-	if r := ours(nil, "--help"); r.code != 0 || len(r.out) < 10 {
-		t.Errorf("--help: %v", r)
+	for _, line := range []string{"--help", "-nh --bogus"} {
+		if r := ours(nil, strings.Fields(line)...); r.code != 0 || len(r.out) < 10 || r.err != "" {
+			t.Errorf("%s: %v", line, r)
+		}
 	}
 }

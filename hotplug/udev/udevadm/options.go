@@ -10,12 +10,10 @@ import (
 )
 
 // parse reads the options of a command by its table, see cli.Getopt. Every command knows --help and
-// --version: what they ask for is printed at once, and the error errSaid ends the command.
+// --version: what they ask for is printed, also where a wrong option follows, and the error errSaid
+// ends the command.
 func (t *tool) parse(args []string, table string) (*cli.Given, error) {
 	g, err := cli.Getopt(args, table+" h:help V:version")
-	if err != nil {
-		return nil, err
-	}
 	text := ""
 	switch {
 	case g.Has('V'):
@@ -26,7 +24,7 @@ func (t *tool) parse(args []string, table string) (*cli.Given, error) {
 			text += " --" + strings.TrimRight(word[2:], "=?")
 		}
 	default:
-		return g, nil
+		return g, err
 	}
 	t.print(text + "\n")
 	return nil, errSaid

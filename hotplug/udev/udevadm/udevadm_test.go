@@ -370,6 +370,18 @@ func TestChroot(t *testing.T) {
 	}
 }
 
+// TestHelp shows that help and the version are given also where a wrong option follows.
+func TestHelp(t *testing.T) {
+	for line, want := range map[string]string{"info --help": "--attribute-walk", "settle -h --bogus": "options: --timeout --exit-if-exists\n", "trigger -nV -!": version + "\n"} {
+		if out, err := ours(strings.Fields(line)...).CombinedOutput(); err != nil || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %v %s", line, err, out)
+		}
+	}
+	if out, err := ours("info", "--bogus", "--help").CombinedOutput(); err == nil || string(out) != "udevadm: info: option '--bogus' is unknown, or short for several\n" {
+		t.Errorf("%v %s", err, out)
+	}
+}
+
 func TestSeconds(t *testing.T) {
 	for text, want := range map[string]time.Duration{"5": 5 * time.Second, "0.25": 250 * time.Millisecond, "1.5s": 1500 * time.Millisecond, "2s": 2 * time.Second, "3 min": 3 * time.Minute,
 		"10ms": 10 * time.Millisecond, "infinity": forever, "2562047h": 2562047 * time.Hour, "2562048h": forever, "999999999h": forever, "999999999min": forever} {

@@ -5,7 +5,8 @@
 // same code with all of it.
 //
 // The runtime also asks what is inlined at a place before a signal interrupts a goroutine there.
-// In a program without, none does: goroutines give way at calls alone, see alwaysUnsafe.
+// In a program without, none does: goroutines give way at calls alone, see alwaysUnsafe. And recover
+// goes by it, so that it could end a panic in a function that a deferred one has called.
 //
 //	striplines PROGRAM...
 package main

@@ -131,11 +131,11 @@ func strip(data []byte) ([]byte, error) {
 	}
 
 	// One follows the other, and what is behind moves down.
-	const unit = 64 // what is behind keeps its alignment
+	const moveUnit = 64 // what is behind keeps its alignment
 	newPctab := names + uint64(len(slim.names))
 	newFunctab := align(newPctab+uint64(len(slim.pctab)), tableAlign)
 	newData := align(newFunctab+uint64(len(slim.functions)), tableAlign)
-	shift := (behind - newData - uint64(len(slim.data))) / unit * unit
+	shift := (behind - newData - uint64(len(slim.data))) / moveUnit * moveUnit
 	clear(p.data[names : behind-shift])
 	copy(p.data[names:], slim.names)
 	copy(p.data[newPctab:], slim.pctab)

@@ -147,3 +147,19 @@ func size(t *testing.T, path string) int64 {
 	}
 	return fi.Size()
 }
+
+// TestShortName shows which names lose the directories of their package.
+func TestShortName(t *testing.T) {
+	for name, want := range map[string]string{
+		"a/b/c.F": "c.F", "a/c.(*T).F.func1": "c.(*T).F.func1", "a/c.F[go.shape.struct { a/b.x int }]": "c.F[go.shape.struct { a/b.x int }]",
+		"x/y/z.F": "z.F", "a.F": "a.F", "ab/c.F": "ab/c.F", "internal/poll.F": "internal/poll.F", "a/runtime.F": "a/runtime.F",
+		"type:.eq.a/b.T": "type:.eq.a/b.T", "slices.F[a/b.T]": "slices.F[a/b.T]",
+	} {
+		if got, err := shortName([]byte(name+"\x00more\x00"), []string{"a", "x/y"}); string(got) != want+"\x00" || err != nil {
+			t.Errorf("%s: %s, %v; want %s", name, got, err, want)
+		}
+	}
+	if _, err := shortName([]byte("a.F"), nil); err == nil {
+		t.Error("a name without an end is one")
+	}
+}

@@ -48,8 +48,9 @@ const (
 // alwaysUnsafe is a table of pctab that says of each place of a function that no signal may interrupt
 // it there: -2 for the 128 Mi instructions that follow.
 //
-// For that the runtime would have to know what is inlined at a place. Goroutines give way at calls, as they
-// did before Go 1.14: a loop that calls nothing holds up the collector.
+// For that the runtime would have to know what is inlined at a place. Goroutines give way where a
+// function that calls others begins, as they did before Go 1.14: a loop that calls none of these holds up
+// the collector.
 var alwaysUnsafe = []byte{1, 0x80, 0x80, 0x80, 0x40, 0}
 
 // slim returns the tables of as many functions without what tracebacks alone need. In names, the paths of
@@ -74,9 +75,9 @@ func (old tables) slim(order byteOrder, functions uint64, modules []string) (tab
 	slim := tables{functions: slices.Clone(old.functions[:functions*functabEntry+4])} // the last entry has no record
 	for n, record := range records {
 		ntables := order.Uint32(record[functionNpcdata:])
-		tables := without(numbers(order, record[functionSize:][:4*ntables]), 0, pcdataInlined, pcdataArgLive)
+		kept := without(numbers(order, record[functionSize:][:4*ntables]), 0, pcdataInlined, pcdataArgLive)
 		others := without(numbers(order, record[functionSize+4*ntables:]), noFuncdata, funcdataInlined, funcdataArgs, funcdataArgsLive)
-		tables = append(tables[:0:0], tables[min(len(tables), 1):]...) // that of unsafe places is another
+		kept = kept[min(len(kept), 1):] // that of unsafe places is another
 		record = slices.Clone(record[:functionSize])
 		put := func(field int, value uint32) { order.PutUint32(record[field:], value) }
 		for _, field := range []int{functionPcfile, functionPcln, functionUnit, functionStartLine} {
@@ -84,10 +85,10 @@ func (old tables) slim(order byteOrder, functions uint64, modules []string) (tab
 		}
 		put(functionName, names.move(order.Uint32(record[functionName:]), 0))
 		put(functionPcsp, pctab.move(order.Uint32(record[functionPcsp:]), 0))
-		put(functionNpcdata, uint32(1+len(tables)))
+		put(functionNpcdata, uint32(1+len(kept)))
 		record[functionNfuncdata] = byte(len(others))
 		record = order.AppendUint32(record, 1) // where alwaysUnsafe stands
-		for _, at := range tables {
+		for _, at := range kept {
 			record = order.AppendUint32(record, pctab.move(at, 0))
 		}
 		for _, at := range others {
@@ -166,9 +167,12 @@ func shortName(names []byte, modules []string) ([]byte, error) {
 		return nil, errors.New("a name does not end")
 	}
 	name := names[:end+1]
+	path, _, _ := bytes.Cut(name, []byte("[")) // type arguments have paths of their own
+	short := name[bytes.LastIndexByte(path, '/')+1:]
 	for _, module := range modules {
-		if bytes.HasPrefix(name, []byte(module+"/")) {
-			return name[bytes.LastIndexByte(name, '/')+1:], nil
+		// An index out of range in what is named as the runtime is fatal.
+		if bytes.HasPrefix(name, []byte(module+"/")) && !bytes.HasPrefix(short, []byte("runtime.")) {
+			return short, nil
 		}
 	}
 	return name, nil
