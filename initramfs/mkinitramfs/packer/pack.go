@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"debug/elf"
 	"errors"
 	"fmt"
@@ -169,7 +170,7 @@ func (p *packer) addFiles() error {
 	for _, text := range p.o.nodes.values {
 		n, err := parseNode(text)
 		if err != nil {
-			return err
+			return wrongUsage(err)
 		}
 		p.add(groupFiles, "--node", n)
 	}
@@ -179,7 +180,7 @@ func (p *packer) addFiles() error {
 		if ok {
 			var err error
 			if d.Mode, err = parseMode(mode); err != nil {
-				return fmt.Errorf("--dir %s: %w", text, err)
+				return wrongUsage(fmt.Errorf("--dir %s: %w", text, err))
 			}
 		}
 		p.add(groupFiles, "--dir", d)
@@ -187,17 +188,17 @@ func (p *packer) addFiles() error {
 	for _, text := range p.o.links.values {
 		from, to, err := cut("link", text, "PATH:TARGET")
 		if err != nil {
-			return err
+			return wrongUsage(err)
 		}
 		p.add(groupFiles, "--link", initramfs.Symlink{Path: inImage(from), Target: to})
 	}
 	for _, text := range p.o.files.values {
 		from, to, err := cut("file", text, "SRC:DST")
-		if err == nil {
-			err = p.addTree("--file "+from, from, inImage(to))
-		}
 		if err != nil {
-			return err
+			return wrongUsage(err)
+		}
+		if err := p.addTree("--file "+from, from, inImage(to)); err != nil {
+			return fmt.Errorf("--file %s: %w", text, err)
 		}
 	}
 	for _, from := range p.o.modprobeConf.values {
@@ -346,7 +347,7 @@ func (p *packer) write(early []byte, items []item) (size int64, err error) {
 		err = asWriteError(temporary.Chmod(mode))
 	}
 	// Close tells of writes that failed late, as on a network file system.
-	err = errors.Join(err, asWriteError(temporary.Close()))
+	err = cmp.Or(err, asWriteError(temporary.Close()))
 	if err == nil {
 		err = asWriteError(os.Rename(temporary.Name(), p.o.output))
 	}
@@ -383,7 +384,7 @@ func (p *packer) writeInPlace(early []byte, items []item) (size int64, err error
 	}
 	c := &counted{w: out}
 	err = p.writeTo(c, early, items)
-	return c.n, errors.Join(err, asWriteError(out.Close()))
+	return c.n, cmp.Or(err, asWriteError(out.Close()))
 }
 
 // asWriteError marks an error as one of the image's file, for the exit code.
@@ -454,7 +455,8 @@ func (p *packer) writeTo(c *counted, early []byte, items []item) error {
 	if err == nil {
 		err = buffered.Flush()
 	}
-	return errors.Join(err, compressed.Close())
+	// After an error the end could only tell the same once more.
+	return cmp.Or(err, compressed.Close())
 }
 
 // shown shows how much is written already.
