@@ -196,6 +196,23 @@ func TestRootByNumbers(t *testing.T) {
 	}
 }
 
+// TestLoopKilled has the loop of the early boot killed on the way to the root, and again in the root.
+func TestLoopKilled(t *testing.T) {
+	lab := boot.NewLab(t)
+	conf := t.TempDir() + "/conf"
+	hotplugtest.WriteFile(t, conf, "ubda 0:0 660 @test -e /run/once || { : >/run/once; kill -9 $PPID; }\n-$MODALIAS=.* 0:0 660 @modprobe -b -q \"$MODALIAS\"\n")
+	root := boot.Root{Pack: []string{"--set", "filesystem", "--conf", conf, "--program", "/bin/busybox", "--link", "bin/sh:busybox"}, Param: uuid + " " + fewTerminals,
+		Attach: func(disk string) []string { return []string{"ubd0=" + disk} }}
+	lab.Run(t, boot.Options{Root: &root}, func(g *boot.Guest) {
+		if _, err := os.Stat("/run/once"); err != nil {
+			g.Fatal(err)
+		}
+		g.Command("/bin/busybox", "kill", "-9", loopPid(g))
+		startLoop(g)
+		sameAsFresh(g, "after a loop that was killed", "")
+	})
+}
+
 // TestRootOfARule boots from a node that a rule has put where LVM would have one.
 func TestRootOfARule(t *testing.T) {
 	lab := boot.NewLab(t)

@@ -47,6 +47,7 @@ type boot struct {
 	environ []string        // of this process, with path; all that is started gets it
 	dev     *nodes.Dir      // /dev
 	loop    int             // the loop's process
+	again   bool            // that it was started again in this attempt
 	node    string          // of the root, or the path of a link to it
 	tools   []tool          // that may bring the root about
 	started map[string]bool // breakpoints that were passed
@@ -68,7 +69,7 @@ func Run(args, environ []string) int {
 		}
 		// prepare is not tried again. What it has not done a person has to do in the shell.
 		b.fail(err)
-		err = nil
+		err, b.again = nil, false
 	}
 }
 
@@ -149,7 +150,15 @@ func (b *boot) ask(words []string, hear func(line string)) error {
 		// Without the loop no device comes, and nothing would ever answer.
 		// Where spawn has waited for it already this is -1 (ECHILD): it has ended too.
 		if pid, _ := unix.Wait4(b.loop, nil, unix.WNOHANG, nil); pid != 0 {
-			return errors.New("the loop has ended, and its last words are above")
+			// Another one scans, and so knows what this one knew. In vain it is where /dev was moved already.
+			if b.again || !sys.Exists(unix.AT_FDCWD, "/dev/"+nodes.Private) {
+				return errors.New("the loop has ended, and its last words are above")
+			}
+			b.again = true
+			say("the loop has ended, and is started again")
+			if err = b.startLoop(); err != nil {
+				return err
+			}
 		}
 		time.Sleep(sys.PollInterval)
 	}
