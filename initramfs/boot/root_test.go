@@ -3,6 +3,7 @@ package boot_test
 import (
 	"encoding/binary"
 	"os"
+	"os/exec"
 	"path"
 	"regexp"
 	"strconv"
@@ -194,6 +195,41 @@ func TestRootByNumbers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// flashRules make flash memory of a disk, and then UBI of that.
+const flashRules = `
+SUBSYSTEM=block;vda	0:0	660	@modprobe block2mtd block2mtd=/dev/vda,128KiB
+SUBSYSTEM=mtd;mtd0	0:0	660	@modprobe ubi mtd=0
+-$MODALIAS=.*	0:0	660	@modprobe -b -q "$MODALIAS"
+`
+
+// TestRootOnFlash boots from a volume of UBI, by its name.
+func TestRootOnFlash(t *testing.T) {
+	lab := boot.NewLab(t)
+	root := boot.Root{Param: "root=ubi0:system rw", Attach: func(disk string) []string {
+		dir := path.Dir(disk)
+		hotplugtest.WriteFile(t, dir+"/volumes", "[system]\nmode=ubi\nimage="+dir+"/ubifs\nvol_id=0\nvol_type=dynamic\nvol_name=system\nvol_flags=autoresize\n")
+		script := "mkfs.ubifs -m 1 -e 130944 -c 900 -r tree ubifs && ubinize -o disk -p 128KiB -m 1 volumes && truncate -s 128M disk"
+		cmd := exec.Command("sh", "-c", script)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return []string{"-drive", "file=" + disk + ",if=virtio,format=raw"}
+	}}
+	if !lab.IsGuest() {
+		need(t, "mkfs.ubifs")
+		conf := t.TempDir() + "/conf"
+		hotplugtest.WriteFile(t, conf, flashRules)
+		root.Pack = []string{"--set", "virtio,filesystem", "--modules", "block2mtd,ubi", "--conf", conf}
+	}
+	lab.Run(t, boot.Options{Kernel: boot.QEMU, Memory: 512, Root: &root}, func(g *boot.Guest) {
+		if mounts := g.Read("/proc/self/mounts"); !strings.Contains(mounts, "ubi0:system / ubifs rw") {
+			g.Errorf("mounts: %s", mounts)
+		}
+		takeOver(g)
+	})
 }
 
 // TestLoopKilled has the loop of the early boot killed on the way to the root, and again in the root.

@@ -136,7 +136,13 @@ func (b *boot) mount() error {
 		b.node = node
 	}
 	kinds := strings.ReplaceAll(b.fstype, ",", " ")
-	if kinds == "" {
+	switch {
+	case kinds != "":
+	case isFlash(b.node): // a node's path begins with a slash
+		if kinds = "jffs2"; b.node[0] == 'u' {
+			kinds = "ubifs"
+		}
+	default:
 		kinds = kindOf(b.node)
 	}
 	if kinds == "" {

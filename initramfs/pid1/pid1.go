@@ -209,6 +209,10 @@ func (b *boot) find() (err error) {
 		if b.useTools() || ref != b.root {
 			slice = min(slice, 200*time.Millisecond)
 		}
+		if isFlash(b.root) && flashIsThere(b.root) {
+			b.node = b.root
+			return nil
+		}
 		if node := mapped(b.node); node != "" {
 			b.node = node
 			return nil
@@ -221,7 +225,7 @@ func (b *boot) find() (err error) {
 		}
 		err = b.ask([]string{"wait", decimal(slice), ref}, func(string) {})
 		if err == nil {
-			if offset == "" {
+			if offset == "" && !isFlash(b.root) {
 				return nil
 			}
 			// The kernel makes all partitions of a disk at once, but for those that somebody adds.
@@ -294,6 +298,14 @@ func (s *settings) ref() string {
 	}
 	if partition, _, is := strings.Cut(s.root, besideMark); is {
 		return partition
+	}
+	// Of a volume of UBI that is named the device, the first one where none is.
+	if isFlash(s.root) {
+		device, _, named := strings.Cut(s.root, ":")
+		if named && len(device) == len("ubi") {
+			device += "0"
+		}
+		return "/dev/" + device
 	}
 	path, below := strings.CutPrefix(s.root, "/dev/")
 	group, volume, both := strings.Cut(path, "/")
