@@ -57,6 +57,9 @@ func (p *packer) run() error {
 	if err := p.checkInit(items); err != nil {
 		return err
 	}
+	if err := p.checkConf(items); err != nil {
+		return err
+	}
 	early, err := p.early()
 	if err != nil {
 		return err
@@ -308,6 +311,30 @@ func (p *packer) checkInit(items []item) error {
 	if _, there := p.under[end]; err != nil || !have[end] && !there {
 		return fmt.Errorf("--init %s is a script for %s, which is not in the image: add it by --program %s", p.o.init, words[0], words[0])
 	}
+	return nil
+}
+
+// checkConf warns of a config by which /init would load none of the modules: only where the image has no
+// config does it have a rule for that.
+func (p *packer) checkConf(items []item) error {
+	if p.o.conf == "" || p.o.init != "" || p.o.appendTo != "" || p.o.devspool == "none" || !p.o.wantsModules() {
+		return nil
+	}
+	text, err := os.ReadFile(p.o.conf)
+	if err != nil {
+		return fmt.Errorf("--conf: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if rule, _, _ := strings.Cut(line, "#"); strings.Contains(rule, "modprobe") {
+			return nil
+		}
+	}
+	for _, i := range items {
+		if strings.Contains(i.path(), "mdev.conf.d/") { // a piece may have the rule
+			return nil
+		}
+	}
+	p.report.warn("--conf %s has no rule that loads modules, so /init would load none; add: %s", p.o.conf, `-$MODALIAS=.* 0:0 660 @modprobe -b -q "$MODALIAS"`)
 	return nil
 }
 

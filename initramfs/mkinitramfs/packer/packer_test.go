@@ -709,6 +709,26 @@ func TestControlBytes(t *testing.T) {
 	}
 }
 
+// TestConfWithoutModules packs modules, and a config that would leave them where they are.
+func TestConfWithoutModules(t *testing.T) {
+	binary, dir := static(t), t.TempDir()
+	packtest.Write(t, dir+"/1.0/modules.dep", "kernel/gone.ko:\n")
+	packtest.Write(t, dir+"/1.0/modules.builtin", "kernel/fs/ext4/ext4.ko\n")
+	packtest.Write(t, dir+"/conf", "# modprobe\nsd.* 0:0 660\n")
+	packtest.Write(t, dir+"/good", "-$MODALIAS=.* 0:0 660 @modprobe \"$MODALIAS\"\n")
+	packing := func(args ...string) string {
+		return do(nil, append([]string{"--devspool", binary, "-o", dir + "/image", "--modules-dir", dir, "--kernel", "1.0", "--modules", "ext4"}, args...)...).errors
+	}
+	if said := packing("--conf", dir+"/conf"); !strings.Contains(said, "has no rule that loads modules") || !strings.Contains(said, dir+"/conf") {
+		t.Error(said)
+	}
+	for _, args := range [][]string{{"--conf", dir + "/good"}, {}, {"--conf", dir + "/conf", "--file", dir + "/good:etc/mdev.conf.d/good.conf"}} {
+		if said := packing(args...); said != "" {
+			t.Errorf("%q: %s", args, said)
+		}
+	}
+}
+
 // TestUnreadableModules packs programs beside modules that do not tell what they are for: the programs do.
 func TestUnreadableModules(t *testing.T) {
 	foreign := packtest.Root(t, "arm64")
