@@ -95,7 +95,7 @@ PREFIX  ?= /usr/local
 SBINDIR  = $(PREFIX)/sbin
 DATADIR  = $(PREFIX)/share
 LINKS   := mdev
-PAGES   := devspool.8 devspool-events.5 mdev.conf.5
+PAGES   := devspool.8 devspool-init.8 devspool-events.5 mdev.conf.5
 SHELLS  := bash-completion/completions/devspool zsh/site-functions/_devspool fish/vendor_completions.d/devspool.fish
 
 # The completions of shells, made from the tables of options by this machine's Go.

@@ -1,6 +1,7 @@
 package initramfs
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -143,7 +144,7 @@ func (f File) body() (body, error) {
 		err = fmt.Errorf("%s is not a regular file", f.Source)
 	}
 	if err != nil {
-		return body{}, errors.Join(err, file.Close())
+		return body{}, cmp.Or(err, file.Close())
 	}
 	return body{ReadCloser: file, size: info.Size()}, nil
 }

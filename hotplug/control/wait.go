@@ -157,7 +157,8 @@ func (t *Targets) parse(text string) (*target, error) {
 // which is a disk's; it need not be there.
 func Node(dev *nodes.Dir, text string) (string, error) {
 	t, err := (&Targets{dev: dev}).parse(text)
-	if err == nil && t.node == "" {
+	// What cannot be waited for is no disk either.
+	if t == nil || err == nil && t.node == "" {
 		err = errors.New("no disk's name: " + strconv.Quote(text) + "; name a path below /dev, or UUID=, LABEL=, PARTUUID= or PARTLABEL=")
 	}
 	if err != nil {

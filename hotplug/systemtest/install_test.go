@@ -71,7 +71,7 @@ func TestDistInstall(t *testing.T) {
 	want := []string{
 		"/usr/sbin/devspool", "/usr/sbin/mdev", "/usr/sbin/modprobe",
 		"/usr/share/bash-completion/completions/devspool", "/usr/share/fish/vendor_completions.d/devspool.fish",
-		"/usr/share/man/man5/devspool-events.5", "/usr/share/man/man5/mdev.conf.5", "/usr/share/man/man8/devspool.8",
+		"/usr/share/man/man5/devspool-events.5", "/usr/share/man/man5/mdev.conf.5", "/usr/share/man/man8/devspool-init.8", "/usr/share/man/man8/devspool.8",
 		"/usr/share/zsh/site-functions/_devspool",
 	}
 	if got := files(t, to); !slices.Equal(got, want) {

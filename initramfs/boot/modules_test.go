@@ -62,7 +62,7 @@ func TestModules(t *testing.T) {
 	files := modulesTree(t, "drivers/md", "drivers/block", "drivers/scsi", "crypto", "lib", "fs/fuse", "block", "security/keys")
 	files = append(files,
 		initramfs.Symlink{Path: "sbin/modprobe", Target: "devspool"},
-		initramfs.File{Path: "etc/modprobe.d/a.conf", Mode: 0o644, Text: "options scsi_debug dev_size_mb=9\ninstall brd /bin/false\n"})
+		initramfs.File{Path: "etc/modprobe.d/a.conf", Mode: 0o644, Text: "options scsi_debug dev_size_mb=9\ninstall brd /bin/false\nsoftdep fuse pre: loop\n"})
 	lab.Run(t, boot.Options{Files: files, Append: []string{fewTerminals, "scsi_debug.num_tgts=2", "modprobe.blacklist=sr_mod"}}, func(g *boot.Guest) {
 		if out := g.Command("/sbin/modprobe", "-v", "scsi-debug", "max_luns=3"); !strings.Contains(out, "scsi_debug.ko dev_size_mb=9 num_tgts=2 max_luns=3\n") {
 			g.Errorf("modprobe -v: %s", out)
@@ -81,6 +81,7 @@ func TestModules(t *testing.T) {
 				g.Errorf("%s is not loaded", name)
 			}
 		}
+		wishes(g)
 		g.Command("/sbin/modprobe", "-r", "dm-raid", "dm-thin-pool")
 		if now := loaded(g); now["dm_raid"] || now["dm_thin_pool"] || now["dm_persistent_data"] || !now["fuse"] {
 			g.Errorf("after modprobe -r: %v", now)
@@ -89,6 +90,22 @@ func TestModules(t *testing.T) {
 		leaveToProgram(g)
 		loadAll(g)
 	})
+}
+
+// wishes has a module that wishes for another one, which it can do without: as long as the module is there, that
+// is neither loaded nor removed for it.
+func wishes(g *boot.Guest) {
+	g.Command("/sbin/modprobe", "cuse")
+	g.Command("/sbin/modprobe", "-r", "loop")
+	if out := g.Command("/sbin/modprobe", "-v", "fuse"); out != "" || modules.IsLive("loop") {
+		g.Errorf("modprobe of a module that is there: %s", out)
+	}
+	g.Command("/sbin/modprobe", "loop")
+	if err := exec.Command("/sbin/modprobe", "-r", "fuse").Run(); err == nil || !modules.IsLive("loop") {
+		g.Errorf("modprobe -r of a module that is in use: %v", err)
+	}
+	g.Command("/sbin/modprobe", "-r", "cuse") // and what it needed
+	g.Command("/sbin/modprobe", "fuse")
 }
 
 // loadByRule has a rule's call of modprobe carried out by the program itself, though there is

@@ -1,7 +1,9 @@
 package boot_test
 
 import (
+	"encoding/binary"
 	"os"
+	"os/exec"
 	"path"
 	"regexp"
 	"strconv"
@@ -86,6 +88,10 @@ func TestRoots(t *testing.T) {
 					goOn(g)
 				}
 				inRoot(g)
+				// Programs expect the node there, not a link to it.
+				if mounts := g.Read("/proc/self/mounts"); strings.Contains(mounts, "/dev/disk/") {
+					g.Errorf("mounts: %s", mounts)
+				}
 				sameAsFresh(g, "in the root", "")
 			})
 		})
@@ -160,6 +166,89 @@ func TestRootUML(t *testing.T) {
 	lab.Run(t, boot.Options{Root: &root}, inRoot)
 }
 
+// TestRootByNumbers boots from the second partition of a disk, by what the kernel itself understands.
+func TestRootByNumbers(t *testing.T) {
+	lab := boot.NewLab(t)
+	// A table of MBR: type, first sector and length of each partition, and the disk's signature.
+	table := make([]byte, 512)
+	for i, sectors := range [][2]uint32{{64, 64}, {2048, 128 << 11}} {
+		at := table[446+16*i:]
+		at[4] = 0x83
+		binary.LittleEndian.PutUint32(at[8:], sectors[0])
+		binary.LittleEndian.PutUint32(at[12:], sectors[1])
+	}
+	copy(table[440:], "\x44\x33\x22\x11")
+	copy(table[510:], "\x55\xaa")
+	for name, param := range map[string]string{"beside": "root=PARTUUID=11223344-01/PARTNROFF=1", "hexadecimal": "root=6202"} {
+		t.Run(name, func(t *testing.T) {
+			root := boot.Root{Pack: []string{"--set", "filesystem"}, Param: param + " rw " + fewTerminals, Attach: func(disk string) []string {
+				system, err := os.ReadFile(disk)
+				hotplugtest.Must(t, err)
+				hotplugtest.WriteFile(t, disk, string(table)+strings.Repeat("\x00", 2048*512-len(table))+string(system))
+				return []string{"ubd0=" + disk}
+			}}
+			lab.Run(t, boot.Options{Root: &root}, func(g *boot.Guest) {
+				if mounts := g.Read("/proc/self/mounts"); !strings.Contains(mounts, "/dev/ubda2 / ext4") {
+					g.Errorf("mounts: %s", mounts)
+				}
+				inRoot(g)
+			})
+		})
+	}
+}
+
+// flashRules make flash memory of a disk, and then UBI of that.
+const flashRules = `
+SUBSYSTEM=block;vda	0:0	660	@modprobe block2mtd block2mtd=/dev/vda,128KiB
+SUBSYSTEM=mtd;mtd0	0:0	660	@modprobe ubi mtd=0
+-$MODALIAS=.*	0:0	660	@modprobe -b -q "$MODALIAS"
+`
+
+// TestRootOnFlash boots from a volume of UBI, by its name.
+func TestRootOnFlash(t *testing.T) {
+	lab := boot.NewLab(t)
+	root := boot.Root{Param: "root=ubi0:system rw", Attach: func(disk string) []string {
+		dir := path.Dir(disk)
+		hotplugtest.WriteFile(t, dir+"/volumes", "[system]\nmode=ubi\nimage="+dir+"/ubifs\nvol_id=0\nvol_type=dynamic\nvol_name=system\nvol_flags=autoresize\n")
+		script := "mkfs.ubifs -m 1 -e 130944 -c 900 -r tree ubifs && ubinize -o disk -p 128KiB -m 1 volumes && truncate -s 128M disk"
+		cmd := exec.Command("sh", "-c", script)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return []string{"-drive", "file=" + disk + ",if=virtio,format=raw"}
+	}}
+	if !lab.IsGuest() {
+		need(t, "mkfs.ubifs")
+		conf := t.TempDir() + "/conf"
+		hotplugtest.WriteFile(t, conf, flashRules)
+		root.Pack = []string{"--set", "virtio,filesystem", "--modules", "block2mtd,ubi", "--conf", conf}
+	}
+	lab.Run(t, boot.Options{Kernel: boot.QEMU, Memory: 512, Root: &root}, func(g *boot.Guest) {
+		if mounts := g.Read("/proc/self/mounts"); !strings.Contains(mounts, "ubi0:system / ubifs rw") {
+			g.Errorf("mounts: %s", mounts)
+		}
+		takeOver(g)
+	})
+}
+
+// TestLoopKilled has the loop of the early boot killed on the way to the root, and again in the root.
+func TestLoopKilled(t *testing.T) {
+	lab := boot.NewLab(t)
+	conf := t.TempDir() + "/conf"
+	hotplugtest.WriteFile(t, conf, "ubda 0:0 660 @test -e /run/once || { : >/run/once; kill -9 $PPID; }\n-$MODALIAS=.* 0:0 660 @modprobe -b -q \"$MODALIAS\"\n")
+	root := boot.Root{Pack: []string{"--set", "filesystem", "--conf", conf, "--program", "/bin/busybox", "--link", "bin/sh:busybox"}, Param: uuid + " " + fewTerminals,
+		Attach: func(disk string) []string { return []string{"ubd0=" + disk} }}
+	lab.Run(t, boot.Options{Root: &root}, func(g *boot.Guest) {
+		if _, err := os.Stat("/run/once"); err != nil {
+			g.Fatal(err)
+		}
+		g.Command("/bin/busybox", "kill", "-9", loopPid(g))
+		startLoop(g)
+		sameAsFresh(g, "after a loop that was killed", "")
+	})
+}
+
 // TestRootOfARule boots from a node that a rule has put where LVM would have one.
 func TestRootOfARule(t *testing.T) {
 	lab := boot.NewLab(t)
@@ -177,7 +266,7 @@ func TestRootUnmountable(t *testing.T) {
 	root := boot.Root{Pack: []string{"--set", "filesystem"},
 		Param:  "root=/dev/ubda rootfstype=ext4,nothing rootflags=nothing loglevel=1 " + fewTerminals,
 		Attach: func(disk string) []string { return []string{"ubd0=" + disk} }}
-	want := "root=/dev/ubda (/dev/ubda) cannot be mounted, tried as ext4, nothing: invalid argument"
+	want := "root=/dev/ubda (/dev/ubda) cannot be mounted, tried as ext4, nothing: invalid argument; the kernel says: ext4: Unknown parameter 'nothing'\n"
 	if console := lab.Console(t, boot.Options{Root: &root}); !strings.Contains(console, want) {
 		t.Error(console)
 	}
@@ -406,8 +495,21 @@ func TestRootMissing(t *testing.T) {
 	if !want.MatchString(console) || took > 2*time.Minute {
 		t.Errorf("after %v, %q is not in:\n%s", took, want, console)
 	}
-	root.Param = "root=98:16 rd.devspool.timeout=1 loglevel=1 rdinit=/start " + fewTerminals // and not the 98:0 of User Mode Linux
-	if console := lab.Console(t, boot.Options{Root: &root}); !strings.Contains(console, "root=98:16 did not come within 1 s") {
+	root.Param = "root=98:16 rd.devspool.timeout=1 rd.devspool.log=x loglevel=1 rdinit=/start " + fewTerminals // and not the 98:0 of User Mode Linux
+	root.Pack = append([]string{"--dir", "lib/modules/5.0-other"}, root.Pack[4:]...)                           // no module of this kernel
+	console = lab.Console(t, boot.Options{Root: &root})
+	for _, want := range []string{"root=98:16 did not come within 1 s", `devspool: rd.devspool.log: "x" is none of: steps info` + "\n",
+		"; the image has modules of 5.0-other and none of this kernel, "} {
+		if !strings.Contains(console, want) {
+			t.Errorf("no %q in:\n%s", want, console)
+		}
+	}
+	if strings.Contains(console, "modprobe") {
+		t.Errorf("without modules there is nothing to be loaded:\n%s", console)
+	}
+	root.Param = "root=nfs:10.0.0.1:/x loglevel=1 " + fewTerminals
+	console = lab.Console(t, boot.Options{Root: &root})
+	if !strings.Contains(console, `no disk's name: "nfs:10.0.0.1:/x"`) || strings.Contains(console, "--first") {
 		t.Error(console)
 	}
 }

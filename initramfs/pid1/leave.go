@@ -56,7 +56,11 @@ func (b *boot) leave() error {
 	b.args[0] = init
 	// The process number stays 1, which the init relies on.
 	err = unix.Exec(init, b.args, b.environ)
-	return errors.New("cannot start " + init + ": " + err.Error())
+	why := err.Error()
+	if err == unix.ENOENT { // the init itself is there
+		why = "its interpreter or loader is not on the root file system"
+	}
+	return errors.New("cannot start " + init + ": " + why)
 }
 
 // findInit returns the path of the init in what is the root now, or "". Where init= names one no

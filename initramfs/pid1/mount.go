@@ -131,8 +131,18 @@ words:
 // mount mounts the root, by the type that rootfstype= says, else by what the disk says it is, else
 // by each type for disks that the kernel knows.
 func (b *boot) mount() error {
+	// Programs of the system compare what is mounted with names of nodes, as mount(8) has them.
+	if node, err := sys.Realpath(b.node); err == nil {
+		b.node = node
+	}
 	kinds := strings.ReplaceAll(b.fstype, ",", " ")
-	if kinds == "" {
+	switch {
+	case kinds != "":
+	case isFlash(b.node): // a node's path begins with a slash
+		if kinds = "jffs2"; b.node[0] == 'u' {
+			kinds = "ubifs"
+		}
+	default:
 		kinds = kindOf(b.node)
 	}
 	if kinds == "" {
@@ -170,5 +180,26 @@ func (b *boot) mount() error {
 	if kinds == "" {
 		return errors.New("root=" + b.root + " (" + b.node + ") holds no file system that is known here; rootfstype= may name it")
 	}
-	return errors.New("root=" + b.root + " (" + b.node + ") cannot be mounted, tried as " + strings.Join(strings.Fields(kinds), ", ") + ": " + err.Error())
+	kinds = strings.Join(strings.Fields(kinds), " ")
+	return errors.New("root=" + b.root + " (" + b.node + ") cannot be mounted, tried as " + strings.ReplaceAll(kinds, " ", ", ") + ": " + err.Error() + kernelSays(b.node, kinds))
+}
+
+// kernelSays returns the last line of the kernel's log in which a file system, of one of these types, speaks
+// of the disk or for itself: why it cannot be mounted. The console has it only where the level of
+// its messages is high.
+func kernelSays(node, kinds string) (said string) {
+	log := make([]byte, 16<<10) // of a longer log its end
+	n, _ := unix.Klogctl(unix.SYSLOG_ACTION_READ_ALL, log)
+	for line := range strings.Lines(string(log[:max(n, 0)])) {
+		// "<3>[    1.234567] EXT4-fs (sda1): ..."; of a word in rootflags= "ext4: ...". Not all kernels add the time.
+		text := line[strings.IndexByte(line, '>')+1:]
+		if strings.HasPrefix(text, "[") {
+			_, text, _ = strings.Cut(text, "] ")
+		}
+		speaker, _, is := strings.Cut(text, ": ")
+		if is && (strings.HasSuffix(speaker, strings.TrimPrefix(node, "/dev/")+")") || strings.Contains(" "+kinds+" ", " "+speaker+" ")) {
+			said = "; the kernel says: " + strings.TrimSuffix(text, "\n")
+		}
+	}
+	return said
 }

@@ -19,6 +19,7 @@ package pid1
 import (
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,6 +29,7 @@ import (
 
 	"devspool/conf"
 	"devspool/hotplug/control"
+	"devspool/hotplug/modules"
 	"devspool/hotplug/sys"
 	"devspool/nodes"
 )
@@ -45,6 +47,7 @@ type boot struct {
 	environ []string        // of this process, with path; all that is started gets it
 	dev     *nodes.Dir      // /dev
 	loop    int             // the loop's process
+	again   bool            // that it was started again in this attempt
 	node    string          // of the root, or the path of a link to it
 	tools   []tool          // that may bring the root about
 	started map[string]bool // breakpoints that were passed
@@ -66,7 +69,7 @@ func Run(args, environ []string) int {
 		}
 		// prepare is not tried again. What it has not done a person has to do in the shell.
 		b.fail(err)
-		err = nil
+		err, b.again = nil, false
 	}
 }
 
@@ -86,8 +89,9 @@ func (b *boot) prepare() (err error) {
 	}
 	b.parse(line)
 	b.pause("start")
-	// The default config loads no modules, which here is what the loop is for.
-	if !sys.Exists(unix.AT_FDCWD, config) {
+	// The default config loads no modules, which here is what the loop is for. Where there are none of this
+	// kernel, a modprobe for each device could only fail.
+	if _, none := modules.OpenTree(modules.Source{}); none == nil && !sys.Exists(unix.AT_FDCWD, config) {
 		writeConfig()
 	}
 	// The control socket is found by it: see ask.
@@ -109,7 +113,9 @@ func (b *boot) startLoop() (err error) {
 	args := []string{"devspool", "-f"}
 	// What the root does not need waits until it is mounted: that may need modules too, and the
 	// processors.
-	if first := b.first(); first != "" {
+	// What is wrong about the root find says; the loop need not say it too.
+	_, wrong := control.Node(b.dev, b.ref())
+	if first := b.first(); first != "" && wrong == nil {
 		args = append(args, "--first", first+" "+goOn)
 	}
 	if b.loopVerbose {
@@ -144,7 +150,15 @@ func (b *boot) ask(words []string, hear func(line string)) error {
 		// Without the loop no device comes, and nothing would ever answer.
 		// Where spawn has waited for it already this is -1 (ECHILD): it has ended too.
 		if pid, _ := unix.Wait4(b.loop, nil, unix.WNOHANG, nil); pid != 0 {
-			return errors.New("the loop has ended, and its last words are above")
+			// Another one scans, and so knows what this one knew. In vain it is where /dev was moved already.
+			if b.again || !sys.Exists(unix.AT_FDCWD, "/dev/"+nodes.Private) {
+				return errors.New("the loop has ended, and its last words are above")
+			}
+			b.again = true
+			say("the loop has ended, and is started again")
+			if err = b.startLoop(); err != nil {
+				return err
+			}
 		}
 		time.Sleep(sys.PollInterval)
 	}
@@ -172,9 +186,14 @@ func (b *boot) run() error {
 // find waits for the root.
 func (b *boot) find() (err error) {
 	ref := b.ref()
-	if b.node, err = control.Node(b.dev, ref); err != nil {
+	b.node, err = control.Node(b.dev, ref)
+	if b.root == "/dev/nfs" || b.root == "/dev/cifs" { // the kernel's words, and no devices
+		err = errors.New("a root on the network is not for this program")
+	}
+	if err != nil {
 		return errors.New("root=" + b.root + ": " + err.Error())
 	}
+	_, offset, _ := strings.Cut(b.root, besideMark)
 	if !b.onlyFirst {
 		// With rd.devspool.first=no the root waits for all else: at most 30 s, until nothing comes for 0.2 s.
 		_ = b.ask([]string{"settle", "30", "0.2"}, b.tell)
@@ -190,6 +209,10 @@ func (b *boot) find() (err error) {
 		if b.useTools() || ref != b.root {
 			slice = min(slice, 200*time.Millisecond)
 		}
+		if isFlash(b.root) && flashIsThere(b.root) {
+			b.node = b.root
+			return nil
+		}
 		if node := mapped(b.node); node != "" {
 			b.node = node
 			return nil
@@ -200,11 +223,18 @@ func (b *boot) find() (err error) {
 			b.node = b.root
 			return nil
 		}
-		if err = b.ask([]string{"wait", decimal(slice), ref}, func(string) {}); err == nil {
-			return nil
-		}
-		// Any other error would come again at once.
-		if _, late := err.(control.Timeout); !late {
+		err = b.ask([]string{"wait", decimal(slice), ref}, func(string) {})
+		if err == nil {
+			if offset == "" && !isFlash(b.root) {
+				return nil
+			}
+			// The kernel makes all partitions of a disk at once, but for those that somebody adds.
+			if other := beside(b.node, offset); other != "" {
+				b.node, ref, offset = other, other, ""
+				continue
+			}
+			time.Sleep(slice)
+		} else if _, late := err.(control.Timeout); !late { // any other error would come again at once
 			return err
 		}
 		if waited := began.Age(); waited >= b.timeout && !b.rootwait {
@@ -227,12 +257,55 @@ func decimal(d time.Duration) string {
 	return strconv.Itoa(whole-1) + "." + ms[len(ms)-3:]
 }
 
+// besideMark stands behind the name of a partition, and in front of how many partitions further the root is.
+const besideMark = "/PARTNROFF="
+
+// beside returns the link, by its numbers, to the partition whose number is greater by offset than that of
+// a node's, on the same disk; or "".
+func beside(node, offset string) string {
+	var st unix.Statx_t
+	by, err := strconv.Atoi(offset)
+	if err != nil || sys.Stat(unix.AT_FDCWD, node, 0, &st) != nil {
+		return ""
+	}
+	dir := "/sys/dev/block/" + strconv.Itoa(int(st.Rdev_major)) + ":" + strconv.Itoa(int(st.Rdev_minor))
+	text, _ := sys.ReadAttribute(dir + "/partition")
+	number, err := strconv.Atoi(strings.TrimSuffix(text, "\n"))
+	if err != nil {
+		return ""
+	}
+	// A partition's directory is in its disk's.
+	for _, name := range sys.ReadDir(dir + "/..") {
+		if text, _ = sys.ReadAttribute(dir + "/../" + name + "/partition"); text == strconv.Itoa(number+by)+"\n" {
+			numbers, _ := sys.ReadAttribute(dir + "/../" + name + "/dev")
+			return "/dev/block/" + strings.TrimSuffix(numbers, "\n")
+		}
+	}
+	return ""
+}
+
 // ref returns the root as wait takes it: MAJOR:MINOR by the link that a disk has by its
-// numbers, and /dev/VG/LV of LVM, whose link nobody makes here, by the mapper's name.
+// numbers, and /dev/VG/LV of LVM, whose link nobody makes here, by the mapper's name. Of a partition that
+// is named by another one it is that other one.
 func (s *settings) ref() string {
 	major, minor, both := strings.Cut(s.root, ":")
 	if both && strings.Trim(major+minor, "0123456789") == "" {
 		return "/dev/block/" + s.root
+	}
+	// The bits of a number as new_decode_dev in the kernel's kdev_t.h has them.
+	if n, err := strconv.ParseUint(strings.TrimPrefix(s.root, "0x"), 16, 32); err == nil {
+		return "/dev/block/" + strconv.Itoa(int(n>>8&0xfff)) + ":" + strconv.Itoa(int(n&0xff|n>>12&0xfff00))
+	}
+	if partition, _, is := strings.Cut(s.root, besideMark); is {
+		return partition
+	}
+	// Of a volume of UBI that is named the device, the first one where none is.
+	if isFlash(s.root) {
+		device, _, named := strings.Cut(s.root, ":")
+		if named && len(device) == len("ubi") {
+			device += "0"
+		}
+		return "/dev/" + device
 	}
 	path, below := strings.CutPrefix(s.root, "/dev/")
 	group, volume, both := strings.Cut(path, "/")
@@ -247,7 +320,9 @@ func (s *settings) ref() string {
 // seen says what there is instead of the root.
 func (b *boot) seen() string {
 	disks := ""
-	for _, name := range sys.ReadDir("/sys/class/block") {
+	names := sys.ReadDir("/sys/class/block")
+	sys.Sort(names)
+	for _, name := range names {
 		if size, _ := sys.ReadAttribute("/sys/class/block/" + name + "/size"); size != "0\n" { // of loop devices that are not used
 			disks += " " + name
 		}
@@ -257,6 +332,10 @@ func (b *boot) seen() string {
 	}
 	// The status has lines of what is unfinished: one of these may be what keeps the root away.
 	text := "disks that came:" + disks
+	// A kernel that was updated, and an image that was not.
+	if others, release := sys.ReadDir("/lib/modules"), sys.Release(); others != nil && !slices.Contains(others, release) {
+		text += "; the image has modules of " + strings.Join(others, ", ") + " and none of this kernel, " + release
+	}
 	_ = b.ask([]string{"status"}, func(line string) {
 		if control.IsUnfinished(line) {
 			text += "; " + line

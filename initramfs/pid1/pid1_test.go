@@ -55,6 +55,13 @@ func TestFirst(t *testing.T) {
 	for line, want := range map[string]string{
 		"root=/dev/vg/root rd.luks.uuid=1 rd.luks.uuid=2": " UUID=1 UUID=2",
 		"root=98:16":                       "/dev/block/98:16",
+		"root=0801":                        "/dev/block/8:1",
+		"root=0x10210312":                  "/dev/block/259:66066",
+		"root=PARTUUID=X-01/PARTNROFF=1":   "PARTUUID=X-01",
+		"root=ubi0:rootfs":                 "/dev/ubi0",
+		"root=ubi:rootfs":                  "/dev/ubi0",
+		"root=ubi1_2":                      "/dev/ubi1_2",
+		"root=mtd3":                        "/dev/mtd3",
 		"root=/dev/v-g/lv":                 "/dev/mapper/v--g-lv",
 		"root=/dev/mapper/x":               "/dev/mapper/x",
 		"root=/dev/disk/by-id/x":           "/dev/disk/by-id/x",

@@ -88,11 +88,16 @@ func (s *settings) parse(line string) {
 				say("rd.devspool.timeout: " + err.Error())
 			}
 		case "rd.devspool.log":
+			oneOf(key, value, "steps info")
 			// "steps" is what this process does, "info" also what the loop does.
 			s.verbose, s.loopVerbose = value == "info" || value == "steps", value == "info"
 		case "rd.devspool.first":
+			oneOf(key, value, "yes no")
 			s.onlyFirst = value != "no"
 		case "rd.devspool.break":
+			for _, point := range strings.Fields(strings.ReplaceAll(value, ",", " ")) {
+				oneOf(key, point, "start mount switch")
+			}
 			s.breaks = value
 		// The words of dracut and systemd, in their spelling: the disk may be named with "luks-" in
 		// front, and is mapped under that name.
@@ -106,9 +111,21 @@ func (s *settings) parse(line string) {
 			for i := range s.luks {
 				s.luks[i].key = value
 			}
+		default:
+			if name, ours := strings.CutPrefix(key, "rd.devspool."); ours {
+				oneOf("rd.devspool", name, "timeout log break first")
+			}
 		}
 	}
 	s.timeout += delay
+}
+
+// oneOf says so where a word of the command line is none of those that are known, which have blanks between.
+// The boot goes on: a slip in what only helps a person must not end it.
+func oneOf(key, value, known string) {
+	if !strings.Contains(" "+known+" ", " "+value+" ") {
+		say(key + ": \"" + value + "\" is none of: " + known)
+	}
 }
 
 // first returns what the loop is to have before all else: the disks to unlock, or the root.

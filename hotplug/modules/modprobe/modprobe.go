@@ -185,7 +185,11 @@ func (t *tool) run() (code int) {
 			if t.given.Has('a') {
 				level = "WARNING"
 			}
-			code = t.fail(level, "Module "+name+" not found in directory "+t.tree.Dir())
+			where := " in directory " + t.tree.Dir()
+			if t.given.Has('r') {
+				where = "."
+			}
+			code = t.fail(level, "Module "+name+" not found"+where)
 		}
 		if t.given.Has('R') {
 			for _, target := range found {
@@ -247,10 +251,11 @@ func (t *tool) insert(plans [][]modules.Step) (code int) {
 	// answer, since what Submit calls must not block.
 	errs := make(chan error, len(plans))
 	for i := range plans {
-		if !t.show(plans[i]) {
+		done := !t.given.Has('D') && !t.given.Has('1') && isDone(plans[i])
+		if !done && !t.show(plans[i]) {
 			code = exitFailed
 			errs <- nil
-		} else if t.given.Has('n') || t.given.Has('D') {
+		} else if done || t.given.Has('n') || t.given.Has('D') {
 			errs <- nil
 		} else {
 			t.loader.Submit(plans[i], func(err error) { errs <- err })
@@ -264,12 +269,23 @@ func (t *tool) insert(plans [][]modules.Step) (code int) {
 	return code
 }
 
+// isDone reports whether all that was asked for is there already. Then what it only wishes for is not
+// loaded either.
+func isDone(steps []modules.Step) bool {
+	for i := range steps {
+		if s := &steps[i]; s.Target && !s.Builtin && !modules.IsLive(s.Name) {
+			return false
+		}
+	}
+	return true
+}
+
 // show prints what is about to be done, and reports whether it may be: with --first-time a module
-// that is loaded already is a failure.
+// that is loaded already, or part of the kernel, is a failure.
 func (t *tool) show(steps []modules.Step) bool {
 	for i := range steps {
 		s := &steps[i]
-		live := !t.given.Has('D') && modules.IsLive(s.Name)
+		live := !t.given.Has('D') && (s.Builtin || modules.IsLive(s.Name))
 		if live && s.Target && t.given.Has('1') {
 			t.fail("ERROR", "could not insert '"+s.Name+"': Module already in kernel")
 			return false
@@ -293,10 +309,11 @@ func (t *tool) show(steps []modules.Step) bool {
 func (t *tool) remove(plans [][]modules.Step) (code int) {
 	for _, steps := range plans {
 		// Users go before what they use. That a dependency stays, since another module uses it, is
-		// no failure; only the target's is.
+		// no failure; only the target's is, and then it keeps what it needs and wishes for.
 		for i := len(steps) - 1; i >= 0; i-- {
 			if why := t.removeStep(&steps[i]); why != "" && steps[i].Target {
 				code = t.fail("FATAL", "Module "+steps[i].Name+" "+why)
+				break
 			}
 		}
 	}
@@ -307,7 +324,14 @@ func (t *tool) remove(plans [][]modules.Step) (code int) {
 // no failure without --first-time. O_NONBLOCK: the kernel never waits for the users of a module.
 func (t *tool) removeStep(s *modules.Step) (why string) {
 	uses, _ := sys.ReadAttribute("/sys/module/" + s.Name + "/refcnt")
+	command := t.tree.RemoveCommand(s.Name)
 	switch {
+	// It runs whether the module is loaded or not. This shows it; see needsProgram.
+	case command != "" && !t.given.Has('i'):
+		if t.given.Has('v') {
+			t.print("remove " + command + "\n")
+		}
+		return ""
 	case s.Builtin:
 		return "is builtin."
 	case !modules.IsLive(s.Name) && t.given.Has('1'):

@@ -98,7 +98,9 @@ func (c *contents) finish() ([]item, error) {
 		}
 	}
 	c.mirror(byPath)
-	c.keepParents(byPath)
+	if err := c.keepParents(byPath); err != nil {
+		return nil, err
+	}
 	// Parents that are still missing are added when the archive is written: see initramfs.Dir.
 	all := make([]item, 0, len(byPath))
 	for _, i := range byPath {
@@ -194,17 +196,22 @@ func (c *contents) mirror(items map[string]item) {
 }
 
 // keepParents adds those directories above the items that the image has already, with
-// the modes that they have there: else they would get those of a new directory.
-func (c *contents) keepParents(items map[string]item) {
+// the modes that they have there: else they would get those of a new directory. The error is about an
+// item below what is no directory in the image, which the kernel would remove for it.
+func (c *contents) keepParents(items map[string]item) error {
 	for _, i := range items {
 		for dir := path.Dir(i.path()); dir != "."; dir = path.Dir(dir) {
 			h, ok := c.under[dir]
-			if _, named := items[dir]; named || !ok || !h.IsDir() {
+			if _, named := items[dir]; named || !ok {
 				continue
+			}
+			if !h.IsDir() {
+				return fmt.Errorf("%v: in the image that is added to, %s is no directory", i, dir)
 			}
 			items[dir] = item{initramfs.Dir{Path: dir, Mode: h.Mode & 0o7777, UID: h.UID, GID: h.GID}, groupBase, "as it is in the image"}
 		}
 	}
+	return nil
 }
 
 // errLoop is the error for links that lead to each other.

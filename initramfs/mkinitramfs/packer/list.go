@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +31,7 @@ func listImage(args []string, out io.Writer) (err error) {
 	last := -1
 	err = walk(file, func(p place, h initramfs.Header, body io.Reader) error {
 		if !long {
-			_, err := fmt.Fprintln(w, h.Path)
+			_, err := fmt.Fprintln(w, visible(h.Path))
 			return err
 		}
 		if p.archive != last {
@@ -44,7 +45,7 @@ func listImage(args []string, out io.Writer) (err error) {
 	if err != nil {
 		err = fmt.Errorf("%s: %w", args[0], err)
 	}
-	return errors.Join(err, w.Flush())
+	return cmp.Or(err, w.Flush())
 }
 
 // longLine shows an entry as ls -ln does.
@@ -54,13 +55,27 @@ func longLine(h initramfs.Header, body io.Reader) (string, error) {
 	if node, _ := h.IsNode(); node {
 		size = fmt.Sprintf("%d,%d", h.Major, h.Minor)
 	}
-	line := fmt.Sprintf("%s %5d %5d %9s %s", modeString(h.Mode), h.UID, h.GID, size, h.Path)
+	line := fmt.Sprintf("%s %5d %5d %9s %s", modeString(h.Mode), h.UID, h.GID, size, visible(h.Path))
 	if !h.IsSymlink() {
 		return line, nil
 	}
 	target, err := io.ReadAll(io.LimitReader(body, maxTarget))
 	// Some writers store the NUL at its end, too.
-	return line + " -> " + strings.TrimRight(string(target), "\x00"), err
+	return line + " -> " + visible(strings.TrimRight(string(target), "\x00")), err
+}
+
+// visible returns a path with its control bytes as \x and two digits: one is a line of the list, and none
+// steers the terminal, whoever made the image.
+func visible(path string) string {
+	var b strings.Builder
+	for i := range len(path) {
+		if c := path[i]; c < ' ' || c == 0x7f {
+			fmt.Fprintf(&b, `\x%02x`, c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }
 
 // modeString shows a mode in ten characters, as ls does. What is no known type has a question mark.

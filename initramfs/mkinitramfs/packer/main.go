@@ -80,7 +80,7 @@ func dispatch(args []string, getenv func(string) string, s streams) error {
 		return err
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", errUsage, err)
+		return wrongUsage(err)
 	}
 	p := &packer{o: o, report: newReport(o, s)}
 	return p.run()

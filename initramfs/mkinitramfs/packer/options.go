@@ -80,6 +80,9 @@ func (l *list) Set(text string) error {
 // errUsage is the error for a wrong command line.
 var errUsage = errors.New("wrong usage")
 
+// wrongUsage marks an error as one of the command line, for the exit code.
+func wrongUsage(err error) error { return fmt.Errorf("%w: %w", errUsage, err) }
+
 // parse reads the command line and the environment. The error is flag.ErrHelp for --help.
 func parse(args []string, getenv func(string) string) (*options, error) {
 	// Names hold no commas. Paths may, so an option with a path takes one value each time.

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"debug/elf"
 	"errors"
 	"fmt"
@@ -54,6 +55,9 @@ func (p *packer) run() error {
 		return err
 	}
 	if err := p.checkInit(items); err != nil {
+		return err
+	}
+	if err := p.checkConf(items); err != nil {
 		return err
 	}
 	early, err := p.early()
@@ -169,7 +173,7 @@ func (p *packer) addFiles() error {
 	for _, text := range p.o.nodes.values {
 		n, err := parseNode(text)
 		if err != nil {
-			return err
+			return wrongUsage(err)
 		}
 		p.add(groupFiles, "--node", n)
 	}
@@ -179,7 +183,7 @@ func (p *packer) addFiles() error {
 		if ok {
 			var err error
 			if d.Mode, err = parseMode(mode); err != nil {
-				return fmt.Errorf("--dir %s: %w", text, err)
+				return wrongUsage(fmt.Errorf("--dir %s: %w", text, err))
 			}
 		}
 		p.add(groupFiles, "--dir", d)
@@ -187,17 +191,17 @@ func (p *packer) addFiles() error {
 	for _, text := range p.o.links.values {
 		from, to, err := cut("link", text, "PATH:TARGET")
 		if err != nil {
-			return err
+			return wrongUsage(err)
 		}
 		p.add(groupFiles, "--link", initramfs.Symlink{Path: inImage(from), Target: to})
 	}
 	for _, text := range p.o.files.values {
 		from, to, err := cut("file", text, "SRC:DST")
-		if err == nil {
-			err = p.addTree("--file "+from, from, inImage(to))
-		}
 		if err != nil {
-			return err
+			return wrongUsage(err)
+		}
+		if err := p.addTree("--file "+from, from, inImage(to)); err != nil {
+			return fmt.Errorf("--file %s: %w", text, err)
 		}
 	}
 	for _, from := range p.o.modprobeConf.values {
@@ -310,6 +314,30 @@ func (p *packer) checkInit(items []item) error {
 	return nil
 }
 
+// checkConf warns of a config by which /init would load none of the modules: only where the image has no
+// config does it have a rule for that.
+func (p *packer) checkConf(items []item) error {
+	if p.o.conf == "" || p.o.init != "" || p.o.appendTo != "" || p.o.devspool == "none" || !p.o.wantsModules() {
+		return nil
+	}
+	text, err := os.ReadFile(p.o.conf)
+	if err != nil {
+		return fmt.Errorf("--conf: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if rule, _, _ := strings.Cut(line, "#"); strings.Contains(rule, "modprobe") {
+			return nil
+		}
+	}
+	for _, i := range items {
+		if strings.Contains(i.path(), "mdev.conf.d/") { // a piece may have the rule
+			return nil
+		}
+	}
+	p.report.warn("--conf %s has no rule that loads modules, so /init would load none; add: %s", p.o.conf, `-$MODALIAS=.* 0:0 660 @modprobe -b -q "$MODALIAS"`)
+	return nil
+}
+
 // write writes the image, in one step: a reader of its path finds the old one or the
 // new one, also where this program is killed. To standard output it is written as it is made. Size
 // is in bytes.
@@ -346,7 +374,7 @@ func (p *packer) write(early []byte, items []item) (size int64, err error) {
 		err = asWriteError(temporary.Chmod(mode))
 	}
 	// Close tells of writes that failed late, as on a network file system.
-	err = errors.Join(err, asWriteError(temporary.Close()))
+	err = cmp.Or(err, asWriteError(temporary.Close()))
 	if err == nil {
 		err = asWriteError(os.Rename(temporary.Name(), p.o.output))
 	}
@@ -383,7 +411,7 @@ func (p *packer) writeInPlace(early []byte, items []item) (size int64, err error
 	}
 	c := &counted{w: out}
 	err = p.writeTo(c, early, items)
-	return c.n, errors.Join(err, asWriteError(out.Close()))
+	return c.n, cmp.Or(err, asWriteError(out.Close()))
 }
 
 // asWriteError marks an error as one of the image's file, for the exit code.
@@ -454,7 +482,8 @@ func (p *packer) writeTo(c *counted, early []byte, items []item) error {
 	if err == nil {
 		err = buffered.Flush()
 	}
-	return errors.Join(err, compressed.Close())
+	// After an error the end could only tell the same once more.
+	return cmp.Or(err, compressed.Close())
 }
 
 // shown shows how much is written already.

@@ -169,11 +169,13 @@ func TestErrors(t *testing.T) {
 		{"-o OUT --devspool none --modules gone --modules-dir DIR/modules --kernel 1.0", exitFailed, "run depmod 1.0"},
 		{"-o OUT --devspool none --modules other --modules-dir DIR/modules --kernel 1.0", exitFailed, `no module and no alias "other"`},
 		{"-o OUT --devspool none --for-this-machine --sys DIR --modules-dir DIR/modules --kernel 1.0", exitFailed, "--for-this-machine"},
-		{"-o OUT --devspool none --node /dev/x", exitFailed, "PATH:b|c:MAJOR:MINOR"},
-		{"-o OUT --devspool none --node /dev/x:c:1:2:888", exitFailed, "not permission bits"},
+		{"-o OUT --devspool none --node /dev/x", exitUsage, "PATH:b|c:MAJOR:MINOR"},
+		{"-o OUT --devspool none --node /dev/x:c:1:2:888", exitUsage, "not permission bits"},
 		{"-o OUT --devspool none --node /dev/x:c:5000:2", exitFailed, "not numbers of a device"},
-		{"-o OUT --devspool none --file DIR/text", exitFailed, "SRC:DST"},
-		{"-o OUT --devspool none --file DIR/missing:x", exitFailed, "missing"},
+		{"-o OUT --devspool none --file DIR/text", exitUsage, "SRC:DST"},
+		{"-o OUT --devspool none --dir x:999", exitUsage, "--dir x:999"},
+		{"-o OUT --devspool none --link x", exitUsage, "PATH:TARGET"},
+		{"-o OUT --devspool none --file DIR/missing:x", exitFailed, "--file DIR/missing:x: "},
 		{"-o OUT --devspool none --file DIR/text:x --file DIR/script:x", exitFailed, "two want this path"},
 		{"-o OUT --devspool none --file DIR/text:../x", exitFailed, "not a path below"},
 		{"-o OUT --devspool none --early DIR/text", exitFailed, "--early"},
@@ -184,7 +186,7 @@ func TestErrors(t *testing.T) {
 	} {
 		args := strings.Fields(strings.NewReplacer("OUT", out, "DIR", dir).Replace(c.args))
 		r := do(nil, args...)
-		if r.code != c.code || !strings.Contains(r.errors, c.says) {
+		if r.code != c.code || !strings.Contains(r.errors, strings.ReplaceAll(c.says, "DIR", dir)) {
 			t.Errorf("%s: exit %d: %s\nwant %d: %s", c.args, r.code, r.errors, c.code, c.says)
 		}
 	}
@@ -206,7 +208,7 @@ func TestFullDisk(t *testing.T) {
 	defer full.Close()
 	var errors bytes.Buffer
 	code := run([]string{"--devspool", "none", "-o", "-"}, func(string) string { return "" }, streams{full, &errors, false})
-	if code != exitSystem || !strings.Contains(errors.String(), "no space left") {
+	if code != exitSystem || strings.Count(errors.String(), "no space left") != 1 {
 		t.Errorf("exit %d: %s", code, &errors)
 	}
 }
@@ -386,6 +388,11 @@ func TestAppend(t *testing.T) {
 		t.Errorf("lib/old: %q %v", got, err)
 	}
 	bash(t, root)
+
+	// A file may not take the place of another for a directory of its own.
+	if r := do(nil, "--append", dir+"/image", "--devspool", "none", "--file", dir+"/conf:lib/old/new", "-n"); r.code != exitFailed || !strings.Contains(r.errors, "lib/old is no directory") {
+		t.Errorf("%+v", r)
+	}
 }
 
 // TestAppendModules adds modules to an image that has some, one compressed: the indexes
@@ -681,6 +688,44 @@ func TestLinkWithNUL(t *testing.T) {
 	packtest.Write(t, image, strings.Replace(b.String(), "target!", "target\x00", 1))
 	if r := do(nil, "ls", "-l", image); !strings.HasSuffix(r.out, " link -> target\n") {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestControlBytes lists what would steer a terminal, and look like another entry.
+func TestControlBytes(t *testing.T) {
+	image := t.TempDir() + "/image"
+	var b bytes.Buffer
+	packtest.Must(t, initramfs.Archive(&b, initramfs.Symlink{Path: "a\x1b[2J", Target: "b\nc"}))
+	packtest.Write(t, image, b.String())
+	if r := do(nil, "ls", "-l", image); !strings.HasSuffix(r.out, ` a\x1b[2J -> b\x0ac`+"\n") {
+		t.Errorf("%+v", r)
+	}
+	if r := do(nil, "ls", image); r.out != `a\x1b[2J`+"\n" {
+		t.Errorf("%+v", r)
+	}
+	packtest.Write(t, image, b.String()[:100])
+	if r := do(nil, "ls", image); r.code != exitFailed || strings.Count(r.errors, "\n") != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestConfWithoutModules packs modules, and a config that would leave them where they are.
+func TestConfWithoutModules(t *testing.T) {
+	binary, dir := static(t), t.TempDir()
+	packtest.Write(t, dir+"/1.0/modules.dep", "kernel/gone.ko:\n")
+	packtest.Write(t, dir+"/1.0/modules.builtin", "kernel/fs/ext4/ext4.ko\n")
+	packtest.Write(t, dir+"/conf", "# modprobe\nsd.* 0:0 660\n")
+	packtest.Write(t, dir+"/good", "-$MODALIAS=.* 0:0 660 @modprobe \"$MODALIAS\"\n")
+	packing := func(args ...string) string {
+		return do(nil, append([]string{"--devspool", binary, "-o", dir + "/image", "--modules-dir", dir, "--kernel", "1.0", "--modules", "ext4"}, args...)...).errors
+	}
+	if said := packing("--conf", dir+"/conf"); !strings.Contains(said, "has no rule that loads modules") || !strings.Contains(said, dir+"/conf") {
+		t.Error(said)
+	}
+	for _, args := range [][]string{{"--conf", dir + "/good"}, {}, {"--conf", dir + "/conf", "--file", dir + "/good:etc/mdev.conf.d/good.conf"}} {
+		if said := packing(args...); said != "" {
+			t.Errorf("%q: %s", args, said)
+		}
 	}
 }
 

@@ -30,9 +30,10 @@ var sets = []set{
 			"sbp2", "brd", "null_blk"},
 		[]string{"drivers/nvdimm", "drivers/s390/block", "drivers/s390/scsi", "drivers/s390/cio", "drivers/mtd"}, nil},
 	{"filesystem", "what a root is formatted with",
-		// The nls modules are tables of characters: vfat does not mount without those it is built to use.
+		// The nls modules are tables of characters: vfat does not mount without those it is built to use. Nor
+		// is ubifs loaded without all of its compressors.
 		[]string{"ext4", "xfs", "btrfs", "f2fs", "bcachefs", "vfat", "nls_cp437", "nls_iso8859_1", "nls_ascii", "nls_utf8",
-			"isofs", "udf", "squashfs", "erofs", "overlay", "ubifs", "jffs2"}, nil, nil},
+			"isofs", "udf", "squashfs", "erofs", "overlay", "ubifs", "crypto-lzo", "crypto-deflate", "crypto-zstd", "jffs2"}, nil, nil},
 	{"md", "RAID, LVM and other device mappers", []string{"dm_mod"}, []string{"drivers/md"}, nil},
 	{"crypt", "LUKS", []string{"dm_crypt", "aes_generic", "aesni_intel", "aes_arm64", "aes_ce_blk", "aes_arm_bs", "xts", "cbc", "ecb",
 		"essiv", "sha256", "sha512", "algif_skcipher", "algif_hash", "crypto_user"}, nil, nil},

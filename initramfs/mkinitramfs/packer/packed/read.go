@@ -3,6 +3,7 @@ package packed
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/bzip2"
 	"compress/gzip"
 	"errors"
@@ -69,7 +70,7 @@ func (r *Reader) segment(s Segment, f func(Segment, *bufio.Reader) error) error 
 		// To its end, where the next segment begins and the checksum is.
 		_, err = io.Copy(io.Discard, unpacked)
 	}
-	return errors.Join(err, stream.Close())
+	return cmp.Or(err, stream.Close())
 }
 
 // offset returns where in the image the next byte is.
@@ -134,7 +135,7 @@ func Unpack(data []byte) ([]byte, error) {
 		return nil, err
 	}
 	text, err := io.ReadAll(stream)
-	return text, errors.Join(err, stream.Close())
+	return text, cmp.Or(err, stream.Close())
 }
 
 // decompress returns a reader of one compressed stream that takes from its source
