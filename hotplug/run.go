@@ -355,7 +355,7 @@ func (r *runner) loop() Result {
 		return SystemFailed
 	}
 	if r.UdevControl {
-		if err := control.ServeUdevControl(r.scheduler, r.config, r.log); err != nil {
+		if err := control.ServeUdevControl(tunables{r}, r.log); err != nil {
 			r.log.Print(log.Err, err.Error())
 			l.End()
 			_ = l.Serve() // closes everything; there is an error already

@@ -30,10 +30,10 @@ const HasUdev = true
 
 // udevSink is what speaks to libudev's clients. It is the udev.Manager of a loop.
 type udevSink struct {
-	udev   atomic.Pointer[udev.Udev] // nil where no clients are served, and in a loop until start
-	loop   *loop.Loop                // nil where this is no loop; start sets it before udev
-	runner *runner
-	added  bool // it is one of the sinks
+	tunables
+	udev  atomic.Pointer[udev.Udev] // nil where no clients are served, and in a loop until start
+	loop  *loop.Loop                // nil where this is no loop; start sets it before udev
+	added bool                      // it is one of the sinks
 }
 
 // open adds the sink by which libudev's clients hear of events, where a loop or a board made
@@ -104,15 +104,8 @@ func (u *udevSink) stored(e *uevent.Event) []string {
 	return r.Properties
 }
 
-// What follows is what udevadm control may ask a loop for.
-
-func (u *udevSink) Pause()                        { u.runner.scheduler.Pause() }
-func (u *udevSink) Resume()                       { u.runner.scheduler.Resume() }
-func (u *udevSink) SetJobs(n int)                 { u.runner.scheduler.SetJobs(n) }
-func (u *udevSink) SetProperty(key, value string) { u.runner.scheduler.SetProperty(key, value) }
-func (u *udevSink) SetLevel(level log.Level)      { u.runner.log.SetLevel(level) }
-func (u *udevSink) Reload() error                 { return u.runner.config.Reload() }
-func (u *udevSink) End()                          { u.loop.End() }
+// End ends the loop.
+func (u *udevSink) End() { u.loop.End() }
 
 // pingLimit is how long a ping waits for the events that the kernel has sent.
 const pingLimit = 10 * time.Second

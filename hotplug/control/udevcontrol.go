@@ -11,8 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"devspool/hotplug/log"
-	"devspool/hotplug/reload"
-	"devspool/hotplug/scheduler"
 	"devspool/hotplug/sys"
 )
 
@@ -20,8 +18,8 @@ import (
 // to a network namespace. Package unix writes the NUL with which an abstract address begins as @.
 const udevControlAddress = "@/org/kernel/udev/udevd"
 
-// tunables is what udevcontrol changes.
-type tunables interface {
+// Tunables is what udevcontrol changes of a loop.
+type Tunables interface {
 	Pause()
 	Resume()
 	SetJobs(n int)
@@ -29,21 +27,6 @@ type tunables interface {
 	SetLevel(level log.Level) // of the log
 	Reload() error            // which logs its error
 }
-
-// loopTunables are those of a loop. The fields have names, since a type that embeds them has all of their
-// methods, which takes 3 kB of the program.
-type loopTunables struct {
-	scheduler *scheduler.Scheduler
-	log       *log.Logger
-	config    *reload.Config
-}
-
-func (k loopTunables) Pause()                   { k.scheduler.Pause() }
-func (k loopTunables) Resume()                  { k.scheduler.Resume() }
-func (k loopTunables) SetJobs(n int)            { k.scheduler.SetJobs(n) }
-func (k loopTunables) SetRunnable(n int)        { k.scheduler.SetRunnable(n) }
-func (k loopTunables) SetLevel(level log.Level) { k.log.SetLevel(level) }
-func (k loopTunables) Reload() error            { return k.config.Reload() }
 
 // A message of udevcontrol (udevd.h of udev 085) is a C struct in host byte order, without gaps: char
 // magic[32], which is "udevd_" and a version; int type; char buf[256], which begins with an int
@@ -74,7 +57,7 @@ var (
 )
 
 // parseUdevControl returns the function that a message asks for. Any version after the magic will do.
-func parseUdevControl(msg []byte) (change func(tunables), err error) {
+func parseUdevControl(msg []byte) (change func(Tunables), err error) {
 	if len(msg) != udevSize {
 		return nil, errUdevSize
 	}
@@ -85,39 +68,39 @@ func parseUdevControl(msg []byte) (change func(tunables), err error) {
 	n := int(int32(binary.NativeEndian.Uint32(msg[udevMagicSize+4:])))
 	switch kind {
 	case udevStop:
-		return tunables.Pause, nil
+		return Tunables.Pause, nil
 	case udevStart:
-		return tunables.Resume, nil
+		return Tunables.Resume, nil
 	case udevReload:
-		return func(k tunables) { _ = k.Reload() }, nil // it logs its error
+		return func(k Tunables) { _ = k.Reload() }, nil // it logs its error
 	case udevLog:
 		level, ok := log.SyslogLevel(n)
 		if !ok {
 			return nil, errUdevNumber
 		}
-		return func(k tunables) { k.SetLevel(level) }, nil
+		return func(k Tunables) { k.SetLevel(level) }, nil
 	case udevChildren, udevRunning:
 		if n < 1 {
 			return nil, errUdevNumber
 		}
 		if kind == udevChildren {
-			return func(k tunables) { k.SetJobs(n) }, nil
+			return func(k Tunables) { k.SetJobs(n) }, nil
 		}
-		return func(k tunables) { k.SetRunnable(n) }, nil
+		return func(k Tunables) { k.SetRunnable(n) }, nil
 	}
 	return nil, errUdevType
 }
 
 // ServeUdevControl obeys messages of udevcontrol from root until the process ends, in a goroutine of
 // its own. The error says so where another process has the socket.
-func ServeUdevControl(s *scheduler.Scheduler, config *reload.Config, logger *log.Logger) error {
-	_, err := openUdevControl(loopTunables{s, logger, config}, logger)
+func ServeUdevControl(k Tunables, logger *log.Logger) error {
+	_, err := openUdevControl(k, logger)
 	return err
 }
 
-// udevControl changes tunables by messages of udevcontrol.
+// udevControl changes Tunables by messages of udevcontrol.
 type udevControl struct {
-	tunables tunables
+	tunables Tunables
 	log      *log.Logger
 	file     *os.File // the socket
 	conn     syscall.RawConn
@@ -125,7 +108,7 @@ type udevControl struct {
 }
 
 // openUdevControl binds the socket, and serves it until it is closed.
-func openUdevControl(k tunables, logger *log.Logger) (*udevControl, error) {
+func openUdevControl(k Tunables, logger *log.Logger) (*udevControl, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)

@@ -15,7 +15,7 @@ import (
 	"devspool/hotplug/log"
 )
 
-// fakeTunables collects the changes of tunables.
+// fakeTunables collects the changes of Tunables.
 type fakeTunables struct{ hotplugtest.Collected[string] }
 
 func (k *fakeTunables) Pause()               { k.Add("stop") }
@@ -108,7 +108,7 @@ func FuzzParseUdevControl(f *testing.F) {
 
 // udevControlled opens the socket in a network namespace of the test's own, where no other process has
 // its address, and returns a function that sends to it.
-func udevControlled(t *testing.T, k tunables, logger *log.Logger) (*udevControl, func(msg []byte)) {
+func udevControlled(t *testing.T, k Tunables, logger *log.Logger) (*udevControl, func(msg []byte)) {
 	t.Helper()
 	kerneltest.OwnNetwork(t)
 	c, err := openUdevControl(k, logger)

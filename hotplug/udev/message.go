@@ -17,8 +17,12 @@ const (
 	headerSize     = 40
 	headerMagic    = 0xfeedcafe // UDEV_MONITOR_MAGIC in libudev's sources
 	atMagic        = 8
-	atOffset       = 16 // of the properties; before it the size of the header
-	atLength       = 20 // of the properties; behind it the hash of the subsystem, that of the devtype, or 0, and the bloom filter of tags, its upper bits first
+	atHeaderSize   = 12
+	atOffset       = 16 // of the properties
+	atLength       = 20 // of the properties
+	atSubsystem    = 24 // its hash
+	atDevtype      = 28 // its hash, or 0 where the event has none
+	atTags         = 32 // the bloom filter: its upper 32 bits, then its lower
 	headerPrefix   = "libudev\x00"
 	leastMessage   = 32   // properties in bytes: less is dropped by libudev
 	mostMessage    = 8191 // a message in bytes: more is dropped by libudev before 252
@@ -34,20 +38,20 @@ func appendHeader(to []byte) []byte { return append(to, make([]byte, headerSize)
 func seal(msg []byte, subsystem, devtype string, tags []string) {
 	// What filters look at is in network order, since BPF loads words in that. The rest is in
 	// the order of this machine, whose programs read it.
-	network := func(n uint32) uint32 { return binary.BigEndian.Uint32(binary.NativeEndian.AppendUint32(nil, n)) }
-	var hash uint32
+	copy(msg, headerPrefix)
+	binary.BigEndian.PutUint32(msg[atMagic:], headerMagic)
+	binary.NativeEndian.PutUint32(msg[atHeaderSize:], headerSize)
+	binary.NativeEndian.PutUint32(msg[atOffset:], headerSize)
+	binary.NativeEndian.PutUint32(msg[atLength:], uint32(len(msg)-headerSize))
+	binary.BigEndian.PutUint32(msg[atSubsystem:], murmur(subsystem))
 	if devtype != "" {
-		hash = murmur(devtype)
+		binary.BigEndian.PutUint32(msg[atDevtype:], murmur(devtype))
 	}
 	var bloom uint64
 	for _, tag := range tags {
 		bloom |= tagBits(tag)
 	}
-	copy(msg, headerPrefix)
-	for i, word := range [...]uint32{network(headerMagic), headerSize, headerSize, uint32(len(msg) - headerSize),
-		network(murmur(subsystem)), network(hash), network(uint32(bloom >> 32)), network(uint32(bloom))} {
-		binary.NativeEndian.PutUint32(msg[atMagic+4*i:], word)
-	}
+	binary.BigEndian.PutUint64(msg[atTags:], bloom)
 }
 
 // ErrMessage is returned for what is no message of libudev's form.

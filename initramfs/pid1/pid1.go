@@ -91,7 +91,7 @@ func (b *boot) prepare() (err error) {
 	b.pause("start")
 	// The default config loads no modules, which here is what the loop is for. Where there are none of this
 	// kernel, a modprobe for each device could only fail.
-	if _, none := modules.OpenTree(modules.Source{}); none == nil && !sys.Exists(unix.AT_FDCWD, config) {
+	if !sys.Exists(unix.AT_FDCWD, config) && hasModules() {
 		writeConfig()
 	}
 	// The control socket is found by it: see ask.
@@ -107,6 +107,13 @@ const (
 	config      = "/etc/mdev.conf"
 	loadModules = "\n$MODALIAS=.*\t0:0\t660 @modprobe -b -q \"$MODALIAS\"\n"
 )
+
+// hasModules reports whether the image has modules of this kernel, whatever modprobe.d says of them.
+func hasModules() bool {
+	tree, err := modules.OpenTree(modules.Source{Config: []string{}})
+	tree.Forget()
+	return err == nil
+}
 
 // startLoop starts the loop as a process of its own, which outlives this program.
 func (b *boot) startLoop() (err error) {

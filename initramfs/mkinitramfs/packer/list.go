@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 
+	"devspool/hotplug/uevent"
 	"devspool/initramfs"
 )
 
@@ -30,8 +31,9 @@ func listImage(args []string, out io.Writer) (err error) {
 	w := bufio.NewWriter(out)
 	last := -1
 	err = walk(file, func(p place, h initramfs.Header, body io.Reader) error {
+		// One is a line of the list, and none steers the terminal, whoever made the image.
 		if !long {
-			_, err := fmt.Fprintln(w, visible(h.Path))
+			_, err := fmt.Fprintln(w, uevent.Printable(h.Path))
 			return err
 		}
 		if p.archive != last {
@@ -55,27 +57,13 @@ func longLine(h initramfs.Header, body io.Reader) (string, error) {
 	if node, _ := h.IsNode(); node {
 		size = fmt.Sprintf("%d,%d", h.Major, h.Minor)
 	}
-	line := fmt.Sprintf("%s %5d %5d %9s %s", modeString(h.Mode), h.UID, h.GID, size, visible(h.Path))
+	line := fmt.Sprintf("%s %5d %5d %9s %s", modeString(h.Mode), h.UID, h.GID, size, uevent.Printable(h.Path))
 	if !h.IsSymlink() {
 		return line, nil
 	}
 	target, err := io.ReadAll(io.LimitReader(body, maxTarget))
 	// Some writers store the NUL at its end, too.
-	return line + " -> " + visible(strings.TrimRight(string(target), "\x00")), err
-}
-
-// visible returns a path with its control bytes as \x and two digits: one is a line of the list, and none
-// steers the terminal, whoever made the image.
-func visible(path string) string {
-	var b strings.Builder
-	for i := range len(path) {
-		if c := path[i]; c < ' ' || c == 0x7f {
-			fmt.Fprintf(&b, `\x%02x`, c)
-		} else {
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
+	return line + " -> " + uevent.Printable(strings.TrimRight(string(target), "\x00")), err
 }
 
 // modeString shows a mode in ten characters, as ls does. What is no known type has a question mark.
